@@ -1,0 +1,1 @@
+"""File formats and partner programs, one file each, found through entry points."""

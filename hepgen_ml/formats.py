@@ -1,0 +1,299 @@
+"""Reading and writing event files through plugins.
+
+The core knows no file format. A format is an object found through the
+entry-point group ``hepgen_ml.formats``; anyone may add one. It has the
+attributes and methods of `Format`; those that cannot read or cannot write
+raise `UsageError` from the method concerned.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, runtime_checkable
+
+from hepgen_ml.errors import InputError, OutputError, UsageError
+from hepgen_ml.events import EventSample, RunInfo, concatenate
+
+ENTRY_POINT_GROUP = "hepgen_ml.formats"
+DEFAULT_CHUNK = 20_000
+
+
+class Reader(Protocol):
+    """An opened event file.
+
+    Attributes
+    ----------
+    run : RunInfo
+        Known as soon as the file is open.
+    skipped : list of InputError
+        Bad events left out so far (``skip_bad``), each with path, event and line.
+    n_skipped : int
+        How many those were; the list itself stays short.
+    """
+
+    run: RunInfo
+    skipped: list[InputError]
+    n_skipped: int
+
+    def chunks(self, size: int = DEFAULT_CHUNK) -> Iterator[EventSample]:
+        """Events in file order, `size` at a time; memory does not grow with the file."""
+
+    def close(self) -> None: ...
+
+
+class Writer(Protocol):
+    """An output file being written."""
+
+    def write(self, sample: EventSample) -> None:
+        """Append the events of one chunk; all chunks have the same columns."""
+
+    def close(self) -> None:
+        """Finish the file."""
+
+
+@runtime_checkable
+class Format(Protocol):
+    """A file format.
+
+    Attributes
+    ----------
+    name : str
+    suffixes : tuple of str
+        Including compression: ``(".lhe", ".lhe.gz")``.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+
+    def open(self, path: Path, *, skip_bad: bool = False) -> Reader:
+        """Open for reading; raises InputError on anything that is not this format."""
+
+    def create(self, path: Path, run: RunInfo, n_events: int, **options: Any) -> Writer:
+        """Begin a file that will hold `n_events` events; `path` may be a temporary name."""
+
+
+def available_formats() -> dict[str, Format]:
+    """All installed formats by name."""
+    return {
+        entry.name: entry.load()()
+        for entry in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda e: e.name)
+    }
+
+
+def format_of(path: str | Path) -> Format:
+    """Format for a file name, by the longest matching suffix.
+
+    Raises
+    ------
+    UsageError
+        No installed format has this suffix.
+    """
+    formats = available_formats()
+    name = Path(path).name.lower()
+    matches = [(len(s), f) for f in formats.values() for s in f.suffixes if name.endswith(s)]
+    if not matches:
+        known = ", ".join(s for f in formats.values() for s in f.suffixes) or "none installed"
+        raise UsageError("unknown file type", path=path, remedy=f"use one of: {known}")
+    return max(matches, key=lambda match: match[0])[1]
+
+
+def open_sample(path: str | Path, *, skip_bad: bool = False) -> Reader:
+    """Open an event file for reading in chunks.
+
+    Parameters
+    ----------
+    path : path-like
+    skip_bad : bool
+        Leave out events that cannot be understood instead of raising; a file
+        with more bad events than good ones is refused all the same.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError("no such file", path=path, remedy="check the path")
+    return format_of(path).open(path, skip_bad=skip_bad)
+
+
+def expand(patterns: Sequence[str | Path]) -> list[Path]:
+    """File names from names and glob patterns, each once, in order."""
+    paths: dict[Path, None] = {}
+    for pattern in patterns:
+        text = os.path.expanduser(str(pattern))
+        found = [text] if os.path.exists(text) else sorted(glob.glob(text))
+        if not found:
+            raise InputError("no such file", path=text, remedy="check the path or pattern")
+        paths.update(dict.fromkeys(map(Path, found)))
+    return list(paths)
+
+
+def read(
+    path: str | Path | Sequence[str | Path],
+    *,
+    skip_bad: bool = False,
+    max_events: int | None = None,
+) -> EventSample:
+    """Read whole files into memory.
+
+    Parameters
+    ----------
+    path : path-like or sequence of path-like
+        Files or glob patterns; their events are joined under the run
+        information of the first (see `hepgen_ml.merging` for combining runs).
+    skip_bad : bool
+        Leave out events that cannot be understood.
+    max_events : int, optional
+        Stop after so many events.
+    """
+    paths = expand([path] if isinstance(path, str | Path) else path)
+    parts: list[EventSample] = []
+    n_read = 0
+    run: RunInfo | None = None
+    for one in paths:
+        reader = open_sample(one, skip_bad=skip_bad)
+        try:
+            run = run or reader.run
+            for chunk in reader.chunks():
+                parts.append(chunk)
+                n_read += len(chunk)
+                if max_events is not None and n_read >= max_events:
+                    break
+        finally:
+            reader.close()
+        if max_events is not None and n_read >= max_events:
+            break
+    if not parts:
+        raise InputError("holds no events", path=paths[0], remedy="check how it was made")
+    sample = concatenate(parts, run)
+    return sample if max_events is None else sample[:max_events]
+
+
+class AtomicWriter:
+    """Write several files at once; each appears under its final name only when whole.
+
+    Parameters
+    ----------
+    paths : sequence of path-like
+    run : RunInfo
+    n_events : int
+        Events that will be written; fewer is an error.
+    force : bool
+        Replace existing files.
+    options : mapping, optional
+        Passed to every format.
+
+    Used as a context manager. On any error the partial files are removed and
+    whatever stood under the final names is untouched.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str | Path],
+        run: RunInfo,
+        n_events: int,
+        *,
+        force: bool = False,
+        **options: Any,
+    ) -> None:
+        self.paths = [Path(p) for p in paths]
+        if len(set(self.paths)) < len(self.paths):
+            raise UsageError("the same output is named twice", remedy="name each output once")
+        self.n_events, self.n_written = n_events, 0
+        formats = [format_of(p) for p in self.paths]
+        for path in self.paths:
+            if path.exists() and not force:
+                raise OutputError("exists already", path=path, remedy="add --force to replace it")
+            if not path.parent.is_dir():
+                raise OutputError("its directory does not exist", path=path, remedy="create it")
+        self._partial = [p.with_name(f".partial-{os.getpid()}-{p.name}") for p in self.paths]
+        self._writers: list[Writer] = []
+        try:
+            for path, partial, fmt in zip(self.paths, self._partial, formats, strict=True):
+                with _naming(path):
+                    self._writers.append(fmt.create(partial, run, n_events, **options))
+        except BaseException:
+            self._discard()
+            raise
+
+    def write(self, sample: EventSample) -> None:
+        """Append a chunk to every file."""
+        for path, writer in zip(self.paths, self._writers, strict=True):
+            with _naming(path):
+                writer.write(sample)
+        self.n_written += len(sample)
+
+    def __enter__(self) -> AtomicWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self._discard()
+            return
+        try:
+            for path, writer in zip(self.paths, self._writers, strict=True):
+                with _naming(path):
+                    writer.close()
+            if self.n_written != self.n_events:
+                raise OutputError(
+                    f"{self.n_written} events instead of the {self.n_events} asked for",
+                    path=self.paths[0],
+                    remedy="nothing was written; this is a defect, please report it",
+                )
+            for path, partial in zip(self.paths, self._partial, strict=True):
+                with _naming(path):
+                    os.replace(partial, path)
+        except BaseException:
+            self._discard()
+            raise
+
+    def _discard(self) -> None:
+        for writer in self._writers:
+            try:
+                writer.close()
+            except Exception:  # noqa: S110  the partial file is removed next, whatever it holds
+                pass
+        for partial in self._partial:
+            partial.unlink(missing_ok=True)
+
+
+class _naming:
+    """Turns operating-system errors (a full disk, no permission) into OutputError."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, OSError):
+            raise OutputError(
+                f"cannot be written: {error.strerror or error}",
+                path=self.path,
+                remedy="free some space or choose another place",
+            ) from error
+
+
+def write(sample: EventSample, path: str | Path, *, force: bool = False, **options: Any) -> None:
+    """Write a sample to a file whose format follows from its name.
+
+    Parameters
+    ----------
+    sample : EventSample
+    path : path-like
+    force : bool
+        Replace an existing file.
+    **options
+        Passed to the format's writer.
+    """
+    with AtomicWriter([path], sample.run, len(sample), force=force, **options) as out:
+        for chunk in sample.chunks(DEFAULT_CHUNK):
+            out.write(chunk)
