@@ -1,0 +1,23 @@
+"""Shared fixtures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Directory with the large real samples; tests that need it are skipped without it."""
+    place = os.environ.get("HEPGEN_ML_DATA")
+    if not place or not Path(place).is_dir():
+        pytest.skip("HEPGEN_ML_DATA does not name a directory with the large samples")
+    return Path(place)
+
+
+@pytest.fixture(scope="session")
+def shipped_sample() -> Path:
+    """20k events of pp -> t t~ + 0, 1 jets, shipped with the repository."""
+    return Path(__file__).parents[1] / "examples" / "ttbar01j_20k.lhe.gz"
