@@ -11,6 +11,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import TracebackType
@@ -201,7 +202,7 @@ class AtomicWriter:
         self.paths = [Path(p) for p in paths]
         if len(set(self.paths)) < len(self.paths):
             raise UsageError("the same output is named twice", remedy="name each output once")
-        self.n_events, self.n_written = n_events, 0
+        self.n_events, self.n_written, self._force = n_events, 0, force
         formats = [format_of(p) for p in self.paths]
         for path in self.paths:
             if path.exists() and not force:
@@ -249,22 +250,37 @@ class AtomicWriter:
                 )
             for path, partial in zip(self.paths, self._partial, strict=True):
                 with _naming(path):
-                    os.replace(partial, path)
+                    _move(partial, path, self._force)
         except BaseException:
             self._discard()
             raise
 
     def _discard(self) -> None:
         for writer in self._writers:
-            try:
+            with suppress(Exception):  # the partial file is removed next, whatever it holds
                 writer.close()
-            except Exception:  # noqa: S110  the partial file is removed next, whatever it holds
-                pass
         for partial in self._partial:
             partial.unlink(missing_ok=True)
 
 
-class _naming:
+def _move(partial: Path, path: Path, force: bool) -> None:
+    """Give a finished file its name; without `force` never replace one that appeared meanwhile."""
+    if force:
+        os.replace(partial, path)
+        return
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        raise OutputError(
+            "appeared while this run was writing", path=path, remedy="choose another name"
+        ) from None
+    except OSError:  # a file system without hard links
+        os.rename(partial, path)
+    else:
+        os.unlink(partial)
+
+
+class _naming:  # noqa: N801  reads as a verb after `with`
     """Turns operating-system errors (a full disk, no permission) into OutputError."""
 
     def __init__(self, path: Path) -> None:

@@ -1,0 +1,56 @@
+# make demo   set up, train, generate, check and draw: see demo/
+# make test   set up and run the tests
+# make lint   ruff and mypy
+# make help   the rest
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+# Byte code is compiled on first import; compiling all of torch takes longer than running the tests.
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --no-compile
+SETUP := pyproject.toml constraints.txt
+
+.PHONY: help demo test test-slow lint install clean
+
+help:
+	@echo "make demo       train on a small sample, generate, check, draw (about 5 minutes)"
+	@echo "make test       run the tests"
+	@echo "make test-slow  run the tests that take minutes"
+	@echo "make lint       ruff and mypy"
+	@echo "make clean      remove .venv, demo/ and caches"
+
+demo: $(VENV)/.installed
+	@$(BIN)/python examples/demo.py
+
+test: $(VENV)/.installed-test
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.installed-test
+	@$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: $(SETUP)
+	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "hepgen-ml needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@echo "installing into $(VENV) ..."
+	@$(PIP) --upgrade "pip>=25.1"
+	@$(PIP) -c constraints.txt -e ".[plots,pythia]"
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	@$(PIP) -c constraints.txt --group test
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-test
+	@$(PIP) -c constraints.txt --group dev
+	@touch $@
+
+clean:
+	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

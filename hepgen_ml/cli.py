@@ -1,0 +1,297 @@
+"""Command line: one thin function per verb over the library.
+
+Torch and the file libraries are imported inside the verbs, so that ``--help``
+answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hepgen_ml import __version__, _console
+from hepgen_ml.errors import HepgenError, InputError, UsageError
+
+if TYPE_CHECKING:
+    from hepgen_ml.validation.laws import LawResult
+
+app = typer.Typer(
+    name="hepgen-ml",
+    help="Learn an event sample of collider physics and generate new events from it.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DEFAULT_MODEL = Path("hepgen-model")
+LHE_SUFFIXES = (".lhe", ".lhe.gz")
+
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more about what is done.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and debugging messages.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 … or auto.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out events that cannot be read, and count them.")
+]
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"hepgen-ml {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def train(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE]...", help="Files, as after --from."),
+    ] = None,
+    from_lhe: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE...", help="LHE files to learn from; names, patterns, .gz."),
+    ] = None,
+    from_: Annotated[
+        list[Path] | None,
+        typer.Option("--from", metavar="FILE...", help="Files of any format, told by the name."),
+    ] = None,
+    model: Annotated[str, typer.Option(help="Which model to train.")] = "jetgpt",
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Model directory.")] = DEFAULT_MODEL,
+    device: Device = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
+    max_time: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Stop after 90s, 20m, 1h30m …")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from a checkpoint.")] = False,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="Settings that replace defaults.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="One setting; may be repeated."),
+    ] = None,
+    skip_bad: SkipBad = False,
+    force: Force = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Learn a sample: hepgen-ml train --from-lhe a.lhe.gz b.lhe.gz --max-time 20m."""
+    with _console.reporting(lambda: _kept(out), verbose=verbose, debug=debug):
+        paths = _inputs(from_lhe or [], [*(from_ or []), *(files or [])])
+        seconds = None if max_time is None else _console.parse_duration(max_time)
+        from hepgen_ml.config import load_config
+        from hepgen_ml.generator import Generator
+
+        settings = load_config(config, list(set_ or []))
+        with _console.Progress() as progress:
+            Generator.train(
+                paths,
+                model=model,
+                out=out,
+                config=settings,
+                seed=seed,
+                device=device,
+                max_time=seconds,
+                resume=resume,
+                force=force,
+                skip_bad=skip_bad,
+                progress=progress,
+            )
+        typer.echo(f"{out}: trained; next: hepgen-ml generate --model {out} --out events.lhe.gz")
+
+
+def _inputs(lhe: list[Path], others: list[Path]) -> list[Path]:
+    """Input files; what follows the first file of --from-lhe arrives as an argument."""
+    from hepgen_ml.formats import expand
+
+    if not lhe and not others:
+        raise UsageError("nothing to learn from", remedy="add --from-lhe FILE or --from FILE")
+    paths = expand([*lhe, *others])
+    if lhe:
+        for path in expand(lhe):
+            if not path.name.lower().endswith(LHE_SUFFIXES):
+                raise UsageError(
+                    "not named .lhe or .lhe.gz", path=path, remedy="use --from for other formats"
+                )
+    return paths
+
+
+def _kept(out: Path) -> str:
+    if out.is_dir() and any(out.iterdir()):
+        return f"{out} keeps the last checkpoint; go on with --resume"
+    return "no checkpoint was written yet, nothing is kept"
+
+
+@app.command()
+def generate(
+    out: Annotated[
+        list[Path],
+        typer.Option(
+            metavar="FILE",
+            help="events.lhe, .lhe.gz, .hepmc, .hepmc.gz or .root; repeated, the same events in "
+            "each. {shard} stands for the number of the shard.",
+        ),
+    ],
+    events: Annotated[
+        str, typer.Option("--events", "-n", metavar="N", help="How many, of all shards together.")
+    ] = "10000",
+    model: Annotated[Path, typer.Option(metavar="DIR", help="Trained model.")] = DEFAULT_MODEL,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Same seed, same events; a new one if not given.")
+    ] = None,
+    device: Device = "auto",
+    shard: Annotated[
+        str, typer.Option(metavar="I/N", help="Make only part I of N, I from 0 to N-1.")
+    ] = "0/1",
+    force: Force = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Generate events: hepgen-ml generate -n 1e6 --out events.lhe.gz --out events.root."""
+    with _console.reporting(lambda: "no file was written", verbose=verbose, debug=debug):
+        total, part = _console.parse_count(events), _console.parse_shard(shard)
+        paths = _outputs(out, part, force)
+        from hepgen_ml.formats import AtomicWriter, format_of
+        from hepgen_ml.generator import Generator
+
+        for path in paths:
+            format_of(path)
+        generator = Generator.load(model, device=device)
+        n = Generator.shard_size(total, part)
+        if n == 0:
+            raise UsageError(f"shard {shard} of {total} events is empty", remedy="use fewer shards")
+        begun, done = time.monotonic(), 0
+        with (
+            _console.Progress() as progress,
+            AtomicWriter(paths, generator.run, n, force=force) as writer,
+        ):
+            progress("generate", 0, n)
+            for chunk in generator.stream(total, seed=seed, shard=part):
+                writer.write(chunk)
+                done += len(chunk)
+                progress("generate", done, n)
+        rate = n / (time.monotonic() - begun)
+        sigma = _console.cross_section(
+            generator.run.cross_section, generator.run.cross_section_error
+        )
+        for path in paths:
+            size = _console.file_size(path.stat().st_size)
+            typer.echo(f"{path}: {n:,} events, {sigma}, {size}, {rate:,.0f} events/s")
+
+
+def _outputs(paths: list[Path], shard: tuple[int, int], force: bool) -> list[Path]:
+    """Put the shard into the names; `force` only where shards cannot replace each other."""
+    index, n_shards = shard
+    named = [Path(str(path).replace("{shard}", str(index))) for path in paths]
+    if force and n_shards > 1:
+        for before, after in zip(paths, named, strict=True):
+            if before == after:
+                raise UsageError(
+                    "--force with --shard could replace the file of another shard",
+                    path=before,
+                    remedy="put {shard} into the name, as in events-{shard}.lhe.gz",
+                )
+    return named
+
+
+@app.command()
+def check(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Event files.")],
+    tolerance: Annotated[
+        float | None,
+        typer.Option(min=0, help="Allowed relative deviation; by default from the file's digits."),
+    ] = None,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Check that events are physics: one line per law, exit code 1 if any is broken."""
+    with _console.reporting(verbose=verbose, debug=debug):
+        from hepgen_ml.formats import expand
+
+        codes = [_check_one(path, tolerance) for path in expand(files)]
+        if any(codes):
+            raise typer.Exit(max(codes))
+
+
+def _check_one(path: Path, tolerance: float | None) -> int:
+    """Exit code of one file; an unreadable one does not keep the others from being checked."""
+    from hepgen_ml.formats import open_sample
+    from hepgen_ml.validation.laws import check_sample
+
+    try:
+        reader = open_sample(path)
+        try:
+            with _console.Progress() as progress:
+                chunks = _console.counted(reader.chunks(), progress, "check")
+                results = check_sample(chunks, reader.run, tolerance)
+        finally:
+            reader.close()
+    except HepgenError as error:
+        _console.error_line(error)
+        return error.exit_code
+    typer.echo(f"{path}")
+    for result in results:
+        _show_law(result)
+    return int(any(result.n_broken for result in results))
+
+
+def _show_law(result: LawResult) -> None:
+    verdict = "BROKEN" if result.n_broken else "ok"
+    color = "red" if result.n_broken else "green"
+    typer.echo("  " + typer.style(f"{verdict:<7}", fg=color) + f"{result.name:<24}{result.text}")
+
+
+@app.command()
+def info(
+    path: Annotated[Path, typer.Argument(metavar="DIR-or-FILE", help="Model or event file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+    skip_bad: SkipBad = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Show what a model or an event file holds."""
+    with _console.reporting(verbose=verbose, debug=debug):
+        if not path.exists():
+            raise InputError("no such file or directory", path=path, remedy="check the path")
+        found = _describe(path, skip_bad)
+        if as_json:
+            typer.echo(json.dumps(found, indent=2))
+        else:
+            from hepgen_ml import _tables
+
+            _tables.show(path, found)
+
+
+def _describe(path: Path, skip_bad: bool) -> dict[str, Any]:
+    if path.is_dir():
+        from hepgen_ml.generator import Generator
+
+        return dict(Generator.load(path, device="cpu").describe())
+    from hepgen_ml.formats import format_of, open_sample
+    from hepgen_ml.summary import summarize
+
+    reader = open_sample(path, skip_bad=skip_bad)
+    try:
+        return {"format": format_of(path).name, **summarize(reader)}
+    finally:
+        reader.close()
+
+
+def main() -> None:
+    """Entry point of the ``hepgen-ml`` command."""
+    app()
