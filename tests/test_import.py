@@ -1,0 +1,48 @@
+"""Importing the package and asking for help load no heavy library."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "numba", "uproot", "pyhepmc", "pylhe", "awkward", "matplotlib", "particle")
+
+
+REPORT = f"""
+import atexit, sys
+
+def report():
+    print(*[name for name in {HEAVY} if name in sys.modules], file=sys.stderr)
+
+atexit.register(report)
+"""
+HELP = "sys.argv = ['hepgen-ml', *{}]; from hepgen_ml.cli import main; main()"
+
+
+def loaded_after(code: str) -> set[str]:
+    """Heavy modules that a fresh interpreter has loaded after running `code`."""
+    command = [sys.executable, "-c", REPORT + code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import hepgen_ml",
+        "import hepgen_ml.formats, hepgen_ml.events",
+        HELP.format(["--help"]),
+        HELP.format(["train", "-h"]),
+    ],
+)
+def test_cheap(code: str) -> None:
+    assert loaded_after(code) == set()
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    import hepgen_ml
+
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = hepgen_ml.nonsense
