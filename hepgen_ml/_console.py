@@ -127,6 +127,7 @@ class _Stage:
 
     begun: float
     first: float
+    at: float
     done: float = 0.0
     total: float | None = None
     info: Mapping[str, float] = field(default_factory=dict)
@@ -135,18 +136,20 @@ class _Stage:
     bar: Any = None
 
     def line(self, unit: str) -> str:
-        elapsed, advanced = time.monotonic() - self.begun, self.done - self.first
+        """Amount, rate and remaining time first: a narrow terminal cuts the end."""
+        elapsed, advanced, info = self.at - self.begun, self.done - self.first, dict(self.info)
         of = "" if self.total is None else f" of {_amount(self.total, unit)}"
         parts = [_amount(self.done, unit) + of + (f" {unit}" if unit != "s" else "")]
-        if unit != "s" and "events_per_s" not in self.info and elapsed > 0:
-            parts.append(f"{advanced / elapsed:,.0f} {unit}/s")
-        for name, value in self.info.items():
-            number = (
-                f"{value:,.0f}" if value == round(value) or abs(value) >= 1000 else f"{value:.4g}"
-            )
-            parts.append(f"{number} events/s" if name == "events_per_s" else f"{name} {number}")
+        rate = info.pop("events_per_s", advanced / elapsed if unit != "s" and elapsed > 0 else None)
+        if rate is not None:
+            parts.append(f"{rate:,.0f} events/s")
         if self.total is not None and advanced > 0 and self.done < self.total:
             parts.append(f"{duration(elapsed * (self.total - self.done) / advanced)} left")
+        for name, value in info.items():
+            digits = (
+                f"{value:,.0f}" if value == round(value) or abs(value) >= 1e4 else f"{value:.4g}"
+            )
+            parts.append(f"{name} {digits}")
         return ", ".join(parts)
 
 
@@ -172,11 +175,12 @@ class Progress:
             from rich.console import Console
             from rich.progress import BarColumn, TextColumn
             from rich.progress import Progress as Bars
+            from rich.table import Column
 
             self._bars = Bars(
-                TextColumn("{task.description:<8}"),
-                BarColumn(bar_width=20),
-                TextColumn("{task.fields[line]}"),
+                TextColumn("{task.description:<8}", table_column=Column(min_width=8)),
+                BarColumn(bar_width=12, table_column=Column(min_width=12)),
+                TextColumn("{task.fields[line]}", table_column=Column(no_wrap=True, ratio=1)),
                 console=Console(stderr=True, highlight=False),
             )
             self._bars.start()
@@ -200,10 +204,11 @@ class Progress:
     ) -> None:
         now = time.monotonic()
         if stage not in self._stages:
-            self._stages[stage] = _Stage(begun=now, first=done if done < (total or done) else 0.0)
-            self._stages[stage].shown_at = now
+            # A resumed job starts with something done; a short one is complete at once.
+            first = done if total is not None and done < total else 0.0
+            self._stages[stage] = _Stage(begun=now, first=first, at=now, shown_at=now)
         state = self._stages[stage]
-        state.done, state.total, state.info = done, total, info or {}
+        state.at, state.done, state.total, state.info = now, done, total, info or {}
         if self._bars is not None:
             line = state.line(self._units.get(stage, "events"))
             if state.bar is None:

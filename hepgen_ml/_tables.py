@@ -13,6 +13,8 @@ from rich.text import Text
 from hepgen_ml._console import cross_section, stdout_console
 
 MAX_ROWS = 40
+_NUMBERS = {"events", "fraction", "weight fraction", "cross section", "error"}
+_STRATEGIES = {3: "unit weights", 4: "the mean weight is the cross section"}
 
 
 def show(path: Path, found: Mapping[str, Any]) -> None:
@@ -41,7 +43,8 @@ def _show_sample(console: Console, path: Path, found: Mapping[str, Any]) -> None
             facts.add_row(f"  process {process['process_id']}", value)
     for generator in found["generators"]:
         facts.add_row("generator", f"{generator['name']} {generator['version']}".strip())
-    facts.add_row("weight strategy", str(weights["strategy"]))
+    meaning = _STRATEGIES.get(abs(weights["strategy"]))
+    facts.add_row("weight strategy", str(weights["strategy"]) + (f", {meaning}" if meaning else ""))
     facts.add_row(
         "weights",
         f"mean {weights['mean']:.6g}, from {weights['minimum']:.6g} to {weights['maximum']:.6g}, "
@@ -121,6 +124,3 @@ def _print_table(
     console.print(table)
     if len(rows) > MAX_ROWS:
         console.print(f"… and {len(rows) - MAX_ROWS:,} more (all with --json)")
-
-
-_NUMBERS = {"events", "fraction", "weight fraction", "cross section", "error"}

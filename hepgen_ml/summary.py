@@ -80,8 +80,11 @@ class SampleSummary:
             chunk = chunk[short]
         pdg_id = chunk.particles["pdg_id"].astype(np.int64)
         group = np.select([status == -1, status == 1], [0, 1], 2).astype(np.int64)
-        # Incoming partons stay in the order of the beams, the others are sorted.
-        order = np.lexsort((np.where(group == 0, 0, pdg_id), group, chunk.event_index))
+        # Incoming partons stay in the order of the beams; the others are sorted, heavy quarks
+        # first, particle before antiparticle, gluons last.
+        rank = np.where(abs(pdg_id) == 21, 0, -abs(pdg_id))
+        keys = [np.where(group == 0, 0, key) for key in (-np.sign(pdg_id), rank)]
+        order = np.lexsort((*keys, group, chunk.event_index))
         width = int(chunk.counts.max())
         table = np.zeros((len(chunk), 2 * width), dtype=np.int64)
         column = np.arange(len(pdg_id)) - np.repeat(chunk.offsets[:-1], chunk.counts)
@@ -92,7 +95,7 @@ class SampleSummary:
         for row, n, weight in zip(rows, counts, weights, strict=True):
             ids, groups = row[:width], row[width:]
             incoming, outgoing, between = (tuple(ids[groups == g + 1].tolist()) for g in range(3))
-            key = (incoming, outgoing[::-1], between[::-1])
+            key = (incoming, outgoing, between)
             if key not in self.subprocesses and len(self.subprocesses) >= MAX_SUBPROCESSES:
                 self.n_unclassified += int(n)
                 continue
