@@ -1,0 +1,51 @@
+"""Run information as JSON, for formats that have no place of their own for it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import fields
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from hepgen_ml.errors import InputError
+from hepgen_ml.events import RunInfo
+
+MAX_LENGTH = 16_000_000
+_ADAPTER = TypeAdapter(RunInfo)
+
+
+def dump_run(run: RunInfo) -> str:
+    """One line of ASCII JSON with every attribute of `run`."""
+    content = {f.name: getattr(run, f.name) for f in fields(run)}
+    content["weight_names"] = dict(run.weight_names)
+    content["processes"] = [vars(p) for p in run.processes]
+    return json.dumps(content)
+
+
+def load_run(text: str, path: str | Path) -> RunInfo:
+    """Inverse of `dump_run` for text that nobody vouches for.
+
+    Raises
+    ------
+    InputError
+        If it is longer than `MAX_LENGTH`, not JSON, or not a valid RunInfo.
+    """
+    remedy = "the file is damaged or was changed; write it again"
+    if len(text) > MAX_LENGTH:
+        raise InputError("run information is too long", path=path, remedy=remedy)
+    try:
+        run = _ADAPTER.validate_json(text)
+    except ValidationError as error:
+        what = error.errors()[0]
+        place = ".".join(map(str, what["loc"])) or "JSON"
+        raise InputError(
+            f"run information is not valid ({place}: {what['msg']})", path=path, remedy=remedy
+        ) from error
+    numbers = [*run.beam_energy]
+    for process in run.processes:
+        numbers += [process.cross_section, process.error, process.max_weight]
+    if not all(map(math.isfinite, numbers)):
+        raise InputError("run information holds nan or infinity", path=path, remedy=remedy)
+    return run
