@@ -1,0 +1,245 @@
+"""The whole comparison of generated events with truth, as numbers and as text."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+import numpy as np
+
+from hepgen_ml.errors import SampleError
+from hepgen_ml.events import EventSample
+from hepgen_ml.validation.frequencies import Frequencies, Kind, frequencies
+from hepgen_ml.validation.layouts import Signature
+from hepgen_ml.validation.metrics import AUC, N_BINS, Marginal, classifier_auc, marginals
+from hepgen_ml.validation.observables import ObservableTable, observables
+
+MIN_GROUP = 1000
+"""Groups with fewer events in either sample are only counted, not compared."""
+
+
+@dataclass(frozen=True)
+class GroupComparison:
+    """One final state. Each ``floor`` is truth against truth by the same procedure.
+
+    Attributes
+    ----------
+    signature : Signature
+    n_truth, n_generated : int
+    auc, auc_floor : AUC
+        On the kinematics.
+    auc_full, auc_full_floor : AUC
+        With flavours, helicities and colour flow among the inputs.
+    marginals, marginals_floor : list of Marginal
+    """
+
+    signature: Signature
+    n_truth: int
+    n_generated: int
+    auc: AUC
+    auc_floor: AUC
+    auc_full: AUC
+    auc_full_floor: AUC
+    marginals: list[Marginal]
+    marginals_floor: list[Marginal]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Result of `compare`.
+
+    Attributes
+    ----------
+    groups : list of GroupComparison
+        The largest first.
+    left_out : float
+        Fraction of the truth events in groups too small to compare.
+    frequencies, frequencies_floor : dict of kind to Frequencies
+    seconds : float
+        Wall time.
+    """
+
+    groups: list[GroupComparison]
+    left_out: float
+    frequencies: dict[str, Frequencies]
+    frequencies_floor: dict[str, Frequencies]
+    seconds: float = field(default=0.0, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and strings, for JSON."""
+        return {
+            "groups": [
+                {
+                    "final_state": str(g.signature),
+                    "n_truth": g.n_truth,
+                    "n_generated": g.n_generated,
+                    **{
+                        name: {
+                            "value": auc.value,
+                            "error": auc.error,
+                            "events_per_sample": auc.n_events,
+                        }
+                        for name, auc in (
+                            ("auc", g.auc),
+                            ("auc_floor", g.auc_floor),
+                            ("auc_full", g.auc_full),
+                            ("auc_full_floor", g.auc_full_floor),
+                        )
+                    },
+                    "marginals": {
+                        m.observable.name: {
+                            "chi2": m.test.chi2,
+                            "ndf": m.test.ndf,
+                            "p_value": m.test.p_value,
+                            "chi2_per_ndf_floor": floor,
+                        }
+                        for m, floor in _with_floor(g)
+                    },
+                }
+                for g in self.groups
+            ],
+            "left_out": self.left_out,
+            "frequencies": {
+                kind: {
+                    "categories": len(f.names),
+                    "chi2": f.test.chi2,
+                    "ndf": f.test.ndf,
+                    "p_value": f.test.p_value,
+                    "worst": f.names[f.worst],
+                    "worst_pull": float(f.pulls[f.worst]),
+                    "worst_p_value": f.worst_p_value,
+                    "truth": dict(zip(f.names, f.truth.tolist(), strict=True)),
+                    "generated": dict(zip(f.names, f.generated.tolist(), strict=True)),
+                }
+                for kind, f in self.frequencies.items()
+            },
+            "seconds": self.seconds,
+        }
+
+    def summary(self) -> str:
+        """Table for a terminal."""
+        lines = []
+        for g in self.groups:
+            lines += [
+                f"{g.signature}: {g.n_truth} truth, {g.n_generated} generated events",
+                f"  {'classifier AUC':<34}{'generated':>18}{'truth vs truth':>18}",
+                f"  {'  kinematics':<34}{g.auc!s:>18}{g.auc_floor!s:>18}",
+                f"  {'  + flavours, helicities, colours':<34}{g.auc_full!s:>18}"
+                f"{g.auc_full_floor!s:>18}",
+                f"  {'chi2/ndf':<34}{'generated':>18}{'truth vs truth':>18}{'ndf':>6}{'p':>8}",
+            ]
+            lines += [
+                f"    {m.observable.name:<32}{m.test.per_ndf:>18.2f}{floor:>18.2f}{m.test.ndf:>6}"
+                f"{m.test.p_value:>8.3f}"
+                for m, floor in _with_floor(g)
+            ]
+            means = [
+                np.mean([m.test.per_ndf for m in ms]) if ms else float("nan")
+                for ms in (g.marginals, g.marginals_floor)
+            ]
+            lines += [f"    {'mean':<32}{means[0]:>18.2f}{means[1]:>18.2f}", ""]
+        if self.left_out:
+            lines += [
+                f"{self.left_out:.2%} of the truth is in final states too rare to compare",
+                "",
+            ]
+        lines.append(
+            f"{'frequencies':<14}{'categories':>11}{'chi2/ndf':>10}{'p':>8}{'floor p':>9}"
+            f"{'worst pull':>12}{'p':>8}  where"
+        )
+        for kind, f in self.frequencies.items():
+            floor_test = self.frequencies_floor.get(kind)
+            floor = floor_test.test.p_value if floor_test else float("nan")
+            lines.append(
+                f"{kind:<14}{len(f.names):>11}{f.test.per_ndf:>10.2f}{f.test.p_value:>8.3f}"
+                f"{floor:>9.3f}{f.pulls[f.worst]:>+12.2f}{f.worst_p_value:>8.3f}"
+                f"  {f.names[f.worst]}"
+            )
+        return "\n".join(lines)
+
+
+def _with_floor(group: GroupComparison) -> list[tuple[Marginal, float]]:
+    floor = {m.observable.name: m.test.per_ndf for m in group.marginals_floor}
+    return [(m, floor.get(m.observable.name, float("nan"))) for m in group.marginals]
+
+
+def compare(
+    truth: EventSample,
+    generated: EventSample,
+    *,
+    n_marginal: int = 50_000,
+    n_classifier: int = 100_000,
+    n_bins: int = N_BINS,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Comparison:
+    """Judge generated events against truth that the generator never saw.
+
+    Parameters
+    ----------
+    truth, generated : EventSample
+        Half of the truth against the other half is the floor.
+    n_marginal, n_classifier : int
+        At most so many events of each sample, per final state.
+    n_bins : int
+        Of each marginal. A perfect generator has chi2/ndf = 1 with a standard
+        deviation of sqrt(2/n_bins): with 50 bins and 20 observables one in five
+        comparisons has a value above 1.5 somewhere, which the p-values show.
+    seed : int
+    progress : callable
+        Told what is being done.
+
+    Raises
+    ------
+    SampleError
+        No final state has enough events in both samples.
+    """
+    start = time.perf_counter()
+    # one computation serves all: the kinematics are the columns that are not discrete
+    tables = [observables(s, discrete=True) for s in (truth, generated)]
+    rng = np.random.default_rng(seed)
+    groups, compared = [], 0
+    for signature, full in tables[0].items():
+        other = tables[1].get(signature)
+        if other is None or min(len(full), len(other)) < MIN_GROUP:
+            continue
+        progress(str(signature))
+        compared += len(full)
+        order = rng.permutation(len(full))
+        pairs = ((full, other), (full.take(order[::2]), full.take(order[1::2])))
+        kinematic = [tuple(map(ObservableTable.kinematics, pair)) for pair in pairs]
+        auc, auc_floor = (classifier_auc(*p, n_events=n_classifier, seed=seed) for p in kinematic)
+        all_in, all_in_floor = (classifier_auc(*p, n_events=n_classifier, seed=seed) for p in pairs)
+        chi2, chi2_floor = (marginals(*p, n_events=n_marginal, n_bins=n_bins) for p in kinematic)
+        groups.append(
+            GroupComparison(
+                signature,
+                len(full),
+                len(other),
+                auc,
+                auc_floor,
+                all_in,
+                all_in_floor,
+                chi2,
+                chi2_floor,
+            )
+        )
+    if not groups:
+        raise SampleError(
+            f"no final state has {MIN_GROUP} events in both samples",
+            remedy="compare more events, or events of the same process",
+        )
+    progress("frequencies")
+    half = rng.permutation(len(truth))
+    halves = truth[half[::2]], truth[half[1::2]]
+    found = {k: frequencies(truth, generated, k) for k in get_args(Kind)}
+    floor = {k: frequencies(*halves, k) for k in get_args(Kind)}
+    return Comparison(
+        groups,
+        1 - compared / len(truth),
+        {k: f for k, f in found.items() if f is not None},
+        {k: f for k, f in floor.items() if f is not None},
+        time.perf_counter() - start,
+    )
