@@ -138,11 +138,15 @@ class _Stage:
     def line(self, unit: str) -> str:
         """Amount, rate and remaining time first: a narrow terminal cuts the end."""
         elapsed, advanced, info = self.at - self.begun, self.done - self.first, dict(self.info)
-        of = "" if self.total is None else f" of {_amount(self.total, unit)}"
-        parts = [_amount(self.done, unit) + of + (f" {unit}" if unit != "s" else "")]
-        rate = info.pop("events_per_s", advanced / elapsed if unit != "s" and elapsed > 0 else None)
-        if rate is not None:
-            parts.append(f"{rate:,.0f} events/s")
+        if unit == "%":
+            parts = [f"{100 * self.done / (self.total or 1.0):.0f} %"]
+        else:
+            of = "" if self.total is None else f" of {self.total:,.0f}"
+            parts = [f"{self.done:,.0f}{of} {unit}"]
+            if elapsed > 0:
+                info.setdefault("events_per_s", advanced / elapsed)
+        if "events_per_s" in info:
+            parts.append(f"{info.pop('events_per_s'):,.0f} events/s")
         if self.total is not None and advanced > 0 and self.done < self.total:
             parts.append(f"{duration(elapsed * (self.total - self.done) / advanced)} left")
         for name, value in info.items():
@@ -162,7 +166,7 @@ class Progress:
     Parameters
     ----------
     units : mapping of str to str
-        What each stage counts; ``s`` for seconds, ``events`` where nothing is said.
+        What each stage counts: ``%``, or ``events`` where nothing is said.
     """
 
     def __init__(self, units: Mapping[str, str] | None = None) -> None:
@@ -229,10 +233,6 @@ def counted(chunks: Iterable[EventSample], progress: Progress, stage: str) -> It
         n += len(chunk)
         progress(stage, n, None)
         yield chunk
-
-
-def _amount(value: float, unit: str) -> str:
-    return duration(value) if unit == "s" else f"{value:,.0f}"
 
 
 _DURATION = re.compile(

@@ -97,8 +97,8 @@ def train(
         from hepgen_ml.config import load_config
         from hepgen_ml.generator import Generator
 
-        settings = load_config(config, list(set_ or []))
-        with _console.Progress() as progress:
+        settings = load_config(config, set_ or [])
+        with _console.Progress({"train": "%"}) as progress:
             Generator.train(
                 paths,
                 model=model,
@@ -132,7 +132,7 @@ def _inputs(lhe: list[Path], others: list[Path]) -> list[Path]:
 
 
 def _kept(out: Path) -> str:
-    if out.is_dir() and any(out.iterdir()):
+    if (out / "checkpoint.safetensors").exists():
         return f"{out} keeps the last checkpoint; go on with --resume"
     return "no checkpoint was written yet, nothing is kept"
 

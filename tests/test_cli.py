@@ -153,7 +153,7 @@ def test_train_takes_several_files_after_one_option(
     assert trained["skip_bad"]
     assert not trained["resume"]
     assert not trained["force"]
-    assert "train: 5 of 10" in done.stderr
+    assert "train: 50 %" in done.stderr
     assert "10,000 events/s" in done.stderr
 
 
@@ -207,7 +207,7 @@ def test_interrupted_training_says_what_is_kept(stand_in: type[StandIn], tmp_pat
     (tmp_path / "a.lhe").touch()
     stand_in.fault = KeyboardInterrupt()
     assert "nothing is kept" in run("train", "a.lhe", "--out", "new").stderr
-    (tmp_path / "model" / "checkpoint").touch()
+    (tmp_path / "model" / "checkpoint.safetensors").touch()
     assert "--resume" in run("train", "a.lhe", "--out", "model").stderr
 
 

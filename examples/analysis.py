@@ -1,0 +1,33 @@
+"""Generated events in an analysis: the invariant mass of the top pair, without a file in between.
+
+Run after `make demo` or `hepgen-ml train`: python examples/analysis.py [MODEL]
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+from hepgen_ml import Generator
+
+generator = Generator.load(sys.argv[1] if len(sys.argv) > 1 else "demo/model")
+sample = generator.sample(20_000, seed=1)
+
+# An awkward array of events; particles behave as vectors.
+events = sample.to_awkward()
+final = events.particles[events.particles.status == 1]
+top = final[final.pdg_id == 6][:, 0]
+antitop = final[final.pdg_id == -6][:, 0]
+mass = (top + antitop).mass.to_numpy()
+
+# Each event stands for cross section x weight / sum of weights.
+weight = sample.run.cross_section * sample.weight / sample.weight.sum()
+values, edges = np.histogram(mass, bins=np.arange(300, 1001, 50), weights=weight)
+width = np.diff(edges)
+for low, high, sigma in zip(edges[:-1], edges[1:], values / width, strict=True):
+    print(
+        f"{low:5.0f} - {high:4.0f} GeV  {sigma:8.4f} pb/GeV  "
+        + "#" * int(40 * sigma / (values / width).max())
+    )
+print(f"total {weight.sum():.1f} ± {sample.run.cross_section_error:.1f} pb")
