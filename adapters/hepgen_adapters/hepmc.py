@@ -262,11 +262,11 @@ def _bytes(text: str) -> npt.NDArray[np.uint8]:
 
 def _mass(pdg_id: int) -> float:
     """Mass of a beam particle in GeV, 0 for one that is not in the tables."""
-    from particle import Particle, ParticleNotFound
+    from particle import InvalidParticle, Particle, ParticleNotFound
 
     try:
         return (Particle.from_pdgid(pdg_id).mass or 0.0) / 1000
-    except ParticleNotFound:
+    except (ParticleNotFound, InvalidParticle):
         return 0.0
 
 

@@ -1,0 +1,1 @@
+"""Whether events are physics: conservation laws, metrics and comparisons."""
