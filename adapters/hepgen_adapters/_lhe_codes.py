@@ -1,0 +1,14 @@
+"""What the compiled LHE parser tells its caller, and where in its state array."""
+
+# What parse_events returns; from BAD_NUMBER on the event is wrong.
+END_OF_TEXT, END_OF_FILE, NO_EVENT_LEFT, NO_ROW_LEFT, HARD_NUMBERS = 0, 1, 2, 3, 4
+NEW_WEIGHT, NEW_POSITION, NEW_SCALE = 5, 6, 7
+BAD_NUMBER, NOT_FINITE, SHORT_LINE, LONG_LINE, FEW_LINES, MANY_LINES = 10, 11, 12, 13, 14, 15
+BAD_MOTHER, UNCLOSED, BAD_TAG, BAD_COUNT = 16, 17, 18, 19
+
+# Places in the state array. MARK and MARK_END are addresses (of an error, of a name).
+POSITION, N_EVENTS, N_ROWS, MARK, MARK_END, N_HARD, N_SOLVED, FOUND, WANTED = range(9)
+STATE_SIZE = 9
+NO_SPAN = -1
+SHORTEST_PARTICLE = 26
+MAX_NAME = 256

@@ -1,0 +1,68 @@
+"""Columns that the compiled LHE parser fills, and the names of those that have names."""
+
+from __future__ import annotations
+
+import html
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Names:
+    """Names of columns in the order found, in the form the compiled parser looks them up."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self._raw: list[bytes] = []
+        self.table: tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
+        self._build()
+
+    def add(self, raw: bytes) -> str:
+        """Note a name as it stands in the file; returns it as people write it."""
+        self._raw.append(raw)
+        name = html.unescape(raw.decode("utf-8", "replace"))
+        self.names.append(name)
+        self._build()
+        return name
+
+    def _build(self) -> None:
+        bounds = np.cumsum([0, *map(len, self._raw)], dtype=np.int64)
+        self.table = np.frombuffer(b"".join(self._raw) + b"\0", dtype=np.uint8).copy(), bounds
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+class Columns:
+    """Room for one chunk, filled by the compiled parser."""
+
+    def __init__(self, size: int, rows: int, n_weights: int, n_scales: int) -> None:
+        self.offsets = np.zeros(size + 1, np.int64)
+        self.ints = np.empty((6, rows), np.int32)
+        self.floats = np.empty((7, rows))
+        self.process_id = np.empty(size, np.int32)
+        self.event_floats = np.empty((4, size))
+        self.spans = np.empty((size, 2), np.int64)
+        self.weights = np.empty((size, n_weights))
+        self.scales = np.empty((size, n_scales))
+        self.attributes: dict[str, list[str]] = {}
+
+    def add_rows(self, rows: int, used: int) -> None:
+        """Make room for at least `rows` particles, keeping the first `used`."""
+        rows = rows + rows // 2
+        for name in ("ints", "floats"):
+            old = getattr(self, name)
+            new = np.empty((len(old), rows), old.dtype)
+            new[:, :used] = old[:, :used]
+            setattr(self, name, new)
+
+    def widen(self, name: str, width: int, used: int) -> None:
+        """Make room for `width` named columns; those new are nan so far."""
+        old = getattr(self, name)
+        if width <= old.shape[1]:
+            old[:used, width - 1] = np.nan
+            return
+        new = np.empty((len(old), width + width // 2))
+        new[:used, : old.shape[1]] = old[:used]
+        new[:used, old.shape[1] :] = np.nan
+        setattr(self, name, new)

@@ -1,0 +1,387 @@
+"""Reader of LHE files."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hepgen_adapters import _lhe_codes as codes
+from hepgen_adapters._lhe_columns import Columns, Names
+from hepgen_adapters._lhe_header import attributes, fortran_float, parse_header
+from hepgen_adapters._lhe_parse import parse_events
+from hepgen_adapters._lhe_stream import (
+    BLOCK,
+    GZIP_ERRORS,
+    MAX_EVENT,
+    Block,
+    Blocks,
+    gzip_error,
+    open_text,
+)
+from hepgen_ml.errors import InputError
+from hepgen_ml.events import EVENT_COLUMNS, PARTICLE_COLUMNS, EventSample
+from hepgen_ml.formats import DEFAULT_CHUNK
+
+MAX_HEADER = 256 << 20
+MAX_NAMES = 8192
+MAX_ATTRIBUTES = 64
+MAX_ATTRIBUTE_TEXT = 4096
+KEPT_ERRORS = 10
+
+_END_OF_INIT = re.compile(rb"</init\s*>")
+_TRUNCATED = "the file ends before </LesHouchesEvents>: it is truncated"
+_REMEDY = "--skip-bad leaves such events out"
+
+
+class LHEReader:
+    """An opened LHE file; see `hepgen_ml.formats.Reader`.
+
+    Parameters
+    ----------
+    path : Path
+    skip_bad : bool
+        Leave out events that cannot be understood.
+
+    Raises
+    ------
+    InputError
+        Anything that is not a whole LHE file of versions 1 to 3.
+    """
+
+    def __init__(self, path: Path, *, skip_bad: bool = False) -> None:
+        self.path, self.skip_bad = Path(path), skip_bad
+        self.skipped: list[InputError] = []
+        self.n_skipped = 0
+        self._weights, self._scales = Names(), Names()
+        self._by_position: list[int] = []
+        self._declared: list[str] = []
+        text, self._start = self._read_front()
+        self.run = parse_header(text[: self._start], self.path)
+        self._declared = list(self.run.weight_names)
+        self._look_ahead(text[self._start :])
+
+    def close(self) -> None:
+        """Nothing stays open between chunks."""
+
+    def _read_front(self) -> tuple[bytes, int]:
+        """The text up to ``</init>`` and a little more, and where the former ends."""
+        text = bytearray()
+        end = -1
+        try:
+            with open_text(self.path) as stream:
+                while end < 0 or len(text) < end + BLOCK:
+                    piece = stream.read(BLOCK)
+                    if not piece:
+                        break
+                    seen = max(0, len(text) - 16)
+                    text += piece
+                    if len(text) > MAX_HEADER:
+                        raise InputError(
+                            f"no event in the first {MAX_HEADER >> 20} MB",
+                            path=self.path,
+                            remedy="check that this is an LHE file",
+                        )
+                    if end < 0:
+                        found = _END_OF_INIT.search(text, seen)
+                        end = found.end() if found else -1
+                        if len(text) > 1 << 16 and b"<LesHouchesEvents" not in text[: 1 << 16]:
+                            break
+        except GZIP_ERRORS as error:
+            if end < 0 or not self.skip_bad:
+                raise gzip_error(error, self.path) from error
+        if not text:
+            raise InputError("is empty", path=self.path, remedy="check how it was made")
+        if end < 0:
+            if b"<LesHouchesEvents" in text:
+                what = "ends before </init>: no event, the file is truncated"
+                raise InputError(what, path=self.path, remedy="copy or make the file again")
+            end = len(text)
+        return bytes(text), end
+
+    def _look_ahead(self, text: bytes) -> None:
+        """Learn names and printed digits from the first events."""
+        stop = text.rfind(b"</event>") + 8
+        if stop < 8:
+            if b"</LesHouchesEvents" in text:
+                remedy = "check how it was made"
+                raise InputError("holds no events", path=self.path, remedy=remedy)
+            if len(text) < BLOCK and not self.skip_bad:
+                remedy = "copy or make the file again"
+                raise InputError(_TRUNCATED, path=self.path, event=1, remedy=remedy)
+            return
+        self.run = self.run.with_(significant_digits=_digits(text[: 1 << 16]))
+        ahead = Block(bytearray(text[:stop] + bytes(64)), stop, self._start)
+        errors = self.skip_bad, self.skipped, self.n_skipped
+        self.skip_bad = True  # the errors come when the chunks are read
+        for _ in self._parse([ahead], Columns(256, 4096, 0, 0), sizes=256, once=True):
+            break
+        self.skip_bad, self.skipped, self.n_skipped = errors
+        self.skipped = []
+        # Declared names stay only where events carry named weights at all.
+        if self._weights.names:
+            for name in self._declared:
+                if name not in self._weights.names:
+                    self._weights.add(html.escape(name, quote=False).encode())
+        self._note_names()
+
+    def _note_names(self) -> None:
+        names = {n: self.run.weight_names.get(n, "") for n in self._weights.names}
+        if list(names) != list(self.run.weight_names):
+            self.run = self.run.with_(weight_names=names)
+
+    def chunks(self, size: int = DEFAULT_CHUNK) -> Iterator[EventSample]:
+        """Events in file order, `size` at a time; memory does not grow with the file.
+
+        Raises
+        ------
+        InputError
+            A bad event or a file that is not whole; with ``skip_bad`` only when
+            more events are bad than good.
+        """
+        if size < 1:
+            raise ValueError("size must be positive")
+        self.skipped, self.n_skipped = [], 0
+        blocks = Blocks(self.path, self._start, skip_bad=self.skip_bad)
+        columns = Columns(size, 8 * size, len(self._weights), len(self._scales))
+        yield from self._parse(blocks, columns, sizes=size)
+
+    def _parse(
+        self, blocks: Any, columns: Columns, *, sizes: int, once: bool = False
+    ) -> Iterator[EventSample]:
+        state = np.zeros(codes.STATE_SIZE, np.int64)
+        hard_at, hard_value = np.empty(64, np.int64), np.empty(64)
+        n_good = 0
+        closed = False
+
+        def chunk() -> tuple[EventSample, Columns]:
+            nonlocal n_good
+            n_events, n_rows = int(state[codes.N_EVENTS]), int(state[codes.N_ROWS])
+            n_good += n_events
+            sample = self._sample(columns, n_events, n_rows)
+            rows = max(64, int(1.1 * n_rows / n_events * sizes))
+            state[codes.N_EVENTS] = state[codes.N_ROWS] = 0
+            return sample, Columns(sizes, rows, len(self._weights), len(self._scales))
+
+        for block in blocks:
+            if closed:
+                continue
+            state[codes.POSITION] = block.address
+            end = block.address + block.end
+            while True:
+                first = int(state[codes.N_EVENTS])
+                status = parse_events(
+                    end, state, columns.offsets, columns.ints, columns.floats,
+                    columns.process_id, columns.event_floats, columns.spans,
+                    columns.weights, self._weights.table, np.array(self._by_position, np.int64),
+                    columns.scales, self._scales.table, hard_at, hard_value,
+                )  # fmt: skip
+                last = int(state[codes.N_EVENTS])
+                if last > first:
+                    self._attributes(block, columns, first, last, n_good)
+                if status == codes.END_OF_TEXT:
+                    break
+                if status == codes.END_OF_FILE:
+                    closed = True
+                    break
+                if status == codes.NO_EVENT_LEFT:
+                    sample, columns = chunk()
+                    yield sample
+                elif status == codes.NO_ROW_LEFT:
+                    columns.add_rows(int(state[codes.WANTED]), int(state[codes.N_ROWS]))
+                elif status == codes.HARD_NUMBERS:
+                    hard_at, hard_value = _solve(block, state, hard_at, hard_value)
+                elif status in (codes.NEW_WEIGHT, codes.NEW_POSITION, codes.NEW_SCALE):
+                    self._new_name(block, state, columns, status)
+                else:
+                    error = self._error(block, state, status, n_good + last)
+                    self._bad(error)
+                    state[codes.POSITION] = block.address + _resume(block, state)
+                    state[codes.N_SOLVED] = 0
+        if once:
+            return
+        n_good += int(state[codes.N_EVENTS])
+        if not closed:
+            event = n_good + self.n_skipped + 1
+            self._bad(InputError(_TRUNCATED, path=self.path, event=event, remedy=_REMEDY))
+        if n_good == 0 and not self.n_skipped:
+            raise InputError("holds no events", path=self.path, remedy="check how it was made")
+        if self.n_skipped > n_good:
+            raise InputError(
+                f"{self.n_skipped} bad events against {n_good} good ones, the first: "
+                f"{self.skipped[0].message}",
+                path=self.path,
+                event=self.skipped[0].event,
+                remedy="the file is not what it claims; make it again",
+            )
+        if state[codes.N_EVENTS]:
+            yield self._sample(columns, int(state[codes.N_EVENTS]), int(state[codes.N_ROWS]))
+
+    def _bad(self, error: InputError) -> None:
+        if not self.skip_bad:
+            raise error
+        self.n_skipped += 1
+        if len(self.skipped) < KEPT_ERRORS:
+            self.skipped.append(error)
+
+    def _new_name(self, block: Block, state: Any, columns: Columns, status: int) -> None:
+        names, group = self._weights, "weights"
+        if status == codes.NEW_SCALE:
+            names, group = self._scales, "scales"
+        if status == codes.NEW_POSITION:
+            position = len(self._by_position)
+            declared = self._declared[position] if position < len(self._declared) else None
+            free = declared is not None and declared not in names.names
+            name = declared if free and declared is not None else f"weights_{position + 1}"
+            raw = html.escape(name, quote=False).encode()
+            self._by_position.append(len(names))
+        else:
+            start, stop = (int(state[i]) - block.address for i in (codes.MARK, codes.MARK_END))
+            raw = bytes(block.buffer[start:stop])
+        if len(names) >= MAX_NAMES:
+            raise InputError(
+                f"more than {MAX_NAMES} different names of {group}",
+                path=self.path,
+                remedy="the file is damaged, or too large for this reader",
+            )
+        names.add(raw)
+        columns.widen(group, len(names), int(state[codes.N_EVENTS]))
+        if group == "weights":
+            self._note_names()
+
+    def _attributes(
+        self, block: Block, columns: Columns, first: int, last: int, n_before: int
+    ) -> None:
+        for event in np.flatnonzero(columns.spans[first:last, 0] != codes.NO_SPAN) + first:
+            start, stop = (int(x) - block.address for x in columns.spans[event])
+            text = bytes(block.buffer[start:stop])
+            found = attributes(text.decode("utf-8", "replace")) if text.strip() else {}
+            for name, value in found.items():
+                values = columns.attributes.get(name)
+                if values is None:
+                    values = columns.attributes[name] = [""] * len(columns.process_id)
+                values[event] = value
+            if len(text) > MAX_ATTRIBUTE_TEXT or len(columns.attributes) > MAX_ATTRIBUTES:
+                raise InputError(
+                    "too many or too long attributes of <event>",
+                    path=self.path,
+                    event=n_before + int(event) + self.n_skipped + 1,
+                    remedy="the file is damaged",
+                )
+
+    def _sample(self, columns: Columns, n_events: int, n_rows: int) -> EventSample:
+        def named(names: Names, matrix: npt.NDArray[np.float64]) -> dict[str, Any]:
+            transposed = np.ascontiguousarray(matrix[:n_events, : len(names)].T)
+            return dict(zip(names.names, transposed, strict=True))
+
+        particles = [*columns.ints[:, :n_rows], *columns.floats[:, :n_rows]]
+        events = [columns.process_id[:n_events], *columns.event_floats[:, :n_events]]
+        return EventSample(
+            self.run,
+            columns.offsets[: n_events + 1],
+            dict(zip(PARTICLE_COLUMNS, particles, strict=True)),
+            dict(zip(EVENT_COLUMNS, events, strict=True)),
+            weights=named(self._weights, columns.weights),
+            scales=named(self._scales, columns.scales),
+            attributes={
+                name: np.array(values[:n_events]) for name, values in columns.attributes.items()
+            },
+        )
+
+    def _error(self, block: Block, state: Any, status: int, n_good: int) -> InputError:
+        place = int(state[codes.MARK]) - block.address
+        shown = bytes(block.buffer[place : place + 40]).split(b"\0")[0]
+        word = (shown.split() or [b""])[0].decode("utf-8", "replace")
+        found, wanted = int(state[codes.FOUND]), int(state[codes.WANTED])
+        what = {
+            codes.BAD_NUMBER: f"{word!r} is not a number",
+            codes.NOT_FINITE: f"{word!r} is not finite",
+            codes.SHORT_LINE: "a line has too few numbers",
+            codes.LONG_LINE: f"a line has too many numbers ({word!r} is left over)",
+            codes.FEW_LINES: f"{wanted} particles announced but {found} found",
+            codes.MANY_LINES: f"more particles than announced (or stray text {word!r})",
+            codes.BAD_MOTHER: f"a mother of particle {found} is not among the {wanted} particles",
+            codes.UNCLOSED: "has no closing </event>",
+            codes.BAD_TAG: f"a tag is malformed near {word!r}",
+            codes.BAD_COUNT: f"the number of particles, {word}, is impossible",
+        }[status]
+        if status == codes.BAD_NUMBER and re.match(r"[+-]?(nan|inf)", word, re.I):
+            what = f"{word!r} is not finite"
+        return InputError(
+            what,
+            path=self.path,
+            event=n_good + self.n_skipped + 1,
+            line=None if self.skip_bad else self._line(block.offset + place),
+            remedy=_REMEDY,
+        )
+
+    def _line(self, offset: int) -> int:
+        """Line number of a place in the text, by reading the file once more."""
+        line = 1
+        with open_text(self.path) as stream:
+            while offset > 0:
+                piece = stream.read(min(BLOCK, offset))
+                if not piece:
+                    break
+                line += piece.count(b"\n")
+                offset -= len(piece)
+        return line
+
+
+def _digits(text: bytes) -> int | None:
+    """Most significant digits of any momentum in the text."""
+    most = 0
+    for line in text.splitlines():
+        tokens = line.split()
+        if len(tokens) == 13:
+            for token in tokens[6:10]:
+                mantissa = re.split(rb"[eEdD]", token)[0].lstrip(b"+-0.")
+                most = max(most, len(mantissa.replace(b".", b"")))
+    return most or None
+
+
+def _resume(block: Block, state: Any) -> int:
+    """Where to go on behind a bad event."""
+    start = int(state[codes.POSITION]) - block.address
+    close = block.buffer.find(b"</event>", start, block.end)
+    following = block.buffer.find(b"<event", start + 6, block.end if close < 0 else close)
+    while following >= 0 and block.buffer[following + 6] not in b"> \t\r\n":
+        following = block.buffer.find(b"<event", following + 6, block.end if close < 0 else close)
+    if following >= 0:
+        return following
+    return close + 8 if close >= 0 else _closing(block, start)
+
+
+def _closing(block: Block, start: int) -> int:
+    place = block.buffer.find(b"</LesHouchesEvents", start, block.end)
+    return place if place >= 0 else block.end
+
+
+def _solve(
+    block: Block, state: Any, hard_at: Any, hard_value: Any
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Let Python decide the numbers that the compiled parser could not."""
+    count = int(state[codes.N_HARD])
+    if count > len(hard_at):
+        # Not all were noted; solve none, make room and let the parser note them again.
+        state[codes.N_SOLVED] = 0
+        return np.empty(2 * count, np.int64), np.empty(2 * count)
+    for i in range(count):
+        start = int(hard_at[i]) - block.address
+        token = re.match(rb"[-+.\deEdD]*", block.buffer[start : start + MAX_TOKEN])
+        try:
+            hard_value[i] = fortran_float(token[0].decode()) if token else math.nan
+        except ValueError:
+            hard_value[i] = math.nan
+    state[codes.N_SOLVED] = count
+    return hard_at, hard_value
+
+
+MAX_TOKEN = 4096
+assert MAX_EVENT > MAX_TOKEN

@@ -1,0 +1,196 @@
+"""Plain or gzipped text in blocks of whole events, read ahead in a thread."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from isal import igzip, isal_zlib
+
+from hepgen_adapters._lhe_memory import PADDING
+from hepgen_ml.errors import InputError
+
+BLOCK = 1 << 20
+MAX_EVENT = 64 << 20
+END_OF_EVENT = b"</event>"
+END_OF_FILE = b"</LesHouchesEvents"
+
+
+def open_text(path: Path) -> Any:
+    """Binary stream of the file's text; gzip is recognised by its first bytes."""
+    file = open(path, "rb", buffering=0)  # noqa: SIM115  handed on
+    if file.read(2) == b"\x1f\x8b":
+        file.close()
+        return igzip.IGzipFile(path, "rb")  # type: ignore[no-untyped-call]
+    file.seek(0)
+    return file
+
+
+def gzip_error(error: Exception, path: Path) -> InputError:
+    """What is wrong with a compressed file."""
+    if isinstance(error, EOFError):
+        return InputError(
+            "the gzip stream ends early: the file is truncated",
+            path=path,
+            remedy="copy or make it again; --skip-bad takes the whole events",
+        )
+    if isinstance(error, OSError) and not isinstance(error, igzip.BadGzipFile):
+        what = f"cannot be read: {error.strerror or error}"
+        return InputError(what, path=path, remedy="check the file and its permissions")
+    return InputError(
+        f"the gzip stream is corrupt ({error})", path=path, remedy="copy or make the file again"
+    )
+
+
+GZIP_ERRORS: Any = (EOFError, OSError, isal_zlib.error, zlib.error)
+
+
+@dataclass
+class Block:
+    """Text ``buffer[:end]`` that ends behind an event; it starts at `offset` of the whole."""
+
+    buffer: bytearray
+    end: int
+    offset: int
+    final: bool = False
+    address: int = 0
+
+    def __post_init__(self) -> None:
+        self.address = int(np.frombuffer(self.buffer, dtype=np.uint8).ctypes.data)
+
+
+class Blocks:
+    """Iterate over the blocks of a file from a place in its text on.
+
+    Parameters
+    ----------
+    path : Path
+    offset : int
+        Bytes of decompressed text to leave out.
+    skip_bad : bool
+        End quietly, with `truncated` set, where a gzip stream is cut off.
+
+    The final block holds what follows the last event. A block is valid until
+    the next one is asked for.
+    """
+
+    def __init__(self, path: Path, offset: int, *, skip_bad: bool = False) -> None:
+        self.path, self.offset, self.skip_bad = path, offset, skip_bad
+        self.truncated = False
+        self._ready: queue.Queue[Block | Exception] = queue.Queue(maxsize=2)
+        self._free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._produce, daemon=True)
+
+    def __iter__(self) -> Iterator[Block]:
+        self._thread.start()
+        try:
+            while True:
+                block = self._ready.get()
+                if isinstance(block, Exception):
+                    raise block
+                yield block
+                if block.final:
+                    return
+                if len(block.buffer) == 2 * BLOCK + PADDING:
+                    self._free.put(block.buffer)
+        finally:
+            self._stop.set()
+            while self._thread.is_alive():
+                try:
+                    self._ready.get(timeout=0.05)
+                except queue.Empty:
+                    continue
+            self._thread.join()
+
+    def _put(self, item: Block | Exception) -> None:
+        while not self._stop.is_set():
+            try:
+                self._ready.put(item, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    def _produce(self) -> None:
+        try:
+            with open_text(self.path) as stream:
+                skipped = 0
+                while skipped < self.offset:
+                    piece = stream.read(min(BLOCK, self.offset - skipped))
+                    if not piece:
+                        break
+                    skipped += len(piece)
+                self._cut(stream)
+        except Exception as error:
+            known = isinstance(error, GZIP_ERRORS)
+            self._put(gzip_error(error, self.path) if known else error)
+
+    def _buffer(self, size: int) -> bytearray:
+        while size <= 2 * BLOCK:
+            try:
+                return self._free.get_nowait()
+            except queue.Empty:
+                return bytearray(2 * BLOCK + PADDING)
+        return bytearray(size + PADDING)
+
+    def _fill(self, stream: Any, place: memoryview) -> int:
+        """Bytes read into `place`; fewer than it holds only at the end of the file."""
+        filled = 0
+        while filled < len(place) and not self._stop.is_set():
+            try:
+                count = stream.readinto(place[filled:])
+            except EOFError:
+                if not self.skip_bad:
+                    raise
+                self.truncated = True
+                break
+            if not count:
+                break
+            filled += count
+        return filled
+
+    def _cut(self, stream: Any) -> None:
+        rest = b""
+        offset = self.offset
+        while not self._stop.is_set():
+            wanted = len(rest) + max(BLOCK, len(rest))
+            buffer = self._buffer(wanted)
+            buffer[: len(rest)] = rest
+            with memoryview(buffer) as whole, whole[len(rest) : wanted] as place:
+                filled = len(rest) + self._fill(stream, place)
+            buffer[filled : filled + PADDING] = bytes(PADDING)
+            final = filled < wanted
+            end = buffer.rfind(END_OF_EVENT, 0, filled) + len(END_OF_EVENT)
+            if end < len(END_OF_EVENT):
+                end = 0
+                # Behind the closing tag anything may follow, of any length.
+                closing = buffer.find(END_OF_FILE, 0, filled)
+                if closing >= 0:
+                    self._put(Block(buffer, filled, offset))
+                    scrap = bytearray(BLOCK)
+                    while self._fill(stream, memoryview(scrap)) == BLOCK:
+                        pass  # to the end, so that the checksum is verified
+                    self._put(Block(scrap, 0, offset + filled, final=True))
+                    return
+                if filled > MAX_EVENT and not final:
+                    raise InputError(
+                        f"an event is larger than {MAX_EVENT >> 20} MB",
+                        path=self.path,
+                        remedy="the file is damaged",
+                    )
+            if final:
+                end = filled
+            rest = bytes(memoryview(buffer)[end:filled])
+            if end:
+                self._put(Block(buffer, end, offset, final=final))
+            elif final:
+                self._put(Block(buffer, 0, offset, final=True))
+            if final:
+                return
+            offset += end

@@ -1,0 +1,67 @@
+"""Les Houches event files, versions 1 to 3, plain and gzipped.
+
+References: hep-ph/0109068 (the accord), hep-ph/0609017 (the file format),
+arXiv:1405.1067 section 2 (version 3).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hepgen_ml.errors import InputError, UsageError
+from hepgen_ml.events import RunInfo
+
+if TYPE_CHECKING:
+    from hepgen_ml.formats import Reader, Writer
+
+
+class LHE:
+    """The LHE format; see `hepgen_ml.formats.Format`.
+
+    The compiled parser and its compiler are loaded when a file is opened.
+    """
+
+    name = "lhe"
+    suffixes = (".lhe", ".lhe.gz")
+
+    def open(self, path: Path, *, skip_bad: bool = False) -> Reader:
+        """Open for reading.
+
+        Raises
+        ------
+        InputError
+            The file cannot be opened, is no LHE file, is empty or truncated.
+        """
+        from hepgen_adapters._lhe_read import LHEReader
+
+        try:
+            return LHEReader(path, skip_bad=skip_bad)
+        except OSError as error:
+            raise InputError(
+                f"cannot be read: {error.strerror or error}",
+                path=path,
+                remedy="check the path and its permissions",
+            ) from error
+
+    def create(self, path: Path, run: RunInfo, n_events: int, **options: Any) -> Writer:
+        """Begin a file.
+
+        Parameters
+        ----------
+        path : Path
+            Compressed if the name ends in ``.gz``.
+        run : RunInfo
+        n_events : int
+            Not needed by this format.
+        compression : int, optional
+            Level 0 (fast) to 3 (small); default 1.
+        """
+        from hepgen_adapters._lhe_write import LHEWriter
+
+        compression = options.get("compression", 1)
+        if compression not in (0, 1, 2, 3):
+            raise UsageError(
+                f"compression level {compression!r} is unknown", remedy="use 0, 1, 2 or 3"
+            )
+        return LHEWriter(path, run, compression=compression)
