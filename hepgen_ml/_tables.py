@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from hepgen_ml._console import cross_section, stdout_console
+from hepgen_ml.summary import particle_name, process_name
 
 MAX_ROWS = 40
-_NUMBERS = {"events", "fraction", "weight fraction", "cross section", "error"}
+_NUMBERS = {"events", "fraction", "weight fraction", "colour and helicity patterns"}
 _STRATEGIES = {3: "unit weights", 4: "the mean weight is the cross section"}
 
 
@@ -23,7 +24,7 @@ def show(path: Path, found: Mapping[str, Any]) -> None:
     if "final_state_particles" in found:
         _show_sample(console, path, found)
     else:
-        _show_nested(console, str(path), found)
+        _show_model(console, path, found)
 
 
 def _show_sample(console: Console, path: Path, found: Mapping[str, Any]) -> None:
@@ -69,27 +70,24 @@ def _show_sample(console: Console, path: Path, found: Mapping[str, Any]) -> None
         console.print(f"{found['events_without_subprocess']:,} events belong to no row above")
 
 
-def _show_nested(console: Console, title: str, found: Mapping[str, Any]) -> None:
-    """Any dictionary: plain values in one table, lists of records in tables of their own."""
-    facts = _two_columns(title)
-    tables: list[tuple[str, list[Mapping[str, Any]]]] = []
-
-    def walk(prefix: str, value: Any) -> None:
-        if isinstance(value, Mapping):
-            for key, inner in value.items():
-                walk(f"{prefix} {key}".strip(), inner)
-        elif isinstance(value, list | tuple) and value and isinstance(value[0], Mapping):
-            tables.append((prefix, list(value)))
-        else:
-            facts.add_row(Text(prefix.replace("_", " ")), Text(_plain(value)))
-
-    walk("", found)
+def _show_model(console: Console, path: Path, found: Mapping[str, Any]) -> None:
+    facts = _two_columns(str(path))
+    beams = zip(found["beams"], found["beam_energy"], strict=True)
+    facts.add_row("model", f"{found['model']}, {found['parameters']:,} parameters")
+    facts.add_row("beams", " on ".join(f"{particle_name(i)} {e:g} GeV" for i, e in beams))
+    facts.add_row(
+        "cross section", cross_section(found["cross_section"], found["cross_section_error"])
+    )
+    for number, cut in enumerate(found["cuts"]):
+        facts.add_row("" if number else "cuts", Text(cut))
+    for key, value in found["training"].items():
+        facts.add_row(key.replace("_", " "), Text(_plain(value)))
     console.print(facts)
-    for name, records in tables:
-        header = tuple(dict.fromkeys(key for record in records for key in record))
-        rows = [tuple(_plain(record.get(key, "")) for key in header) for record in records]
-        console.print(name.replace("_", " "), style="bold")
-        _print_table(console, tuple(key.replace("_", " ") for key in header), rows)
+    rows = [
+        (process_name(s["incoming"], s["final"]), f"{s['frequency']:.4f}", str(s["patterns"]))
+        for s in sorted(found["subprocesses"], key=lambda s: -s["frequency"])
+    ]
+    _print_table(console, ("subprocess", "fraction", "colour and helicity patterns"), rows)
 
 
 def _plain(value: Any) -> str:

@@ -251,9 +251,10 @@ def _check_one(path: Path, tolerance: float | None) -> int:
 
 
 def _show_law(result: LawResult) -> None:
-    verdict = "BROKEN" if result.n_broken else "ok"
-    color = "red" if result.n_broken else "green"
-    typer.echo("  " + typer.style(f"{verdict:<7}", fg=color) + f"{result.name:<24}{result.text}")
+    verdict, color = ("BROKEN", "red") if result.n_broken else ("ok", "green")
+    if not result.judged:
+        verdict, color = "-", "yellow"
+    typer.echo(f"  {typer.style(f'{verdict:<6}', fg=color)}  {result.name:<22}  {result.text}")
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def particle_name(pdg_id: int) -> str:
         return str(pdg_id)
 
 
-def process_name(incoming: tuple[int, ...], outgoing: tuple[int, ...]) -> str:
+def process_name(incoming: Iterable[int], outgoing: Iterable[int]) -> str:
     """``g g > t t~ g`` from the PDG numbers."""
     return " ".join([*map(particle_name, incoming), ">", *map(particle_name, outgoing)])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -70,7 +71,19 @@ class StandIn:
                 raise self.fault
 
     def describe(self) -> dict[str, Any]:
-        return {"model": "stand-in", "parameters": 7, "subprocesses": [{"name": "g g > t t~"}]}
+        return {
+            "model": "stand-in",
+            "parameters": 1234567,
+            "beams": [2212, 2212],
+            "beam_energy": [6500.0, 6500.0],
+            "cross_section": 1078.6,
+            "cross_section_error": 0.4,
+            "subprocesses": [
+                {"incoming": [21, 21], "final": [6, -6], "frequency": 1.0, "patterns": 8}
+            ],
+            "cuts": ["pt(jet) > 20 GeV", "|eta(jet)| < 5"],
+            "training": {"events": 20000, "sample_files": ["a.lhe"], "validation_loss": -1.5},
+        }
 
 
 @pytest.fixture
@@ -355,7 +368,9 @@ def test_info_of_a_sample(events: EventSample, tmp_path: Path) -> None:
 
 def test_info_of_a_model(stand_in: type[StandIn]) -> None:
     assert json.loads(run("info", "model", "--json").stdout)["model"] == "stand-in"
-    assert "g g > t t~" in run("info", "model").stdout
+    shown = run("info", "model").stdout
+    for text in ("g g > t t~", "1,234,567", "p 6500 GeV", "1078.60 ± 0.40 pb", "pt(jet) > 20"):
+        assert text in shown
 
 
 def test_summary_of_mixed_events() -> None:
@@ -388,3 +403,19 @@ def test_summary_of_mixed_events() -> None:
     assert found["subprocesses"][0]["intermediate_names"] == ["Z0"]
     assert found["events_without_subprocess"] == 1
     assert found["weights"]["negative_events"] == 1
+
+
+def test_documentation_knows_every_setting_and_exit_code() -> None:
+    from hepgen_ml.config import Config
+
+    text = (Path(__file__).parents[1] / "docs" / "cli.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+\.\w+)` \| `?([^|`]+?)`? \|", text, re.M))
+    defaults = Config().model_dump()
+    known = {f"{s}.{k}": v for s in ("network", "training") for k, v in defaults[s].items()}
+    assert set(rows) == set(known)
+    for key, value in known.items():
+        assert rows[key] == value if isinstance(value, str) else float(rows[key]) == value
+    codes = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.M)}
+    named = {kind.exit_code for kind in errors.HepgenError.__subclasses__()}
+    own = {value for name, value in vars(_console).items() if name.startswith("EXIT_")}
+    assert codes == named | own | {0, 1}
