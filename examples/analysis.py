@@ -23,11 +23,9 @@ mass = (top + antitop).mass.to_numpy()
 
 # Each event stands for cross section x weight / sum of weights.
 weight = sample.run.cross_section * sample.weight / sample.weight.sum()
-values, edges = np.histogram(mass, bins=np.arange(300, 1001, 50), weights=weight)
-width = np.diff(edges)
-for low, high, sigma in zip(edges[:-1], edges[1:], values / width, strict=True):
-    print(
-        f"{low:5.0f} - {high:4.0f} GeV  {sigma:8.4f} pb/GeV  "
-        + "#" * int(40 * sigma / (values / width).max())
-    )
+sigma, edges = np.histogram(mass, bins=np.arange(300, 1001, 50), weights=weight)
+sigma /= np.diff(edges)
+for low, high, value in zip(edges[:-1], edges[1:], sigma, strict=True):
+    bar = "#" * round(40 * value / sigma.max())
+    print(f"{low:5.0f} - {high:4.0f} GeV  {value:7.4f} pb/GeV  {bar}")
 print(f"total {weight.sum():.1f} ± {sample.run.cross_section_error:.1f} pb")

@@ -47,7 +47,6 @@ def main() -> None:
     hepgen("train", "--from-lhe", SAMPLE, "--out", DEMO / "model", "--max-time", limit, "--force")
     hepgen("generate", "--model", DEMO / "model", "-n", 20_000, "--seed", 1, "--force", *outputs)
     hepgen("check", *OUTPUTS)
-    hepgen("info", OUTPUTS[0])
     figure(DEMO / "comparison.png")
     print(f"\nDone in {time.monotonic() - begun:.0f} s. In {DEMO}/:")
     for path, text in [

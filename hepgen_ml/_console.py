@@ -29,6 +29,7 @@ EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 EXIT_TERMINATED = 143
 LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
+BRIEF = 1.0  # seconds; shorter stages get no line at all there
 
 
 class Terminated(KeyboardInterrupt):
@@ -200,7 +201,7 @@ class Progress:
             self._bars.stop()
             return
         for name, stage in self._stages.items():
-            if stage.shown != stage.done:
+            if stage.shown != stage.done and stage.at - stage.begun >= BRIEF:
                 self._print(name, stage)
 
     def __call__(

@@ -99,7 +99,7 @@ def train(
 
         settings = load_config(config, set_ or [])
         with _console.Progress({"train": "%"}) as progress:
-            Generator.train(
+            generator = Generator.train(
                 paths,
                 model=model,
                 out=out,
@@ -112,7 +112,12 @@ def train(
                 skip_bad=skip_bad,
                 progress=progress,
             )
-        typer.echo(f"{out}: trained; next: hepgen-ml generate --model {out} --out events.lhe.gz")
+        facts = generator.describe()["training"]
+        typer.echo(
+            f"{out}: learned {facts['events']:,} events, {facts['steps']:,} steps in "
+            f"{_console.duration(facts['training_seconds'])}, "
+            f"validation loss {facts['validation_loss']:.4f}"
+        )
 
 
 def _inputs(lhe: list[Path], others: list[Path]) -> list[Path]:

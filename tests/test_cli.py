@@ -82,7 +82,13 @@ class StandIn:
                 {"incoming": [21, 21], "final": [6, -6], "frequency": 1.0, "patterns": 8}
             ],
             "cuts": ["pt(jet) > 20 GeV", "|eta(jet)| < 5"],
-            "training": {"events": 20000, "sample_files": ["a.lhe"], "validation_loss": -1.5},
+            "training": {
+                "events": 20000,
+                "sample_files": ["a.lhe"],
+                "steps": 100,
+                "training_seconds": 65.0,
+                "validation_loss": -1.5,
+            },
         }
 
 
@@ -150,8 +156,9 @@ def test_unknown_option_is_a_usage_error() -> None:
 
 
 def test_train_takes_several_files_after_one_option(
-    stand_in: type[StandIn], tmp_path: Path
+    stand_in: type[StandIn], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(_console, "BRIEF", 0.0)
     for name in ("a.lhe", "b.lhe.gz", "c1.lhe", "c2.lhe"):
         (tmp_path / name).touch()
     done = run(
@@ -159,6 +166,7 @@ def test_train_takes_several_files_after_one_option(
         *["--seed", 5, "--from-lhe", "c?.lhe", "--device", "cpu", "--skip-bad"],
     )
     assert done.exit_code == 0, done.output
+    assert "learned 20,000 events, 100 steps in 1 min 05 s" in done.stdout
     trained = stand_in.trained
     assert {p.name for p in trained["source"]} == {"a.lhe", "b.lhe.gz", "c1.lhe", "c2.lhe"}
     assert trained["out"] == Path("m")
