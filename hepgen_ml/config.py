@@ -1,0 +1,118 @@
+"""Configuration: every setting with its default, from TOML and ``key=value`` overrides."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hepgen_ml.errors import UsageError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NetworkConfig(_Section):
+    """Causal transformer of JetGPT (arXiv:2305.10475, section 2.3)."""
+
+    width: int = Field(128, ge=8, le=4096, description="Size of the hidden state.")
+    blocks: int = Field(4, ge=1, le=64)
+    heads: int = Field(4, ge=1, le=64)
+    mlp_ratio: int = Field(2, ge=1, le=8)
+    mixtures: int = Field(32, ge=1, le=512, description="Components per coordinate.")
+
+
+class TrainingConfig(_Section):
+    """Optimisation."""
+
+    batch_size: int = Field(1024, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+    warmup: float = Field(0.02, ge=0, lt=1, description="Fraction of training spent warming up.")
+    max_steps: int = Field(40_000, ge=1)
+    max_time: float = Field(1200.0, gt=0, description="Seconds.")
+    ema: float = Field(0.999, ge=0, lt=1, description="Decay per step of the averaged weights.")
+    clip: float = Field(5.0, gt=0, description="Largest gradient norm.")
+    validation_fraction: float = Field(0.05, gt=0, lt=1)
+    validation_interval: int = Field(500, ge=1, description="Steps.")
+    checkpoint_interval: float = Field(60.0, gt=0, description="Seconds.")
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+
+class Config(_Section):
+    """Everything that decides how a surrogate is built and trained."""
+
+    model: Literal["jetgpt"] = "jetgpt"
+    network: NetworkConfig = NetworkConfig()
+    training: TrainingConfig = TrainingConfig()
+    seed: int = Field(0, ge=0)
+
+    def with_(self, **changes: Any) -> Config:
+        """Copy with top-level or dotted (``training__max_time``) values replaced."""
+        data = self.model_dump()
+        for key, value in changes.items():
+            _put(data, key.split("__"), value)
+        return _validated(data, "the configuration")
+
+
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Configuration from a TOML file and ``section.key=value`` overrides.
+
+    Parameters
+    ----------
+    path : path-like, optional
+        TOML file; what it leaves out has its default.
+    overrides : sequence of str
+        Values are TOML too: numbers, true, "text" (quotes may be left out).
+
+    Raises
+    ------
+    UsageError
+        Unreadable file, unknown key or a value out of range.
+    """
+    data: dict[str, Any] = {}
+    if path is not None:
+        try:
+            data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(
+                f"cannot be read: {error.strerror}", path=path, remedy="check the path"
+            ) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"is not TOML: {error}", path=path, remedy="mend it") from None
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator:
+            raise UsageError(f"{override!r} sets nothing", remedy="write --set section.key=value")
+        _put(data, key.strip().split("."), _value(text.strip()))
+    return _validated(data, "--set" if path is None else str(path))
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _put(data: dict[str, Any], keys: Sequence[str], value: Any) -> None:
+    for key in keys[:-1]:
+        data = data.setdefault(key, {})
+        if not isinstance(data, dict):
+            raise UsageError(f"{key!r} is a value, not a section", remedy="see docs/cli.md")
+    data[keys[-1]] = value
+
+
+def _validated(data: dict[str, Any], source: str) -> Config:
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UsageError(
+            f"{source}: {key}: {first['msg']}", remedy="see docs/cli.md for the settings"
+        ) from None

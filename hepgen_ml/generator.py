@@ -1,0 +1,541 @@
+"""Generator: train a surrogate on a sample, and draw new events from it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hepgen_ml import __version__
+from hepgen_ml.config import Config
+from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
+from hepgen_ml.events import EventSample, RunInfo, concatenate
+from hepgen_ml.models.base import Surrogate, uniform_angle_log_prob
+from hepgen_ml.process import Kinematics, Process, pair_invariants
+from hepgen_ml.storage import (
+    CONFIG,
+    load_model,
+    read_document,
+    run_from_config,
+    run_to_config,
+    save_model,
+    write_text,
+)
+from hepgen_ml.training.data import (
+    Progress,
+    SampleSource,
+    encode_all,
+    learn_process,
+    split,
+)
+from hepgen_ml.training.loop import Trainer
+
+log = logging.getLogger(__name__)
+
+_NETWORK_BATCH = 2048
+"""Events per call of the network when sampling: large enough for full matrix products, small
+enough for the key/value cache to stay near the processor."""
+
+_CALIBRATION_EVENTS = 200_000
+_PLAN = "training.json"
+_MAX_ROUNDS = 200
+
+
+class Generator:
+    """A trained surrogate of an event sample.
+
+    Made by `train` or `load`.
+
+    Attributes
+    ----------
+    process : Process
+    config : Config
+    run : RunInfo
+        Of generated events: cross section and beams of the training sample.
+    facts : dict
+        About the training.
+    acceptance : float
+        Fraction of the network's draws inside the cuts, over all sampling so far.
+    """
+
+    def __init__(
+        self,
+        surrogate: Surrogate,
+        process: Process,
+        config: Config,
+        run: RunInfo,
+        facts: dict[str, Any],
+        device: torch.device,
+    ) -> None:
+        self.surrogate = surrogate.eval()
+        self.process, self.config, self.run, self.facts = process, config, run, facts
+        self.device = device
+        self._drawn = self._accepted = 0
+
+    @classmethod
+    def train(
+        cls,
+        source: EventSample | str | Path | Sequence[str | Path],
+        *,
+        model: str = "jetgpt",
+        out: str | Path = "hepgen-model",
+        config: Config | None = None,
+        seed: int = 0,
+        device: str = "auto",
+        max_time: float | None = None,
+        resume: bool = False,
+        force: bool = False,
+        skip_bad: bool = False,
+        progress: Progress | None = None,
+    ) -> Generator:
+        """Learn the density of a sample.
+
+        Parameters
+        ----------
+        source : EventSample, or file names or glob patterns
+        model : str
+            Name of the density model.
+        out : path-like
+            Directory of the model; also holds checkpoint and history while training.
+        config : Config, optional
+        seed : int
+        device : str
+            ``auto``, ``cpu``, ``cuda``, ...
+        max_time : float, optional
+            Seconds of training.
+        resume : bool
+            Go on with an interrupted training in `out`.
+        force : bool
+            Replace a model in `out`.
+        skip_bad : bool
+            Leave out bad events instead of refusing them.
+        progress : callable, optional
+            Called with stage, done, total and a dict of numbers.
+
+        Raises
+        ------
+        InputError, SampleError
+            The sample cannot be read or trained on.
+        OutputError
+            `out` holds something already.
+        """
+        directory = Path(out)
+        config = (config or Config()).with_(model=model, seed=seed)
+        if max_time is not None:
+            config = config.with_(training__max_time=float(max_time))
+        _claim(directory, resume=resume, force=force)
+        place = find_device(device)
+        samples = SampleSource(source, skip_bad=skip_bad)
+        fingerprint = samples.fingerprint()
+        if resume and (directory / _PLAN).exists():
+            process, run = _read_plan(directory, fingerprint, config)
+        else:
+            resume = False
+            (directory / "checkpoint.safetensors").unlink(missing_ok=True)
+            process = learn_process(samples, seed=seed, progress=progress)
+            run = _output_run(samples.run, fingerprint)
+            _write_plan(directory, process, run, fingerprint, config)
+        encoded = encode_all(samples, process, progress=progress)
+        order, held_out = split(len(encoded), config.training.validation_fraction, seed)
+        training, validation = encoded[order], encoded[torch.from_numpy(np.flatnonzero(held_out))]
+        torch.manual_seed(seed)
+        surrogate = Surrogate(process, config)
+        surrogate.fit_standardization(training)
+        began = time.monotonic()
+        trainer = Trainer(
+            surrogate,
+            training,
+            validation,
+            config.training,
+            seed=seed,
+            directory=directory,
+            device=place,
+            progress=progress,
+        )
+        if resume and trainer.resume():
+            log.info("resumed at step %d", trainer.step)
+        trainer.run()
+        _calibrate(surrogate, trainer, process)
+        facts = {
+            "sample_sha256": fingerprint,
+            "sample_files": [p.name for p in samples.paths],
+            "events": len(encoded),
+            "validation_events": len(validation),
+            "bad_events_skipped": samples.n_skipped,
+            "steps": trainer.step,
+            "training_seconds": round(trainer.seconds, 1),
+            "validation_loss": trainer.best_loss,
+            "parameters": surrogate.n_parameters,
+            "device": str(place),
+            "threads": torch.get_num_threads(),
+        }
+        log.info("trained in %.0f s", time.monotonic() - began)
+        generator = cls(surrogate, process, config, run, facts, place)
+        generator.save(directory, force=True)
+        for name in (_PLAN, "checkpoint.safetensors"):
+            (directory / name).unlink(missing_ok=True)
+        return generator
+
+    @classmethod
+    def load(cls, path: str | Path = "hepgen-model", *, device: str = "auto") -> Generator:
+        """Read a model directory.
+
+        Raises
+        ------
+        ModelError
+            Missing, damaged, newer, or an unfinished training.
+        """
+        directory = Path(path)
+        if (directory / _PLAN).exists() and not (directory / CONFIG).exists():
+            raise ModelError(
+                "its training is not finished", path=directory, remedy="train with --resume"
+            )
+        place = find_device(device)
+        surrogate, process, config, run, facts = load_model(directory, place)
+        return cls(surrogate, process, config, run, facts, place)
+
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Write the model directory."""
+        directory = Path(path)
+        if not force:
+            _claim(directory, resume=False, force=False)
+        save_model(directory, self.surrogate, self.process, self.config, self.run, self.facts)
+
+    @staticmethod
+    def shard_size(n: int, shard: tuple[int, int] = (0, 1)) -> int:
+        """Events that shard (i, k) makes of n: sizes differ by one at most."""
+        i, k = shard
+        if not 0 <= i < k:
+            raise UsageError(f"shard {i} of {k} does not exist", remedy="count from 0 to k-1")
+        return n // k + (1 if i < n % k else 0)
+
+    def sample(self, n: int, *, seed: int | None = None, device: str | None = None) -> EventSample:
+        """Draw n events.
+
+        Parameters
+        ----------
+        n : int
+        seed : int, optional
+            The same seed gives the same events; by default a fresh one.
+        device : str, optional
+            By default that of the model.
+
+        Returns
+        -------
+        EventSample
+        """
+        return concatenate(list(self.stream(n, seed=seed, device=device)))
+
+    def stream(
+        self,
+        n: int,
+        *,
+        chunk: int = 20_000,
+        seed: int | None = None,
+        shard: tuple[int, int] = (0, 1),
+        device: str | None = None,
+    ) -> Iterator[EventSample]:
+        """Draw events chunk by chunk, in constant memory.
+
+        Parameters
+        ----------
+        n : int
+            Events of all shards together.
+        chunk : int
+            Largest number of events at a time.
+        seed : int, optional
+        shard : (i, k)
+            Which of k independent parts to make, counted from 0. Seeds of the
+            shards are spawned from one sequence, so that they never overlap.
+        device : str, optional
+        """
+        if n < 1:
+            raise UsageError(f"cannot make {n} events", remedy="ask for at least one")
+        if chunk < 1:
+            raise UsageError(f"chunks of {chunk} events", remedy="ask for at least one")
+        left = self.shard_size(n, shard)
+        if left == 0:
+            raise UsageError(f"{n} events leave nothing for shard {shard[0]} of {shard[1]}")
+        if device is not None:
+            self.device = find_device(device)
+            self.surrogate.to(self.device)
+        root = np.random.SeedSequence(seed).spawn(shard[1])[shard[0]]
+        numpy_seed, torch_seed = root.spawn(2)
+        rng = np.random.default_rng(numpy_seed)
+        generator = torch.Generator(device=self.device)
+        generator.manual_seed(int(torch_seed.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+        while left > 0:
+            size = min(left, chunk)
+            yield self._chunk(size, rng, generator)
+            left -= size
+
+    @torch.inference_mode()
+    def _chunk(self, n: int, rng: np.random.Generator, generator: torch.Generator) -> EventSample:
+        subprocess = torch.from_numpy(
+            rng.choice(len(self.process.subprocesses), n, p=self.process.frequencies)
+        )
+        x = torch.zeros(n, self.process.n_coordinates, dtype=torch.float64)
+        final = torch.zeros(n, self.process.n_final, 4, dtype=torch.float64)
+        incoming = torch.zeros(n, 2, 4, dtype=torch.float64)
+        todo = torch.arange(n)
+        for _ in range(_MAX_ROUNDS):
+            # Rejected events keep their subprocess, so that its frequency is not distorted.
+            phi = torch.from_numpy(rng.uniform(-math.pi, math.pi, len(todo)))
+            drawn = self._draw(subprocess[todo], generator)
+            kinematics = self.process.kinematics(drawn, subprocess[todo], phi)
+            good = kinematics.passes
+            x[todo[good]] = drawn[good]
+            final[todo[good]] = kinematics.final[good]
+            incoming[todo[good]] = kinematics.incoming[good]
+            self._drawn += len(todo)
+            todo = todo[~good]
+            self._accepted = self._drawn - len(todo) if len(todo) == 0 else self._accepted
+            if len(todo) == 0:
+                break
+        else:
+            raise ModelError(
+                f"{len(todo)} of {n} events keep falling outside the cuts",
+                remedy="the model is not trained well enough; train longer",
+            )
+        made = Kinematics(final, incoming, torch.ones(n, dtype=torch.bool))
+        pattern = self._draw_patterns(x, made, subprocess, generator)
+        events = self.process.assemble(made, x, subprocess, pattern, self.run)
+        if abs(self.run.weight_strategy) == 4:
+            events.events["weight"] = np.full(n, self.run.cross_section)
+        return events
+
+    def _draw(self, subprocess: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Coordinates from the network, in batches of one channel each."""
+        density = self.surrogate.density
+        x = torch.zeros(len(subprocess), self.process.n_coordinates, dtype=torch.float64)
+        channel_of = self.process.channel_of[subprocess]
+        for channel in range(len(self.process.channels)):
+            rows = torch.nonzero(channel_of == channel).squeeze(-1)
+            for part in rows.split(_NETWORK_BATCH):
+                drawn = density.sample(subprocess[part].to(self.device), generator)
+                x[part] = drawn.to("cpu")
+        return x
+
+    def _draw_patterns(
+        self,
+        x: torch.Tensor,
+        kinematics: Kinematics,
+        subprocess: torch.Tensor,
+        generator: torch.Generator,
+    ) -> torch.Tensor:
+        head, process = self.surrogate.patterns, self.process
+        if head.trivial:
+            return torch.zeros_like(subprocess)
+        pattern = torch.zeros_like(subprocess)
+        channel_of = process.channel_of[subprocess]
+        for c, channel in enumerate(process.channels):
+            rows = torch.nonzero(channel_of == c).squeeze(-1)
+            for part in rows.split(4 * _NETWORK_BATCH):
+                final = kinematics.final[part, : len(channel.classes)]
+                invariants = pair_invariants(kinematics.incoming[part], final)
+                invariants = torch.nn.functional.pad(
+                    invariants, (0, process.n_invariants - invariants.shape[1])
+                )
+                sub = subprocess[part].to(self.device)
+                z = self.surrogate.density.prepare(x[part].to(self.device), sub)
+                drawn = head.sample(z, invariants.to(self.device), sub, generator)
+                pattern[part] = drawn.to("cpu")
+        return pattern
+
+    @torch.inference_mode()
+    def log_prob(self, sample: EventSample) -> npt.NDArray[np.float64]:
+        """Log density of events under the surrogate.
+
+        Parameters
+        ----------
+        sample : EventSample
+
+        Returns
+        -------
+        (n,) array
+            Density in the momenta, to the measure of the event's chart (GeV;
+            see `hepgen_ml.phase_space.charts`), times the probability of the
+            subprocess and of the colour and helicity pattern; in the logarithm
+            of the scale and couplings where these are learned. Events of an
+            unknown structure or outside the cuts have -inf. The density is
+            that of the network, before draws outside the cuts are rejected.
+        """
+        result = np.full(len(sample), -np.inf)
+        encoded = self.process.encode(sample)
+        channel_of = self.process.channel_of[encoded.subprocess]
+        log_frequency = torch.log(torch.from_numpy(self.process.frequencies))
+        for c, channel in enumerate(self.process.channels):
+            rows = torch.nonzero(channel_of == c).squeeze(-1)
+            for part in rows.split(4 * _NETWORK_BATCH):
+                x, sub = encoded.x[part], encoded.subprocess[part]
+                log_p = self.surrogate.density.log_prob(x.to(self.device), sub.to(self.device)).to(
+                    "cpu"
+                )
+                z = self.surrogate.density.prepare(x.to(self.device), sub.to(self.device))
+                log_p += self.surrogate.patterns.log_prob(
+                    z,
+                    encoded.invariants[part].to(self.device),
+                    sub.to(self.device),
+                    encoded.pattern[part].to(self.device),
+                ).to("cpu")
+                log_p += log_frequency[sub] - channel.chart.log_det(
+                    channel.join(x, torch.zeros(len(x), dtype=torch.float64))
+                )
+                if channel.cyclic is not None:
+                    log_p += uniform_angle_log_prob()
+                kinematics = self.process.kinematics(x, sub, torch.zeros(len(x)))
+                log_p[~kinematics.passes] = -torch.inf
+                result[encoded.event[part].numpy()] = log_p.numpy()
+        return result
+
+    @property
+    def acceptance(self) -> float:
+        """Fraction of the network's draws inside the cuts, over all sampling so far."""
+        return self._accepted / self._drawn if self._drawn else math.nan
+
+    def describe(self) -> dict[str, Any]:
+        """Facts about the model, as plain values for `hepgen-ml info`."""
+        process = self.process
+        return {
+            "model": self.config.model,
+            "parameters": self.surrogate.n_parameters,
+            "beams": list(self.run.beam_pdg_id),
+            "beam_energy": list(self.run.beam_energy),
+            "cross_section": self.run.cross_section,
+            "cross_section_error": self.run.cross_section_error,
+            "subprocesses": [
+                {
+                    "process_id": s.structure.process_id,
+                    "incoming": [s.structure.pdg_id[r] for r in s.structure.incoming],
+                    "final": [s.structure.pdg_id[r] for r in s.structure.final],
+                    "frequency": s.frequency,
+                    "patterns": len(s.patterns),
+                }
+                for s in process.subprocesses
+            ],
+            "cuts": [str(c) for c in process.acceptance.cuts],
+            "coordinates": [[c.name for c in ch.coordinates] for ch in process.channels],
+            "training": self.facts,
+            "config": self.config.model_dump(),
+        }
+
+
+def find_device(name: str) -> torch.device:
+    """Device by name; ``auto`` takes an accelerator where there is one.
+
+    Raises
+    ------
+    UsageError
+        No such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise UsageError(f"device {name!r}: {first}", remedy="use --device cpu") from None
+    return device
+
+
+def _claim(directory: Path, *, resume: bool, force: bool) -> None:
+    """Make the directory ours, or say why not."""
+    if directory.exists() and not directory.is_dir():
+        raise OutputError("is a file", path=directory, remedy="choose another --out")
+    taken = directory.is_dir() and any(directory.iterdir())
+    if taken and not (resume or force):
+        unfinished = (directory / _PLAN).exists()
+        raise OutputError(
+            "holds an unfinished training" if unfinished else "exists already",
+            path=directory,
+            remedy="add --resume to go on with it" if unfinished else "add --force to replace it",
+        )
+    if taken and force and not resume:
+        ours = {CONFIG, _PLAN, "history.csv", "checkpoint.safetensors"}
+        if not any((directory / name).exists() for name in ours):
+            raise OutputError(
+                "holds other things than a model", path=directory, remedy="choose another --out"
+            )
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot be made: {error.strerror}", path=directory, remedy="choose another --out"
+        ) from None
+
+
+def _output_run(run: RunInfo, fingerprint: str) -> RunInfo:
+    """Run information of generated events: the sample's, without what describes its file."""
+    strategy = -4 if abs(run.weight_strategy) == 4 else 3
+    top = run.cross_section if strategy == -4 else 1.0
+    processes = tuple(type(p)(p.process_id, p.cross_section, p.error, top) for p in run.processes)
+    text = f"trained on a sample with SHA-256 {fingerprint}"
+    return run.with_(
+        weight_strategy=strategy,
+        processes=processes,
+        generators=(*run.generators, ("hepgen-ml", __version__, text)),
+        weight_groups="",
+        weight_names={},
+        significant_digits=None,
+    )
+
+
+def _write_plan(
+    directory: Path, process: Process, run: RunInfo, fingerprint: str, config: Config
+) -> None:
+    """Remember what a training began with, so that it can be resumed."""
+    document = {
+        "process": process.to_config(),
+        "run": run_to_config(run),
+        "sample_sha256": fingerprint,
+        "config": config.model_dump(),
+    }
+    write_text(directory / _PLAN, json.dumps(document))
+
+
+def _read_plan(directory: Path, fingerprint: str, config: Config) -> tuple[Process, RunInfo]:
+    path = directory / _PLAN
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        process = Process.from_config(document["process"])
+        run = run_from_config(document["run"])
+        same_sample = document["sample_sha256"] == fingerprint
+        before = Config.model_validate(document["config"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"is damaged: {error}", path=path, remedy="start again with --force"
+        ) from None
+    if not same_sample:
+        raise SampleError(
+            "was begun with another sample", path=directory, remedy="give the same files as before"
+        )
+    if before.network != config.network or before.seed != config.seed:
+        raise UsageError(
+            "was begun with another network or seed",
+            path=directory,
+            remedy="give the same configuration as before, or start again with --force",
+        )
+    return process, run
+
+
+def _calibrate(surrogate: Surrogate, trainer: Trainer, process: Process) -> None:
+    """Make the mean of the predicted pattern probabilities equal the sample's fractions."""
+    data, some = trainer.train, slice(_CALIBRATION_EVENTS)
+    surrogate.patterns.calibrate(
+        data.z[some],
+        data.invariants[some],
+        data.subprocess[some],
+        [s.pattern_frequency for s in process.subprocesses],
+    )
+
+
+__all__ = ["Generator", "find_device", "read_document"]

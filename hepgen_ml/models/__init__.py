@@ -1,0 +1,1 @@
+"""Probability densities over the coordinates of a process."""

@@ -1,0 +1,120 @@
+"""What every density model offers, and the surrogate that is trained and stored."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from hepgen_ml.config import Config
+from hepgen_ml.models.patterns import PatternHead
+from hepgen_ml.process import Encoded, Process
+
+
+class DensityModel(nn.Module, ABC):
+    """Conditional density p(x | subprocess) over the learned coordinates of a process.
+
+    Networks work on standardised coordinates z in single precision; `prepare`
+    and `restore` translate. Subclasses implement `loss`, `log_prob_z` and `sample_z`.
+
+    Parameters
+    ----------
+    process : Process
+    """
+
+    name: str
+
+    def __init__(self, process: Process) -> None:
+        super().__init__()
+        self.layouts = [channel.coordinates for channel in process.channels]
+        shape = (len(self.layouts), process.n_coordinates)
+        self.mean: Tensor
+        self.std: Tensor
+        self.channel_of: Tensor
+        self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
+        self.register_buffer("std", torch.ones(shape, dtype=torch.float64))
+        self.register_buffer("channel_of", process.channel_of, persistent=False)
+
+    def fit_standardization(self, encoded: Encoded) -> None:
+        """Take mean and width of each coordinate from a sample; angles stay as they are."""
+        channel_of = self.channel_of[encoded.subprocess]
+        for c, layout in enumerate(self.layouts):
+            x = encoded.x[channel_of == c, : len(layout)]
+            if len(x) < 2:
+                continue
+            real = torch.tensor([not coordinate.periodic for coordinate in layout])
+            width = x.std(0)
+            self.mean[c, : len(layout)] = torch.where(real, x.mean(0), 0.0)
+            self.std[c, : len(layout)] = torch.where(real & (width > 1e-12), width, 1.0)
+
+    def prepare(self, x: Tensor, subprocess: Tensor) -> Tensor:
+        """Standardised coordinates (m, D) float32 of coordinates (m, D) float64."""
+        c = self.channel_of[subprocess]
+        return ((x - self.mean[c]) / self.std[c]).to(torch.float32)
+
+    def restore(self, z: Tensor, subprocess: Tensor) -> Tensor:
+        """Inverse of `prepare`."""
+        c = self.channel_of[subprocess]
+        return z.to(torch.float64) * self.std[c] + self.mean[c]
+
+    def log_prob(self, x: Tensor, subprocess: Tensor) -> Tensor:
+        """Log density (m,) float64 in the learned coordinates (m, D)."""
+        c = self.channel_of[subprocess]
+        z = self.prepare(x, subprocess)
+        return self.log_prob_z(z, subprocess).to(torch.float64) - torch.log(self.std[c]).sum(-1)
+
+    def sample(self, subprocess: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Coordinates (m, D) float64 for these subprocesses (m,)."""
+        return self.restore(self.sample_z(subprocess, generator), subprocess)
+
+    @abstractmethod
+    def loss(self, z: Tensor, subprocess: Tensor, weight: Tensor) -> Tensor:
+        """Scalar to minimise, a mean over events (weights average to one)."""
+
+    @abstractmethod
+    def log_prob_z(self, z: Tensor, subprocess: Tensor) -> Tensor:
+        """Log density (m,) in standardised coordinates (m, D)."""
+
+    @abstractmethod
+    def sample_z(self, subprocess: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Standardised coordinates (m, D) float32."""
+
+    def by_channel(self, subprocess: Tensor) -> list[tuple[int, Tensor]]:
+        """Channels present among these events, each with the rows of its events."""
+        channel = self.channel_of[subprocess]
+        present = torch.unique(channel).tolist()
+        return [(c, torch.nonzero(channel == c).squeeze(-1)) for c in present]
+
+
+class Surrogate(nn.Module):
+    """Density of the kinematics and the pattern head beside it.
+
+    Parameters
+    ----------
+    process : Process
+    config : Config
+    """
+
+    def __init__(self, process: Process, config: Config) -> None:
+        from hepgen_ml.models import registry
+
+        super().__init__()
+        self.density = registry.build(process, config)
+        self.patterns = PatternHead(process)
+
+    def fit_standardization(self, encoded: Encoded) -> None:
+        """Prepare both parts for a sample's ranges."""
+        self.density.fit_standardization(encoded)
+        self.patterns.fit_standardization(encoded)
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of trained parameters."""
+        return sum(p.numel() for p in self.parameters())
+
+
+def uniform_angle_log_prob() -> float:
+    """Log density of the azimuth of a whole event."""
+    return -math.log(2 * math.pi)

@@ -1,0 +1,17 @@
+"""Density models by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hepgen_ml.config import Config
+from hepgen_ml.models.autoregressive import JetGPT
+from hepgen_ml.models.base import DensityModel
+from hepgen_ml.process import Process
+
+MODELS: dict[str, Callable[[Process, Config], DensityModel]] = {JetGPT.name: JetGPT}
+
+
+def build(process: Process, config: Config) -> DensityModel:
+    """Make the untrained model that the configuration names."""
+    return MODELS[config.model](process, config)

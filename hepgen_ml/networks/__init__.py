@@ -1,0 +1,1 @@
+"""Network architectures, without losses."""

@@ -1,0 +1,378 @@
+"""Charts: four-momenta of the final state <-> unconstrained coordinates.
+
+A chart holds the physics constraints. Whatever numbers a network puts into the
+coordinates, the momenta that come out lie on their mass shells and balance the
+incoming partons to rounding. Charts never see a network or a file column.
+
+The Jacobian is taken to the measure of `Chart.measure`'s description, in GeV.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hepgen_ml.phase_space.coordinates import (
+    Coordinate,
+    azimuth,
+    boost,
+    expit_between,
+    from_pt_rapidity_phi,
+    invariant_mass_squared,
+    log_above,
+    logit_between,
+    on_shell,
+    rapidity,
+    reverse,
+    rotate_about_beam,
+    transverse_momentum,
+    two_body_momentum,
+    wrap,
+)
+
+MassSpec = float | tuple[float, float]
+"""Mass of a particle in GeV, or the open interval in which it varies."""
+
+
+class Chart(ABC):
+    """Common part of the charts of parton-level events.
+
+    Parameters
+    ----------
+    labels : sequence of str
+        One per final-state particle, in the order of the chart; they name the coordinates.
+    masses : sequence of float or (low, high)
+        Fixed masses in GeV, or the interval of a mass that varies from event to event.
+
+    Attributes
+    ----------
+    coordinates : tuple of Coordinate
+        The D coordinates, in the order in which they depend on each other.
+    """
+
+    kind: str
+    coordinates: tuple[Coordinate, ...]
+
+    def __init__(self, labels: Sequence[str], masses: Sequence[MassSpec]) -> None:
+        if len(labels) != len(masses) or not labels:
+            raise ValueError("a chart needs one label and one mass per particle")
+        self.labels = tuple(labels)
+        self.masses = tuple(tuple(m) if isinstance(m, list | tuple) else float(m) for m in masses)
+
+    @abstractmethod
+    def forward(self, p: Tensor) -> Tensor:
+        """Coordinates (..., D) of final-state momenta (..., n, 4), both float64."""
+
+    @abstractmethod
+    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Final-state momenta (..., n, 4) and total momentum (..., 4) of coordinates (..., D)."""
+
+    @abstractmethod
+    def log_det(self, x: Tensor) -> Tensor:
+        """Log |d(momenta) / d(coordinates)| (...), to the measure stated by the chart."""
+
+    @abstractmethod
+    def to_config(self) -> dict[str, Any]:
+        """Arguments that make this chart again, as plain JSON values."""
+
+    @property
+    def n_coordinates(self) -> int:
+        """Number of coordinates D."""
+        return len(self.coordinates)
+
+    def _mass_coordinates(self) -> list[Coordinate]:
+        return [
+            Coordinate(f"logit_mass:{label}")
+            for label, mass in zip(self.labels, self.masses, strict=True)
+            if isinstance(mass, tuple)
+        ]
+
+    def _encode_masses(self, p: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Coordinates of the varying masses, and the masses (..., n) themselves."""
+        columns, masses = [], []
+        for i, mass in enumerate(self.masses):
+            if isinstance(mass, tuple):
+                value = torch.sqrt(invariant_mass_squared(p[..., i, :]).clamp_min(0.0))
+                columns.append(logit_between(value, *mass))
+                masses.append(value)
+            else:
+                masses.append(torch.full_like(p[..., i, 0], mass))
+        return columns, torch.stack(masses, dim=-1)
+
+    def _decode_masses(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Masses (..., n) and log |dm/dt| (...) from the first coordinates."""
+        masses, log_det, column = [], torch.zeros_like(x[..., 0]), 0
+        for mass in self.masses:
+            if isinstance(mass, tuple):
+                t = x[..., column]
+                masses.append(expit_between(t, *mass))
+                slope = torch.nn.functional.logsigmoid(t) + torch.nn.functional.logsigmoid(-t)
+                log_det = log_det + math.log(mass[1] - mass[0]) + slope
+                column += 1
+            else:
+                masses.append(torch.full_like(x[..., 0], mass))
+        return torch.stack(masses, dim=-1), log_det
+
+
+class BalancedChart(Chart):
+    r"""Hadron-collider events: transverse momentum balances, the beams' fractions are free.
+
+    Coordinates: varying masses first, then :math:`\log(p_T - p_T^{min})`,
+    rapidity and azimuth of the first n-1 particles and the rapidity of the
+    last, whose transverse momentum balances the others; 3n-2 in all for fixed
+    masses. The first azimuth is that of the whole event, the others are
+    relative to it. Rapidity rather than pseudorapidity, because it stays
+    regular for a massive particle along the beam.
+
+    Measure: :math:`\prod_{i<n} d^3p_i \; dp_{z,n} \prod dm`.
+
+    Parameters
+    ----------
+    labels, masses
+        See `Chart`. The last particle should be one without a cut.
+    pt_min : sequence of float
+        Smallest transverse momentum in GeV of each of the first n-1 particles.
+    """
+
+    kind = "balanced"
+
+    def __init__(
+        self, labels: Sequence[str], masses: Sequence[MassSpec], pt_min: Sequence[float]
+    ) -> None:
+        super().__init__(labels, masses)
+        n = len(self.labels)
+        self.pt_min = tuple(float(v) for v in pt_min)
+        if len(self.pt_min) != n - 1:
+            raise ValueError(f"pt_min needs {n - 1} values, got {len(self.pt_min)}")
+        self._mass_names = self._mass_coordinates()
+        free: list[Coordinate] = []
+        for i, label in enumerate(self.labels[:-1]):
+            free += [
+                Coordinate(f"log_pt:{label}"),
+                Coordinate(f"rapidity:{label}"),
+                Coordinate(f"phi:{label}", periodic=True, cyclic=i == 0),
+            ]
+        last = Coordinate(f"balancing_rapidity:{self.labels[-1]}")
+        self.coordinates = (*self._mass_names, *free, last)
+
+    def to_config(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "labels": list(self.labels),
+            "masses": [list(m) if isinstance(m, tuple) else m for m in self.masses],
+            "pt_min": list(self.pt_min),
+        }
+
+    def forward(self, p: Tensor) -> Tensor:
+        columns, masses = self._encode_masses(p)
+        n = len(self.labels)
+        reference = azimuth(p[..., 0, :])
+        for i in range(n - 1):
+            phi = azimuth(p[..., i, :])
+            columns += [
+                log_above(transverse_momentum(p[..., i, :]), self.pt_min[i]),
+                rapidity(p[..., i, :], masses[..., i]),
+                phi if i == 0 else wrap(phi - reference),
+            ]
+        columns.append(rapidity(p[..., n - 1, :], masses[..., n - 1]))
+        return torch.stack(columns, dim=-1)
+
+    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        n, first = len(self.labels), len(self._mass_names)
+        masses, _ = self._decode_masses(x)
+        momenta: list[Tensor] = []
+        for i in range(n - 1):
+            log_pt, y, phi = x[..., first + 3 * i : first + 3 * i + 3].unbind(-1)
+            if i > 0:
+                phi = phi + x[..., first + 2]
+            pt = self.pt_min[i] + torch.exp(log_pt)
+            momenta.append(from_pt_rapidity_phi(pt, y, phi, masses[..., i]))
+        y = x[..., -1]
+        if momenta:
+            recoil = -torch.stack([q[..., :2] for q in momenta]).sum(0)
+        else:
+            recoil = torch.zeros_like(x[..., :1]).expand(*x.shape[:-1], 2)
+        mt = torch.sqrt((recoil**2).sum(-1) + masses[..., -1] ** 2)
+        last = torch.cat([recoil, (mt * torch.sinh(y)).unsqueeze(-1)], dim=-1)
+        momenta.append(on_shell(last, masses[..., -1]))
+        p = torch.stack(momenta, dim=-2)
+        return p, p.sum(-2)
+
+    def log_det(self, x: Tensor) -> Tensor:
+        p, _ = self.inverse(x)
+        _, total = self._decode_masses(x)
+        first = len(self._mass_names)
+        for i in range(len(self.labels) - 1):
+            log_pt = x[..., first + 3 * i]
+            pt = self.pt_min[i] + torch.exp(log_pt)
+            total = total + log_pt + torch.log(pt) + torch.log(p[..., i, 3])
+        return total + torch.log(p[..., -1, 3])
+
+
+class FixedEnergyChart(Chart):
+    r"""Events of fixed total momentum (lepton colliders): a chain of two-body decays.
+
+    Particle k recoils against the system of all later ones. Coordinates of step
+    k: logit of the mass of that system between its kinematic bounds (absent in
+    the last step), artanh of the polar angle's cosine and the azimuth in the
+    rest frame of what is left; 3n-4 in all for fixed masses.
+
+    Measure: :math:`\prod_{i\le n-2} d^3p_i \; d\cos\theta\, d\phi \prod dm`,
+    the angles being those of the last pair in its rest frame.
+
+    Parameters
+    ----------
+    labels, masses
+        See `Chart`; at least two particles.
+    total : sequence of 4 float
+        Total momentum (px, py, pz, E) in GeV, along the beam.
+    """
+
+    kind = "fixed_energy"
+
+    def __init__(
+        self, labels: Sequence[str], masses: Sequence[MassSpec], total: Sequence[float]
+    ) -> None:
+        super().__init__(labels, masses)
+        if len(self.labels) < 2:
+            raise ValueError("a fixed total momentum leaves a single particle no freedom")
+        self.total = tuple(float(v) for v in total)
+        self.energy = math.sqrt((self.total[3] - self.total[2]) * (self.total[3] + self.total[2]))
+        self._mass_names = self._mass_coordinates()
+        free: list[Coordinate] = []
+        n = len(self.labels)
+        for i, label in enumerate(self.labels[:-1]):
+            if i < n - 2:
+                free.append(Coordinate(f"logit_recoil_mass:{label}"))
+            free += [
+                Coordinate(f"artanh_cos_theta:{label}"),
+                Coordinate(f"phi:{label}", periodic=True, cyclic=i == 0),
+            ]
+        self.coordinates = (*self._mass_names, *free)
+
+    def to_config(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "labels": list(self.labels),
+            "masses": [list(m) if isinstance(m, tuple) else m for m in self.masses],
+            "total": list(self.total),
+        }
+
+    def _start(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        frame = like.new_tensor(self.total).expand(*like.shape[:-1], 4)
+        return frame, torch.full_like(like[..., 0], self.energy)
+
+    def forward(self, p: Tensor) -> Tensor:
+        columns, masses = self._encode_masses(p)
+        n = len(self.labels)
+        reference = azimuth(p[..., 0, :])
+        p = rotate_about_beam(p, -reference.unsqueeze(-1))
+        frame, frame_mass = self._start(p[..., 0, :])
+        for k in range(n - 1):
+            rest = p[..., k + 1 :, :].sum(-2)
+            recoil_mass = torch.sqrt(invariant_mass_squared(rest).clamp_min(0.0))
+            if k < n - 2:
+                low = masses[..., k + 1 :].sum(-1)
+                columns.append(logit_between(recoil_mass, low, frame_mass - masses[..., k]))
+            local = boost(p[..., k, :], reverse(frame), frame_mass)
+            columns.append(torch.asinh(local[..., 2] / transverse_momentum(local)))
+            columns.append(reference if k == 0 else azimuth(local))
+            frame, frame_mass = rest, recoil_mass
+        return torch.stack(columns, dim=-1)
+
+    def _walk(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Momenta (..., n, 4) and log-determinant of the momenta in the coordinates."""
+        n, column = len(self.labels), len(self._mass_names)
+        masses, log_det = self._decode_masses(x)
+        frame, frame_mass = self._start(x)
+        momenta: list[Tensor] = []
+        reference = None
+        for k in range(n - 1):
+            mass, low = masses[..., k], masses[..., k + 1 :].sum(-1)
+            recoil_mass = low
+            if k < n - 2:
+                t = x[..., column]
+                recoil_mass = expit_between(t, low, frame_mass - mass)
+                slope = torch.nn.functional.logsigmoid(t) + torch.nn.functional.logsigmoid(-t)
+                log_det = log_det + torch.log(frame_mass - mass - low) + slope
+                column += 1
+            a, phi = x[..., column], x[..., column + 1]
+            column += 2
+            if reference is None:
+                reference, phi = phi, torch.zeros_like(phi)
+            size = two_body_momentum(frame_mass, mass, recoil_mass)
+            sin = 1 / torch.cosh(a)
+            direction = torch.stack([sin * torch.cos(phi), sin * torch.sin(phi), torch.tanh(a)], -1)
+            local = on_shell(size.unsqueeze(-1) * direction, mass)
+            momentum = boost(local, frame, frame_mass)
+            # d cos(theta) = da / cosh^2 a; d^3p = (E_lab / E) p^2 dp dOmega, p dp = E dE,
+            # dE = -(M_k / M_(k-1)) dM_k
+            log_det = log_det + 2 * torch.log(sin)
+            if k < n - 2:
+                log_det = log_det + torch.log(size * momentum[..., 3] * recoil_mass / frame_mass)
+            momenta.append(momentum)
+            recoil = on_shell(-size.unsqueeze(-1) * direction, recoil_mass)
+            frame, frame_mass = boost(recoil, frame, frame_mass), recoil_mass
+        momenta.append(frame)
+        assert reference is not None
+        p = torch.stack(momenta, dim=-2)
+        return rotate_about_beam(p, reference.unsqueeze(-1)), log_det
+
+    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        p, _ = self._walk(x)
+        return p, x.new_tensor(self.total).expand(*x.shape[:-1], 4)
+
+    def log_det(self, x: Tensor) -> Tensor:
+        return self._walk(x)[1]
+
+
+def incoming_momenta(total: Tensor, mass1: float, mass2: float) -> Tensor:
+    """Momenta of the two incoming partons along the beam.
+
+    Parameters
+    ----------
+    total : (..., 4) tensor
+        Total momentum of the final state; its transverse part is zero to rounding.
+    mass1, mass2 : float
+        Masses of the incoming partons in GeV, the one moving along +z first.
+
+    Returns
+    -------
+    (..., 2, 4) tensor
+        nan where the total is too light for these masses.
+    """
+    energy, pz = total[..., 3], total[..., 2]
+    if mass1 == 0.0 and mass2 == 0.0:
+        plus, minus = (energy + pz) / 2, (energy - pz) / 2
+        zero = torch.zeros_like(pz)
+        first = torch.stack([zero, zero, plus, plus], dim=-1)
+        second = torch.stack([zero, zero, -minus, minus], dim=-1)
+        return torch.stack([first, second], dim=-2)
+    s = (energy - pz) * (energy + pz)
+    m = torch.sqrt(s)
+    m1, m2 = torch.full_like(m, mass1), torch.full_like(m, mass2)
+    q = two_body_momentum(m, m1, m2)
+    q = torch.where(m > m1 + m2, q, torch.nan)
+    e1 = torch.sqrt(q**2 + m1**2)
+    p1 = (energy * q + pz * e1) / m
+    zero = torch.zeros_like(pz)
+    first = on_shell(torch.stack([zero, zero, p1], dim=-1), m1)
+    second = on_shell(torch.stack([zero, zero, pz - p1], dim=-1), m2)
+    return torch.stack([first, second], dim=-2)
+
+
+def chart_from_config(config: dict[str, Any]) -> Chart:
+    """Make a chart from the result of `Chart.to_config`."""
+    arguments = dict(config)
+    kinds: dict[str, type[BalancedChart] | type[FixedEnergyChart]] = {
+        c.kind: c for c in (BalancedChart, FixedEnergyChart)
+    }
+    kind = arguments.pop("kind")
+    if kind not in kinds:
+        raise ValueError(f"unknown chart {kind!r}")
+    return kinds[kind](**arguments)

@@ -1,0 +1,259 @@
+"""Generation cuts: found in a sample, enforced on generated events.
+
+A cut shows as an edge in the distribution of an observable: close to it the
+density is finite and then ends. Without a cut the distribution runs out
+gradually, or the edge is a natural bound such as zero. Both are told apart by
+the spacings of the most extreme values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hepgen_ml.phase_space.coordinates import (
+    azimuth,
+    invariant_mass_squared,
+    pseudorapidity,
+    transverse_momentum,
+    wrap,
+)
+
+EXTREMES = 64
+"""How many extreme values of an observable an edge is judged from."""
+
+MIN_ENTRIES = 500
+"""Fewest values from which a cut is inferred at all."""
+
+_LIGHT = frozenset([1, 2, 3, 4, 5, 21])
+
+
+def flavour_class(pdg_id: int, mass: float) -> str:
+    """Class of particles that share their cuts.
+
+    Light quarks (massless ones, b included) and gluons are ``j``, as in run
+    cards; other particles are named by the absolute value of their PDG number.
+    """
+    if abs(pdg_id) in _LIGHT and mass < 1.0:
+        return "j"
+    return str(abs(pdg_id))
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One bound: `low` < observable < `high` for every particle or pair of the classes.
+
+    Attributes
+    ----------
+    observable : str
+        ``pt``, ``abs_eta`` of a particle, ``delta_r`` or ``mass`` of a pair.
+    classes : tuple of str
+        Flavour classes, one or two.
+    low, high : float
+        GeV for momenta and masses; infinite where there is no bound.
+    """
+
+    observable: str
+    classes: tuple[str, ...]
+    low: float = -math.inf
+    high: float = math.inf
+
+    def __str__(self) -> str:
+        name = f"{self.observable}({', '.join(self.classes)})"
+        left = "" if math.isinf(self.low) else f"{self.low:g} < "
+        right = "" if math.isinf(self.high) else f" < {self.high:g}"
+        return f"{left}{name}{right}"
+
+
+def particle_observables(
+    p: Tensor, labels: Sequence[str]
+) -> dict[tuple[str, tuple[str, ...]], Tensor]:
+    """All observables that a cut may bound.
+
+    Parameters
+    ----------
+    p : (events, n, 4) tensor
+    labels : sequence of n str
+        Flavour classes.
+
+    Returns
+    -------
+    dict
+        (observable, classes) to (events, k) tensor of the k particles or pairs.
+    """
+    pt, eta, phi = transverse_momentum(p), pseudorapidity(p), azimuth(p)
+    found: dict[tuple[str, tuple[str, ...]], list[Tensor]] = {}
+
+    def add(name: str, classes: tuple[str, ...], values: Tensor) -> None:
+        found.setdefault((name, tuple(sorted(classes))), []).append(values)
+
+    for i, label in enumerate(labels):
+        add("pt", (label,), pt[:, i])
+        add("abs_eta", (label,), eta[:, i].abs())
+    for i, j in combinations(range(len(labels)), 2):
+        pair = (labels[i], labels[j])
+        if len(labels) > 2:  # two particles are back to back: Delta R > pi without any cut
+            add("delta_r", pair, torch.hypot(eta[:, i] - eta[:, j], wrap(phi[:, i] - phi[:, j])))
+        m2 = invariant_mass_squared(p[:, i] + p[:, j])
+        add("mass", pair, torch.sqrt(m2.clamp_min(0.0)))
+    return {key: torch.stack(values, dim=-1) for key, values in found.items()}
+
+
+class Acceptance:
+    """The cuts of a process.
+
+    Parameters
+    ----------
+    cuts : sequence of Cut
+    """
+
+    def __init__(self, cuts: Sequence[Cut] = ()) -> None:
+        self.cuts = tuple(cuts)
+        self._by_key = {(c.observable, c.classes): c for c in self.cuts}
+
+    def pt_min(self, label: str) -> float:
+        """Smallest transverse momentum of a flavour class, 0 without a cut."""
+        cut = self._by_key.get(("pt", (label,)))
+        return 0.0 if cut is None or math.isinf(cut.low) else cut.low
+
+    def passes(self, p: Tensor, labels: Sequence[str]) -> Tensor:
+        """Mask (events,) of final states (events, n, 4) inside every cut."""
+        good = torch.ones(len(p), dtype=torch.bool, device=p.device)
+        if not self.cuts:
+            return good
+        for key, values in particle_observables(p, labels).items():
+            cut = self._by_key.get(key)
+            if cut is not None:
+                good &= ((values > cut.low) & (values < cut.high)).all(-1)
+        return good
+
+    def to_config(self) -> list[dict[str, Any]]:
+        """Plain JSON values; infinite bounds are None."""
+        return [
+            {
+                "observable": c.observable,
+                "classes": list(c.classes),
+                "low": None if math.isinf(c.low) else c.low,
+                "high": None if math.isinf(c.high) else c.high,
+            }
+            for c in self.cuts
+        ]
+
+    @classmethod
+    def from_config(cls, config: Sequence[dict[str, Any]]) -> Acceptance:
+        """Inverse of `to_config`."""
+        return cls(
+            [
+                Cut(
+                    c["observable"],
+                    tuple(c["classes"]),
+                    -math.inf if c["low"] is None else float(c["low"]),
+                    math.inf if c["high"] is None else float(c["high"]),
+                )
+                for c in config
+            ]
+        )
+
+
+class CutFinder:
+    """Finds cuts in a stream of events, keeping only the extreme values it has seen."""
+
+    def __init__(self) -> None:
+        self._low: dict[tuple[str, tuple[str, ...]], npt.NDArray[np.float64]] = {}
+        self._high: dict[tuple[str, tuple[str, ...]], npt.NDArray[np.float64]] = {}
+        self._entries: dict[tuple[str, tuple[str, ...]], int] = {}
+        self._threshold: dict[tuple[str, tuple[str, ...]], float] = {}
+
+    def add(self, p: Tensor, labels: Sequence[str]) -> None:
+        """Take in final states (events, n, 4) of particles with these classes."""
+        for key, values in particle_observables(p, labels).items():
+            flat = values.reshape(-1).numpy()
+            flat = flat[np.isfinite(flat)]
+            self._entries[key] = self._entries.get(key, 0) + len(flat)
+            low = np.concatenate([self._low.get(key, flat[:0]), flat])
+            high = np.concatenate([self._high.get(key, flat[:0]), flat])
+            self._low[key] = _smallest(low, EXTREMES + 1)
+            self._high[key] = -_smallest(-high, EXTREMES + 1)
+        if len(p):
+            masses = torch.sqrt(invariant_mass_squared(p[0]).clamp_min(0.0)).tolist()
+            for i, j in combinations(range(len(labels)), 2):
+                key = ("mass", tuple(sorted((labels[i], labels[j]))))
+                threshold = masses[i] + masses[j]
+                self._threshold[key] = min(threshold, self._threshold.get(key, threshold))
+
+    def acceptance(self) -> Acceptance:
+        """The cuts whose edges are populated."""
+        cuts = []
+        for key, entries in self._entries.items():
+            if entries < MIN_ENTRIES:
+                continue
+            observable, classes = key
+            # A power of the observable whose density is flat at zero without a cut, so that a
+            # natural lower bound is recognised as an edge at zero.
+            power = 1.0 if observable == "abs_eta" else 2.0
+            low, high = -math.inf, math.inf
+            if observable != "abs_eta":
+                natural = self._threshold.get(key, 0.0) ** power
+                low = _lower_edge(self._low[key] ** power, natural) ** (1 / power)
+            if observable in ("abs_eta", "mass"):
+                high = -_lower_edge(-self._high[key])
+            low = low if low > 0 else -math.inf
+            if not (math.isinf(low) and math.isinf(high)):
+                cuts.append(Cut(observable, classes, low, high))
+        return Acceptance(cuts)
+
+
+def _smallest(values: npt.NDArray[np.float64], k: int) -> npt.NDArray[np.float64]:
+    if len(values) > k:
+        values = np.partition(values, k - 1)[:k]
+    return np.sort(values)
+
+
+def _lower_edge(values: npt.NDArray[np.float64], natural: float | None = None) -> float:
+    """Edge below the smallest values (sorted), if there is one.
+
+    Near an edge the k-th smallest value grows linearly with k; in an
+    exponential tail it grows like log k.
+
+    Parameters
+    ----------
+    values : (k,) array
+        Squared values of the observable where a natural bound is given.
+    natural : float, optional
+        Bound that the observable has without any cut, squared.
+
+    Returns
+    -------
+    float
+        The edge; without one 0 (natural bound given) or -inf.
+    """
+    none = -math.inf if natural is None else 0.0
+    first, span = float(values[0]), float(values[-1] - values[0])
+    if span <= 0 or (values[len(values) // 2] - first) / span > 0.72:
+        return none
+    low = first - 6 * span / (len(values) - 1)
+    if natural is None:
+        return _roundest(low, first)
+    if low <= natural:
+        return 0.0
+    return _roundest(math.sqrt(low), math.sqrt(first)) ** 2
+
+
+def _roundest(low: float, high: float) -> float:
+    """Number with the fewest digits in [low, high]: people set cuts to 20, 0.4 or 4.5."""
+    size = max(abs(low), abs(high))
+    for digits in range(4):
+        for step in (10.0, 5.0, 2.0, 1.0):
+            unit = step * 10.0 ** (math.floor(math.log10(size)) - digits)
+            candidate = math.floor(high / unit + 1e-9) * unit
+            if low <= candidate <= high:
+                return float(f"{candidate:.12g}")
+    return low + (high - low) * 5 / 6

@@ -1,0 +1,216 @@
+"""A trained model on disk: a directory of weights, configuration and model card.
+
+``model.safetensors`` holds the weights, ``config.json`` everything else
+(versioned; it names the weights' hash), ``README.md`` is the model card for
+people. Nothing in it is executed when it is loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from hepgen_ml.config import Config
+from hepgen_ml.errors import ModelError, OutputError
+from hepgen_ml.events import RunInfo, Subrun
+from hepgen_ml.models.base import Surrogate
+from hepgen_ml.process import Process
+from hepgen_ml.training.checkpoint import load_tensors, save_tensors
+
+FORMAT_VERSION = 1
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+CARD = "README.md"
+
+_MAX_CONFIG_BYTES = 256 << 20
+
+
+def save_model(
+    directory: Path,
+    surrogate: Surrogate,
+    process: Process,
+    config: Config,
+    run: RunInfo,
+    facts: Mapping[str, Any],
+) -> None:
+    """Write a model directory; ``config.json`` appears last, so that it names whole weights.
+
+    Parameters
+    ----------
+    directory : Path
+        Made if need be.
+    surrogate, process, config, run
+        The model.
+    facts : mapping
+        About the training: sample hash and size, losses, time (plain JSON values).
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        save_tensors(directory / WEIGHTS, dict(surrogate.state_dict()), {})
+        document = {
+            "format": "hepgen-ml model",
+            "version": FORMAT_VERSION,
+            "weights_sha256": file_hash(directory / WEIGHTS),
+            "config": config.model_dump(),
+            "run": run_to_config(run),
+            "process": process.to_config(),
+            "training": dict(facts),
+            "packages": packages(),
+        }
+        write_text(directory / CARD, model_card(process, config, run, facts))
+        write_text(directory / CONFIG, json.dumps(document, allow_nan=False) + "\n")
+    except OSError as error:
+        raise OutputError(
+            f"cannot be written: {error.strerror or error}",
+            path=directory,
+            remedy="free some space or choose another place",
+        ) from error
+
+
+def load_model(
+    directory: Path, device: torch.device
+) -> tuple[Surrogate, Process, Config, RunInfo, dict[str, Any]]:
+    """Read a model directory.
+
+    Raises
+    ------
+    ModelError
+        Missing, damaged, or of a newer format.
+    """
+    document = read_document(directory)
+    retrain = "train again or fetch it anew"
+    if file_hash(directory / WEIGHTS) != document.get("weights_sha256"):
+        raise ModelError("is damaged: weights and config.json do not match", path=directory / WEIGHTS,
+                         remedy=retrain)  # fmt: skip
+    tensors, _ = load_tensors(directory / WEIGHTS)
+    try:
+        config = Config.model_validate(document["config"])
+        process = Process.from_config(document["process"])
+        run = run_from_config(document["run"])
+        surrogate = Surrogate(process, config)
+        surrogate.load_state_dict(tensors)
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError, ValidationError) as error:
+        first = str(error).splitlines()[0]
+        raise ModelError(
+            f"is damaged: {type(error).__name__}: {first}", path=directory / CONFIG, remedy=retrain
+        ) from None
+    return surrogate.to(device).eval(), process, config, run, dict(document.get("training", {}))
+
+
+def read_document(directory: Path) -> dict[str, Any]:
+    """Contents of ``config.json``, its version checked."""
+    path = directory / CONFIG
+    if not directory.is_dir() or not path.is_file():
+        raise ModelError(
+            "holds no model", path=directory, remedy="train one with `hepgen-ml train`"
+        )
+    try:
+        if path.stat().st_size > _MAX_CONFIG_BYTES:
+            raise ValueError("larger than any configuration")
+        document = json.loads(path.read_text(encoding="utf-8"))
+        found = int(document["version"])
+        if document["format"] != "hepgen-ml model":
+            raise ValueError("not a model of this package")
+    except (OSError, ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise ModelError(
+            f"is damaged: {error}", path=path, remedy="train again or fetch it anew"
+        ) from None
+    if found > FORMAT_VERSION:
+        raise ModelError(
+            f"has format version {found}, this program knows up to {FORMAT_VERSION}",
+            path=path,
+            remedy="upgrade hepgen-ml",
+        )
+    return dict(document)
+
+
+def run_to_config(run: RunInfo) -> dict[str, Any]:
+    """Plain JSON values."""
+    return {**asdict(run), "weight_names": dict(run.weight_names)}
+
+
+def run_from_config(config: Mapping[str, Any]) -> RunInfo:
+    """Inverse of `run_to_config`."""
+
+    def pair(name: str, kind: type) -> Any:
+        low, high = config[name]
+        return (kind(low), kind(high))
+
+    return RunInfo(
+        beam_pdg_id=pair("beam_pdg_id", int),
+        beam_energy=pair("beam_energy", float),
+        pdf_group=pair("pdf_group", int),
+        pdf_set=pair("pdf_set", int),
+        weight_strategy=int(config["weight_strategy"]),
+        processes=tuple(Subrun(**p) for p in config["processes"]),
+        generators=tuple((str(a), str(b), str(c)) for a, b, c in config["generators"]),
+        header=str(config["header"]),
+        significant_digits=None,
+    )
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise ModelError(
+            f"cannot be read: {error.strerror}", path=path, remedy="train again"
+        ) from None
+    return digest.hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, whole or not at all."""
+    partial = path.with_name(f".partial-{path.name}")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def packages() -> dict[str, str]:
+    """Versions of the packages that decide what a model does."""
+    found = {}
+    for name in ("hepgen-ml", "torch", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def model_card(process: Process, config: Config, run: RunInfo, facts: Mapping[str, Any]) -> str:
+    """Markdown description of a model for people."""
+    cuts = "\n".join(f"- {cut} (GeV where it applies)" for cut in process.acceptance.cuts)
+    energy = sum(run.beam_energy)
+    subprocesses = sorted(process.subprocesses, key=lambda s: -s.frequency)
+    names = "\n".join(
+        f"- {' '.join(str(s.structure.pdg_id[r]) for r in s.structure.incoming)} -> "
+        f"{' '.join(str(s.structure.pdg_id[r]) for r in s.structure.final)}: {s.frequency:.4%}"
+        for s in subprocesses[:20]
+    )
+    more = len(subprocesses) - 20
+    training = "\n".join(f"- {key.replace('_', ' ')}: {value}" for key, value in facts.items())
+    return (
+        f"# Event surrogate ({config.model})\n\n"
+        f"- beams: {run.beam_pdg_id[0]} and {run.beam_pdg_id[1]} (PDG numbers) at "
+        f"{energy:g} GeV in all\n"
+        f"- cross section: {run.cross_section:.8g} +- {run.cross_section_error:.2g} pb, that of "
+        f"the training sample\n"
+        f"- subprocesses: {len(subprocesses)}\n\n## Cuts\n\n{cuts or 'none found'}\n\n"
+        f"## Subprocesses\n\n{names}\n"
+        + (f"- and {more} more\n" if more > 0 else "")
+        + f"\n## Training\n\n{training}\n\n"
+        "Events outside the cuts and subprocesses above are not described by this model.\n"
+    )

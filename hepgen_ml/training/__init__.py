@@ -1,0 +1,1 @@
+"""Training loop, data split and checkpoints."""

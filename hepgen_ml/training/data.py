@@ -1,0 +1,224 @@
+"""From files to tensors: two passes over a sample, in chunks."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hepgen_ml.errors import SampleError
+from hepgen_ml.events import EventSample, RunInfo
+from hepgen_ml.formats import DEFAULT_CHUNK, expand, open_sample
+from hepgen_ml.merging import Merged, merge_runs
+from hepgen_ml.process import Encoded, Process
+from hepgen_ml.process_learning import ProcessLearner
+from hepgen_ml.validation.laws import bad_events
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str, float, float | None, dict[str, float]], None]
+
+MIN_EVENTS = 1000
+"""Fewest events a density is learned from."""
+
+_TOLERANCE = 1e-4
+"""Violation of a conservation law, relative to the beam energy, that makes an event useless
+for training. Rounding of printed momenta is far below; what is generated is exact anyway."""
+
+
+class SampleSource:
+    """A sample that can be gone through several times, in memory or in files.
+
+    Parameters
+    ----------
+    source : EventSample, or path or glob pattern or several of these
+    skip_bad : bool
+        Leave out events that are malformed or break a conservation law.
+
+    Attributes
+    ----------
+    run : RunInfo
+        Of all files together.
+    n_skipped : int
+        Bad events left out in the latest pass.
+    """
+
+    def __init__(
+        self,
+        source: EventSample | str | Path | Sequence[str | Path],
+        *,
+        skip_bad: bool = False,
+    ) -> None:
+        self.skip_bad = skip_bad
+        self.n_skipped = 0
+        self.sample = source if isinstance(source, EventSample) else None
+        self.paths: list[Path] = []
+        if self.sample is not None:
+            runs = [self.sample.run]
+        else:
+            assert not isinstance(source, EventSample)
+            self.paths = expand([source] if isinstance(source, str | Path) else source)
+            runs = []
+            for path in self.paths:
+                reader = open_sample(path, skip_bad=skip_bad)
+                runs.append(reader.run)
+                reader.close()
+        self.merged: Merged = merge_runs(runs, self.paths or [None])
+        self._group_weight: list[float] | None = None
+
+    @property
+    def run(self) -> RunInfo:
+        """Run information of all files together."""
+        return self.merged.run
+
+    def chunks(self) -> Iterator[EventSample]:
+        """Good events, chunk by chunk, weights proportional to the cross section they stand for."""
+        self.n_skipped = 0
+        n_good = 0
+        for number, chunk in self._raw():
+            good, first_bad = self._good(chunk)
+            n_bad = len(chunk) - len(good)
+            if n_bad and not self.skip_bad:
+                raise SampleError(
+                    "breaks a conservation law or a mass shell",
+                    path=self.paths[number] if self.paths else None,
+                    event=self._position + first_bad + 1,
+                    remedy="see `hepgen-ml check`; --skip-bad leaves such events out",
+                )
+            self._position += len(chunk)
+            self.n_skipped += n_bad
+            n_good += len(good)
+            if self._group_weight is not None:
+                good.events["weight"] = good.weight * self._group_weight[self.merged.group[number]]
+            if self.merged.shift[number]:
+                good.events["process_id"] = good.process_id + self.merged.shift[number]
+            yield good
+        if self.n_skipped > n_good:
+            raise SampleError(
+                f"{self.n_skipped} bad events and {n_good} good ones",
+                path=self.paths[0] if self.paths else None,
+                remedy="this sample is not usable; see `hepgen-ml check`",
+            )
+
+    def _raw(self) -> Iterator[tuple[int, EventSample]]:
+        self._position = 0
+        if self.sample is not None:
+            for chunk in self.sample.chunks(DEFAULT_CHUNK):
+                yield 0, chunk
+        for number, path in enumerate(self.paths):
+            self._position = 0
+            reader = open_sample(path, skip_bad=self.skip_bad)
+            try:
+                for chunk in reader.chunks(DEFAULT_CHUNK):
+                    yield number, chunk
+                self.n_skipped += reader.n_skipped
+            finally:
+                reader.close()
+
+    def _good(self, chunk: EventSample) -> tuple[EventSample, int]:
+        bad = bad_events(chunk, chunk.run, tolerance=_TOLERANCE)
+        if not bad.any():
+            return chunk, 0
+        return chunk[~bad], int(np.argmax(bad))
+
+    def weigh_groups(self) -> None:
+        """Give each group of files the weight of its cross section.
+
+        Needs a pass over the files where several processes are combined.
+        """
+        if len(self.merged.group_cross_section) < 2:
+            return
+        sums = np.zeros(len(self.merged.group_cross_section))
+        for number, chunk in self._raw():
+            sums[self.merged.group[number]] += chunk.weight.sum()
+        self._group_weight = list(np.array(self.merged.group_cross_section) / sums)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the files' bytes, or of the momenta of a sample in memory."""
+        digest = hashlib.sha256()
+        if self.sample is not None:
+            digest.update(self.sample.momentum.tobytes())
+        for path in self.paths:
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        return digest.hexdigest()
+
+
+def learn_process(source: SampleSource, *, seed: int, progress: Progress | None = None) -> Process:
+    """First pass: the process of a sample.
+
+    Raises
+    ------
+    SampleError
+        Empty or too small a sample, negative weights, events that are not parton level.
+    """
+    source.weigh_groups()
+    learner = ProcessLearner(seed)
+    for chunk in source.chunks():
+        if np.any(chunk.weight < 0):
+            raise SampleError(
+                "holds events of negative weight",
+                path=source.paths[0] if source.paths else None,
+                remedy="training from signed weights is not possible yet",
+            )
+        learner.add(chunk)
+        if progress is not None:
+            progress("read", learner.n_events, None, {})
+    if learner.n_events < MIN_EVENTS:
+        raise SampleError(
+            f"{learner.n_events} events are too few to learn a density from",
+            path=source.paths[0] if source.paths else None,
+            remedy=f"use at least {MIN_EVENTS}",
+        )
+    if learner.has_lifetimes:
+        log.warning("lifetimes are not learned; generated particles have lifetime 0")
+    if source.n_skipped:
+        log.warning("left out %d bad events of %d", source.n_skipped, learner.n_events)
+    return learner.process(source.run.beam_energy)
+
+
+def encode_all(
+    source: SampleSource, process: Process, *, progress: Progress | None = None
+) -> Encoded:
+    """Second pass: all events as tensors, weights averaging to one."""
+    parts, n_events = [], 0
+    for chunk in source.chunks():
+        parts.append(process.encode(chunk))
+        n_events += len(chunk)
+        if progress is not None:
+            progress("encode", n_events, None, {})
+    encoded = Encoded.join(parts)
+    lost = n_events - len(encoded)
+    if lost:
+        log.warning("%d of %d events could not be translated and are left out", lost, n_events)
+    encoded.weight /= encoded.weight.mean()
+    effective = float(encoded.weight.sum() ** 2 / (encoded.weight**2).sum())
+    if effective < 0.99 * len(encoded):
+        log.warning(
+            "the events have different weights: their statistical power is that of %.0f of %d",
+            effective,
+            len(encoded),
+        )
+    return encoded
+
+
+def split(n_events: int, fraction: float, seed: int) -> tuple[torch.Tensor, npt.NDArray[np.bool_]]:
+    """Random division into training and validation events.
+
+    Returns
+    -------
+    order : (n - k,) int64 tensor
+        Training events.
+    held_out : (n,) bool array
+        The k validation events, never trained on.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
+    held_out = np.zeros(n_events, dtype=bool)
+    held_out[rng.permutation(n_events)[: max(1, round(fraction * n_events))]] = True
+    return torch.from_numpy(np.flatnonzero(~held_out)), held_out

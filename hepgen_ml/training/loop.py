@@ -1,0 +1,297 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hepgen_ml.config import TrainingConfig
+from hepgen_ml.errors import ModelError, SampleError
+from hepgen_ml.models.base import Surrogate
+from hepgen_ml.process import Encoded
+from hepgen_ml.training.checkpoint import load_tensors, save_tensors
+from hepgen_ml.training.data import Progress
+
+log = logging.getLogger(__name__)
+
+HISTORY_COLUMNS = (
+    "step",
+    "seconds",
+    "learning_rate",
+    "train_loss",
+    "validation_loss",
+    "validation_pattern_loss",
+    "events_per_second",
+)
+
+
+class Batches:
+    """Prepared tensors of a sample, and random batches of them.
+
+    The order of events is a function of seed and epoch alone, so that a
+    resumed run continues with the batches it would have seen.
+    """
+
+    def __init__(self, surrogate: Surrogate, encoded: Encoded, device: torch.device) -> None:
+        with torch.no_grad():
+            z = surrogate.density.prepare(encoded.x.to(device), encoded.subprocess.to(device))
+        self.z = z
+        self.subprocess = encoded.subprocess.to(device)
+        self.pattern = encoded.pattern.to(device)
+        self.invariants = encoded.invariants.to(device)
+        self.weight = encoded.weight.to(device, torch.float32)
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def indices(self, step: int, size: int, seed: int) -> Tensor:
+        """Events of one step."""
+        per_epoch = max(1, len(self) // size)
+        epoch, position = divmod(step, per_epoch)
+        if getattr(self, "_epoch", None) != epoch:
+            rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, epoch)))
+            self._order = torch.from_numpy(rng.permutation(len(self))).to(self.z.device)
+            self._epoch = epoch
+        return self._order[position * size : (position + 1) * size]
+
+
+class Trainer:
+    """Trains a surrogate; can stop at any moment and go on later.
+
+    Parameters
+    ----------
+    surrogate : Surrogate
+        With its standardisation fitted.
+    train, validation : Encoded
+    config : TrainingConfig
+    seed : int
+    directory : Path
+        For checkpoint and history.
+    device : torch.device
+    progress : callable, optional
+    """
+
+    def __init__(
+        self,
+        surrogate: Surrogate,
+        train: Encoded,
+        validation: Encoded,
+        config: TrainingConfig,
+        *,
+        seed: int,
+        directory: Path,
+        device: torch.device,
+        progress: Progress | None = None,
+    ) -> None:
+        self.surrogate = surrogate.to(device)
+        self.config, self.seed, self.device = config, seed, device
+        self.checkpoint = directory / "checkpoint.safetensors"
+        self.history = directory / "history.csv"
+        self.progress = progress or (lambda *_: None)
+        self.train = Batches(surrogate, train, device)
+        self.validation = Batches(surrogate, validation, device)
+        self.parameters = dict(surrogate.named_parameters())
+        self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self.best = {name: p.clone() for name, p in self.average.items()}
+        self.best_loss = math.inf
+        self.optimizer = torch.optim.AdamW(
+            self._groups(), lr=config.learning_rate, betas=(0.9, 0.99), foreach=True
+        )
+        self.step, self.seconds = 0, 0.0
+        self._rows: list[dict[str, float]] = []
+
+    def _groups(self) -> list[dict[str, object]]:
+        """Weight decay on matrices only."""
+        decayed = [p for n, p in self.parameters.items() if p.ndim >= 2 and "bias" not in n]
+        others = [p for n, p in self.parameters.items() if not (p.ndim >= 2 and "bias" not in n)]
+        return [
+            {"params": decayed, "weight_decay": self.config.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+
+    @property
+    def done(self) -> float:
+        """Fraction of the training that is over, by steps or by time, whichever is further."""
+        return max(self.step / self.config.max_steps, self.seconds / self.config.max_time)
+
+    def learning_rate(self) -> float:
+        """Linear warm-up, then half a cosine to zero over the planned steps or time."""
+        done, warmup = min(self.done, 1.0), self.config.warmup
+        # A few steps of warm-up at least: Adam's second moments start from nothing.
+        start = min(1.0, (self.step + 1) / 100)
+        if done < warmup:
+            start = min(start, max(done / warmup, 1e-2))
+        fall = 0.5 * (1 + math.cos(math.pi * max(done - warmup, 0.0) / (1 - warmup)))
+        return self.config.learning_rate * start * max(fall, 1e-3)
+
+    def resume(self) -> bool:
+        """Take up the state of an earlier run; False if it left none."""
+        if not self.checkpoint.exists():
+            return False
+        tensors, state = load_tensors(self.checkpoint)
+        try:
+            with torch.no_grad():
+                for name, p in self.parameters.items():
+                    p.copy_(tensors[f"parameter/{name}"])
+                    self.average[name].copy_(tensors[f"average/{name}"])
+                    self.best[name].copy_(tensors[f"best/{name}"])
+                    self.optimizer.state[p] = {
+                        "step": torch.tensor(float(state["step"])),
+                        "exp_avg": tensors[f"first/{name}"].to(self.device),
+                        "exp_avg_sq": tensors[f"second/{name}"].to(self.device),
+                    }
+            self.step, self.seconds = int(state["step"]), float(state["seconds"])
+            self.best_loss = float(state["best_loss"])
+            self._rows = [{k: float(row[k]) for k in HISTORY_COLUMNS} for row in state["history"]]
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"does not fit this training: {error}",
+                path=self.checkpoint,
+                remedy="resume with the configuration it was begun with, or start with --force",
+            ) from None
+        self._write_history()
+        return True
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        tensors: dict[str, Tensor] = {}
+        for name, p in self.parameters.items():
+            tensors[f"parameter/{name}"] = p
+            tensors[f"average/{name}"] = self.average[name]
+            tensors[f"best/{name}"] = self.best[name]
+            state = self.optimizer.state.get(p, {})
+            tensors[f"first/{name}"] = state.get("exp_avg", torch.zeros_like(p))
+            tensors[f"second/{name}"] = state.get("exp_avg_sq", torch.zeros_like(p))
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "best_loss": self.best_loss,
+            "history": self._rows,
+        }
+        save_tensors(self.checkpoint, tensors, state)
+
+    def run(self) -> None:
+        """Train until steps or time are used up; the best averaged weights are then in place."""
+        began, before, saved = time.monotonic(), self.seconds, time.monotonic()
+        recent: list[float] = []
+        mark = (began, self.step)
+        try:
+            while self.done < 1.0:
+                recent.append(self._one_step())
+                self.step += 1
+                now = time.monotonic()
+                self.seconds = before + now - began
+                if self.step % 20 == 0:
+                    rate = (self.step - mark[1]) * self.config.batch_size / max(now - mark[0], 1e-9)
+                    info = {"step": float(self.step), "loss": recent[-1], "events_per_s": rate}
+                    if math.isfinite(self.best_loss):
+                        info["val"] = self.best_loss
+                    self.progress("train", min(self.done, 1.0), 1.0, info)
+                if self.step % self.config.validation_interval == 0:
+                    self._validate(float(np.mean(recent)), now - mark[0], self.step - mark[1])
+                    recent, mark = [], (time.monotonic(), self.step)
+                if time.monotonic() - saved > self.config.checkpoint_interval:
+                    self.save()
+                    saved = time.monotonic()
+                self.seconds = before + time.monotonic() - began
+            if recent or not self._rows:
+                now = time.monotonic()
+                mean = float(np.mean(recent)) if recent else math.nan
+                self._validate(mean, now - mark[0], self.step - mark[1])
+        finally:
+            self.save()
+        self.use_best()
+
+    def use_best(self) -> None:
+        """Put the best averaged weights into the surrogate and calibrate its pattern head."""
+        with torch.no_grad():
+            for name, p in self.parameters.items():
+                p.copy_(self.best[name])
+
+    def _one_step(self) -> float:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        i = self.train.indices(self.step, self.config.batch_size, self.seed)
+        loss = sum(self._losses(self.train, i))
+        assert isinstance(loss, Tensor)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(
+            list(self.parameters.values()), self.config.clip, foreach=True
+        )
+        value = float(loss.detach())
+        if math.isfinite(value) and bool(torch.isfinite(norm)):
+            self.optimizer.step()
+            self._bad_steps = 0
+        else:
+            # A single bad step is left out; a run of them means that training has diverged.
+            self._bad_steps = getattr(self, "_bad_steps", 0) + 1
+            if self._bad_steps > 50:
+                raise SampleError(
+                    f"training diverged at step {self.step}",
+                    remedy="try --set training.learning_rate=5e-4",
+                )
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(
+                list(self.average.values()), list(self.parameters.values()), 1 - decay
+            )
+        return value
+
+    def _losses(self, data: Batches, i: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss of the density and of the pattern head on some events."""
+        z, subprocess, weight = data.z[i], data.subprocess[i], data.weight[i]
+        half = self.config.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            density = self.surrogate.density.loss(z, subprocess, weight)
+        patterns = self.surrogate.patterns
+        if patterns.trivial:
+            return density, density.new_zeros(())
+        return density, patterns.loss(z, data.invariants[i], subprocess, data.pattern[i], weight)
+
+    @torch.no_grad()
+    def _validate(self, train_loss: float, seconds: float, steps: int) -> None:
+        """Loss of the averaged weights on the held-out events; remember the best."""
+        current = {name: p.detach().clone() for name, p in self.parameters.items()}
+        for name, p in self.parameters.items():
+            p.copy_(self.average[name])
+        total, patterns, n = 0.0, 0.0, len(self.validation)
+        for start in range(0, n, 4096):
+            i = torch.arange(start, min(start + 4096, n), device=self.device)
+            d, c = self._losses(self.validation, i)
+            total += float(d) * len(i) / n
+            patterns += float(c) * len(i) / n
+        for name, p in self.parameters.items():
+            p.copy_(current[name])
+        if total + patterns < self.best_loss:
+            self.best_loss = total + patterns
+            self.best = {name: a.clone() for name, a in self.average.items()}
+        row = {
+            "step": float(self.step),
+            "seconds": self.seconds,
+            "learning_rate": self.learning_rate(),
+            "train_loss": train_loss,
+            "validation_loss": total,
+            "validation_pattern_loss": patterns,
+            "events_per_second": steps * self.config.batch_size / max(seconds, 1e-9),
+        }
+        self._rows.append(row)
+        self._write_history()
+        log.info(
+            "step %d: training loss %.4f, validation loss %.4f + %.4f, %.0f events/s",
+            self.step, train_loss, total, patterns, row["events_per_second"],
+        )  # fmt: skip
+
+    def _write_history(self) -> None:
+        with self.history.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(HISTORY_COLUMNS)
+            for row in self._rows:
+                writer.writerow([f"{row[name]:.8g}" for name in HISTORY_COLUMNS])

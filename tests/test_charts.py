@@ -1,0 +1,134 @@
+"""Contract of every chart: round trip, Jacobian, exact kinematics."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from hepgen_ml.phase_space import BalancedChart, Chart, FixedEnergyChart, chart_from_config
+from hepgen_ml.phase_space.charts import incoming_momenta
+from hepgen_ml.phase_space.coordinates import (
+    boost,
+    invariant_mass_squared,
+    pseudorapidity,
+    reverse,
+    wrap,
+)
+
+CHARTS = [
+    BalancedChart(["j1", "6", "-6"], [0.0, 173.0, 173.0], [20.0, 0.0]),
+    BalancedChart(["6", "-6"], [173.0, 173.0], [0.0]),
+    BalancedChart(["b", "W", "j1", "t"], [4.7, (60.0, 100.0), 0.0, 173.0], [20.0, 0.0, 30.0]),
+    BalancedChart(["Z"], [(60.0, 120.0)], []),
+    FixedEnergyChart(["13", "-13"], [0.1, 0.1], [0.0, 0.0, 0.0, 91.2]),
+    FixedEnergyChart(["j1", "j2", "j3"], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 91.2]),
+    FixedEnergyChart(["a", "b", "c", "d"], [0.0, 4.0, 0.0, (1.0, 3.0)], [0.0, 0.0, 10.0, 191.2]),
+]
+IDS = [f"{c.kind}-{len(c.labels)}" for c in CHARTS]
+
+
+def draws(chart: Chart, n: int = 500) -> torch.Tensor:
+    torch.manual_seed(1)
+    x = 1.5 * torch.randn(n, chart.n_coordinates, dtype=torch.float64)
+    for i, coordinate in enumerate(chart.coordinates):
+        if coordinate.periodic:
+            x[:, i] = math.pi * (2 * torch.rand(n, dtype=torch.float64) - 1)
+    return x
+
+
+@pytest.mark.parametrize("chart", CHARTS, ids=IDS)
+def test_round_trip(chart: Chart) -> None:
+    x = draws(chart)
+    p, _ = chart.inverse(x)
+    back = chart.forward(p)
+    periodic = torch.tensor([c.periodic for c in chart.coordinates])
+    difference = torch.where(periodic, wrap(back - x), back - x)
+    assert difference.abs().max() < 1e-8
+
+
+@pytest.mark.parametrize("chart", CHARTS, ids=IDS)
+def test_momenta_are_on_shell_and_balanced(chart: Chart) -> None:
+    p, total = chart.inverse(draws(chart))
+    scale = p[..., 3].max()
+    assert (p.sum(1) - total).abs().max() < 1e-12 * scale
+    for i, mass in enumerate(chart.masses):
+        if isinstance(mass, float):
+            energy = torch.sqrt((p[:, i, :3] ** 2).sum(-1) + mass**2)
+            assert (p[:, i, 3] - energy).abs().max() < 1e-12 * scale
+        else:
+            found = torch.sqrt(invariant_mass_squared(p[:, i]).clamp_min(0.0))
+            assert found.min() > mass[0] - 1e-6
+            assert found.max() < mass[1] + 1e-6
+    if isinstance(chart, BalancedChart):
+        assert total[:, :2].abs().max() < 1e-12 * scale
+
+
+@pytest.mark.parametrize("chart", CHARTS, ids=IDS)
+def test_degrees_of_freedom(chart: Chart) -> None:
+    n = len(chart.labels)
+    varying = sum(isinstance(m, tuple) for m in chart.masses)
+    expected = 3 * n - (2 if isinstance(chart, BalancedChart) else 4)
+    assert chart.n_coordinates == expected + varying
+
+
+def measure(chart: Chart, x: torch.Tensor) -> torch.Tensor:
+    """The quantities to whose volume `log_det` refers."""
+    p, _ = chart.inverse(x)
+    n = len(chart.labels)
+    if isinstance(chart, BalancedChart):
+        parts = [p[i, :3] for i in range(n - 1)] + [p[n - 1, 2:3]]
+    else:
+        parts = [p[i, :3] for i in range(n - 2)]
+        pair = p[n - 2 :].sum(0)
+        mass = torch.sqrt((pair[3] ** 2 - (pair[:3] ** 2).sum()))
+        local = boost(p[n - 2], reverse(pair), mass)
+        parts += [(local[2] / local[:3].norm())[None], torch.atan2(local[1], local[0])[None]]
+    for i, spec in enumerate(chart.masses):
+        if isinstance(spec, tuple):
+            parts.append(torch.sqrt(p[i, 3] ** 2 - (p[i, :3] ** 2).sum())[None])
+    return torch.cat(parts)
+
+
+@pytest.mark.parametrize("chart", CHARTS, ids=IDS)
+def test_jacobian_against_autograd(chart: Chart) -> None:
+    x = draws(chart, 8)
+    for row in x:
+        jacobian = torch.autograd.functional.jacobian(lambda v: measure(chart, v), row)
+        expected = torch.linalg.slogdet(jacobian).logabsdet
+        assert torch.isclose(chart.log_det(row[None])[0], expected, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("chart", CHARTS, ids=IDS)
+def test_stored_form(chart: Chart) -> None:
+    again = chart_from_config(chart.to_config())
+    x = draws(chart, 10)
+    assert torch.equal(again.inverse(x)[0], chart.inverse(x)[0])
+
+
+def test_cut_is_built_in() -> None:
+    chart = CHARTS[0]
+    p, _ = chart.inverse(draws(chart))
+    assert torch.hypot(p[:, 0, 0], p[:, 0, 1]).min() > 20.0
+
+
+@pytest.mark.parametrize("masses", [(0.0, 0.0), (4.8, 0.33)])
+def test_incoming_partons(masses: tuple[float, float]) -> None:
+    _, total = CHARTS[0].inverse(draws(CHARTS[0]))
+    p = incoming_momenta(total, *masses)
+    assert torch.allclose(p.sum(1)[:, 2:], total[:, 2:], rtol=1e-13)
+    assert (p[..., :2] == 0).all()
+    assert (p[:, 0, 2] > p[:, 1, 2]).all()
+    mass = torch.sqrt(invariant_mass_squared(p).clamp_min(0.0))
+    assert (mass - torch.tensor(masses)).abs().max() < 1e-4
+
+
+def test_incoming_too_light() -> None:
+    total = torch.tensor([[0.0, 0.0, 0.0, 5.0]], dtype=torch.float64)
+    assert torch.isnan(incoming_momenta(total, 4.8, 4.8)).any()
+
+
+def test_pseudorapidity_is_finite_far_forward() -> None:
+    p = torch.tensor([[1e-3, 0.0, 6000.0, 6000.0]], dtype=torch.float64)
+    assert torch.isclose(pseudorapidity(p), torch.tensor(16.3, dtype=torch.float64), atol=0.02)

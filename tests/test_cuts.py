@@ -1,0 +1,85 @@
+"""Cuts are found where there are some, and only there."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from hepgen_ml.phase_space import Acceptance, Cut
+from hepgen_ml.phase_space.coordinates import from_pt_rapidity_phi
+from hepgen_ml.phase_space.cuts import CutFinder, flavour_class
+
+
+def final_state(n: int, pt_min: float, eta_max: float, seed: int) -> torch.Tensor:
+    """Jet, jet and top with exponential spectra above a cut."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def u() -> torch.Tensor:
+        return torch.rand(n, generator=generator, dtype=torch.float64)
+
+    momenta = []
+    for mass, low, high in ((0.0, pt_min, eta_max), (0.0, pt_min, eta_max), (173.0, 0.0, 50.0)):
+        if low > 0:
+            pt = low - 30 * torch.log(u())
+        else:
+            pt = torch.sqrt(-2 * torch.log(u())) * 80  # density linear in pT at zero
+        y = torch.randn(n, generator=generator, dtype=torch.float64) * 2
+        y = torch.where(y.abs() < high, y, high * (2 * u() - 1))
+        phi = math.pi * (2 * u() - 1)
+        momenta.append(from_pt_rapidity_phi(pt, y, phi, torch.full_like(pt, mass)))
+    return torch.stack(momenta, dim=1)
+
+
+CLASSES = ("j", "j", "6")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_cuts_are_found(seed: int) -> None:
+    finder = CutFinder()
+    p = final_state(40_000, 20.0, 2.5, seed)
+    eta = torch.asinh(p[..., 2] / torch.hypot(p[..., 0], p[..., 1]))
+    phi = torch.atan2(p[..., 1], p[..., 0])
+    gap = torch.remainder(phi[:, 0] - phi[:, 1] + math.pi, 2 * math.pi) - math.pi
+    p = p[torch.hypot(eta[:, 0] - eta[:, 1], gap) > 0.4]
+    for part in p.split(7000):
+        finder.add(part, CLASSES)
+    cuts = {(c.observable, c.classes): c for c in finder.acceptance().cuts}
+    assert cuts[("pt", ("j",))].low == pytest.approx(20.0, abs=1e-9)
+    assert cuts[("abs_eta", ("j",))].high == pytest.approx(2.5, abs=1e-9)
+    assert cuts[("delta_r", ("j", "j"))].low == pytest.approx(0.4, abs=1e-9)
+    assert ("pt", ("6",)) not in cuts
+    assert ("delta_r", ("6", "j")) not in cuts
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_event_of_the_sample_is_lost(seed: int) -> None:
+    finder = CutFinder()
+    p = final_state(20_000, 23.7, 4.1, seed)
+    finder.add(p, CLASSES)
+    assert finder.acceptance().passes(p, CLASSES).all()
+
+
+def test_few_events_give_no_cuts() -> None:
+    finder = CutFinder()
+    finder.add(final_state(50, 20.0, 2.5, 0), CLASSES)
+    assert finder.acceptance().cuts == ()
+
+
+def test_acceptance_rejects_and_is_stored() -> None:
+    acceptance = Acceptance([Cut("pt", ("j",), low=20.0), Cut("abs_eta", ("j",), high=5.0)])
+    p = final_state(1000, 10.0, 4.0, 1)
+    passes = acceptance.passes(p, CLASSES)
+    pt = torch.hypot(p[..., 0], p[..., 1])
+    assert torch.equal(passes, (pt[:, :2] > 20.0).all(1))
+    again = Acceptance.from_config(acceptance.to_config())
+    assert again.cuts == acceptance.cuts
+    assert str(acceptance.cuts[0]) == "20 < pt(j)"
+
+
+@pytest.mark.parametrize(
+    ("pdg_id", "mass", "name"), [(21, 0, "j"), (-5, 0, "j"), (5, 4.7, "5"), (-13, 0.1, "13")]
+)
+def test_classes(pdg_id: int, mass: float, name: str) -> None:
+    assert flavour_class(pdg_id, mass) == name
