@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,6 +35,7 @@ from hepgen_ml.formats import DEFAULT_CHUNK
 logger = logging.getLogger(__name__)
 
 RUN_ATTRIBUTE = "hepgen_ml_run"
+NAMES_ATTRIBUTE = "hepgen_ml_weight_names"
 NOMINAL = "Default"
 _PIECE = 5_000  # events formatted at a time
 _MAX_LINE = 16_000  # Delphes reads lines into a buffer of 16384 bytes
@@ -226,16 +228,21 @@ class HepMCWriter:
 
     def _write_header(self) -> None:
         names = [NOMINAL, *(self._names or [])]
+        tokens = _tokens(names)
         lines = [
             "HepMC::Version 3.02.05",
             "HepMC::Asciiv3-START_EVENT_LISTING",
-            "W " + "\\|".join(" ".join(_escape(name).split("\\|")) for name in names),
+            "W " + "\\|".join(map(_escape, tokens)),
         ]
         for name, version, text in self.run.generators:
             tool = (" ".join(_escape(text).split("\\|")) for text in (name, version, text))
             lines.append("T " + "\\|".join(tool))
         # opaque texts may be megabytes; weight descriptions go before the line gets too long
         run = self.run.with_(header="", weight_groups="", significant_digits=None)
+        if tokens != names:
+            line = f"A {NAMES_ATTRIBUTE} {_escape(json.dumps(names))}"
+            if len(line) < _MAX_LINE:
+                lines.append(line)
         for shorter in (run, run.with_(weight_names={}, generators=())):
             line = f"A {RUN_ATTRIBUTE} {_escape(dump_run(shorter))}"
             if len(line) < _MAX_LINE:
@@ -254,6 +261,18 @@ class HepMCWriter:
             self._file.write(b"HepMC::Asciiv3-END_EVENT_LISTING\n\n")
         finally:
             self._file.close()
+
+
+def _tokens(names: list[str]) -> list[str]:
+    """Weight names without blanks, where HepMC3 would split them; each once."""
+    tokens: dict[str, None] = {}
+    for name in names:
+        token = stem = "_".join(name.split()) or "_"
+        k = 2
+        while token in tokens:
+            token, k = f"{stem}_{k}", k + 1
+        tokens[token] = None
+    return list(tokens)
 
 
 def _bytes(text: str) -> npt.NDArray[np.uint8]:
@@ -329,7 +348,7 @@ class HepMCReader:
         self.skipped: list[InputError] = []
         self.n_skipped = 0
         self._n_events, cross_section = self._scan()
-        self._file: IO[bytes] | None = None
+        self._open_events: list[Generator[Any, None, None]] = []
         self._weight_names: list[str] = []
         self.run = self._run_info(cross_section)
 
@@ -373,14 +392,12 @@ class HepMCReader:
             value, error_ = 0.0, 0.0
         return n_events, (value, error_)
 
-    def _events(self) -> Iterator[tuple[Any, Any]]:
+    def _events(self) -> Generator[tuple[Any, Any], None, None]:
         """Events with their flat data, from the start of the file."""
         import pyhepmc
 
-        self.close()
-        self._file = _open(self.path, "rb")
         n_read = 0
-        with pyhepmc.open(self._file) as reader:
+        with contextlib.closing(_open(self.path, "rb")) as file, pyhepmc.open(file) as reader:
             while True:
                 try:
                     event = reader.read()
@@ -395,12 +412,17 @@ class HepMCReader:
                 yield event, data
 
     def _run_info(self, cross_section: tuple[float, float]) -> RunInfo:
-        first = next(self._events(), None)
+        with contextlib.closing(self._events()) as events:
+            first = next(events, None)
         if first is None:
             raise self._fail("its first event cannot be read", 1)
         event, data = first
         info = event.run_info
         self._weight_names = list(info.weight_names) or [NOMINAL]
+        with contextlib.suppress(KeyError, ValueError, RecursionError):
+            exact = json.loads(str(info.attributes[NAMES_ATTRIBUTE]))
+            if isinstance(exact, list) and _tokens(list(map(str, exact))) == self._weight_names:
+                self._weight_names = list(map(str, exact))
         with contextlib.suppress(KeyError):
             return load_run(str(info.attributes[RUN_ATTRIBUTE]), self.path)
         beams = data.particles[data.particles["status"] == 4]
@@ -423,7 +445,9 @@ class HepMCReader:
         """Events in file order, `size` at a time."""
         batch: list[Any] = []
         n_read = 0
-        for _, data in self._events():
+        self.close()
+        self._open_events.append(events := self._events())
+        for _, data in events:
             n_read += 1
             batch.append(data)
             if len(batch) == size or n_read == self._n_events:
@@ -460,9 +484,8 @@ class HepMCReader:
 
     def close(self) -> None:
         """Close the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        while self._open_events:
+            self._open_events.pop().close()
 
 
 def _integer(text: str) -> int:

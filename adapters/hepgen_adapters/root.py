@@ -30,6 +30,7 @@ METADATA = "hepgen_ml"
 VERSION = 1
 _FLUSH_EVENTS = 50_000
 _FLUSH_ROWS = 1_000_000
+_MAX_ETA = 40.0  # of particles along the beam: beyond any cut, yet cosh(eta)**2 fits 32 bits
 
 # column of EventSample: 64-bit branch
 _EXACT = {
@@ -246,8 +247,7 @@ def _particle_branches(sample: EventSample, exact: bool) -> dict[str, npt.NDArra
     incoming = p["status"] == -1 if "status" in p else np.zeros(len(px), dtype=bool)
     pt = np.where(incoming, 0.0, pt)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        # along the beam: eta = 0 for incoming particles as in NanoAOD, a large number for others
-        eta = np.where(pt > 0, np.arcsinh(pz / pt), np.sign(pz) * 1e5)
+        eta = np.clip(np.nan_to_num(np.arcsinh(pz / pt)), -_MAX_ETA, _MAX_ETA)
     record = {
         "pt": pt,
         "eta": np.where(incoming, 0.0, eta),
