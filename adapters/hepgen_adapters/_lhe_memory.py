@@ -8,6 +8,9 @@ buffer therefore ends in `PADDING` bytes that belong to it.
 
 from __future__ import annotations
 
+import zlib
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numba.extending
@@ -15,6 +18,18 @@ from llvmlite import ir  # type: ignore[import-untyped,unused-ignore]
 from numba import types
 
 PADDING = 64
+
+
+def source_version(*modules: ModuleType) -> int:
+    """Number that changes with the source of these modules; never 0.
+
+    numba's cache of compiled functions watches the file of the function, not
+    those of the functions it calls. A function that has this number in its
+    closure is compiled anew when one of them changes.
+    """
+    text = b"".join(Path(str(module.__file__)).read_bytes() for module in modules)
+    return zlib.crc32(text) or 1
+
 
 intrinsic: Any = numba.extending.intrinsic
 _U64 = ir.IntType(64)

@@ -27,10 +27,12 @@ from hepgen_adapters._lhe_memory import (
     load_long,
     multiply_high,
     opaque,
-    store8,
     store64,
     store_long,
     trailing_zeros,
+)
+from hepgen_adapters._lhe_memory import (
+    store8 as store8,
 )
 
 OK, BAD, HARD, INFINITE = 0, 1, 2, 3
@@ -60,6 +62,7 @@ def _powers_of_five():
 _HIGH, _LOW = _powers_of_five()
 _EXACT = 10.0 ** np.arange(23)
 _WHOLE = np.array([10**i for i in range(20)], dtype=np.uint64)
+_ROOM = np.array([2**64 // 10**i - 1 for i in range(9)], dtype=np.uint64)
 
 _B0 = np.uint64(0x3030303030303030)
 _B76 = np.uint64(0x7676767676767676)
@@ -187,8 +190,10 @@ def parse_any_float(address):
     mantissa, count = digits(address)
     address += count
     total = count
+    overflow = False
     while count == 8:
         part, count = digits(address)
+        overflow |= mantissa > _ROOM[count]
         mantissa = mantissa * _WHOLE[count] + part
         address += count
         total += count
@@ -198,6 +203,7 @@ def parse_any_float(address):
         count = np.int64(8)
         while count == 8:
             part, count = digits(address)
+            overflow |= mantissa > _ROOM[count]
             mantissa = mantissa * _WHOLE[count] + part
             address += count
             power -= count
@@ -217,7 +223,7 @@ def parse_any_float(address):
         if count > 4:
             return address, 0.0, HARD
         power += -np.int64(part) if sign == 45 else np.int64(part)
-    if total > 19:
+    if overflow:
         return address, 0.0, HARD
     value, status = to_double(mantissa, power)
     return address, bits_float(float_bits(value) | (np.uint64(negative) << _63)), status
@@ -315,7 +321,7 @@ def format_float(address, value):
     exponent = np.int64(bits >> _52)
     mantissa = bits & ~(np.uint64(0x7FF) << _52)
     if exponent == 0:
-        exponent = 1
+        exponent = np.int64(1)
     else:
         mantissa |= _2P52
     shift = leading_zeros(mantissa)

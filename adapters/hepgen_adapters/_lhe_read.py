@@ -18,6 +18,8 @@ from hepgen_adapters._lhe_header import attributes, fortran_float, parse_header
 from hepgen_adapters._lhe_parse import parse_events
 from hepgen_adapters._lhe_stream import (
     BLOCK,
+    END_OF_EVENT,
+    END_OF_FILE,
     GZIP_ERRORS,
     MAX_EVENT,
     Block,
@@ -61,10 +63,10 @@ class LHEReader:
         self.n_skipped = 0
         self._weights, self._scales = Names(), Names()
         self._by_position: list[int] = []
-        self._declared: list[str] = []
+        self._declared: dict[str, str] = {}
         text, self._start = self._read_front()
         self.run = parse_header(text[: self._start], self.path)
-        self._declared = list(self.run.weight_names)
+        self._declared = dict(self.run.weight_names)
         self._look_ahead(text[self._start :])
 
     def close(self) -> None:
@@ -107,9 +109,9 @@ class LHEReader:
 
     def _look_ahead(self, text: bytes) -> None:
         """Learn names and printed digits from the first events."""
-        stop = text.rfind(b"</event>") + 8
-        if stop < 8:
-            if b"</LesHouchesEvents" in text:
+        stop = text.rfind(END_OF_EVENT) + len(END_OF_EVENT)
+        if stop < len(END_OF_EVENT):
+            if END_OF_FILE in text:
                 remedy = "check how it was made"
                 raise InputError("holds no events", path=self.path, remedy=remedy)
             if len(text) < BLOCK and not self.skip_bad:
@@ -132,7 +134,7 @@ class LHEReader:
         self._note_names()
 
     def _note_names(self) -> None:
-        names = {n: self.run.weight_names.get(n, "") for n in self._weights.names}
+        names = {name: self._declared.get(name, "") for name in self._weights.names}
         if list(names) != list(self.run.weight_names):
             self.run = self.run.with_(weight_names=names)
 
@@ -158,7 +160,7 @@ class LHEReader:
         state = np.zeros(codes.STATE_SIZE, np.int64)
         hard_at, hard_value = np.empty(64, np.int64), np.empty(64)
         n_good = 0
-        closed = False
+        closed = truncated = False
 
         def chunk() -> tuple[EventSample, Columns]:
             nonlocal n_good
@@ -201,13 +203,14 @@ class LHEReader:
                     self._new_name(block, state, columns, status)
                 else:
                     error = self._error(block, state, status, n_good + last)
+                    truncated |= error.message == _TRUNCATED
                     self._bad(error)
                     state[codes.POSITION] = block.address + _resume(block, state)
                     state[codes.N_SOLVED] = 0
         if once:
             return
         n_good += int(state[codes.N_EVENTS])
-        if not closed:
+        if not closed and not truncated:
             event = n_good + self.n_skipped + 1
             self._bad(InputError(_TRUNCATED, path=self.path, event=event, remedy=_REMEDY))
         if n_good == 0 and not self.n_skipped:
@@ -236,7 +239,7 @@ class LHEReader:
             names, group = self._scales, "scales"
         if status == codes.NEW_POSITION:
             position = len(self._by_position)
-            declared = self._declared[position] if position < len(self._declared) else None
+            declared = dict(enumerate(self._declared)).get(position)
             free = declared is not None and declared not in names.names
             name = declared if free and declared is not None else f"weights_{position + 1}"
             raw = html.escape(name, quote=False).encode()
@@ -313,6 +316,11 @@ class LHEReader:
         }[status]
         if status == codes.BAD_NUMBER and re.match(r"[+-]?(nan|inf)", word, re.I):
             what = f"{word!r} is not finite"
+        start = int(state[codes.POSITION]) - block.address
+        if block.final and all(
+            block.buffer.find(tag, start, block.end) < 0 for tag in (END_OF_EVENT, END_OF_FILE)
+        ):
+            what = _TRUNCATED
         return InputError(
             what,
             path=self.path,
@@ -349,7 +357,7 @@ def _digits(text: bytes) -> int | None:
 def _resume(block: Block, state: Any) -> int:
     """Where to go on behind a bad event."""
     start = int(state[codes.POSITION]) - block.address
-    close = block.buffer.find(b"</event>", start, block.end)
+    close = block.buffer.find(END_OF_EVENT, start, block.end)
     following = block.buffer.find(b"<event", start + 6, block.end if close < 0 else close)
     while following >= 0 and block.buffer[following + 6] not in b"> \t\r\n":
         following = block.buffer.find(b"<event", following + 6, block.end if close < 0 else close)
@@ -359,7 +367,7 @@ def _resume(block: Block, state: Any) -> int:
 
 
 def _closing(block: Block, start: int) -> int:
-    place = block.buffer.find(b"</LesHouchesEvents", start, block.end)
+    place = block.buffer.find(END_OF_FILE, start, block.end)
     return place if place >= 0 else block.end
 
 

@@ -2,32 +2,73 @@
 
 from __future__ import annotations
 
+import io
 import queue
 import threading
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from isal import igzip, isal_zlib
+from isal import igzip_lib
 
 from hepgen_adapters._lhe_memory import PADDING
 from hepgen_ml.errors import InputError
 
 BLOCK = 1 << 20
+INPUT = 1 << 18
 MAX_EVENT = 64 << 20
 END_OF_EVENT = b"</event>"
 END_OF_FILE = b"</LesHouchesEvents"
 
 
-def open_text(path: Path) -> Any:
+class GzipText(io.RawIOBase):
+    """Text of a gzip file of one or more members, checksums verified.
+
+    Gives all that a truncated file still holds before it raises EOFError.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115  closed in close()
+        self._input = b""
+        self._decoder: Any = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, place: Any) -> int:
+        while True:
+            if not self._input and (self._decoder is None or self._decoder.needs_input):
+                self._input = self._file.read(INPUT)
+                if self._decoder is None:
+                    self._input = self._input.lstrip(b"\0")  # padding behind a member
+                if not self._input:
+                    if self._decoder is None:
+                        return 0
+                    raise EOFError
+            if self._decoder is None:
+                self._decoder = igzip_lib.IgzipDecompressor(igzip_lib.DECOMP_GZIP)
+            text = self._decoder.decompress(self._input, len(place))
+            self._input = b""
+            if self._decoder.eof:
+                self._input = self._decoder.unused_data.lstrip(b"\0")
+                self._decoder = None
+            if text:
+                place[: len(text)] = text
+                return len(text)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def open_text(path: Path) -> io.RawIOBase:
     """Binary stream of the file's text; gzip is recognised by its first bytes."""
     file = open(path, "rb", buffering=0)  # noqa: SIM115  handed on
     if file.read(2) == b"\x1f\x8b":
         file.close()
-        return igzip.IGzipFile(path, "rb")  # type: ignore[no-untyped-call]
+        return GzipText(path)
     file.seek(0)
     return file
 
@@ -40,7 +81,7 @@ def gzip_error(error: Exception, path: Path) -> InputError:
             path=path,
             remedy="copy or make it again; --skip-bad takes the whole events",
         )
-    if isinstance(error, OSError) and not isinstance(error, igzip.BadGzipFile):
+    if isinstance(error, OSError):
         what = f"cannot be read: {error.strerror or error}"
         return InputError(what, path=path, remedy="check the file and its permissions")
     return InputError(
@@ -48,7 +89,7 @@ def gzip_error(error: Exception, path: Path) -> InputError:
     )
 
 
-GZIP_ERRORS: Any = (EOFError, OSError, isal_zlib.error, zlib.error)
+GZIP_ERRORS: Any = (EOFError, OSError, igzip_lib.IsalError)
 
 
 @dataclass
@@ -139,7 +180,7 @@ class Blocks:
                 return bytearray(2 * BLOCK + PADDING)
         return bytearray(size + PADDING)
 
-    def _fill(self, stream: Any, place: memoryview) -> int:
+    def _fill(self, stream: io.RawIOBase, place: memoryview) -> int:
         """Bytes read into `place`; fewer than it holds only at the end of the file."""
         filled = 0
         while filled < len(place) and not self._stop.is_set():
@@ -155,11 +196,11 @@ class Blocks:
             filled += count
         return filled
 
-    def _cut(self, stream: Any) -> None:
+    def _cut(self, stream: io.RawIOBase) -> None:
         rest = b""
         offset = self.offset
         while not self._stop.is_set():
-            wanted = len(rest) + max(BLOCK, len(rest))
+            wanted = len(rest) + min(max(BLOCK, len(rest)), MAX_EVENT)
             buffer = self._buffer(wanted)
             buffer[: len(rest)] = rest
             with memoryview(buffer) as whole, whole[len(rest) : wanted] as place:
@@ -178,7 +219,7 @@ class Blocks:
                         pass  # to the end, so that the checksum is verified
                     self._put(Block(scrap, 0, offset + filled, final=True))
                     return
-                if filled > MAX_EVENT and not final:
+                if filled > MAX_EVENT:
                     raise InputError(
                         f"an event is larger than {MAX_EVENT >> 20} MB",
                         path=self.path,

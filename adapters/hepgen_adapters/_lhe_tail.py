@@ -201,7 +201,7 @@ def parse_tail(
             return address + 8, OK
         if word == END_FILE_WORD or word & MASK6 == EVENT_WORD:
             return address, UNCLOSED
-        if word & _MASK4 == _WGT and is_space(load8(address + 4)):
+        if word & _MASK4 == _WGT and (is_space(load8(address + 4)) or load8(address + 4) == 62):
             place, name, name_end = address + 4, np.int64(0), np.int64(0)
             value, value_end = name, name
             while True:

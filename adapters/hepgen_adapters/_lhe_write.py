@@ -116,8 +116,9 @@ class LHEWriter:
             A required column is missing, a number is not finite, a weight does
             not fit the strategy, or the names differ from those of the first call.
         """
-        columns = self._particle_columns(sample)
-        process_id, floats = self._event_columns(sample)
+        with np.errstate(over="ignore", invalid="ignore"):
+            columns = self._particle_columns(sample)
+            process_id, floats = self._event_columns(sample)
         names = list(sample.weights), list(sample.scales)
         if self._names is None:
             self._check_names(names[1], "scale")
