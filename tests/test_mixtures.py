@@ -21,7 +21,9 @@ from hepgen_ml.models.mixtures import (
 def parameters(kind: str, log_width: float) -> torch.Tensor:
     torch.manual_seed(0)
     k = 3
-    return torch.cat([torch.randn(k), torch.linspace(-2.0, 2.5, k), log_width + 0.3 * torch.randn(k)])
+    return torch.cat(
+        [torch.randn(k), torch.linspace(-2.0, 2.5, k), log_width + 0.3 * torch.randn(k)]
+    )
 
 
 @pytest.mark.parametrize("log_sigma", [-3.0, -1.0, 0.5])
@@ -44,7 +46,9 @@ def test_von_mises_against_scipy(log_kappa: float) -> None:
     x = mean + torch.linspace(-3, 3, 41, dtype=torch.float64) / math.sqrt(1 + kappa)
     one = torch.tensor([0.0, mean, log_kappa], dtype=torch.float64)
     ours = von_mises_log_prob(x, one)
-    assert torch.allclose(ours, torch.from_numpy(stats.vonmises(kappa, loc=mean).logpdf(x)), atol=2e-6)
+    assert torch.allclose(
+        ours, torch.from_numpy(stats.vonmises(kappa, loc=mean).logpdf(x)), atol=2e-6
+    )
 
 
 def test_bessel_gradient() -> None:

@@ -203,7 +203,8 @@ class CutFinder:
             if observable != "abs_eta":
                 natural = self._threshold.get(key, 0.0) ** power
                 low = _lower_edge(self._low[key] ** power, natural) ** (1 / power)
-            if observable in ("abs_eta", "mass"):
+            # A mass without a lower cut ends at the collision energy by nature, not by choice.
+            if observable == "abs_eta" or (observable == "mass" and low > 0):
                 high = -_lower_edge(-self._high[key])
             low = low if low > 0 else -math.inf
             if not (math.isinf(low) and math.isinf(high)):

@@ -1,0 +1,177 @@
+"""Contract of every density model, and of the pattern head."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from hepgen_ml.config import load_config
+from hepgen_ml.models.autoregressive import JetGPT
+from hepgen_ml.models.base import Surrogate
+from hepgen_ml.models.registry import MODELS
+from hepgen_ml.networks.transformer import CausalTransformer
+from hepgen_ml.process import Encoded, Process
+from hepgen_ml.process_learning import ProcessLearner
+
+from .samples import toy_top_pairs
+
+SMALL = ["network.width=32", "network.blocks=2", "network.mixtures=8", "network.heads=2"]
+
+
+@pytest.fixture(scope="module")
+def process() -> Process:
+    learner = ProcessLearner()
+    learner.add(toy_top_pairs(3000))
+    return learner.process((6500.0, 6500.0))
+
+
+@pytest.fixture(scope="module")
+def encoded(process: Process) -> Encoded:
+    return process.encode(toy_top_pairs(3000))
+
+
+def build(process: Process, encoded: Encoded, model: str) -> Surrogate:
+    torch.manual_seed(0)
+    surrogate = Surrogate(process, load_config(None, [f"model={model}", *SMALL]))
+    surrogate.fit_standardization(encoded)
+    return surrogate
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_loss_falls_and_samples_have_the_right_shape(
+    name: str, process: Process, encoded: Encoded
+) -> None:
+    surrogate = build(process, encoded, name)
+    density = surrogate.density
+    z = density.prepare(encoded.x, encoded.subprocess)
+    weight = torch.ones(len(z))
+    optimizer = torch.optim.Adam(density.parameters(), 3e-3)
+    losses = []
+    for step in range(60):
+        i = torch.arange(step * 37 % 2000, step * 37 % 2000 + 512)
+        loss = density.loss(z[i], encoded.subprocess[i], weight[i])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.5
+    x = density.sample(encoded.subprocess, torch.Generator().manual_seed(1))
+    assert x.shape == encoded.x.shape
+    assert torch.isfinite(x).all()
+    for c, layout in enumerate(density.layouts):
+        rows = process.channel_of[encoded.subprocess] == c
+        assert (x[rows, len(layout) :] == 0).all()
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_log_prob_contains_the_standardisation(
+    name: str, process: Process, encoded: Encoded
+) -> None:
+    density = build(process, encoded, name).density
+    some = encoded[:20]
+    z = density.prepare(some.x, some.subprocess)
+    stretch = torch.log(density.std[process.channel_of[some.subprocess]]).sum(-1)
+    expected = density.log_prob_z(z, some.subprocess).double() - stretch
+    assert torch.allclose(density.log_prob(some.x, some.subprocess), expected)
+    back = density.restore(z, some.subprocess)
+    assert torch.allclose(back, some.x, atol=1e-5)
+
+
+def test_jetgpt_density_integrates_to_one(process: Process, encoded: Encoded) -> None:
+    """The last coordinate's conditional density, on a grid, for real and periodic ones."""
+    density = build(process, encoded, "jetgpt").density
+    assert isinstance(density, JetGPT)
+    for c, layout in enumerate(density.layouts):
+        row = int(torch.nonzero(process.channel_of[encoded.subprocess] == c)[0])
+        z = density.prepare(encoded.x[row : row + 1], encoded.subprocess[row : row + 1])
+        for i in range(len(layout)):
+            span = math.pi if layout[i].periodic else 60.0
+            grid = torch.linspace(-span, span, 20_001)
+            many = z.expand(len(grid), -1).clone()
+            many[:, i] = grid
+            parameters = density.mixture_parameters(
+                many, encoded.subprocess[row].expand(len(grid)), c
+            )
+            from hepgen_ml.models.mixtures import gaussian_log_prob, von_mises_log_prob
+
+            log_p = von_mises_log_prob if layout[i].periodic else gaussian_log_prob
+            p = log_p(grid, parameters[:, i]).exp()
+            assert torch.trapezoid(p, grid).item() == pytest.approx(1.0, abs=1e-3)
+            # causality: the density of a coordinate depends on earlier ones only
+            assert torch.allclose(parameters[0, : i + 1], parameters[-1, : i + 1], atol=1e-5)
+
+
+def test_jetgpt_samples_follow_its_log_prob(process: Process, encoded: Encoded) -> None:
+    """E_p[log p] from samples agrees for cached sampling and parallel evaluation: a biased
+    sampler would not reproduce the marginal means of the density it claims."""
+    density = build(process, encoded, "jetgpt").density
+    subprocess = torch.zeros(20_000, dtype=torch.int64)
+    z = density.sample_z(subprocess, torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        parameters = density.mixture_parameters(z, subprocess, int(process.channel_of[0]))
+    layout = density.layouts[int(process.channel_of[0])]
+    for i, coordinate in enumerate(layout):
+        if coordinate.periodic:
+            continue
+        logits, mean, log_sigma = parameters[:, i].chunk(3, -1)
+        weight = logits.softmax(-1)
+        expected = (weight * mean).sum(-1)
+        spread = (weight * (log_sigma.exp() ** 2 + mean**2)).sum(-1) - expected**2
+        pull = (z[:, i] - expected).mean() / torch.sqrt(spread.mean() / len(z))
+        assert abs(pull) < 4
+
+
+def test_cached_steps_equal_the_parallel_pass() -> None:
+    torch.manual_seed(0)
+    network = CausalTransformer(32, 3, 4, 2)
+    x = torch.randn(5, 11, 32)
+    cache = network.start(5, 11)
+    with torch.no_grad():
+        steps = torch.stack([network.step(x[:, t], cache) for t in range(11)], 1)
+        assert torch.allclose(steps, network(x), atol=1e-5)
+
+
+def test_long_sequences_use_the_same_function() -> None:
+    """Plain products and the fused kernel agree where one hands over to the other."""
+    torch.manual_seed(0)
+    network = CausalTransformer(16, 2, 2, 2)
+    x = torch.randn(3, 60, 16)
+    with torch.no_grad():
+        assert torch.allclose(network(x)[:, :40], network(x[:, :40]), atol=1e-5)
+
+
+def test_patterns_are_those_of_the_subprocess(process: Process, encoded: Encoded) -> None:
+    head = build(process, encoded, "jetgpt").patterns
+    density = build(process, encoded, "jetgpt").density
+    z = density.prepare(encoded.x, encoded.subprocess)
+    generator = torch.Generator().manual_seed(2)
+    drawn = head.sample(z, encoded.invariants, encoded.subprocess, generator)
+    for number, sub in enumerate(process.subprocesses):
+        rows = encoded.subprocess == number
+        counts = np.bincount(drawn[rows].numpy(), minlength=len(sub.patterns))
+        assert len(counts) == len(sub.patterns)
+        expected = sub.pattern_frequency * counts.sum()
+        pull = (counts - expected) / np.sqrt(np.maximum(expected, 1.0))
+        assert np.abs(pull).max() < 5
+
+
+def test_calibration_restores_frequencies(process: Process, encoded: Encoded) -> None:
+    surrogate = build(process, encoded, "jetgpt")
+    head = surrogate.patterns
+    z = surrogate.density.prepare(encoded.x, encoded.subprocess)
+    with torch.no_grad():
+        head.last.bias.normal_(0, 1.0)
+        head.last.weight.normal_(0, 0.3)
+    head.calibrate(
+        z, encoded.invariants, encoded.subprocess,
+        [s.pattern_frequency for s in process.subprocesses],
+    )  # fmt: skip
+    with torch.no_grad():
+        p = head.logits(z, encoded.invariants, encoded.subprocess).softmax(-1)
+    for number, sub in enumerate(process.subprocesses):
+        rows = encoded.subprocess == number
+        mean = p[rows][:, head.entries[number]].mean(0).numpy()
+        assert np.allclose(mean, sub.pattern_frequency, atol=2e-3)
