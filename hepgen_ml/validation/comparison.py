@@ -11,9 +11,10 @@ import numpy as np
 
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events import EventSample
+from hepgen_ml.validation.classifier import AUC, classifier_auc
 from hepgen_ml.validation.frequencies import Frequencies, Kind, frequencies
 from hepgen_ml.validation.layouts import Signature
-from hepgen_ml.validation.metrics import AUC, N_BINS, Marginal, classifier_auc, marginals
+from hepgen_ml.validation.metrics import N_BINS, Marginal, marginals
 from hepgen_ml.validation.observables import ObservableTable, observables
 
 MIN_GROUP = 1000

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from hepgen_ml.errors import OutputError, SampleError, UsageError
 from hepgen_ml.events import EventSample, FloatArray
+from hepgen_ml.validation.layouts import Signature, latex_of
 from hepgen_ml.validation.metrics import bin_edges, histogram_chi2
 from hepgen_ml.validation.observables import Observable, ObservableTable, observables
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 # Okabe-Ito colours, told apart by colour-blind readers and in grey
 TRUTH, GENERATED = "#0072B2", "#D55E00"
+_COLUMNS = 4
 TRUTH_LABEL, GENERATED_LABEL = "truth", "hepgen-ml"
 
 _STYLE: dict[str, Any] = {
@@ -64,10 +66,10 @@ def overview(
     truth: EventSample,
     generated: EventSample,
     *,
-    n_bins: int = 40,
+    n_bins: int = 32,
     title: str = "",
 ) -> Figure:
-    """Twelve panels: eleven observables of the richest final state and the multiplicity.
+    """Draw twelve panels: the richest final state, and the multiplicity if it varies.
 
     The final state shown is the one with most particles among those that hold
     at least a tenth of the truth.
@@ -92,21 +94,29 @@ def overview(
     common = [s for s in both if len(tables[s]) >= 0.1 * len(truth)] or both
     shown = max(common, key=lambda s: len(s.final))
     table = tables[shown]
-    multiplicity = Observable("multiplicity", r"n_{\mathrm{final}}")
+    several = len({len(s.final) for s in tables}) > 1
+    multiplicity = Observable("multiplicity", r"\mathrm{final\ state\ particles}")
     panels: list[_Panel] = [
         (o, table[o.name], others[shown][o.name], table.weight, others[shown].weight)
-        for o in choose(table)
+        for o in choose(table, 11 if several else 12)
     ]
     counts = []
     for found in (tables, others):
         n = np.concatenate([np.full(len(t), len(s.final)) for s, t in found.items()])
         counts.append((n, np.concatenate([t.weight for t in found.values()])))
-    if len(np.unique(counts[0][0])) > 1:
+    if several:
         panels.append((multiplicity, counts[0][0], counts[1][0], counts[0][1], counts[1][1]))
-    text = rf"${shown.latex}$"
-    if len({len(s.final) for s in both}) > 1:
-        text += " events of the sample"
-    return grid(panels, n_bins=n_bins, title=title or text)
+    full = len(panels) - len(panels) % _COLUMNS if len(panels) > _COLUMNS else len(panels)
+    return grid(panels[:full], n_bins=n_bins, title=title or _process_title(truth, shown))
+
+
+def _process_title(truth: EventSample, shown: Signature) -> str:
+    """Beams, final state and energy: ``p p -> t tbar j, 13 TeV``."""
+    beams = r"\,".join(latex_of(b) for b in truth.run.beam_pdg_id)
+    first, second = truth.run.beam_energy
+    energy = 2 * np.sqrt(first * second) / 1000
+    at = rf",  $\sqrt{{s}}$ = {energy:.4g} TeV" if energy > 0 else ""
+    return rf"${beams} \to {shown.latex}${at}"
 
 
 def choose(table: ObservableTable, most: int = 11) -> list[Observable]:
@@ -115,20 +125,24 @@ def choose(table: ObservableTable, most: int = 11) -> list[Observable]:
     Transverse momenta, (pseudo)rapidities, pair masses and angles in turn, jets
     and leading particles first, so that any number of particles gives a mixture.
     """
-    known = {
-        o.name: o for o in table.observables if not o.discrete and np.ptp(table[o.name]) > 1e-4
-    }
+    # in simple final states many observables are one and the same
+    known: dict[str, Observable] = {}
+    for o in table.observables:
+        values = table[o.name]
+        again = any(np.allclose(values, table[k], rtol=1e-4) for k in known)
+        if not (o.discrete or again or np.ptp(values) <= 1e-4):
+            known[o.name] = o
     last_first = list(known)[::-1]
 
     def kind(prefix: str) -> list[str]:
         return [n for n in known if n.startswith(prefix + "(") and not n.endswith("*)")]
 
     massive = {n[1:] for n in kind("y")}
-    angles = [n for n in kind("eta") if n[3:] not in massive] + kind("y")
+    angles = kind("y") + [n for n in kind("eta") if n[3:] not in massive]
     resonances = [n for n in known if n.startswith("mass(") and n.endswith("*)")]
     wanted: list[list[str]] = [
-        _ends(kind("pt"), 3),
-        _ends(angles, 2),
+        _ends(_leading(kind("pt")), 3),
+        _ends(_leading(angles), 2),
         resonances[:3] or _ends(kind("mass"), 2),
         _ends(kind("dr"), 1),
         kind("dphi")[:1],
@@ -137,6 +151,11 @@ def choose(table: ObservableTable, most: int = 11) -> list[Observable]:
     names = [n for chosen in wanted for n in chosen][:most]
     names += [n for n in last_first if n not in names and n != "alpha_qcd"][: most - len(names)]
     return [known[n] for n in names]
+
+
+def _leading(names: list[str]) -> list[str]:
+    """Without the second and further particles of a class."""
+    return [n for n in names if not n.rstrip(")")[-1].isdigit() or n.endswith("1)")]
 
 
 def _ends(names: list[str], n: int) -> list[str]:
@@ -149,7 +168,7 @@ _Panel = tuple[Observable, npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any],
 
 
 def grid(
-    panels: Sequence[_Panel], *, columns: int = 4, n_bins: int = 40, title: str = ""
+    panels: Sequence[_Panel], *, columns: int = _COLUMNS, n_bins: int = 32, title: str = ""
 ) -> Figure:
     """Grid of normalised distributions, each with its ratio to truth below.
 
@@ -170,8 +189,8 @@ def grid(
     rows = -(-len(panels) // columns)
     columns = min(columns, len(panels))
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(4.6 * columns, 4.4 * rows + 0.8))
-        top = 1 - 0.75 / (4.4 * rows + 0.8)
+        figure = Figure(figsize=(4.6 * columns, 4.4 * rows + 1.0))
+        top = 1 - 0.95 / (4.4 * rows + 1.0)
         outer = figure.add_gridspec(
             rows, columns, left=0.05, right=0.99, top=top, bottom=0.065, hspace=0.27, wspace=0.25
         )
@@ -205,7 +224,7 @@ def _draw(upper: Axes, lower: Axes, panel: _Panel, n_bins: int) -> None:
         pooled = np.concatenate(values)
         edges = np.arange(pooled.min() - 0.5, pooled.max() + 1)
     else:
-        edges = bin_edges(values, observable, n_bins)
+        edges = bin_edges(values, observable, n_bins, uniform=True)
     histograms, fractions, errors = [], [], []
     for x, weight in zip(values, (truth_weight, generated_weight), strict=True):
         h = hist.Hist(hist.axis.Variable(edges), storage=hist.storage.Weight())
@@ -229,9 +248,10 @@ def _draw(upper: Axes, lower: Axes, panel: _Panel, n_bins: int) -> None:
     lower.set_ylim(1 - reach, 1 + reach)
     lower.set_yticks([1 - reach / 2, 1, 1 + reach / 2])
 
-    test = histogram_chi2(values[0], values[1], edges, truth_weight, generated_weight)
+    resolved = edges if integer else bin_edges(values, observable)
+    test = histogram_chi2(values[0], values[1], resolved, truth_weight, generated_weight)
     upper.set_title(
-        rf"$\chi^2$/ndf = {test.per_ndf:.2f}", fontsize=13, loc="right", pad=4, color="#444444"
+        rf"$\chi^2$/ndf = {test.per_ndf:.2f}", fontsize=13, loc="right", pad=5, color="#444444"
     )
     if observable.log:
         upper.set_xscale("log")
@@ -257,16 +277,21 @@ def _band(ax: Axes, edges: FloatArray, center: FloatArray, error: FloatArray, co
 
 
 def _reach(ratio: FloatArray, error: FloatArray) -> float:
-    """Half height of a ratio panel: nearly all bins with their error bars are inside."""
+    """Half height of a ratio panel: four bins in five are inside with their errors."""
     distance = np.abs(ratio - 1) + error
-    needed = float(np.nanquantile(distance, 0.9)) if np.isfinite(distance).any() else 0.5
+    needed = float(np.nanquantile(distance, 0.8)) if np.isfinite(distance).any() else 0.5
     return next((r for r in (0.02, 0.05, 0.1, 0.2, 0.5) if needed < r), 1.0)
 
 
 def _plain_log_ticks(ax: Axes, edges: FloatArray) -> None:
     """Ticks at 1, 2, 5 times powers of ten, written as numbers: ranges are short."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+    if edges[-1] / edges[0] < 5:
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        return
     steps = (1.0, 2.0, 5.0) if edges[-1] / edges[0] < 200 else (1.0,)
     ax.xaxis.set_major_locator(LogLocator(subs=steps))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))

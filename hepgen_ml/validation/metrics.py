@@ -1,4 +1,4 @@
-r"""Tests of one sample against another: histograms and a trained classifier.
+r"""Statistics that compare one sample with another, and the test of histograms.
 
 All tests are symmetric, count the statistical errors of both samples, and have
 a known expectation for two samples of the same distribution, so that a floor
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hepgen_ml.errors import SampleError, UsageError
+from hepgen_ml.errors import SampleError
 from hepgen_ml.events import FloatArray, IntArray
 from hepgen_ml.validation.observables import Observable, ObservableTable
 
@@ -55,29 +55,6 @@ class Marginal:
 
     observable: Observable
     test: ChiSquare
-
-
-@dataclass(frozen=True)
-class AUC:
-    """Area under the ROC curve of a classifier between two samples.
-
-    Attributes
-    ----------
-    value, error : float
-        0.5 for the same distribution; statistical error (DeLong).
-    n_events : int
-        Events of each sample.
-    n_trees : int
-        In all sets together; early stopping ends at once where nothing is found.
-    """
-
-    value: float
-    error: float
-    n_events: int
-    n_trees: int
-
-    def __str__(self) -> str:
-        return f"{self.value:.4f} ± {self.error:.4f}"
 
 
 def survival(chi2: float, ndf: int) -> float:
@@ -169,9 +146,16 @@ def homogeneity(a: Counts, b: Counts) -> tuple[FloatArray, FloatArray, FloatArra
 
 
 def bin_edges(
-    values: Sequence[npt.NDArray[Any]], observable: Observable, n_bins: int = N_BINS
+    values: Sequence[npt.NDArray[Any]],
+    observable: Observable,
+    n_bins: int = N_BINS,
+    *,
+    uniform: bool = False,
 ) -> FloatArray:
-    """Edges of uniform bins (in the logarithm where the observable asks for it).
+    """Edges of bins that resolve both peaks and tails.
+
+    Equal steps of the mean of two cumulative distributions: that of the values
+    and the uniform one (in the logarithm where the observable asks for it).
 
     Parameters
     ----------
@@ -179,25 +163,37 @@ def bin_edges(
         The samples to be compared, pooled; the range holds 99.8 % of them.
     observable : Observable
     n_bins : int
-        Fewer come back if the values do not resolve them.
+    uniform : bool
+        Uniform bins, for figures; a narrow peak then cuts the tails off the range.
 
     Returns
     -------
     (n_bins + 1,) float array
+        A single bin around a constant.
     """
     pooled = np.concatenate(values).astype(float)
-    pooled = pooled[np.isfinite(pooled)]
-    low, high = np.quantile(pooled, [0.001, 0.999]) if len(pooled) else (0.0, 1.0)
+    pooled = np.sort(pooled[np.isfinite(pooled)])
+    if not len(pooled):
+        return np.array([0.0, 1.0])
+    low, lower, middle, upper, high = np.quantile(pooled, [0.001, 0.25, 0.5, 0.75, 0.999])
     if observable.limits is not None:
         # natural limits are exact where the distribution reaches them
-        span = observable.limits[1] - observable.limits[0]
-        low = observable.limits[0] if low - observable.limits[0] < 0.02 * span else low
-        high = observable.limits[1] if observable.limits[1] - high < 0.02 * span else high
+        first, last = observable.limits
+        near = 0.02 * (last - first)
+        low, high = (first if low < first + near else low), (last if high > last - near else high)
     if high - low <= 1e-6 * max(abs(low), abs(high), 1e-30):
-        return np.array([low, np.nextafter(high, np.inf)])
-    if observable.log and low > 0:
-        return np.geomspace(low, high, n_bins + 1)
-    return np.linspace(low, high, n_bins + 1)
+        margin = max(1e-5 * abs(middle), 1e-12)
+        return np.array([middle - margin, middle + margin])
+    if uniform and high - low > 16 * (upper - lower) and not observable.log:
+        low, high = max(low, middle - 6 * (upper - lower)), min(high, middle + 6 * (upper - lower))
+    scale = np.geomspace if observable.log and low > 0 else np.linspace
+    if uniform:
+        return scale(low, high, n_bins + 1)
+    fine = scale(low, high, 4000)
+    cumulative = np.searchsorted(pooled, fine) / len(pooled)
+    mixed = cumulative - cumulative[0]
+    mixed = mixed / max(mixed[-1], 1e-12) + np.linspace(0, 1, len(fine))
+    return np.interp(np.linspace(0, 2, n_bins + 1), mixed, fine)
 
 
 def histogram_chi2(
@@ -268,9 +264,9 @@ def marginals(
     list of Marginal
         Without constant observables.
     """
-    truth, generated = _equal(truth, generated, n_events)
+    truth, generated = equal_numbers(truth, generated, n_events)
     results = []
-    for o in _shared(truth, generated):
+    for o in shared_observables(truth, generated):
         a, b = truth[o.name], generated[o.name]
         edges = bin_edges([a, b], o, n_bins)
         test = histogram_chi2(a, b, edges, truth.weight, generated.weight)
@@ -280,128 +276,16 @@ def marginals(
     return results
 
 
-def classifier_auc(
-    truth: ObservableTable,
-    generated: ObservableTable,
-    *,
-    n_events: int | None = 100_000,
-    n_bags: int = 2,
-    seed: int = 0,
-) -> AUC:
-    """Let gradient-boosted trees try to tell two samples apart.
-
-    Equal numbers of both are shuffled and halved. Trees trained on one half are
-    judged on the other, then the halves change places; the area is the mean of
-    the two. Each half trains a few sets of trees whose scores are added: they
-    differ in the tenth held out for early stopping and in the features offered.
-
-    Parameters
-    ----------
-    truth, generated : ObservableTable
-        Compared on the observables that both have. Weights count: signed ones by
-        their absolute value in training and as they are in the judgement.
-    n_events : int, optional
-        At most so many of each.
-    n_bags : int
-        Sets of trees.
-    seed : int
-
-    Raises
-    ------
-    UsageError
-        scikit-learn is not installed.
-    SampleError
-        Fewer than 200 events of one sample.
-    """
-    try:
-        from sklearn.ensemble import HistGradientBoostingClassifier
-    except ImportError as missing:
-        raise UsageError(
-            "the classifier test needs scikit-learn", remedy="pip install scikit-learn"
-        ) from missing
-    truth, generated = _equal(truth, generated, n_events, seed)
-    n = len(truth)
-    if n < 200:
-        raise SampleError(f"{n} events are too few for a classifier", remedy="use 200 at least")
-    shared = [o.name for o in _shared(truth, generated)]
-    x = np.concatenate([np.stack([t[c] for c in shared], axis=1) for t in (truth, generated)])
-    is_generated = np.repeat([False, True], n)
-    weight = np.concatenate([truth.weight, generated.weight])
-    first_half = np.arange(2 * n) % n < n // 2  # `_equal` has shuffled both
-    areas, n_trees = [], 0
-    for train in (first_half, ~first_half):
-        score = np.zeros(int(np.sum(~train)))
-        for bag in range(n_bags):
-            trees = HistGradientBoostingClassifier(
-                learning_rate=0.05,
-                max_iter=400,
-                max_leaf_nodes=63,
-                min_samples_leaf=min(100, n // 20),
-                l2_regularization=1.0,
-                max_features=0.7,
-                early_stopping=True,
-                validation_fraction=0.1,
-                n_iter_no_change=40,
-                random_state=n_bags * seed + bag,
-            )
-            absolute = None if is_uniform(weight) else np.abs(weight[train])
-            trees.fit(x[train], is_generated[train], absolute)
-            score += trees.decision_function(x[~train])
-            n_trees += int(trees.n_iter_)
-        judged, w = is_generated[~train], weight[~train]
-        areas.append(weighted_auc(score[~judged], score[judged], w[~judged], w[judged]))
-    error = np.sqrt(sum(e**2 for _, e in areas)) / 2
-    return AUC(float(np.mean([a for a, _ in areas])), float(error), n, n_trees)
-
-
-def weighted_auc(
-    low: npt.NDArray[Any],
-    high: npt.NDArray[Any],
-    low_weight: FloatArray | None = None,
-    high_weight: FloatArray | None = None,
-) -> tuple[float, float]:
-    """Area under the ROC curve and its standard error (DeLong et al., Biometrics 44, 837).
-
-    Parameters
-    ----------
-    low, high : (n,) and (m,) array
-        Scores of the two classes; the area is P(low < high) + P(low = high)/2.
-    low_weight, high_weight : arrays, optional
-
-    Returns
-    -------
-    value, error : float
-    """
-    w = [
-        np.ones(len(s)) if given is None else np.asarray(given, dtype=float)
-        for s, given in ((low, low_weight), (high, high_weight))
-    ]
-    placement_high = _fraction_below(high, low, w[0])
-    placement_low = 1 - _fraction_below(low, high, w[1])
-    value = float(np.sum(w[1] * placement_high) / w[1].sum())
-    variance = 0.0
-    for weight, placement in ((w[0], placement_low), (w[1], placement_high)):
-        variance += float(np.sum((weight * (placement - value)) ** 2) / weight.sum() ** 2)
-    return value, float(np.sqrt(variance))
-
-
-def _fraction_below(x: npt.NDArray[Any], y: npt.NDArray[Any], y_weight: FloatArray) -> FloatArray:
-    """Weighted fraction of y below each x, ties counted half."""
-    order = np.argsort(y)
-    cumulative = np.concatenate([[0.0], np.cumsum(y_weight[order])])
-    left, right = (np.searchsorted(y[order], x, side=s) for s in ("left", "right"))
-    fraction: FloatArray = (cumulative[left] + cumulative[right]) / (2 * cumulative[-1])
-    return fraction
-
-
-def _shared(a: ObservableTable, b: ObservableTable) -> list[Observable]:
+def shared_observables(a: ObservableTable, b: ObservableTable) -> list[Observable]:
+    """Observables that both tables have, in the order of the first."""
     names = {o.name for o in b.observables}
     return [o for o in a.observables if o.name in names]
 
 
-def _equal(
+def equal_numbers(
     a: ObservableTable, b: ObservableTable, most: int | None, seed: int = 0
 ) -> tuple[ObservableTable, ObservableTable]:
+    """Draw the same number of events of both at random, at most `most`."""
     n = min(len(a), len(b), most or len(a))
     rng = np.random.default_rng(seed)  # files are not always shuffled
     return a.take(rng.permutation(len(a))[:n]), b.take(rng.permutation(len(b))[:n])

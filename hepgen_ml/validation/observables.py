@@ -172,7 +172,7 @@ def _table(sample: EventSample, layout: Layout, discrete: bool) -> ObservableTab
     pt = np.maximum(np.hypot(px, py), _PT_FLOOR)
     eta, phi = np.arcsinh(pz / pt), np.arctan2(py, px)
     for i, (name, label) in enumerate(zip(names, labels, strict=True)):
-        add(f"pt({name})", rf"p_{{T}}({label})", pt[:, i], "GeV", log=True)
+        add(f"pt({name})", rf"p_{{\mathrm{{T}}}}({label})", pt[:, i], "GeV", log=True)
         add(f"eta({name})", rf"\eta({label})", eta[:, i])
         if "mass" in sample.particles and np.median(sample.mass[final[:, i]]) > 1e-3:
             add(f"y({name})", rf"y({label})", _rapidity(pz[:, i], e[:, i]))
@@ -183,7 +183,7 @@ def _table(sample: EventSample, layout: Layout, discrete: bool) -> ObservableTab
         mass = _mass(*(c[:, pair].sum(axis=1) for c in (px, py, pz, e)))
         add("mass" + name, r"m" + label, mass, "GeV", log=True)
         add("dr" + name, r"\Delta R" + label, np.hypot(eta[:, i] - eta[:, j], dphi))
-        add("dphi" + name, r"|\Delta\phi|" + label, dphi, limits=(0.0, float(np.pi)))
+        add("dphi" + name, r"|\Delta\phi" + label + "|", dphi, limits=(0.0, float(np.pi)))
 
     total = tuple(c.sum(axis=1) for c in (px, py, pz, e))
     if len(names) != 2:  # else it is the mass of the pair
@@ -196,7 +196,13 @@ def _table(sample: EventSample, layout: Layout, discrete: bool) -> ObservableTab
         q = [sample.particles[c][row] for c in ("px", "py", "pz", "energy")]
         name, label = f"({name}*)", f"({label})"
         add("mass" + name, r"m" + label, _mass(*q), "GeV")
-        add("pt" + name, r"p_{T}" + label, np.maximum(np.hypot(*q[:2]), _PT_FLOOR), "GeV", log=True)
+        add(
+            "pt" + name,
+            r"p_{\mathrm{T}}" + label,
+            np.maximum(np.hypot(*q[:2]), _PT_FLOOR),
+            "GeV",
+            log=True,
+        )
         add("y" + name, r"y" + label, _rapidity(q[2], q[3]))
 
     if "scale" in sample.events:
