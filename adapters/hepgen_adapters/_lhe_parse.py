@@ -252,10 +252,7 @@ def _build(version):
                 state[MARK] = address
                 return LONG_LINE
             address = skip_space(address)
-            if (
-                load64(address) == END_EVENT_WORD
-                and len(weight_table[1]) + len(scale_table[1]) == 2
-            ):
+            if load64(address) == END_EVENT_WORD and no_names:
                 address += 8
             else:
                 address, status = parse_tail(
