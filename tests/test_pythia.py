@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from hepgen_adapters.pythia import lha_source, shower_acceptance
+
 from hepgen_ml.errors import InputError, SampleError, UsageError
 from hepgen_ml.events import EventSample
 from hepgen_ml.formats import read

@@ -9,7 +9,7 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
-from hepgen_adapters import root
+from hepgen_adapters import _root_write as root
 from hepgen_adapters.root import ROOT
 
 from hepgen_ml.errors import InputError, OutputError
@@ -93,7 +93,7 @@ def test_names_and_types_of_nanoaod(tmp_path: Path) -> None:
 
 def test_without_four_vectors(tmp_path: Path) -> None:
     path = write(SAMPLE, tmp_path / "events.root", four_vectors=False)
-    assert "LHEPart_px" not in uproot.open(path)["Events"]
+    assert "LHEPart_pxExact" not in uproot.open(path)["Events"]
     sample = read(path)
     # a resonance without transverse momentum has no place in pt, eta, phi
     seen = (SAMPLE.status != 2) | (np.hypot(SAMPLE.px, SAMPLE.py) > 0)

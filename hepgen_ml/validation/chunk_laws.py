@@ -204,8 +204,7 @@ def color(chunk: Chunk) -> Verdict:
     )
     daughters, mothers = chunk.decays
     if len(daughters):
-        unique = np.unique(mothers)
-        unique = unique[~chunk.shared[unique]]
+        unique = np.flatnonzero((np.bincount(mothers, minlength=len(c1)) > 0) & ~chunk.shared)
         keep = ~chunk.shared[mothers]
         daughters, mothers = daughters[keep], mothers[keep]
         broken += _open_lines(

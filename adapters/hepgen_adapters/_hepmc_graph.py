@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hepgen_adapters.hepmc_record import INCOMING_STATUS, REMNANT, REMNANT_STATUS
+from hepgen_adapters._hepmc_record import INCOMING_STATUS, REMNANT, REMNANT_STATUS
 from hepgen_ml.events import UNKNOWN_SPIN, EventSample, RunInfo
 
 _EVENT_ATTRIBUTES = {

@@ -1,0 +1,245 @@
+"""Writing HepMC3: run information and chunks of formatted events."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hepgen_adapters import _hepmc_record as hepmc_record
+from hepgen_adapters._hepmc_text import (
+    NAMES_ATTRIBUTE,
+    NOMINAL,
+    RUN_ATTRIBUTE,
+    escape,
+    open_bytes,
+    tokens,
+)
+from hepgen_adapters._run_json import dump_run
+from hepgen_ml.errors import OutputError
+from hepgen_ml.events import UNKNOWN_SPIN, EventSample, RunInfo
+
+logger = logging.getLogger("hepgen_adapters.hepmc")
+
+_PIECE = 5_000  # events formatted at a time
+_MAX_LINE = 16_000  # Delphes reads lines into a buffer of 16384 bytes
+
+
+class HepMCWriter:
+    """Writes parton-level events; see `hepgen_adapters.hepmc` for the structure of the record.
+
+    Parameters
+    ----------
+    path : path-like
+    run : RunInfo
+        Beams, cross section and weight names. Its header and weight groups,
+        which may be long, have no place in HepMC3 and are left out.
+
+    Raises
+    ------
+    OutputError
+        On samples without particle ids, statuses or mothers, and on events
+        whose mothers form a circle.
+    """
+
+    def __init__(self, path: Path, run: RunInfo) -> None:
+        self.path, self.run = path, run
+        self._names: list[str] | None = None
+        self._number = 0
+        self._warned = False
+        self._buffer = np.empty(0, dtype=np.uint8)
+        self._pdf_set = np.array(run.pdf_set, dtype=np.int64)
+        self._beam_id = np.array(run.beam_pdg_id, dtype=np.int64)
+        self._beam_id[np.array(run.beam_energy) <= 0] = 0
+        self._beam = np.zeros((2, 5))
+        for side in (0, 1):
+            energy = run.beam_energy[side]
+            mass = min(_mass(run.beam_pdg_id[side]), max(energy, 0.0))
+            pz = math.sqrt((energy - mass) * (energy + mass)) * (1 if side == 0 else -1)
+            self._beam[side] = 0, 0, pz, energy, mass
+        xs = f"A 0 GenCrossSection {run.cross_section!r} {run.cross_section_error!r} -1 -1\n"
+        self._constant = _bytes(xs + "A 0 mpi 0\n")
+        self._file = open_bytes(path, "wb")
+
+    def write(self, sample: EventSample) -> None:
+        """Append the events of one chunk; all chunks have the same weights."""
+        missing = {"pdg_id", "status", "mother1", "mother2"} - set(sample.particles)
+        if missing:
+            raise OutputError(
+                f"HepMC3 needs {', '.join(sorted(missing))}, which this sample does not have",
+                path=self.path,
+                remedy="write reconstructed objects to ROOT",
+            )
+        if self._names is None:
+            self._names = list(sample.weights)
+            self._write_header()
+        elif list(sample.weights) != self._names:
+            raise OutputError(
+                "the named weights change between chunks", path=self.path, remedy="write two files"
+            )
+        if not self._warned and np.any(_is_coloured_final(sample)):
+            self._warned = True
+            logger.warning(
+                "events are parton level: quarks and gluons are written as stable particles; "
+                "shower the LHE output for anything that needs hadrons"
+            )
+        for piece in sample.chunks(_PIECE):
+            self._write_piece(piece)
+
+    def _write_piece(self, sample: EventSample) -> None:
+        n, rows = len(sample), int(sample.offsets[-1])
+        p, e = sample.particles, sample.events
+
+        def column(name: str, missing: float = 0.0) -> npt.NDArray[Any]:
+            return p[name] if name in p else np.full(rows, missing)
+
+        def pair(first: str, second: str) -> npt.NDArray[np.int32]:
+            return np.stack([column(first), column(second)], axis=1).astype(np.int32)
+
+        mass = p["mass"] if "mass" in p else _derived_mass(sample)
+        weights = np.stack([e["weight"], *sample.weights.values()], axis=1)
+        momenta = np.concatenate([sample.momentum, mass[:, None]], axis=1)
+        scalars = np.stack(
+            [e.get(k, np.full(n, -1.0)) for k in ("scale", "alpha_qcd", "alpha_qed")], axis=1
+        )
+        self._refuse_infinite(sample, momenta, scalars, weights)
+        extra, extra_offsets = _extra_lines(sample)
+        need = (
+            hepmc_record.BYTES_PER_EVENT * n
+            + hepmc_record.BYTES_PER_ROW * rows
+            + hepmc_record.BYTES_PER_WEIGHT * weights.size
+            + len(self._constant) * n
+            + len(extra)
+        )
+        if len(self._buffer) < need:
+            self._buffer = np.empty(need, dtype=np.uint8)
+        length, bad = hepmc_record.format_events(
+            self._buffer.ctypes.data,
+            self._number,
+            sample.offsets,
+            p["pdg_id"],
+            p["status"],
+            pair("mother1", "mother2"),
+            pair("color1", "color2"),
+            momenta,
+            column("spin", UNKNOWN_SPIN),
+            column("lifetime"),
+            e.get("process_id", np.zeros(n, dtype=np.int32)),
+            scalars,
+            weights,
+            extra,
+            extra_offsets,
+            self._beam_id,
+            self._beam,
+            self._pdf_set,
+            self._constant,
+            hepmc_record.ATTRIBUTE_NAMES,
+        )
+        if bad >= 0:
+            raise OutputError(
+                "the mothers of its particles form a circle or lie outside of the event",
+                path=self.path,
+                event=self._number + bad + 1,
+                remedy="drop the event, see `hepgen-ml check`",
+            )
+        self._file.write(self._buffer[:length].data)
+        self._number += n
+
+    def _refuse_infinite(self, sample: EventSample, rows: Any, *of_events: Any) -> None:
+        bad = [~np.isfinite(x).all(axis=1) for x in of_events]
+        bad.append(np.bincount(sample.event_index, ~np.isfinite(rows).all(axis=1), len(sample)) > 0)
+        if np.any(bad):
+            raise OutputError(
+                "a momentum, weight or scale is not finite",
+                path=self.path,
+                event=self._number + int(np.argmax(np.any(bad, axis=0))) + 1,
+                remedy="drop the event, see `hepgen-ml check`",
+            )
+
+    def _write_header(self) -> None:
+        names = [NOMINAL, *(self._names or [])]
+        names_in_file = tokens(names)
+        lines = [
+            "HepMC::Version 3.02.05",
+            "HepMC::Asciiv3-START_EVENT_LISTING",
+            "W " + "\\|".join(map(escape, names_in_file)),
+        ]
+        for name, version, text in self.run.generators:
+            tool = (" ".join(escape(text).split("\\|")) for text in (name, version, text))
+            lines.append("T " + "\\|".join(tool))
+        # opaque texts may be megabytes; weight descriptions go before the line gets too long
+        run = self.run.with_(header="", weight_groups="", significant_digits=None)
+        if names_in_file != names:
+            line = f"A {NAMES_ATTRIBUTE} {escape(json.dumps(names))}"
+            if len(line) < _MAX_LINE:
+                lines.append(line)
+        for shorter in (run, run.with_(weight_names={}, generators=())):
+            line = f"A {RUN_ATTRIBUTE} {escape(dump_run(shorter))}"
+            if len(line) < _MAX_LINE:
+                lines.append(line)
+                break
+        self._file.write(("\n".join(lines) + "\n").encode())
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._file.closed:
+            return
+        try:
+            if self._names is None:
+                self._names = []
+                self._write_header()
+            self._file.write(b"HepMC::Asciiv3-END_EVENT_LISTING\n\n")
+        finally:
+            self._file.close()
+
+
+def _bytes(text: str) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(text.encode(), dtype=np.uint8)
+
+
+def _mass(pdg_id: int) -> float:
+    """Mass of a beam particle in GeV, 0 for one that is not in the tables."""
+    from particle import InvalidParticle, Particle, ParticleNotFound
+
+    try:
+        return (Particle.from_pdgid(pdg_id).mass or 0.0) / 1000
+    except (ParticleNotFound, InvalidParticle):
+        return 0.0
+
+
+def _is_coloured_final(sample: EventSample) -> npt.NDArray[np.bool_]:
+    ids = np.abs(sample.particles["pdg_id"])
+    result: npt.NDArray[np.bool_] = (ids <= 5) | (ids == 21)
+    result &= sample.particles["status"] == 1
+    return result
+
+
+def _derived_mass(sample: EventSample) -> npt.NDArray[np.float64]:
+    p = sample.momentum
+    size = np.sqrt(np.sum(p[:, :3] ** 2, axis=1))
+    mass: npt.NDArray[np.float64] = np.sqrt(np.clip((p[:, 3] - size) * (p[:, 3] + size), 0, None))
+    return mass
+
+
+def _extra_lines(sample: EventSample) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Named scales and event attributes as event attributes ``scale_...``, ``lhe_...``."""
+    if not sample.scales and not sample.attributes:
+        return np.zeros(0, dtype=np.uint8), np.zeros(len(sample) + 1, dtype=np.int64)
+    columns: list[tuple[str, list[str]]] = [
+        (f"scale_{k}", ["" if math.isnan(x) else repr(x) for x in v.tolist()])
+        for k, v in sample.scales.items()
+    ]
+    columns += [(f"lhe_{k}", [str(x) for x in v.tolist()]) for k, v in sample.attributes.items()]
+    columns = [("_".join(k.split()), v) for k, v in columns]
+    lines = [
+        "".join(f"A 0 {k} {escape(v[i])}\n" for k, v in columns if v[i]).encode()
+        for i in range(len(sample))
+    ]
+    offsets = np.zeros(len(sample) + 1, dtype=np.int64)
+    np.cumsum([len(line) for line in lines], out=offsets[1:])
+    return np.frombuffer(b"".join(lines), dtype=np.uint8), offsets
