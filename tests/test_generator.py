@@ -1,0 +1,292 @@
+"""Training, storage and sampling, whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import hepgen_ml
+from hepgen_ml.config import Config, load_config
+from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
+from hepgen_ml.generator import Generator
+from hepgen_ml.validation.laws import check_sample
+
+from .samples import toy_top_pairs
+
+SETTINGS = [
+    "network.width=32",
+    "network.blocks=2",
+    "network.heads=2",
+    "network.mixtures=8",
+    "training.batch_size=256",
+    "training.validation_interval=50",
+]
+
+
+def settings(*more: str) -> Config:
+    return load_config(None, [*SETTINGS, *more])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Generator, Path]:
+    out = tmp_path_factory.mktemp("models") / "model"
+    generator = Generator.train(
+        toy_top_pairs(4000), out=out, config=settings("training.max_steps=150"), device="cpu"
+    )
+    return generator, out
+
+
+def test_directory_is_complete(trained: tuple[Generator, Path]) -> None:
+    _, out = trained
+    assert {p.name for p in out.iterdir()} == {
+        "README.md",
+        "config.json",
+        "history.csv",
+        "model.safetensors",
+    }
+    rows = (out / "history.csv").read_text().splitlines()
+    assert rows[0].startswith("step,seconds,learning_rate,train_loss,validation_loss")
+    assert len(rows) == 4
+    losses = [float(r.split(",")[4]) for r in rows[1:]]
+    assert losses[-1] < losses[0]
+
+
+def test_events_obey_all_laws(trained: tuple[Generator, Path]) -> None:
+    generator, _ = trained
+    sample = generator.sample(3000, seed=3)
+    assert len(sample) == 3000
+    for law in check_sample(sample.chunks(1000), sample.run):
+        assert law.n_broken == 0, law.text
+
+
+def test_normalisation_and_cuts(trained: tuple[Generator, Path]) -> None:
+    generator, _ = trained
+    sample = generator.sample(2000, seed=4)
+    assert generator.run.cross_section == pytest.approx(3.0)
+    assert sample.run.weight_strategy == -4
+    assert np.allclose(sample.weight, 3.0)
+    jets = (np.abs(sample.pdg_id) <= 5) | (sample.pdg_id == 21)
+    jets &= sample.status == 1
+    assert np.hypot(sample.px, sample.py)[jets].min() > 20.0
+    assert sample.run.generators[-1][0] == "hepgen-ml"
+
+
+def test_frequencies(trained: tuple[Generator, Path]) -> None:
+    generator, _ = trained
+    sample = generator.sample(5000, seed=5)
+    encoded = generator.process.encode(sample)
+    assert len(encoded) == 5000
+    found = np.bincount(encoded.subprocess.numpy(), minlength=len(generator.process.frequencies))
+    expected = 5000 * generator.process.frequencies
+    assert (np.abs(found - expected) / np.sqrt(expected) < 4).all()
+
+
+def test_seed_and_shards(trained: tuple[Generator, Path]) -> None:
+    generator, _ = trained
+    a, b = generator.sample(700, seed=11), generator.sample(700, seed=11)
+    assert np.array_equal(a.px, b.px)
+    assert not np.array_equal(a.px[:100], generator.sample(700, seed=12).px[:100])
+    parts = [[*generator.stream(701, seed=11, shard=(i, 3), chunk=100)] for i in range(3)]
+    assert [sum(map(len, p)) for p in parts] == [234, 234, 233]
+    first_energies = [p[0].energy[0] for p in parts]
+    assert len(set(first_energies)) == 3
+    with pytest.raises(UsageError, match="shard 3 of 3"):
+        next(generator.stream(10, shard=(3, 3)))
+
+
+def test_loaded_model_is_the_same(trained: tuple[Generator, Path]) -> None:
+    generator, out = trained
+    again = Generator.load(out)
+    assert np.array_equal(again.sample(300, seed=1).px, generator.sample(300, seed=1).px)
+    assert again.describe()["cross_section"] == pytest.approx(3.0)
+    json.dumps(again.describe())
+
+
+def test_log_prob(trained: tuple[Generator, Path]) -> None:
+    generator, _ = trained
+    own = generator.sample(1000, seed=6)
+    log_p = generator.log_prob(own)
+    assert np.isfinite(log_p).all()
+    shifted = toy_top_pairs(200, seed=9)
+    shifted.particles["pdg_id"][shifted.offsets[0]] = 4
+    assert generator.log_prob(shifted)[0] == -np.inf
+    # The average over its own events is higher than over those of another density.
+    other = toy_top_pairs(1000, seed=8)
+    other.particles["px"] *= 0.5
+    other.particles["py"] *= 0.5
+    inside = np.isfinite(generator.log_prob(other))
+    assert log_p.mean() > generator.log_prob(other)[inside].mean()
+
+
+def test_existing_model_is_kept(trained: tuple[Generator, Path], tmp_path: Path) -> None:
+    generator, out = trained
+    with pytest.raises(OutputError, match="--force"):
+        Generator.train(toy_top_pairs(1500), out=out)
+    with pytest.raises(OutputError, match="--force"):
+        generator.save(out)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="other things"):
+        Generator.train(toy_top_pairs(1500), out=tmp_path, force=True)
+
+
+def copied(out: Path, tmp_path: Path) -> Path:
+    target = tmp_path / "copy"
+    target.mkdir()
+    for path in out.iterdir():
+        (target / path.name).write_bytes(path.read_bytes())
+    return target
+
+
+def test_damaged_and_newer_models(trained: tuple[Generator, Path], tmp_path: Path) -> None:
+    _, out = trained
+    model = copied(out, tmp_path)
+    weights = bytearray((model / "model.safetensors").read_bytes())
+    weights[len(weights) // 2] ^= 1
+    (model / "model.safetensors").write_bytes(weights)
+    with pytest.raises(ModelError, match="damaged"):
+        Generator.load(model)
+    document = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**document, "version": 99}))
+    with pytest.raises(ModelError, match="upgrade"):
+        Generator.load(model)
+    (model / "config.json").write_text("{")
+    with pytest.raises(ModelError, match="damaged"):
+        Generator.load(model)
+    with pytest.raises(ModelError, match="holds no model"):
+        Generator.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("key", ["process", "run", "config"])
+def test_nonsense_in_the_configuration(
+    trained: tuple[Generator, Path], tmp_path: Path, key: str
+) -> None:
+    _, out = trained
+    model = copied(out, tmp_path)
+    document = json.loads((model / "config.json").read_text())
+    document[key] = {"nonsense": 1}
+    (model / "config.json").write_text(json.dumps(document))
+    with pytest.raises(ModelError, match="damaged"):
+        Generator.load(model)
+
+
+def test_samples_that_cannot_be_trained_on(tmp_path: Path) -> None:
+    with pytest.raises(SampleError, match="too few"):
+        Generator.train(toy_top_pairs(200), out=tmp_path / "a")
+    signed = toy_top_pairs(1200)
+    signed.events["weight"][5] = -3.0
+    with pytest.raises(SampleError, match="negative weight"):
+        Generator.train(signed, out=tmp_path / "b")
+    broken = toy_top_pairs(1200)
+    broken.particles["px"][broken.offsets[7] + 2] += 50.0
+    with pytest.raises(SampleError, match="event 8"):
+        Generator.train(broken, out=tmp_path / "c")
+
+
+def test_bad_events_are_skipped_and_counted(tmp_path: Path) -> None:
+    broken = toy_top_pairs(1500)
+    for event in (3, 900):
+        broken.particles["px"][broken.offsets[event] + 2] += 50.0
+    generator = Generator.train(
+        broken, out=tmp_path / "m", skip_bad=True, config=settings("training.max_steps=3")
+    )
+    assert generator.facts["bad_events_skipped"] == 2
+    assert generator.facts["events"] == 1498
+
+
+def test_resumed_training_is_the_same(tmp_path: Path) -> None:
+    """Stopped half way and resumed: the weights of an uninterrupted run."""
+    sample = toy_top_pairs(1500)
+    config = settings("training.max_steps=60", "training.max_time=1e6")
+    whole = Generator.train(sample, out=tmp_path / "whole", config=config, device="cpu")
+
+    class StopError(Exception):
+        pass
+
+    def stop(stage: str, done: float, total: float | None, info: dict[str, float]) -> None:
+        if info.get("step") == 40:
+            raise StopError
+
+    with pytest.raises(StopError):
+        Generator.train(sample, out=tmp_path / "parts", config=config, device="cpu", progress=stop)
+    with pytest.raises(ModelError, match="--resume"):
+        Generator.load(tmp_path / "parts")
+    with pytest.raises(OutputError, match="--resume"):
+        Generator.train(sample, out=tmp_path / "parts", config=config)
+    with pytest.raises(SampleError, match="another sample"):
+        Generator.train(
+            toy_top_pairs(1500, seed=3), out=tmp_path / "parts", config=config, resume=True
+        )
+    with pytest.raises(UsageError, match="another network"):
+        Generator.train(
+            sample, out=tmp_path / "parts", config=settings("network.width=16"), resume=True
+        )
+    resumed = Generator.train(
+        sample, out=tmp_path / "parts", config=config, device="cpu", resume=True
+    )
+    for name, p in whole.surrogate.state_dict().items():
+        assert torch.allclose(p, resumed.surrogate.state_dict()[name], atol=1e-6), name
+
+
+def test_killed_training_can_be_resumed(tmp_path: Path) -> None:
+    """SIGKILL in the middle of training, then --resume."""
+    out = tmp_path / "model"
+    program = textwrap.dedent(
+        f"""
+        import sys
+        sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+        from tests.samples import toy_top_pairs
+        from tests.test_generator import settings
+        from hepgen_ml.generator import Generator
+        config = settings("training.checkpoint_interval=0.1", "training.max_steps=100000")
+        Generator.train(toy_top_pairs(1500), out={str(out)!r}, config=config, device="cpu")
+        """
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], env={**os.environ})
+    try:
+        checkpoint, deadline = out / "checkpoint.safetensors", time.monotonic() + 120
+        written: set[int] = set()
+        while len(written) < 3 and time.monotonic() < deadline:
+            assert process.poll() is None
+            if checkpoint.exists():
+                written.add(checkpoint.stat().st_mtime_ns)
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    with pytest.raises(ModelError, match="--resume"):
+        Generator.load(out)
+    generator = Generator.train(
+        toy_top_pairs(1500),
+        out=out,
+        config=settings("training.max_steps=1"),
+        device="cpu",
+        resume=True,
+    )
+    assert generator.facts["steps"] > 1
+    assert len(Generator.load(out).sample(100, seed=0)) == 100
+
+
+def test_written_files_hold_the_same_events(
+    trained: tuple[Generator, Path], tmp_path: Path
+) -> None:
+    generator, _ = trained
+    sample = generator.sample(500, seed=2)
+    for name in ("a.lhe.gz", "a.hepmc", "a.root"):
+        hepgen_ml.write(sample, tmp_path / name)
+        again = hepgen_ml.read(tmp_path / name)
+        assert len(again) == 500
+        final = again.status == 1
+        assert np.allclose(
+            np.sort(again.energy[final]), np.sort(sample.energy[sample.status == 1]), rtol=1e-12
+        )
+        assert again.run.cross_section == pytest.approx(3.0)
