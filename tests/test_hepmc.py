@@ -141,6 +141,15 @@ def test_parton_level_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     assert sum("parton level" in r.message for r in caplog.records) == 1
 
 
+def test_absent_weights_are_zero(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    weights = {name: values.copy() for name, values in SAMPLE.weights.items()}
+    weights["mur=2 muf=2"][3] = np.nan
+    sample = EventSample(SAMPLE.run, SAMPLE.offsets, SAMPLE.particles, weights=weights)
+    back = read(write(sample, tmp_path / "events.hepmc"))
+    assert back.weights["mur=2 muf=2"][3] == 0.0
+    assert sum("lack named weights" in r.message for r in caplog.records) == 1
+
+
 def test_what_cannot_be_written(tmp_path: Path) -> None:
     circle = changed(
         changed(SAMPLE, "mother1", SAMPLE.offsets[22] + 2, 5), "mother2", SAMPLE.offsets[22] + 2, 5

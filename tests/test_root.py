@@ -91,6 +91,15 @@ def test_names_and_types_of_nanoaod(tmp_path: Path) -> None:
         assert runs.genCrossSectionError[0] == SAMPLE.run.cross_section_error
 
 
+def test_fields_are_no_second_set_of_coordinates(tmp_path: Path) -> None:
+    """Coffea and vector refuse records with both polar and cartesian momenta."""
+    path = write(SAMPLE, tmp_path / "events.root")
+    with uproot.open(path) as file:
+        fields = {k[8:] for k in file["Events"].keys() if k.startswith("LHEPart_")}  # noqa: SIM118
+    others = {"px", "py", "pz", "x", "y", "z", "E", "e", "t", "energy", "theta", "tau", "M", "m"}
+    assert not fields & others
+
+
 def test_without_four_vectors(tmp_path: Path) -> None:
     path = write(SAMPLE, tmp_path / "events.root", four_vectors=False)
     assert "LHEPart_pxExact" not in uproot.open(path)["Events"]

@@ -51,7 +51,7 @@ class HepMCWriter:
         self.path, self.run = path, run
         self._names: list[str] | None = None
         self._number = 0
-        self._warned = False
+        self._warned = self._warned_weights = False
         self._buffer = np.empty(0, dtype=np.uint8)
         self._pdf_set = np.array(run.pdf_set, dtype=np.int64)
         self._beam_id = np.array(run.beam_pdg_id, dtype=np.int64)
@@ -103,6 +103,11 @@ class HepMCWriter:
 
         mass = p["mass"] if "mass" in p else _derived_mass(sample)
         weights = np.stack([e["weight"], *sample.weights.values()], axis=1)
+        if np.isnan(absent := weights[:, 1:]).any():
+            weights[:, 1:] = np.nan_to_num(absent, posinf=np.inf, neginf=-np.inf)
+            if not self._warned_weights:
+                self._warned_weights = True
+                logger.warning("some events lack named weights; HepMC3 has 0 for them")
         momenta = np.concatenate([sample.momentum, mass[:, None]], axis=1)
         scalars = np.stack(
             [e.get(k, np.full(n, -1.0)) for k in ("scale", "alpha_qcd", "alpha_qed")], axis=1
