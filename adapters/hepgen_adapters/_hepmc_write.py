@@ -178,7 +178,7 @@ class HepMCWriter:
             tool = (" ".join(escape(text).split("\\|")) for text in (name, version, text))
             lines.append("T " + "\\|".join(tool))
         # opaque texts may be megabytes; weight descriptions go before the line gets too long
-        run = self.run.with_(header="", weight_groups="", significant_digits=None)
+        run = self.run.with_(header="", weight_groups="")
         if names_in_file != names:
             line = f"A {NAMES_ATTRIBUTE} {escape(json.dumps(names))}"
             if len(line) < _MAX_LINE:
