@@ -9,15 +9,12 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from hepgen_ml import __version__, _console
 from hepgen_ml.errors import HepgenError, InputError, UsageError
-
-if TYPE_CHECKING:
-    from hepgen_ml.validation.laws import LawResult
 
 app = typer.Typer(
     name="hepgen-ml",
@@ -221,6 +218,7 @@ def check(
         float | None,
         typer.Option(min=0, help="Allowed relative deviation; by default from the file's digits."),
     ] = None,
+    skip_bad: SkipBad = False,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
@@ -228,18 +226,18 @@ def check(
     with _console.reporting(verbose=verbose, debug=debug):
         from hepgen_ml.formats import expand
 
-        codes = [_check_one(path, tolerance) for path in expand(files)]
+        codes = [_check_one(path, tolerance, skip_bad) for path in expand(files)]
         if any(codes):
             raise typer.Exit(max(codes))
 
 
-def _check_one(path: Path, tolerance: float | None) -> int:
+def _check_one(path: Path, tolerance: float | None, skip_bad: bool) -> int:
     """Exit code of one file; an unreadable one does not keep the others from being checked."""
     from hepgen_ml.formats import open_sample
     from hepgen_ml.validation.laws import check_sample
 
     try:
-        reader = open_sample(path)
+        reader = open_sample(path, skip_bad=skip_bad)
         try:
             with _console.Progress() as progress:
                 chunks = _console.counted(reader.chunks(), progress, "check")
@@ -251,15 +249,16 @@ def _check_one(path: Path, tolerance: float | None) -> int:
         return error.exit_code
     typer.echo(f"{path}")
     for result in results:
-        _show_law(result)
-    return int(any(result.n_broken for result in results))
+        verdict = "BROKEN" if result.n_broken else "ok" if result.judged else "-"
+        _show_law(verdict, result.name, result.text)
+    if reader.n_skipped:
+        _show_law("BROKEN", "readable events", f"{reader.n_skipped} left out: {reader.skipped[0]}")
+    return int(reader.n_skipped > 0 or any(result.n_broken for result in results))
 
 
-def _show_law(result: LawResult) -> None:
-    verdict, color = ("BROKEN", "red") if result.n_broken else ("ok", "green")
-    if not result.judged:
-        verdict, color = "-", "yellow"
-    typer.echo(f"  {typer.style(f'{verdict:<6}', fg=color)}  {result.name:<22}  {result.text}")
+def _show_law(verdict: str, name: str, text: str) -> None:
+    color = {"ok": "green", "BROKEN": "red"}.get(verdict, "yellow")
+    typer.echo(f"  {typer.style(f'{verdict:<6}', fg=color)}  {name:<22}  {text}")
 
 
 @app.command()

@@ -360,6 +360,20 @@ def test_check_names_what_is_broken(events: EventSample, tmp_path: Path) -> None
     assert run("check", tmp_path / "missing.lhe").exit_code == 3
 
 
+def test_check_counts_unreadable_events(events: EventSample, tmp_path: Path) -> None:
+    path = tmp_path / "e.lhe"
+    write(events, path)
+    parts = path.read_text().split("<event>")
+    parts[5] = "\n" + "not a number " * 6 + parts[5]
+    path.write_text("<event>".join(parts))
+    assert run("check", path).exit_code == 3
+    done = run("check", "--skip-bad", path)
+    assert done.exit_code == 1
+    broken = [line for line in done.stdout.splitlines() if "readable events" in line]
+    assert "1 left out" in broken[0]
+    assert "event 5" in broken[0]
+
+
 def test_info_of_a_sample(events: EventSample, tmp_path: Path) -> None:
     write(events, tmp_path / "e.lhe.gz")
     done = run("info", tmp_path / "e.lhe.gz")
