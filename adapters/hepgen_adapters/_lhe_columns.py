@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -66,3 +67,43 @@ class Columns:
         new[:used, : old.shape[1]] = old[:used]
         new[:used, old.shape[1] :] = np.nan
         setattr(self, name, new)
+
+    def targets(self) -> tuple[npt.NDArray[Any], ...]:
+        """Arrays in the order in which the compiled parser takes them."""
+        return (
+            self.offsets,
+            self.ints,
+            self.floats,
+            self.process_id,
+            self.event_floats,
+            self.spans,
+        )
+
+    def fits(self, size: int, n_weights: int, n_scales: int) -> bool:
+        """Whether it holds so many events with just so many named values."""
+        widths = self.weights.shape[1], self.scales.shape[1]
+        return len(self.process_id) >= size and widths == (n_weights, n_scales)
+
+    def append(self, used: int, rows: int, other: Columns, first: int, last: int) -> int:
+        """Copy events `first` to `last` of other columns behind the first `used` events.
+
+        Returns the number of rows then in use.
+        """
+        start, stop = int(other.offsets[first]), int(other.offsets[last])
+        total = rows + stop - start
+        if total > self.ints.shape[1]:
+            self.add_rows(total, rows)
+        self.ints[:, rows:total] = other.ints[:, start:stop]
+        self.floats[:, rows:total] = other.floats[:, start:stop]
+        here, there = slice(used, used + last - first), slice(first, last)
+        self.offsets[used + 1 : used + 1 + last - first] = other.offsets[first + 1 : last + 1] + (
+            rows - start
+        )
+        self.process_id[here] = other.process_id[there]
+        self.event_floats[:, here] = other.event_floats[:, there]
+        self.spans[here] = other.spans[there]
+        for mine, theirs in ((self.weights, other.weights), (self.scales, other.scales)):
+            width = theirs.shape[1]
+            mine[here, :width] = theirs[there]
+            mine[here, width:] = np.nan
+        return total

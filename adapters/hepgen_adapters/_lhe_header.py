@@ -103,6 +103,18 @@ def parse_header(text: bytes, path: Path) -> RunInfo:
     )
 
 
+def printed_digits(text: bytes) -> int | None:
+    """Most significant digits of any momentum in the text."""
+    most = 0
+    for line in text.splitlines():
+        tokens = line.split()
+        if len(tokens) == 13:
+            for token in tokens[6:10]:
+                mantissa = re.split(rb"[eEdD]", token)[0].lstrip(b"+-0.")
+                most = max(most, len(mantissa.replace(b".", b"")))
+    return most or None
+
+
 def _old_generators(text: str) -> tuple[tuple[str, str, str], ...]:
     for pattern, name in _OLD_GENERATORS:
         found = pattern.search(text)

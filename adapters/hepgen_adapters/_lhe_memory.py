@@ -102,7 +102,7 @@ def opaque(typingctx, value):
 
     def generate(context, builder, signature, args):
         kind = ir.FunctionType(_I64, [_I64])
-        return builder.asm(kind, "", "=r,0", [args[0]], False)
+        return builder.asm(kind, "", "=r,0", [args[0]], True)
 
     return types.int64(types.int64), generate
 

@@ -145,7 +145,7 @@ def parse_float(address):
 
     Takes what C and Fortran write: ``-.93E+03``, ``0.1D+03``, ``1.``, ``.5-101``.
     """
-    # The common shapes first: 1. and 1.23456789...e+01 with 8 to 16 decimals.
+    # The common shapes first: 1. and 1.23456789...e+01 with up to 16 decimals.
     first = load8(address)
     negative = first == 45
     start = address + np.int64(negative or first == 43)
@@ -155,12 +155,15 @@ def parse_float(address):
         if load8(start + 2) <= 32:
             value = np.float64(np.int64(lead))
             return start + 2, -value if negative else value, OK
-        word = load64(start + 2) ^ _B0
-        if ((word + _B76) | word) & _B80 == _0:
-            mantissa = lead * _1E8 + _value(word)
-            part, count = digits(start + 10)
-            mantissa = mantissa * _WHOLE[count] + part
-            behind = start + 14 + count
+        part, count = digits(start + 2)
+        if count > 0:
+            mantissa = lead * _WHOLE[count] + part
+            behind = start + 6 + count
+            if count == 8:
+                part, more = digits(start + 10)
+                mantissa = mantissa * _WHOLE[more] + part
+                behind += more
+                count += more
             tail = np.uint64(load32(behind - 4))
             sign = (tail >> _8) & np.uint64(255)
             word = (tail >> _16) ^ np.uint64(0x3030)
@@ -171,7 +174,7 @@ def parse_float(address):
                 and load8(behind) <= 32
             ):
                 exponent = np.int64(word & np.uint64(15)) * 10 + np.int64(word >> _8)
-                power = (44 - np.int64(sign)) * exponent - 8 - count
+                power = (44 - np.int64(sign)) * exponent - count
                 if mantissa <= _2P53 and -22 <= power <= 0:
                     value = np.float64(np.int64(mantissa)) / _EXACT[-power]
                     return behind, -value if negative else value, OK

@@ -210,7 +210,7 @@ def _build(version):
                 mothers_wrong = False
                 for column in range(opaque(6)):
                     behind, number, status = parse_int(address)
-                    if status != OK or not is_space(load8(behind)):
+                    if status != OK or load8(behind) > 32:
                         # Some programs write whole numbers as 1.0.
                         state[MARK] = address
                         byte = load8(address)
@@ -225,7 +225,8 @@ def _build(version):
                         mothers_wrong |= number < 0 or number > count
                     store_int(store, np.int32(number))
                     store += int_step
-                    field = follow(field, behind, width_at + 8 * column)
+                    # The first column is seldom aligned.
+                    field = follow(field, behind, width_at + 8 * column) if column else behind
                     address = skip_blanks(field)
                 if mothers_wrong:
                     state[MARK] = address
@@ -234,7 +235,7 @@ def _build(version):
                 store = float_base + 8 * (row + particle)
                 for column in range(opaque(7)):
                     behind, value, status = parse_float(address)
-                    if status != OK or not is_space(load8(behind)):
+                    if status != OK or load8(behind) > 32:
                         state[MARK] = address
                         byte = load8(address)
                         if is_space(byte) or byte == 60:

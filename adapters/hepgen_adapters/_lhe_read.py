@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hepgen_adapters import _lhe_codes as codes
+from hepgen_adapters._lhe_ahead import ParsedBlocks
 from hepgen_adapters._lhe_columns import Columns, Names
-from hepgen_adapters._lhe_header import attributes, fortran_float, parse_header
+from hepgen_adapters._lhe_header import attributes, fortran_float, parse_header, printed_digits
 from hepgen_adapters._lhe_parse import parse_events
 from hepgen_adapters._lhe_stream import (
     BLOCK,
@@ -118,11 +119,11 @@ class LHEReader:
                 remedy = "copy or make the file again"
                 raise InputError(_TRUNCATED, path=self.path, event=1, remedy=remedy)
             return
-        self.run = self.run.with_(significant_digits=_digits(text[: 1 << 16]))
+        self.run = self.run.with_(significant_digits=printed_digits(text[: 1 << 16]))
         ahead = Block(bytearray(text[:stop] + bytes(64)), stop, self._start)
         errors = self.skip_bad, self.skipped, self.n_skipped
         self.skip_bad = True  # the errors come when the chunks are read
-        for _ in self._parse([ahead], Columns(256, 4096, 0, 0), sizes=256, once=True):
+        for _ in self._parse([(ahead, None)], Columns(256, 4096, 0, 0), sizes=256, once=True):
             break
         self.skip_bad, self.skipped, self.n_skipped = errors
         self.skipped = []
@@ -152,7 +153,11 @@ class LHEReader:
         self.skipped, self.n_skipped = [], 0
         blocks = Blocks(self.path, self._start, skip_bad=self.skip_bad)
         columns = Columns(size, 8 * size, len(self._weights), len(self._scales))
-        yield from self._parse(blocks, columns, sizes=size)
+        parsed = ParsedBlocks(blocks, lambda: (self._weights, self._by_position, self._scales))
+        try:
+            yield from self._parse(parsed, columns, sizes=size)
+        finally:
+            blocks.close()
 
     def _parse(
         self, blocks: Any, columns: Columns, *, sizes: int, once: bool = False
@@ -171,16 +176,29 @@ class LHEReader:
             state[codes.N_EVENTS] = state[codes.N_ROWS] = 0
             return sample, Columns(sizes, rows, len(self._weights), len(self._scales))
 
-        for block in blocks:
+        for block, parsed in blocks:
             if closed:
                 continue
             state[codes.POSITION] = block.address
+            if parsed is not None:
+                done = 0
+                while done < parsed.n_events:
+                    used, rows = int(state[codes.N_EVENTS]), int(state[codes.N_ROWS])
+                    if used == sizes:
+                        sample, columns = chunk()
+                        yield sample
+                        continue
+                    stop = min(parsed.n_events, done + sizes - used)
+                    rows = columns.append(used, rows, parsed.columns, done, stop)
+                    state[codes.N_ROWS], state[codes.N_EVENTS] = rows, used + stop - done
+                    self._attributes(block, columns, used, used + stop - done, n_good)
+                    done = stop
+                state[codes.POSITION] = parsed.position
             end = block.address + block.end
             while True:
                 first = int(state[codes.N_EVENTS])
                 status = parse_events(
-                    end, state, columns.offsets, columns.ints, columns.floats,
-                    columns.process_id, columns.event_floats, columns.spans,
+                    end, state, *columns.targets(),
                     columns.weights, self._weights.table, np.array(self._by_position, np.int64),
                     columns.scales, self._scales.table, hard_at, hard_value,
                 )  # fmt: skip
@@ -340,18 +358,6 @@ class LHEReader:
                 line += piece.count(b"\n")
                 offset -= len(piece)
         return line
-
-
-def _digits(text: bytes) -> int | None:
-    """Most significant digits of any momentum in the text."""
-    most = 0
-    for line in text.splitlines():
-        tokens = line.split()
-        if len(tokens) == 13:
-            for token in tokens[6:10]:
-                mantissa = re.split(rb"[eEdD]", token)[0].lstrip(b"+-0.")
-                most = max(most, len(mantissa.replace(b".", b"")))
-    return most or None
 
 
 def _resume(block: Block, state: Any) -> int:

@@ -117,8 +117,7 @@ class Blocks:
     skip_bad : bool
         End quietly, with `truncated` set, where a gzip stream is cut off.
 
-    The final block holds what follows the last event. A block is valid until
-    the next one is asked for.
+    The final block holds what follows the last event.
     """
 
     def __init__(self, path: Path, offset: int, *, skip_bad: bool = False) -> None:
@@ -131,24 +130,24 @@ class Blocks:
 
     def __iter__(self) -> Iterator[Block]:
         self._thread.start()
-        try:
-            while True:
-                block = self._ready.get()
-                if isinstance(block, Exception):
-                    raise block
-                yield block
-                if block.final:
-                    return
-                if len(block.buffer) == 2 * BLOCK + PADDING:
-                    self._free.put(block.buffer)
-        finally:
-            self._stop.set()
-            while self._thread.is_alive():
-                try:
-                    self._ready.get(timeout=0.05)
-                except queue.Empty:
-                    continue
+        while True:
+            block = self._ready.get()
+            if isinstance(block, Exception):
+                raise block
+            yield block
+            if block.final:
+                return
+
+    def close(self) -> None:
+        """End the thread, wherever it is."""
+        self._stop.set()
+        if self._thread.is_alive():
             self._thread.join()
+
+    def release(self, block: Block) -> None:
+        """Take back the memory of a block that is no longer needed."""
+        if len(block.buffer) == 2 * BLOCK + PADDING:
+            self._free.put(block.buffer)
 
     def _put(self, item: Block | Exception) -> None:
         while not self._stop.is_set():
