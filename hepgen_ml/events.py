@@ -190,7 +190,7 @@ class EventSample:
         for group in ("particles", "events"):
             columns = self.__dict__.get(group, {})
             if name in columns:
-                return columns[name]  # type: ignore[no-any-return]
+                return columns[name]
         raise AttributeError(f"this sample has no column {name!r}")
 
     def __len__(self) -> int:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import math
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,39 +11,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hepgen_ml import __version__
 from hepgen_ml.config import Config
-from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
+from hepgen_ml.devices import find_device
+from hepgen_ml.errors import ModelError, UsageError
 from hepgen_ml.events import EventSample, RunInfo, concatenate
 from hepgen_ml.models.base import Surrogate, uniform_angle_log_prob
 from hepgen_ml.process import Kinematics, Process, pair_invariants
-from hepgen_ml.storage import (
-    CONFIG,
-    load_model,
-    read_document,
-    run_from_config,
-    run_to_config,
-    save_model,
-    write_text,
-)
-from hepgen_ml.training.data import (
-    Progress,
-    SampleSource,
-    encode_all,
-    learn_process,
-    split,
-)
-from hepgen_ml.training.loop import Trainer
-
-log = logging.getLogger(__name__)
+from hepgen_ml.storage import CONFIG, load_model, save_model
+from hepgen_ml.training.data import Progress
+from hepgen_ml.training.fit import PLAN, claim, fit
 
 _NETWORK_BATCH = 2048
 """Events per call of the network when sampling: large enough for full matrix products, small
 enough for the key/value cache to stay near the processor."""
 
-_CALIBRATION_EVENTS = 200_000
-_PLAN = "training.json"
 _MAX_ROUNDS = 200
+"""Redraws of events outside the cuts before a model is given up as useless."""
 
 
 class Generator:
@@ -127,62 +107,18 @@ class Generator:
         OutputError
             `out` holds something already.
         """
-        directory = Path(out)
-        config = (config or Config()).with_(model=model, seed=seed)
-        if max_time is not None:
-            config = config.with_(training__max_time=float(max_time))
-        _claim(directory, resume=resume, force=force)
-        place = find_device(device)
-        samples = SampleSource(source, skip_bad=skip_bad)
-        fingerprint = samples.fingerprint()
-        if resume and (directory / _PLAN).exists():
-            process, run = _read_plan(directory, fingerprint, config)
-        else:
-            resume = False
-            (directory / "checkpoint.safetensors").unlink(missing_ok=True)
-            process = learn_process(samples, seed=seed, progress=progress)
-            run = _output_run(samples.run, fingerprint)
-            _write_plan(directory, process, run, fingerprint, config)
-        encoded = encode_all(samples, process, progress=progress)
-        order, held_out = split(len(encoded), config.training.validation_fraction, seed)
-        training, validation = encoded[order], encoded[torch.from_numpy(np.flatnonzero(held_out))]
-        torch.manual_seed(seed)
-        surrogate = Surrogate(process, config)
-        surrogate.fit_standardization(training)
-        began = time.monotonic()
-        trainer = Trainer(
-            surrogate,
-            training,
-            validation,
-            config.training,
-            seed=seed,
-            directory=directory,
-            device=place,
+        trained = fit(
+            source,
+            out=Path(out),
+            config=(config or Config()).with_(model=model, seed=seed),
+            device=find_device(device),
+            max_time=max_time,
+            resume=resume,
+            force=force,
+            skip_bad=skip_bad,
             progress=progress,
         )
-        if resume and trainer.resume():
-            log.info("resumed at step %d", trainer.step)
-        trainer.run()
-        _calibrate(surrogate, trainer, process)
-        facts = {
-            "sample_sha256": fingerprint,
-            "sample_files": [p.name for p in samples.paths],
-            "events": len(encoded),
-            "validation_events": len(validation),
-            "bad_events_skipped": samples.n_skipped,
-            "steps": trainer.step,
-            "training_seconds": round(trainer.seconds, 1),
-            "validation_loss": trainer.best_loss,
-            "parameters": surrogate.n_parameters,
-            "device": str(place),
-            "threads": torch.get_num_threads(),
-        }
-        log.info("trained in %.0f s", time.monotonic() - began)
-        generator = cls(surrogate, process, config, run, facts, place)
-        generator.save(directory, force=True)
-        for name in (_PLAN, "checkpoint.safetensors"):
-            (directory / name).unlink(missing_ok=True)
-        return generator
+        return cls(*trained)
 
     @classmethod
     def load(cls, path: str | Path = "hepgen-model", *, device: str = "auto") -> Generator:
@@ -194,7 +130,7 @@ class Generator:
             Missing, damaged, newer, or an unfinished training.
         """
         directory = Path(path)
-        if (directory / _PLAN).exists() and not (directory / CONFIG).exists():
+        if (directory / PLAN).exists() and not (directory / CONFIG).exists():
             raise ModelError(
                 "its training is not finished", path=directory, remedy="train with --resume"
             )
@@ -206,7 +142,7 @@ class Generator:
         """Write the model directory."""
         directory = Path(path)
         if not force:
-            _claim(directory, resume=False, force=False)
+            claim(directory, resume=False, force=False)
         save_model(directory, self.surrogate, self.process, self.config, self.run, self.facts)
 
     @staticmethod
@@ -426,116 +362,3 @@ class Generator:
             "training": self.facts,
             "config": self.config.model_dump(),
         }
-
-
-def find_device(name: str) -> torch.device:
-    """Device by name; ``auto`` takes an accelerator where there is one.
-
-    Raises
-    ------
-    UsageError
-        No such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        first = str(error).splitlines()[0]
-        raise UsageError(f"device {name!r}: {first}", remedy="use --device cpu") from None
-    return device
-
-
-def _claim(directory: Path, *, resume: bool, force: bool) -> None:
-    """Make the directory ours, or say why not."""
-    if directory.exists() and not directory.is_dir():
-        raise OutputError("is a file", path=directory, remedy="choose another --out")
-    taken = directory.is_dir() and any(directory.iterdir())
-    if taken and not (resume or force):
-        unfinished = (directory / _PLAN).exists()
-        raise OutputError(
-            "holds an unfinished training" if unfinished else "exists already",
-            path=directory,
-            remedy="add --resume to go on with it" if unfinished else "add --force to replace it",
-        )
-    if taken and force and not resume:
-        ours = {CONFIG, _PLAN, "history.csv", "checkpoint.safetensors"}
-        if not any((directory / name).exists() for name in ours):
-            raise OutputError(
-                "holds other things than a model", path=directory, remedy="choose another --out"
-            )
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"cannot be made: {error.strerror}", path=directory, remedy="choose another --out"
-        ) from None
-
-
-def _output_run(run: RunInfo, fingerprint: str) -> RunInfo:
-    """Run information of generated events: the sample's, without what describes its file."""
-    strategy = -4 if abs(run.weight_strategy) == 4 else 3
-    top = run.cross_section if strategy == -4 else 1.0
-    processes = tuple(type(p)(p.process_id, p.cross_section, p.error, top) for p in run.processes)
-    text = f"trained on a sample with SHA-256 {fingerprint}"
-    return run.with_(
-        weight_strategy=strategy,
-        processes=processes,
-        generators=(*run.generators, ("hepgen-ml", __version__, text)),
-        weight_groups="",
-        weight_names={},
-        significant_digits=None,
-    )
-
-
-def _write_plan(
-    directory: Path, process: Process, run: RunInfo, fingerprint: str, config: Config
-) -> None:
-    """Remember what a training began with, so that it can be resumed."""
-    document = {
-        "process": process.to_config(),
-        "run": run_to_config(run),
-        "sample_sha256": fingerprint,
-        "config": config.model_dump(),
-    }
-    write_text(directory / _PLAN, json.dumps(document))
-
-
-def _read_plan(directory: Path, fingerprint: str, config: Config) -> tuple[Process, RunInfo]:
-    path = directory / _PLAN
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        process = Process.from_config(document["process"])
-        run = run_from_config(document["run"])
-        same_sample = document["sample_sha256"] == fingerprint
-        before = Config.model_validate(document["config"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"is damaged: {error}", path=path, remedy="start again with --force"
-        ) from None
-    if not same_sample:
-        raise SampleError(
-            "was begun with another sample", path=directory, remedy="give the same files as before"
-        )
-    if before.network != config.network or before.seed != config.seed:
-        raise UsageError(
-            "was begun with another network or seed",
-            path=directory,
-            remedy="give the same configuration as before, or start again with --force",
-        )
-    return process, run
-
-
-def _calibrate(surrogate: Surrogate, trainer: Trainer, process: Process) -> None:
-    """Make the mean of the predicted pattern probabilities equal the sample's fractions."""
-    data, some = trainer.train, slice(_CALIBRATION_EVENTS)
-    surrogate.patterns.calibrate(
-        data.z[some],
-        data.invariants[some],
-        data.subprocess[some],
-        [s.pattern_frequency for s in process.subprocesses],
-    )
-
-
-__all__ = ["Generator", "find_device", "read_document"]

@@ -257,7 +257,7 @@ class Process:
             where = torch.nonzero(channel_of == c).squeeze(-1)
             if len(where) == 0:
                 continue
-            p, total = channel.chart.inverse(channel.join(x[where], phi[where]))
+            p, _ = channel.chart.inverse(channel.join(x[where], phi[where]))
             final[where, : p.shape[1]] = p
             passes[where] = torch.isfinite(p).all(-1).all(-1)
             passes[where] &= self.acceptance.passes(p, channel.classes)

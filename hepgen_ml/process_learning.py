@@ -67,8 +67,9 @@ class ProcessLearner:
             )
         for structure, events, table in tables(sample):
             if len(structure.incoming) != 2 or not structure.final:
+                found = f"{len(structure.incoming)} incoming and {len(structure.final)} final"
                 raise SampleError(
-                    f"{len(structure.incoming)} incoming and {len(structure.final)} final particles",
+                    f"{found} particles",
                     event=int(events[0]) + 1 + self.n_events,
                     remedy="training needs two incoming partons (status -1) and a final state",
                 )
@@ -145,7 +146,8 @@ class ProcessLearner:
             key = repr(chart.to_config())
             groups.setdefault(key, []).append(structure)
             layouts[key], orders[structure] = (chart, classes), order
-        channels, subprocesses = [], []
+        channels: list[Channel] = []
+        subprocesses: list[Subprocess] = []
         for key, structures in groups.items():
             chart, classes = layouts[key]
             rules = self._auxiliaries(structures, orders)
@@ -153,7 +155,7 @@ class ProcessLearner:
                 seen = self._seen[structure]
                 found = np.stack([np.frombuffer(k, dtype=np.int32) for k in seen.patterns])
                 frequency = np.array(list(seen.patterns.values()))
-                order = np.lexsort(found.T[::-1])
+                tidy = np.lexsort(found.T[::-1])
                 masses = [_mass_spec(seen, row) for row in structure.incoming]
                 subprocesses.append(
                     Subprocess(
@@ -162,8 +164,8 @@ class ProcessLearner:
                         len(channels),
                         orders[structure],
                         tuple(m if isinstance(m, float) else 0.0 for m in masses),  # type: ignore[arg-type]
-                        found[order],
-                        frequency[order] / frequency.sum(),
+                        found[tidy],
+                        frequency[tidy] / frequency.sum(),
                     )
                 )
             channels.append(Channel(chart, rules, classes))

@@ -89,8 +89,11 @@ def load_model(
     document = read_document(directory)
     retrain = "train again or fetch it anew"
     if file_hash(directory / WEIGHTS) != document.get("weights_sha256"):
-        raise ModelError("is damaged: weights and config.json do not match", path=directory / WEIGHTS,
-                         remedy=retrain)  # fmt: skip
+        raise ModelError(
+            "is damaged: weights and config.json do not match",
+            path=directory / WEIGHTS,
+            remedy=retrain,
+        )
     tensors, _ = load_tensors(directory / WEIGHTS)
     try:
         config = Config.model_validate(document["config"])

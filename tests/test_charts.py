@@ -82,7 +82,7 @@ def measure(chart: Chart, x: torch.Tensor) -> torch.Tensor:
     else:
         parts = [p[i, :3] for i in range(n - 2)]
         pair = p[n - 2 :].sum(0)
-        mass = torch.sqrt((pair[3] ** 2 - (pair[:3] ** 2).sum()))
+        mass = torch.sqrt(pair[3] ** 2 - (pair[:3] ** 2).sum())
         local = boost(p[n - 2], reverse(pair), mass)
         parts += [(local[2] / local[:3].norm())[None], torch.atan2(local[1], local[0])[None]]
     for i, spec in enumerate(chart.masses):

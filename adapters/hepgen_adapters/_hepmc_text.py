@@ -18,14 +18,14 @@ def open_bytes(path: Path, mode: str) -> IO[bytes]:
     name = path.name.lower()
     if name.endswith(".gz"):
         if mode == "rb":
-            return igzip.open(path, "rb")  # type: ignore[no-any-return, no-untyped-call]
+            return igzip.open(path, "rb")
         return _Gzip(path)
     if name.endswith(".zst"):
         try:
             from compression import zstd  # type: ignore[import-not-found]
         except ImportError:
             from backports import zstd
-        return zstd.open(path, mode)  # type: ignore[no-any-return]
+        return zstd.open(path, mode)
     return path.open(mode)
 
 
@@ -34,7 +34,7 @@ class _Gzip(io.BufferedWriter):
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")
-        compressed = igzip.IGzipFile(  # type: ignore[no-untyped-call]
+        compressed = igzip.IGzipFile(
             filename="", mode="wb", fileobj=self._file, mtime=0
         )
         super().__init__(compressed, 1 << 20)

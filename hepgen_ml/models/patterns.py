@@ -118,7 +118,7 @@ class PatternHead(nn.Module):
         z: Tensor,
         invariants: Tensor,
         subprocess: Tensor,
-        frequency: list[np.ndarray],  # type: ignore[type-arg]
+        frequency: list[np.ndarray],
     ) -> None:
         """Shift the log frequencies until the mean prediction equals the sample's fractions."""
         for s, wanted in enumerate(frequency):

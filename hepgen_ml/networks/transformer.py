@@ -72,9 +72,10 @@ class CausalTransformer(nn.Module):
         if width % heads:
             raise ValueError(f"width {width} is not a multiple of the {heads} heads")
         self.width, self.heads = width, heads
-        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(blocks))
+        stack = [Block(width, heads, mlp_ratio) for _ in range(blocks)]
+        self.blocks = nn.ModuleList(stack)
         self.norm = nn.LayerNorm(width)
-        for block in self.blocks:
+        for block in stack:
             for layer in (block.out, block.down):
                 nn.init.normal_(layer.weight, std=0.02 / math.sqrt(2 * blocks))
                 nn.init.zeros_(layer.bias)
@@ -94,6 +95,7 @@ class CausalTransformer(nn.Module):
     def step(self, x: Tensor, cache: Cache) -> Tensor:
         """Next token (batch, width) -> its hidden state; the cache grows by one."""
         for i, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
             x = block.step(x, cache.keys[i], cache.values[i], cache.length)
         cache.length += 1
         return self.norm(x)

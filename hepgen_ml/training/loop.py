@@ -21,6 +21,8 @@ from hepgen_ml.training.data import Progress
 
 log = logging.getLogger(__name__)
 
+CHECKPOINT = "checkpoint.safetensors"
+HISTORY = "history.csv"
 HISTORY_COLUMNS = (
     "step",
     "seconds",
@@ -92,8 +94,8 @@ class Trainer:
     ) -> None:
         self.surrogate = surrogate.to(device)
         self.config, self.seed, self.device = config, seed, device
-        self.checkpoint = directory / "checkpoint.safetensors"
-        self.history = directory / "history.csv"
+        self.checkpoint = directory / CHECKPOINT
+        self.history = directory / HISTORY
         self.progress = progress or (lambda *_: None)
         self.train = Batches(surrogate, train, device)
         self.validation = Batches(surrogate, validation, device)
@@ -222,7 +224,7 @@ class Trainer:
         loss = sum(self._losses(self.train, i))
         assert isinstance(loss, Tensor)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(
             list(self.parameters.values()), self.config.clip, foreach=True
         )

@@ -1,0 +1,26 @@
+"""Compute devices by name."""
+
+from __future__ import annotations
+
+import torch
+
+from hepgen_ml.errors import UsageError
+
+
+def find_device(name: str) -> torch.device:
+    """Device by name; ``auto`` takes an accelerator where there is one.
+
+    Raises
+    ------
+    UsageError
+        No such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise UsageError(f"device {name!r}: {first}", remedy="use --device cpu") from None
+    return device

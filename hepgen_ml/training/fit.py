@@ -1,0 +1,195 @@
+"""A training run from files to a model directory; can be interrupted and resumed."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hepgen_ml import __version__
+from hepgen_ml.config import Config
+from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
+from hepgen_ml.events import EventSample, RunInfo
+from hepgen_ml.models.base import Surrogate
+from hepgen_ml.process import Process
+from hepgen_ml.storage import CONFIG, run_from_config, run_to_config, save_model, write_text
+from hepgen_ml.training.data import Progress, SampleSource, encode_all, learn_process, split
+from hepgen_ml.training.loop import CHECKPOINT, HISTORY, Trainer
+
+log = logging.getLogger(__name__)
+
+PLAN = "training.json"
+"""File in a model directory whose training is not finished: what it began with."""
+
+_CALIBRATION_EVENTS = 200_000
+
+Trained = tuple[Surrogate, Process, Config, RunInfo, dict[str, Any], torch.device]
+
+
+def fit(
+    source: EventSample | str | Path | Sequence[str | Path],
+    *,
+    out: Path,
+    config: Config,
+    device: torch.device,
+    max_time: float | None,
+    resume: bool,
+    force: bool,
+    skip_bad: bool,
+    progress: Progress | None,
+) -> Trained:
+    """Learn process and density of a sample and store the model.
+
+    Parameters are those of `hepgen_ml.generator.Generator.train`.
+
+    Returns
+    -------
+    tuple
+        Arguments of `hepgen_ml.generator.Generator`.
+    """
+    if max_time is not None:
+        config = config.with_(training__max_time=float(max_time))
+    claim(out, resume=resume, force=force)
+    samples = SampleSource(source, skip_bad=skip_bad)
+    fingerprint = samples.fingerprint()
+    resume = resume and (out / PLAN).exists()
+    if resume:
+        process, run = _read_plan(out, fingerprint, config)
+    else:
+        (out / CHECKPOINT).unlink(missing_ok=True)
+        process = learn_process(samples, seed=config.seed, progress=progress)
+        run = _output_run(samples.run, fingerprint)
+        _write_plan(out, process, run, fingerprint, config)
+    encoded = encode_all(samples, process, progress=progress)
+    order, held_out = split(len(encoded), config.training.validation_fraction, config.seed)
+    training, validation = encoded[order], encoded[torch.from_numpy(np.flatnonzero(held_out))]
+    torch.manual_seed(config.seed)
+    surrogate = Surrogate(process, config)
+    surrogate.fit_standardization(training)
+    trainer = Trainer(
+        surrogate,
+        training,
+        validation,
+        config.training,
+        seed=config.seed,
+        directory=out,
+        device=device,
+        progress=progress,
+    )
+    if resume and trainer.resume():
+        log.info("resumed at step %d", trainer.step)
+    trainer.run()
+    _calibrate(surrogate, trainer, process)
+    facts = {
+        "sample_sha256": fingerprint,
+        "sample_files": [p.name for p in samples.paths],
+        "events": len(encoded),
+        "validation_events": len(validation),
+        "bad_events_skipped": samples.n_skipped,
+        "steps": trainer.step,
+        "training_seconds": round(trainer.seconds, 1),
+        "validation_loss": trainer.best_loss,
+        "parameters": surrogate.n_parameters,
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+    }
+    save_model(out, surrogate, process, config, run, facts)
+    for name in (PLAN, CHECKPOINT):
+        (out / name).unlink(missing_ok=True)
+    return surrogate, process, config, run, facts, device
+
+
+def claim(directory: Path, *, resume: bool, force: bool) -> None:
+    """Make the directory ours, or say why not."""
+    if directory.exists() and not directory.is_dir():
+        raise OutputError("is a file", path=directory, remedy="choose another --out")
+    taken = directory.is_dir() and any(directory.iterdir())
+    if taken and not (resume or force):
+        unfinished = (directory / PLAN).exists()
+        raise OutputError(
+            "holds an unfinished training" if unfinished else "exists already",
+            path=directory,
+            remedy="add --resume to go on with it" if unfinished else "add --force to replace it",
+        )
+    if taken and force and not resume:
+        ours = {CONFIG, PLAN, HISTORY, CHECKPOINT}
+        if not any((directory / name).exists() for name in ours):
+            raise OutputError(
+                "holds other things than a model", path=directory, remedy="choose another --out"
+            )
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot be made: {error.strerror}", path=directory, remedy="choose another --out"
+        ) from None
+
+
+def _output_run(run: RunInfo, fingerprint: str) -> RunInfo:
+    """Run information of generated events: the sample's, without what describes its file."""
+    strategy = -4 if abs(run.weight_strategy) == 4 else 3
+    top = run.cross_section if strategy == -4 else 1.0
+    processes = tuple(type(p)(p.process_id, p.cross_section, p.error, top) for p in run.processes)
+    text = f"trained on a sample with SHA-256 {fingerprint}"
+    return run.with_(
+        weight_strategy=strategy,
+        processes=processes,
+        generators=(*run.generators, ("hepgen-ml", __version__, text)),
+        weight_groups="",
+        weight_names={},
+        significant_digits=None,
+    )
+
+
+def _write_plan(
+    directory: Path, process: Process, run: RunInfo, fingerprint: str, config: Config
+) -> None:
+    """Remember what a training began with, so that it can be resumed."""
+    document = {
+        "process": process.to_config(),
+        "run": run_to_config(run),
+        "sample_sha256": fingerprint,
+        "config": config.model_dump(),
+    }
+    write_text(directory / PLAN, json.dumps(document))
+
+
+def _read_plan(directory: Path, fingerprint: str, config: Config) -> tuple[Process, RunInfo]:
+    path = directory / PLAN
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        process = Process.from_config(document["process"])
+        run = run_from_config(document["run"])
+        same_sample = document["sample_sha256"] == fingerprint
+        before = Config.model_validate(document["config"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"is damaged: {error}", path=path, remedy="start again with --force"
+        ) from None
+    if not same_sample:
+        raise SampleError(
+            "was begun with another sample", path=directory, remedy="give the same files as before"
+        )
+    if before.network != config.network or before.seed != config.seed:
+        raise UsageError(
+            "was begun with another network or seed",
+            path=directory,
+            remedy="give the same configuration as before, or start again with --force",
+        )
+    return process, run
+
+
+def _calibrate(surrogate: Surrogate, trainer: Trainer, process: Process) -> None:
+    """Make the mean of the predicted pattern probabilities equal the sample's fractions."""
+    data, some = trainer.train, slice(_CALIBRATION_EVENTS)
+    surrogate.patterns.calibrate(
+        data.z[some],
+        data.invariants[some],
+        data.subprocess[some],
+        [s.pattern_frequency for s in process.subprocesses],
+    )
