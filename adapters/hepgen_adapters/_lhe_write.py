@@ -44,9 +44,7 @@ class _Sink:
         self._stream: Any = self._file
         if path.name.lower().endswith(".gz"):
             # Neither a name nor a time, so that the same events give the same bytes.
-            self._stream = igzip.IGzipFile(  # type: ignore[no-untyped-call]
-                "", "wb", compression, self._file, mtime=0
-            )
+            self._stream = igzip.IGzipFile("", "wb", compression, self._file, mtime=0)
         self._pieces: queue.Queue[bytes | None] = queue.Queue(maxsize=4)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
