@@ -21,10 +21,8 @@ def final_state(n: int, pt_min: float, eta_max: float, seed: int) -> torch.Tenso
 
     momenta = []
     for mass, low, high in ((0.0, pt_min, eta_max), (0.0, pt_min, eta_max), (173.0, 0.0, 50.0)):
-        if low > 0:
-            pt = low - 30 * torch.log(u())
-        else:
-            pt = torch.sqrt(-2 * torch.log(u())) * 80  # density linear in pT at zero
+        # without a cut the density is linear in pT at zero
+        pt = low - 30 * torch.log(u()) if low > 0 else 80 * torch.sqrt(-2 * torch.log(u()))
         y = torch.randn(n, generator=generator, dtype=torch.float64) * 2
         y = torch.where(y.abs() < high, y, high * (2 * u() - 1))
         phi = math.pi * (2 * u() - 1)
