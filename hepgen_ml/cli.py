@@ -67,10 +67,14 @@ def train(
         list[Path] | None,
         typer.Option("--from", metavar="FILE...", help="Files of any format, told by the name."),
     ] = None,
-    model: Annotated[str, typer.Option(help="Which model to train.")] = "jetgpt",
+    model: Annotated[
+        str | None, typer.Option(help="Which model to train; jetgpt if not configured.")
+    ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Model directory.")] = DEFAULT_MODEL,
     device: Device = "auto",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of all random numbers; 0 if not configured.")
+    ] = None,
     max_time: Annotated[
         str | None, typer.Option(metavar="TIME", help="Stop after 90s, 20m, 1h30m …")
     ] = None,

@@ -9,6 +9,7 @@ raise `UsageError` from the method concerned.
 from __future__ import annotations
 
 import glob
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -19,6 +20,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from hepgen_ml.errors import InputError, OutputError, UsageError
 from hepgen_ml.events import EventSample, RunInfo, concatenate
+
+log = logging.getLogger(__name__)
 
 ENTRY_POINT_GROUP = "hepgen_ml.formats"
 DEFAULT_CHUNK = 20_000
@@ -79,11 +82,14 @@ class Format(Protocol):
 
 
 def available_formats() -> dict[str, Format]:
-    """All installed formats by name."""
-    return {
-        entry.name: entry.load()()
-        for entry in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda e: e.name)
-    }
+    """All installed formats by name; a plugin that cannot be imported is left out."""
+    formats: dict[str, Format] = {}
+    for entry in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda e: e.name):
+        try:
+            formats[entry.name] = entry.load()()
+        except ImportError as error:
+            log.warning("format %s is not available: %s", entry.name, error)
+    return formats
 
 
 def format_of(path: str | Path) -> Format:

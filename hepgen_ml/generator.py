@@ -65,10 +65,10 @@ class Generator:
         cls,
         source: EventSample | str | Path | Sequence[str | Path],
         *,
-        model: str = "jetgpt",
+        model: str | None = None,
         out: str | Path = "hepgen-model",
         config: Config | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         device: str = "auto",
         max_time: float | None = None,
         resume: bool = False,
@@ -81,12 +81,13 @@ class Generator:
         Parameters
         ----------
         source : EventSample, or file names or glob patterns
-        model : str
-            Name of the density model.
+        model : str, optional
+            Name of the density model; by default that of the configuration.
         out : path-like
             Directory of the model; also holds checkpoint and history while training.
         config : Config, optional
-        seed : int
+        seed : int, optional
+            By default that of the configuration.
         device : str
             ``auto``, ``cpu``, ``cuda``, ...
         max_time : float, optional
@@ -107,12 +108,13 @@ class Generator:
         OutputError
             `out` holds something already.
         """
+        changes = {"model": model, "seed": seed, "training__max_time": max_time}
+        given = {key: value for key, value in changes.items() if value is not None}
         trained = fit(
             source,
             out=Path(out),
-            config=(config or Config()).with_(model=model, seed=seed),
+            config=(config or Config()).with_(**given),
             device=find_device(device),
-            max_time=max_time,
             resume=resume,
             force=force,
             skip_bad=skip_bad,

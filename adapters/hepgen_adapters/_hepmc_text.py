@@ -34,9 +34,7 @@ class _Gzip(io.BufferedWriter):
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")
-        compressed = igzip.IGzipFile(
-            filename="", mode="wb", fileobj=self._file, mtime=0
-        )
+        compressed = igzip.IGzipFile(filename="", mode="wb", fileobj=self._file, mtime=0)
         super().__init__(compressed, 1 << 20)
 
     def close(self) -> None:

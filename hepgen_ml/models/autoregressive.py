@@ -89,7 +89,9 @@ class JetGPT(DensityModel):
         number = {name: i for i, name in enumerate(names)}
         self.numbers = [[number[c.name] for c in layout] for layout in self.layouts]
         self.periodic = [[c.periodic for c in layout] for layout in self.layouts]
-        self.mixtures = net.mixtures
+        # Coordinates and mixture parameters need more digits than bfloat16 has; only the
+        # transformer between them may run in it.
+        self.half = config.training.precision == "bfloat16"
         self.condition = SubprocessEmbedding(process, net.width)
         self.target = nn.Embedding(len(names), net.width)
         self.value = nn.Parameter(torch.randn(len(names), _FEATURES, net.width) * 0.2)
@@ -135,9 +137,10 @@ class JetGPT(DensityModel):
         )
         tokens = F.pad(past, (0, 0, 1, 0)) + self.target.weight[numbers]
         tokens = tokens + self.condition()[subprocess].unsqueeze(1)
-        hidden = self.transformer(tokens)
-        out = torch.einsum("mtw,twk->mtk", hidden, self.head[numbers])
-        return out.float() + self.head_bias[numbers]
+        with torch.autocast(z.device.type, torch.bfloat16, enabled=self.half and self.training):
+            hidden = self.transformer(tokens)
+        out = torch.einsum("mtw,twk->mtk", hidden.float(), self.head[numbers])
+        return out + self.head_bias[numbers]
 
     def _log_prob(self, z: Tensor, subprocess: Tensor, channel: int) -> Tensor:
         z = z[:, : len(self.numbers[channel])]

@@ -17,7 +17,15 @@ from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
 from hepgen_ml.events import EventSample, RunInfo
 from hepgen_ml.models.base import Surrogate
 from hepgen_ml.process import Process
-from hepgen_ml.storage import CONFIG, run_from_config, run_to_config, save_model, write_text
+from hepgen_ml.storage import (
+    CARD,
+    CONFIG,
+    WEIGHTS,
+    run_from_config,
+    run_to_config,
+    save_model,
+    write_text,
+)
 from hepgen_ml.training.data import Progress, SampleSource, encode_all, learn_process, split
 from hepgen_ml.training.loop import CHECKPOINT, HISTORY, Trainer
 
@@ -37,7 +45,6 @@ def fit(
     out: Path,
     config: Config,
     device: torch.device,
-    max_time: float | None,
     resume: bool,
     force: bool,
     skip_bad: bool,
@@ -52,8 +59,6 @@ def fit(
     tuple
         Arguments of `hepgen_ml.generator.Generator`.
     """
-    if max_time is not None:
-        config = config.with_(training__max_time=float(max_time))
     claim(out, resume=resume, force=force)
     samples = SampleSource(source, skip_bad=skip_bad)
     fingerprint = samples.fingerprint()
@@ -61,9 +66,12 @@ def fit(
     if resume:
         process, run = _read_plan(out, fingerprint, config)
     else:
-        (out / CHECKPOINT).unlink(missing_ok=True)
         process = learn_process(samples, seed=config.seed, progress=progress)
         run = _output_run(samples.run, fingerprint)
+        # From here on the directory belongs to the new model: an interrupted training must not
+        # leave an old one beside its checkpoint.
+        for name in (CONFIG, WEIGHTS, CARD, HISTORY, CHECKPOINT):
+            (out / name).unlink(missing_ok=True)
         _write_plan(out, process, run, fingerprint, config)
     encoded = encode_all(samples, process, progress=progress)
     order, held_out = split(len(encoded), config.training.validation_fraction, config.seed)
@@ -108,20 +116,22 @@ def claim(directory: Path, *, resume: bool, force: bool) -> None:
     """Make the directory ours, or say why not."""
     if directory.exists() and not directory.is_dir():
         raise OutputError("is a file", path=directory, remedy="choose another --out")
-    taken = directory.is_dir() and any(directory.iterdir())
-    if taken and not (resume or force):
-        unfinished = (directory / PLAN).exists()
+    names = {p.name for p in directory.iterdir()} if directory.is_dir() else set()
+    if resume and CONFIG in names and PLAN not in names:
+        raise OutputError(
+            "its training is finished", path=directory, remedy="add --force to train anew"
+        )
+    if names and not (resume or force):
+        unfinished = PLAN in names
         raise OutputError(
             "holds an unfinished training" if unfinished else "exists already",
             path=directory,
             remedy="add --resume to go on with it" if unfinished else "add --force to replace it",
         )
-    if taken and force and not resume:
-        ours = {CONFIG, PLAN, HISTORY, CHECKPOINT}
-        if not any((directory / name).exists() for name in ours):
-            raise OutputError(
-                "holds other things than a model", path=directory, remedy="choose another --out"
-            )
+    if names and not names & {CONFIG, PLAN, HISTORY, CHECKPOINT}:
+        raise OutputError(
+            "holds other things than a model", path=directory, remedy="choose another --out"
+        )
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -181,7 +181,8 @@ class Trainer:
 
     def run(self) -> None:
         """Train until steps or time are used up; the best averaged weights are then in place."""
-        began, before, saved = time.monotonic(), self.seconds, time.monotonic()
+        began = saved = told = time.monotonic()
+        before = self.seconds
         recent: list[float] = []
         mark = (began, self.step)
         try:
@@ -190,7 +191,8 @@ class Trainer:
                 self.step += 1
                 now = time.monotonic()
                 self.seconds = before + now - began
-                if self.step % 20 == 0:
+                if now - told > 0.5:
+                    told = now
                     rate = (self.step - mark[1]) * self.config.batch_size / max(now - mark[0], 1e-9)
                     info = {"step": float(self.step), "loss": recent[-1], "events_per_s": rate}
                     if math.isfinite(self.best_loss):
@@ -250,9 +252,7 @@ class Trainer:
     def _losses(self, data: Batches, i: Tensor) -> tuple[Tensor, Tensor]:
         """Loss of the density and of the pattern head on some events."""
         z, subprocess, weight = data.z[i], data.subprocess[i], data.weight[i]
-        half = self.config.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            density = self.surrogate.density.loss(z, subprocess, weight)
+        density = self.surrogate.density.loss(z, subprocess, weight)
         patterns = self.surrogate.patterns
         if patterns.trivial:
             return density, density.new_zeros(())
