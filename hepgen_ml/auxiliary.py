@@ -1,14 +1,17 @@
-"""Scale and couplings of an event: constant, computed from the kinematics, or learned.
+"""Scale and couplings of an event: exact where the generator's formula is recognised.
 
-Generators choose the scale by a formula. Where one of a few common formulas
-reproduces the sample's scale, it is used; otherwise the logarithm of the scale
-over the closest formula becomes one more coordinate of the density. The same
-holds for the couplings, which are usually functions of the scale.
+Generators choose the scale by a formula, often one of several by the kinematics
+(which parton an emission is clustered to). A rule therefore has *options*,
+each exact: a constant, a formula of the momenta, or a table in the scale. Which
+option an event takes is a categorical variable, like its colour flow. Events
+that no option explains take the last choice, *free*: the logarithm of their
+value over a reference is learned as a density.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -17,8 +20,9 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.phase_space.coordinates import (
-    Coordinate,
+    boost,
     invariant_mass_squared,
+    reverse,
     transverse_momentum,
 )
 
@@ -30,153 +34,281 @@ AUXILIARY = ("scale", "alpha_qcd", "alpha_qed")
 EXACT = 2e-5
 """Relative agreement that counts as exact; scales are printed with about 7 digits."""
 
+MIN_SHARE = 2e-3
+"""Smallest fraction of events for which a formula becomes an option."""
+
 _KNOTS = 512
+_WINDOW = 31
+_MAX_EMISSIONS = 4
 
 
-def reference_scales(p: Tensor) -> dict[str, Tensor]:
-    """Common scale choices of a final state.
+def formula(name: str, incoming: Tensor, final: Tensor) -> Tensor:
+    """A common scale choice.
 
     Parameters
     ----------
-    p : (events, n, 4) tensor
-        Final-state momenta in GeV.
+    name : str
+        ``constant`` (1 GeV), ``ht`` (sum of transverse masses), ``sqrt_shat``,
+        ``geometric_mean_mt``, ``pair_mt`` (transverse mass of the two heaviest
+        particles together), ``max_pt`` or ``core_mt:i,j``: the geometric mean of
+        the transverse masses of the two heaviest particles in their rest
+        frame, to the axis of the first incoming parton less the particles i,
+        j. This is the scale after clustering all others into the beams
+        (the default of MadGraph), where i, j went to the first.
+    incoming : (events, 2, 4) tensor
+    final : (events, n, 4) tensor
+        Momenta in GeV.
 
     Returns
     -------
-    dict of str to (events,) tensor, GeV
+    (events,) tensor, GeV
     """
-    mass2 = invariant_mass_squared(p).clamp_min(0.0)
-    mt = torch.sqrt(transverse_momentum(p) ** 2 + mass2)
-    heavy = mass2.mean(0).argsort(descending=True, stable=True)[:2]
-    total = p.sum(1)
-    return {
-        "constant": torch.ones_like(total[:, 3]),
-        "ht": mt.sum(1),
-        "sqrt_shat": torch.sqrt(invariant_mass_squared(total).clamp_min(1e-12)),
-        "geometric_mean_mt": torch.exp(torch.log(mt.clamp_min(1e-6)).mean(1)),
-        "geometric_mean_mt_heaviest": torch.exp(torch.log(mt[:, heavy].clamp_min(1e-6)).mean(1)),
-    }
+    mass2 = invariant_mass_squared(final).clamp_min(0.0)
+    mt = torch.sqrt(transverse_momentum(final) ** 2 + mass2)
+    kind, _, argument = name.partition(":")
+    if kind == "constant":
+        return torch.ones_like(mt[:, 0])
+    if kind == "ht":
+        return mt.sum(1)
+    if kind == "sqrt_shat":
+        return torch.sqrt(invariant_mass_squared(final.sum(1)).clamp_min(1e-12))
+    if kind == "geometric_mean_mt":
+        return torch.exp(torch.log(mt.clamp_min(1e-6)).mean(1))
+    if kind == "max_pt":
+        return transverse_momentum(final).amax(1)
+    heavy = _heaviest(mass2)
+    pair = final[:, heavy].sum(1)
+    pair_mass2 = invariant_mass_squared(pair).clamp_min(1e-12)
+    if kind == "pair_mt":
+        return torch.sqrt(pair_mass2 + transverse_momentum(pair) ** 2)
+    if kind != "core_mt":
+        raise ValueError(f"unknown scale {name!r}")
+    axis = incoming[:, 0]
+    for i in (int(text) for text in argument.split(",") if text):
+        axis = axis - final[:, i]
+    pair_mass = torch.sqrt(pair_mass2)
+    inside = boost(final[:, heavy[0]], reverse(pair), pair_mass)[:, :3]
+    axis = boost(axis, reverse(pair), pair_mass)[:, :3]
+    along = (inside * axis).sum(1) ** 2 / (axis**2).sum(1).clamp_min(1e-12)
+    pt2 = ((inside**2).sum(1) - along).clamp_min(0.0)
+    return torch.exp(0.25 * torch.log((pt2.unsqueeze(1) + mass2[:, heavy]).clamp_min(1e-12)).sum(1))
+
+
+def _heaviest(mass2: Tensor) -> list[int]:
+    """Columns of the two heaviest particles, in the order of the event."""
+    order = mass2.mean(0).argsort(descending=True, stable=True)[:2]
+    return sorted(order.tolist())
+
+
+def formula_names(final: Tensor) -> list[str]:
+    """Scale choices to be tried for a final state (events, n, 4), simple ones first."""
+    names = ["constant", "ht", "sqrt_shat", "geometric_mean_mt"]
+    if final.shape[1] > 1:
+        heavy = _heaviest(invariant_mass_squared(final).clamp_min(0.0))
+        others = [i for i in range(final.shape[1]) if i not in heavy]
+        names += ["pair_mt", "max_pt"]
+        if len(others) <= _MAX_EMISSIONS:
+            for size in range(len(others) + 1):
+                names += [f"core_mt:{','.join(map(str, s))}" for s in combinations(others, size)]
+    return names
 
 
 class Auxiliaries:
-    """How scale and couplings follow for the events of one chart.
+    """How scale and couplings follow for the events of one channel.
 
     Parameters
     ----------
     rules : mapping of str to dict
-        For each of `AUXILIARY`: ``kind`` is ``constant`` (``value``),
-        ``formula`` (``formula`` of `reference_scales` times ``factor``), ``table`` (1/value
-        linear between ``knots`` in log scale) or ``density`` (log of the value over
-        ``factor`` times ``formula`` is a coordinate).
+        For each of `AUXILIARY`: ``options``, a list of ``{"kind": "constant",
+        "value"}``, ``{"kind": "formula", "formula", "factor"}`` or ``{"kind":
+        "table", "knots", "inverse"}`` (1/value, linear between knots in log
+        scale); ``reference``, (formula, factor) of the free choice, and
+        ``free``, whether that choice occurs.
     """
 
     def __init__(self, rules: Mapping[str, dict[str, Any]]) -> None:
         self.rules = {name: dict(rules[name]) for name in AUXILIARY}
         for name, rule in self.rules.items():
-            if rule["kind"] not in ("constant", "formula", "table", "density"):
-                raise ValueError(f"unknown rule {rule['kind']!r} for {name}")
-        self.learned = tuple(n for n in AUXILIARY if self.rules[n]["kind"] == "density")
-        self.coordinates = tuple(Coordinate(f"log_{name}") for name in self.learned)
+            for option in rule["options"]:
+                if option["kind"] not in ("constant", "formula", "table"):
+                    raise ValueError(f"unknown option {option['kind']!r} for {name}")
+        self.branches: npt.NDArray[np.int32] = np.array(
+            list(product(*(range(self._n_choices(name)) for name in AUXILIARY))), dtype=np.int32
+        )
 
-    @classmethod
-    def learn(cls, p: Tensor, values: Mapping[str, FloatArray]) -> Auxiliaries:
-        """Find the rules from events of one chart.
+    def _n_choices(self, name: str) -> int:
+        rule = self.rules[name]
+        return len(rule["options"]) + (1 if rule["free"] else 0)
 
-        Parameters
-        ----------
-        p : (events, n, 4) tensor
-        values : mapping of str to (events,) array
-            Columns of `AUXILIARY`; absent ones count as the constant −1 (unknown).
+    def is_free(self, branches: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+        """(k, 3) bool: which values of branches (k, 3) are learned as densities."""
+        return branches >= np.array([len(self.rules[name]["options"]) for name in AUXILIARY])
+
+    def encode(
+        self, incoming: Tensor, final: Tensor, values: Mapping[str, FloatArray]
+    ) -> tuple[Tensor, Tensor]:
+        """Branch (m,) and logarithms over the reference (m, 3), zero where exact.
+
+        The branch is −1 for an event that needs a free choice that the rules do not have.
         """
-        formulas = {name: v.numpy() for name, v in reference_scales(p).items()}
-        rules: dict[str, dict[str, Any]] = {}
-        for name in AUXILIARY:
-            value = values.get(name)
-            if value is None:
-                rules[name] = {"kind": "constant", "value": -1.0}
+        m = len(final)
+        choice = np.zeros((m, len(AUXILIARY)), dtype=np.int64)
+        free = np.zeros((m, len(AUXILIARY)))
+        for k, name in enumerate(AUXILIARY):
+            rule = self.rules[name]
+            if name not in values:
                 continue
-            rules[name] = _constant(value) or (
-                _formula(value, formulas)
-                if name == "scale"
-                else _table(values["scale"], value) or _density(value, "constant", 1.0)
+            off = np.stack(
+                [
+                    np.abs(values[name] / self._value(o, incoming, final, values["scale"]) - 1)
+                    for o in rule["options"]
+                ]
+                or [np.full(m, np.inf)]
             )
-        return cls(rules)
+            choice[:, k] = np.argmin(off, axis=0)
+            unexplained = ~(off.min(axis=0) <= EXACT)
+            if not rule["free"]:
+                # Rules without a free choice hold to rounding for (almost) all of the sample.
+                unexplained &= off.min(axis=0) > 1e-2
+                choice[unexplained, k] = -1
+                continue
+            choice[unexplained, k] = len(rule["options"])
+            reference = self._reference(rule, incoming, final)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                free[:, k] = np.where(unexplained, np.log(values[name] / reference), 0.0)
+        sizes = [self._n_choices(name) for name in AUXILIARY]
+        branch = np.ravel_multi_index(tuple(np.maximum(choice, 0).T), sizes)
+        branch[(choice < 0).any(1)] = -1
+        return torch.from_numpy(branch), torch.from_numpy(free)
 
-    def encode(self, p: Tensor, values: Mapping[str, FloatArray]) -> Tensor:
-        """Coordinates (events, k) of the learned auxiliaries."""
-        formulas = reference_scales(p) if self.learned else {}
-        columns = []
-        for name in self.learned:
+    def decode(
+        self, incoming: Tensor, final: Tensor, branch: Tensor, free: Tensor
+    ) -> dict[str, FloatArray]:
+        """Event columns from momenta, branch (m,) and logarithms over the reference (m, 3)."""
+        choice = self.branches[branch.numpy()]
+        columns: dict[str, FloatArray] = {}
+        for k, name in enumerate(AUXILIARY):
             rule = self.rules[name]
-            ratio = torch.as_tensor(values[name]) / (rule["factor"] * formulas[rule["formula"]])
-            columns.append(torch.log(ratio.clamp_min(1e-300)))
-        return torch.stack(columns, -1) if columns else p.new_zeros((len(p), 0))
+            value = np.zeros(len(final))
+            for c in np.unique(choice[:, k]):
+                rows = np.flatnonzero(choice[:, k] == c)
+                some = torch.from_numpy(rows)
+                if c < len(rule["options"]):
+                    scale = columns["scale"][rows] if "scale" in columns else value[rows]
+                    option = rule["options"][c]
+                    value[rows] = self._value(option, incoming[some], final[some], scale)
+                else:
+                    reference = self._reference(rule, incoming[some], final[some])
+                    value[rows] = reference * np.exp(free[some, k].numpy())
+            columns[name] = value
+        return columns
 
-    def decode(self, p: Tensor, x: Tensor) -> dict[str, FloatArray]:
-        """Event columns from final-state momenta and coordinates (events, k)."""
-        formulas = reference_scales(p)
-        values: dict[str, FloatArray] = {}
-        for name in AUXILIARY:
-            rule = self.rules[name]
-            if rule["kind"] == "constant":
-                values[name] = np.full(len(p), rule["value"])
-            elif rule["kind"] == "table":
-                knots, inverse = np.asarray(rule["knots"]), np.asarray(rule["inverse"])
-                values[name] = 1.0 / _interpolate(np.log(values["scale"]), knots, inverse)
-            else:
-                value = rule["factor"] * formulas[rule["formula"]]
-                if rule["kind"] == "density":
-                    value = value * torch.exp(x[:, self.learned.index(name)])
-                values[name] = value.numpy()
-        return values
+    @staticmethod
+    def _value(
+        option: dict[str, Any], incoming: Tensor, final: Tensor, scale: FloatArray
+    ) -> FloatArray:
+        if option["kind"] == "constant":
+            return np.full(len(final), float(option["value"]))
+        if option["kind"] == "formula":
+            return option["factor"] * formula(option["formula"], incoming, final).numpy()
+        knots, inverse = np.asarray(option["knots"]), np.asarray(option["inverse"])
+        return 1.0 / _interpolate(np.log(np.maximum(scale, 1e-300)), knots, inverse)
+
+    @staticmethod
+    def _reference(rule: dict[str, Any], incoming: Tensor, final: Tensor) -> FloatArray:
+        name, factor = rule["reference"]
+        return np.asarray(factor * formula(name, incoming, final).numpy())
+
+
+def learn_scale(incoming: Tensor, final: Tensor, value: FloatArray) -> dict[str, Any]:
+    """Rule for the scale of events of one channel."""
+    constant = _constant(value)
+    if constant is not None:
+        return constant
+    names = formula_names(final)
+    computed = {n: formula(n, incoming, final).numpy() for n in names}
+    candidates = [(n, f) for n in names for f in (_factor(value / computed[n]), 1.0) if f > 0]
+    off = np.stack([np.abs(value / (computed[n] * f) - 1) for n, f in candidates])
+    left, options = np.ones(len(value), dtype=bool), []
+    while left.any():
+        share = ((off <= EXACT) & left).mean(axis=1)
+        best = int(np.argmax(share))
+        if share[best] < MIN_SHARE:
+            break
+        name, factor = candidates[best]
+        options.append({"kind": "formula", "formula": name, "factor": factor})
+        left &= off[best] > EXACT
+    # The reference of the rest is the formula that follows it most closely.
+    rest = left if left.any() else np.ones(len(value), dtype=bool)
+    spread = {n: np.median(np.abs(np.log(value / computed[n])[rest])) for n in names}
+    name = min(spread, key=lambda n: spread[n])
+    return {
+        "options": options,
+        "reference": [name, 1.0],
+        "free": bool(left.mean() > 1e-3 or not options),
+    }
+
+
+def learn_coupling(scale: FloatArray, value: FloatArray, tables: Sequence[Any]) -> dict[str, Any]:
+    """Rule for a coupling: constant, a function of the scale where it is one, or free.
+
+    Parameters
+    ----------
+    scale, value : (m,) arrays
+    tables : sequence of table options
+        To choose from, see `coupling_table`.
+    """
+    constant = _constant(value)
+    if constant is not None:
+        return constant
+    shares = []
+    for table in tables:
+        guess = Auxiliaries._value(table, torch.empty(0), torch.empty(0), scale)
+        shares.append(float(np.mean(np.abs(guess / value - 1) <= EXACT)))
+    best = int(np.argmax(shares)) if shares else -1
+    options = [dict(tables[best])] if shares and shares[best] > MIN_SHARE else []
+    return {
+        "options": options,
+        "reference": ["constant", float(np.median(value))],
+        "free": bool(not options or shares[best] < 1 - 1e-3),
+    }
+
+
+def coupling_table(scale: FloatArray, value: FloatArray) -> dict[str, Any] | None:
+    """1/value as a function of log(scale), from events of which a few may not follow it.
+
+    Knots are medians of both over neighbouring events: for a monotone function
+    these lie on the curve, and 1/alpha is nearly linear between them.
+    """
+    if len(scale) < 8 * _WINDOW or np.any(scale <= 0) or np.any(value <= 0):
+        return None
+    order = np.argsort(scale)
+    x, y = np.log(scale[order]), 1.0 / value[order]
+    if x[-1] - x[0] < 1e-6:
+        return None
+    starts = np.searchsorted(x, np.linspace(x[0], x[-1], _KNOTS)) - _WINDOW // 2
+    starts = np.unique(np.clip(starts, 0, len(x) - _WINDOW))
+    windows = starts[:, None] + np.arange(_WINDOW)
+    knots, inverse = np.median(x[windows], axis=1), np.median(y[windows], axis=1)
+    keep = np.concatenate([[True], np.diff(knots) > 1e-9])
+    if keep.sum() < 2:
+        return None
+    return {"kind": "table", "knots": knots[keep].tolist(), "inverse": inverse[keep].tolist()}
 
 
 def _constant(value: FloatArray) -> dict[str, Any] | None:
     middle = float(np.median(value))
     if np.all(np.abs(value - middle) <= 1e-6 * abs(middle)) or np.any(value <= 0):
-        return {"kind": "constant", "value": middle}
+        option = {"kind": "constant", "value": middle}
+        return {"options": [option], "reference": ["constant", 1.0], "free": False}
     return None
 
 
-def _density(value: FloatArray, formula: str, factor: float) -> dict[str, Any]:
-    return {"kind": "density", "formula": formula, "factor": factor}
-
-
-def _formula(value: FloatArray, formulas: Mapping[str, FloatArray]) -> dict[str, Any]:
-    """The formula closest to the values, exact or as the reference of a density."""
-    spreads = {}
-    for name, formula in formulas.items():
-        ratio = value / formula
-        factor = float(np.median(ratio))
-        off = np.abs(ratio / factor - 1)
-        if np.mean(off > EXACT) < 1e-3:
-            return {"kind": "formula", "formula": name, "factor": _tidy(factor)}
-        spreads[name] = (float(np.median(off)), factor)
-    best = min(spreads, key=lambda name: spreads[name][0])
-    return _density(value, best, _tidy(spreads[best][1]))
-
-
-def _tidy(factor: float) -> float:
-    """Simple factors (1/2, 1, 2) instead of their measured value."""
-    rounded = round(factor * 4) / 4
-    return rounded if rounded > 0 and abs(factor / rounded - 1) < EXACT else factor
-
-
-def _table(scale: FloatArray, value: FloatArray) -> dict[str, Any] | None:
-    """1/value as a function of log(scale), if it is one; 1/alpha is linear at one loop."""
-    if np.any(scale <= 0) or np.ptp(scale) < 1e-6 * np.max(scale):
-        return None
-    order = np.argsort(scale)
-    x, y = np.log(scale[order]), 1.0 / value[order]
-    wanted = np.linspace(x[0], x[-1], _KNOTS)
-    chosen = np.unique(np.clip(np.searchsorted(x, wanted), 0, len(x) - 1))
-    chosen = chosen[np.concatenate([[True], np.diff(x[chosen]) > 1e-9])]
-    if len(chosen) < 2 or len(x) < 4 * len(chosen):
-        return None
-    off = np.abs(_interpolate(x, x[chosen], y[chosen]) / y - 1)
-    if np.mean(off > EXACT) > 1e-2:
-        return None
-    return {"kind": "table", "knots": x[chosen].tolist(), "inverse": y[chosen].tolist()}
+def _factor(ratio: FloatArray) -> float:
+    """Median ratio, tidied where it is close to a multiple of a quarter."""
+    middle = float(np.median(ratio))
+    rounded = round(middle * 4) / 4
+    return rounded if rounded > 0 and abs(middle / rounded - 1) < EXACT else middle
 
 
 def _interpolate(x: FloatArray, knots: FloatArray, y: FloatArray) -> FloatArray:

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hepgen_ml.auxiliary import AUXILIARY
 from hepgen_ml.config import Config
 from hepgen_ml.devices import find_device
 from hepgen_ml.errors import ModelError, UsageError
 from hepgen_ml.events import EventSample, RunInfo, concatenate
 from hepgen_ml.models.base import Surrogate, uniform_angle_log_prob
-from hepgen_ml.process import Kinematics, Process, pair_invariants
+from hepgen_ml.process import Discrete, Kinematics, Process, pair_invariants
 from hepgen_ml.storage import CONFIG, load_model, save_model
 from hepgen_ml.training.data import Progress
 from hepgen_ml.training.fit import PLAN, claim, fit
@@ -244,8 +245,8 @@ class Generator:
                 remedy="the model is not trained well enough; train longer",
             )
         made = Kinematics(final, incoming, torch.ones(n, dtype=torch.bool))
-        pattern = self._draw_patterns(x, made, subprocess, generator)
-        events = self.process.assemble(made, x, subprocess, pattern, self.run)
+        discrete = self._draw_discrete(x, made, subprocess, generator)
+        events = self.process.assemble(made, subprocess, discrete, self.run)
         if abs(self.run.weight_strategy) == 4:
             events.events["weight"] = np.full(n, self.run.cross_section)
         return events
@@ -262,17 +263,16 @@ class Generator:
                 x[part] = drawn.to("cpu")
         return x
 
-    def _draw_patterns(
+    def _draw_discrete(
         self,
         x: torch.Tensor,
         kinematics: Kinematics,
         subprocess: torch.Tensor,
         generator: torch.Generator,
-    ) -> torch.Tensor:
-        head, process = self.surrogate.patterns, self.process
-        if head.trivial:
-            return torch.zeros_like(subprocess)
-        pattern = torch.zeros_like(subprocess)
+    ) -> Discrete:
+        process, n = self.process, len(subprocess)
+        free = torch.zeros(n, len(AUXILIARY), dtype=torch.float64)
+        discrete = Discrete(torch.zeros(n).long(), torch.zeros(n).long(), free)
         channel_of = process.channel_of[subprocess]
         for c, channel in enumerate(process.channels):
             rows = torch.nonzero(channel_of == c).squeeze(-1)
@@ -284,9 +284,11 @@ class Generator:
                 )
                 sub = subprocess[part].to(self.device)
                 z = self.surrogate.density.prepare(x[part].to(self.device), sub)
-                drawn = head.sample(z, invariants.to(self.device), sub, generator)
-                pattern[part] = drawn.to("cpu")
-        return pattern
+                drawn = self.surrogate.heads.sample(z, invariants.to(self.device), sub, generator)
+                discrete.pattern[part] = drawn.pattern.to("cpu")
+                discrete.branch[part] = drawn.branch.to("cpu")
+                discrete.free[part] = drawn.free.to("cpu")
+        return discrete
 
     @torch.inference_mode()
     def log_prob(self, sample: EventSample) -> npt.NDArray[np.float64]:
@@ -318,11 +320,10 @@ class Generator:
                     "cpu"
                 )
                 z = self.surrogate.density.prepare(x.to(self.device), sub.to(self.device))
-                log_p += self.surrogate.patterns.log_prob(
-                    z,
-                    encoded.invariants[part].to(self.device),
-                    sub.to(self.device),
-                    encoded.pattern[part].to(self.device),
+                names = ("pattern", "branch", "free")
+                discrete = Discrete(*(getattr(encoded, n)[part].to(self.device) for n in names))
+                log_p += self.surrogate.heads.log_prob(
+                    z, encoded.invariants[part].to(self.device), sub.to(self.device), discrete
                 ).to("cpu")
                 log_p += log_frequency[sub] - channel.chart.log_det(
                     channel.join(x, torch.zeros(len(x), dtype=torch.float64))

@@ -77,9 +77,8 @@ class Channel:
 
     @cached_property
     def coordinates(self) -> tuple[Coordinate, ...]:
-        """Coordinates that a model learns: those of the chart but the cyclic one, then scales."""
-        learned = tuple(c for c in self.chart.coordinates if not c.cyclic)
-        return learned + self.auxiliaries.coordinates
+        """Coordinates that a density learns: those of the chart but the cyclic one."""
+        return tuple(c for c in self.chart.coordinates if not c.cyclic)
 
     @cached_property
     def cyclic(self) -> int | None:
@@ -88,10 +87,9 @@ class Channel:
 
     def join(self, x: Tensor, phi: Tensor) -> Tensor:
         """Coordinates of the chart (m, D) from learned ones and the cyclic angle (m,)."""
-        n = self.chart.n_coordinates
-        if self.cyclic is None:
+        n, i = self.chart.n_coordinates, self.cyclic
+        if i is None:
             return x[:, :n]
-        i = self.cyclic
         return torch.cat([x[:, :i], phi.unsqueeze(-1), x[:, i : n - 1]], dim=-1)
 
 
@@ -104,6 +102,10 @@ class Encoded:
     x : (m, D) float64 tensor
         Learned coordinates, zero beyond those of the event's channel.
     subprocess, pattern : (m,) int64 tensors
+    branch : (m,) int64 tensor
+        How scale and couplings follow, see `hepgen_ml.auxiliary`.
+    free : (m, 3) float64 tensor
+        Logarithms of scale and couplings over their reference, zero where they are exact.
     weight : (m,) float64 tensor
     invariants : (m, P) float32 tensor
         Logarithms of 2 p_i.p_j over GeV^2 for all pairs of incoming and final particles.
@@ -114,6 +116,8 @@ class Encoded:
     x: Tensor
     subprocess: Tensor
     pattern: Tensor
+    branch: Tensor
+    free: Tensor
     weight: Tensor
     invariants: Tensor
     event: Tensor
@@ -148,6 +152,22 @@ class Kinematics:
     final: Tensor
     incoming: Tensor
     passes: Tensor
+
+
+@dataclass
+class Discrete:
+    """What is drawn given the kinematics.
+
+    Attributes
+    ----------
+    pattern, branch : (m,) int64 tensors
+    free : (m, 3) float64 tensor
+        As in `Encoded`.
+    """
+
+    pattern: Tensor
+    branch: Tensor
+    free: Tensor
 
 
 @dataclass
@@ -215,14 +235,18 @@ class Process:
             chart_x = channel.chart.forward(final)
             keep = [i for i in range(chart_x.shape[1]) if i != channel.cyclic]
             values = {n: sample.events[n][events] for n in AUXILIARY if n in sample.events}
-            x = torch.cat([chart_x[:, keep], channel.auxiliaries.encode(final, values)], dim=1)
+            x = chart_x[:, keep]
             pattern = _pattern_numbers(patterns(table), sub.patterns)
             incoming = final_momenta(table, structure.incoming)
-            good = torch.isfinite(x).all(1) & (pattern >= 0)
+            branch, free = channel.auxiliaries.encode(incoming, final, values)
+            good = torch.isfinite(x).all(1) & torch.isfinite(free).all(1)
+            good &= (pattern >= 0) & (branch >= 0)
             part = Encoded(
                 _padded(x, self.n_coordinates),
                 torch.full((len(x),), number),
                 pattern,
+                branch,
+                free,
                 torch.as_tensor(sample.weight[events]),
                 _padded(pair_invariants(incoming, final), self.n_invariants),
                 torch.as_tensor(events),
@@ -272,16 +296,15 @@ class Process:
         return Kinematics(final, incoming, passes)
 
     def assemble(
-        self, kinematics: Kinematics, x: Tensor, subprocess: Tensor, pattern: Tensor, run: RunInfo
+        self, kinematics: Kinematics, subprocess: Tensor, discrete: Discrete, run: RunInfo
     ) -> EventSample:
-        """Complete events from momenta, subprocess and pattern.
+        """Complete events from momenta, subprocess and what is discrete.
 
         Returns
         -------
         EventSample
             Unit weights; the order of the input is kept.
         """
-        x = x.to("cpu", torch.float64)
         numbers = subprocess.numpy()
         lengths = np.array([len(s.structure.pdg_id) for s in self.subprocesses])
         offsets = np.concatenate([[0], np.cumsum(lengths[numbers])])
@@ -295,8 +318,10 @@ class Process:
             if len(where) == 0:
                 continue
             p = kinematics.final[where, : len(channel.classes)]
-            learned = x[where, len(channel.coordinates) - len(channel.auxiliaries.coordinates) :]
-            for name, values in channel.auxiliaries.decode(p, learned).items():
+            values_of = channel.auxiliaries.decode(
+                kinematics.incoming[where], p, discrete.branch[where], discrete.free[where]
+            )
+            for name, values in values_of.items():
                 events.setdefault(name, np.zeros(len(numbers)))[where.numpy()] = values
         for number in np.unique(numbers):
             sub = self.subprocesses[number]
@@ -306,7 +331,7 @@ class Process:
                 sub,
                 kinematics.final[chosen].numpy(),
                 kinematics.incoming[chosen].numpy(),
-                pattern[chosen].numpy(),
+                discrete.pattern[chosen].numpy(),
             )
             for name, values in table.items():
                 columns[name][rows] = values

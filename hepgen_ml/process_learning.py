@@ -11,7 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hepgen_ml.auxiliary import AUXILIARY, Auxiliaries
+from hepgen_ml.auxiliary import (
+    AUXILIARY,
+    Auxiliaries,
+    coupling_table,
+    learn_coupling,
+    learn_scale,
+)
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events import EventSample
 from hepgen_ml.phase_space import Acceptance, BalancedChart, Chart, FixedEnergyChart
@@ -99,9 +105,11 @@ class ProcessLearner:
         final = final_momenta(table, structure.final)
         classes = [flavour_class(structure.pdg_id[r], float(mass[0, r])) for r in structure.final]
         self._cuts.add(final, classes)
-        self._keep(
-            seen, {"final": final.numpy(), **{k: events[k] for k in AUXILIARY if k in events}}
-        )
+        kept = {
+            "final": final.numpy(),
+            "incoming": final_momenta(table, structure.incoming).numpy(),
+        }
+        self._keep(seen, kept | {k: events[k] for k in AUXILIARY if k in events})
 
     def _keep(self, seen: _Seen, new: dict[str, npt.NDArray[Any]]) -> None:
         """Random subset of fixed size, each event with the same chance (smallest priorities)."""
@@ -148,9 +156,10 @@ class ProcessLearner:
             layouts[key], orders[structure] = (chart, classes), order
         channels: list[Channel] = []
         subprocesses: list[Subprocess] = []
+        rules_of = self._auxiliaries(groups, orders)
         for key, structures in groups.items():
             chart, classes = layouts[key]
-            rules = self._auxiliaries(structures, orders)
+            rules = rules_of[key]
             for structure in structures:
                 seen = self._seen[structure]
                 found = np.stack([np.frombuffer(k, dtype=np.int32) for k in seen.patterns])
@@ -200,18 +209,44 @@ class ProcessLearner:
         return chart, tuple(classes[r] for r in order), tuple(order)
 
     def _auxiliaries(
+        self, groups: dict[str, list[Structure]], orders: dict[Structure, tuple[int, ...]]
+    ) -> dict[str, Auxiliaries]:
+        """Rules of every channel; couplings may follow the table of another channel."""
+        kept = {key: self._kept(structures, orders) for key, structures in groups.items()}
+        tables: dict[str, list[dict[str, Any]]] = {name: [] for name in AUXILIARY[1:]}
+        for name, found in tables.items():
+            for k in kept.values():
+                if name in k and "scale" in k and np.ptp(k[name]) > 1e-6 * abs(k[name][0]):
+                    table = coupling_table(k["scale"], k[name])
+                    found += [] if table is None else [table]
+        unknown = {
+            "options": [{"kind": "constant", "value": -1.0}],
+            "reference": ["constant", 1.0],
+            "free": False,
+        }
+        rules = {}
+        for key, k in kept.items():
+            rule: dict[str, dict[str, Any]] = dict.fromkeys(AUXILIARY, unknown)
+            if "scale" in k:
+                incoming, final = torch.from_numpy(k["incoming"]), torch.from_numpy(k["final"])
+                rule["scale"] = learn_scale(incoming, final, k["scale"])
+            for name, candidates in tables.items():
+                if name in k:
+                    scale = k.get("scale", np.ones(len(k[name])))
+                    rule[name] = learn_coupling(scale, k[name], candidates)
+            rules[key] = Auxiliaries(rule)
+        return rules
+
+    def _kept(
         self, structures: list[Structure], orders: dict[Structure, tuple[int, ...]]
-    ) -> Auxiliaries:
-        final, values = [], []
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Events kept of the structures of one channel, final states in the chart's order."""
+        parts = []
         for structure in structures:
-            kept = self._seen[structure].kept
             columns = [structure.final.index(r) for r in orders[structure]]
-            final.append(kept["final"][:, columns])
-            values.append({k: v for k, v in kept.items() if k != "final"})
-        return Auxiliaries.learn(
-            torch.from_numpy(np.concatenate(final)),
-            {k: np.concatenate([v[k] for v in values]) for k in values[0]},
-        )
+            kept = self._seen[structure].kept
+            parts.append({**kept, "final": kept["final"][:, columns]})
+        return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 
 def _bounds(seen: _Seen, rows: Iterable[int]) -> list[tuple[float, float]]:

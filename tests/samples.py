@@ -19,7 +19,7 @@ def toy_top_pairs(n: int, seed: int = 0, *, jets: bool = True) -> EventSample:
         with_jet = jets and rng.random() < 0.5
         gluons = rng.random() < 0.7
         pt = rng.exponential(80.0)
-        y = np.clip(rng.normal(0.0, 0.8, 3), -2.5, 2.5)  # below the beam energy
+        y = rng.normal(0.0, 0.6, 3)  # stays below the beam energy
         phi = rng.uniform(-np.pi, np.pi, 2)
         momenta = [_momentum(pt, y[0], phi[0], TOP)]
         if with_jet:

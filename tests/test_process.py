@@ -11,7 +11,7 @@ import torch
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events import EventSample, RunInfo
 from hepgen_ml.phase_space import FixedEnergyChart
-from hepgen_ml.process import Process
+from hepgen_ml.process import Discrete, Process
 from hepgen_ml.process_learning import ProcessLearner
 from hepgen_ml.structure import color_flow, tables
 
@@ -41,7 +41,8 @@ def rebuild(process: Process, sample: EventSample) -> tuple[EventSample, EventSa
             )
     kinematics = process.kinematics(encoded.x, encoded.subprocess, phi)
     assert kinematics.passes.all()
-    again = process.assemble(kinematics, encoded.x, encoded.subprocess, encoded.pattern, sample.run)
+    discrete = Discrete(encoded.pattern, encoded.branch, encoded.free)
+    again = process.assemble(kinematics, encoded.subprocess, discrete, sample.run)
     return chosen, again
 
 
@@ -65,13 +66,15 @@ def test_what_is_learned(process: Process) -> None:
         "rapidity:6",
         "balancing_rapidity:-6",
     ]
-    assert zero_jet.auxiliaries.rules["scale"]["kind"] == "formula"
+    scale = zero_jet.auxiliaries.rules["scale"]
+    assert not scale["free"]
+    assert [o["kind"] for o in scale["options"]] == ["formula"]
     one_jet = next(c for c in process.channels if len(c.classes) == 3)
     assert one_jet.chart.labels[0] == "j1"
     assert one_jet.chart.pt_min == (20.0, 0.0)
-    assert one_jet.auxiliaries.rules["scale"]["kind"] == "density"
-    assert one_jet.auxiliaries.rules["alpha_qcd"]["kind"] == "table"
-    assert one_jet.auxiliaries.rules["alpha_qed"]["kind"] == "constant"
+    assert one_jet.auxiliaries.rules["scale"]["free"]
+    assert one_jet.auxiliaries.rules["alpha_qcd"]["options"][0]["kind"] == "table"
+    assert one_jet.auxiliaries.rules["alpha_qed"]["options"][0]["kind"] == "constant"
 
 
 def test_events_survive_the_round_trip(sample: EventSample, process: Process) -> None:

@@ -91,7 +91,7 @@ class JetGPT(DensityModel):
         self.periodic = [[c.periodic for c in layout] for layout in self.layouts]
         # Coordinates and mixture parameters need more digits than bfloat16 has; only the
         # transformer between them may run in it.
-        self.half = config.training.precision == "bfloat16"
+        self.bfloat16_blocks = config.training.precision == "bfloat16"
         self.condition = SubprocessEmbedding(process, net.width)
         self.target = nn.Embedding(len(names), net.width)
         self.value = nn.Parameter(torch.randn(len(names), _FEATURES, net.width) * 0.2)
@@ -137,7 +137,8 @@ class JetGPT(DensityModel):
         )
         tokens = F.pad(past, (0, 0, 1, 0)) + self.target.weight[numbers]
         tokens = tokens + self.condition()[subprocess].unsqueeze(1)
-        with torch.autocast(z.device.type, torch.bfloat16, enabled=self.half and self.training):
+        half = self.bfloat16_blocks and self.training
+        with torch.autocast(z.device.type, torch.bfloat16, enabled=half):
             hidden = self.transformer(tokens)
         out = torch.einsum("mtw,twk->mtk", hidden.float(), self.head[numbers])
         return out + self.head_bias[numbers]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hepgen_ml.config import Config
-from hepgen_ml.models.patterns import PatternHead
+from hepgen_ml.models.heads import Heads
 from hepgen_ml.process import Encoded, Process
 
 
@@ -89,7 +89,7 @@ class DensityModel(nn.Module, ABC):
 
 
 class Surrogate(nn.Module):
-    """Density of the kinematics and the pattern head beside it.
+    """Density of the kinematics and the heads of what is drawn given them.
 
     Parameters
     ----------
@@ -102,12 +102,12 @@ class Surrogate(nn.Module):
 
         super().__init__()
         self.density = registry.build(process, config)
-        self.patterns = PatternHead(process)
+        self.heads = Heads(process)
 
     def fit_standardization(self, encoded: Encoded) -> None:
         """Prepare both parts for a sample's ranges."""
         self.density.fit_standardization(encoded)
-        self.patterns.fit_standardization(encoded)
+        self.heads.fit_standardization(encoded)
 
     @property
     def n_parameters(self) -> int:

@@ -49,7 +49,7 @@ def flavour_class(pdg_id: int, mass: float) -> str:
 
 @dataclass(frozen=True)
 class Cut:
-    """One bound: `low` < observable < `high` for every particle or pair of the classes.
+    """One bound: `low` <= observable <= `high` for every particle or pair of the classes.
 
     Attributes
     ----------
@@ -132,7 +132,7 @@ class Acceptance:
         for key, values in particle_observables(p, labels).items():
             cut = self._by_key.get(key)
             if cut is not None:
-                good &= ((values > cut.low) & (values < cut.high)).all(-1)
+                good &= ((values >= cut.low) & (values <= cut.high)).all(-1)
         return good
 
     def to_config(self) -> list[dict[str, Any]]:

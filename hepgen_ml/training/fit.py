@@ -16,7 +16,7 @@ from hepgen_ml.config import Config
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
 from hepgen_ml.events import EventSample, RunInfo
 from hepgen_ml.models.base import Surrogate
-from hepgen_ml.process import Process
+from hepgen_ml.process import Discrete, Process
 from hepgen_ml.storage import (
     CARD,
     CONFIG,
@@ -92,7 +92,7 @@ def fit(
     if resume and trainer.resume():
         log.info("resumed at step %d", trainer.step)
     trainer.run()
-    _calibrate(surrogate, trainer, process)
+    _calibrate(surrogate, trainer)
     facts = {
         "sample_sha256": fingerprint,
         "sample_files": [p.name for p in samples.paths],
@@ -194,12 +194,14 @@ def _read_plan(directory: Path, fingerprint: str, config: Config) -> tuple[Proce
     return process, run
 
 
-def _calibrate(surrogate: Surrogate, trainer: Trainer, process: Process) -> None:
-    """Make the mean of the predicted pattern probabilities equal the sample's fractions."""
+def _calibrate(surrogate: Surrogate, trainer: Trainer) -> None:
+    """Make the mean of the predicted probabilities equal the sample's fractions."""
     data, some = trainer.train, slice(_CALIBRATION_EVENTS)
-    surrogate.patterns.calibrate(
+    d = data.discrete
+    surrogate.heads.calibrate(
         data.z[some],
         data.invariants[some],
         data.subprocess[some],
-        [s.pattern_frequency for s in process.subprocesses],
+        Discrete(d.pattern[some], d.branch[some], d.free[some]),
+        data.weight[some],
     )

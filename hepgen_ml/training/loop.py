@@ -15,7 +15,7 @@ from torch import Tensor
 from hepgen_ml.config import TrainingConfig
 from hepgen_ml.errors import ModelError, SampleError
 from hepgen_ml.models.base import Surrogate
-from hepgen_ml.process import Encoded
+from hepgen_ml.process import Discrete, Encoded
 from hepgen_ml.training.checkpoint import load_tensors, save_tensors
 from hepgen_ml.training.data import Progress
 
@@ -29,7 +29,7 @@ HISTORY_COLUMNS = (
     "learning_rate",
     "train_loss",
     "validation_loss",
-    "validation_pattern_loss",
+    "validation_head_loss",
     "events_per_second",
 )
 
@@ -46,7 +46,9 @@ class Batches:
             z = surrogate.density.prepare(encoded.x.to(device), encoded.subprocess.to(device))
         self.z = z
         self.subprocess = encoded.subprocess.to(device)
-        self.pattern = encoded.pattern.to(device)
+        self.discrete = Discrete(
+            encoded.pattern.to(device), encoded.branch.to(device), encoded.free.float().to(device)
+        )
         self.invariants = encoded.invariants.to(device)
         self.weight = encoded.weight.to(device, torch.float32)
 
@@ -214,7 +216,7 @@ class Trainer:
         self.use_best()
 
     def use_best(self) -> None:
-        """Put the best averaged weights into the surrogate and calibrate its pattern head."""
+        """Put the best averaged weights into the surrogate ."""
         with torch.no_grad():
             for name, p in self.parameters.items():
                 p.copy_(self.best[name])
@@ -250,13 +252,13 @@ class Trainer:
         return value
 
     def _losses(self, data: Batches, i: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss of the density and of the pattern head on some events."""
+        """Loss of the density and of the heads on some events."""
         z, subprocess, weight = data.z[i], data.subprocess[i], data.weight[i]
         density = self.surrogate.density.loss(z, subprocess, weight)
-        patterns = self.surrogate.patterns
-        if patterns.trivial:
-            return density, density.new_zeros(())
-        return density, patterns.loss(z, data.invariants[i], subprocess, data.pattern[i], weight)
+        d = data.discrete
+        discrete = Discrete(d.pattern[i], d.branch[i], d.free[i])
+        log_p = self.surrogate.heads.log_prob(z, data.invariants[i], subprocess, discrete)
+        return density, -(weight * log_p).mean()
 
     @torch.no_grad()
     def _validate(self, train_loss: float, seconds: float, steps: int) -> None:
@@ -281,7 +283,7 @@ class Trainer:
             "learning_rate": self.learning_rate(),
             "train_loss": train_loss,
             "validation_loss": total,
-            "validation_pattern_loss": patterns,
+            "validation_head_loss": patterns,
             "events_per_second": steps * self.config.batch_size / max(seconds, 1e-9),
         }
         self._rows.append(row)

@@ -1,0 +1,50 @@
+"""Configuration from defaults, TOML and overrides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hepgen_ml.config import Config, load_config
+from hepgen_ml.errors import UsageError
+
+
+def test_file_and_overrides(tmp_path: Path) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_text("seed = 3\n[network]\nwidth = 64\n[training]\nmax_time = 60\n")
+    config = load_config(path, ["network.width=96", "model=jetgpt", "training.precision=bfloat16"])
+    assert (config.seed, config.network.width, config.training.max_time) == (3, 96, 60.0)
+    assert config.training.precision == "bfloat16"
+    assert config.network.blocks == Config().network.blocks
+    assert Config.model_validate(config.model_dump()) == config
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("network.width=-1", "network.width"),
+        ("network.depth=3", "network.depth"),
+        ("network.width", "sets nothing"),
+        ("seed.x=1", "seed"),
+        ("training.precision=float8", "training.precision"),
+        ("model=gan", "model"),
+    ],
+)
+def test_nonsense_is_named(override: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_config(None, [override])
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_config(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("seed = = 3")
+    with pytest.raises(UsageError, match="not TOML"):
+        load_config(tmp_path / "bad.toml")
+
+
+def test_changes_are_validated() -> None:
+    assert Config().with_(training__max_time=5.0).training.max_time == 5.0
+    with pytest.raises(UsageError, match="max_time"):
+        Config().with_(training__max_time=-1.0)
