@@ -34,7 +34,8 @@ def figure(path: Path) -> None:
     from hepgen_ml.validation import figures
 
     print(f"\ndrawing {path} ...", flush=True)
-    figures.save(figures.overview(read(SAMPLE), read(OUTPUTS[0])), path)
+    drawn = figures.overview(read(SAMPLE), read(OUTPUTS[0]), truth_label="training sample")
+    figures.save(drawn, path)
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ class TrainingConfig(_Section):
     """Optimisation."""
 
     batch_size: int = Field(1024, ge=1)
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float = Field(3e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)
     warmup: float = Field(0.02, ge=0, lt=1, description="Fraction of training spent warming up.")
     max_steps: int = Field(40_000, ge=1)

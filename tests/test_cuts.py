@@ -73,7 +73,7 @@ def test_acceptance_rejects_and_is_stored() -> None:
     assert torch.equal(passes, (pt[:, :2] > 20.0).all(1))
     again = Acceptance.from_config(acceptance.to_config())
     assert again.cuts == acceptance.cuts
-    assert str(acceptance.cuts[0]) == "20 < pt(j)"
+    assert str(acceptance.cuts[0]) == "20 <= pt(j)"
 
 
 @pytest.mark.parametrize(

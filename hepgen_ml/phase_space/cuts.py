@@ -68,8 +68,8 @@ class Cut:
 
     def __str__(self) -> str:
         name = f"{self.observable}({', '.join(self.classes)})"
-        left = "" if math.isinf(self.low) else f"{self.low:g} < "
-        right = "" if math.isinf(self.high) else f" < {self.high:g}"
+        left = "" if math.isinf(self.low) else f"{self.low:g} <= "
+        right = "" if math.isinf(self.high) else f" <= {self.high:g}"
         return f"{left}{name}{right}"
 
 

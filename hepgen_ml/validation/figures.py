@@ -68,6 +68,7 @@ def overview(
     *,
     n_bins: int = 32,
     title: str = "",
+    truth_label: str = TRUTH_LABEL,
 ) -> Figure:
     """Draw twelve panels: the richest final state, and the multiplicity if it varies.
 
@@ -80,6 +81,8 @@ def overview(
     n_bins : int
     title : str
         Left of the legend; by default the process.
+    truth_label : str
+        What the first sample is called in the legend.
 
     Returns
     -------
@@ -107,7 +110,12 @@ def overview(
     if several:
         panels.append((multiplicity, counts[0][0], counts[1][0], counts[0][1], counts[1][1]))
     full = len(panels) - len(panels) % _COLUMNS if len(panels) > _COLUMNS else len(panels)
-    return grid(panels[:full], n_bins=n_bins, title=title or _process_title(truth, shown))
+    return grid(
+        panels[:full],
+        n_bins=n_bins,
+        title=title or _process_title(truth, shown),
+        truth_label=truth_label,
+    )
 
 
 def _process_title(truth: EventSample, shown: Signature) -> str:
@@ -168,7 +176,12 @@ _Panel = tuple[Observable, npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any],
 
 
 def grid(
-    panels: Sequence[_Panel], *, columns: int = _COLUMNS, n_bins: int = 32, title: str = ""
+    panels: Sequence[_Panel],
+    *,
+    columns: int = _COLUMNS,
+    n_bins: int = 32,
+    title: str = "",
+    truth_label: str = TRUTH_LABEL,
 ) -> Figure:
     """Grid of normalised distributions, each with its ratio to truth below.
 
@@ -177,7 +190,7 @@ def grid(
     panels : sequence of (observable, truth, generated, truth weights, generated weights)
     columns : int
     n_bins : int
-    title : str
+    title, truth_label : str
 
     Returns
     -------
@@ -205,7 +218,7 @@ def grid(
                 upper.set_ylabel("fraction per bin")
                 lower.set_ylabel("ratio")
         figure.legend(
-            handles=_handles(),
+            handles=_handles(truth_label),
             loc="upper right",
             bbox_to_anchor=(0.995, 1.0),
             ncols=4,
@@ -298,13 +311,13 @@ def _plain_log_ticks(ax: Axes, edges: FloatArray) -> None:
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _handles() -> list[Any]:
+def _handles(truth_label: str) -> list[Any]:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     band = Patch(facecolor="#888888", alpha=0.35, lw=0, label="statistical error")
     return [
-        Line2D([], [], color=TRUTH, linewidth=2.2, label=TRUTH_LABEL),
+        Line2D([], [], color=TRUTH, linewidth=2.2, label=truth_label),
         Line2D([], [], color=GENERATED, linewidth=1.6, ls=(0, (4, 1.5)), label=GENERATED_LABEL),
         band,
     ]
