@@ -31,15 +31,19 @@ class TrainingConfig(_Section):
 
     batch_size: int = Field(1024, ge=1)
     learning_rate: float = Field(3e-3, gt=0)
-    weight_decay: float = Field(1e-2, ge=0)
+    weight_decay: float = Field(0.1, ge=0)
     warmup: float = Field(0.02, ge=0, lt=1, description="Fraction of training spent warming up.")
     max_steps: int = Field(40_000, ge=1)
+    max_epochs: float = Field(12.0, gt=0, description="Passes over the training events.")
     max_time: float = Field(1200.0, gt=0, description="Seconds.")
     ema: float = Field(0.999, ge=0, lt=1, description="Decay per step of the averaged weights.")
     clip: float = Field(5.0, gt=0, description="Largest gradient norm.")
     validation_fraction: float = Field(0.05, gt=0, lt=1)
     validation_interval: int = Field(500, ge=1, description="Steps.")
     checkpoint_interval: float = Field(60.0, gt=0, description="Seconds.")
+    exchange_beams: bool = Field(
+        True, description="Train on mirror images too where both beams are equal."
+    )
     precision: Literal["float32", "bfloat16"] = "float32"
 
 

@@ -22,9 +22,8 @@ from hepgen_ml.storage import CONFIG, load_model, save_model
 from hepgen_ml.training.data import Progress
 from hepgen_ml.training.fit import PLAN, claim, fit
 
-_NETWORK_BATCH = 2048
-"""Events per call of the network when sampling: large enough for full matrix products, small
-enough for the key/value cache to stay near the processor."""
+_HEAD_BATCH = 8192
+"""Events per call of the heads; bounds the memory of their logits."""
 
 _MAX_ROUNDS = 200
 """Redraws of events outside the cuts before a model is given up as useless."""
@@ -252,15 +251,14 @@ class Generator:
         return events
 
     def _draw(self, subprocess: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Coordinates from the network, in batches of one channel each."""
+        """Coordinates from the network, channel by channel."""
         density = self.surrogate.density
         x = torch.zeros(len(subprocess), self.process.n_coordinates, dtype=torch.float64)
         channel_of = self.process.channel_of[subprocess]
         for channel in range(len(self.process.channels)):
             rows = torch.nonzero(channel_of == channel).squeeze(-1)
-            for part in rows.split(_NETWORK_BATCH):
-                drawn = density.sample(subprocess[part].to(self.device), generator)
-                x[part] = drawn.to("cpu")
+            if len(rows):
+                x[rows] = density.sample(subprocess[rows].to(self.device), generator).to("cpu")
         return x
 
     def _draw_discrete(
@@ -276,7 +274,7 @@ class Generator:
         channel_of = process.channel_of[subprocess]
         for c, channel in enumerate(process.channels):
             rows = torch.nonzero(channel_of == c).squeeze(-1)
-            for part in rows.split(4 * _NETWORK_BATCH):
+            for part in rows.split(_HEAD_BATCH):
                 final = kinematics.final[part, : len(channel.classes)]
                 invariants = pair_invariants(kinematics.incoming[part], final)
                 invariants = torch.nn.functional.pad(
@@ -314,7 +312,7 @@ class Generator:
         log_frequency = torch.log(torch.from_numpy(self.process.frequencies))
         for c, channel in enumerate(self.process.channels):
             rows = torch.nonzero(channel_of == c).squeeze(-1)
-            for part in rows.split(4 * _NETWORK_BATCH):
+            for part in rows.split(_HEAD_BATCH):
                 x, sub = encoded.x[part], encoded.subprocess[part]
                 log_p = self.surrogate.density.log_prob(x.to(self.device), sub.to(self.device)).to(
                     "cpu"

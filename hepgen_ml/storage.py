@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -24,7 +23,7 @@ from hepgen_ml.errors import ModelError, OutputError
 from hepgen_ml.events import RunInfo, Subrun
 from hepgen_ml.models.base import Surrogate
 from hepgen_ml.process import Process
-from hepgen_ml.training.checkpoint import load_tensors, save_tensors
+from hepgen_ml.training.checkpoint import load_tensors, save_tensors, write_text
 
 FORMAT_VERSION = 1
 WEIGHTS = "model.safetensors"
@@ -173,13 +172,6 @@ def file_hash(path: Path) -> str:
             f"cannot be read: {error.strerror}", path=path, remedy="train again"
         ) from None
     return digest.hexdigest()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file, whole or not at all."""
-    partial = path.with_name(f".partial-{path.name}")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def packages() -> dict[str, str]:

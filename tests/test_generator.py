@@ -30,6 +30,7 @@ SETTINGS = [
     "network.mixtures=8",
     "training.batch_size=256",
     "training.validation_interval=50",
+    "training.max_epochs=1e6",
 ]
 
 

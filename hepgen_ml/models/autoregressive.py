@@ -24,6 +24,9 @@ from hepgen_ml.models.mixtures import (
 from hepgen_ml.networks.transformer import CausalTransformer
 from hepgen_ml.process import Process
 
+_BATCH = {True: 1024, False: 65536}
+"""Events sampled together, on a CPU (where keys and values should stay in the cache) or not."""
+
 _HARMONICS = 4
 _FEATURES = 1 + 2 * _HARMONICS
 
@@ -169,9 +172,10 @@ class JetGPT(DensityModel):
         )
         conditions = self.condition()
         for channel, rows in self.by_channel(subprocess):
-            z[rows, : len(self.numbers[channel])] = self._sample_channel(
-                conditions[subprocess[rows]], channel, generator
-            )
+            for part in rows.split(_BATCH[z.device.type == "cpu"]):
+                z[part, : len(self.numbers[channel])] = self._sample_channel(
+                    conditions[subprocess[part]], channel, generator
+                )
         return z
 
     def _sample_channel(
@@ -181,11 +185,11 @@ class JetGPT(DensityModel):
         cache = self.transformer.start(len(condition), len(numbers))
         columns: list[Tensor] = []
         for t, number in enumerate(numbers):
-            token = condition + self.target.weight[number]
+            token = (condition + self.target.weight[number]).t()
             if columns:
-                token = torch.addmm(token, self.features(columns[-1]), weights[t - 1])
-            hidden = self.transformer.step(token, cache)
-            parameters = torch.addmm(self.head_bias[number], hidden, self.head[number])
+                token = torch.addmm(token, weights[t - 1].t(), self.features(columns[-1]).t())
+            hidden = self.transformer.step(token.contiguous(), cache)
+            parameters = torch.addmm(self.head_bias[number], hidden.t(), self.head[number])
             draw = sample_von_mises if self.periodic[channel][t] else sample_gaussian
             columns.append(draw(parameters, generator))
         return torch.stack(columns, dim=-1)

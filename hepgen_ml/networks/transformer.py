@@ -45,18 +45,33 @@ class Block(nn.Module):
         return x + self.down(F.gelu(self.up(self.norm2(x))))
 
     def step(self, x: Tensor, keys: Tensor, values: Tensor, position: int) -> Tensor:
-        """One token (batch, width), with keys and values (length, head width, batch * heads)."""
-        batch, width = x.shape
-        qkv = self.qkv(self.norm1(x)).view(batch, 3, self.heads, width // self.heads)
-        q, k, v = qkv.permute(1, 3, 0, 2).reshape(3, width // self.heads, batch * self.heads)
+        """One token (width, batch), with keys and values (length, heads, head width, batch).
+
+        Sampling keeps the batch as the last, contiguous dimension: then no
+        product needs a transposed copy and every sum runs along the batch.
+        """
+        width, batch = x.shape
+        size = width // self.heads
+        qkv = torch.addmm(self.qkv.bias.unsqueeze(1), self.qkv.weight, _normed(x, self.norm1))
+        q, k, v = qkv.view(3, self.heads, size, batch)
         keys[position], values[position] = k, v
-        q = q / math.sqrt(q.shape[0])
-        logits = (keys[: position + 1] * q).sum(1)
-        weight = logits.softmax(0)
-        attended = (values[: position + 1] * weight.unsqueeze(1)).sum(0)
-        attended = attended.view(-1, batch, self.heads).permute(1, 2, 0).reshape(batch, width)
-        x = x + self.out(attended)
-        return x + self.down(F.gelu(self.up(self.norm2(x))))
+        q = q / math.sqrt(size)
+        past = range(position + 1)
+        weight = torch.stack([(keys[t] * q).sum(1) for t in past]).softmax(0).unsqueeze(2)
+        attended = values[0] * weight[0]
+        for t in past[1:]:
+            attended.addcmul_(values[t], weight[t])
+        attended = attended.view(width, batch)
+        x = x + torch.addmm(self.out.bias.unsqueeze(1), self.out.weight, attended)
+        h = torch.addmm(self.up.bias.unsqueeze(1), self.up.weight, _normed(x, self.norm2))
+        return x + torch.addmm(self.down.bias.unsqueeze(1), self.down.weight, F.gelu(h))
+
+
+def _normed(x: Tensor, norm: nn.LayerNorm) -> Tensor:
+    """Layer norm over the first dimension of (width, batch)."""
+    variance, mean = torch.var_mean(x, dim=0, correction=0)
+    scale = torch.rsqrt(variance + norm.eps)
+    return torch.addcmul(norm.bias.unsqueeze(1), (x - mean).mul_(scale), norm.weight.unsqueeze(1))
 
 
 class CausalTransformer(nn.Module):
@@ -89,16 +104,16 @@ class CausalTransformer(nn.Module):
     def start(self, batch: int, length: int) -> Cache:
         """Empty cache for sampling `length` tokens."""
         weight = self.norm.weight
-        shape = (len(self.blocks), length, self.width // self.heads, batch * self.heads)
+        shape = (len(self.blocks), length, self.heads, self.width // self.heads, batch)
         return Cache(weight.new_empty(shape), weight.new_empty(shape))
 
     def step(self, x: Tensor, cache: Cache) -> Tensor:
-        """Next token (batch, width) -> its hidden state; the cache grows by one."""
+        """Next token (width, batch) -> its hidden state; the cache grows by one."""
         for i, block in enumerate(self.blocks):
             assert isinstance(block, Block)
             x = block.step(x, cache.keys[i], cache.values[i], cache.length)
         cache.length += 1
-        return self.norm(x)
+        return _normed(x, self.norm)
 
 
 class Cache:
@@ -106,7 +121,7 @@ class Cache:
 
     Attributes
     ----------
-    keys, values : (blocks, length, head width, batch * heads) tensors
+    keys, values : (blocks, length, heads, head width, batch) tensors
     length : int
         Tokens already stored.
     """

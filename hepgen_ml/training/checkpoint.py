@@ -1,4 +1,4 @@
-"""State of an unfinished training run: one file, replaced atomically."""
+"""Files of a training run and its model, each replaced atomically."""
 
 from __future__ import annotations
 
@@ -33,6 +33,25 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any
         partial.unlink(missing_ok=True)
         raise OutputError(
             f"cannot be written: {error}", path=path, remedy="free some space"
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(
+            f"cannot be written: {error.strerror or error}", path=path, remedy="free some space"
         ) from error
 
 

@@ -16,7 +16,7 @@ from hepgen_ml.config import Config
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
 from hepgen_ml.events import EventSample, RunInfo
 from hepgen_ml.models.base import Surrogate
-from hepgen_ml.process import Discrete, Process
+from hepgen_ml.process import Discrete, Encoded, Process
 from hepgen_ml.storage import (
     CARD,
     CONFIG,
@@ -24,8 +24,9 @@ from hepgen_ml.storage import (
     run_from_config,
     run_to_config,
     save_model,
-    write_text,
 )
+from hepgen_ml.symmetry import exchanged_beams, has_equal_beams
+from hepgen_ml.training.checkpoint import write_text
 from hepgen_ml.training.data import Progress, SampleSource, encode_all, learn_process, split
 from hepgen_ml.training.loop import CHECKPOINT, HISTORY, Trainer
 
@@ -79,6 +80,8 @@ def fit(
     torch.manual_seed(config.seed)
     surrogate = Surrogate(process, config)
     surrogate.fit_standardization(training)
+    if config.training.exchange_beams and has_equal_beams(run, process):
+        training = _doubled(process, training)
     trainer = Trainer(
         surrogate,
         training,
@@ -192,6 +195,19 @@ def _read_plan(directory: Path, fingerprint: str, config: Config) -> tuple[Proce
             remedy="give the same configuration as before, or start again with --force",
         )
     return process, run
+
+
+def _doubled(process: Process, training: Encoded) -> Encoded:
+    """Training events and their mirror images, each event with its weight in all."""
+    mirrored, possible = exchanged_beams(process, training)
+    training.weight[possible] /= 2
+    mirrored.weight /= 2
+    both = Encoded.join([training, mirrored])
+    # Mixed, so that any part of it is typical.
+    order = np.random.default_rng(len(both)).permutation(len(both))
+    both = both[torch.from_numpy(order)]
+    both.weight /= both.weight.mean()
+    return both
 
 
 def _calibrate(surrogate: Surrogate, trainer: Trainer) -> None:

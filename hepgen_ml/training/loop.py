@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 import time
@@ -16,7 +15,7 @@ from hepgen_ml.config import TrainingConfig
 from hepgen_ml.errors import ModelError, SampleError
 from hepgen_ml.models.base import Surrogate
 from hepgen_ml.process import Discrete, Encoded
-from hepgen_ml.training.checkpoint import load_tensors, save_tensors
+from hepgen_ml.training.checkpoint import load_tensors, save_tensors, write_text
 from hepgen_ml.training.data import Progress
 
 log = logging.getLogger(__name__)
@@ -122,11 +121,16 @@ class Trainer:
 
     @property
     def done(self) -> float:
-        """Fraction of the training that is over, by steps or by time, whichever is further."""
-        return max(self.step / self.config.max_steps, self.seconds / self.config.max_time)
+        """Fraction of the training that is over, by steps, passes or time: the furthest counts."""
+        epochs = self.step * self.config.batch_size / len(self.train)
+        return max(
+            self.step / self.config.max_steps,
+            epochs / self.config.max_epochs,
+            self.seconds / self.config.max_time,
+        )
 
     def learning_rate(self) -> float:
-        """Linear warm-up, then half a cosine to zero over the planned steps or time."""
+        """Linear warm-up, then half a cosine to zero over the planned training."""
         done, warmup = min(self.done, 1.0), self.config.warmup
         # A few steps of warm-up at least: Adam's second moments start from nothing.
         start = min(1.0, (self.step + 1) / 100)
@@ -294,8 +298,6 @@ class Trainer:
         )  # fmt: skip
 
     def _write_history(self) -> None:
-        with self.history.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(HISTORY_COLUMNS)
-            for row in self._rows:
-                writer.writerow([f"{row[name]:.8g}" for name in HISTORY_COLUMNS])
+        lines = [",".join(HISTORY_COLUMNS)]
+        lines += [",".join(f"{row[name]:.8g}" for name in HISTORY_COLUMNS) for row in self._rows]
+        write_text(self.history, "\n".join(lines) + "\n")

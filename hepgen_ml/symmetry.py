@@ -1,0 +1,146 @@
+"""Exchange of equal beams: an exact symmetry that doubles the training events.
+
+Two unpolarised beams of the same particles and energy look the same after a
+rotation by pi about the x axis: rapidities and azimuths change sign, the
+incoming partons change places, helicities stay. The mirrored event is as likely
+as the original, so a model may train on both.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hepgen_ml.events import RunInfo
+from hepgen_ml.phase_space import BalancedChart
+from hepgen_ml.process import Channel, Encoded, Process, Subprocess
+from hepgen_ml.structure import Structure, color_flow
+
+_ODD = ("rapidity:", "balancing_rapidity:", "phi:")
+
+
+def has_equal_beams(run: RunInfo, process: Process) -> bool:
+    """Whether the exchange is a symmetry of this run and known for its charts."""
+    same = run.beam_pdg_id[0] == run.beam_pdg_id[1]
+    same &= bool(np.isclose(run.beam_energy[0], run.beam_energy[1], rtol=1e-9))
+    return same and all(isinstance(c.chart, BalancedChart) for c in process.channels)
+
+
+def exchanged_beams(process: Process, encoded: Encoded) -> tuple[Encoded, Tensor]:
+    """Mirror images of events.
+
+    Parameters
+    ----------
+    process : Process
+    encoded : Encoded
+
+    Returns
+    -------
+    mirrored : Encoded
+        Of the events whose mirror image belongs to the process too.
+    possible : (m,) bool tensor
+        Which events these are.
+    """
+    index = {s.structure: i for i, s in enumerate(process.subprocesses)}
+    parts, possible = [], torch.zeros(len(encoded), dtype=torch.bool)
+    for number, sub in enumerate(process.subprocesses):
+        rows = torch.nonzero(encoded.subprocess == number).squeeze(-1)
+        other = index.get(_exchanged(sub.structure))
+        if other is None or len(rows) == 0:
+            continue
+        target = process.subprocesses[other]
+        channel = process.channels[sub.chart]
+        pattern = _pattern_map(sub, target)[encoded.pattern[rows]]
+        branch = _branch_map(channel, process.channels[target.chart])[encoded.branch[rows]]
+        good = (pattern >= 0) & (branch >= 0)
+        rows = rows[good]
+        sign = torch.tensor([-1.0 if c.name.startswith(_ODD) else 1.0 for c in channel.coordinates])
+        x = encoded.x[rows].clone()
+        x[:, : len(sign)] *= sign
+        part = encoded[rows]
+        columns = _invariant_map(len(channel.classes), part.invariants.shape[1])
+        parts.append(
+            Encoded(
+                x,
+                torch.full_like(part.subprocess, other),
+                pattern[good],
+                branch[good],
+                part.free,
+                part.weight,
+                part.invariants[:, columns],
+                part.event,
+            )
+        )
+        possible[rows] = True
+    return (Encoded.join(parts) if parts else encoded[:0]), possible
+
+
+def _exchanged(structure: Structure) -> Structure:
+    """The structure with its first two particles, the incoming ones, exchanged."""
+    swapped = {1: 2, 2: 1}
+
+    def mothers(i: int) -> tuple[int, int]:
+        a, b = structure.mother1[i], structure.mother2[i]
+        a, b = swapped.get(a, a), swapped.get(b, b)
+        return (b, a) if b > 0 and a > b else (a, b)
+
+    n = len(structure.pdg_id)
+    order = [1, 0, *range(2, n)]
+    return Structure(
+        structure.process_id,
+        tuple(structure.pdg_id[i] for i in order),
+        tuple(structure.status[i] for i in order),
+        tuple(mothers(i)[0] for i in order),
+        tuple(mothers(i)[1] for i in order),
+    )
+
+
+def _pattern_map(sub: Subprocess, target: Subprocess) -> Tensor:
+    """Number among the target's patterns of each pattern's mirror image, −1 without one."""
+    n = len(sub.structure.pdg_id)
+    order = [1, 0, *range(2, n)]
+    flow = sub.patterns[:, : 2 * n].reshape(-1, n, 2)[:, order]
+    spins = sub.patterns[:, 2 * n :][:, order]
+    mirrored = np.concatenate([color_flow(flow[..., 0], flow[..., 1]), spins], axis=1)
+    known = {row.tobytes(): i for i, row in enumerate(np.ascontiguousarray(target.patterns))}
+    rows = np.ascontiguousarray(mirrored.astype(target.patterns.dtype))
+    return torch.tensor([known.get(row.tobytes(), -1) for row in rows])
+
+
+def _branch_map(channel: Channel, target: Channel) -> Tensor:
+    """Branch of the mirror image for each branch, −1 without one.
+
+    Clustering some particles to the first beam mirrors to clustering the others to it.
+    """
+    here, there = channel.auxiliaries, target.auxiliaries
+    names = [o.get("formula") for o in there.rules["scale"]["options"]]
+    emitted = {
+        i for name in names if name and name.startswith("core_mt:") for i in _particles(name)
+    }
+    choices = []
+    for number, option in enumerate(here.rules["scale"]["options"]):
+        name = option.get("formula")
+        if name and name.startswith("core_mt:"):
+            others = sorted(emitted - set(_particles(name)))
+            mirrored = f"core_mt:{','.join(map(str, others))}"
+            choices.append(names.index(mirrored) if mirrored in names else -1)
+        else:
+            choices.append(number if number < len(names) and names[number] == name else -1)
+    if here.rules["scale"]["free"]:
+        choices.append(len(names) if there.rules["scale"]["free"] else -1)
+    known = {tuple(row): i for i, row in enumerate(there.branches.tolist())}
+    return torch.tensor([known.get((choices[b[0]], *b[1:]), -1) for b in here.branches.tolist()])
+
+
+def _particles(name: str) -> list[int]:
+    return [int(text) for text in name.partition(":")[2].split(",") if text]
+
+
+def _invariant_map(n_final: int, width: int) -> list[int]:
+    """Columns of the pair invariants with the two incoming partons exchanged."""
+    n = n_final + 2
+    pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
+    order = [1, 0, *range(2, n)]
+    mirrored = [pairs.index(tuple(sorted((order[i], order[j])))) for i, j in pairs]  # type: ignore[arg-type]
+    return [*mirrored, *range(len(mirrored), width)]
