@@ -58,7 +58,7 @@ def test_directory_is_complete(trained: tuple[Generator, Path]) -> None:
     rows = (out / "history.csv").read_text().splitlines()
     assert rows[0].startswith("step,seconds,learning_rate,train_loss,validation_loss")
     assert len(rows) == 4
-    losses = [float(r.split(",")[4]) for r in rows[1:]]
+    losses = [float(r.split(",")[3]) for r in rows[1:]]
     assert losses[-1] < losses[0]
 
 
