@@ -27,6 +27,19 @@ def has_equal_beams(run: RunInfo, process: Process) -> bool:
     return same and all(isinstance(c.chart, BalancedChart) for c in process.channels)
 
 
+def looks_symmetric(process: Process, encoded: Encoded) -> bool:
+    """Whether rapidities average to zero, as they do unless someone selected one side."""
+    channel_of = process.channel_of[encoded.subprocess]
+    for c, channel in enumerate(process.channels):
+        odd = [i for i, k in enumerate(channel.coordinates) if "rapidity" in k.name]
+        weight = encoded.weight[channel_of == c].unsqueeze(1)
+        y = encoded.x[channel_of == c][:, odd]
+        error = torch.sqrt(((weight * y) ** 2).sum(0)).clamp_min(1e-12)
+        if len(y) and float(((weight * y).sum(0) / error).abs().max()) > 6:
+            return False
+    return True
+
+
 def exchanged_beams(process: Process, encoded: Encoded) -> tuple[Encoded, Tensor]:
     """Mirror images of events.
 

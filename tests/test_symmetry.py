@@ -9,7 +9,7 @@ import torch
 from hepgen_ml.events import EventSample
 from hepgen_ml.process import Process
 from hepgen_ml.process_learning import ProcessLearner
-from hepgen_ml.symmetry import exchanged_beams, has_equal_beams
+from hepgen_ml.symmetry import exchanged_beams, has_equal_beams, looks_symmetric
 
 from .samples import toy_top_pairs
 
@@ -69,6 +69,13 @@ def test_unequal_beams(sample: EventSample) -> None:
     process = learned(sample)
     assert not has_equal_beams(sample.run.with_(beam_energy=(6500.0, 4000.0)), process)
     assert not has_equal_beams(sample.run.with_(beam_pdg_id=(2212, -2212)), process)
+
+
+def test_one_sided_selections_are_noticed(sample: EventSample) -> None:
+    process = learned(sample)
+    encoded = process.encode(sample)
+    assert looks_symmetric(process, encoded)
+    assert not looks_symmetric(process, encoded[encoded.x[:, 1] > -0.2])
 
 
 def test_clustering_to_the_other_beam() -> None:

@@ -25,7 +25,7 @@ from hepgen_ml.storage import (
     run_to_config,
     save_model,
 )
-from hepgen_ml.symmetry import exchanged_beams, has_equal_beams
+from hepgen_ml.symmetry import exchanged_beams, has_equal_beams, looks_symmetric
 from hepgen_ml.training.checkpoint import write_text
 from hepgen_ml.training.data import Progress, SampleSource, encode_all, learn_process, split
 from hepgen_ml.training.loop import CHECKPOINT, HISTORY, Trainer
@@ -81,7 +81,10 @@ def fit(
     surrogate = Surrogate(process, config)
     surrogate.fit_standardization(training)
     if config.training.exchange_beams and has_equal_beams(run, process):
-        training = _doubled(process, training)
+        if looks_symmetric(process, training):
+            training = _doubled(process, training)
+        else:
+            log.warning("beams are equal but the events favour one side: no mirror images are used")
     trainer = Trainer(
         surrogate,
         training,
