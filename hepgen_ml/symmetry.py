@@ -8,6 +8,8 @@ as the original, so a model may train on both.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -38,6 +40,17 @@ def looks_symmetric(process: Process, encoded: Encoded) -> bool:
         if len(y) and float(((weight * y).sum(0) / error).abs().max()) > 6:
             return False
     return True
+
+
+def symmetrize_frequencies(process: Process) -> None:
+    """Give each subprocess and its mirror image the same frequency, their average."""
+    index = {s.structure: i for i, s in enumerate(process.subprocesses)}
+    mirrored = [index.get(_exchanged(s.structure)) for s in process.subprocesses]
+    before = [s.frequency for s in process.subprocesses]
+    process.subprocesses[:] = [
+        s if other is None else replace(s, frequency=(before[i] + before[other]) / 2)
+        for i, (s, other) in enumerate(zip(process.subprocesses, mirrored, strict=True))
+    ]
 
 
 def exchanged_beams(process: Process, encoded: Encoded) -> tuple[Encoded, Tensor]:
@@ -155,5 +168,5 @@ def _invariant_map(n_final: int, width: int) -> list[int]:
     n = n_final + 2
     pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
     order = [1, 0, *range(2, n)]
-    mirrored = [pairs.index(tuple(sorted((order[i], order[j])))) for i, j in pairs]  # type: ignore[arg-type]
+    mirrored = [pairs.index(tuple(sorted((order[i], order[j])))) for i, j in pairs]
     return [*mirrored, *range(len(mirrored), width)]

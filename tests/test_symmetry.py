@@ -9,7 +9,12 @@ import torch
 from hepgen_ml.events import EventSample
 from hepgen_ml.process import Process
 from hepgen_ml.process_learning import ProcessLearner
-from hepgen_ml.symmetry import exchanged_beams, has_equal_beams, looks_symmetric
+from hepgen_ml.symmetry import (
+    exchanged_beams,
+    has_equal_beams,
+    looks_symmetric,
+    symmetrize_frequencies,
+)
 
 from .samples import toy_top_pairs
 
@@ -63,6 +68,20 @@ def learned(sample: EventSample) -> Process:
     learner = ProcessLearner()
     learner.add(sample)
     return learner.process(sample.run.beam_energy)
+
+
+def test_frequencies_of_mirror_images_are_averaged(sample: EventSample) -> None:
+    learner = ProcessLearner()
+    for part in (sample, rotated(sample[:1000])):
+        learner.add(part)
+    process = learner.process(sample.run.beam_energy)
+    before = {s.structure.pdg_id: s.frequency for s in process.subprocesses}
+    symmetrize_frequencies(process)
+    after = {s.structure.pdg_id: s.frequency for s in process.subprocesses}
+    a, b = (2, -2, 6, -6), (-2, 2, 6, -6)
+    assert before[a] > 2 * before[b]
+    assert after[a] == after[b] == pytest.approx((before[a] + before[b]) / 2)
+    assert sum(after.values()) == pytest.approx(1.0)
 
 
 def test_unequal_beams(sample: EventSample) -> None:

@@ -24,7 +24,7 @@ from hepgen_ml.models.mixtures import (
 from hepgen_ml.networks.transformer import CausalTransformer
 from hepgen_ml.process import Process
 
-_BATCH = {True: 1024, False: 65536}
+_BATCH = {True: 2048, False: 65536}
 """Events sampled together, on a CPU (where keys and values should stay in the cache) or not."""
 
 _HARMONICS = 4

@@ -44,35 +44,6 @@ class Block(nn.Module):
         x = x + self.out(attended.transpose(1, 2).reshape(batch, tokens, width))
         return x + self.down(F.gelu(self.up(self.norm2(x))))
 
-    def step(self, x: Tensor, keys: Tensor, values: Tensor, position: int) -> Tensor:
-        """One token (width, batch), with keys and values (length, heads, head width, batch).
-
-        Sampling keeps the batch as the last, contiguous dimension: then no
-        product needs a transposed copy and every sum runs along the batch.
-        """
-        width, batch = x.shape
-        size = width // self.heads
-        qkv = torch.addmm(self.qkv.bias.unsqueeze(1), self.qkv.weight, _normed(x, self.norm1))
-        q, k, v = qkv.view(3, self.heads, size, batch)
-        keys[position], values[position] = k, v
-        q = q / math.sqrt(size)
-        past = range(position + 1)
-        weight = torch.stack([(keys[t] * q).sum(1) for t in past]).softmax(0).unsqueeze(2)
-        attended = values[0] * weight[0]
-        for t in past[1:]:
-            attended.addcmul_(values[t], weight[t])
-        attended = attended.view(width, batch)
-        x = x + torch.addmm(self.out.bias.unsqueeze(1), self.out.weight, attended)
-        h = torch.addmm(self.up.bias.unsqueeze(1), self.up.weight, _normed(x, self.norm2))
-        return x + torch.addmm(self.down.bias.unsqueeze(1), self.down.weight, F.gelu(h))
-
-
-def _normed(x: Tensor, norm: nn.LayerNorm) -> Tensor:
-    """Layer norm over the first dimension of (width, batch)."""
-    variance, mean = torch.var_mean(x, dim=0, correction=0)
-    scale = torch.rsqrt(variance + norm.eps)
-    return torch.addcmul(norm.bias.unsqueeze(1), (x - mean).mul_(scale), norm.weight.unsqueeze(1))
-
 
 class CausalTransformer(nn.Module):
     """Stack of blocks and a final norm.
@@ -103,28 +74,91 @@ class CausalTransformer(nn.Module):
 
     def start(self, batch: int, length: int) -> Cache:
         """Empty cache for sampling `length` tokens."""
-        weight = self.norm.weight
-        shape = (len(self.blocks), length, self.heads, self.width // self.heads, batch)
-        return Cache(weight.new_empty(shape), weight.new_empty(shape))
+        return Cache(self, batch, length)
 
     def step(self, x: Tensor, cache: Cache) -> Tensor:
-        """Next token (width, batch) -> its hidden state; the cache grows by one."""
-        for i, block in enumerate(self.blocks):
-            assert isinstance(block, Block)
-            x = block.step(x, cache.keys[i], cache.values[i], cache.length)
+        """Next token (width, batch) -> its hidden state; the cache grows by one.
+
+        Sampling keeps the batch as the last, contiguous dimension: then no
+        product needs a transposed copy and every sum runs along the batch.
+        """
+        for i, block in enumerate(cache.blocks):
+            x = block.step(x, cache.keys_values[i], cache.length)
         cache.length += 1
-        return _normed(x, self.norm)
+        return self.norm(x.t()).t()
+
+
+class FoldedBlock:
+    """Weights of a block rearranged for sampling.
+
+    With g, b the affine part of a norm, W (g (x - mean) r + b) equals (W' x) r
+    plus a constant, where W' has g and the subtraction of the mean folded in;
+    only the scale r depends on the token.
+    """
+
+    def __init__(self, block: Block) -> None:
+        self.heads, width = block.heads, block.out.in_features
+        self.size = width // block.heads
+        self.qkv, self.qkv_bias = _folded(block.norm1, block.qkv)
+        # The scale of the attention logits belongs to the queries.
+        self.qkv[:width] /= math.sqrt(self.size)
+        self.qkv_bias[:width] /= math.sqrt(self.size)
+        self.up, self.up_bias = _folded(block.norm2, block.up)
+        self.out, self.out_bias = block.out.weight, block.out.bias.unsqueeze(1)
+        self.down, self.down_bias = block.down.weight, block.down.bias.unsqueeze(1)
+        self.eps = block.norm1.eps
+
+    def step(self, x: Tensor, keys_values: Tensor, position: int) -> Tensor:
+        """One token (width, batch), with keys and values (length, 2, heads, size, batch)."""
+        width, batch = x.shape
+        scale, qkv = self._scale(x), self.qkv @ x
+        q = torch.addcmul(self.qkv_bias[:width], qkv[:width], scale)
+        q = q.view(self.heads, self.size, batch)
+        place = keys_values[position].view(2 * width, batch)
+        torch.addcmul(self.qkv_bias[width:], qkv[width:], scale, out=place)
+        past = keys_values[: position + 1]
+        logits = q.new_empty(len(past), self.heads, batch)
+        for t, (key, _) in enumerate(past):
+            torch.sum(key * q, 1, out=logits[t])
+        weight = logits.softmax(0).unsqueeze(2)
+        attended = past[0, 1] * weight[0]
+        for t in range(1, len(past)):
+            attended.addcmul_(past[t, 1], weight[t])
+        x = torch.addmm(x, self.out, attended.view(width, batch)).add_(self.out_bias)
+        scale = self._scale(x)
+        h = F.gelu(torch.addcmul(self.up_bias, self.up @ x, scale))
+        return x.addmm_(self.down, h).add_(self.down_bias)
+
+    def _scale(self, x: Tensor) -> Tensor:
+        """Inverse standard deviation (1, batch) of tokens (width, batch)."""
+        average = x.new_full((1, len(x)), 1 / len(x))
+        mean = average @ x
+        return torch.rsqrt(average @ (x * x) - mean * mean + self.eps)
+
+
+def _folded(norm: nn.LayerNorm, linear: nn.Linear) -> tuple[Tensor, Tensor]:
+    """Weight (out, in) and bias (out, 1) of a linear map after a norm."""
+    weight = linear.weight * norm.weight
+    bias = linear.bias + linear.weight @ norm.bias
+    return weight - weight.mean(1, keepdim=True), bias.unsqueeze(1)
 
 
 class Cache:
-    """Keys and values of the tokens so far.
+    """Keys and values of the tokens so far, and the weights arranged for sampling.
 
     Attributes
     ----------
-    keys, values : (blocks, length, heads, head width, batch) tensors
+    blocks : list of FoldedBlock
+    keys_values : list of (length, 2, heads, head width, batch) tensor
+        One per block.
     length : int
         Tokens already stored.
     """
 
-    def __init__(self, keys: Tensor, values: Tensor) -> None:
-        self.keys, self.values, self.length = keys, values, 0
+    def __init__(self, network: CausalTransformer, batch: int, length: int) -> None:
+        blocks = [b for b in network.blocks if isinstance(b, Block)]
+        self.blocks = [FoldedBlock(b) for b in blocks]
+        size = network.width // network.heads
+        shape = (length, 2, network.heads, size, batch)
+        self.keys_values = [network.norm.weight.new_empty(shape) for _ in blocks]
+        self.length = 0

@@ -25,7 +25,12 @@ from hepgen_ml.storage import (
     run_to_config,
     save_model,
 )
-from hepgen_ml.symmetry import exchanged_beams, has_equal_beams, looks_symmetric
+from hepgen_ml.symmetry import (
+    exchanged_beams,
+    has_equal_beams,
+    looks_symmetric,
+    symmetrize_frequencies,
+)
 from hepgen_ml.training.checkpoint import write_text
 from hepgen_ml.training.data import Progress, SampleSource, encode_all, learn_process, split
 from hepgen_ml.training.loop import CHECKPOINT, HISTORY, Trainer
@@ -82,6 +87,7 @@ def fit(
     surrogate.fit_standardization(training)
     if config.training.exchange_beams and has_equal_beams(run, process):
         if looks_symmetric(process, training):
+            symmetrize_frequencies(process)
             training = _doubled(process, training)
         else:
             log.warning("beams are equal but the events favour one side: no mirror images are used")
