@@ -188,7 +188,9 @@ class JetGPT(DensityModel):
             token = (condition + self.target.weight[number]).t()
             if columns:
                 token = torch.addmm(token, weights[t - 1].t(), self.features(columns[-1]).t())
-            hidden = self.transformer.step(token.contiguous(), cache)
+            hidden = self.transformer.step(
+                token.clone(memory_format=torch.contiguous_format), cache
+            )
             parameters = torch.addmm(self.head_bias[number], hidden.t(), self.head[number])
             draw = sample_von_mises if self.periodic[channel][t] else sample_gaussian
             columns.append(draw(parameters, generator))

@@ -57,7 +57,7 @@ class CausalTransformer(nn.Module):
         super().__init__()
         if width % heads:
             raise ValueError(f"width {width} is not a multiple of the {heads} heads")
-        self.width, self.heads = width, heads
+        self.width, self.heads, self.hidden_width = width, heads, mlp_ratio * width
         stack = [Block(width, heads, mlp_ratio) for _ in range(blocks)]
         self.blocks = nn.ModuleList(stack)
         self.norm = nn.LayerNorm(width)
@@ -79,11 +79,12 @@ class CausalTransformer(nn.Module):
     def step(self, x: Tensor, cache: Cache) -> Tensor:
         """Next token (width, batch) -> its hidden state; the cache grows by one.
 
+        The token is overwritten.
         Sampling keeps the batch as the last, contiguous dimension: then no
         product needs a transposed copy and every sum runs along the batch.
         """
         for i, block in enumerate(cache.blocks):
-            x = block.step(x, cache.keys_values[i], cache.length)
+            x = block.step(x, cache.keys_values[i], cache.length, cache.work)
         cache.length += 1
         return self.norm(x.t()).t()
 
@@ -108,32 +109,52 @@ class FoldedBlock:
         self.down, self.down_bias = block.down.weight, block.down.bias.unsqueeze(1)
         self.eps = block.norm1.eps
 
-    def step(self, x: Tensor, keys_values: Tensor, position: int) -> Tensor:
+    def step(self, x: Tensor, keys_values: Tensor, position: int, work: Workspace) -> Tensor:
         """One token (width, batch), with keys and values (length, 2, heads, size, batch)."""
         width, batch = x.shape
-        scale, qkv = self._scale(x), self.qkv @ x
-        q = torch.addcmul(self.qkv_bias[:width], qkv[:width], scale)
+        scale = self._scale(x, work)
+        qkv = torch.mm(self.qkv, x, out=work.qkv)
+        q = torch.addcmul(self.qkv_bias[:width], qkv[:width], scale, out=work.query)
         q = q.view(self.heads, self.size, batch)
         place = keys_values[position].view(2 * width, batch)
         torch.addcmul(self.qkv_bias[width:], qkv[width:], scale, out=place)
         past = keys_values[: position + 1]
-        logits = q.new_empty(len(past), self.heads, batch)
+        product = work.product.view(self.heads, self.size, batch)
         for t, (key, _) in enumerate(past):
-            torch.sum(key * q, 1, out=logits[t])
-        weight = logits.softmax(0).unsqueeze(2)
-        attended = past[0, 1] * weight[0]
+            torch.sum(torch.mul(key, q, out=product), 1, out=work.logits[t])
+        weight = work.logits[: position + 1].softmax(0).unsqueeze(2)
+        attended = torch.mul(past[0, 1], weight[0], out=product)
         for t in range(1, len(past)):
             attended.addcmul_(past[t, 1], weight[t])
-        x = torch.addmm(x, self.out, attended.view(width, batch)).add_(self.out_bias)
-        scale = self._scale(x)
-        h = F.gelu(torch.addcmul(self.up_bias, self.up @ x, scale))
+        x = x.addmm_(self.out, attended.view(width, batch)).add_(self.out_bias)
+        scale = self._scale(x, work)
+        h = torch.mm(self.up, x, out=work.hidden)
+        h = torch.ops.aten.gelu_(torch.addcmul(self.up_bias, h, scale, out=h))
         return x.addmm_(self.down, h).add_(self.down_bias)
 
-    def _scale(self, x: Tensor) -> Tensor:
+    def _scale(self, x: Tensor, work: Workspace) -> Tensor:
         """Inverse standard deviation (1, batch) of tokens (width, batch)."""
         average = x.new_full((1, len(x)), 1 / len(x))
         mean = average @ x
-        return torch.rsqrt(average @ (x * x) - mean * mean + self.eps)
+        mean_square = average @ torch.mul(x, x, out=work.product)
+        return torch.rsqrt(mean_square - mean * mean + self.eps)
+
+
+class Workspace:
+    """Buffers of one step, allocated once: fresh pages for every product would cost as much as it.
+
+    Parameters
+    ----------
+    network : CausalTransformer
+    batch, length : int
+    """
+
+    def __init__(self, network: CausalTransformer, batch: int, length: int) -> None:
+        new, width = network.norm.weight.new_empty, network.width
+        self.qkv = new(3 * width, batch)
+        self.query, self.product = new(width, batch), new(width, batch)
+        self.hidden = new(network.hidden_width, batch)
+        self.logits = new(length, network.heads, batch)
 
 
 def _folded(norm: nn.LayerNorm, linear: nn.Linear) -> tuple[Tensor, Tensor]:
@@ -151,6 +172,7 @@ class Cache:
     blocks : list of FoldedBlock
     keys_values : list of (length, 2, heads, head width, batch) tensor
         One per block.
+    work : Workspace
     length : int
         Tokens already stored.
     """
@@ -160,5 +182,6 @@ class Cache:
         self.blocks = [FoldedBlock(b) for b in blocks]
         size = network.width // network.heads
         shape = (length, 2, network.heads, size, batch)
+        self.work = Workspace(network, batch, length)
         self.keys_values = [network.norm.weight.new_empty(shape) for _ in blocks]
         self.length = 0
