@@ -17,8 +17,9 @@ from hepgen_ml.devices import find_device
 from hepgen_ml.errors import ModelError, UsageError
 from hepgen_ml.events import EventSample, RunInfo, concatenate
 from hepgen_ml.models.base import Surrogate, uniform_angle_log_prob
-from hepgen_ml.process import Discrete, Kinematics, Process, pair_invariants
+from hepgen_ml.process import Process
 from hepgen_ml.storage import CONFIG, load_model, save_model
+from hepgen_ml.tensors import Discrete, Kinematics, pair_invariants
 from hepgen_ml.training.data import Progress
 from hepgen_ml.training.fit import PLAN, claim, fit
 

@@ -23,8 +23,9 @@ from hepgen_ml.events import EventSample
 from hepgen_ml.phase_space import Acceptance, BalancedChart, Chart, FixedEnergyChart
 from hepgen_ml.phase_space.charts import MassSpec
 from hepgen_ml.phase_space.cuts import CutFinder, flavour_class
-from hepgen_ml.process import Channel, Process, Subprocess, final_momenta
+from hepgen_ml.process import Channel, Process, Subprocess
 from hepgen_ml.structure import Structure, patterns, tables
+from hepgen_ml.tensors import final_momenta
 
 _KEPT = 5_000
 """Events per subprocess kept for fitting the rules of scale and couplings."""

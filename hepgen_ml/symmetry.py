@@ -16,8 +16,9 @@ from torch import Tensor
 
 from hepgen_ml.events import RunInfo
 from hepgen_ml.phase_space import BalancedChart
-from hepgen_ml.process import Channel, Encoded, Process, Subprocess
+from hepgen_ml.process import Channel, Process, Subprocess
 from hepgen_ml.structure import Structure, color_flow
+from hepgen_ml.tensors import Encoded
 
 _ODD = ("rapidity:", "balancing_rapidity:", "phi:")
 

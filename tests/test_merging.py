@@ -85,6 +85,16 @@ def test_pieces_of_one_run_are_the_run(tmp_path: Path) -> None:
     assert np.allclose(p.frequencies, q.frequencies)
 
 
+def test_samples_without_colours_are_learned(caplog: pytest.LogCaptureFixture) -> None:
+    sample = toy_top_pairs(1500)
+    sample.particles["color1"][:] = sample.particles["color2"][:] = 0
+    process = learn_process(SampleSource(sample), seed=0)
+    assert "no colour flow" in caplog.text
+    assert all(
+        (s.patterns[:, : 2 * len(s.structure.pdg_id)] == 0).all() for s in process.subprocesses
+    )
+
+
 def test_more_bad_than_good_is_refused() -> None:
     sample = toy_top_pairs(1500)
     rows = sample.offsets[:-1][:900] + 2

@@ -13,8 +13,9 @@ from hepgen_ml.models.autoregressive import JetGPT
 from hepgen_ml.models.base import Surrogate
 from hepgen_ml.models.registry import MODELS
 from hepgen_ml.networks.transformer import CausalTransformer
-from hepgen_ml.process import Encoded, Process
+from hepgen_ml.process import Process
 from hepgen_ml.process_learning import ProcessLearner
+from hepgen_ml.tensors import Encoded
 
 from .samples import toy_top_pairs
 

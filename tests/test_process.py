@@ -11,9 +11,10 @@ import torch
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events import EventSample, RunInfo
 from hepgen_ml.phase_space import FixedEnergyChart
-from hepgen_ml.process import Discrete, Process
+from hepgen_ml.process import Process
 from hepgen_ml.process_learning import ProcessLearner
 from hepgen_ml.structure import color_flow, tables
+from hepgen_ml.tensors import Discrete
 
 from .samples import TOP, toy_top_pairs
 

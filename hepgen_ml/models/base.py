@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from hepgen_ml.config import Config
 from hepgen_ml.models.heads import Heads
-from hepgen_ml.process import Encoded, Process
+from hepgen_ml.process import Process
+from hepgen_ml.tensors import Encoded
 
 
 class DensityModel(nn.Module, ABC):

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from hepgen_ml.auxiliary import AUXILIARY
 from hepgen_ml.models.mixtures import gaussian_log_prob, sample_gaussian
-from hepgen_ml.process import Discrete, Encoded, Process
+from hepgen_ml.process import Process
+from hepgen_ml.tensors import Discrete, Encoded
 
 _WIDTH = 128
 _MIXTURES = 16

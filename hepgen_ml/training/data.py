@@ -15,8 +15,9 @@ from hepgen_ml.errors import SampleError
 from hepgen_ml.events import EventSample, RunInfo
 from hepgen_ml.formats import DEFAULT_CHUNK, expand, open_sample
 from hepgen_ml.merging import Merged, merge_runs
-from hepgen_ml.process import Encoded, Process
+from hepgen_ml.process import Process
 from hepgen_ml.process_learning import ProcessLearner
+from hepgen_ml.tensors import Encoded
 from hepgen_ml.validation.laws import bad_events
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ class SampleSource:
         Of all files together.
     n_skipped : int
         Bad events left out in the latest pass.
+    has_colors : bool
+        False once events without any colour tags were met.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class SampleSource:
     ) -> None:
         self.skip_bad = skip_bad
         self.n_skipped = 0
+        self.has_colors = True
         self.sample = source if isinstance(source, EventSample) else None
         self.paths: list[Path] = []
         if self.sample is not None:
@@ -121,7 +125,12 @@ class SampleSource:
                 reader.close()
 
     def _good(self, chunk: EventSample) -> tuple[EventSample, int]:
-        bad = bad_events(chunk, chunk.run, tolerance=_TOLERANCE)
+        ignore = ["particle ids"]
+        if not np.any(chunk.particles.get("color1", 0)):
+            # Some generators write no colours at all; their kinematics can be learned all the same.
+            ignore.append("colour connection")
+            self.has_colors = False
+        bad = bad_events(chunk, chunk.run, tolerance=_TOLERANCE, ignore=ignore)
         if not bad.any():
             return chunk, 0
         return chunk[~bad], int(np.argmax(bad))
@@ -176,11 +185,15 @@ def learn_process(source: SampleSource, *, seed: int, progress: Progress | None 
             path=source.paths[0] if source.paths else None,
             remedy=f"use at least {MIN_EVENTS}",
         )
+    process = learner.process(source.run.beam_energy)
     if learner.has_lifetimes:
         log.warning("lifetimes are not learned; generated particles have lifetime 0")
+    colored = any(abs(i) <= 6 or i == 21 for s in process.subprocesses for i in s.structure.pdg_id)
+    if colored and not source.has_colors:
+        log.warning("the sample has no colour flow, so generated events cannot be showered")
     if source.n_skipped:
         log.warning("left out %d bad events of %d", source.n_skipped, learner.n_events)
-    return learner.process(source.run.beam_energy)
+    return process
 
 
 def encode_all(

@@ -16,7 +16,7 @@ from hepgen_ml.config import Config
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
 from hepgen_ml.events import EventSample, RunInfo
 from hepgen_ml.models.base import Surrogate
-from hepgen_ml.process import Discrete, Encoded, Process
+from hepgen_ml.process import Process
 from hepgen_ml.storage import (
     CARD,
     CONFIG,
@@ -31,6 +31,7 @@ from hepgen_ml.symmetry import (
     looks_symmetric,
     symmetrize_frequencies,
 )
+from hepgen_ml.tensors import Discrete, Encoded
 from hepgen_ml.training.checkpoint import write_text
 from hepgen_ml.training.data import Progress, SampleSource, encode_all, learn_process, split
 from hepgen_ml.training.loop import CHECKPOINT, HISTORY, Trainer

@@ -14,7 +14,7 @@ from torch import Tensor
 from hepgen_ml.config import TrainingConfig
 from hepgen_ml.errors import ModelError, SampleError
 from hepgen_ml.models.base import Surrogate
-from hepgen_ml.process import Discrete, Encoded
+from hepgen_ml.tensors import Discrete, Encoded
 from hepgen_ml.training.checkpoint import load_tensors, save_tensors, write_text
 from hepgen_ml.training.data import Progress
 
