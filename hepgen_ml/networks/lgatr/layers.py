@@ -1,0 +1,345 @@
+r"""Equivariant layers on `Multivectors` (thesis section 6.1, arXiv:2405.14806 section 2).
+
+Three symmetries are offered. ``lorentz`` is the connected group SO+(1,3): a linear map may
+mix scalars with pseudoscalars, vectors with axial vectors, and multiply bivectors with
+complex numbers. ``lorentz_parity`` is O(1,3), which forbids all of that but multiples.
+``rotation`` is SO(3) on the even subalgebra, the algebra of space, in which electric parts
+are the vectors and magnetic parts the bivectors; `Multivectors.vectors` is then empty.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hepgen_ml.networks.lgatr.algebra import METRIC, Multivectors, geometric_product
+
+Symmetry = Literal["lorentz", "lorentz_parity", "rotation"]
+
+EPSILON = 0.01
+"""Floor of the mean square in norms: some combinations of components have none."""
+
+
+class EquiLinear(nn.Module):
+    """Most general equivariant linear map (2405.14806, equation 8).
+
+    Plain scalars take part in the map of scalars and pseudoscalars: to the symmetry they
+    are the same.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Multivector channels.
+    in_scalars, out_scalars : int
+        Plain scalar channels.
+    symmetry : str
+    bias : bool
+        Of scalars (and pseudoscalars, unless parity forbids it).
+    scale : float
+        Factor on the initial weights of multivectors; that of scalars is the same unless
+        `unit` is set.
+    unit : bool
+        Start close to the multivector 1, as one factor of a product.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        in_scalars: int = 0,
+        out_scalars: int = 0,
+        *,
+        symmetry: Symmetry = "lorentz",
+        bias: bool = True,
+        scale: float = 1.0,
+        unit: bool = False,
+    ) -> None:
+        super().__init__()
+        self.symmetry = symmetry
+        n_in, n_out = 2 * in_channels, 2 * out_channels
+        self.scalars = nn.Linear(n_in + in_scalars, n_out + out_scalars, bias=bias)
+        self.vectors = nn.Linear(n_in, n_out, bias=False) if symmetry != "rotation" else None
+        parts = 4 if symmetry == "rotation" else 2
+        self.bivectors = nn.Parameter(torch.empty(parts, out_channels, in_channels))
+        self.keep: Tensor | None
+        self.keep_scalars: Tensor | None
+        self.register_buffer("keep", None, persistent=False)
+        self.register_buffer("keep_scalars", None, persistent=False)
+        if symmetry == "lorentz_parity":
+            odd_in = (torch.arange(n_in) >= in_channels).float()
+            odd_out = (torch.arange(n_out) >= out_channels).float()
+            self.keep = (odd_out.unsqueeze(1) == odd_in).float()
+            odd_in, odd_out = F.pad(odd_in, (0, in_scalars)), F.pad(odd_out, (0, out_scalars))
+            self.keep_scalars = torch.cat(
+                [(odd_out.unsqueeze(1) == odd_in).float(), 1 - odd_out.unsqueeze(1)], dim=1
+            )
+        self._initialize(in_channels, out_channels, in_scalars, scale, unit)
+
+    def _initialize(
+        self, in_channels: int, out_channels: int, in_scalars: int, scale: float, unit: bool
+    ) -> None:
+        """Keep the variance: both columns of a pair feed a component, as do plain scalars."""
+        size = scale / math.sqrt(max(in_channels, 1))
+        nn.init.uniform_(self.bivectors, -size, size)
+        if self.vectors is not None:
+            nn.init.uniform_(self.vectors.weight, -size, size)
+        weight, bias = self.scalars.weight, self.scalars.bias
+        share = 1 / math.sqrt(2) if in_scalars else 1.0
+        with torch.no_grad():
+            weight[:, : 2 * in_channels].uniform_(-size * share, size * share)
+            if in_scalars:
+                size = share * scale / math.sqrt(in_scalars)
+                weight[:, 2 * in_channels :].uniform_(-size, size)
+            if bias is not None:
+                size = 1 / math.sqrt(in_channels + in_scalars)
+                bias.uniform_(-size, size)
+                if unit:
+                    bias[:out_channels] += 1.0
+
+    def weights(self) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
+        """Matrices of scalars, their bias, and matrices of vectors and bivectors."""
+        scalars, bias = self.scalars.weight, self.scalars.bias
+        vectors = None if self.vectors is None else self.vectors.weight
+        if self.symmetry == "rotation":
+            a, b, c, d = self.bivectors
+            bivectors = torch.cat([torch.cat([a, b], 1), torch.cat([c, d], 1)])
+        else:
+            a, b = self.bivectors
+            bivectors = torch.cat([torch.cat([a, -b], 1), torch.cat([b, a], 1)])
+        if self.keep is not None and self.keep_scalars is not None and vectors is not None:
+            scalars = scalars * self.keep_scalars[:, :-1]
+            bias = None if bias is None else bias * self.keep_scalars[:, -1]
+            vectors, bivectors = vectors * self.keep, bivectors * self.keep
+        return scalars, bias, vectors, bivectors
+
+    def forward(self, x: Multivectors) -> Multivectors:
+        """Map of multivectors with `in_channels` and `in_scalars` channels."""
+        scalars, bias, vectors, bivectors = self.weights()
+        return Multivectors(
+            F.linear(x.scalars, scalars, bias),
+            x.vectors if vectors is None else F.linear(x.vectors, vectors),
+            F.linear(x.bivectors, bivectors),
+        )
+
+
+def inverse_size(x: Multivectors, symmetry: Symmetry, heads: int = 1) -> Tensor:
+    """One over the root mean square of multivectors, (..., heads).
+
+    The square is the sum over grades of |<x, x>_grade| (thesis equation 6.17), the mean runs
+    over the channels, or over those of a head if the channels are ordered by heads.
+    """
+    c = x.channels
+    square = x.scalars[..., : 2 * c].square()
+    b = x.bivectors.square()
+    if symmetry == "rotation":
+        square = square + b.sum(0)
+    else:
+        v = x.vectors.square()
+        square = square + (v[0] - v[1] - v[2] - v[3]).abs()
+        electric, magnetic = b.sum(0).chunk(2, dim=-1)
+        bivector = (electric - magnetic).abs()
+        square = square[..., :c] + square[..., c:] + bivector
+    square = square.unflatten(-1, (-1, heads, c // heads)).mean(-1).sum(-2)
+    return torch.rsqrt(square.clamp_min(EPSILON))
+
+
+class EquiNorm(nn.Module):
+    """Norm over channels; plain scalars have a layer norm of their own.
+
+    Parameters
+    ----------
+    channels, scalars : int
+    symmetry : str
+    gain : bool
+        Learn a factor for each grade of each channel, and each plain scalar.
+    """
+
+    def __init__(
+        self, channels: int, scalars: int, *, symmetry: Symmetry = "lorentz", gain: bool = True
+    ) -> None:
+        super().__init__()
+        self.symmetry, self.channels, self.n_scalars = symmetry, channels, scalars
+        self.gain = nn.Parameter(torch.ones(5 * channels + scalars)) if gain else None
+
+    def forward(self, x: Multivectors) -> Multivectors:
+        """Normalised multivectors of the same shape."""
+        c = self.channels
+        r = inverse_size(x, self.symmetry)
+        scalars, vectors, bivectors = x.scalars[..., : 2 * c] * r, x.vectors * r, x.bivectors * r
+        plain = F.layer_norm(x.scalars[..., 2 * c :], (self.n_scalars,))
+        if self.gain is not None:
+            s, v, b, plain_gain = self.gain.split((2 * c, 2 * c, c, self.n_scalars))
+            scalars, vectors, plain = scalars * s, vectors * v, plain * plain_gain
+            bivectors = bivectors * torch.cat([b, b])
+        return Multivectors(torch.cat([scalars, plain], dim=-1), vectors, bivectors)
+
+
+class EquiAttention(nn.Module):
+    """Multi-head attention with the inner product of the algebra (thesis equation 6.14).
+
+    Parameters
+    ----------
+    channels, scalars : int
+    heads : int
+    ratio : int
+        Hidden channels over channels.
+    symmetry : str
+    """
+
+    def __init__(
+        self, channels: int, scalars: int, heads: int, ratio: int, *, symmetry: Symmetry = "lorentz"
+    ) -> None:
+        super().__init__()
+        self.heads, self.symmetry = heads, symmetry
+        self.size = max(ratio * channels // heads, 1)
+        self.scalar_size = max(ratio * scalars // heads, 4) if scalars else 0
+        hidden, hidden_scalars = heads * self.size, heads * self.scalar_size
+        self.qkv = EquiLinear(
+            channels, 3 * hidden, scalars, 3 * hidden_scalars, symmetry=symmetry, bias=False
+        )
+        self.out = EquiLinear(
+            hidden, channels, hidden_scalars, scalars, symmetry=symmetry, scale=0.1
+        )
+        lorentz = symmetry != "rotation"
+        electric = -1.0 if lorentz else 1.0
+        signs = [torch.tensor([1.0, electric])]
+        if lorentz:
+            signs += [torch.tensor([float(m), -float(m)]) for m in METRIC]
+        signs += [torch.tensor([electric, 1.0])] * 3
+        metric = torch.cat(signs).repeat_interleave(self.size)
+        self.metric: Tensor
+        self.register_buffer("metric", F.pad(metric, (0, self.scalar_size), value=1.0), False)
+
+    def forward(self, x: Multivectors, mask: Tensor | None = None) -> Multivectors:
+        """Attention among tokens.
+
+        Parameters
+        ----------
+        x : Multivectors
+            Of shape (batch, tokens).
+        mask : (batch, tokens) bool tensor, optional
+            False where a token is padding, which nothing attends to.
+        """
+        qkv = self.qkv(x)
+        q, k, v = self._heads(qkv).unbind(0)
+        bias = None if mask is None else mask[:, None, None, :]
+        out = F.scaled_dot_product_attention(q * self.metric, k, v, attn_mask=bias)
+        return self.out(self._join(out))
+
+    def _heads(self, qkv: Multivectors) -> Tensor:
+        """Normalised queries, keys and values (3, batch, heads, tokens, features)."""
+        n, c = 3 * self.heads, self.size
+        batch, tokens = qkv.scalars.shape[:2]
+        r = inverse_size(qkv, self.symmetry, n)
+        wide = r.repeat_interleave(c, dim=-1).repeat(1, 1, 2)
+        mv = 2 * n * c
+        parts = [(qkv.scalars[..., :mv] * wide).unsqueeze(0), qkv.vectors * wide, qkv.bivectors * wide]
+        features = [
+            # component, batch, token, half, (qkv, head), channel -> batch, (qkv, head), token, ...
+            p.view(len(p), batch, tokens, 2, n, c).permute(1, 4, 2, 0, 3, 5).flatten(3)
+            for p in parts
+            if p.shape[-1]
+        ]
+        if self.scalar_size:
+            plain = qkv.scalars[..., mv:].view(batch, tokens, n, self.scalar_size)
+            features.append(F.layer_norm(plain, (self.scalar_size,)).transpose(1, 2))
+        joined = torch.cat(features, dim=-1)
+        return joined.view(batch, 3, self.heads, *joined.shape[2:]).transpose(0, 1)
+
+    def _join(self, out: Tensor) -> Multivectors:
+        """Attended values (batch, heads, tokens, features) as multivectors."""
+        batch, heads, tokens, _ = out.shape
+        c, d = self.size, 2 * self.size
+
+        def part(first: int, components: int) -> Tensor:
+            block = out[..., first : first + components * d]
+            block = block.view(batch, heads, tokens, components, 2, c)
+            return block.permute(3, 0, 2, 4, 1, 5).reshape(components, batch, tokens, heads * d)
+
+        n_vectors = 0 if self.symmetry == "rotation" else 4
+        plain = out[..., (4 + n_vectors) * d :].transpose(1, 2).flatten(2)
+        scalars = torch.cat([part(0, 1)[0], plain], dim=-1)
+        if n_vectors:
+            vectors = part(d, n_vectors)
+        else:
+            vectors = out.new_zeros(4, batch, tokens, 0)
+        return Multivectors(scalars, vectors, part((1 + n_vectors) * d, 3))
+
+
+class GeometricMLP(nn.Module):
+    """Product of two linear maps, gated by its scalar, and a linear map (thesis section 6.1).
+
+    Parameters
+    ----------
+    channels, scalars : int
+    ratio : int
+        Hidden channels over channels.
+    symmetry : str
+    """
+
+    def __init__(
+        self, channels: int, scalars: int, ratio: int, *, symmetry: Symmetry = "lorentz"
+    ) -> None:
+        super().__init__()
+        self.symmetry, hidden, hidden_scalars = symmetry, ratio * channels, ratio * scalars
+        self.left = EquiLinear(channels, hidden, scalars, symmetry=symmetry)
+        self.right = EquiLinear(
+            channels, hidden, scalars, symmetry=symmetry, scale=0.5, unit=True
+        )
+        self.middle = EquiLinear(hidden, hidden, scalars, hidden_scalars, symmetry=symmetry)
+        self.norm = EquiNorm(hidden, hidden_scalars, symmetry=symmetry, gain=False)
+        self.down = EquiLinear(hidden, channels, hidden_scalars, scalars, symmetry=symmetry)
+
+    def forward(self, x: Multivectors) -> Multivectors:
+        """Multivectors of the same shape."""
+        product = geometric_product(self.left(x), self.right(x))
+        plain = x.scalars[..., 2 * x.channels :]
+        product = product._replace(scalars=torch.cat([product.scalars, plain], dim=-1))
+        return self.down(gated(self.norm(self.middle(product))))
+
+
+def gated(x: Multivectors) -> Multivectors:
+    """Multivectors times GELU of their scalar; GELU of plain scalars (thesis equation 6.18)."""
+    c = x.channels
+    gate = F.gelu(x.scalars[..., :c], approximate="tanh")
+    both = torch.cat([gate, gate], dim=-1)
+    plain = F.gelu(x.scalars[..., 2 * c :], approximate="tanh")
+    scalars = torch.cat([x.scalars[..., : 2 * c] * both, plain], dim=-1)
+    return Multivectors(scalars, x.vectors * both, x.bivectors * both)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block.
+
+    Parameters
+    ----------
+    channels, scalars, heads, attention_ratio, mlp_ratio : int
+    symmetry : str
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        scalars: int,
+        heads: int,
+        attention_ratio: int,
+        mlp_ratio: int,
+        *,
+        symmetry: Symmetry = "lorentz",
+    ) -> None:
+        super().__init__()
+        self.norm1 = EquiNorm(channels, scalars, symmetry=symmetry)
+        self.attention = EquiAttention(
+            channels, scalars, heads, attention_ratio, symmetry=symmetry
+        )
+        self.norm2 = EquiNorm(channels, scalars, symmetry=symmetry)
+        self.mlp = GeometricMLP(channels, scalars, mlp_ratio, symmetry=symmetry)
+
+    def forward(self, x: Multivectors, mask: Tensor | None = None) -> Multivectors:
+        """Multivectors of the same shape."""
+        x = x.plus(self.attention(self.norm1(x), mask))
+        return x.plus(self.mlp(self.norm2(x)))
