@@ -74,20 +74,27 @@ def twin(
             copy_norm(theirs.norm1, block.norm1)
             copy_norm(theirs.norm2, block.norm2)
             a = block.attention
-            rows = _heads_first(a.heads, a.size), _heads_first(a.heads, a.scalar_size)
-            copy_linear(theirs.attention.qkv_module.in_linear, a.qkv, rows)
+            copy_linear(theirs.attention.qkv_module.in_linear, a.qkv)
             copy_linear(theirs.attention.out_linear, a.out)
+            _heads_last(a.out, a.heads, a.size, a.scalar_size)
             bilinear, _, down = theirs.mlp.layers
-            copy_linear(bilinear.linear_left, block.mlp.left)
-            copy_linear(bilinear.linear_right, block.mlp.right)
+            hidden = block.mlp.norm.channels
+            copy_linear(bilinear.linear_left, block.mlp.factors, 0, hidden)
+            copy_linear(bilinear.linear_right, block.mlp.factors, hidden, hidden)
             copy_linear(bilinear.linear_out, block.mlp.middle)
             copy_linear(down, block.mlp.down)
     return ours
 
 
-def _heads_first(heads: int, size: int) -> Tensor:
-    """Their output channel (qkv, channel, head) of each of ours (qkv, head, channel)."""
-    return torch.arange(3 * heads * size).view(3, size, heads).transpose(1, 2).reshape(-1)
+def _heads_last(out: EquiLinear, heads: int, size: int, scalar_size: int) -> None:
+    """Their input channels are (head, channel), ours (channel, head)."""
+    order = torch.arange(heads * size).view(heads, size).t().flatten()
+    pair = torch.cat([order, heads * size + order])
+    plain = torch.arange(heads * scalar_size).view(heads, scalar_size).t().flatten()
+    columns = torch.cat([pair, 2 * heads * size + plain])
+    out.scalars.weight.copy_(out.scalars.weight[:, columns])
+    out.vectors.weight.copy_(out.vectors.weight[:, pair])
+    out.bivectors.copy_(out.bivectors[:, :, order])
 
 
 def copy_norm(theirs: Any, ours: EquiNorm) -> None:
@@ -95,46 +102,47 @@ def copy_norm(theirs: Any, ours: EquiNorm) -> None:
     ours.gain.copy_(torch.cat([*(grades[:, g] for g in (0, 4, 1, 3, 2)), plain]))
 
 
-def copy_linear(theirs: Any, ours: EquiLinear, rows: tuple[Tensor, Tensor] | None = None) -> None:
+def copy_linear(theirs: Any, ours: EquiLinear, first: int = 0, count: int | None = None) -> None:
+    """Into all output channels, or `count` of them from `first` on."""
     subgroup = theirs.primitives.subgroup
     basis = _compute_pin_equi_linear_basis(subgroup, dtype=theirs.weight.dtype)
     dense = torch.einsum("oia,axy->xyoi", theirs.weight, basis)
     sign = _SIGN.to(dense)
     dense = dense[_ORDER][:, _ORDER] * sign.view(16, 1, 1, 1) * sign.view(16, 1, 1)
     n_out, n_in = dense.shape[2:]
-    mv_rows, s_rows = rows if rows is not None else (torch.arange(n_out), slice(None))
-    dense = dense[:, :, mv_rows]
+    channels = ours.bivectors.shape[1]
+    some = torch.arange(first, first + n_out)
+    rows = torch.cat([some, channels + some])
 
-    def square(first: int, step: int) -> Tensor:
-        return torch.cat(
-            [
-                torch.cat([dense[first + i * step, first + j * step] for j in (0, 1)], 1)
-                for i in (0, 1)
-            ]
-        )
+    def square(start: int, step: int) -> Tensor:
+        half = [torch.cat([dense[start + i * step, start + j * step] for j in (0, 1)], 1)
+                for i in (0, 1)]  # fmt: skip
+        return torch.cat(half)
 
-    weight = torch.zeros_like(ours.scalars.weight)
-    weight[: 2 * n_out, : 2 * n_in] = square(0, 1)
     halves = 2 if subgroup else 1
-    bias = torch.zeros(len(weight), dtype=weight.dtype)
+    weight = torch.zeros(2 * n_out + (theirs.mvs2s.out_features if theirs.mvs2s else 0),
+                         ours.scalars.in_features, dtype=dense.dtype)  # fmt: skip
+    bias = torch.zeros(len(weight), dtype=dense.dtype)
+    weight[: 2 * n_out, : 2 * n_in] = square(0, 1)
     if theirs.s2mvs is not None:
-        block = theirs.s2mvs.weight.view(n_out, halves, -1)[mv_rows].transpose(0, 1).flatten(0, 1)
+        block = theirs.s2mvs.weight.view(n_out, halves, -1).transpose(0, 1).flatten(0, 1)
         weight[: halves * n_out, 2 * n_in :] = block
         if theirs.s2mvs.bias is not None:
-            bias[: halves * n_out] = theirs.s2mvs.bias.view(n_out, halves)[mv_rows].t().flatten()
+            bias[: halves * n_out] = theirs.s2mvs.bias.view(n_out, halves).t().flatten()
     if theirs.bias is not None:
-        bias[:n_out] = theirs.bias[mv_rows, 0]
+        bias[:n_out] = theirs.bias[:, 0]
     if theirs.mvs2s is not None:
-        block = theirs.mvs2s.weight[s_rows]
-        weight[2 * n_out :, : halves * n_in] = (
-            block.view(-1, n_in, halves).transpose(1, 2).flatten(1)
-        )
+        block = theirs.mvs2s.weight.view(-1, n_in, halves).transpose(1, 2).flatten(1)
+        weight[2 * n_out :, : halves * n_in] = block
         if theirs.mvs2s.bias is not None:
-            bias[2 * n_out :] = theirs.mvs2s.bias[s_rows]
+            bias[2 * n_out :] = theirs.mvs2s.bias
         if theirs.s2s is not None:
-            weight[2 * n_out :, 2 * n_in :] = theirs.s2s.weight[s_rows]
-    ours.scalars.weight.copy_(weight)
+            weight[2 * n_out :, 2 * n_in :] = theirs.s2s.weight
+    if count is None:
+        rows = torch.arange(len(weight))
+    ours.scalars.weight[rows] = weight
     if ours.scalars.bias is not None:
-        ours.scalars.bias.copy_(bias)
-    ours.vectors.weight.copy_(square(2, 4))
-    ours.bivectors.copy_(torch.stack([dense[10, 10], dense[13, 10]]))
+        ours.scalars.bias[rows] = bias
+    rows = rows[: 2 * n_out]
+    ours.vectors.weight[rows] = square(2, 4)
+    ours.bivectors[:, some] = torch.stack([dense[10, 10], dense[13, 10]])

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hepgen_ml.networks.lgatr import fused
 from hepgen_ml.networks.lgatr.algebra import METRIC, Multivectors, geometric_product
 
 Symmetry = Literal["lorentz", "lorentz_parity", "rotation"]
@@ -40,10 +41,7 @@ class EquiLinear(nn.Module):
     bias : bool
         Of scalars (and pseudoscalars, unless parity forbids it).
     scale : float
-        Factor on the initial weights of multivectors; that of scalars is the same unless
-        `unit` is set.
-    unit : bool
-        Start close to the multivector 1, as one factor of a product.
+        Factor on the initial weights.
     """
 
     def __init__(
@@ -56,7 +54,6 @@ class EquiLinear(nn.Module):
         symmetry: Symmetry = "lorentz",
         bias: bool = True,
         scale: float = 1.0,
-        unit: bool = False,
     ) -> None:
         super().__init__()
         self.symmetry = symmetry
@@ -77,10 +74,10 @@ class EquiLinear(nn.Module):
             self.keep_scalars = torch.cat(
                 [(odd_out.unsqueeze(1) == odd_in).float(), 1 - odd_out.unsqueeze(1)], dim=1
             )
-        self._initialize(in_channels, out_channels, in_scalars, scale, unit)
+        self._initialize(in_channels, out_channels, in_scalars, scale)
 
     def _initialize(
-        self, in_channels: int, out_channels: int, in_scalars: int, scale: float, unit: bool
+        self, in_channels: int, out_channels: int, in_scalars: int, scale: float
     ) -> None:
         """Keep the variance: both columns of a pair feed a component, as do plain scalars."""
         size = scale / math.sqrt(max(in_channels, 1))
@@ -97,8 +94,6 @@ class EquiLinear(nn.Module):
             if bias is not None:
                 size = 1 / math.sqrt(in_channels + in_scalars)
                 bias.uniform_(-size, size)
-                if unit:
-                    bias[:out_channels] += 1.0
 
     def weights(self) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
         """Matrices of scalars, their bias, and matrices of vectors and bivectors."""
@@ -126,11 +121,11 @@ class EquiLinear(nn.Module):
         )
 
 
-def inverse_size(x: Multivectors, symmetry: Symmetry, heads: int = 1) -> Tensor:
-    """One over the root mean square of multivectors, (..., heads).
+def inverse_size(x: Multivectors, symmetry: Symmetry, parts: int = 1, heads: int = 1) -> Tensor:
+    """One over the root mean square of multivectors, (..., parts * heads).
 
     The square is the sum over grades of |<x, x>_grade| (thesis equation 6.17), the mean runs
-    over the channels, or over those of a head if the channels are ordered by heads.
+    over the channels, which are ordered as (part, channel, head).
     """
     c = x.channels
     square = x.scalars[..., : 2 * c].square()
@@ -143,8 +138,8 @@ def inverse_size(x: Multivectors, symmetry: Symmetry, heads: int = 1) -> Tensor:
         electric, magnetic = b.sum(0).chunk(2, dim=-1)
         bivector = (electric - magnetic).abs()
         square = square[..., :c] + square[..., c:] + bivector
-    square = square.unflatten(-1, (-1, heads, c // heads)).mean(-1).sum(-2)
-    return torch.rsqrt(square.clamp_min(EPSILON))
+    square = square.unflatten(-1, (-1, parts, c // (parts * heads), heads)).mean(-2).sum(-3)
+    return torch.rsqrt(square.clamp_min(EPSILON)).flatten(-2)
 
 
 class EquiNorm(nn.Module):
@@ -167,6 +162,8 @@ class EquiNorm(nn.Module):
 
     def forward(self, x: Multivectors) -> Multivectors:
         """Normalised multivectors of the same shape."""
+        if self.gain is not None and self.symmetry != "rotation" and fused.applies(x):
+            return fused.norm(x, self.gain)
         c = self.channels
         r = inverse_size(x, self.symmetry)
         scalars, vectors, bivectors = x.scalars[..., : 2 * c] * r, x.vectors * r, x.bivectors * r
@@ -225,6 +222,10 @@ class EquiAttention(nn.Module):
             False where a token is padding, which nothing attends to.
         """
         qkv = self.qkv(x)
+        if self.symmetry != "rotation" and fused.applies(qkv):
+            scale = self.metric / math.sqrt(len(self.metric))
+            out = fused.attention(qkv, self.heads, self.size, self.scalar_size, scale, mask)
+            return self.out(out)
         q, k, v = self._heads(qkv).unbind(0)
         bias = None if mask is None else mask[:, None, None, :]
         out = F.scaled_dot_product_attention(q * self.metric, k, v, attn_mask=bias)
@@ -232,41 +233,36 @@ class EquiAttention(nn.Module):
 
     def _heads(self, qkv: Multivectors) -> Tensor:
         """Normalised queries, keys and values (3, batch, heads, tokens, features)."""
-        n, c = 3 * self.heads, self.size
+        h, c = self.heads, self.size
         batch, tokens = qkv.scalars.shape[:2]
-        r = inverse_size(qkv, self.symmetry, n)
-        wide = r.repeat_interleave(c, dim=-1).repeat(1, 1, 2)
-        mv = 2 * n * c
-        parts = [(qkv.scalars[..., :mv] * wide).unsqueeze(0), qkv.vectors * wide, qkv.bivectors * wide]
+        r = inverse_size(qkv, self.symmetry, 3, h).view(batch, tokens, 1, 3, 1, h)
+        mv = 6 * h * c
         features = [
-            # component, batch, token, half, (qkv, head), channel -> batch, (qkv, head), token, ...
-            p.view(len(p), batch, tokens, 2, n, c).permute(1, 4, 2, 0, 3, 5).flatten(3)
-            for p in parts
+            # component, batch, token, half, part, channel, head -> part, batch, head, token, ...
+            (p.view(-1, batch, tokens, 2, 3, c, h) * r).permute(4, 1, 6, 2, 0, 3, 5).flatten(4)
+            for p in (qkv.scalars[..., :mv], qkv.vectors, qkv.bivectors)
             if p.shape[-1]
         ]
         if self.scalar_size:
-            plain = qkv.scalars[..., mv:].view(batch, tokens, n, self.scalar_size)
-            features.append(F.layer_norm(plain, (self.scalar_size,)).transpose(1, 2))
-        joined = torch.cat(features, dim=-1)
-        return joined.view(batch, 3, self.heads, *joined.shape[2:]).transpose(0, 1)
+            plain = qkv.scalars[..., mv:].view(batch, tokens, 3, self.scalar_size, h)
+            plain = plain.permute(2, 0, 4, 1, 3)
+            features.append(F.layer_norm(plain, (self.scalar_size,)))
+        return torch.cat(features, dim=-1)
 
     def _join(self, out: Tensor) -> Multivectors:
         """Attended values (batch, heads, tokens, features) as multivectors."""
         batch, heads, tokens, _ = out.shape
         c, d = self.size, 2 * self.size
+        n_vectors = 0 if self.symmetry == "rotation" else 4
 
         def part(first: int, components: int) -> Tensor:
             block = out[..., first : first + components * d]
             block = block.view(batch, heads, tokens, components, 2, c)
-            return block.permute(3, 0, 2, 4, 1, 5).reshape(components, batch, tokens, heads * d)
+            return block.permute(3, 0, 2, 4, 5, 1).reshape(components, batch, tokens, heads * d)
 
-        n_vectors = 0 if self.symmetry == "rotation" else 4
-        plain = out[..., (4 + n_vectors) * d :].transpose(1, 2).flatten(2)
+        plain = out[..., (4 + n_vectors) * d :].permute(0, 2, 3, 1).flatten(2)
         scalars = torch.cat([part(0, 1)[0], plain], dim=-1)
-        if n_vectors:
-            vectors = part(d, n_vectors)
-        else:
-            vectors = out.new_zeros(4, batch, tokens, 0)
+        vectors = part(d, 4) if n_vectors else out.new_zeros(4, batch, tokens, 0)
         return Multivectors(scalars, vectors, part((1 + n_vectors) * d, 3))
 
 
@@ -286,20 +282,37 @@ class GeometricMLP(nn.Module):
     ) -> None:
         super().__init__()
         self.symmetry, hidden, hidden_scalars = symmetry, ratio * channels, ratio * scalars
-        self.left = EquiLinear(channels, hidden, scalars, symmetry=symmetry)
-        self.right = EquiLinear(
-            channels, hidden, scalars, symmetry=symmetry, scale=0.5, unit=True
-        )
+        # Both factors of the product at once; the second starts close to 1.
+        self.factors = EquiLinear(channels, 2 * hidden, scalars, symmetry=symmetry)
+        with torch.no_grad():
+            for weight in self.factors.parameters():
+                if weight.ndim > 1:
+                    dim = weight.ndim - 2
+                    weight.unflatten(dim, (-1, 2, hidden)).select(dim + 1, 1).mul_(0.5)
+            bias = self.factors.scalars.bias
+            assert bias is not None
+            bias[hidden : 2 * hidden] += 1.0
         self.middle = EquiLinear(hidden, hidden, scalars, hidden_scalars, symmetry=symmetry)
         self.norm = EquiNorm(hidden, hidden_scalars, symmetry=symmetry, gain=False)
         self.down = EquiLinear(hidden, channels, hidden_scalars, scalars, symmetry=symmetry)
 
     def forward(self, x: Multivectors) -> Multivectors:
         """Multivectors of the same shape."""
-        product = geometric_product(self.left(x), self.right(x))
-        plain = x.scalars[..., 2 * x.channels :]
-        product = product._replace(scalars=torch.cat([product.scalars, plain], dim=-1))
-        return self.down(gated(self.norm(self.middle(product))))
+        factors, first = self.factors(x), 2 * x.channels
+        if self.symmetry != "rotation" and fused.applies(x):
+            middle = self.middle(fused.product(factors, x.scalars, first))
+            return self.down(fused.gate(middle))
+        left, right = (self._factor(factors, i) for i in (0, 1))
+        product = geometric_product(left, right)
+        scalars = torch.cat([product.scalars, x.scalars[..., first:]], dim=-1)
+        return self.down(gated(self.norm(self.middle(product._replace(scalars=scalars)))))
+
+    @staticmethod
+    def _factor(x: Multivectors, i: int) -> Multivectors:
+        """Channels (half, i, channel) of columns (half, factor, channel)."""
+        return Multivectors(
+            *(t.unflatten(-1, (2, 2, -1))[..., i, :].flatten(-2) if t.shape[-1] else t for t in x)
+        )
 
 
 def gated(x: Multivectors) -> Multivectors:
