@@ -75,8 +75,8 @@ def twin(
             copy_norm(theirs.norm2, block.norm2)
             a = block.attention
             copy_linear(theirs.attention.qkv_module.in_linear, a.qkv)
+            _heads_first(a.qkv, a.heads, a.size, a.scalar_size)
             copy_linear(theirs.attention.out_linear, a.out)
-            _heads_last(a.out, a.heads, a.size, a.scalar_size)
             bilinear, _, down = theirs.mlp.layers
             hidden = block.mlp.norm.channels
             copy_linear(bilinear.linear_left, block.mlp.factors, 0, hidden)
@@ -86,15 +86,15 @@ def twin(
     return ours
 
 
-def _heads_last(out: EquiLinear, heads: int, size: int, scalar_size: int) -> None:
-    """Their input channels are (head, channel), ours (channel, head)."""
-    order = torch.arange(heads * size).view(heads, size).t().flatten()
-    pair = torch.cat([order, heads * size + order])
-    plain = torch.arange(heads * scalar_size).view(heads, scalar_size).t().flatten()
-    columns = torch.cat([pair, 2 * heads * size + plain])
-    out.scalars.weight.copy_(out.scalars.weight[:, columns])
-    out.vectors.weight.copy_(out.vectors.weight[:, pair])
-    out.bivectors.copy_(out.bivectors[:, :, order])
+def _heads_first(qkv: EquiLinear, heads: int, size: int, scalar_size: int) -> None:
+    """Their output channels are (part, channel, head), ours (part, head, channel)."""
+    order = torch.arange(3 * heads * size).view(3, size, heads).transpose(1, 2).flatten()
+    plain = torch.arange(3 * heads * scalar_size).view(3, scalar_size, heads)
+    pair = torch.cat([order, len(order) + order])
+    rows = torch.cat([pair, len(pair) + plain.transpose(1, 2).flatten()])
+    qkv.scalars.weight.copy_(qkv.scalars.weight[rows])
+    qkv.vectors.weight.copy_(qkv.vectors.weight[pair])
+    qkv.bivectors.copy_(qkv.bivectors[:, order])
 
 
 def copy_norm(theirs: Any, ours: EquiNorm) -> None:

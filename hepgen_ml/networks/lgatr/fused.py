@@ -136,8 +136,8 @@ class _Attention(torch.autograd.Function):
 
         qkv = Multivectors(*x)
         out = empty(qkv, heads * channels, heads * plain)
-        attention.kernels(heads).attend(
-            *arrays(qkv), mask.numpy(), metric.numpy(), channels, plain, *arrays(out)
+        attention.attend(
+            *arrays(qkv), mask.numpy(), metric.numpy(), heads, channels, plain, *arrays(out)
         )
         ctx.save_for_backward(metric, mask, *x)
         ctx.sizes = heads, channels, plain
@@ -152,8 +152,8 @@ class _Attention(torch.autograd.Function):
         heads, channels, plain = ctx.sizes
         qkv = Multivectors(*saved)
         result = _empty_like(qkv)
-        attention.kernels(heads).attend_gradient(
-            *arrays(qkv), mask.numpy(), metric.numpy(), channels, plain,
+        attention.attend_gradient(
+            *arrays(qkv), mask.numpy(), metric.numpy(), heads, channels, plain,
             *arrays(Multivectors(*gradient)), *arrays(result),
         )  # fmt: skip
         return None, None, None, None, None, *result

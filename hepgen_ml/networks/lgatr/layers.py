@@ -125,7 +125,7 @@ def inverse_size(x: Multivectors, symmetry: Symmetry, parts: int = 1, heads: int
     """One over the root mean square of multivectors, (..., parts * heads).
 
     The square is the sum over grades of |<x, x>_grade| (thesis equation 6.17), the mean runs
-    over the channels, which are ordered as (part, channel, head).
+    over the channels, which are ordered as (part, head, channel).
     """
     c = x.channels
     square = x.scalars[..., : 2 * c].square()
@@ -138,7 +138,7 @@ def inverse_size(x: Multivectors, symmetry: Symmetry, parts: int = 1, heads: int
         electric, magnetic = b.sum(0).chunk(2, dim=-1)
         bivector = (electric - magnetic).abs()
         square = square[..., :c] + square[..., c:] + bivector
-    square = square.unflatten(-1, (-1, parts, c // (parts * heads), heads)).mean(-2).sum(-3)
+    square = square.unflatten(-1, (-1, parts, heads, c // (parts * heads))).mean(-1).sum(-3)
     return torch.rsqrt(square.clamp_min(EPSILON)).flatten(-2)
 
 
@@ -235,17 +235,17 @@ class EquiAttention(nn.Module):
         """Normalised queries, keys and values (3, batch, heads, tokens, features)."""
         h, c = self.heads, self.size
         batch, tokens = qkv.scalars.shape[:2]
-        r = inverse_size(qkv, self.symmetry, 3, h).view(batch, tokens, 1, 3, 1, h)
+        r = inverse_size(qkv, self.symmetry, 3, h).view(batch, tokens, 1, 3, h, 1)
         mv = 6 * h * c
         features = [
-            # component, batch, token, half, part, channel, head -> part, batch, head, token, ...
-            (p.view(-1, batch, tokens, 2, 3, c, h) * r).permute(4, 1, 6, 2, 0, 3, 5).flatten(4)
+            # component, batch, token, half, part, head, channel -> part, batch, head, token, ...
+            (p.view(-1, batch, tokens, 2, 3, h, c) * r).permute(4, 1, 5, 2, 0, 3, 6).flatten(4)
             for p in (qkv.scalars[..., :mv], qkv.vectors, qkv.bivectors)
             if p.shape[-1]
         ]
         if self.scalar_size:
-            plain = qkv.scalars[..., mv:].view(batch, tokens, 3, self.scalar_size, h)
-            plain = plain.permute(2, 0, 4, 1, 3)
+            plain = qkv.scalars[..., mv:].view(batch, tokens, 3, h, self.scalar_size)
+            plain = plain.permute(2, 0, 3, 1, 4)
             features.append(F.layer_norm(plain, (self.scalar_size,)))
         return torch.cat(features, dim=-1)
 
@@ -258,9 +258,9 @@ class EquiAttention(nn.Module):
         def part(first: int, components: int) -> Tensor:
             block = out[..., first : first + components * d]
             block = block.view(batch, heads, tokens, components, 2, c)
-            return block.permute(3, 0, 2, 4, 5, 1).reshape(components, batch, tokens, heads * d)
+            return block.permute(3, 0, 2, 4, 1, 5).reshape(components, batch, tokens, heads * d)
 
-        plain = out[..., (4 + n_vectors) * d :].permute(0, 2, 3, 1).flatten(2)
+        plain = out[..., (4 + n_vectors) * d :].transpose(1, 2).flatten(2)
         scalars = torch.cat([part(0, 1)[0], plain], dim=-1)
         vectors = part(d, 4) if n_vectors else out.new_zeros(4, batch, tokens, 0)
         return Multivectors(scalars, vectors, part((1 + n_vectors) * d, 3))

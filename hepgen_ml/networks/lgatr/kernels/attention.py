@@ -1,285 +1,238 @@
-"""Attention among the tokens of an event, all heads side by side, and its gradient.
+"""Attention among the tokens of an event, and its gradient.
 
-Columns of queries, keys and values are (half, part, channel, head), those of the plain
-scalars behind them (part, channel, head). Within an event everything is arranged as
-(token, feature, head), features in the order of `layers`, so that the innermost loop is one vector of heads; its length is
-a constant of the compiled kernel.
+Columns of queries, keys and values are (half, part, head, channel), those of the plain
+scalars behind them (part, head, channel); columns of the result the same without part.
+Within an event the features of a head lie side by side: 16 components of its channels in
+the order s, p, v_t, a_t, ..., v_z, a_z, E_x, B_x, ..., E_z, B_z, then its plain scalars.
 """
 
-from __future__ import annotations
-
 import math
-from collections.abc import Callable
-from functools import cache
-from types import SimpleNamespace
-from typing import Any
 
 import numba
 import numpy as np
 
 from hepgen_ml.networks.lgatr.kernels import inline, parallel
-from hepgen_ml.networks.lgatr.kernels.norm import EPSILON, LAYER_NORM_EPSILON
+from hepgen_ml.networks.lgatr.kernels.norm import EPSILON, LAYER_NORM_EPSILON, tanh
 
-_ONE, _ZERO = np.float32(1.0), np.float32(0.0)
-_LOWEST = np.float32(-1e30)
-
-Kernel = Callable[..., Any]
+_ZERO, _ONE, _HALF = np.float32(0.0), np.float32(1.0), np.float32(0.5)
 
 
-@cache
-def kernels(heads: int) -> SimpleNamespace:
-    """Kernels ``attend`` and ``attend_gradient`` for this number of heads."""
-    H = heads
+@inline
+def _load(s, v, b, t, i, heads, c, plain, square, r, mean, width, w):  # type: ignore[no-untyped-def]
+    """Normalised features w (3, heads, tokens, features) of token i of the event, row t.
 
-    @inline
-    def load(w, s, v, b, t, part, c, plain, r, mean, width):  # type: ignore[no-untyped-def]
-        """Normalised features (16c + plain, H) of one of query, key and value."""
-        n = 3 * c * H
-        for h in range(H):
-            r[h] = _ZERO
-        for i in range(c):
-            x = (part * c + i) * H
-            for h in range(H):
-                w[i, h] = s[t, x + h]
-                w[c + i, h] = s[t, n + x + h]
+    `square` is room for the 3 heads c squares; r, mean and width (3, heads, tokens) keep what
+    the norms found.
+    """
+    n = 3 * heads * c
+    for x in range(n):
+        y = n + x
+        square[x] = (
+            s[t, x] * s[t, x] + s[t, y] * s[t, y]
+            + abs(v[0, t, x] * v[0, t, x] - v[1, t, x] * v[1, t, x]
+                  - v[2, t, x] * v[2, t, x] - v[3, t, x] * v[3, t, x])
+            + abs(v[0, t, y] * v[0, t, y] - v[1, t, y] * v[1, t, y]
+                  - v[2, t, y] * v[2, t, y] - v[3, t, y] * v[3, t, y])
+            + abs(b[0, t, x] * b[0, t, x] - b[0, t, y] * b[0, t, y]
+                  + b[1, t, x] * b[1, t, x] - b[1, t, y] * b[1, t, y]
+                  + b[2, t, x] * b[2, t, x] - b[2, t, y] * b[2, t, y])
+        )  # fmt: skip
+    for part in range(3):
+        for h in range(heads):
+            x = (part * heads + h) * c
+            total = _ZERO
+            for k in range(c):
+                total += square[x + k]
+            f = _ONE / math.sqrt(max(total / np.float32(c), EPSILON))
+            r[part, h, i] = f
+            for k in range(c):
+                w[part, h, i, k] = f * s[t, x + k]
+                w[part, h, i, c + k] = f * s[t, n + x + k]
             for m in range(4):
-                for h in range(H):
-                    w[(2 + 2 * m) * c + i, h] = v[m, t, x + h]
-                    w[(3 + 2 * m) * c + i, h] = v[m, t, n + x + h]
+                for k in range(c):
+                    w[part, h, i, (2 + 2 * m) * c + k] = f * v[m, t, x + k]
+                    w[part, h, i, (3 + 2 * m) * c + k] = f * v[m, t, n + x + k]
             for m in range(3):
-                for h in range(H):
-                    w[(10 + 2 * m) * c + i, h] = b[m, t, x + h]
-                    w[(11 + 2 * m) * c + i, h] = b[m, t, n + x + h]
-            for h in range(H):
-                r[h] += w[i, h] * w[i, h] + w[c + i, h] * w[c + i, h]
-            for k in (2, 3):
-                for h in range(H):
-                    r[h] += abs(w[k * c + i, h] * w[k * c + i, h]
-                                - w[(k + 2) * c + i, h] * w[(k + 2) * c + i, h]
-                                - w[(k + 4) * c + i, h] * w[(k + 4) * c + i, h]
-                                - w[(k + 6) * c + i, h] * w[(k + 6) * c + i, h])  # fmt: skip
-            for h in range(H):
-                r[h] += abs(w[10 * c + i, h] * w[10 * c + i, h] - w[11 * c + i, h] * w[11 * c + i, h]
-                            + w[12 * c + i, h] * w[12 * c + i, h] - w[13 * c + i, h] * w[13 * c + i, h]
-                            + w[14 * c + i, h] * w[14 * c + i, h] - w[15 * c + i, h] * w[15 * c + i, h])  # fmt: skip
-        for h in range(H):
-            r[h] = _ONE / math.sqrt(max(r[h] / np.float32(c), EPSILON))
-        for f in range(16 * c):
-            for h in range(H):
-                w[f, h] *= r[h]
-        if plain == 0:
-            return
-        for h in range(H):
-            mean[h], width[h] = _ZERO, _ZERO
-        for k in range(plain):
-            x = 2 * n + (part * plain + k) * H
-            for h in range(H):
-                w[16 * c + k, h] = s[t, x + h]
-                mean[h] += s[t, x + h]
-        for h in range(H):
-            mean[h] /= np.float32(plain)
-        for k in range(plain):
-            for h in range(H):
-                w[16 * c + k, h] -= mean[h]
-                width[h] += w[16 * c + k, h] * w[16 * c + k, h]
-        for h in range(H):
-            width[h] = _ONE / math.sqrt(width[h] / np.float32(plain) + LAYER_NORM_EPSILON)
-        for k in range(plain):
-            for h in range(H):
-                w[16 * c + k, h] *= width[h]
+                for k in range(c):
+                    w[part, h, i, (10 + 2 * m) * c + k] = f * b[m, t, x + k]
+                    w[part, h, i, (11 + 2 * m) * c + k] = f * b[m, t, n + x + k]
+            if plain > 0:
+                x = 2 * n + (part * heads + h) * plain
+                total = _ZERO
+                for k in range(plain):
+                    total += s[t, x + k]
+                total /= np.float32(plain)
+                variance = _ZERO
+                for k in range(plain):
+                    variance += (s[t, x + k] - total) * (s[t, x + k] - total)
+                f = _ONE / math.sqrt(variance / np.float32(plain) + LAYER_NORM_EPSILON)
+                mean[part, h, i], width[part, h, i] = total, f
+                for k in range(plain):
+                    w[part, h, i, 16 * c + k] = (s[t, x + k] - total) * f
 
-    @inline
-    def weigh(q, k, allowed, tokens, features, p):  # type: ignore[no-untyped-def]
-        """Attention weights (token, token, H) of queries that carry metric and scale."""
-        for i in range(tokens):
-            for j in range(tokens):
-                for h in range(H):
-                    p[i, j, h] = _ZERO if allowed[j] else _LOWEST
+
+@inline
+def _weigh(q, k, metric, allowed, p, scaled):  # type: ignore[no-untyped-def]
+    """Attention weights p (tokens, tokens) of queries and keys (tokens, features)."""
+    tokens, features = q.shape
+    for i in range(tokens):
+        for f in range(features):
+            scaled[f] = q[i, f] * metric[f]
+        top = np.float32(-np.inf)
+        for j in range(tokens):
+            total = _ZERO
             for f in range(features):
-                for j in range(tokens):
-                    for h in range(H):
-                        p[i, j, h] += q[i, f, h] * k[j, f, h]
-            for h in range(H):
-                top, total = p[i, 0, h], _ZERO
-                for j in range(1, tokens):
-                    top = max(top, p[i, j, h])
-                for j in range(tokens):
-                    p[i, j, h] = math.exp(p[i, j, h] - top)
-                    total += p[i, j, h]
-                for j in range(tokens):
-                    p[i, j, h] /= total
+                total += scaled[f] * k[j, f]
+            p[i, j] = total
+            if allowed[j]:
+                top = max(top, total)
+        for j in range(tokens):
+            p[i, j] = _HALF * (p[i, j] - top)
+    # exp(2 x) = (1 + tanh x) / (1 - tanh x), in a form that the compiler turns into vectors
+    flat = p.reshape(-1)
+    for x in range(len(flat)):
+        y = tanh(min(flat[x], _ZERO))
+        flat[x] = (_ONE + y) / (_ONE - y)
+    for i in range(tokens):
+        total = _ZERO
+        for j in range(tokens):
+            p[i, j] = p[i, j] if allowed[j] else _ZERO
+            total += p[i, j]
+        for j in range(tokens):
+            p[i, j] /= total
 
-    @inline
-    def store(w, t, c, plain, s, v, b):  # type: ignore[no-untyped-def]
-        """Features as columns (half, channel, head)."""
-        n = c * H
-        for i in range(c):
-            for h in range(H):
-                s[t, i * H + h] = w[i, h]
-                s[t, n + i * H + h] = w[c + i, h]
-            for m in range(4):
-                for h in range(H):
-                    v[m, t, i * H + h] = w[(2 + 2 * m) * c + i, h]
-                    v[m, t, n + i * H + h] = w[(3 + 2 * m) * c + i, h]
-            for m in range(3):
-                for h in range(H):
-                    b[m, t, i * H + h] = w[(10 + 2 * m) * c + i, h]
-                    b[m, t, n + i * H + h] = w[(11 + 2 * m) * c + i, h]
-        for k in range(plain):
-            for h in range(H):
-                s[t, 2 * n + k * H + h] = w[16 * c + k, h]
 
-    @inline
-    def fetch(w, t, c, plain, s, v, b):  # type: ignore[no-untyped-def]
-        """Inverse of `store`."""
-        n = c * H
-        for i in range(c):
-            for h in range(H):
-                w[i, h] = s[t, i * H + h]
-                w[c + i, h] = s[t, n + i * H + h]
-            for m in range(4):
-                for h in range(H):
-                    w[(2 + 2 * m) * c + i, h] = v[m, t, i * H + h]
-                    w[(3 + 2 * m) * c + i, h] = v[m, t, n + i * H + h]
-            for m in range(3):
-                for h in range(H):
-                    w[(10 + 2 * m) * c + i, h] = b[m, t, i * H + h]
-                    w[(11 + 2 * m) * c + i, h] = b[m, t, n + i * H + h]
-        for k in range(plain):
-            for h in range(H):
-                w[16 * c + k, h] = s[t, 2 * n + k * H + h]
-
-    @parallel
-    def attend(s, v, b, allowed, metric, c, plain, os, ov, ob):  # type: ignore[no-untyped-def]
-        events, tokens = allowed.shape
-        features = 16 * c + plain
-        for e in numba.prange(events):
-            q = np.empty((tokens, features, H), dtype=s.dtype)
-            k = np.empty((tokens, features, H), dtype=s.dtype)
-            u = np.empty((tokens, features, H), dtype=s.dtype)
-            p = np.empty((tokens, tokens, H), dtype=s.dtype)
-            work = np.empty((3, H), dtype=s.dtype)
+@parallel
+def attend(s, v, b, allowed, metric, heads, c, plain, os, ov, ob):  # type: ignore[no-untyped-def]
+    """Attended values; `metric` holds sign and scale of each feature in the inner product."""
+    events, tokens = allowed.shape
+    features, n = 16 * c + plain, heads * c
+    for e in numba.prange(events):
+        w = np.empty((3, heads, tokens, features), dtype=s.dtype)
+        p = np.empty((tokens, tokens), dtype=s.dtype)
+        out = np.empty(features, dtype=s.dtype)
+        square = np.empty(3 * n, dtype=s.dtype)
+        kept = np.empty((3, 3, heads, tokens), dtype=s.dtype)
+        for i in range(tokens):
+            _load(s, v, b, e * tokens + i, i, heads, c, plain, square, kept[0], kept[1], kept[2], w)
+        for h in range(heads):
+            _weigh(w[0, h], w[1, h], metric, allowed[e], p, out)
+            x, y = h * c, 2 * n + h * plain
             for i in range(tokens):
                 t = e * tokens + i
-                load(q[i], s, v, b, t, 0, c, plain, work[0], work[1], work[2])
-                load(k[i], s, v, b, t, 1, c, plain, work[0], work[1], work[2])
-                load(u[i], s, v, b, t, 2, c, plain, work[0], work[1], work[2])
                 for f in range(features):
-                    for h in range(H):
-                        q[i, f, h] *= metric[f]
-            weigh(q, k, allowed[e], tokens, features, p)
-            for i in range(tokens):
-                w = q[i]  # no longer needed
-                for f in range(features):
-                    for h in range(H):
-                        w[f, h] = p[i, 0, h] * u[0, f, h]
+                    out[f] = p[i, 0] * w[2, h, 0, f]
                 for j in range(1, tokens):
+                    g = p[i, j]
                     for f in range(features):
-                        for h in range(H):
-                            w[f, h] += p[i, j, h] * u[j, f, h]
-                store(w, e * tokens + i, c, plain, os, ov, ob)
+                        out[f] += g * w[2, h, j, f]
+                for k in range(c):
+                    os[t, x + k] = out[k]
+                    os[t, n + x + k] = out[c + k]
+                for m in range(4):
+                    for k in range(c):
+                        ov[m, t, x + k] = out[(2 + 2 * m) * c + k]
+                        ov[m, t, n + x + k] = out[(3 + 2 * m) * c + k]
+                for m in range(3):
+                    for k in range(c):
+                        ob[m, t, x + k] = out[(10 + 2 * m) * c + k]
+                        ob[m, t, n + x + k] = out[(11 + 2 * m) * c + k]
+                for k in range(plain):
+                    os[t, y + k] = out[16 * c + k]
 
-    @inline
-    def pull_back(w, d, s, v, b, t, part, c, plain, r, width, work, ds, dv, db):  # type: ignore[no-untyped-def]
-        """Gradient d of normalised features w through the norm, to the columns."""
-        n = 3 * c * H
-        along = work
-        for h in range(H):
-            along[h] = _ZERO
-        for f in range(16 * c):
-            for h in range(H):
-                along[h] += d[f, h] * w[f, h]
-        for h in range(H):
-            # where the square is below its floor, the size does not depend on x
-            floor = r[h] * r[h] * EPSILON >= np.float32(0.999999)
-            along[h] = _ZERO if floor else along[h] / np.float32(c)
-        for i in range(c):
-            x = (part * c + i) * H
-            for h in range(H):
-                ds[t, x + h] = r[h] * (d[i, h] - along[h] * w[i, h])
-                ds[t, n + x + h] = r[h] * (d[c + i, h] - along[h] * w[c + i, h])
-            for k in (2, 3):
-                column = x if k == 2 else n + x
-                for h in range(H):
-                    w0, w1 = w[k * c + i, h], w[(k + 2) * c + i, h]
-                    w2, w3 = w[(k + 4) * c + i, h], w[(k + 6) * c + i, h]
-                    g = along[h] if w0 * w0 - w1 * w1 - w2 * w2 - w3 * w3 > 0 else -along[h]
-                    dv[0, t, column + h] = r[h] * (d[k * c + i, h] - g * w0)
-                    dv[1, t, column + h] = r[h] * (d[(k + 2) * c + i, h] + g * w1)
-                    dv[2, t, column + h] = r[h] * (d[(k + 4) * c + i, h] + g * w2)
-                    dv[3, t, column + h] = r[h] * (d[(k + 6) * c + i, h] + g * w3)
-            for h in range(H):
-                e0, e1, e2 = w[10 * c + i, h], w[12 * c + i, h], w[14 * c + i, h]
-                b0, b1, b2 = w[11 * c + i, h], w[13 * c + i, h], w[15 * c + i, h]
-                n2 = b0 * b0 + b1 * b1 + b2 * b2 - e0 * e0 - e1 * e1 - e2 * e2
-                g = along[h] if n2 > 0 else -along[h]
-                db[0, t, x + h] = r[h] * (d[10 * c + i, h] + g * e0)
-                db[1, t, x + h] = r[h] * (d[12 * c + i, h] + g * e1)
-                db[2, t, x + h] = r[h] * (d[14 * c + i, h] + g * e2)
-                db[0, t, n + x + h] = r[h] * (d[11 * c + i, h] - g * b0)
-                db[1, t, n + x + h] = r[h] * (d[13 * c + i, h] - g * b1)
-                db[2, t, n + x + h] = r[h] * (d[15 * c + i, h] - g * b2)
-        for h in range(H):
-            total, along_plain = _ZERO, _ZERO
-            for k in range(plain):
-                total += d[16 * c + k, h]
-                along_plain += d[16 * c + k, h] * w[16 * c + k, h]
-            total /= np.float32(max(plain, 1))
-            along_plain /= np.float32(max(plain, 1))
-            for k in range(plain):
-                f = 16 * c + k
-                ds[t, 2 * n + (part * plain + k) * H + h] = width[h] * (
-                    d[f, h] - total - w[f, h] * along_plain
-                )
 
-    @parallel
-    def attend_gradient(s, v, b, allowed, metric, c, plain, gs, gv, gb, ds, dv, db):  # type: ignore[no-untyped-def]
-        events, tokens = allowed.shape
-        features = 16 * c + plain
-        for e in numba.prange(events):
-            w = np.empty((3, tokens, features, H), dtype=s.dtype)
-            d = np.zeros((3, tokens, features, H), dtype=s.dtype)
-            out = np.empty((features, H), dtype=s.dtype)
-            p = np.empty((tokens, tokens, H), dtype=s.dtype)
-            r = np.empty((3, tokens, H), dtype=s.dtype)
-            width = np.empty((3, tokens, H), dtype=s.dtype)
-            work = np.empty(H, dtype=s.dtype)
-            slope = np.empty((tokens, H), dtype=s.dtype)
+@inline
+def _pull_back(w, d, r, width, t, x, y, n, c, plain, ds, dv, db):  # type: ignore[no-untyped-def]
+    """Gradient d of normalised features w through their norms, to columns x and y of row t."""
+    along = _ZERO
+    for f in range(16 * c):
+        along += d[f] * w[f]
+    # where the square is below its floor, the size does not depend on x
+    along = _ZERO if r * r * EPSILON >= np.float32(0.999999) else along / np.float32(c)
+    for k in range(c):
+        ds[t, x + k] = r * (d[k] - along * w[k])
+        ds[t, n + x + k] = r * (d[c + k] - along * w[c + k])
+        for odd in range(2):
+            f, z = (2 + odd) * c + k, x + odd * n + k
+            w0, w1, w2, w3 = w[f], w[f + 2 * c], w[f + 4 * c], w[f + 6 * c]
+            g = along if w0 * w0 - w1 * w1 - w2 * w2 - w3 * w3 > 0 else -along
+            dv[0, t, z] = r * (d[f] - g * w0)
+            dv[1, t, z] = r * (d[f + 2 * c] + g * w1)
+            dv[2, t, z] = r * (d[f + 4 * c] + g * w2)
+            dv[3, t, z] = r * (d[f + 6 * c] + g * w3)
+        f, z = 10 * c + k, 11 * c + k
+        e0, e1, e2, b0, b1, b2 = w[f], w[f + 2 * c], w[f + 4 * c], w[z], w[z + 2 * c], w[z + 4 * c]
+        square = b0 * b0 + b1 * b1 + b2 * b2 - e0 * e0 - e1 * e1 - e2 * e2
+        g = along if square > 0 else -along
+        for m in range(3):
+            db[m, t, x + k] = r * (d[f + 2 * m * c] + g * w[f + 2 * m * c])
+            db[m, t, n + x + k] = r * (d[z + 2 * m * c] - g * w[z + 2 * m * c])
+    total, along = _ZERO, _ZERO
+    for f in range(16 * c, 16 * c + plain):
+        total += d[f]
+        along += d[f] * w[f]
+    total /= np.float32(max(plain, 1))
+    along /= np.float32(max(plain, 1))
+    for k in range(plain):
+        f = 16 * c + k
+        ds[t, y + k] = width * (d[f] - total - w[f] * along)
+
+
+@parallel
+def attend_gradient(  # type: ignore[no-untyped-def]
+    s, v, b, allowed, metric, heads, c, plain, gs, gv, gb, ds, dv, db
+):
+    """Gradient of `attend`; weights and normalised features are made again from the input."""
+    events, tokens = allowed.shape
+    features, n = 16 * c + plain, heads * c
+    for e in numba.prange(events):
+        w = np.empty((3, heads, tokens, features), dtype=s.dtype)
+        d = np.empty((3, tokens, features), dtype=s.dtype)
+        p = np.empty((tokens, tokens), dtype=s.dtype)
+        slope = np.empty(tokens, dtype=s.dtype)
+        out = np.empty(features, dtype=s.dtype)
+        square = np.empty(3 * n, dtype=s.dtype)
+        kept = np.empty((3, 3, heads, tokens), dtype=s.dtype)
+        for i in range(tokens):
+            _load(s, v, b, e * tokens + i, i, heads, c, plain, square, kept[0], kept[1], kept[2], w)
+        for h in range(heads):
+            q, k, u = w[0, h], w[1, h], w[2, h]
+            _weigh(q, k, metric, allowed[e], p, out)
+            d[:] = _ZERO
+            x, y = h * c, 2 * n + h * plain
             for i in range(tokens):
-                for part in range(3):
-                    load(w[part, i], s, v, b, e * tokens + i, part, c, plain, r[part, i], work,
-                         width[part, i])  # fmt: skip
-                for f in range(features):
-                    for h in range(H):
-                        w[0, i, f, h] *= metric[f]
-            weigh(w[0], w[1], allowed[e], tokens, features, p)
-            for i in range(tokens):
-                fetch(out, e * tokens + i, c, plain, gs, gv, gb)
+                t = e * tokens + i
+                for a in range(c):
+                    out[a] = gs[t, x + a]
+                    out[c + a] = gs[t, n + x + a]
+                for m in range(4):
+                    for a in range(c):
+                        out[(2 + 2 * m) * c + a] = gv[m, t, x + a]
+                        out[(3 + 2 * m) * c + a] = gv[m, t, n + x + a]
+                for m in range(3):
+                    for a in range(c):
+                        out[(10 + 2 * m) * c + a] = gb[m, t, x + a]
+                        out[(11 + 2 * m) * c + a] = gb[m, t, n + x + a]
+                for a in range(plain):
+                    out[16 * c + a] = gs[t, y + a]
+                mean = _ZERO
                 for j in range(tokens):
-                    for h in range(H):
-                        slope[j, h] = _ZERO
+                    total = _ZERO
                     for f in range(features):
-                        for h in range(H):
-                            d[2, j, f, h] += p[i, j, h] * out[f, h]
-                            slope[j, h] += w[2, j, f, h] * out[f, h]
-                for h in range(H):
-                    mean = _ZERO
-                    for j in range(tokens):
-                        mean += p[i, j, h] * slope[j, h]
-                    for j in range(tokens):
-                        slope[j, h] = p[i, j, h] * (slope[j, h] - mean)
+                        total += out[f] * u[j, f]
+                    slope[j] = total
+                    mean += p[i, j] * total
+                    g = p[i, j]
+                    for f in range(features):
+                        d[2, j, f] += g * out[f]
                 for j in range(tokens):
+                    g = p[i, j] * (slope[j] - mean)
                     for f in range(features):
-                        for h in range(H):
-                            d[0, i, f, h] += slope[j, h] * w[1, j, f, h]
-                            d[1, j, f, h] += slope[j, h] * w[0, i, f, h]
-            for i in range(tokens):
-                for f in range(features):
-                    for h in range(H):
-                        d[0, i, f, h] *= metric[f]
-                        w[0, i, f, h] /= metric[f]
-                for part in range(3):
-                    pull_back(w[part, i], d[part, i], s, v, b, e * tokens + i, part, c, plain,
-                              r[part, i], width[part, i], work, ds, dv, db)  # fmt: skip
-
-    return SimpleNamespace(attend=attend, attend_gradient=attend_gradient)
+                        d[0, i, f] += g * metric[f] * k[j, f]
+                    for f in range(features):
+                        d[1, j, f] += g * metric[f] * q[i, f]
+            for part in range(3):
+                x, y = (part * heads + h) * c, 6 * n + (part * heads + h) * plain
+                for i in range(tokens):
+                    _pull_back(w[part, h, i], d[part, i], kept[0, part, h, i], kept[2, part, h, i],
+                               e * tokens + i, x, y, 3 * n, c, plain, ds, dv, db)  # fmt: skip

@@ -23,7 +23,7 @@ _HALF, _ONE, _THREE = np.float32(0.5), np.float32(1.0), np.float32(3.0)
 
 
 @inline
-def _tanh(x):  # type: ignore[no-untyped-def]
+def tanh(x):  # type: ignore[no-untyped-def]
     x = max(min(x, _BOUND), -_BOUND)
     u = x * x
     p = ((((((_P0 * u + _P1) * u + _P2) * u + _P3) * u + _P4) * u + _P5) * u + _P6) * x
@@ -32,12 +32,12 @@ def _tanh(x):  # type: ignore[no-untyped-def]
 
 @inline
 def _gelu(x):  # type: ignore[no-untyped-def]
-    return _HALF * x * (_ONE + _tanh(_ROOT * x * (_ONE + _CUBE * x * x)))
+    return _HALF * x * (_ONE + tanh(_ROOT * x * (_ONE + _CUBE * x * x)))
 
 
 @inline
 def _gelu_slope(x):  # type: ignore[no-untyped-def]
-    h = _tanh(_ROOT * x * (_ONE + _CUBE * x * x))
+    h = tanh(_ROOT * x * (_ONE + _CUBE * x * x))
     slope = _ROOT * (_ONE + _THREE * _CUBE * x * x)
     return _HALF * (_ONE + h) + _HALF * x * (_ONE - h * h) * slope
 
