@@ -18,12 +18,15 @@ from hepgen_ml.networks.lgatr.algebra import Multivectors
 Arrays = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
 
 
+def available(x: Tensor) -> bool:
+    """Whether the fused kernels exist for this kind of tensor."""
+    return x.device.type == "cpu" and x.dtype == torch.float32
+
+
 def applies(x: Multivectors) -> bool:
-    """Whether the fused kernels can be used on these tensors."""
+    """Whether the fused kernels can be used on these tensors here."""
     return (
-        x.vectors.device.type == "cpu"
-        and x.vectors.dtype == torch.float32
-        and x.scalars.dtype == torch.float32
+        all(available(t) for t in x)
         and not torch.compiler.is_compiling()
         and torch._C._functorch.maybe_current_level() is None
         and not torch.is_autocast_enabled("cpu")
