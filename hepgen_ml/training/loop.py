@@ -226,6 +226,8 @@ class Trainer:
                 p.copy_(self.best[name])
 
     def _one_step(self) -> float:
+        # What a loss draws is a function of seed and step, so that a resumed run is the same.
+        torch.manual_seed(self.seed * 1_000_003 + self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         i = self.train.indices(self.step, self.config.batch_size, self.seed)
@@ -270,12 +272,14 @@ class Trainer:
         current = {name: p.detach().clone() for name, p in self.parameters.items()}
         for name, p in self.parameters.items():
             p.copy_(self.average[name])
+        self.surrogate.eval()
         total, patterns, n = 0.0, 0.0, len(self.validation)
         for start in range(0, n, 4096):
             i = torch.arange(start, min(start + 4096, n), device=self.device)
             d, c = self._losses(self.validation, i)
             total += float(d) * len(i) / n
             patterns += float(c) * len(i) / n
+        self.surrogate.train()
         for name, p in self.parameters.items():
             p.copy_(current[name])
         if total + patterns < self.best_loss:
