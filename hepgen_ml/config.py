@@ -47,17 +47,7 @@ class TrainingConfig(_Section):
     precision: Literal["float32", "bfloat16"] = "float32"
 
 
-Solver = Literal[
-    "euler",
-    "midpoint",
-    "heun2",
-    "heun3",
-    "rk4",
-    "explicit_adams",
-    "bosh3",
-    "dopri5",
-    "dopri8",
-]
+Solver = Literal["euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "bosh3", "dopri5"]
 """See `hepgen_ml.models.ode`."""
 
 
@@ -67,7 +57,7 @@ class FlowConfig(_Section):
     solver: Solver = "rk4"
     steps: int = Field(6, ge=1, description="Of solvers with fixed steps.")
     warp: float = Field(1.0, gt=0, description="Above one, smaller steps near the events.")
-    tolerance: float = Field(1e-4, gt=0, description="Of bosh3, dopri5 and dopri8.")
+    tolerance: float = Field(1e-4, gt=0, description="Of bosh3 and dopri5.")
     divergence: Literal["exact", "hutchinson"] = "exact"
     likelihood_solver: Solver = "rk4"
     likelihood_steps: int = Field(10, ge=1)

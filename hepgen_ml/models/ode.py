@@ -14,7 +14,7 @@ from hepgen_ml.errors import ModelError
 EVALUATIONS_PER_STEP = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4}
 """Fixed-step Runge-Kutta solvers; `rk4` is Kutta's 3/8 rule in torchdiffeq."""
 
-ADAPTIVE = frozenset(["bosh3", "dopri5", "dopri8"])
+ADAPTIVE = frozenset(["bosh3", "dopri5"])
 """Solvers that choose their steps by the tolerance."""
 
 Field = Callable[[Tensor, Tensor], Tensor]
