@@ -18,8 +18,9 @@ Layouts = Sequence[Sequence[Coordinate]]
 _HARMONICS = 4
 N_FEATURES = 1 + 2 * _HARMONICS
 
-_TIME_FREQUENCIES = tuple(0.5 * math.pi * 2**k for k in range(6))
-"""Of the time features; none so high that the field would need many small steps."""
+_TIME_FREQUENCIES = tuple(0.5 * math.pi * 2**k for k in range(4))
+"""Of the time features. Higher ones make the field rougher in time, so that solvers need more
+steps, and do not fit better."""
 
 
 def coordinate_numbers(layouts: Layouts) -> tuple[dict[str, bool], list[list[int]]]:

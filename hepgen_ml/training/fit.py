@@ -43,8 +43,8 @@ PLAN = "training.json"
 
 _CALIBRATION_EVENTS = 200_000
 
-_ACCEPTANCE_EVENTS = 10_000
-"""Draws per channel; at an acceptance of 95 % its relative error is 0.2 %."""
+_ACCEPTANCE_EVENTS = 5_000
+"""Draws per channel; at an acceptance of 95 % its relative error is 0.3 %."""
 
 Trained = tuple[Surrogate, Process, Config, RunInfo, dict[str, Any], torch.device]
 
