@@ -293,6 +293,16 @@ def test_killed_training_can_be_resumed(tmp_path: Path) -> None:
     assert len(Generator.load(out).sample(100, seed=0)) == 100
 
 
+def test_density_and_heads_are_each_kept_at_their_best(tmp_path: Path) -> None:
+    """A small sample over-fits the heads long before a flow is trained."""
+    config = settings("training.max_steps=150", "training.validation_interval=30", "model=mlp-cfm")
+    generator = Generator.train(toy_top_pairs(1500), out=tmp_path / "m", config=config)
+    rows = [r.split(",") for r in (tmp_path / "m" / "history.csv").read_text().splitlines()]
+    columns = {name: [float(r[i]) for r in rows[1:]] for i, name in enumerate(rows[0])}
+    best = min(columns["validation_loss"]) + min(columns["validation_head_loss"])
+    assert generator.facts["validation_loss"] == pytest.approx(best, rel=1e-6)
+
+
 def test_written_files_hold_the_same_events(
     trained: tuple[Generator, Path], tmp_path: Path
 ) -> None:
