@@ -20,6 +20,7 @@ from torch import Tensor
 
 from hepgen_ml.config import load_config
 from hepgen_ml.models.autoregressive import JetGPT
+from hepgen_ml.models.conditions import coordinate_features
 from hepgen_ml.models.mixtures import sample_gaussian, sample_von_mises
 from hepgen_ml.phase_space import Coordinate
 
@@ -46,7 +47,7 @@ def sample_by_prefixes(model: JetGPT, subprocess: Tensor) -> Tensor:
     condition = model.condition()[subprocess].unsqueeze(1)
     weights = model._value_weights(0)
     for t in range(n):
-        past = torch.einsum("mtf,tfw->mtw", model.features(z[:, :t]), weights[:t])
+        past = torch.einsum("mtf,tfw->mtw", coordinate_features(z[:, :t]), weights[:t])
         tokens = torch.nn.functional.pad(past, (0, 0, 1, 0))
         tokens = tokens + model.target.weight[model.numbers[0][: t + 1]] + condition
         hidden = model.transformer(tokens)[:, -1]

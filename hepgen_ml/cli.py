@@ -68,7 +68,7 @@ def train(
         typer.Option("--from", metavar="FILE...", help="Files of any format, told by the name."),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Which model to train; jetgpt if not configured.")
+        str | None, typer.Option(help="jetgpt (if not configured), mlp-cfm or transformer-cfm.")
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Model directory.")] = DEFAULT_MODEL,
     device: Device = "auto",

@@ -17,7 +17,7 @@ class _Section(BaseModel):
 
 
 class NetworkConfig(_Section):
-    """Causal transformer of JetGPT (arXiv:2305.10475, section 2.3)."""
+    """Network of any model; the mixtures are those of JetGPT (arXiv:2305.10475, section 2.3)."""
 
     width: int = Field(128, ge=8, le=4096, description="Size of the hidden state.")
     blocks: int = Field(4, ge=1, le=64)
@@ -47,11 +47,28 @@ class TrainingConfig(_Section):
     precision: Literal["float32", "bfloat16"] = "float32"
 
 
+Solver = Literal["euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "bosh3", "dopri5"]
+"""See `hepgen_ml.models.ode`."""
+
+
+class FlowConfig(_Section):
+    """Integration of flow-matching models."""
+
+    solver: Solver = "rk4"
+    steps: int = Field(6, ge=1, description="Of solvers with fixed steps.")
+    warp: float = Field(1.0, gt=0, description="Above one, smaller steps near the events.")
+    tolerance: float = Field(1e-4, gt=0, description="Of bosh3 and dopri5.")
+    divergence: Literal["exact", "hutchinson"] = "exact"
+    likelihood_solver: Solver = "rk4"
+    likelihood_steps: int = Field(10, ge=1)
+
+
 class Config(_Section):
     """Everything that decides how a surrogate is built and trained."""
 
-    model: Literal["jetgpt"] = "jetgpt"
+    model: Literal["jetgpt", "mlp-cfm", "transformer-cfm"] = "jetgpt"
     network: NetworkConfig = NetworkConfig()
+    flow: FlowConfig = FlowConfig()
     training: TrainingConfig = TrainingConfig()
     seed: int = Field(0, ge=0)
 

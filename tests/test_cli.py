@@ -433,7 +433,8 @@ def test_documentation_knows_every_setting_and_exit_code() -> None:
     text = (Path(__file__).parents[1] / "docs" / "cli.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `(\w+\.\w+)` \| `?([^|`]+?)`? \|", text, re.M))
     defaults = Config().model_dump()
-    known = {f"{s}.{k}": v for s in ("network", "training") for k, v in defaults[s].items()}
+    sections = {name: values for name, values in defaults.items() if isinstance(values, dict)}
+    known = {f"{s}.{k}": v for s, values in sections.items() for k, v in values.items()}
     assert set(rows) == set(known)
     for key, value in known.items():
         expected = value if isinstance(value, str) else json.dumps(value)

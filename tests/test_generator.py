@@ -129,6 +129,21 @@ def test_log_prob(trained: tuple[Generator, Path]) -> None:
     assert log_p.mean() > generator.log_prob(other)[inside].mean()
 
 
+def test_log_prob_is_the_density_of_what_is_sampled(trained: tuple[Generator, Path]) -> None:
+    """Draws outside the cuts are rejected, so the density inside is larger by their fraction."""
+    generator, out = trained
+    own = generator.sample(200, seed=6)
+    log_p = generator.log_prob(own)
+    accepted = generator.facts["acceptance"]
+    assert len(accepted) == len(generator.process.channels)
+    assert all(0 < a <= 1 for a in accepted)
+    old = Generator.load(out)
+    del old.facts["acceptance"]
+    encoded = generator.process.encode(own)
+    shift = np.log(accepted)[generator.process.channel_of[encoded.subprocess].numpy()]
+    assert np.allclose(old.log_prob(own) - log_p, shift)
+
+
 def test_existing_model_is_kept(trained: tuple[Generator, Path], tmp_path: Path) -> None:
     generator, out = trained
     with pytest.raises(OutputError, match="--force"):
@@ -204,10 +219,11 @@ def test_bad_events_are_skipped_and_counted(tmp_path: Path) -> None:
     assert generator.facts["events"] == 1498
 
 
-def test_resumed_training_is_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["jetgpt", "mlp-cfm"])
+def test_resumed_training_is_the_same(model: str, tmp_path: Path) -> None:
     """Stopped half way and resumed: the weights of an uninterrupted run."""
     sample = toy_top_pairs(1500)
-    config = settings("training.max_steps=60", "training.max_time=1e6")
+    config = settings("training.max_steps=60", "training.max_time=1e6", f"model={model}")
     whole = Generator.train(sample, out=tmp_path / "whole", config=config, device="cpu")
 
     class StopError(Exception):
@@ -275,6 +291,16 @@ def test_killed_training_can_be_resumed(tmp_path: Path) -> None:
     )
     assert generator.facts["steps"] > 1
     assert len(Generator.load(out).sample(100, seed=0)) == 100
+
+
+def test_density_and_heads_are_each_kept_at_their_best(tmp_path: Path) -> None:
+    """A small sample over-fits the heads long before a flow is trained."""
+    config = settings("training.max_steps=150", "training.validation_interval=30", "model=mlp-cfm")
+    generator = Generator.train(toy_top_pairs(1500), out=tmp_path / "m", config=config)
+    rows = [r.split(",") for r in (tmp_path / "m" / "history.csv").read_text().splitlines()]
+    columns = {name: [float(r[i]) for r in rows[1:]] for i, name in enumerate(rows[0])}
+    best = min(columns["validation_loss"]) + min(columns["validation_head_loss"])
+    assert generator.facts["validation_loss"] == pytest.approx(best, rel=1e-6)
 
 
 def test_written_files_hold_the_same_events(

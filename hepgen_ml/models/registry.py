@@ -7,9 +7,14 @@ from collections.abc import Callable
 from hepgen_ml.config import Config
 from hepgen_ml.models.autoregressive import JetGPT
 from hepgen_ml.models.base import DensityModel
+from hepgen_ml.models.flow_matching import SUFFIX, FlowMatching
+from hepgen_ml.models.velocities import VELOCITIES
 from hepgen_ml.process import Process
 
-MODELS: dict[str, Callable[[Process, Config], DensityModel]] = {JetGPT.name: JetGPT}
+MODELS: dict[str, Callable[[Process, Config], DensityModel]] = {
+    JetGPT.name: JetGPT,
+    **{name + SUFFIX: FlowMatching for name in VELOCITIES},
+}
 
 
 def build(process: Process, config: Config) -> DensityModel:

@@ -1,4 +1,4 @@
-"""Causal transformer with a key/value cache."""
+"""Transformers: causal with a key/value cache, and bidirectional with adaptive norms."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ class Block(nn.Module):
     Parameters
     ----------
     width, heads, mlp_ratio : int
+    causal : bool
+        Whether a token sees its past only, or all tokens.
     """
 
-    def __init__(self, width: int, heads: int, mlp_ratio: int) -> None:
+    def __init__(self, width: int, heads: int, mlp_ratio: int, causal: bool = True) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.causal = heads, causal
         self.norm1 = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
@@ -30,35 +32,55 @@ class Block(nn.Module):
         self.up = nn.Linear(width, mlp_ratio * width)
         self.down = nn.Linear(mlp_ratio * width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Hidden states (batch, tokens, width) -> the same, each token seeing its past."""
+    def forward(self, x: Tensor, modulation: Tensor | None = None) -> Tensor:
+        """Hidden states (batch, tokens, width) -> the same.
+
+        A modulation (batch, 4 width) shifts and scales what both norms give.
+        """
+        h1, h2 = (None, None) if modulation is None else modulation.chunk(2, dim=-1)
+        x = x + self._attention(_modulated(self.norm1(x), h1))
+        return x + self.down(F.gelu(self.up(_modulated(self.norm2(x), h2))))
+
+    def _attention(self, x: Tensor) -> Tensor:
         batch, tokens, width = x.shape
-        qkv = self.qkv(self.norm1(x)).view(batch, tokens, 3, self.heads, width // self.heads)
+        qkv = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         if x.device.type == "cpu" and tokens <= _SHORT:
-            future = torch.full((tokens, tokens), -torch.inf, dtype=x.dtype).triu(1)
-            logits = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) + future
+            logits = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+            if self.causal:
+                logits = logits + torch.full((tokens, tokens), -torch.inf, dtype=x.dtype).triu(1)
             attended = logits.softmax(-1).to(v.dtype) @ v
         else:
-            attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.out(attended.transpose(1, 2).reshape(batch, tokens, width))
-        return x + self.down(F.gelu(self.up(self.norm2(x))))
+            attended = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        return self.out(attended.transpose(1, 2).reshape(batch, tokens, width))
 
 
-class CausalTransformer(nn.Module):
+def _modulated(x: Tensor, modulation: Tensor | None) -> Tensor:
+    """Tokens (batch, tokens, width) shifted and scaled by (batch, 2 width)."""
+    if modulation is None:
+        return x
+    shift, scale = modulation.unsqueeze(1).chunk(2, dim=-1)
+    return torch.addcmul(shift, x, 1 + scale)
+
+
+class Transformer(nn.Module):
     """Stack of blocks and a final norm.
 
     Parameters
     ----------
     width, blocks, heads, mlp_ratio : int
+    causal : bool
+        Whether a token sees its past only, or all tokens.
     """
 
-    def __init__(self, width: int, blocks: int, heads: int, mlp_ratio: int) -> None:
+    def __init__(
+        self, width: int, blocks: int, heads: int, mlp_ratio: int, causal: bool = False
+    ) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"width {width} is not a multiple of the {heads} heads")
         self.width, self.heads, self.hidden_width = width, heads, mlp_ratio * width
-        stack = [Block(width, heads, mlp_ratio) for _ in range(blocks)]
+        stack = [Block(width, heads, mlp_ratio, causal) for _ in range(blocks)]
         self.blocks = nn.ModuleList(stack)
         self.norm = nn.LayerNorm(width)
         for block in stack:
@@ -66,11 +88,27 @@ class CausalTransformer(nn.Module):
                 nn.init.normal_(layer.weight, std=0.02 / math.sqrt(2 * blocks))
                 nn.init.zeros_(layer.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Hidden states (batch, tokens, width) -> the same."""
-        for block in self.blocks:
-            x = block(x)
+    def forward(self, x: Tensor, modulation: Tensor | None = None) -> Tensor:
+        """Hidden states (batch, tokens, width) -> the same.
+
+        A modulation (batch, 4 width blocks) is that of all blocks, one after another.
+        """
+        parts = () if modulation is None else modulation.chunk(len(self.blocks), dim=-1)
+        for i, block in enumerate(self.blocks):
+            x = block(x, parts[i] if parts else None)
         return self.norm(x)
+
+
+class CausalTransformer(Transformer):
+    """Transformer whose tokens see their past only, so that it can be sampled token by token.
+
+    Parameters
+    ----------
+    width, blocks, heads, mlp_ratio : int
+    """
+
+    def __init__(self, width: int, blocks: int, heads: int, mlp_ratio: int) -> None:
+        super().__init__(width, blocks, heads, mlp_ratio, causal=True)
 
     def start(self, batch: int, length: int) -> Cache:
         """Empty cache for sampling `length` tokens."""

@@ -103,7 +103,8 @@ class Trainer:
         self.parameters = dict(surrogate.named_parameters())
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
         self.best = {name: p.clone() for name, p in self.average.items()}
-        self.best_loss = math.inf
+        # Density and heads share no weights: each is kept at its own best.
+        self.best_losses = {"density": math.inf, "heads": math.inf}
         self.optimizer = torch.optim.AdamW(
             self._groups(), lr=config.learning_rate, betas=(0.9, 0.99), foreach=True
         )
@@ -118,6 +119,11 @@ class Trainer:
             {"params": decayed, "weight_decay": self.config.weight_decay},
             {"params": others, "weight_decay": 0.0},
         ]
+
+    @property
+    def best_loss(self) -> float:
+        """Smallest validation losses of density and heads, summed."""
+        return sum(self.best_losses.values())
 
     @property
     def done(self) -> float:
@@ -156,7 +162,7 @@ class Trainer:
                         "exp_avg_sq": tensors[f"second/{name}"].to(self.device),
                     }
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
-            self.best_loss = float(state["best_loss"])
+            self.best_losses = {k: float(state["best_losses"][k]) for k in self.best_losses}
             self._rows = [{k: float(row[k]) for k in HISTORY_COLUMNS} for row in state["history"]]
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise ModelError(
@@ -180,7 +186,7 @@ class Trainer:
         state = {
             "step": self.step,
             "seconds": self.seconds,
-            "best_loss": self.best_loss,
+            "best_losses": self.best_losses,
             "history": self._rows,
         }
         save_tensors(self.checkpoint, tensors, state)
@@ -226,6 +232,8 @@ class Trainer:
                 p.copy_(self.best[name])
 
     def _one_step(self) -> float:
+        # What a loss draws is a function of seed and step, so that a resumed run is the same.
+        torch.manual_seed(self.seed * 1_000_003 + self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         i = self.train.indices(self.step, self.config.batch_size, self.seed)
@@ -270,17 +278,22 @@ class Trainer:
         current = {name: p.detach().clone() for name, p in self.parameters.items()}
         for name, p in self.parameters.items():
             p.copy_(self.average[name])
+        self.surrogate.eval()
         total, patterns, n = 0.0, 0.0, len(self.validation)
         for start in range(0, n, 4096):
             i = torch.arange(start, min(start + 4096, n), device=self.device)
             d, c = self._losses(self.validation, i)
             total += float(d) * len(i) / n
             patterns += float(c) * len(i) / n
+        self.surrogate.train()
         for name, p in self.parameters.items():
             p.copy_(current[name])
-        if total + patterns < self.best_loss:
-            self.best_loss = total + patterns
-            self.best = {name: a.clone() for name, a in self.average.items()}
+        for part, value in (("density", total), ("heads", patterns)):
+            if value < self.best_losses[part]:
+                self.best_losses[part] = value
+                for name, a in self.average.items():
+                    if name.startswith(f"{part}."):
+                        self.best[name].copy_(a)
         row = {
             "step": float(self.step),
             "seconds": self.seconds,

@@ -1,0 +1,140 @@
+"""Inputs that density models share: coordinates by name, subprocess, time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hepgen_ml.phase_space import Coordinate
+from hepgen_ml.process import Process
+
+Layouts = Sequence[Sequence[Coordinate]]
+"""Learned coordinates of every channel."""
+
+_HARMONICS = 4
+N_FEATURES = 1 + 2 * _HARMONICS
+
+_TIME_FREQUENCIES = tuple(0.5 * math.pi * 2**k for k in range(4))
+"""Of the time features. Higher ones make the field rougher in time, so that solvers need more
+steps, and do not fit better."""
+
+
+def coordinate_numbers(layouts: Layouts) -> tuple[dict[str, bool], list[list[int]]]:
+    """Names of all coordinates with whether they are angles, and each channel's numbers of them.
+
+    Coordinates of the same name in different channels have the same number, so
+    that channels of different multiplicity share their parameters.
+    """
+    names = {c.name: c.periodic for layout in layouts for c in layout}
+    number = {name: i for i, name in enumerate(names)}
+    return names, [[number[c.name] for c in layout] for layout in layouts]
+
+
+def coordinate_features(z: Tensor) -> Tensor:
+    """Inputs (..., F) of a coordinate (...): itself and its first harmonics."""
+    n = torch.arange(1, _HARMONICS + 1, device=z.device, dtype=z.dtype)
+    angle = z.unsqueeze(-1) * n
+    return torch.cat([z.unsqueeze(-1), torch.sin(angle), torch.cos(angle)], dim=-1)
+
+
+class CoordinateEmbedding(nn.Module):
+    """Vectors of coordinates, their weights looked up by name.
+
+    Angles enter through their harmonics alone, so that whatever is computed
+    from the vectors is continuous and periodic in them.
+
+    Parameters
+    ----------
+    layouts : sequence of sequences of Coordinate
+    width : int
+    """
+
+    def __init__(self, layouts: Layouts, width: int) -> None:
+        super().__init__()
+        names, self.numbers = coordinate_numbers(layouts)
+        self.weight = nn.Parameter(torch.randn(len(names), N_FEATURES, width) * 0.2)
+        self.bias = nn.Parameter(torch.randn(len(names), width) * 0.2)
+        keep = torch.ones(len(names), N_FEATURES, 1)
+        keep[list(names.values()), 0] = 0.0
+        self.keep: Tensor
+        self.register_buffer("keep", keep, persistent=False)
+
+    def weights(self, channel: int) -> Tensor:
+        """Matrices (D, F, width) of a channel's coordinates."""
+        numbers = self.numbers[channel]
+        return self.weight[numbers] * self.keep[numbers]
+
+    def forward(self, z: Tensor, channel: int) -> Tensor:
+        """One vector per coordinate, (m, D) -> (m, D, width)."""
+        each = torch.einsum("mtf,tfw->mtw", coordinate_features(z), self.weights(channel))
+        return each + self.bias[self.numbers[channel]]
+
+    def total(self, z: Tensor, channel: int) -> Tensor:
+        """Sum of the vectors over coordinates, (m, D) -> (m, width)."""
+        features = coordinate_features(z).flatten(1)
+        return features @ self.weights(channel).flatten(0, 1)
+
+
+class SubprocessEmbedding(nn.Module):
+    """Condition vector from the flavours of all particles.
+
+    Flavours are embedded by position and summed, so that a rare subprocess
+    profits from frequent ones with the same partons.
+
+    Parameters
+    ----------
+    process : Process
+    width : int
+    """
+
+    def __init__(self, process: Process, width: int) -> None:
+        super().__init__()
+        known: dict[tuple[int, int, str], int] = {}
+        rows = []
+        for sub in process.subprocesses:
+            keys = [
+                (i, sub.structure.pdg_id[r], "in") for i, r in enumerate(sub.structure.incoming)
+            ]
+            keys += [(i, sub.structure.pdg_id[r], "out") for i, r in enumerate(sub.order)]
+            keys += [(sub.chart, 0, "channel"), (sub.structure.process_id, 0, "process")]
+            rows.append([known.setdefault(key, len(known)) for key in keys])
+        counts = torch.zeros(len(rows), len(known))
+        for i, row in enumerate(rows):
+            counts[i, row] = 1.0
+        self.counts: Tensor
+        self.register_buffer("counts", counts, persistent=False)
+        self.flavours = nn.Linear(len(known), width)
+        self.mix = nn.Linear(width, width)
+
+    def forward(self) -> Tensor:
+        """Vectors (S, width) of all subprocesses."""
+        h = self.flavours(self.counts)
+        return h + self.mix(F.gelu(h))
+
+
+class TimeSubprocessEmbedding(nn.Module):
+    """Condition vector from flow time and subprocess.
+
+    Parameters
+    ----------
+    process : Process
+    width : int
+    """
+
+    def __init__(self, process: Process, width: int) -> None:
+        super().__init__()
+        self.frequencies: Tensor
+        self.register_buffer("frequencies", torch.tensor(_TIME_FREQUENCIES), persistent=False)
+        self.subprocess = SubprocessEmbedding(process, width)
+        self.time = nn.Linear(2 * len(_TIME_FREQUENCIES), width)
+        self.mix = nn.Linear(width, width)
+
+    def forward(self, t: Tensor, subprocess: Tensor) -> Tensor:
+        """Times (m,) in [0, 1] and subprocesses (m,) -> vectors (m, width)."""
+        angle = t.unsqueeze(-1) * self.frequencies
+        time = self.time(torch.cat([torch.sin(angle), torch.cos(angle)], dim=-1))
+        return F.silu(self.mix(F.silu(time + self.subprocess()[subprocess])))
