@@ -26,6 +26,22 @@ class NetworkConfig(_Section):
     mixtures: int = Field(32, ge=1, le=512, description="Components per coordinate.")
 
 
+class LGATrConfig(_Section):
+    """Equivariant networks of `lgatr-cfm` and `gatr-cfm` (arXiv:2405.14806, table 3)."""
+
+    channels: int = Field(16, ge=1, le=1024, description="Multivector channels.")
+    scalars: int = Field(32, ge=1, le=4096, description="Scalar channels.")
+    blocks: int = Field(6, ge=1, le=64)
+    heads: int = Field(8, ge=1, le=64)
+    reference: Literal["plane", "beams", "none"] = Field(
+        "plane", description="What breaks the symmetry to that of the beams."
+    )
+    time: bool = Field(True, description="Give the time direction as a reference too.")
+    reference_tokens: bool = Field(
+        False, description="References as tokens of their own instead of channels."
+    )
+
+
 class TrainingConfig(_Section):
     """Optimisation."""
 
@@ -66,8 +82,9 @@ class FlowConfig(_Section):
 class Config(_Section):
     """Everything that decides how a surrogate is built and trained."""
 
-    model: Literal["jetgpt", "mlp-cfm", "transformer-cfm"] = "jetgpt"
+    model: Literal["jetgpt", "mlp-cfm", "transformer-cfm", "gatr-cfm", "lgatr-cfm"] = "jetgpt"
     network: NetworkConfig = NetworkConfig()
+    lgatr: LGATrConfig = LGATrConfig()
     flow: FlowConfig = FlowConfig()
     training: TrainingConfig = TrainingConfig()
     seed: int = Field(0, ge=0)

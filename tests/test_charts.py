@@ -132,3 +132,17 @@ def test_incoming_too_light() -> None:
 def test_pseudorapidity_is_finite_far_forward() -> None:
     p = torch.tensor([[1e-3, 0.0, 6000.0, 6000.0]], dtype=torch.float64)
     assert torch.isclose(pseudorapidity(p), torch.tensor(16.3, dtype=torch.float64), atol=0.02)
+
+
+@pytest.mark.parametrize("chart", CHARTS, ids=IDS)
+def test_push_forward_is_the_differential_of_the_coordinates(chart: Chart) -> None:
+    """Moving the coordinates moves the momenta; pushed forward, these move the coordinates."""
+    x, dx = draws(chart, 200), torch.randn(200, chart.n_coordinates, dtype=torch.float64)
+    p, v = torch.func.jvp(lambda x: chart.inverse(x)[0], (x,), (dx,))
+    assert torch.allclose(chart.push_forward(p, v), dx, rtol=1e-6, atol=1e-6)
+    general = torch.randn_like(p)
+    if isinstance(chart, BalancedChart):
+        general[:, -1, :2] = -general[:, :-1, :2].sum(1)
+    expected = Chart.push_forward(chart, p, general)
+    found = chart.push_forward(p, general)
+    assert ((found - expected).abs() / (1 + expected.abs())).max() < 1e-6

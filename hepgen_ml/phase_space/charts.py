@@ -76,6 +76,14 @@ class Chart(ABC):
     def log_det(self, x: Tensor) -> Tensor:
         """Log |d(momenta) / d(coordinates)| (...), to the measure stated by the chart."""
 
+    def push_forward(self, p: Tensor, v: Tensor) -> Tensor:
+        """Change (..., D) of the coordinates when the momenta (..., n, 4) change by v.
+
+        Along directions that leave the mass shells or the balance it is that of `forward`,
+        which reads only what it needs; logarithmic coordinates are better moved directly.
+        """
+        return torch.func.jvp(self.forward, (p,), (v,))[1]
+
     @abstractmethod
     def to_config(self) -> dict[str, Any]:
         """Arguments that make this chart again, as plain JSON values."""
@@ -87,8 +95,8 @@ class Chart(ABC):
 
     def _mass_coordinates(self) -> list[Coordinate]:
         return [
-            Coordinate(f"logit_mass:{label}")
-            for label, mass in zip(self.labels, self.masses, strict=True)
+            Coordinate(f"logit_mass:{label}", particle=i, logarithmic=True)
+            for i, (label, mass) in enumerate(zip(self.labels, self.masses, strict=True))
             if isinstance(mass, tuple)
         ]
 
@@ -153,11 +161,11 @@ class BalancedChart(Chart):
         free: list[Coordinate] = []
         for i, label in enumerate(self.labels[:-1]):
             free += [
-                Coordinate(f"log_pt:{label}"),
-                Coordinate(f"rapidity:{label}"),
-                Coordinate(f"phi:{label}", periodic=True, cyclic=i == 0),
+                Coordinate(f"log_pt:{label}", particle=i, logarithmic=True),
+                Coordinate(f"rapidity:{label}", particle=i),
+                Coordinate(f"phi:{label}", periodic=True, cyclic=i == 0, particle=i),
             ]
-        last = Coordinate(f"balancing_rapidity:{self.labels[-1]}")
+        last = Coordinate(f"balancing_rapidity:{self.labels[-1]}", particle=n - 1)
         self.coordinates = (*self._mass_names, *free, last)
 
     def to_config(self) -> dict[str, Any]:
@@ -202,6 +210,36 @@ class BalancedChart(Chart):
         momenta.append(on_shell(last, masses[..., -1]))
         p = torch.stack(momenta, dim=-2)
         return p, p.sum(-2)
+
+    def push_forward(self, p: Tensor, v: Tensor) -> Tensor:
+        # Written out: no term is a difference of large numbers, none divides by pT - pT_min
+        # but the one that has to. The last particle takes the recoil of the others.
+        recoil = -v[..., :-1, :2].sum(-2, keepdim=True)
+        vt = torch.cat([v[..., :-1, :2], recoil], dim=-2)
+        pt2 = (p[..., :2] ** 2).sum(-1)
+        radial = (p[..., :2] * vt).sum(-1)
+        m2 = torch.stack(
+            [invariant_mass_squared(p[..., i, :]) if isinstance(m, tuple)
+             else torch.full_like(pt2[..., i], m**2) for i, m in enumerate(self.masses)], -1
+        )  # fmt: skip
+        m_dm = p[..., 3] * v[..., 3] - radial - p[..., 2] * v[..., 2]
+        columns = []
+        for i, mass in enumerate(self.masses):
+            if isinstance(mass, tuple):
+                m = torch.sqrt(m2[..., i])
+                columns.append(
+                    m_dm[..., i] / m * (mass[1] - mass[0]) / ((m - mass[0]) * (mass[1] - m))
+                )
+        fixed = m2.new_tensor([0.0 if isinstance(m, tuple) else 1.0 for m in self.masses])
+        mt_dmt = radial + (1 - fixed) * m_dm
+        dy = (v[..., 2] - p[..., 2] * mt_dmt / (pt2 + m2)) / p[..., 3]
+        dphi = (p[..., 0] * vt[..., 1] - p[..., 1] * vt[..., 0]) / pt2
+        pt = torch.sqrt(pt2)
+        for i in range(len(self.labels) - 1):
+            log_pt = radial[..., i] / (pt[..., i] * (pt[..., i] - self.pt_min[i]))
+            phi = dphi[..., 0] if i == 0 else dphi[..., i] - dphi[..., 0]
+            columns += [log_pt, dy[..., i], phi]
+        return torch.stack([*columns, dy[..., -1]], dim=-1)
 
     def log_det(self, x: Tensor) -> Tensor:
         p, _ = self.inverse(x)
@@ -248,10 +286,10 @@ class FixedEnergyChart(Chart):
         n = len(self.labels)
         for i, label in enumerate(self.labels[:-1]):
             if i < n - 2:
-                free.append(Coordinate(f"logit_recoil_mass:{label}"))
+                free.append(Coordinate(f"logit_recoil_mass:{label}", particle=i, logarithmic=True))
             free += [
-                Coordinate(f"artanh_cos_theta:{label}"),
-                Coordinate(f"phi:{label}", periodic=True, cyclic=i == 0),
+                Coordinate(f"artanh_cos_theta:{label}", particle=i),
+                Coordinate(f"phi:{label}", periodic=True, cyclic=i == 0, particle=i),
             ]
         self.coordinates = (*self._mass_names, *free)
 

@@ -29,11 +29,18 @@ class Coordinate:
     cyclic : bool
         The density does not depend on it (the azimuth of the whole event), so it
         is drawn uniformly and never shown to a network.
+    particle : int
+        Which of the chart's particles it belongs to.
+    logarithmic : bool
+        Logarithm or logit of a distance to a bound: it changes without limit where the
+        momentum hardly does.
     """
 
     name: str
     periodic: bool = False
     cyclic: bool = False
+    particle: int = 0
+    logarithmic: bool = False
 
 
 def wrap(phi: Tensor) -> Tensor:

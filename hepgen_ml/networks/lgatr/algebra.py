@@ -46,6 +46,8 @@ class Multivectors(NamedTuple):
         Components t, x, y, z of C vectors, then C axial vectors.
     bivectors : (3, ..., 2C) tensor
         C electric parts E_k, then C magnetic parts B_k.
+
+    Elements of the even subalgebra may have no columns of vectors, (4, ..., 0).
     """
 
     scalars: Tensor
@@ -55,7 +57,7 @@ class Multivectors(NamedTuple):
     @property
     def channels(self) -> int:
         """Number of multivector channels C."""
-        return self.vectors.shape[-1] // 2
+        return self.bivectors.shape[-1] // 2
 
     def plus(self, other: Multivectors) -> Multivectors:
         """Sum."""
@@ -84,7 +86,8 @@ def _stored() -> list[tuple[int, int]]:
     """Component and sign of what is stored, in the order s, p, v, a (t to z), E, B (x to z)."""
 
     def product(*blades: tuple[int, ...]) -> tuple[int, int]:
-        result, sign = (), 1
+        result: tuple[int, ...] = ()
+        sign = 1
         for blade in blades:
             result, more = blade_product(result, blade)
             sign *= more
@@ -126,8 +129,10 @@ def to_components(x: Multivectors) -> tuple[Tensor, Tensor]:
     c = x.channels
     even = torch.stack([x.scalars[..., :c], x.scalars[..., c : 2 * c]], dim=-1)
     v, b = x.vectors.movedim(0, -1), x.bivectors.movedim(0, -1)
-    stored = torch.cat([even, *v.split(c, -2), *b.split(c, -2)], dim=-1)
-    return stored[..., _BACK] * x.vectors.new_tensor(_SIGN_BACK), x.scalars[..., 2 * c :]
+    if not v.shape[-2]:
+        v = b.new_zeros(*b.shape[:-1], 4)
+    stored = torch.cat([even, v[..., :c, :], v[..., c:, :], b[..., :c, :], b[..., c:, :]], dim=-1)
+    return stored[..., _BACK] * x.scalars.new_tensor(_SIGN_BACK), x.scalars[..., 2 * c :]
 
 
 def embed_vectors(p: Tensor, scalars: Tensor) -> Multivectors:
@@ -169,6 +174,13 @@ def geometric_product(left: Multivectors, right: Multivectors) -> Multivectors:
     """
     p, q = _pauli(left)
     r, s = _pauli(right)
+    if not left.vectors.shape[-1]:  # the even subalgebra
+        even = _pauli_product(p, r)
+        return Multivectors(
+            torch.cat(even[0], dim=-1),
+            left.vectors,
+            torch.stack([torch.cat(pair, dim=-1) for pair in even[1:]]),
+        )
     p_r, q_s = _pauli_product(p, r), _pauli_product(q, _conjugate(s))
     p_s, q_r = _pauli_product(p, s), _pauli_product(q, _conjugate(r))
     even = [(a[0] + b[0], a[1] + b[1]) for a, b in zip(p_r, q_s, strict=True)]
@@ -206,10 +218,13 @@ def _times(a: Complex, b: Complex) -> Complex:
 def _pauli_product(a: list[Complex], b: list[Complex]) -> list[Complex]:
     """(a_0 + a.sigma)(b_0 + b.sigma) = a_0 b_0 + a.b + (a_0 b + b_0 a + i a x b).sigma."""
     terms = [_times(x, y) for x, y in zip(a, b, strict=True)]
-    result = [(sum(t[0] for t in terms[1:]) + terms[0][0], sum(t[1] for t in terms[1:]) + terms[0][1])]
-    for k, (l, m) in enumerate(((2, 3), (3, 1), (1, 2)), start=1):
+    real, imaginary = terms[0]
+    for term in terms[1:]:
+        real, imaginary = real + term[0], imaginary + term[1]
+    result = [(real, imaginary)]
+    for k, (m, n) in enumerate(((2, 3), (3, 1), (1, 2)), start=1):
         one, two = _times(a[0], b[k]), _times(a[k], b[0])
-        cross, back = _times(a[l], b[m]), _times(a[m], b[l])
+        cross, back = _times(a[m], b[n]), _times(a[n], b[m])
         re = one[0] + two[0] - (cross[1] - back[1])
         im = one[1] + two[1] + (cross[0] - back[0])
         result.append((re, im))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
 from hepgen_ml.networks.lgatr.algebra import Multivectors
@@ -26,12 +27,19 @@ def available(x: Tensor) -> bool:
 def applies(x: Multivectors) -> bool:
     """Whether the fused kernels can be used on these tensors here."""
     return (
-        all(available(t) for t in x)
-        and not torch.compiler.is_compiling()
-        and torch._C._functorch.maybe_current_level() is None
+        not torch.compiler.is_compiling()
+        and all(available(t) for t in x)
         and not torch.is_autocast_enabled("cpu")
         and x.scalars.numel() > 0
+        and not _transformed()
+        and all(forward_ad.unpack_dual(t).tangent is None for t in x)
     )
+
+
+def _transformed() -> bool:
+    """Whether a transform of `torch.func` is at work, for which torch has no public question."""
+    level = getattr(getattr(torch._C, "_functorch", None), "maybe_current_level", None)
+    return level is not None and level() is not None
 
 
 def arrays(x: Multivectors) -> Arrays:
@@ -167,17 +175,17 @@ def product(factors: Multivectors, plain: Tensor, first: int) -> Multivectors:
 
     Columns `first` and up of `plain` become the plain scalars of the result.
     """
-    return Multivectors(*_Product.apply(plain, first, *factors))
+    return _apply(_Product, plain, first, *factors)
 
 
 def norm(x: Multivectors, gain: Tensor) -> Multivectors:
     """`layers.EquiNorm` with gain."""
-    return Multivectors(*_Norm.apply(gain, *x))
+    return _apply(_Norm, gain, *x)
 
 
 def gate(x: Multivectors) -> Multivectors:
     """`layers.EquiNorm` without gain, then `layers.gated`."""
-    return Multivectors(*_Gate.apply(*x))
+    return _apply(_Gate, *x)
 
 
 def attention(
@@ -197,5 +205,8 @@ def attention(
     """
     if mask is None:
         mask = torch.ones(qkv.scalars.shape[:2], dtype=torch.bool)
-    apply = _Attention.apply
-    return Multivectors(*apply(heads, channels, plain, metric, mask.contiguous(), *qkv))
+    return _apply(_Attention, heads, channels, plain, metric, mask.contiguous(), *qkv)
+
+
+def _apply(function: Any, *arguments: Any) -> Multivectors:
+    return Multivectors(*function.apply(*arguments))

@@ -61,7 +61,7 @@ class EquiLinear(nn.Module):
         self.scalars = nn.Linear(n_in + in_scalars, n_out + out_scalars, bias=bias)
         self.vectors = nn.Linear(n_in, n_out, bias=False) if symmetry != "rotation" else None
         parts = 4 if symmetry == "rotation" else 2
-        self.bivectors = nn.Parameter(torch.empty(parts, out_channels, in_channels))
+        self.bivectors: Tensor = nn.Parameter(torch.empty(parts, out_channels, in_channels))
         self.keep: Tensor | None
         self.keep_scalars: Tensor | None
         self.register_buffer("keep", None, persistent=False)
@@ -97,8 +97,9 @@ class EquiLinear(nn.Module):
 
     def weights(self) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
         """Matrices of scalars, their bias, and matrices of vectors and bivectors."""
-        scalars, bias = self.scalars.weight, self.scalars.bias
-        vectors = None if self.vectors is None else self.vectors.weight
+        scalars: Tensor = self.scalars.weight
+        bias: Tensor | None = self.scalars.bias
+        vectors: Tensor | None = None if self.vectors is None else self.vectors.weight
         if self.symmetry == "rotation":
             a, b, c, d = self.bivectors
             bivectors = torch.cat([torch.cat([a, b], 1), torch.cat([c, d], 1)])
@@ -116,7 +117,7 @@ class EquiLinear(nn.Module):
         scalars, bias, vectors, bivectors = self.weights()
         return Multivectors(
             F.linear(x.scalars, scalars, bias),
-            x.vectors if vectors is None else F.linear(x.vectors, vectors),
+            x.vectors[..., :0] if vectors is None else F.linear(x.vectors, vectors),
             F.linear(x.bivectors, bivectors),
         )
 
@@ -170,7 +171,8 @@ class EquiNorm(nn.Module):
         plain = F.layer_norm(x.scalars[..., 2 * c :], (self.n_scalars,))
         if self.gain is not None:
             s, v, b, plain_gain = self.gain.split((2 * c, 2 * c, c, self.n_scalars))
-            scalars, vectors, plain = scalars * s, vectors * v, plain * plain_gain
+            scalars, plain = scalars * s, plain * plain_gain
+            vectors = vectors * v[: vectors.shape[-1]]
             bivectors = bivectors * torch.cat([b, b])
         return Multivectors(torch.cat([scalars, plain], dim=-1), vectors, bivectors)
 
@@ -224,8 +226,9 @@ class EquiAttention(nn.Module):
         qkv = self.qkv(x)
         if self.symmetry != "rotation" and fused.applies(qkv):
             scale = self.metric / math.sqrt(len(self.metric))
-            out = fused.attention(qkv, self.heads, self.size, self.scalar_size, scale, mask)
-            return self.out(out)
+            return self.out(
+                fused.attention(qkv, self.heads, self.size, self.scalar_size, scale, mask)
+            )
         q, k, v = self._heads(qkv).unbind(0)
         bias = None if mask is None else mask[:, None, None, :]
         out = F.scaled_dot_product_attention(q * self.metric, k, v, attn_mask=bias)
@@ -322,7 +325,8 @@ def gated(x: Multivectors) -> Multivectors:
     both = torch.cat([gate, gate], dim=-1)
     plain = F.gelu(x.scalars[..., 2 * c :], approximate="tanh")
     scalars = torch.cat([x.scalars[..., : 2 * c] * both, plain], dim=-1)
-    return Multivectors(scalars, x.vectors * both, x.bivectors * both)
+    vectors = x.vectors * both[..., : x.vectors.shape[-1]]
+    return Multivectors(scalars, vectors, x.bivectors * both)
 
 
 class Block(nn.Module):
@@ -346,9 +350,7 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.norm1 = EquiNorm(channels, scalars, symmetry=symmetry)
-        self.attention = EquiAttention(
-            channels, scalars, heads, attention_ratio, symmetry=symmetry
-        )
+        self.attention = EquiAttention(channels, scalars, heads, attention_ratio, symmetry=symmetry)
         self.norm2 = EquiNorm(channels, scalars, symmetry=symmetry)
         self.mlp = GeometricMLP(channels, scalars, mlp_ratio, symmetry=symmetry)
 

@@ -24,6 +24,7 @@ _HALF, _ONE, _THREE = np.float32(0.5), np.float32(1.0), np.float32(3.0)
 
 @inline
 def tanh(x):  # type: ignore[no-untyped-def]
+    """Hyperbolic tangent, without branches."""
     x = max(min(x, _BOUND), -_BOUND)
     u = x * x
     p = ((((((_P0 * u + _P1) * u + _P2) * u + _P3) * u + _P4) * u + _P5) * u + _P6) * x

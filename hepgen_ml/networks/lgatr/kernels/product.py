@@ -50,8 +50,11 @@ def _product(pr, pi, qr, qi, rr, ri, sr, si):  # type: ignore[no-untyped-def]
 
 @inline
 def _gather(w, k, s, v, b, t, i, j, n):  # type: ignore[no-untyped-def]
-    """Components of n channels into rows k to k+15 of w: real and imaginary parts of the even
-    element, then of the odd one; i and j are the columns where the halves begin."""
+    """Components of n channels into rows k to k + 15 of w.
+
+    Real and imaginary parts of the even element, then of the odd one; i and j are the
+    columns where the halves begin.
+    """
     for lane in range(n):
         w[k, lane] = s[t, i + lane]
         w[k + 4, lane] = s[t, j + lane]

@@ -1,0 +1,244 @@
+r"""Equivariant velocity networks of flow matching: L-GATr and GATr.
+
+Coordinates become momenta, an equivariant network gives each particle a vector v_p, and
+the Jacobian turns it back (2405.14806, figure 4; thesis figure 6.4),
+
+.. math:: v_x = \frac{\partial x}{\partial p} v_p .
+
+Logarithmic coordinates, whose Jacobian has no bound, are moved by scalar outputs instead.
+Nothing here knows which chart the coordinates belong to.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from hepgen_ml.config import Config
+from hepgen_ml.models.conditions import Layouts, TimeSubprocessEmbedding
+from hepgen_ml.models.velocity import NamedHead, Velocity
+from hepgen_ml.networks.lgatr import LGATr, Multivectors
+from hepgen_ml.networks.lgatr.algebra import COMPONENTS, embed_vectors, from_components
+from hepgen_ml.networks.lgatr.inference import Inference
+from hepgen_ml.phase_space.coordinates import Coordinate
+from hepgen_ml.process import Process
+
+_LIMIT = 10.0
+"""Standardised coordinates beyond this are shown to the network as this."""
+
+_OUTPUT_SCALARS = 32
+
+
+class GeometricVelocity(Velocity):
+    """Velocity by an equivariant transformer over the final-state particles.
+
+    Tokens carry the momentum, directions that break the symmetry to what the beams leave,
+    and scalars: flow time, subprocess, which particle it is, and its logarithmic coordinates,
+    which rotations about the beam and boosts along it do not change.
+
+    Parameters
+    ----------
+    process, layouts, config
+        See `Velocity`.
+    """
+
+    symmetry = "lorentz"
+
+    def __init__(self, process: Process, layouts: Layouts, config: Config) -> None:
+        super().__init__(process, layouts, config)
+        net = config.lgatr
+        self.channels, self.layouts = process.channels, layouts
+        self.mean: Tensor
+        self.std: Tensor
+        self.unit: Tensor
+        shape = (len(layouts), process.n_coordinates)
+        self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64), persistent=False)
+        self.register_buffer("std", torch.ones(shape, dtype=torch.float64), persistent=False)
+        self.register_buffer("unit", torch.ones(()))
+        names = sorted({label for c in self.channels for label in c.chart.labels})
+        self.names = [[names.index(label) for label in c.chart.labels] for c in self.channels]
+        self.particle = nn.Embedding(len(names), net.scalars)
+        self.condition = TimeSubprocessEmbedding(process, net.scalars)
+        references = reference_components(net.reference, net.time)
+        self.as_tokens = net.reference_tokens
+        n_channels = 1 if self.as_tokens else 1 + len(references)
+        self.register_buffer("references", references, persistent=False)
+        self.references: Tensor
+        if self.as_tokens:
+            self.reference_scalars = nn.Parameter(torch.randn(len(references), net.scalars))
+        # One slot for every kind of logarithmic coordinate that a particle can have.
+        self.slots = sorted({_kind(v) for layout in layouts for v in layout if v.logarithmic})
+        self.head = NamedHead(layouts, _OUTPUT_SCALARS)
+        self.network = LGATr(
+            blocks=net.blocks,
+            in_channels=n_channels,
+            channels=net.channels,
+            in_scalars=net.scalars + len(self.slots),
+            out_scalars=_OUTPUT_SCALARS,
+            scalars=net.scalars,
+            heads=net.heads,
+            symmetry=self.symmetry,  # type: ignore[arg-type]
+        )
+        with torch.no_grad():  # start from the velocity of the head alone
+            for p in self.network.last.parameters():
+                p.mul_(0.1)
+        self._fixed: tuple[tuple[int, ...], Inference] | None = None
+
+    def fit(self, mean: Tensor, std: Tensor) -> None:
+        """Take over the standardisation; energies are measured in those of a typical event."""
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+        total, count = 0.0, 0
+        for c in range(len(self.layouts)):
+            p = self.momenta(torch.zeros(1, len(self.layouts[c]), device=mean.device), c)
+            total, count = total + float(p[..., 3].sum()), count + p.shape[1]
+        self.unit.fill_(total / count)
+
+    def momenta(self, z: Tensor, channel: int) -> Tensor:
+        """Final-state momenta (m, n, 4) in GeV of standardised coordinates (m, D).
+
+        In the frame in which the azimuth of the event is zero.
+        """
+        d = z.shape[1]
+        real = torch.tensor([not v.periodic for v in self.layouts[channel]], device=z.device)
+        z = torch.where(real, z.clamp(-_LIMIT, _LIMIT), z)
+        x = z * self.std[channel, :d].to(z.dtype) + self.mean[channel, :d].to(z.dtype)
+        which = self.channels[channel]
+        p, _ = which.chart.inverse(which.join(x, x.new_zeros(len(x))))
+        return p
+
+    def tokens(self, t: Tensor, z: Tensor, p: Tensor, subprocess: Tensor, c: int) -> Multivectors:
+        """Input of the network: p in units of a typical energy."""
+        m, n = p.shape[:2]
+        condition = self.condition(t, subprocess).unsqueeze(1)
+        scalars = condition + self.particle.weight[self.names[c]]
+        extra = z.new_zeros(m, n, len(self.slots))
+        for i, coordinate in enumerate(self.layouts[c]):
+            if coordinate.logarithmic:
+                extra[:, coordinate.particle, self.slots.index(_kind(coordinate))] = z[:, i]
+        scalars = torch.cat([scalars, extra], dim=-1)
+        vectors = embed_momenta(p, scalars, self.symmetry)
+        if len(self.references) == 0:
+            return vectors
+        if not self.as_tokens:
+            return append_channels(vectors, embed_components(self.references.unsqueeze(0), self.symmetry))
+        plain = nn.functional.pad(condition + self.reference_scalars, (0, len(self.slots)))
+        references = embed_components(self.references.unsqueeze(-2), self.symmetry)
+        return append_tokens(vectors, references, plain)
+
+    def forward(self, t: Tensor, z: Tensor, subprocess: Tensor, channel: int) -> Tensor:
+        p = self.momenta(z, channel)
+        tokens = self.tokens(t, z, p / self.unit, subprocess, channel)
+        out = self._network()(tokens)
+        n = p.shape[1]
+        hidden = out.scalars[:, :n, 2:]
+        # In units of each particle's transverse mass, which keeps velocities of order one.
+        mt = torch.sqrt((p[..., 3] - p[..., 2]) * (p[..., 3] + p[..., 2]))
+        v = vector_part(out, self.symmetry)[:, :n] * mt.unsqueeze(-1)
+        which, layout = self.channels[channel], self.layouts[channel]
+        pushed = which.chart.push_forward(p, v)
+        if which.cyclic is not None:
+            pushed = torch.cat([pushed[:, : which.cyclic], pushed[:, which.cyclic + 1 :]], dim=-1)
+        pushed = pushed / self.std[channel, : z.shape[1]].to(z.dtype)
+        owner = [v.particle for v in layout]
+        logarithmic = torch.tensor([v.logarithmic for v in layout], device=z.device)
+        keep = logarithmic.to(z.dtype).unsqueeze(-1)
+        direct = self.head(hidden[:, owner] * keep, t, z, channel)
+        return direct + torch.where(logarithmic, 0.0, pushed)
+
+    def _network(self) -> LGATr | Inference:
+        """The network, with prepared weights where no gradient is wanted."""
+        if torch.is_grad_enabled() or self.training:
+            return self.network
+        key = tuple(v for p in self.network.parameters() for v in (p._version, p.data_ptr()))
+        if self._fixed is None or self._fixed[0] != key:
+            self._fixed = key, Inference(self.network)
+        return self._fixed[1]
+
+
+class RotationVelocity(GeometricVelocity):
+    """Equivariant under rotations alone: the ablation that asks what boosts are worth."""
+
+    symmetry = "rotation"
+
+
+def reference_components(reference: str, time: bool) -> Tensor:
+    """Directions (k, 16) in usual components that break Lorentz symmetry as a collider does.
+
+    Parameters
+    ----------
+    reference : {"plane", "beams", "none"}
+        The plane transverse to the beams, or one light-like vector along each.
+    time : bool
+        The time direction of the laboratory.
+    """
+    blades: list[dict[tuple[int, ...], float]] = []
+    if reference == "plane":
+        blades.append({(1, 2): 1.0})
+    elif reference == "beams":
+        blades += [{(0,): 1.0, (3,): 1.0}, {(0,): 1.0, (3,): -1.0}]
+    if time:
+        blades.append({(0,): 1.0})
+    rows = torch.zeros(len(blades), 16)
+    for row, parts in zip(rows, blades, strict=True):
+        for blade, value in parts.items():
+            row[COMPONENTS.index(blade)] = value
+    return rows
+
+
+def embed_momenta(p: Tensor, scalars: Tensor, symmetry: str) -> Multivectors:
+    """One channel of momenta (m, n, 4) with plain scalars (m, n, S)."""
+    x = embed_vectors(p.unsqueeze(-2), scalars)
+    return _of_space(x) if symmetry == "rotation" else x
+
+
+def embed_components(x: Tensor, symmetry: str) -> Multivectors:
+    """Multivectors (..., k, 16) in usual components as k channels, with (1, ...) in front."""
+    channels = from_components(x.unsqueeze(0))
+    return _of_space(channels) if symmetry == "rotation" else channels
+
+
+def _of_space(x: Multivectors) -> Multivectors:
+    """Into the algebra of space: times become scalars, spatial vectors electric parts."""
+    c = x.channels
+    time, space = x.vectors[0], x.vectors[1:]
+    scalars = x.scalars.clone()
+    scalars[..., :c] += time[..., :c]
+    bivectors = torch.cat([x.bivectors[..., :c] + space[..., :c], x.bivectors[..., c:]], dim=-1)
+    return Multivectors(scalars, x.vectors[..., :0], bivectors)
+
+
+def append_channels(x: Multivectors, more: Multivectors) -> Multivectors:
+    """Channels of x (m, n) and further ones, the same for all tokens (1, 1)."""
+    a, b = x.bivectors.shape[-1] // 2, more.bivectors.shape[-1] // 2
+
+    def joined(one: Tensor, two: Tensor) -> Tensor:
+        if one.shape[-1] == 0:
+            return one
+        two = two.expand(*one.shape[:-1], -1)
+        parts = [one[..., :a], two[..., :b], one[..., a : 2 * a], two[..., b : 2 * b]]
+        return torch.cat([*parts, one[..., 2 * a :]], dim=-1)
+
+    return Multivectors(*(joined(one, two) for one, two in zip(x, more, strict=True)))
+
+
+def append_tokens(x: Multivectors, more: Multivectors, plain: Tensor) -> Multivectors:
+    """Tokens of x (m, n) and further ones (1, k), whose plain scalars are `plain` (m, k, S)."""
+    m = len(plain)
+    scalars = torch.cat([more.scalars.expand(m, -1, -1), plain], dim=-1)
+    parts = (scalars, *(rows.expand(-1, m, -1, -1) for rows in more[1:]))
+    return Multivectors(*(torch.cat([a, b], dim=-2) for a, b in zip(x, parts, strict=True)))
+
+
+def vector_part(x: Multivectors, symmetry: str) -> Tensor:
+    """Vector (m, n, 4) as (px, py, pz, E) of the only channel."""
+    if symmetry == "rotation":
+        return torch.cat([x.bivectors[..., :1], x.scalars[..., :1].unsqueeze(0)])[..., 0].movedim(
+            0, -1
+        )
+    return x.vectors[[1, 2, 3, 0]][..., 0].movedim(0, -1)
+
+
+def _kind(coordinate: Coordinate) -> str:
+    """Name without the particle."""
+    return coordinate.name.partition(":")[0]
