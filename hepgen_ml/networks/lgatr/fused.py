@@ -31,15 +31,17 @@ def applies(x: Multivectors) -> bool:
         and all(available(t) for t in x)
         and not torch.is_autocast_enabled("cpu")
         and x.scalars.numel() > 0
-        and not _transformed()
-        and all(forward_ad.unpack_dual(t).tangent is None for t in x)
+        and not transformed(x)
     )
 
 
-def _transformed() -> bool:
-    """Whether a transform of `torch.func` is at work, for which torch has no public question."""
+def transformed(x: Multivectors) -> bool:
+    """Whether a transform of `torch.func` or a forward derivative is at work."""
+    # torch has no public question for the first
     level = getattr(getattr(torch._C, "_functorch", None), "maybe_current_level", None)
-    return level is not None and level() is not None
+    if level is not None and level() is not None:
+        return True
+    return any(forward_ad.unpack_dual(t).tangent is not None for t in x)
 
 
 def arrays(x: Multivectors) -> Arrays:

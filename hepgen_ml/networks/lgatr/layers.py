@@ -128,7 +128,9 @@ def inverse_size(x: Multivectors, symmetry: Symmetry, parts: int = 1, heads: int
     The square is the sum over grades of |<x, x>_grade| (thesis equation 6.17), the mean runs
     over the channels, which are ordered as (part, head, channel).
     """
-    c = x.channels
+    c, dtype = x.channels, x.scalars.dtype
+    if dtype.itemsize < 4:  # differences of squares
+        x = Multivectors(*(t.float() for t in x))
     square = x.scalars[..., : 2 * c].square()
     b = x.bivectors.square()
     if symmetry == "rotation":
@@ -140,7 +142,7 @@ def inverse_size(x: Multivectors, symmetry: Symmetry, parts: int = 1, heads: int
         bivector = (electric - magnetic).abs()
         square = square[..., :c] + square[..., c:] + bivector
     square = square.unflatten(-1, (-1, parts, heads, c // (parts * heads))).mean(-1).sum(-3)
-    return torch.rsqrt(square.clamp_min(EPSILON)).flatten(-2)
+    return torch.rsqrt(square.clamp_min(EPSILON)).flatten(-2).to(dtype)
 
 
 class EquiNorm(nn.Module):
@@ -231,7 +233,10 @@ class EquiAttention(nn.Module):
             )
         q, k, v = self._heads(qkv).unbind(0)
         bias = None if mask is None else mask[:, None, None, :]
-        out = F.scaled_dot_product_attention(q * self.metric, k, v, attn_mask=bias)
+        if not torch.compiler.is_compiling() and fused.transformed(qkv):
+            out = _attend(q * self.metric, k, v, bias)  # torch's lacks forward derivatives
+        else:
+            out = F.scaled_dot_product_attention(q * self.metric, k, v, attn_mask=bias)
         return self.out(self._join(out))
 
     def _heads(self, qkv: Multivectors) -> Tensor:
@@ -242,8 +247,8 @@ class EquiAttention(nn.Module):
         mv = 6 * h * c
         features = [
             # component, batch, token, half, part, head, channel -> part, batch, head, token, ...
-            (p.view(-1, batch, tokens, 2, 3, h, c) * r).permute(4, 1, 5, 2, 0, 3, 6).flatten(4)
-            for p in (qkv.scalars[..., :mv], qkv.vectors, qkv.bivectors)
+            (p.view(n, batch, tokens, 2, 3, h, c) * r).permute(4, 1, 5, 2, 0, 3, 6).flatten(4)
+            for n, p in ((1, qkv.scalars[..., :mv]), (4, qkv.vectors), (3, qkv.bivectors))
             if p.shape[-1]
         ]
         if self.scalar_size:
@@ -267,6 +272,14 @@ class EquiAttention(nn.Module):
         scalars = torch.cat([part(0, 1)[0], plain], dim=-1)
         vectors = part(d, 4) if n_vectors else out.new_zeros(4, batch, tokens, 0)
         return Multivectors(scalars, vectors, part((1 + n_vectors) * d, 3))
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Scaled dot-product attention in elementary operations."""
+    logits = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    if mask is not None:
+        logits = logits.masked_fill(~mask, -math.inf)
+    return logits.softmax(-1) @ v
 
 
 class GeometricMLP(nn.Module):

@@ -59,7 +59,9 @@ class LGATr(nn.Module):
         mask : (batch, tokens) bool tensor, optional
             False where a token is padding.
         """
-        x = self.first(x)
+        hidden = self.first(x)
+        # under autocast matrix products come in half precision, their sum stays as it was given
+        x = Multivectors(*(t.to(x.scalars.dtype) for t in hidden))
         for block in self.blocks:
             x = block(x, mask)
         return self.last(x)

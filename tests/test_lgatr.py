@@ -1,0 +1,603 @@
+"""L-GATr: algebra, symmetry of layers and network, agreement with the public package."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from hepgen_ml.networks.lgatr import LGATr, Multivectors, fused
+from hepgen_ml.networks.lgatr import inference as inference_module
+from hepgen_ml.networks.lgatr.algebra import (
+    COMPONENTS,
+    METRIC,
+    embed_vectors,
+    from_components,
+    geometric_product,
+    inner_metric,
+    product_table,
+    to_components,
+)
+from hepgen_ml.networks.lgatr.inference import Inference
+from hepgen_ml.networks.lgatr.layers import (
+    Block,
+    EquiAttention,
+    EquiLinear,
+    EquiNorm,
+    GeometricMLP,
+    gated,
+)
+from tests import lgatr_reference
+from tests.equivariance import (
+    PARITY,
+    TIME_REVERSAL,
+    boost,
+    check,
+    difference,
+    elements,
+    rotation,
+    transformed,
+    violation,
+)
+from tests.lgatr_reference import Shape
+
+SYMMETRIES = ("lorentz", "lorentz_parity", "rotation")
+CHANNELS, SCALARS = 3, 5
+
+LAYERS: dict[str, Callable[..., Any]] = {
+    "linear": partial(EquiLinear, CHANNELS, 4, SCALARS, 2),
+    "norm": partial(EquiNorm, CHANNELS, SCALARS),
+    "attention": partial(EquiAttention, CHANNELS, SCALARS, 2, 2),
+    "mlp": partial(GeometricMLP, CHANNELS, SCALARS, 2),
+    "gated": lambda symmetry: gated,
+    "block": partial(Block, CHANNELS, SCALARS, 2, 2, 2),
+    "network": partial(
+        LGATr, blocks=2, in_channels=CHANNELS, out_channels=2, channels=4, in_scalars=SCALARS,
+        out_scalars=2, scalars=6, heads=2,
+    ),
+}  # fmt: skip
+
+
+def multivectors(
+    channels: int = CHANNELS,
+    scalars: int = SCALARS,
+    *,
+    batch: int = 3,
+    tokens: int = 4,
+    dtype: torch.dtype = torch.float64,
+    symmetry: str = "lorentz",
+) -> Multivectors:
+    x = from_components(
+        torch.randn(batch, tokens, channels, 16, dtype=dtype),
+        torch.randn(batch, tokens, scalars, dtype=dtype),
+    )
+    return x._replace(vectors=x.vectors[..., :0]) if symmetry == "rotation" else x
+
+
+def layer(name: str, symmetry: str = "lorentz", **options: Any) -> Any:
+    """In double precision, with gains that are not one."""
+    result = LAYERS[name](symmetry=symmetry, **options)
+    return shaken(result.double()) if isinstance(result, nn.Module) else result
+
+
+def shaken(module: nn.Module) -> nn.Module:
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if name.endswith("gain") or "weight_mv" in name or "weight_s" in name:
+                parameter.uniform_(0.5, 1.5)
+    return module
+
+
+def to(dtype: torch.dtype, x: Multivectors) -> Multivectors:
+    return Multivectors(*(t.to(dtype) for t in x))
+
+
+def leaves(x: Multivectors) -> Multivectors:
+    return Multivectors(*(t.detach().clone().requires_grad_() for t in x))
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(1)
+
+
+# Algebra
+
+
+def dirac() -> list[Tensor]:
+    """Gamma matrices in the chiral representation."""
+    one, zero = torch.eye(2, dtype=torch.complex128), torch.zeros(2, 2, dtype=torch.complex128)
+    sigma = torch.tensor([[[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]]).to(one)
+
+    def matrix(above: Tensor, below: Tensor) -> Tensor:
+        return torch.cat([torch.cat([zero, above], 1), torch.cat([below, zero], 1)])
+
+    return [matrix(one, one), *(matrix(s, -s) for s in sigma)]
+
+
+def blades() -> Tensor:
+    """Matrices (16, 4, 4) of the basis blades."""
+    gamma = dirac()
+    result = []
+    for blade in COMPONENTS:
+        matrix = torch.eye(4, dtype=torch.complex128)
+        for direction in blade:
+            matrix = matrix @ gamma[direction]
+        result.append(matrix)
+    return torch.stack(result)
+
+
+def test_product_table_is_that_of_gamma_matrices() -> None:
+    gamma = dirac()
+    for i, j in itertools.product(range(4), repeat=2):
+        expected = 2 * METRIC[i] * (i == j) * torch.eye(4, dtype=torch.complex128)
+        torch.testing.assert_close(gamma[i] @ gamma[j] + gamma[j] @ gamma[i], expected)
+    basis = blades()
+    table = torch.from_numpy(product_table()).to(basis)
+    products = torch.einsum("iab,jbc->ijac", basis, basis)
+    torch.testing.assert_close(products, torch.einsum("kij,kac->ijac", table, basis))
+
+
+def test_stored_components_are_what_they_are_said_to_be() -> None:
+    one, gamma, basis = torch.eye(4, dtype=torch.complex128), dirac(), blades()
+    unit = gamma[0] @ gamma[1] @ gamma[2] @ gamma[3]
+    x = torch.randn(5, 2, 16, dtype=torch.float64)
+    stored = from_components(x)
+    expected = torch.einsum("tci,iab->tcab", x.to(basis), basis)
+    electric = torch.stack([gamma[k] @ gamma[0] for k in (1, 2, 3)])
+    parts = (
+        (stored.scalars, torch.stack([one]), None),
+        (stored.vectors, torch.stack(gamma), 4),
+        (stored.bivectors, electric, 3),
+    )
+    total = torch.zeros_like(expected)
+    for rows, matrices, n in parts:
+        numbers = rows.unsqueeze(0) if n is None else rows
+        total += torch.einsum("ntc,nab->tcab", numbers[..., :2].to(basis), matrices)
+        total += torch.einsum("ntc,nab->tcab", numbers[..., 2:].to(basis), unit @ matrices)
+    torch.testing.assert_close(total, expected)
+
+
+def test_components_make_the_round_trip() -> None:
+    x = torch.randn(2, 3, CHANNELS, 16, dtype=torch.float64)
+    s = torch.randn(2, 3, SCALARS, dtype=torch.float64)
+    components, scalars = to_components(from_components(x, s))
+    assert torch.equal(components, x)
+    assert torch.equal(scalars, s)
+    even = from_components(x, s)
+    even = even._replace(vectors=even.vectors[..., :0])
+    components, _ = to_components(even)
+    odd = torch.tensor([len(blade) % 2 == 1 for blade in COMPONENTS])
+    assert torch.equal(components, x.masked_fill(odd, 0))
+    p = torch.randn(2, 3, 1, 4, dtype=torch.float64)
+    embedded, _ = to_components(embed_vectors(p, s))
+    assert torch.equal(embedded[..., 1:5], p[..., [3, 0, 1, 2]])
+    assert not embedded[..., [0, *range(5, 16)]].any()
+
+
+def test_geometric_product() -> None:
+    x, y, z = (torch.randn(7, 2, 16, dtype=torch.float64) for _ in range(3))
+    table = torch.from_numpy(product_table())
+
+    def product(a: Tensor, b: Tensor) -> Tensor:
+        return to_components(geometric_product(from_components(a), from_components(b)))[0]
+
+    expected = torch.einsum("kij,tci,tcj->tck", table, x, y)
+    torch.testing.assert_close(product(x, y), expected, rtol=0, atol=1e-13)
+    torch.testing.assert_close(
+        product(product(x, y), z), product(x, product(y, z)), rtol=0, atol=1e-12
+    )
+    even = [multivectors(2, 0, symmetry="rotation") for _ in range(2)]
+    whole = [x._replace(vectors=x.bivectors.new_zeros(4, *x.bivectors.shape[1:])) for x in even]
+    result = to_components(geometric_product(*even))[0]
+    torch.testing.assert_close(result, to_components(geometric_product(*whole))[0])
+
+
+def test_inner_product_is_the_scalar_of_reversal_times_element() -> None:
+    x, y = (torch.randn(4, 1, 16, dtype=torch.float64) for _ in range(2))
+    reversal = torch.tensor([(-1.0) ** (len(b) * (len(b) - 1) // 2) for b in COMPONENTS])
+    table = torch.from_numpy(product_table())
+    expected = torch.einsum("ij,tci,tcj->t", table[0], x * reversal, y)
+    a, b, metric = from_components(x), from_components(y), inner_metric(torch.float64)
+    result = (a.scalars * metric[0] * b.scalars).sum(-1)
+    result += torch.einsum("mtc,mc,mtc->t", a.vectors, metric[1], b.vectors)
+    result += torch.einsum("mtc,mc,mtc->t", a.bivectors, metric[2], b.bivectors)
+    torch.testing.assert_close(result, expected)
+
+
+# Symmetry
+
+
+@pytest.mark.parametrize("symmetry", SYMMETRIES)
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_are_equivariant(name: str, symmetry: str) -> None:
+    check(layer(name, symmetry), multivectors(symmetry=symmetry), group=symmetry)
+
+
+@pytest.mark.parametrize("name", ["linear", "attention", "mlp", "block", "network"])
+def test_layers_have_no_more_symmetry_than_promised(name: str) -> None:
+    x = multivectors()
+    for reflection in (PARITY, TIME_REVERSAL):
+        assert violation(layer(name), reflection, x) > 1e-2
+        assert violation(layer(name, "lorentz_parity"), reflection, x) < 1e-12
+    x = multivectors(symmetry="rotation")
+    assert violation(layer(name, "rotation"), boost([1, 2, 3], 2.0), x) > 1e-2
+    dilation = PARITY.__class__("dilation", 2 * torch.eye(4, dtype=torch.float64))
+    assert violation(layer(name), dilation, multivectors()) > 1e-2
+
+
+def test_functions_of_momenta() -> None:
+    """Of the checker itself, with what velocity networks take and give."""
+    network = layer("network")
+    scalars = torch.randn(3, 4, SCALARS, dtype=torch.float64)
+
+    def velocity(p: Tensor) -> Tensor:
+        x = embed_vectors(
+            p.unsqueeze(-2).expand(-1, -1, CHANNELS, -1), scalars[:, :1].expand(-1, 4, -1)
+        )
+        return network(x).vectors[[1, 2, 3, 0], ..., 0].movedim(0, -1)
+
+    p = torch.randn(3, 4, 4, dtype=torch.float64)
+    check(velocity, p, group="lorentz")
+    with pytest.raises(AssertionError, match="rotation by"):
+        check(lambda p: velocity(p) + torch.eye(4, dtype=p.dtype)[0], p, group="lorentz")
+    with pytest.raises(AssertionError, match="permutation"):
+        check(lambda p: p * torch.arange(4).view(4, 1), p, group="lorentz")
+
+
+def references(kind: str) -> Tensor:
+    """Directions (k, 16) that break the symmetry."""
+    rows = {
+        "plane": {(1, 2): 1.0},
+        "time": {(0,): 1.0},
+        "plus": {(0,): 1.0, (3,): 1.0},
+        "minus": {(0,): 1.0, (3,): -1.0},
+    }
+    names = {"plane": ["plane"], "time": ["time"], "beams": ["plus", "minus"],
+             "plane and time": ["plane", "time"]}[kind]  # fmt: skip
+    result = torch.zeros(len(names), 16, dtype=torch.float64)
+    for row, name in zip(result, names, strict=True):
+        for blade, value in rows[name].items():
+            row[COMPONENTS.index(blade)] = value
+    return result
+
+
+def with_references(network: LGATr, extra: Tensor) -> Callable[[Multivectors], Multivectors]:
+    """The network as a function of its other channels."""
+
+    def function(x: Multivectors) -> Multivectors:
+        components, scalars = to_components(x)
+        extra_channels = extra.expand(*components.shape[:-2], -1, -1)
+        return network(from_components(torch.cat([components, extra_channels], -2), scalars))
+
+    return function
+
+
+@pytest.mark.parametrize(
+    ("kind", "turns", "about_z", "along_z"),
+    [
+        # kept: all rotations, those about the beam, boosts along it
+        ("plane", False, True, True),
+        ("time", True, True, False),
+        ("beams", False, True, False),
+        ("plane and time", False, True, False),
+    ],
+)
+def test_references_leave_what_leaves_them_alone(
+    kind: str, turns: bool, about_z: bool, along_z: bool
+) -> None:
+    extra, x = references(kind), multivectors()
+    network = layer("network", in_channels=CHANNELS + len(extra))
+    function = with_references(network, extra)
+    for elements_of, kept in (
+        ([boost([0, 0, 1], 3.0), boost([0, 0, 1], 10.0) @ rotation([0, 0, 1], 1.0)], along_z),
+        (elements("axis"), about_z),
+        ([rotation([1, 0, 0], 0.5), rotation([1, 2, 3], 2.0)], turns),
+        ([rotation([1, 0, 0], torch.pi)], turns),  # turns the beams and the plane round
+        ([boost([1, 0, 0], 3.0), boost([1, 1, 1], 1.5)], False),
+        ([PARITY], False),
+    ):
+        for element in elements_of:
+            worst = violation(function, element, x)
+            assert worst < 1e-9 if kept else worst > 1e-3, element.name
+
+
+def test_boosts_along_the_beams_rescale_them() -> None:
+    """Two light-like beams: f(boost x, rescaled beams) = boost f(x, beams), nothing more."""
+    extra, x = references("beams"), multivectors()
+    network = layer("network", in_channels=CHANNELS + 2)
+    gamma = 3.0
+    element, factor = boost([0, 0, 1], gamma), gamma + (gamma**2 - 1) ** 0.5
+    rescaled = extra * torch.tensor([[factor], [1 / factor]], dtype=torch.float64)
+    moved = with_references(network, rescaled)(transformed(element, x))
+    expected = transformed(element, with_references(network, extra)(x))
+    assert difference(moved, expected) < 1e-9
+
+
+# Masks
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("symmetry", SYMMETRIES)
+def test_padding_changes_nothing(symmetry: str, dtype: torch.dtype) -> None:
+    network = layer("network", symmetry).to(dtype)
+    lengths = [4, 2, 1]
+    mask = torch.arange(4) < torch.tensor(lengths).unsqueeze(1)
+    x = multivectors(dtype=dtype, symmetry=symmetry)
+    other = Multivectors(*(torch.where(mask.unsqueeze(-1), t, 10 * torch.randn_like(t)) for t in x))
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    functions = [network, Inference(network)]
+    for function in functions:
+        one, two = function(x, mask), function(other, mask)
+        for i, n in enumerate(lengths):
+            event = Multivectors(*(t[..., i : i + 1, :n, :] for t in x))
+            alone = network(event)
+            for padded in (one, two):
+                short = Multivectors(*(t[..., i : i + 1, :n, :] for t in padded))
+                assert difference(short, alone) < tolerance
+    # nor does what stands in padded tokens feel the real ones' loss
+    y = leaves(x)
+    (network(y, mask).scalars * mask.unsqueeze(-1)).square().sum().backward()
+    for t in y:
+        if t.shape[-1]:
+            assert not t.grad[..., ~mask, :].any()
+            assert t.grad.any()
+
+
+def test_masks_reach_the_reference() -> None:
+    shape = Shape(blocks=2, in_scalars=5)
+    theirs = shaken(lgatr_reference.reference(shape).double())
+    ours = lgatr_reference.twin(theirs, shape)
+    x = torch.randn(2, 4, 3, 16, dtype=torch.float64)
+    s = torch.randn(2, 4, 5, dtype=torch.float64)
+    mask = torch.tensor([[True] * 4, [True] * 3 + [False]])
+    expected = theirs(x, s, attn_mask=mask[:, None, None, :])
+    for one, other in zip(ours.components(x, s, mask), expected, strict=True):
+        assert difference(one[mask], other[mask]) < 1e-12
+
+
+# Agreement with the public package
+
+SHAPES = {
+    "two blocks": Shape(blocks=2, in_scalars=5),
+    "parity": Shape(blocks=2, in_scalars=5, parity=True),
+    # width of a head 16 * 3 + 5 = 53
+    "odd": Shape(blocks=1, in_channels=2, out_channels=3, channels=6, in_scalars=3,
+                 out_scalars=1, scalars=10, heads=2, attention_ratio=1, mlp_ratio=3),
+    "odd parity": Shape(blocks=1, in_channels=1, channels=5, in_scalars=0, out_scalars=0,
+                        scalars=7, heads=3, attention_ratio=2, mlp_ratio=1, parity=True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("name", SHAPES)
+def test_same_function_as_the_public_package(name: str, dtype: torch.dtype) -> None:
+    shape = SHAPES[name]
+    theirs = shaken(lgatr_reference.reference(shape).to(dtype))
+    for module in theirs.modules():
+        if isinstance(getattr(module, "epsilon", None), Tensor):
+            module.epsilon.fill_(0.01)  # was rounded to single precision
+    ours = lgatr_reference.twin(theirs, shape)
+    x = torch.randn(4, 7, shape.in_channels, 16, dtype=dtype)
+    s = torch.randn(4, 7, shape.in_scalars, dtype=dtype)
+    inputs = [x.requires_grad_()] + ([s.requires_grad_()] if shape.in_scalars else [])
+    theirs_parameters = [p for p in theirs.parameters() if p.requires_grad]
+    expected = [t for t in theirs(x, s if shape.in_scalars else None) if t is not None]
+    # our parameters as functions of theirs: gradients flow back to the same place
+    parameters = lgatr_reference.weights(theirs, ours)
+    results = torch.func.functional_call(_Components(ours), _prefixed(parameters), (x, s))
+    pull = [torch.randn_like(t) for t in expected]
+    wanted = torch.autograd.grad(expected, [*inputs, *theirs_parameters], pull)
+    got = torch.autograd.grad(results[: len(expected)], [*inputs, *theirs_parameters], pull)
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    results = results[: len(expected)]
+    for one, other in zip([*results, *got], [*expected, *wanted], strict=True):
+        assert difference(one, other) < tolerance
+    # every parameter of ours is reached
+    assert set(parameters) == set(dict(ours.named_parameters()))
+
+
+class _Components(nn.Module):
+    def __init__(self, network: LGATr) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
+        return self.network.components(x, scalars)
+
+
+def _prefixed(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"network.{name}": parameter for name, parameter in parameters.items()}
+
+
+# Fused kernels
+
+
+SIZES = [(3, 5), (16, 32), (17, 0), (1, 1), (33, 2)]
+
+
+def outputs_and_gradients(
+    function: Callable[..., Multivectors], module: Any, x: Multivectors, pull: Multivectors
+) -> list[Tensor]:
+    x = leaves(x)
+    out = function(x)
+    parameters = list(module.parameters()) if isinstance(module, nn.Module) else []
+    parameters = [p for p in parameters if p.numel()]
+    gradients = torch.autograd.grad(
+        list(out), [*x, *parameters], list(pull), allow_unused=True, materialize_grads=True
+    )
+    return [*out, *gradients]
+
+
+def with_mask(module: Any, x: Multivectors, mask: Tensor | None) -> Multivectors:
+    return module(x, mask)
+
+
+def without_mask(module: Any, x: Multivectors) -> Multivectors:
+    return module(x)
+
+
+@pytest.mark.parametrize(("channels", "scalars"), SIZES)
+@pytest.mark.parametrize("name", ["norm", "attention", "mlp"])
+def test_kernels_compute_the_formulas(
+    name: str, channels: int, scalars: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = {
+        "norm": lambda: EquiNorm(channels, scalars),
+        "attention": lambda: EquiAttention(channels, scalars, 2, 2),
+        "mlp": lambda: GeometricMLP(channels, scalars, 2),
+    }[name]()
+    shaken(module)
+    exact = copy.deepcopy(module).double()
+    for tokens, padded in ((4, False), (1, False), (5, True)):
+        x = multivectors(channels, scalars, batch=9, tokens=tokens, dtype=torch.float32)
+        x.scalars[0, 0], x.vectors[:, 0, 0], x.bivectors[:, 0, 0] = (
+            0.01,
+            0.01,
+            0.0,
+        )  # under the floor
+        pull = Multivectors(*(torch.randn_like(t) for t in x))
+        mask = torch.rand(9, tokens) < 0.7 if padded else None
+        if mask is not None:
+            mask[:, 0] = True
+        run = partial(with_mask, mask=mask) if name == "attention" else without_mask
+        assert fused.applies(x)
+        fast = outputs_and_gradients(partial(run, module), module, x, pull)
+        slow = outputs_and_gradients(
+            partial(run, exact), exact, to(torch.float64, x), to(torch.float64, pull)
+        )
+        with monkeypatch.context() as patch:
+            patch.setattr(fused, "available", lambda x: False)
+            plain = outputs_and_gradients(partial(run, module), module, x, pull)
+        for one, other, truth in zip(fast, plain, slow, strict=True):
+            assert one.shape == truth.shape
+            # with one channel even the formulas lose digits to the norm
+            assert difference(one, truth) < 1e-5 + 4 * difference(other, truth)
+
+
+def test_networks_without_tokens() -> None:
+    network = layer("network").float()
+    x = multivectors(batch=0, dtype=torch.float32)
+    assert network(x).vectors.shape == (4, 0, 4, 4)
+    assert Inference(network)(x).vectors.shape == (4, 0, 4, 4)
+
+
+@pytest.mark.parametrize(("batch", "tokens"), [(1, 1), (7, 3), (70, 5), (33, 8)])
+def test_inference_is_the_network(batch: int, tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference_module, "TOKENS", 64)
+    network = layer("network").float()
+    inference = Inference(network)
+    mask = torch.rand(batch, tokens) < 0.6
+    mask[:, 0] = True
+    for x in (multivectors(batch=batch, tokens=tokens, dtype=torch.float32) for _ in range(2)):
+        for chosen in (None, mask):
+            with torch.no_grad():
+                expected = network(x, chosen)
+            result = inference(x, chosen)
+            assert not result.vectors.requires_grad
+            for t in (result, expected):
+                if chosen is not None:
+                    for part in t:
+                        part[..., ~mask, :] = 0
+            assert difference(result, expected) < 1e-5
+    # what it falls back to
+    for symmetry, dtype in (("rotation", torch.float32), ("lorentz", torch.float64)):
+        network = layer("network", symmetry).to(dtype)
+        x = multivectors(batch=batch, tokens=tokens, dtype=dtype, symmetry=symmetry)
+        assert difference(Inference(network)(x), network(x)) == 0
+
+
+# Compilation, precision, function transforms
+
+
+@pytest.mark.parametrize("symmetry", ["lorentz", "rotation"])
+def test_network_is_one_graph(symmetry: str) -> None:
+    network = layer("network", symmetry).float()
+    x = multivectors(dtype=torch.float32, symmetry=symmetry)
+    mask = torch.rand(3, 4) < 0.8
+    mask[:, 0] = True
+    compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
+    assert difference(compiled(x, mask), network(x, mask)) < 1e-5
+    torch._dynamo.reset()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.*:DeprecationWarning")
+def test_compiled_network_is_the_network() -> None:
+    network = LGATr(blocks=1, in_channels=3, channels=4, in_scalars=5, scalars=8, heads=2)
+    x = multivectors(dtype=torch.float32)
+    pull = Multivectors(*(torch.randn_like(t) for t in network(x)))
+    expected = outputs_and_gradients(network, network, x, pull)
+    compiled = torch.compile(network)
+    for one, other in zip(outputs_and_gradients(compiled, network, x, pull), expected, strict=True):
+        assert difference(one, other) < 1e-5
+    torch._dynamo.reset()
+
+
+def test_bfloat16_is_close_and_leaves_no_trace() -> None:
+    network = layer("network").float()
+    x = multivectors(dtype=torch.float32)
+    before = network(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = leaves(x)
+        rough = network(y)
+        sum(t.float().square().sum() for t in rough).backward()
+    assert all(t.grad is not None and t.grad.isfinite().all() for t in y)
+    assert 1e-5 < difference(to(torch.float32, rough), before) < 0.05
+    after = network(x)
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def jacobian_times(network: LGATr, x: Multivectors, tangent: Multivectors) -> Multivectors:
+    """By reverse mode, twice."""
+    rows = []
+    with sdpa_kernel(SDPBackend.MATH):  # the only one that has second derivatives
+        for i, part in enumerate(network(x)):
+            pull = torch.zeros_like(part, requires_grad=True)
+            y = leaves(x)
+            gradient = torch.autograd.grad(network(y)[i], list(y), pull, create_graph=True)
+            total = sum((g * t).sum() for g, t in zip(gradient, tangent, strict=True))
+            rows.append(torch.autograd.grad(total, pull)[0])
+    return Multivectors(*rows)
+
+
+def test_forward_derivatives_and_maps() -> None:
+    network = layer("network")
+    x, tangent = multivectors(), multivectors()
+    expected = jacobian_times(network, x, tangent)
+    single = copy.deepcopy(network).float()
+    x32, t32 = to(torch.float32, x), to(torch.float32, tangent)
+
+    def flat(s: Tensor, v: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+        return tuple(single(Multivectors(s, v, b)))
+
+    with torch.no_grad():
+        value, derivative = torch.func.jvp(flat, tuple(x32), tuple(t32))
+    assert difference(Multivectors(*value), single(x32)) < 1e-5
+    assert difference(Multivectors(*derivative), expected) < 1e-4
+    with forward_ad.dual_level():
+        dual = [forward_ad.make_dual(a, b) for a, b in zip(x32, t32, strict=True)]
+        result = [forward_ad.unpack_dual(t).tangent for t in flat(*dual)]
+    assert difference(Multivectors(*result), expected) < 1e-4
+    # vmap over events, each a batch of one
+    mapped = torch.func.vmap(
+        lambda s, v, b: flat(s.unsqueeze(0), v.unsqueeze(1), b.unsqueeze(1)),
+        in_dims=(0, 1, 1), out_dims=(0, 1, 1),
+    )(*x32)  # fmt: skip
+    mapped = Multivectors(*(t.squeeze(d) for t, d in zip(mapped, (1, 2, 2), strict=True)))
+    assert difference(mapped, single(x32)) < 1e-5
+
+
+def test_works_where_torch_does_not_tell_about_transforms(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, x = layer("network").float(), multivectors(dtype=torch.float32)
+    expected = network(x)
+    monkeypatch.delattr(torch._C._functorch, "maybe_current_level")
+    assert difference(network(x), expected) == 0
