@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from hepgen_ml import __version__, _console
-from hepgen_ml.errors import HepgenError, InputError, UsageError
+from hepgen_ml.errors import HepgenError, InputError, OutputError, UsageError
 
 app = typer.Typer(
     name="hepgen-ml",
@@ -68,7 +68,8 @@ def train(
         typer.Option("--from", metavar="FILE...", help="Files of any format, told by the name."),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="jetgpt (if not configured), mlp-cfm or transformer-cfm.")
+        str | None,
+        typer.Option(help="jetgpt (if not configured), lgatr-cfm, transformer-cfm, mlp-cfm …"),
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Model directory.")] = DEFAULT_MODEL,
     device: Device = "auto",
@@ -121,6 +122,43 @@ def train(
         )
 
 
+@app.command()
+def encode(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE]...", help="Files, as after --from."),
+    ] = None,
+    from_lhe: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE...", help="LHE files to learn from.")
+    ] = None,
+    from_: Annotated[
+        list[Path] | None,
+        typer.Option("--from", metavar="FILE...", help="Files of any format, told by the name."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(metavar="FILE.safetensors", help="The encoded sample.")
+    ] = Path("sample.safetensors"),
+    skip_bad: SkipBad = False,
+    force: Force = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Make a sample ready to train on elsewhere: hepgen-ml train --from sample.safetensors."""
+    with _console.reporting(verbose=verbose, debug=debug):
+        from hepgen_ml.training.encoded import SUFFIX, encode_sample
+
+        if not out.name.endswith(SUFFIX):
+            raise UsageError(f"not named {SUFFIX}", path=out, remedy="change the name")
+        if out.exists() and not force:
+            raise OutputError("exists already", path=out, remedy="add --force to replace it")
+        paths = _inputs(from_lhe or [], [*(from_ or []), *(files or [])])
+        with _console.Progress() as progress:
+            sample = encode_sample(paths, skip_bad=skip_bad, progress=progress)
+        sample.save(out)
+        size = _console.file_size(out.stat().st_size)
+        typer.echo(f"{out}: {len(sample.encoded):,} events, {size}")
+
+
 def _inputs(lhe: list[Path], others: list[Path]) -> list[Path]:
     """Input files; what follows the first file of --from-lhe arrives as an argument."""
     from hepgen_ml.formats import expand
@@ -156,7 +194,10 @@ def generate(
     events: Annotated[
         str, typer.Option("--events", "-n", metavar="N", help="How many, of all shards together.")
     ] = "10000",
-    model: Annotated[Path, typer.Option(metavar="DIR", help="Trained model.")] = DEFAULT_MODEL,
+    model: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="Trained model, or the name of one in the package."),
+    ] = DEFAULT_MODEL,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Same seed, same events; a new one if not given.")
     ] = None,
@@ -275,8 +316,6 @@ def info(
 ) -> None:
     """Show what a model or an event file holds."""
     with _console.reporting(verbose=verbose, debug=debug):
-        if not path.exists():
-            raise InputError("no such file or directory", path=path, remedy="check the path")
         found = _describe(path, skip_bad)
         if as_json:
             typer.echo(json.dumps(found, indent=2))
@@ -287,10 +326,14 @@ def info(
 
 
 def _describe(path: Path, skip_bad: bool) -> dict[str, Any]:
-    if path.is_dir():
+    from hepgen_ml.storage import pretrained
+
+    if path.is_dir() or (not path.exists() and str(path) in pretrained()):
         from hepgen_ml.generator import Generator
 
         return dict(Generator.load(path, device="cpu").describe())
+    if not path.exists():
+        raise InputError("no such file or directory", path=path, remedy="check the path")
     from hepgen_ml.formats import format_of, open_sample
     from hepgen_ml.summary import summarize
 

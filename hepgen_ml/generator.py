@@ -18,7 +18,7 @@ from hepgen_ml.errors import ModelError, UsageError
 from hepgen_ml.events import EventSample, RunInfo, concatenate
 from hepgen_ml.models.base import Surrogate, uniform_angle_log_prob
 from hepgen_ml.process import Process
-from hepgen_ml.storage import CONFIG, load_model, save_model
+from hepgen_ml.storage import CONFIG, find_model, load_model, save_model
 from hepgen_ml.tensors import Discrete, Kinematics, pair_invariants
 from hepgen_ml.training.data import Progress
 from hepgen_ml.training.fit import PLAN, claim, fit
@@ -82,6 +82,7 @@ class Generator:
         Parameters
         ----------
         source : EventSample, or file names or glob patterns
+            Or one file that `hepgen_ml.training.encoded` wrote.
         model : str, optional
             Name of the density model; by default that of the configuration.
         out : path-like
@@ -125,14 +126,14 @@ class Generator:
 
     @classmethod
     def load(cls, path: str | Path = "hepgen-model", *, device: str = "auto") -> Generator:
-        """Read a model directory.
+        """Read a model directory, or a model that comes with the package by its name.
 
         Raises
         ------
         ModelError
             Missing, damaged, newer, or an unfinished training.
         """
-        directory = Path(path)
+        directory = find_model(path)
         if (directory / PLAN).exists() and not (directory / CONFIG).exists():
             raise ModelError(
                 "its training is not finished", path=directory, remedy="train with --resume"

@@ -108,6 +108,36 @@ def load_model(
     return surrogate.to(device).eval(), process, config, run, dict(document.get("training", {}))
 
 
+PRETRAINED = Path(__file__).parent / "pretrained"
+"""Models that come with the package, a directory each."""
+
+
+def pretrained() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(p.parent.name for p in PRETRAINED.glob(f"*/{CONFIG}"))
+
+
+def find_model(path: str | Path) -> Path:
+    """Model directory: the one of this path, or else the pretrained one of this name.
+
+    Raises
+    ------
+    ModelError
+        Neither exists.
+    """
+    directory = Path(path)
+    if directory.exists():
+        return directory
+    if str(path) in pretrained():
+        return PRETRAINED / str(path)
+    known = ", ".join(pretrained())
+    raise ModelError(
+        "holds no model",
+        path=directory,
+        remedy=f"train one with `hepgen-ml train`, or use one that comes with the package: {known}",
+    )
+
+
 def read_document(directory: Path) -> dict[str, Any]:
     """Contents of ``config.json``, its version checked."""
     path = directory / CONFIG

@@ -19,7 +19,8 @@ from hepgen_ml.tensors import Encoded
 
 from .samples import toy_top_pairs
 
-SMALL = ["network.width=32", "network.blocks=2", "network.mixtures=8", "network.heads=2"]
+SMALL = ["network.width=32", "network.blocks=2", "network.mixtures=8", "network.heads=2",
+         "lgatr.channels=4", "lgatr.scalars=16", "lgatr.blocks=2", "lgatr.heads=2"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,12 @@ def build(process: Process, encoded: Encoded, model: str) -> Surrogate:
 def test_loss_falls_and_samples_have_the_right_shape(
     name: str, process: Process, encoded: Encoded
 ) -> None:
+    # Two narrow peaks in the last coordinate: a Gaussian, which flows start as, does not fit.
+    encoded = encoded[:]
+    encoded.x = encoded.x.clone()
+    for c, channel in enumerate(process.channels):
+        rows, i = process.channel_of[encoded.subprocess] == c, len(channel.coordinates) - 1
+        encoded.x[rows, i] = torch.sign(encoded.x[rows, i]) + 0.1 * encoded.x[rows, i]
     surrogate = build(process, encoded, name)
     density = surrogate.density
     z = density.prepare(encoded.x, encoded.subprocess)
@@ -65,9 +72,7 @@ def test_loss_falls_and_samples_have_the_right_shape(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    # A flow starts as the best Gaussian, which fits this sample well; its loss is noisy but for
-    # the fixed random numbers of the evaluation mode.
-    assert mean_loss() < before - (0.5 if name == "jetgpt" else 0.003)
+    assert mean_loss() < before - (0.5 if name == "jetgpt" else 0.03)
     x = density.sample(encoded.subprocess, torch.Generator().manual_seed(1))
     assert x.shape == encoded.x.shape
     assert torch.isfinite(x).all()

@@ -121,7 +121,9 @@ class GeometricVelocity(Velocity):
         if len(self.references) == 0:
             return vectors
         if not self.as_tokens:
-            return append_channels(vectors, embed_components(self.references.unsqueeze(0), self.symmetry))
+            return append_channels(
+                vectors, embed_components(self.references.unsqueeze(0), self.symmetry)
+            )
         plain = nn.functional.pad(condition + self.reference_scalars, (0, len(self.slots)))
         references = embed_components(self.references.unsqueeze(-2), self.symmetry)
         return append_tokens(vectors, references, plain)

@@ -17,14 +17,7 @@ from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
 from hepgen_ml.events import EventSample, RunInfo
 from hepgen_ml.models.base import Surrogate
 from hepgen_ml.process import Process
-from hepgen_ml.storage import (
-    CARD,
-    CONFIG,
-    WEIGHTS,
-    run_from_config,
-    run_to_config,
-    save_model,
-)
+from hepgen_ml.storage import CARD, CONFIG, WEIGHTS, save_model
 from hepgen_ml.symmetry import (
     exchanged_beams,
     has_equal_beams,
@@ -33,7 +26,8 @@ from hepgen_ml.symmetry import (
 )
 from hepgen_ml.tensors import Discrete, Encoded
 from hepgen_ml.training.checkpoint import write_text
-from hepgen_ml.training.data import Progress, SampleSource, encode_all, learn_process, split
+from hepgen_ml.training.data import Progress, split
+from hepgen_ml.training.encoded import encode_sample
 from hepgen_ml.training.loop import CHECKPOINT, HISTORY, Trainer
 
 log = logging.getLogger(__name__)
@@ -70,20 +64,18 @@ def fit(
         Arguments of `hepgen_ml.generator.Generator`.
     """
     claim(out, resume=resume, force=force)
-    samples = SampleSource(source, skip_bad=skip_bad)
-    fingerprint = samples.fingerprint()
+    sample = encode_sample(source, seed=config.seed, skip_bad=skip_bad, progress=progress)
+    process, run = sample.process, _output_run(sample.run, sample.fingerprint)
     resume = resume and (out / PLAN).exists()
     if resume:
-        process, run = _read_plan(out, fingerprint, config)
+        _check_plan(out, sample.fingerprint, config)
     else:
-        process = learn_process(samples, seed=config.seed, progress=progress)
-        run = _output_run(samples.run, fingerprint)
         # From here on the directory belongs to the new model: an interrupted training must not
         # leave an old one beside its checkpoint.
         for name in (CONFIG, WEIGHTS, CARD, HISTORY, CHECKPOINT):
             (out / name).unlink(missing_ok=True)
-        _write_plan(out, process, run, fingerprint, config)
-    encoded = encode_all(samples, process, progress=progress)
+        _write_plan(out, sample.fingerprint, config)
+    encoded = sample.encoded
     order, held_out = split(len(encoded), config.training.validation_fraction, config.seed)
     training, validation = encoded[order], encoded[torch.from_numpy(np.flatnonzero(held_out))]
     torch.manual_seed(config.seed)
@@ -111,11 +103,11 @@ def fit(
     _calibrate(surrogate, trainer)
     acceptance = measure_acceptance(surrogate, process, device, config.seed)
     facts = {
-        "sample_sha256": fingerprint,
-        "sample_files": [p.name for p in samples.paths],
+        "sample_sha256": sample.fingerprint,
+        "sample_files": list(sample.files),
         "events": len(encoded),
         "validation_events": len(validation),
-        "bad_events_skipped": samples.n_skipped,
+        "bad_events_skipped": sample.n_skipped,
         "steps": trainer.step,
         "training_seconds": round(trainer.seconds, 1),
         "validation_loss": trainer.best_loss,
@@ -174,25 +166,17 @@ def _output_run(run: RunInfo, fingerprint: str) -> RunInfo:
     )
 
 
-def _write_plan(
-    directory: Path, process: Process, run: RunInfo, fingerprint: str, config: Config
-) -> None:
+def _write_plan(directory: Path, fingerprint: str, config: Config) -> None:
     """Remember what a training began with, so that it can be resumed."""
-    document = {
-        "process": process.to_config(),
-        "run": run_to_config(run),
-        "sample_sha256": fingerprint,
-        "config": config.model_dump(),
-    }
+    document = {"sample_sha256": fingerprint, "config": config.model_dump()}
     write_text(directory / PLAN, json.dumps(document))
 
 
-def _read_plan(directory: Path, fingerprint: str, config: Config) -> tuple[Process, RunInfo]:
+def _check_plan(directory: Path, fingerprint: str, config: Config) -> None:
+    """Refuse to resume with anything else than it was begun with."""
     path = directory / PLAN
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        process = Process.from_config(document["process"])
-        run = run_from_config(document["run"])
         same_sample = document["sample_sha256"] == fingerprint
         before = Config.model_validate(document["config"])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -203,13 +187,12 @@ def _read_plan(directory: Path, fingerprint: str, config: Config) -> tuple[Proce
         raise SampleError(
             "was begun with another sample", path=directory, remedy="give the same files as before"
         )
-    if any(getattr(before, n) != getattr(config, n) for n in ("model", "network", "seed")):
+    if any(getattr(before, n) != getattr(config, n) for n in ("model", "network", "lgatr", "seed")):
         raise UsageError(
             "was begun with another network, model or seed",
             path=directory,
             remedy="give the same configuration as before, or start again with --force",
         )
-    return process, run
 
 
 def _doubled(process: Process, training: Encoded) -> Encoded:

@@ -1,0 +1,108 @@
+"""Compare models at equal training time, and their need of training events.
+
+    python benchmarks/models.py --train FILE --truth FILE --minutes 10
+    python benchmarks/models.py --train FILE --truth FILE --minutes 3 \\
+        --sizes 3000 10000 30000 100000
+
+For every model and number of training events: trains from scratch for so long on this
+machine, generates events and prints the AUC of a gradient-boosted classifier against held-out
+truth (kinematics of each final state), and the mean log-likelihood of held-out events. Results
+are kept in --json; what is there already is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import hepgen_ml
+from hepgen_ml.config import load_config
+from hepgen_ml.validation.classifier import classifier_auc
+from hepgen_ml.validation.observables import observables
+
+MODELS = ["jetgpt", "lgatr-cfm", "transformer-cfm", "mlp-cfm"]
+
+# On a CPU and for so few events; the defaults are those of the papers.
+SETTINGS: dict[str, list[str]] = {}
+
+
+def evaluate(
+    model: str, sample: Any, truth: Any, seconds: float, n: int, seed: int, settings: list[str]
+) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as directory:
+        config = load_config(
+            None, ["training.max_epochs=100000", *SETTINGS.get(model, []), *settings]
+        )
+        generator = hepgen_ml.Generator.train(
+            sample, model=model, out=directory, force=True, seed=seed, max_time=seconds,
+            config=config,
+        )  # fmt: skip
+    begun = time.monotonic()
+    generated = generator.sample(n, seed=seed + 1)
+    rate = n / (time.monotonic() - begun)
+    log_p = generator.log_prob(truth[:2000])
+    result = {
+        "steps": generator.facts["steps"],
+        "passes": generator.facts["steps"] * config.training.batch_size / len(sample),
+        "parameters": generator.facts["parameters"],
+        "events_per_second": rate,
+        "log_prob": float(np.mean(log_p[np.isfinite(log_p)])),
+        "log_prob_error": float(np.std(log_p[np.isfinite(log_p)]) / np.sqrt(len(log_p))),
+        "finite": float(np.mean(np.isfinite(log_p))),
+        "auc": {},
+    }
+    true, made = observables(truth), observables(generated)
+    for signature in true:
+        if signature in made:
+            auc = classifier_auc(true[signature], made[signature], n_events=n, seed=seed)
+            result["auc"][str(signature)] = [auc.value, auc.error]
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--train", required=True, metavar="FILE")
+    parser.add_argument("--truth", required=True, metavar="FILE")
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--sizes", nargs="+", type=int, help="training events; all if not given")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of training, for each")
+    parser.add_argument("-n", type=int, default=50_000, help="events to generate")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--json", metavar="FILE", type=Path)
+    options = parser.parse_args()
+    whole, truth = hepgen_ml.read(options.train), hepgen_ml.read(options.truth)
+    truth = truth[: 2 * options.n]
+    order = np.random.default_rng(options.seed).permutation(len(whole))
+    done = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
+    for size in options.sizes or [len(whole)]:
+        for model in options.models:
+            key = f"{model} {size}"
+            if key not in done:
+                done[key] = evaluate(
+                    model, whole[np.sort(order[:size])], truth, 60 * options.minutes, options.n,
+                    options.seed, options.set,
+                )  # fmt: skip
+                if options.json:
+                    options.json.write_text(json.dumps(done, indent=1) + "\n")
+            r = done[key]
+            areas = ", ".join(f"{s}: {a:.4f} ± {e:.4f}" for s, (a, e) in r["auc"].items())
+            print(
+                f"{model:>16} {size:>7} events, {r['passes']:6.1f} passes: AUC {areas}; "
+                f"log p {r['log_prob']:.3f} ± {r['log_prob_error']:.3f}; "
+                f"{r['events_per_second']:.0f} events/s, {torch.get_num_threads()} threads",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""A sample made ready for training, and the file that carries it to another machine.
+
+Reading needs the file libraries, training does not: where the GPU is, this file, torch and
+numpy (with pydantic, safetensors and, for flows, torchdiffeq) are enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+
+from hepgen_ml.errors import InputError, ModelError
+from hepgen_ml.events import EventSample, RunInfo
+from hepgen_ml.process import Process
+from hepgen_ml.storage import run_from_config, run_to_config
+from hepgen_ml.tensors import Encoded
+from hepgen_ml.training.checkpoint import load_tensors, save_tensors
+from hepgen_ml.training.data import Progress, SampleSource, encode_all, learn_process
+
+SUFFIX = ".safetensors"
+
+_KIND = "hepgen-ml encoded sample"
+_VERSION = 1
+
+_STORED = {"subprocess": torch.int32, "pattern": torch.int32, "branch": torch.int32,
+           "event": torch.int32, "weight": torch.float32, "free": torch.float32}  # fmt: skip
+"""Narrower types in the file; coordinates stay in double precision."""
+
+
+@dataclass
+class EncodedSample:
+    """Everything that training needs of a sample.
+
+    Attributes
+    ----------
+    process : Process
+    run : RunInfo
+        Of the sample's files together.
+    encoded : Encoded
+        All events.
+    fingerprint : str
+        SHA-256 of the files.
+    files : tuple of str
+        Their names.
+    n_skipped : int
+        Bad events left out.
+    """
+
+    process: Process
+    run: RunInfo
+    encoded: Encoded
+    fingerprint: str
+    files: tuple[str, ...]
+    n_skipped: int
+
+    def save(self, path: str | Path) -> None:
+        """Write the file, whole or not at all."""
+        tensors = {
+            f.name: getattr(self.encoded, f.name).to(
+                _STORED.get(f.name, getattr(self.encoded, f.name).dtype)
+            )
+            for f in fields(Encoded)
+        }
+        document = {
+            "kind": _KIND,
+            "version": _VERSION,
+            "process": self.process.to_config(),
+            "run": run_to_config(self.run),
+            "fingerprint": self.fingerprint,
+            "files": list(self.files),
+            "n_skipped": self.n_skipped,
+        }
+        save_tensors(Path(path), tensors, document)
+
+    @classmethod
+    def load(cls, path: str | Path) -> EncodedSample:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        InputError
+            Missing, damaged, or not such a file.
+        """
+        remedy = "make it with `hepgen-ml encode`"
+        try:
+            tensors, document = load_tensors(Path(path))
+        except ModelError as error:
+            raise InputError(error.message, path=path, remedy=remedy) from None
+        try:
+            if document.get("kind") != _KIND or int(document["version"]) > _VERSION:
+                raise ValueError("no encoded sample, or of a newer version")
+            names = [f.name for f in fields(Encoded)]
+            wide = {torch.int32: torch.int64}
+            encoded = Encoded(
+                *(tensors[n].to(wide.get(tensors[n].dtype, tensors[n].dtype)) for n in names)
+            )
+            encoded.weight, encoded.free = encoded.weight.double(), encoded.free.double()
+            process = Process.from_config(document["process"])
+            _check(encoded, process)
+            return cls(
+                process, run_from_config(document["run"]), encoded, str(document["fingerprint"]),
+                tuple(str(f) for f in document["files"]), int(document["n_skipped"]),
+            )  # fmt: skip
+        except (KeyError, TypeError, ValueError, IndexError, ValidationError) as error:
+            raise InputError(f"is not usable: {error}", path=path, remedy=remedy) from None
+
+
+def _check(encoded: Encoded, process: Process) -> None:
+    """Refuse tensors that do not belong together."""
+    lengths = {len(getattr(encoded, f.name)) for f in fields(Encoded)}
+    if len(lengths) != 1 or lengths == {0}:
+        raise ValueError("tensors of different lengths")
+    if encoded.x.shape[1] != process.n_coordinates or not torch.isfinite(encoded.x).all():
+        raise ValueError("coordinates do not fit the process")
+    if encoded.invariants.shape[1] != process.n_invariants:
+        raise ValueError("invariants do not fit the process")
+    if not ((encoded.subprocess >= 0) & (encoded.subprocess < len(process.subprocesses))).all():
+        raise ValueError("an event names a subprocess that does not exist")
+
+
+def encode_sample(
+    source: EventSample | str | Path | Sequence[str | Path],
+    *,
+    seed: int = 0,
+    skip_bad: bool = False,
+    progress: Progress | None = None,
+) -> EncodedSample:
+    """Learn the process of a sample and translate its events: two passes over the files.
+
+    Parameters
+    ----------
+    source : EventSample, or file names or glob patterns, or one file of `EncodedSample.save`
+    seed : int
+        Of the choice of events that formulas are tried on.
+    skip_bad : bool
+        Leave out bad events instead of refusing them.
+    progress : callable, optional
+    """
+    one = source if isinstance(source, str | Path) else None
+    if isinstance(source, Sequence) and len(source) == 1 and one is None:
+        one = source[0]
+    if one is not None and str(one).endswith(SUFFIX):
+        return EncodedSample.load(one)
+    samples = SampleSource(source, skip_bad=skip_bad)
+    fingerprint = samples.fingerprint()
+    process = learn_process(samples, seed=seed, progress=progress)
+    encoded = encode_all(samples, process, progress=progress)
+    files = tuple(p.name for p in samples.paths)
+    return EncodedSample(process, samples.run, encoded, fingerprint, files, samples.n_skipped)
