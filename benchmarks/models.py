@@ -29,17 +29,15 @@ from hepgen_ml.validation.observables import observables
 
 MODELS = ["jetgpt", "lgatr-cfm", "transformer-cfm", "mlp-cfm"]
 
-# On a CPU and for so few events; the defaults are those of the papers.
-SETTINGS: dict[str, list[str]] = {}
-
 
 def evaluate(
-    model: str, sample: Any, truth: Any, seconds: float, n: int, seed: int, settings: list[str]
+    model: str, sample: Any, truth: Any, seconds: float, options: argparse.Namespace
 ) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as directory:
-        config = load_config(
-            None, ["training.max_epochs=100000", *SETTINGS.get(model, []), *settings]
-        )
+    n, seed = options.n, options.seed
+    with tempfile.TemporaryDirectory() as temporary:
+        name = f"{model}-{len(sample)}"
+        directory = options.keep / name if options.keep else Path(temporary) / name
+        config = load_config(None, ["training.max_epochs=100000", *options.set])
         generator = hepgen_ml.Generator.train(
             sample, model=model, out=directory, force=True, seed=seed, max_time=seconds,
             config=config,
@@ -79,6 +77,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--json", metavar="FILE", type=Path)
+    parser.add_argument("--keep", metavar="DIR", type=Path, help="keep the models here")
     options = parser.parse_args()
     whole, truth = hepgen_ml.read(options.train), hepgen_ml.read(options.truth)
     truth = truth[: 2 * options.n]
@@ -88,10 +87,8 @@ def main() -> None:
         for model in options.models:
             key = f"{model} {size}"
             if key not in done:
-                done[key] = evaluate(
-                    model, whole[np.sort(order[:size])], truth, 60 * options.minutes, options.n,
-                    options.seed, options.set,
-                )  # fmt: skip
+                some = whole[np.sort(order[:size])]
+                done[key] = evaluate(model, some, truth, 60 * options.minutes, options)
                 if options.json:
                     options.json.write_text(json.dumps(done, indent=1) + "\n")
             r = done[key]

@@ -30,7 +30,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "jetgpt": {"network.width": 192, "network.blocks": 6, "network.heads": 6,
                "training.batch_size": 4096, "training.learning_rate": 2e-3},
     "lgatr-cfm": {"lgatr.channels": 16, "lgatr.scalars": 32, "lgatr.blocks": 6, "lgatr.heads": 8,
-                  "training.batch_size": 2048, "training.learning_rate": 1e-3},
+                  "training.batch_size": 2048, "training.learning_rate": 1e-3,
+                  "training.compile": "true"},
     "transformer-cfm": {"network.width": 192, "network.blocks": 6, "network.heads": 6,
                         "training.batch_size": 4096, "training.learning_rate": 1e-3},
 }  # fmt: skip

@@ -65,6 +65,7 @@ class TrainingConfig(_Section):
         True, description="Train on mirror images too where both beams are equal."
     )
     precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = Field(False, description="Networks by torch.compile, for GPUs.")
 
 
 Solver = Literal["euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "bosh3", "dopri5"]

@@ -317,3 +317,37 @@ def test_written_files_hold_the_same_events(
             np.sort(again.energy[final]), np.sort(sample.energy[sample.status == 1]), rtol=1e-12
         )
         assert again.run.cross_section == pytest.approx(3.0)
+
+
+EQUIVARIANT = ["model=lgatr-cfm", "lgatr.channels=4", "lgatr.scalars=8", "lgatr.blocks=1",
+               "lgatr.heads=2", "training.max_steps=30", "flow.steps=3"]  # fmt: skip
+
+
+def test_equivariant_flow_from_training_to_events(tmp_path: Path) -> None:
+    config = settings(*EQUIVARIANT)
+    sample = toy_top_pairs(1500)
+    generator = Generator.train(sample, out=tmp_path / "m", config=config, device="cpu")
+    events = generator.sample(300, seed=1)
+    for law in check_sample([events], events.run):
+        assert law.n_broken == 0, law.text
+    assert np.isfinite(generator.log_prob(events[:40])).all()
+    again = Generator.load(tmp_path / "m", device="cpu")
+    assert np.array_equal(again.sample(300, seed=1).px, events.px)
+    assert again.surrogate.density.evaluations == 12
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "training.precision=bfloat16",
+        pytest.param("training.compile=true", marks=pytest.mark.slow),
+    ],
+)
+def test_other_ways_to_train_give_the_same_to_their_precision(setting: str, tmp_path: Path) -> None:
+    losses = []
+    for name, more in (("plain", []), ("other", [setting])):
+        config = settings(*EQUIVARIANT, *more)
+        source = toy_top_pairs(1500)
+        generator = Generator.train(source, out=tmp_path / name, config=config, device="cpu")
+        losses.append(generator.facts["validation_loss"])
+    assert losses[0] == pytest.approx(losses[1], abs=0.02)

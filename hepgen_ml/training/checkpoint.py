@@ -26,6 +26,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any
     whole = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     try:
         save_file(whole, partial, metadata={"json": json.dumps(metadata)})
+        partial.chmod(0o666 & ~_umask())  # safetensors lets nobody else read it
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -34,6 +35,12 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any
         raise OutputError(
             f"cannot be written: {error}", path=path, remedy="free some space"
         ) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def write_text(path: Path, text: str) -> None:

@@ -16,6 +16,8 @@ from hepgen_ml.config import Config
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
 from hepgen_ml.events import EventSample, RunInfo
 from hepgen_ml.models.base import Surrogate
+from hepgen_ml.networks.lgatr import LGATr
+from hepgen_ml.networks.transformer import Transformer
 from hepgen_ml.process import Process
 from hepgen_ml.storage import CARD, CONFIG, WEIGHTS, save_model
 from hepgen_ml.symmetry import (
@@ -87,6 +89,10 @@ def fit(
             training = _doubled(process, training)
         else:
             log.warning("beams are equal but the events favour one side: no mirror images are used")
+    if config.training.compile:
+        for module in surrogate.density.modules():
+            if isinstance(module, Transformer | LGATr):
+                module.compile()
     trainer = Trainer(
         surrogate,
         training,
