@@ -45,17 +45,18 @@ def _load(s, v, b, t, i, heads, c, plain, square, r, mean, width, w):  # type: i
                 total += square[x + k]
             f = _ONE / math.sqrt(max(total / np.float32(c), EPSILON))
             r[part, h, i] = f
-            for k in range(c):
-                w[part, h, i, k] = f * s[t, x + k]
-                w[part, h, i, c + k] = f * s[t, n + x + k]
-            for m in range(4):
-                for k in range(c):
-                    w[part, h, i, (2 + 2 * m) * c + k] = f * v[m, t, x + k]
-                    w[part, h, i, (3 + 2 * m) * c + k] = f * v[m, t, n + x + k]
-            for m in range(3):
-                for k in range(c):
-                    w[part, h, i, (10 + 2 * m) * c + k] = f * b[m, t, x + k]
-                    w[part, h, i, (11 + 2 * m) * c + k] = f * b[m, t, n + x + k]
+            g = w[part, h, i]
+            for k in range(c):  # one loop: as many short ones would cost several times as much
+                y = x + k
+                z = n + y
+                g[k], g[c + k] = f * s[t, y], f * s[t, z]
+                g[2 * c + k], g[3 * c + k] = f * v[0, t, y], f * v[0, t, z]
+                g[4 * c + k], g[5 * c + k] = f * v[1, t, y], f * v[1, t, z]
+                g[6 * c + k], g[7 * c + k] = f * v[2, t, y], f * v[2, t, z]
+                g[8 * c + k], g[9 * c + k] = f * v[3, t, y], f * v[3, t, z]
+                g[10 * c + k], g[11 * c + k] = f * b[0, t, y], f * b[0, t, z]
+                g[12 * c + k], g[13 * c + k] = f * b[1, t, y], f * b[1, t, z]
+                g[14 * c + k], g[15 * c + k] = f * b[2, t, y], f * b[2, t, z]
             if plain > 0:
                 x = 2 * n + (part * heads + h) * plain
                 total = _ZERO
@@ -79,13 +80,23 @@ def _weigh(q, k, metric, allowed, p, scaled):  # type: ignore[no-untyped-def]
         for f in range(features):
             scaled[f] = q[i, f] * metric[f]
         top = np.float32(-np.inf)
-        for j in range(tokens):
+        for j in range(0, tokens - 3, 4):  # four at a time, for the loads and the loop they share
+            t0, t1, t2, t3 = _ZERO, _ZERO, _ZERO, _ZERO
+            for f in range(features):
+                x = scaled[f]
+                t0 += x * k[j, f]
+                t1 += x * k[j + 1, f]
+                t2 += x * k[j + 2, f]
+                t3 += x * k[j + 3, f]
+            p[i, j], p[i, j + 1], p[i, j + 2], p[i, j + 3] = t0, t1, t2, t3
+        for j in range(tokens - tokens % 4, tokens):
             total = _ZERO
             for f in range(features):
                 total += scaled[f] * k[j, f]
             p[i, j] = total
+        for j in range(tokens):
             if allowed[j]:
-                top = max(top, total)
+                top = max(top, p[i, j])
         for j in range(tokens):
             p[i, j] = _HALF * (p[i, j] - top)
     # exp(2 x) = (1 + tanh x) / (1 - tanh x), in a form that the compiler turns into vectors
@@ -127,16 +138,15 @@ def attend(s, v, b, allowed, metric, heads, c, plain, os, ov, ob):  # type: igno
                     for f in range(features):
                         out[f] += g * w[2, h, j, f]
                 for k in range(c):
-                    os[t, x + k] = out[k]
-                    os[t, n + x + k] = out[c + k]
-                for m in range(4):
-                    for k in range(c):
-                        ov[m, t, x + k] = out[(2 + 2 * m) * c + k]
-                        ov[m, t, n + x + k] = out[(3 + 2 * m) * c + k]
-                for m in range(3):
-                    for k in range(c):
-                        ob[m, t, x + k] = out[(10 + 2 * m) * c + k]
-                        ob[m, t, n + x + k] = out[(11 + 2 * m) * c + k]
+                    z, o = x + k, n + x + k
+                    os[t, z], os[t, o] = out[k], out[c + k]
+                    ov[0, t, z], ov[0, t, o] = out[2 * c + k], out[3 * c + k]
+                    ov[1, t, z], ov[1, t, o] = out[4 * c + k], out[5 * c + k]
+                    ov[2, t, z], ov[2, t, o] = out[6 * c + k], out[7 * c + k]
+                    ov[3, t, z], ov[3, t, o] = out[8 * c + k], out[9 * c + k]
+                    ob[0, t, z], ob[0, t, o] = out[10 * c + k], out[11 * c + k]
+                    ob[1, t, z], ob[1, t, o] = out[12 * c + k], out[13 * c + k]
+                    ob[2, t, z], ob[2, t, o] = out[14 * c + k], out[15 * c + k]
                 for k in range(plain):
                     os[t, y + k] = out[16 * c + k]
 
@@ -203,16 +213,15 @@ def attend_gradient(  # type: ignore[no-untyped-def]
             for i in range(tokens):
                 t = e * tokens + i
                 for a in range(c):
-                    out[a] = gs[t, x + a]
-                    out[c + a] = gs[t, n + x + a]
-                for m in range(4):
-                    for a in range(c):
-                        out[(2 + 2 * m) * c + a] = gv[m, t, x + a]
-                        out[(3 + 2 * m) * c + a] = gv[m, t, n + x + a]
-                for m in range(3):
-                    for a in range(c):
-                        out[(10 + 2 * m) * c + a] = gb[m, t, x + a]
-                        out[(11 + 2 * m) * c + a] = gb[m, t, n + x + a]
+                    z, o = x + a, n + x + a
+                    out[a], out[c + a] = gs[t, z], gs[t, o]
+                    out[2 * c + a], out[3 * c + a] = gv[0, t, z], gv[0, t, o]
+                    out[4 * c + a], out[5 * c + a] = gv[1, t, z], gv[1, t, o]
+                    out[6 * c + a], out[7 * c + a] = gv[2, t, z], gv[2, t, o]
+                    out[8 * c + a], out[9 * c + a] = gv[3, t, z], gv[3, t, o]
+                    out[10 * c + a], out[11 * c + a] = gb[0, t, z], gb[0, t, o]
+                    out[12 * c + a], out[13 * c + a] = gb[1, t, z], gb[1, t, o]
+                    out[14 * c + a], out[15 * c + a] = gb[2, t, z], gb[2, t, o]
                 for a in range(plain):
                     out[16 * c + a] = gs[t, y + a]
                 mean = _ZERO
