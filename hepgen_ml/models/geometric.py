@@ -53,8 +53,8 @@ class GeometricVelocity(Velocity):
         self.std: Tensor
         self.unit: Tensor
         shape = (len(layouts), process.n_coordinates)
-        self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64), persistent=False)
-        self.register_buffer("std", torch.ones(shape, dtype=torch.float64), persistent=False)
+        self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
+        self.register_buffer("std", torch.ones(shape, dtype=torch.float64))
         self.register_buffer("unit", torch.ones(()))
         names = sorted({label for c in self.channels for label in c.chart.labels})
         self.names = [[names.index(label) for label in c.chart.labels] for c in self.channels]
