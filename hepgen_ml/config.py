@@ -76,7 +76,7 @@ class FlowConfig(_Section):
     """Integration of flow-matching models."""
 
     solver: Solver = "rk4"
-    steps: int = Field(6, ge=1, description="Of solvers with fixed steps.")
+    steps: int = Field(4, ge=1, description="Of solvers with fixed steps.")
     warp: float = Field(1.0, gt=0, description="Above one, smaller steps near the events.")
     tolerance: float = Field(1e-4, gt=0, description="Of bosh3 and dopri5.")
     divergence: Literal["exact", "hutchinson"] = "exact"
