@@ -47,7 +47,7 @@ class GeometricVelocity(Velocity):
     def __init__(self, process: Process, layouts: Layouts, config: Config) -> None:
         super().__init__(process, layouts, config)
         net = config.lgatr
-        self.bfloat16 = config.training.precision == "bfloat16"
+        self.bfloat16_blocks = config.training.precision == "bfloat16"
         self.channels, self.layouts = process.channels, layouts
         self.mean: Tensor
         self.std: Tensor
@@ -132,7 +132,9 @@ class GeometricVelocity(Velocity):
     def forward(self, t: Tensor, z: Tensor, subprocess: Tensor, channel: int) -> Tensor:
         p = self.momenta(z, channel)
         tokens = self.tokens(t, z, p / self.unit, subprocess, channel)
-        with torch.autocast(z.device.type, torch.bfloat16, enabled=self.bfloat16 and self.training):
+        with torch.autocast(
+            z.device.type, torch.bfloat16, enabled=self.bfloat16_blocks and self.training
+        ):
             out = self._network()(tokens)
         out = Multivectors(*(part.to(z.dtype) for part in out))
         n = p.shape[1]
