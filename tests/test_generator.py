@@ -340,7 +340,11 @@ def test_equivariant_flow_from_training_to_events(tmp_path: Path) -> None:
     "setting",
     [
         "training.precision=bfloat16",
-        pytest.param("training.compile=true", marks=pytest.mark.slow),
+        pytest.param(
+            "training.compile=true",
+            # torch's compiler warns of what it does itself
+            marks=[pytest.mark.slow, pytest.mark.filterwarnings("ignore")],
+        ),
     ],
 )
 def test_other_ways_to_train_give_the_same_to_their_precision(setting: str, tmp_path: Path) -> None:
