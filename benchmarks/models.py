@@ -95,7 +95,7 @@ def main() -> None:
             areas = ", ".join(f"{s}: {a:.4f} ± {e:.4f}" for s, (a, e) in r["auc"].items())
             print(
                 f"{model:>16} {size:>7} events, {r['passes']:6.1f} passes: AUC {areas}; "
-                f"log p {r['log_prob']:.3f} ± {r['log_prob_error']:.3f}; "
+                f"log p {r['log_prob']:.3f} ± {r['log_prob_error']:.3f}, finite {r['finite']:.2%}; "
                 f"{r['events_per_second']:.0f} events/s, {torch.get_num_threads()} threads",
                 flush=True,
             )
