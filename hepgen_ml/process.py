@@ -22,7 +22,7 @@ from hepgen_ml.auxiliary import AUXILIARY, Auxiliaries
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events import PARTICLE_COLUMNS, EventSample, RunInfo
 from hepgen_ml.phase_space import Acceptance, Chart, Coordinate, chart_from_config
-from hepgen_ml.phase_space.charts import incoming_momenta
+from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.structure import Structure, patterns, tables
 from hepgen_ml.tensors import Discrete, Encoded, Kinematics, final_momenta, pair_invariants
 

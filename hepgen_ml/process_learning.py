@@ -21,7 +21,7 @@ from hepgen_ml.auxiliary import (
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events import EventSample
 from hepgen_ml.phase_space import Acceptance, BalancedChart, Chart, FixedEnergyChart
-from hepgen_ml.phase_space.charts import MassSpec
+from hepgen_ml.phase_space.chart import MassSpec
 from hepgen_ml.phase_space.cuts import CutFinder, flavour_class
 from hepgen_ml.process import Channel, Process, Subprocess
 from hepgen_ml.structure import Structure, patterns, tables

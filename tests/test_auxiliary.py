@@ -14,7 +14,7 @@ from hepgen_ml.auxiliary import (
     learn_scale,
 )
 from hepgen_ml.phase_space import BalancedChart
-from hepgen_ml.phase_space.charts import incoming_momenta
+from hepgen_ml.phase_space.chart import incoming_momenta
 
 CHART = BalancedChart(["j1", "6", "-6"], [0.0, 173.0, 173.0], [20.0, 0.0])
 

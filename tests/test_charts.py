@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hepgen_ml.phase_space import BalancedChart, Chart, FixedEnergyChart, chart_from_config
-from hepgen_ml.phase_space.charts import incoming_momenta
+from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.phase_space.coordinates import (
     boost,
     invariant_mass_squared,

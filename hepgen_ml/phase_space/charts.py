@@ -10,13 +10,13 @@ The Jacobian is taken to the measure of `Chart.measure`'s description, in GeV.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from hepgen_ml.phase_space.chart import Chart, MassSpec
 from hepgen_ml.phase_space.coordinates import (
     Coordinate,
     azimuth,
@@ -34,97 +34,6 @@ from hepgen_ml.phase_space.coordinates import (
     two_body_momentum,
     wrap,
 )
-
-MassSpec = float | tuple[float, float]
-"""Mass of a particle in GeV, or the open interval in which it varies."""
-
-
-class Chart(ABC):
-    """Common part of the charts of parton-level events.
-
-    Parameters
-    ----------
-    labels : sequence of str
-        One per final-state particle, in the order of the chart; they name the coordinates.
-    masses : sequence of float or (low, high)
-        Fixed masses in GeV, or the interval of a mass that varies from event to event.
-
-    Attributes
-    ----------
-    coordinates : tuple of Coordinate
-        The D coordinates, in the order in which they depend on each other.
-    """
-
-    kind: str
-    coordinates: tuple[Coordinate, ...]
-
-    def __init__(self, labels: Sequence[str], masses: Sequence[MassSpec]) -> None:
-        if len(labels) != len(masses) or not labels:
-            raise ValueError("a chart needs one label and one mass per particle")
-        self.labels = tuple(labels)
-        self.masses = tuple(tuple(m) if isinstance(m, list | tuple) else float(m) for m in masses)
-
-    @abstractmethod
-    def forward(self, p: Tensor) -> Tensor:
-        """Coordinates (..., D) of final-state momenta (..., n, 4), both float64."""
-
-    @abstractmethod
-    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Final-state momenta (..., n, 4) and total momentum (..., 4) of coordinates (..., D)."""
-
-    @abstractmethod
-    def log_det(self, x: Tensor) -> Tensor:
-        """Log |d(momenta) / d(coordinates)| (...), to the measure stated by the chart."""
-
-    def push_forward(self, p: Tensor, v: Tensor) -> Tensor:
-        """Change (..., D) of the coordinates when the momenta (..., n, 4) change by v.
-
-        Along directions that leave the mass shells or the balance it is that of `forward`,
-        which reads only what it needs; logarithmic coordinates are better moved directly.
-        """
-        return torch.func.jvp(self.forward, (p,), (v,))[1]
-
-    @abstractmethod
-    def to_config(self) -> dict[str, Any]:
-        """Arguments that make this chart again, as plain JSON values."""
-
-    @property
-    def n_coordinates(self) -> int:
-        """Number of coordinates D."""
-        return len(self.coordinates)
-
-    def _mass_coordinates(self) -> list[Coordinate]:
-        return [
-            Coordinate(f"logit_mass:{label}", particle=i, logarithmic=True)
-            for i, (label, mass) in enumerate(zip(self.labels, self.masses, strict=True))
-            if isinstance(mass, tuple)
-        ]
-
-    def _encode_masses(self, p: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Coordinates of the varying masses, and the masses (..., n) themselves."""
-        columns, masses = [], []
-        for i, mass in enumerate(self.masses):
-            if isinstance(mass, tuple):
-                value = torch.sqrt(invariant_mass_squared(p[..., i, :]).clamp_min(0.0))
-                columns.append(logit_between(value, *mass))
-                masses.append(value)
-            else:
-                masses.append(torch.full_like(p[..., i, 0], mass))
-        return columns, torch.stack(masses, dim=-1)
-
-    def _decode_masses(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Masses (..., n) and log |dm/dt| (...) from the first coordinates."""
-        masses, log_det, column = [], torch.zeros_like(x[..., 0]), 0
-        for mass in self.masses:
-            if isinstance(mass, tuple):
-                t = x[..., column]
-                masses.append(expit_between(t, *mass))
-                slope = torch.nn.functional.logsigmoid(t) + torch.nn.functional.logsigmoid(-t)
-                log_det = log_det + math.log(mass[1] - mass[0]) + slope
-                column += 1
-            else:
-                masses.append(torch.full_like(x[..., 0], mass))
-        return torch.stack(masses, dim=-1), log_det
 
 
 class BalancedChart(Chart):
@@ -367,41 +276,6 @@ class FixedEnergyChart(Chart):
 
     def log_det(self, x: Tensor) -> Tensor:
         return self._walk(x)[1]
-
-
-def incoming_momenta(total: Tensor, mass1: float, mass2: float) -> Tensor:
-    """Momenta of the two incoming partons along the beam.
-
-    Parameters
-    ----------
-    total : (..., 4) tensor
-        Total momentum of the final state; its transverse part is zero to rounding.
-    mass1, mass2 : float
-        Masses of the incoming partons in GeV, the one moving along +z first.
-
-    Returns
-    -------
-    (..., 2, 4) tensor
-        nan where the total is too light for these masses.
-    """
-    energy, pz = total[..., 3], total[..., 2]
-    if mass1 == 0.0 and mass2 == 0.0:
-        plus, minus = (energy + pz) / 2, (energy - pz) / 2
-        zero = torch.zeros_like(pz)
-        first = torch.stack([zero, zero, plus, plus], dim=-1)
-        second = torch.stack([zero, zero, -minus, minus], dim=-1)
-        return torch.stack([first, second], dim=-2)
-    s = (energy - pz) * (energy + pz)
-    m = torch.sqrt(s)
-    m1, m2 = torch.full_like(m, mass1), torch.full_like(m, mass2)
-    q = two_body_momentum(m, m1, m2)
-    q = torch.where(m > m1 + m2, q, torch.nan)
-    e1 = torch.sqrt(q**2 + m1**2)
-    p1 = (energy * q + pz * e1) / m
-    zero = torch.zeros_like(pz)
-    first = on_shell(torch.stack([zero, zero, p1], dim=-1), m1)
-    second = on_shell(torch.stack([zero, zero, pz - p1], dim=-1), m2)
-    return torch.stack([first, second], dim=-2)
 
 
 def chart_from_config(config: dict[str, Any]) -> Chart:
