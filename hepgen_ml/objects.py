@@ -1,0 +1,117 @@
+"""Reconstructed objects: muons, electrons, photons, jets as an analysis sees them.
+
+A reconstructed sample is an `EventSample` without mothers and statuses. Objects with a
+particle behind them have its PDG number, the charge as its sign; jets have the number that
+generators use for a jet of any flavour.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from hepgen_ml.errors import UsageError
+
+JET = 93
+"""Number of a jet: that of Sherpa's jet container; no particle of the PDG scheme has it."""
+
+OBJECTS: dict[str, int] = {
+    "Electron": 11,
+    "Muon": 13,
+    "Tau": 15,
+    "Photon": 22,
+    "Jet": JET,
+}
+"""Collections by the name that NanoAOD gives them, with the absolute value of their number.
+Names are in the order in which objects stand in an event."""
+
+CHARGED = ("Electron", "Muon", "Tau")
+"""Collections whose objects have a charge; particles (+) of charge -1 count as positive numbers."""
+
+MASSES = {"Electron": 0.000510998950, "Muon": 0.1056583755, "Tau": 1.77693, "Photon": 0.0}
+"""Masses in GeV (PDG 2024) where a file stores none; jets have their own."""
+
+
+@dataclass(frozen=True)
+class ObjectCount:
+    """How many objects of a collection an event shall have.
+
+    Attributes
+    ----------
+    name : str
+        Key of `OBJECTS`.
+    low, high : int
+        Both included.
+    """
+
+    name: str
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What to take from files of reconstructed or of showered events.
+
+    Attributes
+    ----------
+    objects : tuple of ObjectCount
+        Collections that are read; events with other numbers of them are left out.
+    cross_section, cross_section_error : float, optional
+        In pb, for files that do not say.
+    jet_radius : float
+        Of the anti-kT algorithm, for files of particles.
+    jet_pt, jet_eta : float
+        Smallest transverse momentum in GeV and largest pseudorapidity of clustered jets.
+    """
+
+    objects: tuple[ObjectCount, ...] = field(default=())
+    cross_section: float | None = None
+    cross_section_error: float = 0.0
+    jet_radius: float = 0.4
+    jet_pt: float = 20.0
+    jet_eta: float = 5.0
+
+
+def parse_objects(text: str) -> tuple[ObjectCount, ...]:
+    """Collections and counts as in ``Muon:2,Jet:0-10``.
+
+    Parameters
+    ----------
+    text : str
+        Names of `OBJECTS`, each with one number or a range.
+
+    Raises
+    ------
+    UsageError
+        Anything else.
+
+    Examples
+    --------
+    >>> parse_objects("Muon:2,Jet:0-10")[1]
+    ObjectCount(name='Jet', low=0, high=10)
+    """
+    found: dict[str, ObjectCount] = {}
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\w+)\s*:\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        if match is None or match[1] not in OBJECTS or match[1] in found:
+            raise UsageError(
+                f"{part.strip()!r} chooses no objects",
+                remedy=f"write Muon:2,Jet:0-10 with the names {', '.join(OBJECTS)}, each once",
+            )
+        low, high = int(match[2]), int(match[3] or match[2])
+        if high < low or high == 0:
+            raise UsageError(f"{part.strip()!r} is no range", remedy="write Jet:0-10")
+        found[match[1]] = ObjectCount(match[1], low, high)
+    return tuple(found[name] for name in OBJECTS if name in found)
+
+
+def collection_of(pdg_id: int) -> str | None:
+    """Name of the collection of an object, None if it belongs to none."""
+    return next((name for name, number in OBJECTS.items() if number == abs(pdg_id)), None)
+
+
+def counts_text(objects: Sequence[ObjectCount]) -> str:
+    """Inverse of `parse_objects`."""
+    return ",".join(f"{o.name}:{o.low}" + (f"-{o.high}" if o.high > o.low else "") for o in objects)
