@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hepgen_ml.assembly import assemble
 from hepgen_ml.auxiliary import AUXILIARY
 from hepgen_ml.config import Config
 from hepgen_ml.devices import find_device
@@ -19,7 +20,7 @@ from hepgen_ml.events import EventSample, RunInfo, concatenate
 from hepgen_ml.models.base import Surrogate, uniform_angle_log_prob
 from hepgen_ml.process import Process
 from hepgen_ml.storage import CONFIG, find_model, load_model, save_model
-from hepgen_ml.tensors import Discrete, Kinematics, pair_invariants
+from hepgen_ml.tensors import Discrete, Kinematics
 from hepgen_ml.training.data import Progress
 from hepgen_ml.training.fit import PLAN, claim, fit
 
@@ -247,7 +248,7 @@ class Generator:
             )
         made = Kinematics(final, incoming, torch.ones(n, dtype=torch.bool))
         discrete = self._draw_discrete(x, made, subprocess, generator)
-        events = self.process.assemble(made, subprocess, discrete, self.run)
+        events = assemble(self.process, made, subprocess, discrete, self.run)
         if abs(self.run.weight_strategy) == 4:
             events.events["weight"] = np.full(n, self.run.cross_section)
         return events
@@ -278,10 +279,7 @@ class Generator:
             rows = torch.nonzero(channel_of == c).squeeze(-1)
             for part in rows.split(_HEAD_BATCH):
                 final = kinematics.final[part, : len(channel.classes)]
-                invariants = pair_invariants(kinematics.incoming[part], final)
-                invariants = torch.nn.functional.pad(
-                    invariants, (0, process.n_invariants - invariants.shape[1])
-                )
+                invariants = process.invariants(kinematics.incoming[part], final)
                 sub = subprocess[part].to(self.device)
                 z = self.surrogate.density.prepare(x[part].to(self.device), sub)
                 drawn = self.surrogate.heads.sample(z, invariants.to(self.device), sub, generator)

@@ -27,7 +27,7 @@ OBJECTS: dict[str, int] = {
 Names are in the order in which objects stand in an event."""
 
 CHARGED = ("Electron", "Muon", "Tau")
-"""Collections whose objects have a charge; particles (+) of charge -1 count as positive numbers."""
+"""Collections whose objects have a charge; those of charge -1 have positive numbers."""
 
 MASSES = {"Electron": 0.000510998950, "Muon": 0.1056583755, "Tau": 1.77693, "Photon": 0.0}
 """Masses in GeV (PDG 2024) where a file stores none; jets have their own."""

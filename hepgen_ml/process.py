@@ -20,11 +20,11 @@ from torch import Tensor
 
 from hepgen_ml.auxiliary import AUXILIARY, Auxiliaries
 from hepgen_ml.errors import SampleError
-from hepgen_ml.events import PARTICLE_COLUMNS, EventSample, RunInfo
+from hepgen_ml.events import EventSample
 from hepgen_ml.phase_space import Acceptance, Chart, Coordinate, chart_from_config
 from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.structure import Structure, patterns, tables
-from hepgen_ml.tensors import Discrete, Encoded, Kinematics, final_momenta, pair_invariants
+from hepgen_ml.tensors import Encoded, Kinematics, final_momenta, pair_invariants
 
 IntArray = npt.NDArray[np.int64]
 
@@ -121,8 +121,15 @@ class Process:
         return max(len(c.coordinates) for c in self.channels)
 
     @cached_property
+    def is_reconstructed(self) -> bool:
+        """Whether events are objects of an analysis, without incoming partons."""
+        return not any(s.structure.incoming for s in self.subprocesses)
+
+    @cached_property
     def n_invariants(self) -> int:
-        """Largest number of pair invariants."""
+        """Largest number of pair invariants; reconstructed events have nothing to draw by them."""
+        if self.is_reconstructed:
+            return 0
         return max(math.comb(len(c.classes) + 2, 2) for c in self.channels)
 
     @cached_property
@@ -144,8 +151,8 @@ class Process:
     def encode(self, sample: EventSample) -> Encoded:
         """Translate events into tensors.
 
-        Events whose structure or pattern is not part of the process are left
-        out; `Encoded.event` tells which remain.
+        Events whose structure or pattern is not part of the process, or that are outside
+        its cuts, are left out; `Encoded.event` tells which remain.
         """
         parts = []
         for structure, events, table in tables(sample):
@@ -164,6 +171,7 @@ class Process:
             branch, free = channel.auxiliaries.encode(incoming, final, values)
             good = torch.isfinite(x).all(1) & torch.isfinite(free).all(1)
             good &= (pattern >= 0) & (branch >= 0)
+            good &= self.acceptance.passes(final, channel.classes)
             part = Encoded(
                 _padded(x, self.n_coordinates),
                 torch.full((len(x),), number),
@@ -171,7 +179,7 @@ class Process:
                 branch,
                 free,
                 torch.as_tensor(sample.weight[events]),
-                _padded(pair_invariants(incoming, final), self.n_invariants),
+                self.invariants(incoming, final),
                 torch.as_tensor(events),
             )
             parts.append(part[good])
@@ -182,6 +190,12 @@ class Process:
             )
         encoded = Encoded.join(parts)
         return encoded[torch.argsort(encoded.event)]
+
+    def invariants(self, incoming: Tensor, final: Tensor) -> Tensor:
+        """Pair invariants (m, P) float32, zero beyond those of the event."""
+        if self.is_reconstructed:
+            return torch.zeros(len(final), 0)
+        return _padded(pair_invariants(incoming, final), self.n_invariants)
 
     def kinematics(self, x: Tensor, subprocess: Tensor, phi: Tensor) -> Kinematics:
         """Momenta from learned coordinates.
@@ -208,91 +222,19 @@ class Process:
             final[where, : p.shape[1]] = p
             passes[where] = torch.isfinite(p).all(-1).all(-1)
             passes[where] &= self.acceptance.passes(p, channel.classes)
+            if self.is_reconstructed:
+                continue
             pair_masses = masses[subprocess[where]]
             for pair in torch.unique(pair_masses, dim=0):
                 same = where[(pair_masses == pair).all(-1)]
                 incoming[same] = incoming_momenta(final[same].sum(1), *pair.tolist())
+        if self.is_reconstructed:
+            return Kinematics(final, incoming, passes)
         limit = torch.tensor(self.beam_energy, dtype=torch.float64)
         # Partons of fixed energy carry all of it; rounding must not reject them.
         passes &= (incoming[..., 3] <= limit * (1 + 1e-12)).all(-1)
         passes &= (incoming[..., 3] > 0).all(-1)
         return Kinematics(final, incoming, passes)
-
-    def assemble(
-        self, kinematics: Kinematics, subprocess: Tensor, discrete: Discrete, run: RunInfo
-    ) -> EventSample:
-        """Complete events from momenta, subprocess and what is discrete.
-
-        Returns
-        -------
-        EventSample
-            Unit weights; the order of the input is kept.
-        """
-        numbers = subprocess.numpy()
-        lengths = np.array([len(s.structure.pdg_id) for s in self.subprocesses])
-        offsets = np.concatenate([[0], np.cumsum(lengths[numbers])])
-        columns = {name: np.zeros(offsets[-1], dtype=t) for name, t in PARTICLE_COLUMNS.items()}
-        events: dict[str, npt.NDArray[Any]] = {
-            "process_id": np.array([s.structure.process_id for s in self.subprocesses])[numbers],
-            "weight": np.ones(len(numbers)),
-        }
-        for c, channel in enumerate(self.channels):
-            where = torch.nonzero(self.channel_of[subprocess] == c).squeeze(-1)
-            if len(where) == 0:
-                continue
-            p = kinematics.final[where, : len(channel.classes)]
-            values_of = channel.auxiliaries.decode(
-                kinematics.incoming[where], p, discrete.branch[where], discrete.free[where]
-            )
-            for name, values in values_of.items():
-                events.setdefault(name, np.zeros(len(numbers)))[where.numpy()] = values
-        for number in np.unique(numbers):
-            sub = self.subprocesses[number]
-            chosen = np.flatnonzero(numbers == number)
-            rows = offsets[:-1][chosen][:, None] + np.arange(len(sub.structure.pdg_id))
-            table = self._table(
-                sub,
-                kinematics.final[chosen].numpy(),
-                kinematics.incoming[chosen].numpy(),
-                discrete.pattern[chosen].numpy(),
-            )
-            for name, values in table.items():
-                columns[name][rows] = values
-        return EventSample(run, offsets, columns, events)
-
-    def _table(
-        self,
-        sub: Subprocess,
-        final: npt.NDArray[np.float64],
-        incoming: npt.NDArray[np.float64],
-        pattern: IntArray,
-    ) -> dict[str, npt.NDArray[Any]]:
-        """Particle columns (m, n) of events of one subprocess."""
-        structure, channel = sub.structure, self.channels[sub.chart]
-        n = len(structure.pdg_id)
-        p = np.zeros((len(final), n, 4))
-        mass = np.zeros((len(final), n))
-        p[:, structure.incoming] = incoming
-        mass[:, structure.incoming] = sub.incoming_masses
-        p[:, sub.order] = final[:, : len(sub.order)]
-        for row, spec in zip(sub.order, channel.chart.masses, strict=True):
-            mass[:, row] = spec if isinstance(spec, float) else _mass(p[:, row])
-        for row in reversed(structure.intermediate):
-            p[:, row] = p[:, structure.leaves(row)].sum(1)
-            mass[:, row] = _mass(p[:, row])
-        discrete = sub.patterns[pattern]
-        table: dict[str, npt.NDArray[Any]] = {
-            name: np.broadcast_to(np.array(getattr(structure, name)), (len(final), n))
-            for name in ("pdg_id", "status", "mother1", "mother2")
-        }
-        table |= {name: p[..., i] for i, name in enumerate(("px", "py", "pz", "energy"))}
-        table |= {
-            "mass": mass,
-            "color1": discrete[:, 0 : 2 * n : 2],
-            "color2": discrete[:, 1 : 2 * n : 2],
-            "spin": discrete[:, 2 * n :].astype(np.float64),
-        }
-        return table
 
     def to_config(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -372,11 +314,6 @@ class Process:
 
 def _padded(x: Tensor, width: int) -> Tensor:
     return torch.nn.functional.pad(x, (0, width - x.shape[1]))
-
-
-def _mass(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    size = np.sqrt((p[:, :3] ** 2).sum(1))
-    return np.asarray(np.sqrt(np.maximum((p[:, 3] - size) * (p[:, 3] + size), 0.0)))
 
 
 def _pattern_numbers(found: npt.NDArray[np.int32], known: npt.NDArray[np.int32]) -> Tensor:

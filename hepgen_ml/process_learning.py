@@ -20,8 +20,17 @@ from hepgen_ml.auxiliary import (
 )
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events import EventSample
-from hepgen_ml.phase_space import Acceptance, BalancedChart, Chart, FixedEnergyChart
+from hepgen_ml.objects import CHARGED, JET, MASSES, collection_of
+from hepgen_ml.phase_space import (
+    Acceptance,
+    BalancedChart,
+    Chart,
+    FixedEnergyChart,
+    Pair,
+    ReconstructedChart,
+)
 from hepgen_ml.phase_space.chart import MassSpec
+from hepgen_ml.phase_space.coordinates import invariant_mass_squared
 from hepgen_ml.phase_space.cuts import CutFinder, flavour_class
 from hepgen_ml.process import Channel, Process, Subprocess
 from hepgen_ml.structure import Structure, patterns, tables
@@ -62,23 +71,29 @@ class ProcessLearner:
         self._energy_low = np.full(2, np.inf)
         self._energy_high = np.zeros(2)
         self._lifetimes = False
+        self._peaks: dict[int, tuple[float, float] | None] = {}
         self.n_events = 0
 
     def add(self, sample: EventSample) -> None:
-        """Take in a chunk of parton-level events."""
-        missing = [n for n in ("pdg_id", "status", "mother1") if n not in sample.particles]
+        """Take in a chunk of parton-level or of reconstructed events."""
+        needed = ["pdg_id"] + ([] if sample.is_reconstructed else ["mother1"])
+        missing = [n for n in needed if n not in sample.particles]
         if missing:
             raise SampleError(
                 f"these events have no column {missing[0]!r}",
-                remedy="training needs parton-level events with flavours and mothers",
+                remedy="training needs parton-level events with flavours and mothers, or "
+                "reconstructed objects (see --objects)",
             )
         for structure, events, table in tables(sample):
-            if len(structure.incoming) != 2 or not structure.final:
+            if not sample.is_reconstructed and (
+                len(structure.incoming) != 2 or not structure.final
+            ):
                 found = f"{len(structure.incoming)} incoming and {len(structure.final)} final"
                 raise SampleError(
                     f"{found} particles",
                     event=int(events[0]) + 1 + self.n_events,
-                    remedy="training needs two incoming partons (status -1) and a final state",
+                    remedy="training needs two incoming partons (status -1) and a final state; "
+                    "to train on the objects of showered events, choose them with --objects",
                 )
             self._add(structure, table, {n: v[events] for n, v in sample.events.items()})
         self.n_events += len(sample)
@@ -99,9 +114,10 @@ class ProcessLearner:
         for row, w in zip(found, np.bincount(inverse.ravel(), weights=weight), strict=True):
             key = row.astype(np.int32).tobytes()
             seen.patterns[key] = seen.patterns.get(key, 0.0) + float(w)
-        energy = table["energy"][:, structure.incoming]
-        self._energy_low = np.minimum(self._energy_low, energy.min(0))
-        self._energy_high = np.maximum(self._energy_high, energy.max(0))
+        if structure.incoming:
+            energy = table["energy"][:, structure.incoming]
+            self._energy_low = np.minimum(self._energy_low, energy.min(0))
+            self._energy_high = np.maximum(self._energy_high, energy.max(0))
         self._lifetimes |= bool(np.any(table.get("lifetime", 0) != 0))
         final = final_momenta(table, structure.final)
         classes = [flavour_class(structure.pdg_id[r], float(mass[0, r])) for r in structure.final]
@@ -139,7 +155,7 @@ class ProcessLearner:
             raise SampleError("no events", remedy="check how the sample was made")
         acceptance = self._cuts.acceptance()
         spread = self._energy_high - self._energy_low
-        fixed = bool(np.all(spread <= 1e-6 * self._energy_high))
+        fixed = bool(np.all(np.abs(spread) <= 1e-6 * self._energy_high))
         limit = tuple(
             float(b) if b > 0 else float(e)
             for b, e in zip(beam_energy, self._energy_high, strict=True)
@@ -166,7 +182,7 @@ class ProcessLearner:
                 found = np.stack([np.frombuffer(k, dtype=np.int32) for k in seen.patterns])
                 frequency = np.array(list(seen.patterns.values()))
                 tidy = np.lexsort(found.T[::-1])
-                masses = [_mass_spec(seen, row) for row in structure.incoming]
+                masses = [_mass_spec(seen, row) for row in structure.incoming] or [0.0, 0.0]
                 subprocesses.append(
                     Subprocess(
                         structure,
@@ -185,6 +201,8 @@ class ProcessLearner:
         self, structure: Structure, acceptance: Acceptance, fixed: bool
     ) -> tuple[Chart, tuple[str, ...], tuple[int, ...]]:
         """Chart of a structure, the classes and the rows of its particles in chart order."""
+        if not structure.incoming:
+            return self._reconstructed_chart(structure, acceptance)
         seen = self._seen[structure]
         specs = {row: _mass_spec(seen, row) for row in structure.final}
         sizes = {r: m if isinstance(m, float) else m[1] for r, m in specs.items()}
@@ -208,6 +226,50 @@ class ProcessLearner:
         else:
             chart = BalancedChart(labels, masses, [pt_min[r] for r in order[:-1]])
         return chart, tuple(classes[r] for r in order), tuple(order)
+
+    def _reconstructed_chart(
+        self, structure: Structure, acceptance: Acceptance
+    ) -> tuple[Chart, tuple[str, ...], tuple[int, ...]]:
+        seen, ids = self._seen[structure], structure.pdg_id
+        masses: list[float | None] = []
+        for row, number in enumerate(ids):
+            spec = _mass_spec(seen, row)
+            masses.append(spec if isinstance(spec, float) and abs(number) != JET else None)
+        classes = tuple(flavour_class(number, 0.0) for number in ids)
+        pair = self._pair(structure)
+        paired = () if pair is None else (pair.first, pair.second)
+        ordered = [
+            row > 0 and ids[row] == ids[row - 1] and row - 1 not in paired
+            for row in range(len(ids))
+        ]
+        labels = _labels([_object_name(number) for number in ids])
+        chart = ReconstructedChart(
+            labels, masses, [acceptance.pt_min(c) for c in classes], ordered, pair
+        )
+        return chart, classes, tuple(range(len(ids)))
+
+    def _pair(self, structure: Structure) -> Pair | None:
+        """The only leptons of an event, if they are of one flavour and have a peak."""
+        leptons = [r for r, n in enumerate(structure.pdg_id) if abs(n) in (11, 13, 15)]
+        if len(leptons) != 2 or structure.pdg_id[leptons[0]] != -structure.pdg_id[leptons[1]]:
+            return None
+        flavour = abs(structure.pdg_id[leptons[0]])
+        if flavour not in self._peaks:
+            kept = [
+                s.kept["final"][:, [i for i, n in enumerate(other.pdg_id) if abs(n) == flavour]]
+                for other, s in self._seen.items()
+                if sum(abs(n) in (11, 13, 15) for n in other.pdg_id) == 2
+                and {flavour, -flavour} <= set(other.pdg_id)
+            ]
+            momenta = torch.from_numpy(np.concatenate(kept).sum(1))
+            mass = np.sqrt(invariant_mass_squared(momenta).clamp_min(0.0).numpy())
+            self._peaks[flavour] = find_peak(mass)
+        peak = self._peaks[flavour]
+        if peak is None:
+            return None
+        threshold = 2 * MASSES[{11: "Electron", 13: "Muon", 15: "Tau"}[flavour]]
+        low, high = self._cuts.range("mass", (str(flavour), str(flavour)))
+        return Pair(leptons[0], leptons[1], *peak, max(threshold, low), high)
 
     def _auxiliaries(
         self, groups: dict[str, list[Structure]], orders: dict[Structure, tuple[int, ...]]
@@ -250,6 +312,23 @@ class ProcessLearner:
         return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 
+def find_peak(mass: npt.NDArray[np.float64]) -> tuple[float, float] | None:
+    """Position and full width of a resonance in GeV, None if the masses show none.
+
+    The position is the mean of the half-sample mode (the densest half of the densest half,
+    and so on), the width twice the median distance from it, which is what a Breit-Wigner has.
+    """
+    ordered = np.sort(mass)
+    while len(ordered) > 50:
+        half = (len(ordered) + 1) // 2
+        spans = ordered[half - 1 :] - ordered[: len(ordered) - half + 1]
+        first = int(np.argmin(spans))
+        ordered = ordered[first : first + half]
+    position = float(ordered.mean())
+    width = 2 * float(np.median(np.abs(mass - position)))
+    return (float(f"{position:.6g}"), float(f"{width:.6g}")) if width < 0.3 * position else None
+
+
 def _bounds(seen: _Seen, rows: Iterable[int]) -> list[tuple[float, float]]:
     return [(float(seen.mass_low[r]), float(seen.mass_high[r])) for r in rows]
 
@@ -265,6 +344,11 @@ def _mass_spec(seen: _Seen, row: int) -> MassSpec:
     return (max(low - margin, 0.0), high + margin)
 
 
+def _object_name(pdg_id: int) -> str:
+    name = str(collection_of(pdg_id))
+    return name + ("-" if pdg_id > 0 else "+") if name in CHARGED else name
+
+
 def _name(pdg_id: int, flavour: str) -> str:
     return flavour if flavour == "j" else str(pdg_id)
 
@@ -275,6 +359,6 @@ def _labels(names: list[str]) -> list[str]:
     labels = []
     for name in names:
         counts[name] = counts.get(name, 0) + 1
-        repeated = names.count(name) > 1 or name == "j"
+        repeated = names.count(name) > 1 or name in ("j", "Jet")
         labels.append(f"{name}{counts[name]}" if repeated else name)
     return labels

@@ -3,7 +3,8 @@
 Events of the same structure (flavours, statuses, mothers, process number) are
 gathered into tables with one row per event and one column per particle:
 incoming partons first, the one along +z leading, and identical final-state
-particles ordered by transverse momentum.
+particles ordered by transverse momentum. Objects of reconstructed samples count as
+final particles without mothers, ordered by kind.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hepgen_ml.events import UNKNOWN_SPIN, EventSample
+from hepgen_ml.objects import OBJECTS
 
 Table = npt.NDArray[Any]
 
@@ -106,6 +108,8 @@ def tables(
         events = np.flatnonzero(counts == n)
         rows = sample.offsets[:-1][events][:, None] + np.arange(n)
         columns = {name: values[rows] for name, values in sample.particles.items()}
+        if sample.is_reconstructed:
+            columns = _by_kind(columns)
         columns = _incoming_first(columns)
         for chosen in _alike(columns, sample.events.get("process_id"), events):
             table = {name: values[chosen] for name, values in columns.items()}
@@ -119,6 +123,17 @@ def tables(
             )
             _order_identical(table, structure)
             yield structure, events[chosen], table
+
+
+def _by_kind(columns: dict[str, Table]) -> dict[str, Table]:
+    """Reconstructed objects in a fixed order, with the columns of final particles."""
+    kinds = np.array(list(OBJECTS.values()))
+    pdg_id = columns["pdg_id"]
+    kind = (np.abs(pdg_id)[..., None] == kinds).argmax(-1)
+    order = np.argsort(2 * kind + (pdg_id < 0), axis=1, kind="stable")
+    columns = {name: np.take_along_axis(v, order, axis=1) for name, v in columns.items()}
+    nothing = np.zeros_like(pdg_id)
+    return columns | {"status": nothing + 1, "mother1": nothing, "mother2": nothing}
 
 
 def _incoming_first(columns: dict[str, Table]) -> dict[str, Table]:

@@ -3,7 +3,7 @@
 Two unpolarised beams of the same particles and energy look the same after a
 rotation by pi about the x axis: rapidities and azimuths change sign, the
 incoming partons change places, helicities stay. The mirrored event is as likely
-as the original, so a model may train on both.
+as the original, so a model may train on both. The same holds for reconstructed objects.
 """
 
 from __future__ import annotations
@@ -15,26 +15,29 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.events import RunInfo
-from hepgen_ml.phase_space import BalancedChart
+from hepgen_ml.phase_space import BalancedChart, ReconstructedChart
 from hepgen_ml.process import Channel, Process, Subprocess
 from hepgen_ml.structure import Structure, color_flow
 from hepgen_ml.tensors import Encoded
 
-_ODD = ("rapidity:", "balancing_rapidity:", "phi:")
+_ODD = ("rapidity:", "balancing_rapidity:", "eta:", "phi:", "artanh_cos_theta:", "decay_phi:")
 
 
 def has_equal_beams(run: RunInfo, process: Process) -> bool:
     """Whether the exchange is a symmetry of this run and known for its charts."""
     same = run.beam_pdg_id[0] == run.beam_pdg_id[1]
     same &= bool(np.isclose(run.beam_energy[0], run.beam_energy[1], rtol=1e-9))
-    return same and all(isinstance(c.chart, BalancedChart) for c in process.channels)
+    known = BalancedChart | ReconstructedChart
+    return same and all(isinstance(c.chart, known) for c in process.channels)
 
 
 def looks_symmetric(process: Process, encoded: Encoded) -> bool:
     """Whether rapidities average to zero, as they do unless someone selected one side."""
     channel_of = process.channel_of[encoded.subprocess]
     for c, channel in enumerate(process.channels):
-        odd = [i for i, k in enumerate(channel.coordinates) if "rapidity" in k.name]
+        odd = [
+            i for i, k in enumerate(channel.coordinates) if "rapidity" in k.name or "eta:" in k.name
+        ]
         weight = encoded.weight[channel_of == c].unsqueeze(1)
         y = encoded.x[channel_of == c][:, odd]
         error = torch.sqrt(((weight * y) ** 2).sum(0)).clamp_min(1e-12)
@@ -86,7 +89,9 @@ def exchanged_beams(process: Process, encoded: Encoded) -> tuple[Encoded, Tensor
         x = encoded.x[rows].clone()
         x[:, : len(sign)] *= sign
         part = encoded[rows]
-        columns = _invariant_map(len(channel.classes), part.invariants.shape[1])
+        columns = list(range(part.invariants.shape[1]))
+        if sub.structure.incoming:
+            columns = _invariant_map(len(channel.classes), len(columns))
         parts.append(
             Encoded(
                 x,
@@ -105,6 +110,8 @@ def exchanged_beams(process: Process, encoded: Encoded) -> tuple[Encoded, Tensor
 
 def _exchanged(structure: Structure) -> Structure:
     """The structure with its first two particles, the incoming ones, exchanged."""
+    if not structure.incoming:
+        return structure
     swapped = {1: 2, 2: 1}
 
     def mothers(i: int) -> tuple[int, int]:
@@ -126,7 +133,7 @@ def _exchanged(structure: Structure) -> Structure:
 def _pattern_map(sub: Subprocess, target: Subprocess) -> Tensor:
     """Number among the target's patterns of each pattern's mirror image, −1 without one."""
     n = len(sub.structure.pdg_id)
-    order = [1, 0, *range(2, n)]
+    order = [1, 0, *range(2, n)] if sub.structure.incoming else list(range(n))
     flow = sub.patterns[:, : 2 * n].reshape(-1, n, 2)[:, order]
     spins = sub.patterns[:, 2 * n :][:, order]
     mirrored = np.concatenate([color_flow(flow[..., 0], flow[..., 1]), spins], axis=1)

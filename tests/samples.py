@@ -8,6 +8,7 @@ import torch
 from hepgen_ml.events import EventSample, RunInfo, Subrun
 from hepgen_ml.phase_space.coordinates import from_pt_rapidity_phi
 
+MUON = 0.1056583755
 TOP = 173.0
 
 
@@ -76,3 +77,54 @@ def _flow(
     if with_jet:
         return [2, -2, 6, -6, 21], [(501, 0), (0, 502), (501, 0), (0, 503), (503, 502)]
     return [2, -2, 6, -6], [(501, 0), (0, 502), (501, 0), (0, 502)]
+
+
+def toy_z_jets(n: int = 4000, seed: int = 0, rate: float = 0.4, most: int = 4) -> EventSample:
+    """Muon pairs with a peak at 91 GeV and jets that recoil against them.
+
+    Jets have pT above 20 GeV, |eta| below 5 and keep 0.4 apart; one in ten is massless.
+    Muons stand in order of pT, as files have them, so that either charge comes first.
+    """
+    rng = np.random.default_rng(seed)
+    mass = np.clip(91.2 + 1.25 * np.tan(np.pi * (rng.random(n) - 0.5) * 0.97), 20.0, 120.0)
+    counts, rows = [], []
+    for i in range(n):
+        jets: list[tuple[float, float, float, float]] = []
+        wanted = min(rng.geometric(1 - rate) - 1, most)
+        while len(jets) < wanted:
+            pt, eta, phi = 20 + rng.exponential(25), rng.normal(0, 2), rng.uniform(-3.14, 3.14)
+            apart = [
+                np.hypot(eta - e, (phi - f + np.pi) % (2 * np.pi) - np.pi) for _, e, f, _ in jets
+            ]
+            if abs(eta) < 5 and all(d > 0.4 for d in apart):
+                jets.append((pt, eta, phi, 0.0 if rng.random() < 0.1 else rng.lognormal(1.7, 0.4)))
+        jets.sort(reverse=True)
+        px = rng.normal(0, 6) - sum(p * np.cos(f) for p, _, f, _ in jets)
+        py = rng.normal(0, 6) - sum(p * np.sin(f) for p, _, f, _ in jets)
+        mt, y = np.sqrt(mass[i] ** 2 + px**2 + py**2), rng.normal(0, 1.5)
+        z = np.array([px, py, mt * np.sinh(y), mt * np.cosh(y)])
+        muons = _decay(z, mass[i], rng)
+        both = sorted(zip((13, -13), muons, strict=True), key=lambda m: -np.hypot(*m[1][:2]))
+        rows += [(number, *p, MUON) for number, p in both]
+        for pt, eta, phi, m in jets:
+            p3 = np.array([pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)])
+            rows.append((93, *p3, np.sqrt((p3**2).sum() + m**2), m))
+        counts.append(2 + len(jets))
+    columns = dict(
+        zip(("pdg_id", "px", "py", "pz", "energy", "mass"), np.array(rows).T, strict=True)
+    )
+    run = RunInfo(beam_energy=(6500.0, 6500.0), processes=(Subrun(0, 1500.0, 1.0),))
+    return EventSample(run, np.concatenate([[0], np.cumsum(counts)]), columns)
+
+
+def _decay(q: np.ndarray, mass: float, rng: np.random.Generator) -> list[np.ndarray]:
+    """Two muons of a particle with momentum q, isotropic in its rest frame."""
+    direction = rng.normal(size=3)
+    k = np.sqrt(mass**2 / 4 - MUON**2) * direction / np.linalg.norm(direction)
+    found = []
+    for sign in (1, -1):
+        along = (sign * k * q[:3]).sum()
+        energy = (q[3] * mass / 2 + along) / mass
+        p3 = sign * k + q[:3] * (mass / 2 + energy) / (q[3] + mass)
+        found.append(np.array([*p3, np.sqrt((p3**2).sum() + MUON**2)]))
+    return found

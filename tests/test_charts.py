@@ -7,7 +7,14 @@ import math
 import pytest
 import torch
 
-from hepgen_ml.phase_space import BalancedChart, Chart, FixedEnergyChart, chart_from_config
+from hepgen_ml.phase_space import (
+    BalancedChart,
+    Chart,
+    FixedEnergyChart,
+    Pair,
+    ReconstructedChart,
+    chart_from_config,
+)
 from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.phase_space.coordinates import (
     boost,
@@ -25,6 +32,22 @@ CHARTS = [
     FixedEnergyChart(["13", "-13"], [0.1, 0.1], [0.0, 0.0, 0.0, 91.2]),
     FixedEnergyChart(["j1", "j2", "j3"], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 91.2]),
     FixedEnergyChart(["a", "b", "c", "d"], [0.0, 4.0, 0.0, (1.0, 3.0)], [0.0, 0.0, 10.0, 191.2]),
+    ReconstructedChart(
+        ["mu", "nu", "j1", "j2"],
+        [0.1056583755, 0.1056583755, None, None],
+        [0.0, 0.0, 20.0, 20.0],
+        [False, False, False, True],
+        Pair(0, 1, 91.2, 3.0, 0.22, 120.0),
+    ),
+    ReconstructedChart(
+        ["e", "mu", "j1", "j2", "j3"],
+        [0.0, 0.1056583755, 0.0, None, None],
+        [10.0, 5.0, 20.0, 20.0, 20.0],
+        [False, False, False, True, True],
+    ),
+    ReconstructedChart(
+        ["mu", "nu"], [0.1056583755] * 2, [0.0] * 2, [False] * 2, Pair(1, 0, 91.2, 3.0, 0.22)
+    ),
 ]
 IDS = [f"{c.kind}-{len(c.labels)}" for c in CHARTS]
 
@@ -35,6 +58,8 @@ def draws(chart: Chart, n: int = 500) -> torch.Tensor:
     for i, coordinate in enumerate(chart.coordinates):
         if coordinate.periodic:
             x[:, i] = math.pi * (2 * torch.rand(n, dtype=torch.float64) - 1)
+        if coordinate.name.startswith("log_mass"):
+            x[:, i] = x[:, i].abs()  # below is the atom of massless jets
     return x
 
 
@@ -53,8 +78,11 @@ def test_momenta_are_on_shell_and_balanced(chart: Chart) -> None:
     p, total = chart.inverse(draws(chart))
     scale = p[..., 3].max()
     assert (p.sum(1) - total).abs().max() < 1e-12 * scale
+    free = getattr(chart, "free", [False] * len(chart.masses))
     for i, mass in enumerate(chart.masses):
-        if isinstance(mass, float):
+        if free[i]:
+            assert (invariant_mass_squared(p[:, i]) > -1e-12 * scale**2).all()
+        elif isinstance(mass, float):
             energy = torch.sqrt((p[:, i, :3] ** 2).sum(-1) + mass**2)
             assert (p[:, i, 3] - energy).abs().max() < 1e-12 * scale
         else:
@@ -68,8 +96,9 @@ def test_momenta_are_on_shell_and_balanced(chart: Chart) -> None:
 @pytest.mark.parametrize("chart", CHARTS, ids=IDS)
 def test_degrees_of_freedom(chart: Chart) -> None:
     n = len(chart.labels)
-    varying = sum(isinstance(m, tuple) for m in chart.masses)
-    expected = 3 * n - (2 if isinstance(chart, BalancedChart) else 4)
+    varying = sum(isinstance(m, tuple) for m in chart.masses) + sum(getattr(chart, "free", ()))
+    constraints = {BalancedChart: 2, FixedEnergyChart: 4, ReconstructedChart: 0}
+    expected = 3 * n - constraints[type(chart)]
     assert chart.n_coordinates == expected + varying
 
 
@@ -79,6 +108,10 @@ def measure(chart: Chart, x: torch.Tensor) -> torch.Tensor:
     n = len(chart.labels)
     if isinstance(chart, BalancedChart):
         parts = [p[i, :3] for i in range(n - 1)] + [p[n - 1, 2:3]]
+    elif isinstance(chart, ReconstructedChart):
+        parts = [p[i, :3] for i in range(n)]
+        free = [i for i in range(n) if chart.free[i]]
+        parts += [torch.sqrt(p[i, 3] ** 2 - (p[i, :3] ** 2).sum())[None] for i in free]
     else:
         parts = [p[i, :3] for i in range(n - 2)]
         pair = p[n - 2 :].sum(0)
@@ -111,6 +144,45 @@ def test_cut_is_built_in() -> None:
     chart = CHARTS[0]
     p, _ = chart.inverse(draws(chart))
     assert torch.hypot(p[:, 0, 0], p[:, 0, 1]).min() > 20.0
+
+
+def reconstructed() -> ReconstructedChart:
+    chart = next(c for c in CHARTS if isinstance(c, ReconstructedChart))
+    assert chart.pair is not None
+    return chart
+
+
+def test_objects_of_a_kind_are_ordered() -> None:
+    p, _ = reconstructed().inverse(10 * draws(reconstructed()))
+    pt = torch.hypot(p[..., 0], p[..., 1])
+    assert (pt[:, 2] * (1 + 1e-12) >= pt[:, 3]).all()
+    assert pt[:, 3].min() >= 20.0 * (1 - 1e-12)
+
+
+def test_peak_is_a_coordinate() -> None:
+    """A logistic in the first coordinate is the Breit-Wigner itself."""
+    chart = reconstructed()
+    x, u = draws(chart, 200_000), torch.rand(200_000, dtype=torch.float64)
+    x[:, 0] = torch.log(u) - torch.log1p(-u)
+    p, _ = chart.inverse(x)
+    mass = torch.sqrt(invariant_mass_squared(p[:, 0] + p[:, 1]))
+    assert mass.max() <= 120.0
+    inside = ((mass - 91.2).abs() < 1.5).double().mean()
+    assert abs(inside - 0.5) < 0.02  # a bit more than half: the tail above 120 GeV is cut
+
+
+def test_massless_jets_stay_massless() -> None:
+    chart = reconstructed()
+    p, _ = chart.inverse(draws(chart))
+    p[::2, 2, 3] = torch.sqrt((p[::2, 2, :3] ** 2).sum(-1))
+    x = chart.forward(p)
+    column = [c.name for c in chart.coordinates].index("log_mass:j1")
+    assert x[::2, column].std() > 0.05, "an atom has no density"
+    again, _ = chart.inverse(x)
+    assert torch.allclose(again, p, rtol=1e-9)
+    mass2 = invariant_mass_squared(again[:, 2])
+    assert mass2[::2].abs().max() < 1e-6
+    assert mass2[1::2].min() > 1e-8
 
 
 @pytest.mark.parametrize("masses", [(0.0, 0.0), (4.8, 0.33)])

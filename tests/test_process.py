@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from hepgen_ml.assembly import assemble
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events import EventSample, RunInfo
 from hepgen_ml.phase_space import FixedEnergyChart
@@ -43,7 +44,7 @@ def rebuild(process: Process, sample: EventSample) -> tuple[EventSample, EventSa
     kinematics = process.kinematics(encoded.x, encoded.subprocess, phi)
     assert kinematics.passes.all()
     discrete = Discrete(encoded.pattern, encoded.branch, encoded.free)
-    again = process.assemble(kinematics, encoded.subprocess, discrete, sample.run)
+    again = assemble(process, kinematics, encoded.subprocess, discrete, sample.run)
     return chosen, again
 
 

@@ -50,6 +50,8 @@ class Trunk(nn.Module):
 
     def fit_standardization(self, encoded: Encoded) -> None:
         """Take ranges of the invariants from a sample."""
+        if encoded.invariants.shape[1] == 0:
+            return
         self.mean.copy_(encoded.invariants.mean(0))
         self.std.copy_(encoded.invariants.std(0).clamp_min(1e-3))
 

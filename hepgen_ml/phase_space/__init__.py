@@ -1,9 +1,12 @@
 """Charts between four-momenta and unconstrained coordinates, and the cuts that bound them."""
 
+from typing import Any
+
 from hepgen_ml.phase_space.chart import Chart
-from hepgen_ml.phase_space.charts import BalancedChart, FixedEnergyChart, chart_from_config
+from hepgen_ml.phase_space.charts import BalancedChart, FixedEnergyChart
 from hepgen_ml.phase_space.coordinates import Coordinate
 from hepgen_ml.phase_space.cuts import Acceptance, Cut
+from hepgen_ml.phase_space.reconstructed import Pair, ReconstructedChart
 
 __all__ = [
     "Acceptance",
@@ -12,5 +15,17 @@ __all__ = [
     "Coordinate",
     "Cut",
     "FixedEnergyChart",
+    "Pair",
+    "ReconstructedChart",
     "chart_from_config",
 ]
+
+
+def chart_from_config(config: dict[str, Any]) -> Chart:
+    """Make a chart from the result of `Chart.to_config`."""
+    arguments = dict(config)
+    kind = arguments.pop("kind")
+    for chart in (BalancedChart, FixedEnergyChart, ReconstructedChart):
+        if kind == chart.kind:
+            return chart(**arguments)
+    raise ValueError(f"unknown chart {kind!r}")

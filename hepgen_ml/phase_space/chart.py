@@ -60,6 +60,11 @@ class Chart(ABC):
     def log_det(self, x: Tensor) -> Tensor:
         """Log |d(momenta) / d(coordinates)| (...), to the measure stated by the chart."""
 
+    def fixed_mass(self, i: int) -> float | None:
+        """Mass of a particle in GeV, None where it varies."""
+        mass = self.masses[i]
+        return mass if isinstance(mass, float) else None
+
     def push_forward(self, p: Tensor, v: Tensor) -> Tensor:
         """Change (..., D) of the coordinates when the momenta (..., n, 4) change by v.
 

@@ -276,15 +276,3 @@ class FixedEnergyChart(Chart):
 
     def log_det(self, x: Tensor) -> Tensor:
         return self._walk(x)[1]
-
-
-def chart_from_config(config: dict[str, Any]) -> Chart:
-    """Make a chart from the result of `Chart.to_config`."""
-    arguments = dict(config)
-    kinds: dict[str, type[BalancedChart] | type[FixedEnergyChart]] = {
-        c.kind: c for c in (BalancedChart, FixedEnergyChart)
-    }
-    kind = arguments.pop("kind")
-    if kind not in kinds:
-        raise ValueError(f"unknown chart {kind!r}")
-    return kinds[kind](**arguments)

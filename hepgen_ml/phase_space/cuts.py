@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hepgen_ml.objects import JET
 from hepgen_ml.phase_space.coordinates import (
     azimuth,
     invariant_mass_squared,
@@ -40,8 +41,11 @@ def flavour_class(pdg_id: int, mass: float) -> str:
     """Class of particles that share their cuts.
 
     Light quarks (massless ones, b included) and gluons are ``j``, as in run
-    cards; other particles are named by the absolute value of their PDG number.
+    cards; reconstructed jets are ``Jet``; other particles are named by the absolute value
+    of their PDG number.
     """
+    if abs(pdg_id) == JET:
+        return "Jet"
     if abs(pdg_id) in _LIGHT and mass < 1.0:
         return "j"
     return str(abs(pdg_id))
@@ -102,6 +106,8 @@ def particle_observables(
         pair = (labels[i], labels[j])
         if len(labels) > 2:  # two particles are back to back: Delta R > pi without any cut
             add("delta_r", pair, torch.hypot(eta[:, i] - eta[:, j], wrap(phi[:, i] - phi[:, j])))
+        if "Jet" in pair:  # no analysis cuts there, and jets have no threshold to tell it from
+            continue
         m2 = invariant_mass_squared(p[:, i] + p[:, j])
         add("mass", pair, torch.sqrt(m2.clamp_min(0.0)))
     return {key: torch.stack(values, dim=-1) for key, values in found.items()}
@@ -188,6 +194,13 @@ class CutFinder:
                 key = ("mass", tuple(sorted((labels[i], labels[j]))))
                 threshold = masses[i] + masses[j]
                 self._threshold[key] = min(threshold, self._threshold.get(key, threshold))
+
+    def range(self, observable: str, classes: tuple[str, ...]) -> tuple[float, float]:
+        """Ends of an observable: the cuts if there are any, infinite else."""
+        key = (observable, tuple(sorted(classes)))
+        if self._entries.get(key, 0) < MIN_ENTRIES:
+            return -math.inf, math.inf
+        return _lower_edge(self._low[key]), -_lower_edge(-self._high[key])
 
     def acceptance(self) -> Acceptance:
         """The cuts whose edges are populated."""

@@ -125,6 +125,8 @@ class SampleSource:
                 reader.close()
 
     def _good(self, chunk: EventSample) -> tuple[EventSample, int]:
+        if chunk.is_reconstructed:
+            return chunk, 0  # nothing is conserved among objects
         ignore = ["particle ids"]
         if not np.any(chunk.particles.get("color1", 0)):
             # Some generators write no colours at all; their kinematics can be learned all the same.
