@@ -14,6 +14,7 @@ from torch import Tensor
 from hepgen_ml.config import TrainingConfig
 from hepgen_ml.errors import ModelError, SampleError
 from hepgen_ml.models.base import Surrogate
+from hepgen_ml.networks.bayesian import variational_layers
 from hepgen_ml.tensors import Discrete, Encoded
 from hepgen_ml.training.checkpoint import load_tensors, save_tensors, write_text
 from hepgen_ml.training.data import Progress
@@ -74,6 +75,9 @@ class Trainer:
         With its standardisation fitted.
     train, validation : Encoded
     config : TrainingConfig
+    n_events : int, optional
+        Independent events in `train`, which Bayesian models weigh against their prior; by
+        default all of them.
     seed : int
     directory : Path
         For checkpoint and history.
@@ -88,12 +92,14 @@ class Trainer:
         validation: Encoded,
         config: TrainingConfig,
         *,
+        n_events: int | None = None,
         seed: int,
         directory: Path,
         device: torch.device,
         progress: Progress | None = None,
     ) -> None:
         self.surrogate = surrogate.to(device)
+        surrogate.density.n_training = n_events or len(train)
         self.config, self.seed, self.device = config, seed, device
         self.checkpoint = directory / CHECKPOINT
         self.history = directory / HISTORY
@@ -112,9 +118,13 @@ class Trainer:
         self._rows: list[dict[str, float]] = []
 
     def _groups(self) -> list[dict[str, object]]:
-        """Weight decay on matrices only."""
-        decayed = [p for n, p in self.parameters.items() if p.ndim >= 2 and "bias" not in n]
-        others = [p for n, p in self.parameters.items() if not (p.ndim >= 2 and "bias" not in n)]
+        """Weight decay on matrices only, and not where a prior does its work."""
+        prior = {id(p) for v in variational_layers(self.surrogate) for p in v.parameters()}
+        decayed: list[Tensor] = []
+        others: list[Tensor] = []
+        for name, p in self.parameters.items():
+            matrix = p.ndim >= 2 and "bias" not in name and id(p) not in prior
+            (decayed if matrix else others).append(p)
         return [
             {"params": decayed, "weight_decay": self.config.weight_decay},
             {"params": others, "weight_decay": 0.0},
@@ -274,7 +284,10 @@ class Trainer:
 
     @torch.no_grad()
     def _validate(self, train_loss: float, seconds: float, steps: int) -> None:
-        """Loss of the averaged weights on the held-out events; remember the best."""
+        """Loss of the averaged weights on the held-out events; remember the best.
+
+        Of variational weights these are the averaged means, without noise and prior.
+        """
         current = {name: p.detach().clone() for name, p in self.parameters.items()}
         for name, p in self.parameters.items():
             p.copy_(self.average[name])
