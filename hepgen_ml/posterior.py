@@ -100,6 +100,7 @@ def sample_posterior(
     return events
 
 
+@torch.no_grad()
 def weights(density: DensityModel, x: Tensor, subprocess: Tensor, n_draws: int) -> FloatArray:
     """Variations w_k (K, m) of events with coordinates (m, D); their mean over k is one."""
     device = density.mean.device

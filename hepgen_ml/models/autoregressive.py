@@ -20,13 +20,21 @@ from hepgen_ml.models.conditions import (
     coordinate_numbers,
 )
 from hepgen_ml.models.densities import Density1D, check_order, choose_densities, order_of
-from hepgen_ml.networks.bayesian import Variational, kl_divergence, make_bayesian, posterior_draw
+from hepgen_ml.networks.bayesian import (
+    Variational,
+    kl_divergence,
+    make_bayesian,
+    with_noise,
+)
 from hepgen_ml.networks.transformer import CausalTransformer
 from hepgen_ml.process import Process
 from hepgen_ml.tensors import Encoded
 
 _BATCH = {True: 2048, False: 65536}
 """Events sampled together, on a CPU (where keys and values should stay in the cache) or not."""
+
+_HEAD = "mtw,twk->mtk"
+"""Product of hidden states with the output matrices of their coordinates."""
 
 
 class AutoregressiveDensity(DensityModel):
@@ -64,8 +72,8 @@ class AutoregressiveDensity(DensityModel):
         self.densities = nn.ModuleList(densities)
         n_parameters = max(d.n_parameters for d in densities)
         head = torch.randn(len(names), net.width, n_parameters) * 0.02
-        bias = [F.pad(d.bias(), (0, n_parameters - d.n_parameters)) for d in densities]
-        self.head_bias = nn.Parameter(torch.stack(bias))
+        padded = [F.pad(d.bias(), (0, n_parameters - d.n_parameters)) for d in densities]
+        bias = torch.stack(padded)
         # An angle itself is no input: its harmonics are continuous across +-pi.
         keep = torch.ones(len(names), N_FEATURES)
         keep[list(names.values()), 0] = 0.0
@@ -73,6 +81,7 @@ class AutoregressiveDensity(DensityModel):
         self.register_buffer("keep", keep, persistent=False)
         self.value: nn.Parameter | Variational
         self.head: nn.Parameter | Variational
+        self.head_bias: nn.Parameter | Variational
         self.only_head_varies = settings.bayesian == "last"
         if settings.bayesian == "all":
             make_bayesian(self.transformer, settings.prior_std)
@@ -80,11 +89,12 @@ class AutoregressiveDensity(DensityModel):
         else:
             self.value = nn.Parameter(value)
         if settings.bayesian == "off":
-            self.head = nn.Parameter(head)
+            self.head, self.head_bias = nn.Parameter(head), nn.Parameter(bias)
         else:
-            n = torch.tensor([d.n_parameters for d in densities]).view(-1, 1, 1)
-            used = torch.arange(n_parameters) < n
-            self.head = Variational(head, settings.prior_std, used)
+            n = torch.tensor([d.n_parameters for d in densities])
+            used = torch.arange(n_parameters) < n.unsqueeze(-1)
+            self.head = Variational(head, settings.prior_std, used.unsqueeze(1))
+            self.head_bias = Variational(bias, settings.prior_std, used)
         self._groups = [_groups([densities[i] for i in row]) for row in self.numbers]
 
     def fit_standardization(self, encoded: Encoded) -> None:
@@ -101,7 +111,7 @@ class AutoregressiveDensity(DensityModel):
             ]
             density.fit(torch.cat(parts))
             with torch.no_grad():
-                self.head_bias[number, : density.n_parameters] = density.bias()
+                _values(self.head_bias)[number, : density.n_parameters] = density.bias()
 
     def _hidden(self, z: Tensor, subprocess: Tensor, channel: int) -> Tensor:
         """What the transformer makes (m, T, width) of ordered coordinates, one token late."""
@@ -118,7 +128,13 @@ class AutoregressiveDensity(DensityModel):
     def _predicted(self, hidden: Tensor, channel: int) -> Tensor:
         """Parameters (m, T, P) of the densities of all ordered coordinates."""
         numbers = self.numbers[channel]
-        return _product(self.head, "mtw,twk->mtk", hidden, numbers) + self.head_bias[numbers]
+        out = torch.einsum(_HEAD, hidden, _values(self.head)[numbers])
+        out = out + _values(self.head_bias)[numbers]
+        if not isinstance(self.head, Variational) or not self.head.noisy:
+            return out
+        assert isinstance(self.head_bias, Variational)
+        variance = torch.einsum(_HEAD, hidden * hidden, self.head.variance[numbers])
+        return with_noise(out, variance + self.head_bias.variance[numbers])
 
     def _log_prob(self, z: Tensor, parameters: Tensor, channel: int) -> Tensor:
         """Log density (m,) of ordered coordinates, given the parameters."""
@@ -149,14 +165,17 @@ class AutoregressiveDensity(DensityModel):
         """As of any model; hidden states that do not depend on the draw are computed once."""
         if not self.only_head_varies:
             return super().log_prob_draws(z, subprocess, n_draws)
+        assert isinstance(self.head, Variational)
+        assert isinstance(self.head_bias, Variational)
+        draws = [(self.head.draw(k), self.head_bias.draw(k)) for k in range(n_draws)]
         result = z.new_zeros(n_draws, len(z))
         for channel, rows in self.by_channel(subprocess):
+            numbers = self.numbers[channel]
             for part in rows.split(_BATCH[z.device.type == "cpu"]):
                 ordered = z[part][:, self.order[channel]]
                 hidden = self._hidden(ordered, subprocess[part], channel)
-                for k in range(n_draws):
-                    with posterior_draw(self, k):
-                        parameters = self._predicted(hidden, channel)
+                for k, (head, bias) in enumerate(draws):
+                    parameters = torch.einsum(_HEAD, hidden, head[numbers]) + bias[numbers]
                     result[k, part] = self._log_prob(ordered, parameters, channel)
         return result
 
@@ -183,7 +202,7 @@ class AutoregressiveDensity(DensityModel):
     ) -> Tensor:
         """Ordered coordinates (m, T) for conditions (m, width)."""
         numbers = self.numbers[channel]
-        values, heads = _values(self.value), _values(self.head)
+        values, heads, biases = (_values(w) for w in (self.value, self.head, self.head_bias))
         cache = self.transformer.start(len(condition), len(numbers))
         columns: list[Tensor] = []
         for t, number in enumerate(numbers):
@@ -198,8 +217,7 @@ class AutoregressiveDensity(DensityModel):
             density = self.densities[number]
             assert isinstance(density, Density1D)
             n = density.n_parameters
-            bias, head = self.head_bias[number, :n], heads[number, :, :n]
-            parameters = torch.addmm(bias, hidden.t(), head)
+            parameters = torch.addmm(biases[number, :n], hidden.t(), heads[number, :, :n])
             columns.append(density.sample(parameters, generator))
         return torch.stack(columns, dim=-1)
 

@@ -25,7 +25,7 @@ from hepgen_ml.models.mixtures import (
     von_mises_log_prob,
 )
 
-_TAIL = 1 / 512
+_TAIL = 1 / 4096
 """Fraction of a sample beyond each of the outermost edges of bins on the line."""
 
 
@@ -136,9 +136,9 @@ class LineBins(Density1D):
 
     The parameters are the logits of the probabilities: of the left tail, the
     bins between the edges, the right tail. Edges are half way between
-    quantiles of the sample and equal distances, so that a bin is never more
-    than twice as wide as with equal ones, and dense regions have more of them.
-    The tails start where 1/512 of the sample is left and fall as the sample's
+    quantiles of the sample and equal distances: dense regions have more of them,
+    yet no bin is narrower than half of an equal one.
+    The tails start where 1/4096 of the sample is left and fall as the sample's
     mean excess says. The density is normalised and positive everywhere.
 
     Parameters

@@ -8,7 +8,9 @@ width :math:`\sigma_p`. Training minimises, per event,
 equations 3.6 and 3.7 of the thesis of J. Spinner (Heidelberg 2025), with N
 training events. Noise is drawn on activations instead of weights (local
 reparametrisation, arXiv:1506.02557): each event has noise of its own, which
-makes gradients far less noisy. Biases are deterministic.
+makes gradients far less noisy. Biases have a posterior too, unlike in published
+codes: a network puts into them whatever it would otherwise have to be uncertain
+of, and the density of a first coordinate is nothing but bias.
 """
 
 from __future__ import annotations
@@ -85,7 +87,7 @@ class Variational(nn.Module):
         out = torch.einsum(equation, x, chosen(self.weight))
         if not self.noisy:
             return out
-        return _with_noise(out, torch.einsum(equation, x * x, chosen(self.variance)))
+        return with_noise(out, torch.einsum(equation, x * x, chosen(self.variance)))
 
     def kl(self) -> Tensor:
         """Divergence KL(q, p) of the posterior from the prior, equation 3.7, in nats."""
@@ -93,15 +95,16 @@ class Variational(nn.Module):
         each = 0.5 * ((self.mean / self.prior_std) ** 2 + torch.exp(log_ratio) - 1 - log_ratio)
         return (each if self.used is None else each * self.used).sum()
 
-    def set_draw(self, k: int | None) -> None:
-        """Use posterior draw k = 0, 1, ..., or the means (None)."""
-        if k is None:
-            self._drawn = None
-            return
+    @torch.no_grad()
+    def draw(self, k: int) -> Tensor:
+        """Weights of posterior draw k = 0, 1, ..."""
         rng = np.random.default_rng(np.random.SeedSequence(int(self.seed), spawn_key=(k,)))
         noise = torch.from_numpy(rng.standard_normal(tuple(self.mean.shape), dtype=np.float32))
-        with torch.no_grad():
-            self._drawn = self.mean + torch.sqrt(self.variance) * noise.to(self.mean)
+        return self.mean + torch.sqrt(self.variance) * noise.to(self.mean)
+
+    def set_draw(self, k: int | None) -> None:
+        """Use posterior draw k, or the means (None)."""
+        self._drawn = None if k is None else self.draw(k)
 
 
 class BayesianLinear(Variational):
@@ -110,22 +113,34 @@ class BayesianLinear(Variational):
     Parameters
     ----------
     linear : nn.Linear
-        Gives initial means and bias.
+        Gives initial means of weights and biases.
     prior_std : float
     """
 
     def __init__(self, linear: nn.Linear, prior_std: float = 1.0) -> None:
         super().__init__(linear.weight, prior_std)
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().clone())
+        bias: Tensor | None = linear.bias
+        self.offset = None if bias is None else Variational(bias, prior_std)
+
+    @property
+    def bias(self) -> Tensor:
+        """Biases to use without noise, as `weight`; zeros for a map without."""
+        if self.offset is None:
+            return self.mean.new_zeros(self.out_features)
+        return self.offset.weight
 
     def forward(self, x: Tensor) -> Tensor:
         """Inputs (..., in_features) -> outputs (..., out_features)."""
         out = F.linear(x, self.weight, self.bias)
-        return _with_noise(out, F.linear(x * x, self.variance)) if self.noisy else out
+        if not self.noisy:
+            return out
+        spread = None if self.offset is None else self.offset.variance
+        return with_noise(out, F.linear(x * x, self.variance, spread))
 
 
-def _with_noise(mean: Tensor, variance: Tensor) -> Tensor:
+def with_noise(mean: Tensor, variance: Tensor) -> Tensor:
+    """A Gaussian draw for every element."""
     # The smallest variance keeps the square root differentiable where all inputs are zero.
     return mean + torch.sqrt(variance.clamp_min(1e-12)) * torch.randn_like(mean)
 

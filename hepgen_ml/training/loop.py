@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +33,10 @@ HISTORY_COLUMNS = (
     "validation_head_loss",
     "events_per_second",
 )
+
+_WIDTH_RATE = 10.0
+"""Learning rate of the logarithms of posterior variances over that of weights: they have to move
+by several units where weights move by tenths."""
 
 
 class Batches:
@@ -117,18 +122,21 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
         self._rows: list[dict[str, float]] = []
 
-    def _groups(self) -> list[dict[str, object]]:
+    def _groups(self) -> list[dict[str, Any]]:
         """Weight decay on matrices only, and not where a prior does its work."""
-        prior = {id(p) for v in variational_layers(self.surrogate) for p in v.parameters()}
-        decayed: list[Tensor] = []
-        others: list[Tensor] = []
+        layers = variational_layers(self.surrogate)
+        prior = {id(p) for layer in layers for p in layer.parameters()}
+        widths = {id(layer.log_variance) for layer in layers}
+        decay = self.config.weight_decay
+        groups: list[dict[str, Any]] = [
+            {"params": [], "weight_decay": decay},
+            {"params": [], "weight_decay": 0.0},
+            {"params": [], "weight_decay": 0.0, "rate": _WIDTH_RATE},
+        ]
         for name, p in self.parameters.items():
             matrix = p.ndim >= 2 and "bias" not in name and id(p) not in prior
-            (decayed if matrix else others).append(p)
-        return [
-            {"params": decayed, "weight_decay": self.config.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
+            groups[2 if id(p) in widths else 0 if matrix else 1]["params"].append(p)
+        return [group for group in groups if group["params"]]
 
     @property
     def best_loss(self) -> float:
@@ -245,7 +253,7 @@ class Trainer:
         # What a loss draws is a function of seed and step, so that a resumed run is the same.
         torch.manual_seed(self.seed * 1_000_003 + self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
+            group["lr"] = self.learning_rate() * group.get("rate", 1.0)
         i = self.train.indices(self.step, self.config.batch_size, self.seed)
         loss = sum(self._losses(self.train, i))
         assert isinstance(loss, Tensor)
