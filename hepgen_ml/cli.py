@@ -205,6 +205,12 @@ def generate(
     shard: Annotated[
         str, typer.Option(metavar="I/N", help="Make only part I of N, I from 0 to N-1.")
     ] = "0/1",
+    posterior: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K", help="Weight variations from K posterior draws of a Bayesian model."
+        ),
+    ] = None,
     force: Force = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -222,13 +228,14 @@ def generate(
         n = Generator.shard_size(total, part)
         if n == 0:
             raise UsageError(f"shard {shard} of {total} events is empty", remedy="use fewer shards")
+        run = generator.run_of(posterior)
         begun, done = time.monotonic(), 0
         with (
             _console.Progress() as progress,
-            AtomicWriter(paths, generator.run, n, force=force) as writer,
+            AtomicWriter(paths, run, n, force=force) as writer,
         ):
             progress("generate", 0, n)
-            for chunk in generator.stream(total, seed=seed, shard=part):
+            for chunk in generator.stream(total, seed=seed, shard=part, posterior=posterior):
                 writer.write(chunk)
                 done += len(chunk)
                 progress("generate", done, n)

@@ -26,6 +26,27 @@ class NetworkConfig(_Section):
     mixtures: int = Field(32, ge=1, le=512, description="Components per coordinate.")
 
 
+DensityName = Literal["mixtures", "gaussian", "von_mises", "bins"]
+"""See `hepgen_ml.models.densities`; mixtures are von Mises for angles, Gaussian otherwise."""
+
+
+class JetGPTConfig(_Section):
+    """Densities, order of coordinates and Bayesian weights of JetGPT."""
+
+    density: Literal["mixtures", "bins"] = Field("mixtures", description="Of all coordinates.")
+    densities: dict[str, DensityName] = Field(
+        default_factory=dict, description="By pattern of names; the first that fits counts."
+    )
+    bins: int = Field(64, ge=4, le=4096, description="Bins per coordinate.")
+    order: tuple[str, ...] = Field(
+        (), description="Patterns of names; coordinates that fit none come last."
+    )
+    bayesian: Literal["off", "last", "all"] = Field(
+        "off", description="Weights with a posterior: of the output, or of all linear maps."
+    )
+    prior_std: float = Field(1.0, gt=0, description="Width of the prior of these weights.")
+
+
 class LGATrConfig(_Section):
     """Equivariant networks of `lgatr-cfm` and `gatr-cfm`.
 
@@ -89,6 +110,7 @@ class Config(_Section):
 
     model: Literal["jetgpt", "mlp-cfm", "transformer-cfm", "gatr-cfm", "lgatr-cfm"] = "jetgpt"
     network: NetworkConfig = NetworkConfig()
+    jetgpt: JetGPTConfig = JetGPTConfig()
     lgatr: LGATrConfig = LGATrConfig()
     flow: FlowConfig = FlowConfig()
     training: TrainingConfig = TrainingConfig()

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hepgen_ml import posterior as posterior_weights
 from hepgen_ml.assembly import assemble
 from hepgen_ml.auxiliary import AUXILIARY
 from hepgen_ml.config import Config
@@ -158,7 +159,21 @@ class Generator:
             raise UsageError(f"shard {i} of {k} does not exist", remedy="count from 0 to k-1")
         return n // k + (1 if i < n % k else 0)
 
-    def sample(self, n: int, *, seed: int | None = None, device: str | None = None) -> EventSample:
+    def run_of(self, posterior: int | None = None) -> RunInfo:
+        """Run information of the events that `stream` makes with these posterior draws."""
+        if posterior is None:
+            return self.run
+        posterior_weights.check(self.surrogate.density, posterior)
+        return posterior_weights.with_posterior(self.run, posterior)
+
+    def sample(
+        self,
+        n: int,
+        *,
+        seed: int | None = None,
+        device: str | None = None,
+        posterior: int | None = None,
+    ) -> EventSample:
         """Draw n events.
 
         Parameters
@@ -168,12 +183,21 @@ class Generator:
             The same seed gives the same events; by default a fresh one.
         device : str, optional
             By default that of the model.
+        posterior : int, optional
+            Number K of posterior draws of a Bayesian model: events follow their mean
+            density, and each has the weights ``posterior_1`` to ``posterior_K``, see
+            `hepgen_ml.posterior`.
 
         Returns
         -------
         EventSample
+
+        Raises
+        ------
+        UsageError
+            Posterior weights of a model that is not Bayesian.
         """
-        return concatenate(list(self.stream(n, seed=seed, device=device)))
+        return concatenate(list(self.stream(n, seed=seed, device=device, posterior=posterior)))
 
     def stream(
         self,
@@ -183,6 +207,7 @@ class Generator:
         seed: int | None = None,
         shard: tuple[int, int] = (0, 1),
         device: str | None = None,
+        posterior: int | None = None,
     ) -> Iterator[EventSample]:
         """Draw events chunk by chunk, in constant memory.
 
@@ -197,11 +222,15 @@ class Generator:
             Which of k independent parts to make, counted from 0. Seeds of the
             shards are spawned from one sequence, so that they never overlap.
         device : str, optional
+        posterior : int, optional
+            As for `sample`. Every chunk holds all draws: with many of them, larger
+            chunks are faster.
         """
         if n < 1:
             raise UsageError(f"cannot make {n} events", remedy="ask for at least one")
         if chunk < 1:
             raise UsageError(f"chunks of {chunk} events", remedy="ask for at least one")
+        run = self.run_of(posterior)
         left = self.shard_size(n, shard)
         if left == 0:
             raise UsageError(f"{n} events leave nothing for shard {shard[0]} of {shard[1]}")
@@ -215,11 +244,28 @@ class Generator:
         generator.manual_seed(int(torch_seed.generate_state(1, np.uint64)[0] >> np.uint64(1)))
         while left > 0:
             size = min(left, chunk)
-            yield self._chunk(size, rng, generator)
+            yield self._chunk(size, rng, generator, run, posterior)
             left -= size
 
     @torch.inference_mode()
-    def _chunk(self, n: int, rng: np.random.Generator, generator: torch.Generator) -> EventSample:
+    def _chunk(
+        self,
+        n: int,
+        rng: np.random.Generator,
+        generator: torch.Generator,
+        run: RunInfo,
+        posterior: int | None,
+    ) -> EventSample:
+        if posterior is None:
+            return self._make(n, rng, generator)[0]
+        return posterior_weights.sample_posterior(
+            self.surrogate.density, n, posterior, run, lambda m: self._make(m, rng, generator)
+        )
+
+    def _make(
+        self, n: int, rng: np.random.Generator, generator: torch.Generator
+    ) -> posterior_weights.Block:
+        """Events with their coordinates and subprocesses, of the density as it is set now."""
         subprocess = torch.from_numpy(
             rng.choice(len(self.process.subprocesses), n, p=self.process.frequencies)
         )
@@ -251,7 +297,7 @@ class Generator:
         events = assemble(self.process, made, subprocess, discrete, self.run)
         if abs(self.run.weight_strategy) == 4:
             events.events["weight"] = np.full(n, self.run.cross_section)
-        return events
+        return events, x, subprocess
 
     def _draw(self, subprocess: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Coordinates from the network, channel by channel."""

@@ -107,7 +107,7 @@ def test_jetgpt_density_integrates_to_one(process: Process, encoded: Encoded) ->
             grid = torch.linspace(-span, span, 20_001)
             many = z.expand(len(grid), -1).clone()
             many[:, i] = grid
-            parameters = density.mixture_parameters(
+            parameters = density.parameters_of(
                 many, encoded.subprocess[row].expand(len(grid)), c
             )
             from hepgen_ml.models.mixtures import gaussian_log_prob, von_mises_log_prob
@@ -126,7 +126,7 @@ def test_jetgpt_samples_follow_its_log_prob(process: Process, encoded: Encoded) 
     subprocess = torch.zeros(20_000, dtype=torch.int64)
     z = density.sample_z(subprocess, torch.Generator().manual_seed(5))
     with torch.no_grad():
-        parameters = density.mixture_parameters(z, subprocess, int(process.channel_of[0]))
+        parameters = density.parameters_of(z, subprocess, int(process.channel_of[0]))
     layout = density.layouts[int(process.channel_of[0])]
     for i, coordinate in enumerate(layout):
         if coordinate.periodic:

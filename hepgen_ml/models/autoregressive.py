@@ -1,45 +1,229 @@
-"""JetGPT: autoregressive density with mixture likelihoods (arXiv:2305.10475, 2412.12074).
+"""JetGPT: autoregressive density of one-dimensional factors (arXiv:2305.10475, 2412.12074).
 
 p(x) = prod_i p(x_i | x_1 ... x_(i-1)), equation 17 of 2305.10475: a causal
 transformer reads one coordinate per token and predicts the parameters of a
-one-dimensional mixture for the next. The subprocess is a condition of every token.
+one-dimensional density for the next. The subprocess is a condition of every token.
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hepgen_ml.config import Config
-from hepgen_ml.models.base import DensityModel
+from hepgen_ml.models.base import DensityModel, Space
 from hepgen_ml.models.conditions import (
     N_FEATURES,
     SubprocessEmbedding,
     coordinate_features,
     coordinate_numbers,
 )
-from hepgen_ml.models.mixtures import (
-    gaussian_log_prob,
-    sample_gaussian,
-    sample_von_mises,
-    von_mises_log_prob,
+from hepgen_ml.models.densities import Density1D, check_order, choose_densities, order_of
+from hepgen_ml.networks.bayesian import (
+    Variational,
+    kl_divergence,
+    make_bayesian,
+    with_noise,
 )
 from hepgen_ml.networks.transformer import CausalTransformer
 from hepgen_ml.process import Process
+from hepgen_ml.tensors import Encoded
 
 _BATCH = {True: 2048, False: 65536}
 """Events sampled together, on a CPU (where keys and values should stay in the cache) or not."""
 
+_HEAD = "mtw,twk->mtk"
+"""Product of hidden states with the output matrices of their coordinates."""
 
-class JetGPT(DensityModel):
+
+class AutoregressiveDensity(DensityModel):
     """Autoregressive transformer over one-dimensional coordinates.
 
     Coordinates of the same name in different channels (the rapidity of the
     top quark, say) share their parameters, so that channels of different
-    multiplicity are learned jointly.
+    multiplicity are learned jointly. Arguments and results have the columns of
+    the channel's layout; the order of the factors is a matter of the inside.
+
+    Parameters
+    ----------
+    space : Space
+        Coordinates; a `Process`, or any other.
+    condition : nn.Module
+        Called without arguments, gives a vector (S, width) for every condition.
+    config : Config
+    """
+
+    def __init__(self, space: Space, condition: nn.Module, config: Config) -> None:
+        super().__init__(space)
+        net, settings = config.network, config.jetgpt
+        names, numbers = coordinate_numbers(self.layouts)
+        check_order(list(names), settings.order)
+        self.order = [order_of([c.name for c in x], settings.order) for x in self.layouts]
+        self.numbers = [[n[i] for i in o] for n, o in zip(numbers, self.order, strict=True)]
+        # Coordinates and parameters of densities need more digits than bfloat16 has; only the
+        # transformer between them may run in it.
+        self.bfloat16_blocks = config.training.precision == "bfloat16"
+        self.condition = condition
+        self.target = nn.Embedding(len(names), net.width)
+        value = torch.randn(len(names), N_FEATURES, net.width) * 0.2
+        self.transformer = CausalTransformer(net.width, net.blocks, net.heads, net.mlp_ratio)
+        densities = choose_densities(names, config)
+        self.densities = nn.ModuleList(densities)
+        n_parameters = max(d.n_parameters for d in densities)
+        head = torch.randn(len(names), net.width, n_parameters) * 0.02
+        padded = [F.pad(d.bias(), (0, n_parameters - d.n_parameters)) for d in densities]
+        bias = torch.stack(padded)
+        # An angle itself is no input: its harmonics are continuous across +-pi.
+        keep = torch.ones(len(names), N_FEATURES)
+        keep[list(names.values()), 0] = 0.0
+        self.keep: Tensor
+        self.register_buffer("keep", keep, persistent=False)
+        self.value: nn.Parameter | Variational
+        self.head: nn.Parameter | Variational
+        self.head_bias: nn.Parameter | Variational
+        self.only_head_varies = settings.bayesian == "last"
+        if settings.bayesian == "all":
+            make_bayesian(self.transformer, settings.prior_std)
+            self.value = Variational(value, settings.prior_std, keep.bool().unsqueeze(-1))
+        else:
+            self.value = nn.Parameter(value)
+        if settings.bayesian == "off":
+            self.head, self.head_bias = nn.Parameter(head), nn.Parameter(bias)
+        else:
+            n = torch.tensor([d.n_parameters for d in densities])
+            used = torch.arange(n_parameters) < n.unsqueeze(-1)
+            self.head = Variational(head, settings.prior_std, used.unsqueeze(1))
+            self.head_bias = Variational(bias, settings.prior_std, used)
+        self._groups = [_groups([densities[i] for i in row]) for row in self.numbers]
+
+    def fit_standardization(self, encoded: Encoded) -> None:
+        """Take mean and width of each coordinate, and the edges of bins, from a sample."""
+        super().fit_standardization(encoded)
+        z = self.prepare(encoded.x, encoded.subprocess)
+        channel_of = self.channel_of[encoded.subprocess]
+        for number, density in enumerate(self.densities):
+            assert isinstance(density, Density1D)
+            parts = [
+                z[channel_of == c, self.order[c][row.index(number)]]
+                for c, row in enumerate(self.numbers)
+                if number in row
+            ]
+            density.fit(torch.cat(parts))
+            with torch.no_grad():
+                _values(self.head_bias)[number, : density.n_parameters] = density.bias()
+
+    def _hidden(self, z: Tensor, subprocess: Tensor, channel: int) -> Tensor:
+        """What the transformer makes (m, T, width) of ordered coordinates, one token late."""
+        numbers = self.numbers[channel]
+        features = coordinate_features(z[:, : len(numbers) - 1]) * self.keep[numbers[:-1]]
+        past = _product(self.value, "mtf,tfw->mtw", features, numbers[:-1])
+        tokens = F.pad(past, (0, 0, 1, 0)) + self.target.weight[numbers]
+        tokens = tokens + self.condition()[subprocess].unsqueeze(1)
+        half = self.bfloat16_blocks and self.training
+        with torch.autocast(z.device.type, torch.bfloat16, enabled=half):
+            hidden: Tensor = self.transformer(tokens)
+        return hidden.float()
+
+    def _predicted(self, hidden: Tensor, channel: int) -> Tensor:
+        """Parameters (m, T, P) of the densities of all ordered coordinates."""
+        numbers = self.numbers[channel]
+        out = torch.einsum(_HEAD, hidden, _values(self.head)[numbers])
+        out = out + _values(self.head_bias)[numbers]
+        if not isinstance(self.head, Variational) or not self.head.noisy:
+            return out
+        assert isinstance(self.head_bias, Variational)
+        variance = torch.einsum(_HEAD, hidden * hidden, self.head.variance[numbers])
+        return with_noise(out, variance + self.head_bias.variance[numbers])
+
+    def _log_prob(self, z: Tensor, parameters: Tensor, channel: int) -> Tensor:
+        """Log density (m,) of ordered coordinates, given the parameters."""
+        return sum(
+            (
+                density.log_prob(z[:, at], parameters[:, at, : density.n_parameters]).sum(-1)
+                for density, at in self._groups[channel]
+            ),
+            z.new_zeros(len(z)),
+        )
+
+    def parameters_of(self, z: Tensor, subprocess: Tensor, channel: int) -> Tensor:
+        """Parameters (m, T, P) of every coordinate of events of one channel, in its layout."""
+        order = self.order[channel]
+        parameters = self._predicted(self._hidden(z[:, order], subprocess, channel), channel)
+        return parameters[:, torch.tensor(order).argsort()]
+
+    def log_prob_z(self, z: Tensor, subprocess: Tensor) -> Tensor:
+        result = z.new_zeros(len(z))
+        for channel, rows in self.by_channel(subprocess):
+            ordered = z[rows][:, self.order[channel]]
+            hidden = self._hidden(ordered, subprocess[rows], channel)
+            log_p = self._log_prob(ordered, self._predicted(hidden, channel), channel)
+            result = result.index_put((rows,), log_p)
+        return result
+
+    def log_prob_draws(self, z: Tensor, subprocess: Tensor, n_draws: int) -> Tensor:
+        """As of any model; hidden states that do not depend on the draw are computed once."""
+        if not self.only_head_varies:
+            return super().log_prob_draws(z, subprocess, n_draws)
+        assert isinstance(self.head, Variational)
+        assert isinstance(self.head_bias, Variational)
+        draws = [(self.head.draw(k), self.head_bias.draw(k)) for k in range(n_draws)]
+        result = z.new_zeros(n_draws, len(z))
+        for channel, rows in self.by_channel(subprocess):
+            numbers = self.numbers[channel]
+            for part in rows.split(_BATCH[z.device.type == "cpu"]):
+                ordered = z[part][:, self.order[channel]]
+                hidden = self._hidden(ordered, subprocess[part], channel)
+                for k, (head, bias) in enumerate(draws):
+                    parameters = torch.einsum(_HEAD, hidden, head[numbers]) + bias[numbers]
+                    result[k, part] = self._log_prob(ordered, parameters, channel)
+        return result
+
+    def loss(self, z: Tensor, subprocess: Tensor, weight: Tensor) -> Tensor:
+        """Mean of -log p; while training a Bayesian model, plus KL over the training events."""
+        loss = -(weight * self.log_prob_z(z, subprocess)).mean()
+        return loss + kl_divergence(self) / self.n_training if self.training else loss
+
+    @torch.no_grad()
+    def sample_z(self, subprocess: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        z = torch.zeros(
+            len(subprocess), self.mean.shape[1], device=self.mean.device, dtype=torch.float32
+        )
+        conditions = self.condition()
+        for channel, rows in self.by_channel(subprocess):
+            columns = torch.tensor(self.order[channel], device=z.device)
+            for part in rows.split(_BATCH[z.device.type == "cpu"]):
+                drawn = self._sample_channel(conditions[subprocess[part]], channel, generator)
+                z[part.unsqueeze(1), columns] = drawn
+        return z
+
+    def _sample_channel(
+        self, condition: Tensor, channel: int, generator: torch.Generator | None
+    ) -> Tensor:
+        """Ordered coordinates (m, T) for conditions (m, width)."""
+        numbers = self.numbers[channel]
+        values, heads, biases = (_values(w) for w in (self.value, self.head, self.head_bias))
+        cache = self.transformer.start(len(condition), len(numbers))
+        columns: list[Tensor] = []
+        for t, number in enumerate(numbers):
+            token = (condition + self.target.weight[number]).t()
+            if columns:
+                last = numbers[t - 1]
+                weights = values[last] * self.keep[last].unsqueeze(-1)
+                token = torch.addmm(token, weights.t(), coordinate_features(columns[-1]).t())
+            hidden = self.transformer.step(
+                token.clone(memory_format=torch.contiguous_format), cache
+            )
+            density = self.densities[number]
+            assert isinstance(density, Density1D)
+            n = density.n_parameters
+            parameters = torch.addmm(biases[number, :n], hidden.t(), heads[number, :, :n])
+            columns.append(density.sample(parameters, generator))
+        return torch.stack(columns, dim=-1)
+
+
+class JetGPT(AutoregressiveDensity):
+    """Autoregressive transformer over the coordinates of a process.
 
     Parameters
     ----------
@@ -50,99 +234,23 @@ class JetGPT(DensityModel):
     name = "jetgpt"
 
     def __init__(self, process: Process, config: Config) -> None:
-        super().__init__(process)
-        net = config.network
-        names, self.numbers = coordinate_numbers(self.layouts)
-        self.periodic = [[c.periodic for c in layout] for layout in self.layouts]
-        # Coordinates and mixture parameters need more digits than bfloat16 has; only the
-        # transformer between them may run in it.
-        self.bfloat16_blocks = config.training.precision == "bfloat16"
-        self.condition = SubprocessEmbedding(process, net.width)
-        self.target = nn.Embedding(len(names), net.width)
-        self.value = nn.Parameter(torch.randn(len(names), N_FEATURES, net.width) * 0.2)
-        self.transformer = CausalTransformer(net.width, net.blocks, net.heads, net.mlp_ratio)
-        self.head = nn.Parameter(torch.randn(len(names), net.width, 3 * net.mixtures) * 0.02)
-        bias = torch.zeros(len(names), 3, net.mixtures)
-        for i, periodic in enumerate(names.values()):
-            k = torch.arange(net.mixtures)
-            spread = (k + 0.5) / net.mixtures
-            if periodic:
-                bias[i, 1] = math.pi * (2 * spread - 1)
-                bias[i, 2] = 1.5
-            else:
-                bias[i, 1] = 4 * spread - 2
-                bias[i, 2] = -1.0
-        self.head_bias = nn.Parameter(bias.reshape(len(names), -1))
+        super().__init__(process, SubprocessEmbedding(process, config.network.width), config)
 
-    def _value_weights(self, channel: int) -> Tensor:
-        """Embedding matrices (T, F, width) of a channel's coordinates, without raw angles."""
-        weights = self.value[self.numbers[channel]]
-        keep = torch.ones(weights.shape[:2], device=weights.device, dtype=weights.dtype)
-        keep[:, 0] = torch.tensor([0.0 if p else 1.0 for p in self.periodic[channel]])
-        return weights * keep.unsqueeze(-1)
 
-    def mixture_parameters(self, z: Tensor, subprocess: Tensor, channel: int) -> Tensor:
-        """Mixture parameters (m, T, 3K) of every coordinate of events of one channel."""
-        numbers = self.numbers[channel]
-        past = torch.einsum(
-            "mtf,tfw->mtw",
-            coordinate_features(z[:, : len(numbers) - 1]),
-            self._value_weights(channel)[:-1],
-        )
-        tokens = F.pad(past, (0, 0, 1, 0)) + self.target.weight[numbers]
-        tokens = tokens + self.condition()[subprocess].unsqueeze(1)
-        half = self.bfloat16_blocks and self.training
-        with torch.autocast(z.device.type, torch.bfloat16, enabled=half):
-            hidden = self.transformer(tokens)
-        out = torch.einsum("mtw,twk->mtk", hidden.float(), self.head[numbers])
-        return out + self.head_bias[numbers]
+def _values(weights: nn.Parameter | Variational) -> Tensor:
+    return weights.weight if isinstance(weights, Variational) else weights
 
-    def _log_prob(self, z: Tensor, subprocess: Tensor, channel: int) -> Tensor:
-        z = z[:, : len(self.numbers[channel])]
-        parameters = self.mixture_parameters(z, subprocess, channel)
-        periodic = torch.tensor(self.periodic[channel])
-        total = gaussian_log_prob(z[:, ~periodic], parameters[:, ~periodic]).sum(-1)
-        if periodic.any():
-            angles = von_mises_log_prob(z[:, periodic], parameters[:, periodic])
-            total = total + angles.sum(-1)
-        return total
 
-    def log_prob_z(self, z: Tensor, subprocess: Tensor) -> Tensor:
-        result = z.new_zeros(len(z))
-        for channel, rows in self.by_channel(subprocess):
-            result = result.index_put((rows,), self._log_prob(z[rows], subprocess[rows], channel))
-        return result
+def _product(
+    weights: nn.Parameter | Variational, equation: str, x: Tensor, rows: list[int]
+) -> Tensor:
+    """Product with some rows of weights, with noise if these have a posterior."""
+    if isinstance(weights, Variational):
+        return weights.einsum(equation, x, rows)
+    return torch.einsum(equation, x, weights[rows])
 
-    def loss(self, z: Tensor, subprocess: Tensor, weight: Tensor) -> Tensor:
-        return -(weight * self.log_prob_z(z, subprocess)).mean()
 
-    @torch.no_grad()
-    def sample_z(self, subprocess: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        z = torch.zeros(
-            len(subprocess), self.mean.shape[1], device=self.head.device, dtype=self.head.dtype
-        )
-        conditions = self.condition()
-        for channel, rows in self.by_channel(subprocess):
-            for part in rows.split(_BATCH[z.device.type == "cpu"]):
-                z[part, : len(self.numbers[channel])] = self._sample_channel(
-                    conditions[subprocess[part]], channel, generator
-                )
-        return z
-
-    def _sample_channel(
-        self, condition: Tensor, channel: int, generator: torch.Generator | None
-    ) -> Tensor:
-        numbers, weights = self.numbers[channel], self._value_weights(channel)
-        cache = self.transformer.start(len(condition), len(numbers))
-        columns: list[Tensor] = []
-        for t, number in enumerate(numbers):
-            token = (condition + self.target.weight[number]).t()
-            if columns:
-                token = torch.addmm(token, weights[t - 1].t(), coordinate_features(columns[-1]).t())
-            hidden = self.transformer.step(
-                token.clone(memory_format=torch.contiguous_format), cache
-            )
-            parameters = torch.addmm(self.head_bias[number], hidden.t(), self.head[number])
-            draw = sample_von_mises if self.periodic[channel][t] else sample_gaussian
-            columns.append(draw(parameters, generator))
-        return torch.stack(columns, dim=-1)
+def _groups(densities: list[Density1D]) -> list[tuple[Density1D, list[int]]]:
+    """Densities of the coordinates, each with the columns that share it."""
+    distinct = list(dict.fromkeys(densities))
+    return [(d, [i for i, other in enumerate(densities) if other is d]) for d in distinct]

@@ -4,14 +4,45 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from hepgen_ml.config import Config
 from hepgen_ml.models.heads import Heads
+from hepgen_ml.networks.bayesian import posterior_draw, variational_layers
+from hepgen_ml.phase_space import Coordinate
 from hepgen_ml.process import Process
 from hepgen_ml.tensors import Encoded
+
+_BATCH = 4096
+"""Events whose densities under many draws are evaluated together."""
+
+
+class Layout(Protocol):
+    """Named coordinates of one channel."""
+
+    @property
+    def coordinates(self) -> Sequence[Coordinate]:
+        """What a density learns."""
+
+
+class Space(Protocol):
+    """What a density is defined on; a `Process`, or less."""
+
+    @property
+    def channels(self) -> Sequence[Layout]:
+        """Sets of coordinates; an event has those of one channel."""
+
+    @property
+    def n_coordinates(self) -> int:
+        """Largest number of coordinates."""
+
+    @property
+    def channel_of(self) -> Tensor:
+        """(S,) channel of each condition (subprocess)."""
 
 
 class DensityModel(nn.Module, ABC):
@@ -23,12 +54,20 @@ class DensityModel(nn.Module, ABC):
     Parameters
     ----------
     process : Process
+        Or any other space.
+
+    Attributes
+    ----------
+    n_training : int
+        Independent training events, set by whoever trains; Bayesian models
+        weigh them against their prior.
     """
 
     name: str
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Space) -> None:
         super().__init__()
+        self.n_training = 1
         self.layouts = [channel.coordinates for channel in process.channels]
         shape = (len(self.layouts), process.n_coordinates)
         self.mean: Tensor
@@ -69,6 +108,30 @@ class DensityModel(nn.Module, ABC):
     def sample(self, subprocess: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Coordinates (m, D) float64 for these subprocesses (m,)."""
         return self.restore(self.sample_z(subprocess, generator), subprocess)
+
+    @property
+    def bayesian(self) -> bool:
+        """Whether some weights have a posterior."""
+        return bool(variational_layers(self))
+
+    def log_prob_draws(self, z: Tensor, subprocess: Tensor, n_draws: int) -> Tensor:
+        """Log densities (K, m) in standardised coordinates under the first K posterior draws.
+
+        They contain the probability of the subprocess if the model chooses it.
+        """
+        rows = []
+        for k in range(n_draws):
+            with posterior_draw(self, k):
+                parts = [
+                    self.log_prob_z(*part) + self.log_prob_condition(part[1])
+                    for part in zip(z.split(_BATCH), subprocess.split(_BATCH), strict=True)
+                ]
+            rows.append(torch.cat(parts))
+        return torch.stack(rows)
+
+    def log_prob_condition(self, subprocess: Tensor) -> Tensor:
+        """Log probability (m,) of the subprocess; 0 for models that do not choose it."""
+        return torch.zeros(len(subprocess), device=subprocess.device)
 
     @abstractmethod
     def loss(self, z: Tensor, subprocess: Tensor, weight: Tensor) -> Tensor:

@@ -8,6 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hepgen_ml.networks.bayesian import BayesianLinear
+
+Linear = nn.Linear | BayesianLinear
+"""Linear maps may have a posterior, see `hepgen_ml.networks.bayesian.make_bayesian`."""
+
 _SHORT = 48
 """Up to this length plain matrix products beat the fused attention kernel on a CPU."""
 
@@ -26,11 +31,11 @@ class Block(nn.Module):
         super().__init__()
         self.heads, self.causal = heads, causal
         self.norm1 = nn.LayerNorm(width)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        self.qkv: Linear = nn.Linear(width, 3 * width)
+        self.out: Linear = nn.Linear(width, width)
         self.norm2 = nn.LayerNorm(width)
-        self.up = nn.Linear(width, mlp_ratio * width)
-        self.down = nn.Linear(mlp_ratio * width, width)
+        self.up: Linear = nn.Linear(width, mlp_ratio * width)
+        self.down: Linear = nn.Linear(mlp_ratio * width, width)
 
     def forward(self, x: Tensor, modulation: Tensor | None = None) -> Tensor:
         """Hidden states (batch, tokens, width) -> the same.
@@ -195,7 +200,7 @@ class Workspace:
         self.logits = new(length, network.heads, batch)
 
 
-def _folded(norm: nn.LayerNorm, linear: nn.Linear) -> tuple[Tensor, Tensor]:
+def _folded(norm: nn.LayerNorm, linear: Linear) -> tuple[Tensor, Tensor]:
     """Weight (out, in) and bias (out, 1) of a linear map after a norm."""
     weight = linear.weight * norm.weight
     bias = linear.bias + linear.weight @ norm.bias

@@ -83,6 +83,7 @@ def fit(
     torch.manual_seed(config.seed)
     surrogate = Surrogate(process, config)
     surrogate.fit_standardization(training)
+    n_events = len(training)  # a mirror image is no further event
     if config.training.exchange_beams and has_equal_beams(run, process):
         if looks_symmetric(process, training):
             symmetrize_frequencies(process)
@@ -98,6 +99,7 @@ def fit(
         training,
         validation,
         config.training,
+        n_events=n_events,
         seed=config.seed,
         directory=out,
         device=device,
@@ -193,7 +195,8 @@ def _check_plan(directory: Path, fingerprint: str, config: Config) -> None:
         raise SampleError(
             "was begun with another sample", path=directory, remedy="give the same files as before"
         )
-    if any(getattr(before, n) != getattr(config, n) for n in ("model", "network", "lgatr", "seed")):
+    fixed = ("model", "network", "jetgpt", "lgatr", "seed")
+    if any(getattr(before, name) != getattr(config, name) for name in fixed):
         raise UsageError(
             "was begun with another network, model or seed",
             path=directory,

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from hepgen_ml.config import TrainingConfig
 from hepgen_ml.errors import ModelError, SampleError
 from hepgen_ml.models.base import Surrogate
+from hepgen_ml.networks.bayesian import variational_layers
 from hepgen_ml.tensors import Discrete, Encoded
 from hepgen_ml.training.checkpoint import load_tensors, save_tensors, write_text
 from hepgen_ml.training.data import Progress
@@ -31,6 +33,10 @@ HISTORY_COLUMNS = (
     "validation_head_loss",
     "events_per_second",
 )
+
+_WIDTH_RATE = 10.0
+"""Learning rate of the logarithms of posterior variances over that of weights: they have to move
+by several units where weights move by tenths."""
 
 
 class Batches:
@@ -74,6 +80,9 @@ class Trainer:
         With its standardisation fitted.
     train, validation : Encoded
     config : TrainingConfig
+    n_events : int, optional
+        Independent events in `train`, which Bayesian models weigh against their prior; by
+        default all of them.
     seed : int
     directory : Path
         For checkpoint and history.
@@ -88,12 +97,14 @@ class Trainer:
         validation: Encoded,
         config: TrainingConfig,
         *,
+        n_events: int | None = None,
         seed: int,
         directory: Path,
         device: torch.device,
         progress: Progress | None = None,
     ) -> None:
         self.surrogate = surrogate.to(device)
+        surrogate.density.n_training = n_events or len(train)
         self.config, self.seed, self.device = config, seed, device
         self.checkpoint = directory / CHECKPOINT
         self.history = directory / HISTORY
@@ -111,14 +122,21 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
         self._rows: list[dict[str, float]] = []
 
-    def _groups(self) -> list[dict[str, object]]:
-        """Weight decay on matrices only."""
-        decayed = [p for n, p in self.parameters.items() if p.ndim >= 2 and "bias" not in n]
-        others = [p for n, p in self.parameters.items() if not (p.ndim >= 2 and "bias" not in n)]
-        return [
-            {"params": decayed, "weight_decay": self.config.weight_decay},
-            {"params": others, "weight_decay": 0.0},
+    def _groups(self) -> list[dict[str, Any]]:
+        """Weight decay on matrices only, and not where a prior does its work."""
+        layers = variational_layers(self.surrogate)
+        prior = {id(p) for layer in layers for p in layer.parameters()}
+        widths = {id(layer.log_variance) for layer in layers}
+        decay = self.config.weight_decay
+        groups: list[dict[str, Any]] = [
+            {"params": [], "weight_decay": decay},
+            {"params": [], "weight_decay": 0.0},
+            {"params": [], "weight_decay": 0.0, "rate": _WIDTH_RATE},
         ]
+        for name, p in self.parameters.items():
+            matrix = p.ndim >= 2 and "bias" not in name and id(p) not in prior
+            groups[2 if id(p) in widths else 0 if matrix else 1]["params"].append(p)
+        return [group for group in groups if group["params"]]
 
     @property
     def best_loss(self) -> float:
@@ -235,7 +253,7 @@ class Trainer:
         # What a loss draws is a function of seed and step, so that a resumed run is the same.
         torch.manual_seed(self.seed * 1_000_003 + self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
+            group["lr"] = self.learning_rate() * group.get("rate", 1.0)
         i = self.train.indices(self.step, self.config.batch_size, self.seed)
         loss = sum(self._losses(self.train, i))
         assert isinstance(loss, Tensor)
@@ -274,7 +292,10 @@ class Trainer:
 
     @torch.no_grad()
     def _validate(self, train_loss: float, seconds: float, steps: int) -> None:
-        """Loss of the averaged weights on the held-out events; remember the best."""
+        """Loss of the averaged weights on the held-out events; remember the best.
+
+        Of variational weights these are the averaged means, without noise and prior.
+        """
         current = {name: p.detach().clone() for name, p in self.parameters.items()}
         for name, p in self.parameters.items():
             p.copy_(self.average[name])

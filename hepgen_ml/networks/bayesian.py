@@ -1,0 +1,181 @@
+r"""Variational weights: networks with a Gaussian posterior instead of numbers (arXiv:2412.12074).
+
+The posterior q of every weight is an independent Gaussian, the prior p one of
+width :math:`\sigma_p`. Training minimises, per event,
+
+.. math:: -\langle\log p(x|\theta)\rangle_{\theta\sim q} + \mathrm{KL}(q, p) / N ,
+
+equations 3.6 and 3.7 of the thesis of J. Spinner (Heidelberg 2025), with N
+training events. Noise is drawn on activations instead of weights (local
+reparametrisation, arXiv:1506.02557): each event has noise of its own, which
+makes gradients far less noisy. Biases have a posterior too, unlike in published
+codes: a network puts into them whatever it would otherwise have to be uncertain
+of, and the density of a first coordinate is nothing but bias.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+INITIAL_LOG_VARIANCE = -9.0
+LOG_VARIANCE = (-11.0, 11.0)
+"""Range of the logarithm of a posterior variance."""
+
+
+class Variational(nn.Module):
+    """Weights with a Gaussian posterior.
+
+    While training, products with them carry noise; otherwise the weights are
+    their means, or one posterior draw (`posterior_draw`).
+
+    Parameters
+    ----------
+    mean : tensor
+        Initial means.
+    prior_std : float
+        Width of the Gaussian prior around zero.
+    used : bool tensor, optional
+        Broadcast against the weights: those that the model reads at all. The
+        others are left out of the divergence.
+
+    Attributes
+    ----------
+    seed : int64 tensor
+        Stored with the weights; draw k is a function of it and k alone, the
+        same on every machine.
+    """
+
+    def __init__(self, mean: Tensor, prior_std: float = 1.0, used: Tensor | None = None) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(mean.detach().clone())
+        self.log_variance = nn.Parameter(torch.full_like(self.mean, INITIAL_LOG_VARIANCE))
+        self.prior_std = prior_std
+        self.seed: Tensor
+        self.used: Tensor | None
+        self.register_buffer("seed", torch.randint(1 << 62, ()))
+        self.register_buffer("used", used, persistent=False)
+        self._drawn: Tensor | None = None
+
+    @property
+    def variance(self) -> Tensor:
+        """Posterior variances, in the shape of the weights."""
+        return torch.exp(self.log_variance.clamp(*LOG_VARIANCE))
+
+    @property
+    def weight(self) -> Tensor:
+        """Weights to use without noise: the draw that is set, or else the means."""
+        return self.mean if self._drawn is None else self._drawn
+
+    @property
+    def noisy(self) -> bool:
+        """Whether products carry noise now."""
+        return self.training and self._drawn is None
+
+    def einsum(self, equation: str, x: Tensor, rows: list[int] | Tensor | None = None) -> Tensor:
+        """Product of inputs with the weights (or some rows of them), with noise while training."""
+
+        def chosen(w: Tensor) -> Tensor:
+            return w if rows is None else w[rows]
+
+        out = torch.einsum(equation, x, chosen(self.weight))
+        if not self.noisy:
+            return out
+        return with_noise(out, torch.einsum(equation, x * x, chosen(self.variance)))
+
+    def kl(self) -> Tensor:
+        """Divergence KL(q, p) of the posterior from the prior, equation 3.7, in nats."""
+        log_ratio = self.log_variance.clamp(*LOG_VARIANCE) - 2 * math.log(self.prior_std)
+        each = 0.5 * ((self.mean / self.prior_std) ** 2 + torch.exp(log_ratio) - 1 - log_ratio)
+        return (each if self.used is None else each * self.used).sum()
+
+    @torch.no_grad()
+    def draw(self, k: int) -> Tensor:
+        """Weights of posterior draw k = 0, 1, ..."""
+        rng = np.random.default_rng(np.random.SeedSequence(int(self.seed), spawn_key=(k,)))
+        noise = torch.from_numpy(rng.standard_normal(tuple(self.mean.shape), dtype=np.float32))
+        return self.mean + torch.sqrt(self.variance) * noise.to(self.mean)
+
+    def set_draw(self, k: int | None) -> None:
+        """Use posterior draw k, or the means (None)."""
+        self._drawn = None if k is None else self.draw(k)
+
+
+class BayesianLinear(Variational):
+    """Linear map with a Gaussian posterior, in place of `torch.nn.Linear`.
+
+    Parameters
+    ----------
+    linear : nn.Linear
+        Gives initial means of weights and biases.
+    prior_std : float
+    """
+
+    def __init__(self, linear: nn.Linear, prior_std: float = 1.0) -> None:
+        super().__init__(linear.weight, prior_std)
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        bias: Tensor | None = linear.bias
+        self.offset = None if bias is None else Variational(bias, prior_std)
+
+    @property
+    def bias(self) -> Tensor:
+        """Biases to use without noise, as `weight`; zeros for a map without."""
+        if self.offset is None:
+            return self.mean.new_zeros(self.out_features)
+        return self.offset.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Inputs (..., in_features) -> outputs (..., out_features)."""
+        out = F.linear(x, self.weight, self.bias)
+        if not self.noisy:
+            return out
+        spread = None if self.offset is None else self.offset.variance
+        return with_noise(out, F.linear(x * x, self.variance, spread))
+
+
+def with_noise(mean: Tensor, variance: Tensor) -> Tensor:
+    """A Gaussian draw for every element."""
+    # The smallest variance keeps the square root differentiable where all inputs are zero.
+    return mean + torch.sqrt(variance.clamp_min(1e-12)) * torch.randn_like(mean)
+
+
+def make_bayesian(module: nn.Module, prior_std: float = 1.0) -> None:
+    """Replace every `nn.Linear` inside a module by a `BayesianLinear` around the same weights."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.Linear):
+            setattr(module, name, BayesianLinear(child, prior_std))
+        else:
+            make_bayesian(child, prior_std)
+
+
+def variational_layers(module: nn.Module) -> list[Variational]:
+    """All variational weights inside a module."""
+    return [m for m in module.modules() if isinstance(m, Variational)]
+
+
+def kl_divergence(module: nn.Module) -> Tensor | float:
+    """Sum of the divergences of all variational weights inside a module; 0 without any."""
+    return sum((layer.kl() for layer in variational_layers(module)), 0.0)
+
+
+@contextmanager
+def posterior_draw(module: nn.Module, k: int | None) -> Iterator[None]:
+    """Use posterior draw k in all variational weights of a module, or their means (None).
+
+    What was used before is in place again afterwards.
+    """
+    layers = variational_layers(module)
+    before = [layer._drawn for layer in layers]
+    try:
+        for layer in layers:
+            layer.set_draw(k)
+        yield
+    finally:
+        for layer, drawn in zip(layers, before, strict=True):
+            layer._drawn = drawn
