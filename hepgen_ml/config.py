@@ -47,6 +47,17 @@ class JetGPTConfig(_Section):
     prior_std: float = Field(1.0, gt=0, description="Width of the prior of these weights.")
 
 
+class SplittingConfig(_Section):
+    """Number of jets as part of the likelihood, in `jetgpt-splitting` (arXiv:2412.12074)."""
+
+    max_jets: int = Field(0, ge=0, description="Most jets to generate; at least the sample's.")
+    extrapolation: Literal["naive", "truncated", "override", "bootstrap"] = "naive"
+    override_weight: float = Field(0.2, ge=0, description="lambda of equation 5.31.")
+    warm_up: float = Field(
+        0.5, ge=0, lt=1, description="Fraction of training before bootstrapped events."
+    )
+
+
 class LGATrConfig(_Section):
     """Equivariant networks of `lgatr-cfm` and `gatr-cfm`.
 
@@ -74,6 +85,9 @@ class TrainingConfig(_Section):
     learning_rate: float = Field(3e-3, gt=0)
     weight_decay: float = Field(0.1, ge=0)
     warmup: float = Field(0.02, ge=0, lt=1, description="Fraction of training spent warming up.")
+    max_events: int = Field(
+        0, ge=0, description="Use so many of each channel (number of jets) at most; 0: all."
+    )
     max_steps: int = Field(40_000, ge=1)
     max_epochs: float = Field(12.0, gt=0, description="Passes over the training events.")
     max_time: float = Field(1200.0, gt=0, description="Seconds.")
@@ -108,9 +122,12 @@ class FlowConfig(_Section):
 class Config(_Section):
     """Everything that decides how a surrogate is built and trained."""
 
-    model: Literal["jetgpt", "mlp-cfm", "transformer-cfm", "gatr-cfm", "lgatr-cfm"] = "jetgpt"
+    model: Literal[
+        "jetgpt", "jetgpt-splitting", "mlp-cfm", "transformer-cfm", "gatr-cfm", "lgatr-cfm"
+    ] = "jetgpt"
     network: NetworkConfig = NetworkConfig()
     jetgpt: JetGPTConfig = JetGPTConfig()
+    splitting: SplittingConfig = SplittingConfig()
     lgatr: LGATrConfig = LGATrConfig()
     flow: FlowConfig = FlowConfig()
     training: TrainingConfig = TrainingConfig()

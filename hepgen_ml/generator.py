@@ -19,6 +19,7 @@ from hepgen_ml.devices import find_device
 from hepgen_ml.errors import ModelError, UsageError
 from hepgen_ml.events import EventSample, RunInfo, concatenate
 from hepgen_ml.models.base import Surrogate, uniform_angle_log_prob
+from hepgen_ml.models.splitting import SplittingJetGPT
 from hepgen_ml.process import Process
 from hepgen_ml.storage import CONFIG, find_model, load_model, save_model
 from hepgen_ml.tensors import Discrete, Kinematics
@@ -266,6 +267,14 @@ class Generator:
         self, n: int, rng: np.random.Generator, generator: torch.Generator
     ) -> posterior_weights.Block:
         """Events with their coordinates and subprocesses, of the density as it is set now."""
+        density = self.surrogate.density
+        if isinstance(density, SplittingJetGPT):
+            x, subprocess = (
+                t.cpu() for t in density.sample_events(n, generator, self.process.inside)
+            )
+            phi = torch.from_numpy(rng.uniform(-math.pi, math.pi, n))
+            made = self.process.kinematics(x, subprocess, phi)
+            return self._complete(x, made, subprocess, generator), x, subprocess
         subprocess = torch.from_numpy(
             rng.choice(len(self.process.subprocesses), n, p=self.process.frequencies)
         )
@@ -293,11 +302,21 @@ class Generator:
                 remedy="the model is not trained well enough; train longer",
             )
         made = Kinematics(final, incoming, torch.ones(n, dtype=torch.bool))
-        discrete = self._draw_discrete(x, made, subprocess, generator)
-        events = assemble(self.process, made, subprocess, discrete, self.run)
+        return self._complete(x, made, subprocess, generator), x, subprocess
+
+    def _complete(
+        self,
+        x: torch.Tensor,
+        kinematics: Kinematics,
+        subprocess: torch.Tensor,
+        generator: torch.Generator,
+    ) -> EventSample:
+        """Events from their kinematics: what is discrete is drawn, weights are set."""
+        discrete = self._draw_discrete(x, kinematics, subprocess, generator)
+        events = assemble(self.process, kinematics, subprocess, discrete, self.run)
         if abs(self.run.weight_strategy) == 4:
-            events.events["weight"] = np.full(n, self.run.cross_section)
-        return events, x, subprocess
+            events.events["weight"] = np.full(len(x), self.run.cross_section)
+        return events
 
     def _draw(self, subprocess: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Coordinates from the network, channel by channel."""
@@ -374,7 +393,9 @@ class Generator:
                 log_p += self.surrogate.heads.log_prob(
                     z, encoded.invariants[part].to(self.device), sub.to(self.device), discrete
                 ).to("cpu")
-                log_p += log_frequency[sub] - channel.chart.log_det(
+                if not self.surrogate.density.chooses_subprocess:
+                    log_p += log_frequency[sub]
+                log_p -= channel.chart.log_det(
                     channel.join(x, torch.zeros(len(x), dtype=torch.float64))
                 )
                 log_p -= math.log(accepted[c])

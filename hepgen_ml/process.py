@@ -191,6 +191,12 @@ class Process:
         encoded = Encoded.join(parts)
         return encoded[torch.argsort(encoded.event)]
 
+    def inside(self, x: Tensor, subprocess: Tensor) -> Tensor:
+        """Mask (m,) of coordinates (m, D) whose events are possible and inside all cuts."""
+        place = subprocess.device
+        phi = torch.zeros(len(x))
+        return self.kinematics(x.cpu(), subprocess.cpu(), phi).passes.to(place)
+
     def invariants(self, incoming: Tensor, final: Tensor) -> Tensor:
         """Pair invariants (m, P) float32, zero beyond those of the event."""
         if self.is_reconstructed:

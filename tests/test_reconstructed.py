@@ -127,3 +127,21 @@ def test_condition_on_the_multiplicity(sample: EventSample, tmp_path: Path) -> N
     assert np.bincount(events.counts - 2)[0] == pytest.approx(900, abs=100)
     log_p = generator.log_prob(sample[:200])
     assert np.isfinite(log_p).all()
+
+
+SMALL = Config().with_(
+    model="jetgpt-splitting", training__max_steps=60, training__batch_size=256,
+    network__width=32, network__blocks=2, network__mixtures=8, training__max_epochs=100,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("extrapolation", ["naive", "truncated", "override", "bootstrap"])
+def test_multiplicity_in_the_likelihood(
+    sample: EventSample, tmp_path: Path, extrapolation: str
+) -> None:
+    config = SMALL.with_(splitting__extrapolation=extrapolation, splitting__max_jets=6)
+    generator = Generator.train(sample, out=tmp_path / "m", config=config)
+    events = Generator.load(tmp_path / "m").sample(3000, seed=3)
+    check_objects(events)
+    assert np.bincount(events.counts - 2)[0] == pytest.approx(1800, abs=400)
+    assert np.isfinite(generator.log_prob(sample[:200])).all()

@@ -28,7 +28,6 @@ from hepgen_ml.networks.bayesian import (
 )
 from hepgen_ml.networks.transformer import CausalTransformer
 from hepgen_ml.process import Process
-from hepgen_ml.tensors import Encoded
 
 _BATCH = {True: 2048, False: 65536}
 """Events sampled together, on a CPU (where keys and values should stay in the cache) or not."""
@@ -97,11 +96,11 @@ class AutoregressiveDensity(DensityModel):
             self.head_bias = Variational(bias, settings.prior_std, used)
         self._groups = [_groups([densities[i] for i in row]) for row in self.numbers]
 
-    def fit_standardization(self, encoded: Encoded) -> None:
+    def fit_coordinates(self, x: Tensor, subprocess: Tensor) -> None:
         """Take mean and width of each coordinate, and the edges of bins, from a sample."""
-        super().fit_standardization(encoded)
-        z = self.prepare(encoded.x, encoded.subprocess)
-        channel_of = self.channel_of[encoded.subprocess]
+        super().fit_coordinates(x, subprocess)
+        z = self.prepare(x, subprocess)
+        channel_of = self.channel_of[subprocess]
         for number, density in enumerate(self.densities):
             assert isinstance(density, Density1D)
             parts = [
@@ -113,13 +112,13 @@ class AutoregressiveDensity(DensityModel):
             with torch.no_grad():
                 _values(self.head_bias)[number, : density.n_parameters] = density.bias()
 
-    def _hidden(self, z: Tensor, subprocess: Tensor, channel: int) -> Tensor:
+    def _hidden(self, z: Tensor, condition: Tensor, channel: int) -> Tensor:
         """What the transformer makes (m, T, width) of ordered coordinates, one token late."""
         numbers = self.numbers[channel]
         features = coordinate_features(z[:, : len(numbers) - 1]) * self.keep[numbers[:-1]]
         past = _product(self.value, "mtf,tfw->mtw", features, numbers[:-1])
         tokens = F.pad(past, (0, 0, 1, 0)) + self.target.weight[numbers]
-        tokens = tokens + self.condition()[subprocess].unsqueeze(1)
+        tokens = tokens + condition.unsqueeze(1)
         half = self.bfloat16_blocks and self.training
         with torch.autocast(z.device.type, torch.bfloat16, enabled=half):
             hidden: Tensor = self.transformer(tokens)
@@ -149,17 +148,22 @@ class AutoregressiveDensity(DensityModel):
     def parameters_of(self, z: Tensor, subprocess: Tensor, channel: int) -> Tensor:
         """Parameters (m, T, P) of every coordinate of events of one channel, in its layout."""
         order = self.order[channel]
-        parameters = self._predicted(self._hidden(z[:, order], subprocess, channel), channel)
+        condition = self.condition()[subprocess]
+        parameters = self._predicted(self._hidden(z[:, order], condition, channel), channel)
         return parameters[:, torch.tensor(order).argsort()]
 
     def log_prob_z(self, z: Tensor, subprocess: Tensor) -> Tensor:
-        result = z.new_zeros(len(z))
+        result, conditions = z.new_zeros(len(z)), self.condition()
         for channel, rows in self.by_channel(subprocess):
-            ordered = z[rows][:, self.order[channel]]
-            hidden = self._hidden(ordered, subprocess[rows], channel)
-            log_p = self._log_prob(ordered, self._predicted(hidden, channel), channel)
+            log_p = self.log_prob_given(z[rows], conditions[subprocess[rows]], channel)
             result = result.index_put((rows,), log_p)
         return result
+
+    def log_prob_given(self, z: Tensor, condition: Tensor, channel: int) -> Tensor:
+        """Log density (m,) of a channel's coordinates, given vectors (m, width) as condition."""
+        ordered = z[:, self.order[channel]]
+        hidden = self._hidden(ordered, condition, channel)
+        return self._log_prob(ordered, self._predicted(hidden, channel), channel)
 
     def log_prob_draws(self, z: Tensor, subprocess: Tensor, n_draws: int) -> Tensor:
         """As of any model; hidden states that do not depend on the draw are computed once."""
@@ -168,12 +172,12 @@ class AutoregressiveDensity(DensityModel):
         assert isinstance(self.head, Variational)
         assert isinstance(self.head_bias, Variational)
         draws = [(self.head.draw(k), self.head_bias.draw(k)) for k in range(n_draws)]
-        result = z.new_zeros(n_draws, len(z))
+        result, conditions = z.new_zeros(n_draws, len(z)), self.condition()
         for channel, rows in self.by_channel(subprocess):
             numbers = self.numbers[channel]
             for part in rows.split(_BATCH[z.device.type == "cpu"]):
                 ordered = z[part][:, self.order[channel]]
-                hidden = self._hidden(ordered, subprocess[part], channel)
+                hidden = self._hidden(ordered, conditions[subprocess[part]], channel)
                 for k, (head, bias) in enumerate(draws):
                     parameters = torch.einsum(_HEAD, hidden, head[numbers]) + bias[numbers]
                     result[k, part] = self._log_prob(ordered, parameters, channel)
@@ -191,16 +195,16 @@ class AutoregressiveDensity(DensityModel):
         )
         conditions = self.condition()
         for channel, rows in self.by_channel(subprocess):
-            columns = torch.tensor(self.order[channel], device=z.device)
             for part in rows.split(_BATCH[z.device.type == "cpu"]):
-                drawn = self._sample_channel(conditions[subprocess[part]], channel, generator)
-                z[part.unsqueeze(1), columns] = drawn
+                drawn = self.sample_given(conditions[subprocess[part]], channel, generator)
+                z[part, : drawn.shape[1]] = drawn
         return z
 
-    def _sample_channel(
-        self, condition: Tensor, channel: int, generator: torch.Generator | None
+    @torch.no_grad()
+    def sample_given(
+        self, condition: Tensor, channel: int, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Ordered coordinates (m, T) for conditions (m, width)."""
+        """Coordinates (m, T) of a channel, given vectors (m, width) as condition."""
         numbers = self.numbers[channel]
         values, heads, biases = (_values(w) for w in (self.value, self.head, self.head_bias))
         cache = self.transformer.start(len(condition), len(numbers))
@@ -219,7 +223,8 @@ class AutoregressiveDensity(DensityModel):
             n = density.n_parameters
             parameters = torch.addmm(biases[number, :n], hidden.t(), heads[number, :, :n])
             columns.append(density.sample(parameters, generator))
-        return torch.stack(columns, dim=-1)
+        back = sorted(range(len(numbers)), key=self.order[channel].__getitem__)
+        return torch.stack([columns[i] for i in back], dim=-1)
 
 
 class JetGPT(AutoregressiveDensity):

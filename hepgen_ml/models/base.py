@@ -58,12 +58,19 @@ class DensityModel(nn.Module, ABC):
 
     Attributes
     ----------
+    chooses_subprocess : bool
+        Whether the model draws the subprocess too, with `sample_events`, and its densities
+        contain the subprocess's probability.
+    progress : float
+        Fraction of the training that is over, set by whoever trains.
     n_training : int
         Independent training events, set by whoever trains; Bayesian models
         weigh them against their prior.
     """
 
     name: str
+    chooses_subprocess = False
+    progress = 0.0
 
     def __init__(self, process: Space) -> None:
         super().__init__()
@@ -78,15 +85,19 @@ class DensityModel(nn.Module, ABC):
         self.register_buffer("channel_of", process.channel_of, persistent=False)
 
     def fit_standardization(self, encoded: Encoded) -> None:
+        """Prepare for the ranges of a sample."""
+        self.fit_coordinates(encoded.x, encoded.subprocess)
+
+    def fit_coordinates(self, x: Tensor, subprocess: Tensor) -> None:
         """Take mean and width of each coordinate from a sample; angles stay as they are."""
-        channel_of = self.channel_of[encoded.subprocess]
+        channel_of = self.channel_of[subprocess]
         for c, layout in enumerate(self.layouts):
-            x = encoded.x[channel_of == c, : len(layout)]
-            if len(x) < 2:
+            some = x[channel_of == c, : len(layout)]
+            if len(some) < 2:
                 continue
             real = torch.tensor([not coordinate.periodic for coordinate in layout])
-            width = x.std(0)
-            self.mean[c, : len(layout)] = torch.where(real, x.mean(0), 0.0)
+            width = some.std(0)
+            self.mean[c, : len(layout)] = torch.where(real, some.mean(0), 0.0)
             self.std[c, : len(layout)] = torch.where(real & (width > 1e-12), width, 1.0)
 
     def prepare(self, x: Tensor, subprocess: Tensor) -> Tensor:
@@ -115,23 +126,16 @@ class DensityModel(nn.Module, ABC):
         return bool(variational_layers(self))
 
     def log_prob_draws(self, z: Tensor, subprocess: Tensor, n_draws: int) -> Tensor:
-        """Log densities (K, m) in standardised coordinates under the first K posterior draws.
-
-        They contain the probability of the subprocess if the model chooses it.
-        """
+        """Log densities (K, m) in standardised coordinates under the first K posterior draws."""
         rows = []
         for k in range(n_draws):
             with posterior_draw(self, k):
                 parts = [
-                    self.log_prob_z(*part) + self.log_prob_condition(part[1])
+                    self.log_prob_z(*part)
                     for part in zip(z.split(_BATCH), subprocess.split(_BATCH), strict=True)
                 ]
             rows.append(torch.cat(parts))
         return torch.stack(rows)
-
-    def log_prob_condition(self, subprocess: Tensor) -> Tensor:
-        """Log probability (m,) of the subprocess; 0 for models that do not choose it."""
-        return torch.zeros(len(subprocess), device=subprocess.device)
 
     @abstractmethod
     def loss(self, z: Tensor, subprocess: Tensor, weight: Tensor) -> Tensor:

@@ -8,11 +8,13 @@ from hepgen_ml.config import Config
 from hepgen_ml.models.autoregressive import JetGPT
 from hepgen_ml.models.base import DensityModel
 from hepgen_ml.models.flow_matching import SUFFIX, FlowMatching
+from hepgen_ml.models.splitting import SplittingJetGPT
 from hepgen_ml.models.velocities import VELOCITIES
 from hepgen_ml.process import Process
 
 MODELS: dict[str, Callable[[Process, Config], DensityModel]] = {
     JetGPT.name: JetGPT,
+    SplittingJetGPT.name: SplittingJetGPT,
     **{name + SUFFIX: FlowMatching for name in VELOCITIES},
 }
 

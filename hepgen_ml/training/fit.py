@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from hepgen_ml import __version__
 from hepgen_ml.config import Config
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
 from hepgen_ml.events import EventSample, RunInfo
 from hepgen_ml.models.base import Surrogate
+from hepgen_ml.models.splitting import SplittingJetGPT
+from hepgen_ml.multiplicity import with_more_jets
 from hepgen_ml.networks.lgatr import LGATr
 from hepgen_ml.networks.transformer import Transformer
 from hepgen_ml.process import Process
@@ -78,11 +81,17 @@ def fit(
             (out / name).unlink(missing_ok=True)
         _write_plan(out, sample.fingerprint, config)
     encoded = sample.encoded
+    if config.model == SplittingJetGPT.name:
+        process = with_more_jets(process, config.splitting.max_jets)
+        encoded.x = F.pad(encoded.x, (0, process.n_coordinates - encoded.x.shape[1]))
     order, held_out = split(len(encoded), config.training.validation_fraction, config.seed)
     training, validation = encoded[order], encoded[torch.from_numpy(np.flatnonzero(held_out))]
     torch.manual_seed(config.seed)
     surrogate = Surrogate(process, config)
     surrogate.fit_standardization(training)
+    if config.training.max_events:
+        keep_rates = surrogate.density.chooses_subprocess
+        training = thinned(process, training, config.training.max_events, keep_rates)
     n_events = len(training)  # a mirror image is no further event
     if config.training.exchange_beams and has_equal_beams(run, process):
         if looks_symmetric(process, training):
@@ -195,13 +204,44 @@ def _check_plan(directory: Path, fingerprint: str, config: Config) -> None:
         raise SampleError(
             "was begun with another sample", path=directory, remedy="give the same files as before"
         )
-    fixed = ("model", "network", "jetgpt", "lgatr", "seed")
+    fixed = ("model", "network", "jetgpt", "splitting", "lgatr", "seed")
     if any(getattr(before, name) != getattr(config, name) for name in fixed):
         raise UsageError(
             "was begun with another network, model or seed",
             path=directory,
             remedy="give the same configuration as before, or start again with --force",
         )
+
+
+def thinned(process: Process, training: Encoded, most: int, keep_rates: bool) -> Encoded:
+    """At most so many training events of each channel, chosen at random.
+
+    Parameters
+    ----------
+    process : Process
+    training : Encoded
+    most : int
+    keep_rates : bool
+        Give the events that remain the weight of those that do not, for models that learn the
+        rates of channels. The others take rates from the process, and each channel's density
+        is the same whatever its share; they then see all multiplicities more evenly.
+    """
+    channel_of = process.channel_of[training.subprocess]
+    rng = np.random.default_rng(len(training))
+    kept = []
+    for c in torch.unique(channel_of).tolist():
+        rows = torch.nonzero(channel_of == c).squeeze(-1)
+        if len(rows) > most:
+            chosen = rows[torch.from_numpy(rng.permutation(len(rows))[:most])]
+            if keep_rates:
+                training.weight[chosen] *= (
+                    training.weight[rows].sum() / training.weight[chosen].sum()
+                )
+            rows = chosen
+        kept.append(rows)
+    some = training[torch.cat(kept).sort().values]
+    some.weight /= some.weight.mean()
+    return some
 
 
 def _doubled(process: Process, training: Encoded) -> Encoded:
@@ -241,6 +281,8 @@ def measure_acceptance(
     """
     surrogate.eval()
     generator = torch.Generator(device=device).manual_seed(seed)
+    if isinstance(surrogate.density, SplittingJetGPT):
+        return surrogate.density.measure_acceptance(process.inside, _ACCEPTANCE_EVENTS, generator)
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2,)))
     channel_of, fractions = process.channel_of.numpy(), []
     for c in range(len(process.channels)):

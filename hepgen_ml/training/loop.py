@@ -255,6 +255,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate() * group.get("rate", 1.0)
         i = self.train.indices(self.step, self.config.batch_size, self.seed)
+        self.surrogate.density.progress = self.done
         loss = sum(self._losses(self.train, i))
         assert isinstance(loss, Tensor)
         self.optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,243 @@
+r"""Beyond the largest multiplicity of a sample (arXiv:2412.12074, section 5.2 of the thesis).
+
+In a sample with at most n_max jets the probability of one more jet after n_max is zero,
+and that is what a likelihood teaches. Three ways out:
+
+- *truncated*: the last Bernoulli factor is left out of the loss (equation 5.22);
+- *override*: its label is replaced by the probability that the transverse momenta
+  tell (equations 5.26 to 5.31): events to which a jet is still to come do not balance;
+- *bootstrap*: generated events of n_max + 1 jets are added to the training (5.2.2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hepgen_ml.config import SplittingConfig
+from hepgen_ml.errors import UsageError
+from hepgen_ml.multiplicity import Family
+from hepgen_ml.process import Process
+from hepgen_ml.tensors import Encoded
+
+if TYPE_CHECKING:
+    from hepgen_ml.models.splitting import SplittingJetGPT
+
+_LEAST = 30
+"""Fewest events that a width is taken from."""
+
+_REFRESH = 50
+"""Steps after which bootstrapped events are added to."""
+
+_GENERATED = 16_384
+"""Events generated each time, of which those with one jet too many are kept."""
+
+_BUFFER = 50_000
+
+
+class Extrapolation(nn.Module):
+    """What the loss does about events with the largest number of jets.
+
+    Parameters
+    ----------
+    process : Process
+    families : sequence of Family
+    config : SplittingConfig
+    """
+
+    def __init__(
+        self, process: Process, families: Sequence[Family], config: SplittingConfig
+    ) -> None:
+        super().__init__()
+        self.process, self.families, self.config = process, families, config
+        if config.extrapolation == "bootstrap" and all(
+            f.top == f.fewest + len(f.subprocess) - 1 for f in families
+        ):
+            raise UsageError(
+                "bootstrapping needs more jets than the sample has",
+                remedy="set splitting.max_jets to its largest number of jets plus one or more",
+            )
+        # sigma(k; k) = a k + b and 1 / m_k = c k + d of equation 5.27, in GeV.
+        self.widths: Tensor
+        self.register_buffer("widths", torch.zeros(4, dtype=torch.float64))
+        jets = {i: f.fewest + e for f in families for e, i in enumerate(f.subprocess)}
+        self.jets_of = torch.tensor([jets.get(i, 0) for i in range(len(process.subprocesses))])
+        self.ratio = _staircase(process, families)
+        self._steps = 0
+        self._buffer: tuple[Tensor, Tensor] | None = None
+
+    def fit(self, encoded: Encoded) -> None:
+        """Take the widths of the transverse momenta from a sample."""
+        if self.config.extrapolation == "override":
+            self.widths.copy_(fit_widths(*self._momentum_widths(encoded)))
+
+    def _momentum_widths(self, encoded: Encoded) -> tuple[np.ndarray, np.ndarray]:
+        """Widths sigma(n; k) in GeV of events of n jets of which k are counted, and events."""
+        most = int(self.jets_of[encoded.subprocess].max())
+        squares, events = np.zeros((most + 1, most + 1)), np.zeros(most + 1)
+        for number in torch.unique(encoded.subprocess).tolist():
+            channel = self.process.channels[self.process.subprocesses[number].chart]
+            x = encoded.x[encoded.subprocess == number]
+            p, _ = channel.chart.inverse(channel.join(x, torch.zeros(len(x), dtype=x.dtype)))
+            n = int(self.jets_of[number])
+            partial = p[..., :2].cumsum(1)[:, p.shape[1] - n - 1 :]
+            squares[n, : n + 1] += (partial**2).sum((0, 2)).numpy() / 2
+            events[n] += len(x)
+        return np.sqrt(squares / np.maximum(events, 1)[:, None]), events
+
+    def stop_probability(self, pt: Tensor, n: Tensor) -> Tensor:
+        """Probability (m,) that events with n jets (m,) and total transverse momentum pt are whole.
+
+        Equation 5.26 with Gaussians of the fitted widths and staircase scaling as prior.
+        """
+        a, b, c, d = self.widths.to(pt)
+        k = n.to(pt)
+        step = 1 / (c * k + d).clamp_min(1e-3)
+        extra = torch.arange(self._reach, device=pt.device, dtype=pt.dtype)
+        sigma = (a * k + b).unsqueeze(-1) + extra * step.unsqueeze(-1)
+        log_p = -0.5 * (pt.unsqueeze(-1) / sigma) ** 2 - 2 * torch.log(sigma)
+        return (log_p + extra * math.log(self.ratio)).softmax(-1)[:, 0]
+
+    @property
+    def _reach(self) -> int:
+        """Numbers of jets that a target counts, from those that the event has."""
+        return 1 + max(2, *(len(f.subprocess) - 1 - (f.top - f.fewest) for f in self.families))
+
+    def change(
+        self,
+        goes_on: Tensor,
+        weight: Tensor,
+        last: Tensor,
+        z: Tensor,
+        subprocess: Tensor,
+        place: Tensor,
+        restore: Callable[[Tensor, Tensor], Tensor],
+    ) -> None:
+        """Change labels (m, k) and weights (m, k) of splittings in place.
+
+        Parameters
+        ----------
+        goes_on, weight : (m, k) tensors
+        last : (m,) bool tensor
+            Events with the largest number of jets of the sample.
+        z, subprocess
+            Of the events.
+        place : (m,) int64 tensor
+            Column of the stop of each event.
+        restore : callable
+            Coordinates from z and subprocess.
+        """
+        rows = torch.nonzero(last).squeeze(-1)
+        if len(rows) == 0 or self.config.extrapolation not in ("truncated", "override"):
+            return
+        if self.config.extrapolation == "truncated":
+            weight[rows, place[rows]] = 0.0
+            return
+        weight[rows, place[rows]] = self.config.override_weight
+        x, sub = restore(z[rows], subprocess[rows]).cpu(), subprocess[rows].cpu()
+        pt = torch.zeros(len(rows), dtype=torch.float64)
+        for number in torch.unique(sub).tolist():
+            channel = self.process.channels[self.process.subprocesses[number].chart]
+            some = sub == number
+            full = channel.join(x[some], torch.zeros(int(some.sum()), dtype=x.dtype))
+            total = channel.chart.inverse(full)[1]
+            pt[some] = torch.hypot(total[:, 0], total[:, 1])
+        stop = self.stop_probability(pt.to(self.widths.device), self.jets_of[sub].to(self.widths))
+        goes_on[rows, place[rows]] = (1 - stop).to(goes_on)
+
+    def bootstrapped(
+        self, model: SplittingJetGPT, z: Tensor, subprocess: Tensor, weight: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """A batch with generated events of one jet more than the sample has, after a warm-up."""
+        if self.config.extrapolation != "bootstrap" or model.progress < self.config.warm_up:
+            return z, subprocess, weight
+        if self._steps % _REFRESH == 0:
+            self._refill(model)
+        self._steps += 1
+        if self._buffer is None:
+            return z, subprocess, weight
+        some = torch.randint(len(self._buffer[0]), (max(1, round(self._share * len(z))),))
+        # Whole events only; their weight makes up for the rounding.
+        extra = torch.full((len(some),), self._share * len(z) / len(some)).to(weight)
+        return (
+            torch.cat([z, self._buffer[0][some]]),
+            torch.cat([subprocess, self._buffer[1][some]]),
+            torch.cat([weight, extra]),
+        )
+
+    @property
+    def _share(self) -> float:
+        """Expected fraction of events with one jet more than the sample has."""
+        tops = [self.process.subprocesses[f.subprocess[f.top - f.fewest]] for f in self.families]
+        return sum(sub.frequency for sub in tops) * self.ratio
+
+    @torch.no_grad()
+    def _refill(self, model: SplittingJetGPT) -> None:
+        model.eval()
+        x, subprocess = model.sample_events(_GENERATED)
+        model.train()
+        wanted = torch.zeros(len(self.process.subprocesses), dtype=torch.bool)
+        for f in self.families:
+            if f.top - f.fewest + 1 < len(f.subprocess):
+                wanted[f.subprocess[f.top - f.fewest + 1]] = True
+        chosen = wanted.to(subprocess.device)[subprocess]
+        if not chosen.any():
+            return
+        fresh = model.prepare(x[chosen], subprocess[chosen]), subprocess[chosen]
+        if self._buffer is not None:
+            fresh = (
+                torch.cat([self._buffer[0], fresh[0]])[-_BUFFER:],
+                torch.cat([self._buffer[1], fresh[1]])[-_BUFFER:],
+            )
+        self._buffer = fresh
+
+
+def fit_widths(sigma: np.ndarray, events: np.ndarray) -> Tensor:
+    """Coefficients a, b, c, d of equation 5.27.
+
+    Parameters
+    ----------
+    sigma : (N + 1, N + 1) array
+        Width in GeV for events of n jets (rows) of which the first k count (columns).
+    events : (N + 1,) array
+        Events of n jets.
+    """
+    enough = [n for n in range(1, len(events)) if events[n] >= _LEAST]
+    if len(enough) < 2:
+        raise UsageError(
+            "too few jets to learn how transverse momenta balance",
+            remedy="use splitting.extrapolation=truncated",
+        )
+    a, b = np.polyfit(enough, [sigma[k, k] for k in enough], 1, w=np.sqrt(events[enough]))
+    inverse, weights, numbers = [], [], []
+    for k in enough[:-1]:
+        later = [n for n in enough if n > k]
+        w = events[later]
+        steps = np.array([n - k for n in later])
+        rise = np.array([sigma[n, k] - sigma[k, k] for n in later])
+        slope = (w * steps * rise).sum() / (w * steps**2).sum()
+        if slope > 0:
+            numbers.append(k)
+            inverse.append(1 / slope)
+            weights.append(np.sqrt(w.sum()))
+    if len(inverse) > 1:
+        c, d = np.polyfit(numbers, inverse, 1, w=weights)
+    else:
+        c, d = 0.0, inverse[0] if inverse else 1 / max(a, 1e-3)
+    return torch.tensor([a, b, c, d], dtype=torch.float64)
+
+
+def _staircase(process: Process, families: Sequence[Family]) -> float:
+    """Mean ratio of the rates of n + 1 and n jets, n of one or more."""
+    above = below = 0.0
+    for f in families:
+        rates = [process.subprocesses[i].frequency for i in f.subprocess[: f.top - f.fewest + 1]]
+        rates = rates[max(1 - f.fewest, 0) :]
+        above += sum(rates[1:])
+        below += sum(rates[:-1])
+    return above / below if above > 0 and below > 0 else 0.2

@@ -1,0 +1,362 @@
+r"""JetGPT with the multiplicity in its likelihood (arXiv:2412.12074, chapter 5 of the thesis).
+
+Objects are added one by one, the way jets are radiated, and after each the event may stop:
+
+.. math:: p(x_{1:n}) = \prod_{i=1}^n p_{kin}(x_i | x_{1:i-1})
+          \prod_{i} p_{bin}(1 - \delta_{in} | p_{split}(x_{1:i})),
+
+equation 5.16. A causal transformer reads objects and gives, after each, the
+probability of another jet and a vector that `AutoregressiveDensity` turns into
+the density of its components. Jets share all parameters and have no position, so
+that the network can be asked for more of them than it has ever seen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hepgen_ml.config import Config
+from hepgen_ml.models.autoregressive import AutoregressiveDensity
+from hepgen_ml.models.base import DensityModel
+from hepgen_ml.models.conditions import CoordinateEmbedding
+from hepgen_ml.models.extrapolation import Extrapolation
+from hepgen_ml.multiplicity import families
+from hepgen_ml.networks.bayesian import BayesianLinear, kl_divergence, make_bayesian
+from hepgen_ml.networks.transformer import CausalTransformer
+from hepgen_ml.phase_space import Coordinate
+from hepgen_ml.process import Process
+from hepgen_ml.tensors import Encoded
+
+_BATCH = 8192
+"""Events sampled together."""
+
+_MAX_ROUNDS = 200
+"""Redraws of an object outside the cuts before its event is begun anew."""
+
+Inside = Callable[[Tensor, Tensor], Tensor]
+"""Which events (m,) with coordinates (m, D) float64 and subprocesses (m,) are inside the cuts."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of object, the objects of a channel's list that share their density.
+
+    Attributes
+    ----------
+    coordinates : tuple of Coordinate
+        Without the number of the object in their names.
+    """
+
+    coordinates: tuple[Coordinate, ...]
+
+
+@dataclass
+class _Kinds:
+    """Kinds of objects as the space that the density of components is defined on."""
+
+    channels: list[Kind]
+
+    @property
+    def n_coordinates(self) -> int:
+        return max(len(k.coordinates) for k in self.channels)
+
+    @property
+    def channel_of(self) -> Tensor:
+        return torch.arange(len(self.channels))
+
+
+class SplittingJetGPT(DensityModel):
+    """Objects, their components and the number of jets as one autoregressive density.
+
+    Blocks of the network are shared between the two transformers, the larger half for
+    the components.
+
+    Parameters
+    ----------
+    process : Process
+        From `hepgen_ml.multiplicity.with_more_jets`, so that it has all multiplicities up to
+        the largest to be generated.
+    config : Config
+    """
+
+    name = "jetgpt-splitting"
+    chooses_subprocess = True
+
+    def __init__(self, process: Process, config: Config) -> None:
+        super().__init__(process)
+        net, jetgpt = config.network, config.jetgpt
+        self.families = families(process)
+        kinds: dict[Kind, int] = {}
+        self.objects: list[list[tuple[int, list[int]]]] = []
+        for family in self.families:
+            longest = self.layouts[int(self.channel_of[family.subprocess[-1]])]
+            self.objects.append(
+                [(kinds.setdefault(k, len(kinds)), columns) for k, columns in _objects(longest)]
+            )
+        # Objects of an event without optional jets.
+        self.fixed = [len(o) - len(f.subprocess) + 1 for o, f in
+                      zip(self.objects, self.families, strict=True)]  # fmt: skip
+        family_of = torch.zeros(len(process.subprocesses), dtype=torch.int64)
+        n_objects = torch.zeros(len(process.subprocesses), dtype=torch.int64)
+        for number, family in enumerate(self.families):
+            for extra, sub in enumerate(family.subprocess):
+                family_of[sub], n_objects[sub] = number, self.fixed[number] + extra
+        self.family_of: Tensor
+        self.n_objects: Tensor
+        self.family_probability: Tensor
+        self.register_buffer("family_of", family_of, persistent=False)
+        self.register_buffer("n_objects", n_objects, persistent=False)
+        frequency = torch.tensor([f.frequency for f in self.families])
+        self.register_buffer("family_probability", frequency / frequency.sum(), persistent=False)
+        space = _Kinds(list(kinds))
+        first = net.blocks // 2
+        self.components = AutoregressiveDensity(
+            space,
+            nn.Identity(),
+            config.with_(network=net.model_copy(update={"blocks": net.blocks - first})),
+        )
+        self.embedding = CoordinateEmbedding([k.coordinates for k in kinds], net.width)
+        self.following = nn.Embedding(len(kinds), net.width)
+        self.start = nn.Embedding(len(self.families), net.width)
+        self.history = CausalTransformer(net.width, max(first, 1), net.heads, net.mlp_ratio)
+        self.splitting: nn.Module = nn.Linear(net.width, 1)
+        if jetgpt.bayesian != "off":
+            assert isinstance(self.splitting, nn.Linear)
+            self.splitting = BayesianLinear(self.splitting, jetgpt.prior_std)
+        if jetgpt.bayesian == "all":
+            make_bayesian(self.history, jetgpt.prior_std)
+        self.extrapolation = Extrapolation(process, self.families, config.splitting)
+        self.drawn = torch.zeros(len(process.channels))
+        self.accepted = torch.zeros(len(process.channels))
+
+    def fit_coordinates(self, x: Tensor, subprocess: Tensor) -> None:
+        """One mean and width per kind of object, so that they hold for any number of jets."""
+        parts, kinds = [], []
+        for x_of, kind in self._each_object(x, subprocess):
+            parts.append(F.pad(x_of, (0, self.components.mean.shape[1] - x_of.shape[1])))
+            kinds.append(torch.full((len(x_of),), kind))
+        self.components.fit_coordinates(torch.cat(parts), torch.cat(kinds))
+        for family, objects in zip(self.families, self.objects, strict=True):
+            for sub in family.subprocess:
+                channel = int(self.channel_of[sub])
+                for kind, columns in objects[: int(self.n_objects[sub])]:
+                    n = len(columns)
+                    self.mean[channel, columns] = self.components.mean[kind, :n]
+                    self.std[channel, columns] = self.components.std[kind, :n]
+
+    def fit_standardization(self, encoded: Encoded) -> None:
+        super().fit_standardization(encoded)
+        self.extrapolation.fit(encoded)
+
+    def _each_object(self, z: Tensor, subprocess: Tensor) -> list[tuple[Tensor, int]]:
+        """Components (m, k) of all objects of events, one kind and place at a time."""
+        found = []
+        for number, objects in enumerate(self.objects):
+            rows = self.family_of[subprocess] == number
+            n = self.n_objects[subprocess]
+            for place, (kind, columns) in enumerate(objects):
+                some = rows & (n > place)
+                if some.any():
+                    found.append((z[some][:, columns], kind))
+        return found
+
+    def _histories(self, z: Tensor, family: int, length: int) -> Tensor:
+        """Hidden states (m, length + 1, width) before the first and after each object."""
+        objects = self.objects[family]
+        start = self.start.weight[family].expand(len(z), -1)
+        tokens = [start]
+        for kind, columns in objects[:length]:
+            tokens.append(self.embedding.total(z[:, columns], kind))
+        following = [objects[min(i, len(objects) - 1)][0] for i in range(length + 1)]
+        tokens = [t + self.following.weight[k] for t, k in zip(tokens, following, strict=True)]
+        hidden: Tensor = self.history(torch.stack(tokens, dim=1))
+        return hidden
+
+    def _terms(self, z: Tensor, subprocess: Tensor, *, training: bool) -> Tensor:
+        """Log density (m,); while training, with what an extrapolation makes of the last stop."""
+        total = torch.log(self.family_probability[self.family_of[subprocess]]).to(z.dtype)
+        n_objects = self.n_objects[subprocess]
+        for number, family in enumerate(self.families):
+            in_family = self.family_of[subprocess] == number
+            fixed, objects = self.fixed[number], self.objects[number]
+            short = n_objects <= fixed + 1
+            # Most events have few jets: they need no padding to the length of the others.
+            for chosen in (in_family & short, in_family & ~short):
+                rows = torch.nonzero(chosen).squeeze(-1)
+                if len(rows) == 0:
+                    continue
+                zs, n = z[rows], n_objects[rows]
+                length = int(n.max())
+                hidden = self._histories(zs, number, length)
+                by_kind: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = {}
+                for place, (kind, columns) in enumerate(objects[:length]):
+                    some = torch.nonzero(n > place).squeeze(-1)
+                    by_kind.setdefault(kind, []).append(
+                        (rows[some], zs[some][:, columns], hidden[some, place])
+                    )
+                for kind, parts in by_kind.items():
+                    where, values, condition = (torch.cat(t) for t in zip(*parts, strict=True))
+                    log_p = self.components.log_prob_given(values, condition, kind)
+                    total = total.index_add(0, where, log_p)
+                logits = self.splitting(hidden[:, fixed:]).squeeze(-1)
+                places = torch.arange(fixed, length + 1, device=z.device)
+                goes_on = (places < n.unsqueeze(-1)).to(z.dtype)
+                weight = (places <= n.unsqueeze(-1)).to(z.dtype)
+                if training:
+                    last = n == fixed + family.top - family.fewest
+                    self.extrapolation.change(
+                        goes_on, weight, last, zs, subprocess[rows], n - fixed, self.restore
+                    )
+                entropy = F.binary_cross_entropy_with_logits(logits, goes_on, reduction="none")
+                total = total.index_add(0, rows, -(weight * entropy).sum(-1))
+        return total
+
+    def log_prob_z(self, z: Tensor, subprocess: Tensor) -> Tensor:
+        """Log density (m,) including the probability of the number of jets."""
+        return self._terms(z, subprocess, training=False)
+
+    def loss(self, z: Tensor, subprocess: Tensor, weight: Tensor) -> Tensor:
+        """Equation 5.21, or 5.22, 5.29; with KL over the training events (5.23) if Bayesian."""
+        if self.training:
+            z, subprocess, weight = self.extrapolation.bootstrapped(self, z, subprocess, weight)
+        loss = -(weight * self._terms(z, subprocess, training=True)).mean()
+        return loss + kl_divergence(self) / self.n_training if self.training else loss
+
+    @torch.no_grad()
+    def sample_z(self, subprocess: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Coordinates of events that are made to go on to these numbers of jets."""
+        z = torch.zeros(len(subprocess), self.mean.shape[1], device=self.mean.device)
+        for number in range(len(self.families)):
+            rows = torch.nonzero(self.family_of[subprocess] == number).squeeze(-1)
+            for part in rows.split(_BATCH):
+                wanted = self.n_objects[subprocess[part]]
+                z[part] = self._grow(number, len(part), generator, None, wanted)[0]
+        return z
+
+    @torch.no_grad()
+    def sample_events(
+        self, n: int, generator: torch.Generator | None = None, inside: Inside | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Draw events with as many jets as the network likes.
+
+        Parameters
+        ----------
+        n : int
+        generator : torch.Generator, optional
+        inside : callable, optional
+            Objects that put their event outside are drawn again, so that neither the number
+            of jets nor the objects before are distorted.
+
+        Returns
+        -------
+        x : (n, D) float64 tensor
+        subprocess : (n,) int64 tensor
+            Events that would go on beyond the largest number of jets are not among them.
+        """
+        device = self.mean.device
+        z = torch.zeros(n, self.mean.shape[1], device=device)
+        subprocess = torch.zeros(n, dtype=torch.int64, device=device)
+        families = torch.multinomial(
+            self.family_probability, n, replacement=True, generator=generator
+        )
+        for number in range(len(self.families)):
+            todo = torch.nonzero(families == number).squeeze(-1)
+            while len(todo):
+                left = []
+                for part in todo.split(_BATCH):
+                    drawn, made = self._grow(number, len(part), generator, inside, None)
+                    z[part], subprocess[part] = drawn, made
+                    left.append(part[made < 0])
+                todo = torch.cat(left)
+        return self.restore(z, subprocess), subprocess
+
+    def measure_acceptance(
+        self, inside: Inside, n: int, generator: torch.Generator | None = None
+    ) -> list[float]:
+        """Fraction of draws inside the cuts for each channel, all its objects together.
+
+        A mean over histories: what an object may do depends a little on those before it.
+        """
+        self.drawn.zero_()
+        self.accepted.zero_()
+        self.sample_events(n, generator, inside)
+        each = torch.where(self.drawn > 0, self.accepted / self.drawn.clamp_min(1), 1.0)
+        fractions = torch.ones(len(self.layouts), dtype=torch.float64)
+        for family in self.families:
+            channels = self.channel_of[torch.tensor(family.subprocess)].cpu()
+            fractions[channels] = each[channels].double().cumprod(0)
+        return fractions.clamp_min(1e-3).tolist()
+
+    def _grow(
+        self,
+        family: int,
+        n: int,
+        generator: torch.Generator | None,
+        inside: Inside | None,
+        wanted: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Events of a family and their subprocesses, -1 where one did not come to an end.
+
+        With a wanted number of objects (n,) events go on until they have it.
+        """
+        objects, fixed = self.objects[family], self.fixed[family]
+        numbers = torch.tensor(self.families[family].subprocess, device=self.mean.device)
+        z = torch.zeros(n, self.mean.shape[1], device=self.mean.device)
+        subprocess = torch.full((n,), -1, device=self.mean.device)
+        alive = torch.arange(n, device=self.mean.device)
+        for place in range(len(objects) + 1):
+            hidden = self._histories(z[alive], family, place)[:, -1]
+            if place >= fixed:
+                if wanted is None:
+                    p = torch.sigmoid(self.splitting(hidden).squeeze(-1))
+                    u = torch.rand(len(p), generator=generator, device=p.device)
+                    goes_on = u < p
+                else:
+                    goes_on = wanted[alive] > place
+                subprocess[alive[~goes_on]] = numbers[place - fixed]
+                alive, hidden = alive[goes_on], hidden[goes_on]
+            if place == len(objects) or len(alive) == 0:
+                break
+            kind, columns = objects[place]
+            at = torch.tensor(columns, device=z.device)
+            partial = numbers[place + 1 - fixed] if place + 1 >= fixed else None
+            todo = torch.arange(len(alive), device=z.device)
+            for _ in range(_MAX_ROUNDS):
+                drawn = self.components.sample_given(hidden[todo], kind, generator)
+                z[alive[todo].unsqueeze(1), at] = drawn
+                if inside is None or partial is None:
+                    todo = todo[:0]
+                    break
+                sub = partial.expand(len(todo))
+                good = inside(self.restore(z[alive[todo]], sub), sub)
+                channel = int(self.channel_of[partial])
+                self.drawn[channel] += len(todo)
+                self.accepted[channel] += int(good.sum())
+                todo = todo[~good]
+                if len(todo) == 0:
+                    break
+            keep = torch.ones(len(alive), dtype=torch.bool, device=z.device)
+            keep[todo] = False
+            alive = alive[keep]
+        return z, subprocess
+
+
+def _objects(layout: Sequence[Coordinate]) -> list[tuple[Kind, list[int]]]:
+    """Kinds of a channel's objects in order, each with its columns."""
+    found: dict[int, list[int]] = {}
+    for column, coordinate in enumerate(layout):
+        found.setdefault(coordinate.particle, []).append(column)
+    return [
+        (Kind(tuple(_unnumbered(layout[c]) for c in columns)), columns)
+        for columns in found.values()
+    ]
+
+
+def _unnumbered(coordinate: Coordinate) -> Coordinate:
+    return replace(coordinate, name=re.sub(r"\d+$", "", coordinate.name), particle=0)

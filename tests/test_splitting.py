@@ -1,0 +1,193 @@
+"""The multiplicity as part of the likelihood, and ways beyond the largest one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from hepgen_ml.config import Config
+from hepgen_ml.errors import UsageError
+from hepgen_ml.events import EventSample
+from hepgen_ml.models.extrapolation import fit_widths
+from hepgen_ml.models.splitting import SplittingJetGPT
+from hepgen_ml.multiplicity import families, with_more_jets
+from hepgen_ml.process import Process
+from hepgen_ml.process_learning import ProcessLearner
+from hepgen_ml.tensors import Encoded
+from hepgen_ml.training.fit import thinned
+
+from .samples import toy_top_pairs, toy_z_jets
+
+CONFIG = Config().with_(
+    model="jetgpt-splitting", network__width=16, network__blocks=2, network__heads=2,
+    network__mixtures=4, splitting__max_jets=5,
+)  # fmt: skip
+
+
+def learn(sample: EventSample) -> Process:
+    learner = ProcessLearner()
+    learner.add(sample)
+    return learner.process(sample.run.beam_energy)
+
+
+@pytest.fixture(scope="module")
+def sample() -> EventSample:
+    return toy_z_jets(3000, most=3)
+
+
+@pytest.fixture(scope="module")
+def process(sample: EventSample) -> Process:
+    return with_more_jets(learn(sample), 5)
+
+
+def encode(process: Process, sample: EventSample) -> Encoded:
+    return process.encode(sample)
+
+
+def build(process: Process, sample: EventSample, seed: int = 0, **changes: object):
+    torch.manual_seed(seed)
+    model = SplittingJetGPT(process, CONFIG.with_(**changes))
+    model.fit_standardization(encode(process, sample))
+    return model.eval()
+
+
+def test_more_jets_than_the_sample_has(process: Process) -> None:
+    (family,) = families(process)
+    assert (family.fewest, family.top, len(family.subprocess)) == (0, 3, 6)
+    assert sum(s.frequency for s in process.subprocesses) == pytest.approx(1.0)
+    assert [process.subprocesses[i].frequency > 0 for i in family.subprocess] == [True] * 4 + [
+        False
+    ] * 2
+    longest = process.channels[process.subprocesses[family.subprocess[-1]].chart]
+    before = process.channels[process.subprocesses[family.subprocess[-2]].chart]
+    assert longest.coordinates[: len(before.coordinates)] == before.coordinates
+    again = Process.from_config(process.to_config())
+    assert families(again) == [family]
+
+
+def test_partons_have_no_optional_jets() -> None:
+    with pytest.raises(UsageError, match="partons"):
+        with_more_jets(learn(toy_top_pairs(1200)), 4)
+
+
+def test_density_is_normalised_over_all_multiplicities(
+    process: Process, sample: EventSample
+) -> None:
+    """The mean of p/q over events drawn from q is one, summed over numbers of jets."""
+    p, q = build(process, sample, 0), build(process, sample, 1)
+    with torch.no_grad():
+        for model in (p, q):  # most events end before the largest number of jets
+            model.splitting.bias.fill_(-1.5)
+        x, subprocess = q.sample_events(20_000, torch.Generator().manual_seed(0))
+        assert len(torch.unique(subprocess)) >= 4
+        ratio = torch.exp(p.log_prob(x, subprocess) - q.log_prob(x, subprocess))
+    error = float(ratio.std()) / len(ratio) ** 0.5
+    assert error < 0.03
+    assert float(ratio.mean()) == pytest.approx(1.0, abs=4 * error + 1e-3)
+
+
+def test_rates_follow_the_stop_probability(process: Process, sample: EventSample) -> None:
+    model = build(process, sample)
+    with torch.no_grad():
+        model.splitting.weight.zero_()
+        model.splitting.bias.fill_(float(np.log(0.3 / 0.7)))
+    _, subprocess = model.sample_events(20_000, torch.Generator().manual_seed(0))
+    jets = model.extrapolation.jets_of[subprocess]
+    rates = torch.bincount(jets, minlength=6).double() / len(jets)
+    expected = 0.7 * 0.3 ** torch.arange(6)
+    expected /= expected.sum()  # events that would go on are not among them
+    assert torch.allclose(rates, expected.double(), atol=0.012)
+
+
+def test_jets_know_the_past_only(process: Process, sample: EventSample) -> None:
+    """What comes after an object does not change its density."""
+    model, encoded = build(process, sample), encode(process, sample)
+    z = model.prepare(encoded.x, encoded.subprocess)
+    two = model.n_objects[encoded.subprocess] == 3
+    one = torch.tensor([families(process)[0].subprocess[1]])
+    with torch.no_grad():
+        z2, sub2 = z[two][:50], encoded.subprocess[two][:50]
+        changed = z2.clone()
+        columns = model.objects[0][2][1]
+        changed[:, columns] += 0.5
+        difference = model.log_prob_z(z2, sub2) - model.log_prob_z(changed, sub2)
+        assert difference.abs().min() > 0
+        prefix = [model.log_prob_z(v, one.expand(50)) for v in (z2, changed)]
+    assert torch.equal(*prefix)
+
+
+def losses(model: SplittingJetGPT, encoded: Encoded) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log density and what training maximises, of each event."""
+    z = model.prepare(encoded.x, encoded.subprocess)
+    with torch.no_grad():
+        return (model._terms(z, encoded.subprocess, training=t) for t in (False, True))
+
+
+@pytest.mark.parametrize("extrapolation", ["truncated", "override"])
+def test_only_the_last_stop_is_changed(
+    process: Process, sample: EventSample, extrapolation: str
+) -> None:
+    encoded = encode(process, sample)
+    model = build(process, sample, splitting__extrapolation=extrapolation)
+    density, changed = losses(model, encoded)
+    top = model.extrapolation.jets_of[encoded.subprocess] == 3
+    assert torch.equal(density[~top], changed[~top])
+    assert (density[top] != changed[top]).all()
+    if extrapolation == "truncated":
+        assert (changed[top] > density[top]).all()
+
+
+def test_balanced_events_are_whole(process: Process, sample: EventSample) -> None:
+    model = build(process, sample, splitting__extrapolation="override")
+    n = torch.full((4,), 3)
+    stop = model.extrapolation.stop_probability(torch.tensor([0.0, 10.0, 30.0, 80.0]).double(), n)
+    assert (stop.diff() < 0).all()
+    assert 0.5 < stop[0] < 1
+    assert stop[-1] < 0.5
+
+
+def test_widths_are_fitted() -> None:
+    """The law that equation 5.27 states is found again."""
+    n = np.arange(7)
+    k = np.arange(7)
+    sigma = (n[:, None] - k) / (0.0088 * k + 0.056) + 3.14 * k + 9.97
+    sigma[n[:, None] < k] = 0.0
+    widths = fit_widths(sigma, 1e6 * 0.23**n + 1000)
+    assert widths.tolist() == pytest.approx([3.14, 9.97, 0.0088, 0.056], rel=1e-6)
+    with pytest.raises(UsageError, match="too few jets"):
+        fit_widths(sigma[:2, :2], np.array([1000, 10]))
+
+
+def test_bootstrap_adds_events_with_one_jet_more(process: Process, sample: EventSample) -> None:
+    model = build(process, sample, splitting__extrapolation="bootstrap")
+    with torch.no_grad():
+        model.splitting.weight.zero_()
+        model.splitting.bias.zero_()
+    encoded = encode(process, sample)
+    z = model.prepare(encoded.x, encoded.subprocess)
+    weight = torch.ones(len(z))
+    model.train()
+    for progress, wanted in ((0.2, 0), (0.8, 1)):
+        model.progress = progress
+        more = model.extrapolation.bootstrapped(model, z, encoded.subprocess, weight)
+        added = model.extrapolation.jets_of[more[1][len(z) :]]
+        assert (len(added) > 0) == bool(wanted)
+        assert (added == 4).all()
+    four = process.subprocesses[families(process)[0].subprocess[3]].frequency
+    expected = four * model.extrapolation.ratio * len(z)
+    assert float(more[2][len(z) :].sum()) == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(UsageError, match="more jets"):
+        build(with_more_jets(learn(sample), 0), sample, splitting__extrapolation="bootstrap")
+
+
+@pytest.mark.parametrize("keep_rates", [True, False])
+def test_caps(process: Process, sample: EventSample, keep_rates: bool) -> None:
+    encoded = encode(process, sample)
+    before = torch.bincount(encoded.subprocess).double() / len(encoded)
+    fewer = thinned(process, encoded, 300, keep_rates)
+    counts = torch.bincount(fewer.subprocess)
+    assert counts.max() == 300
+    rates = torch.bincount(fewer.subprocess, weights=fewer.weight) / fewer.weight.sum()
+    assert torch.allclose(rates, before) == keep_rates
+    assert float(fewer.weight.mean()) == pytest.approx(1.0)
