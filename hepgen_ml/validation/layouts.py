@@ -18,11 +18,12 @@ import numpy.typing as npt
 
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events import EventSample, IntArray
+from hepgen_ml.objects import JET as RECONSTRUCTED_JET
 
 JET = 0
-"""Class of gluons and of the quarks d, u, s, c."""
+"""Class of gluons, of the quarks d, u, s, c and of reconstructed jets."""
 
-_LIGHT = (1, 2, 3, 4, 21)
+_LIGHT = (1, 2, 3, 4, 21, RECONSTRUCTED_JET)
 _INCOMING, _RESONANCE, _FINAL = 0, 1, 2
 
 
@@ -52,7 +53,7 @@ class Signature:
 
 
 def class_of(pdg_id: npt.ArrayLike) -> IntArray:
-    """Class of each PDG id: `JET` for gluons and light quarks, else the id itself."""
+    """Class of each PDG id: `JET` for gluons, light quarks and jets, else the id itself."""
     ids = np.asarray(pdg_id, dtype=np.int64)
     return np.where(np.isin(np.abs(ids), _LIGHT), JET, ids)
 

@@ -114,7 +114,8 @@ def observables(
     final-state particle; invariant mass, Delta R (from pseudorapidities) and
     |Delta phi| of every pair; mass, transverse momentum and rapidity of every
     resonance; mass and rapidity of the whole final state, the azimuth of its
-    first particle; scale and alpha_QCD where the sample has them.
+    first particle; scale and alpha_QCD where the sample has them. For reconstructed
+    objects also the masses of jets and the transverse momentum of all together.
 
     Parameters
     ----------
@@ -185,7 +186,16 @@ def _table(sample: EventSample, layout: Layout, discrete: bool) -> ObservableTab
         add("dr" + name, r"\Delta R" + label, np.hypot(eta[:, i] - eta[:, j], dphi))
         add("dphi" + name, r"|\Delta\phi" + label + "|", dphi, limits=(0.0, float(np.pi)))
 
+    if sample.is_reconstructed:
+        for i, c in enumerate(layout.signature.final):
+            if c == JET:
+                mass = sample.mass[final[:, i]]
+                add(f"mass({names[i]})", rf"m({labels[i]})", np.maximum(mass, 0.05), "GeV", log=True)
+
     total = tuple(c.sum(axis=1) for c in (px, py, pz, e))
+    if sample.is_reconstructed:
+        imbalance = np.maximum(np.hypot(total[0], total[1]), _PT_FLOOR)
+        add("pt_total", r"|\Sigma\,\vec{p}_\mathrm{T}|", imbalance, "GeV", log=True)
     if len(names) != 2:  # else it is the mass of the pair
         add("sqrt_s_hat", r"\sqrt{\hat{s}}", _mass(*total), "GeV", log=True)
     add("y_total", r"y_{\mathrm{total}}", _rapidity(total[2], total[3]))
