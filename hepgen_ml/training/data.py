@@ -213,7 +213,8 @@ def encode_all(
     if lost:
         log.warning("%d of %d events could not be translated and are left out", lost, n_events)
     encoded.weight /= encoded.weight.mean()
-    effective = float(encoded.weight.sum() ** 2 / (encoded.weight**2).sum())
+    even = evened(process, encoded.subprocess, encoded.weight)
+    effective = float(even.sum() ** 2 / (even**2).sum())
     if effective < 0.99 * len(encoded):
         log.warning(
             "the events have different weights: their statistical power is that of %.0f of %d",
@@ -221,6 +222,19 @@ def encode_all(
             len(encoded),
         )
     return encoded
+
+
+def evened(process: Process, subprocess: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Weights (m,) that average to one within each channel.
+
+    Samples of different processes have events worth different cross sections. For a density
+    that is conditioned on the subprocess that is a matter of rates alone: each channel is learned
+    best if each of its events counts as one.
+    """
+    channel_of, weight = process.channel_of[subprocess], weight.clone()
+    for c in torch.unique(channel_of).tolist():
+        weight[channel_of == c] /= weight[channel_of == c].mean()
+    return weight
 
 
 def split(n_events: int, fraction: float, seed: int) -> tuple[torch.Tensor, npt.NDArray[np.bool_]]:

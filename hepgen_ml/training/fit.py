@@ -31,7 +31,7 @@ from hepgen_ml.symmetry import (
 )
 from hepgen_ml.tensors import Discrete, Encoded
 from hepgen_ml.training.checkpoint import write_text
-from hepgen_ml.training.data import Progress, split
+from hepgen_ml.training.data import Progress, evened, split
 from hepgen_ml.training.encoded import encode_sample
 from hepgen_ml.training.loop import CHECKPOINT, HISTORY, Trainer
 
@@ -84,6 +84,8 @@ def fit(
     if config.model == SplittingJetGPT.name:
         process = with_more_jets(process, config.splitting.max_jets)
         encoded.x = F.pad(encoded.x, (0, process.n_coordinates - encoded.x.shape[1]))
+    else:
+        encoded.weight = evened(process, encoded.subprocess, encoded.weight)
     order, held_out = split(len(encoded), config.training.validation_fraction, config.seed)
     training, validation = encoded[order], encoded[torch.from_numpy(np.flatnonzero(held_out))]
     torch.manual_seed(config.seed)
