@@ -66,8 +66,8 @@ def draw(
     for shift, (name, rows) in enumerate([("truth", result["truth"]), *result["ratios"].items()]):
         n = np.array([r["n"] for r in rows]) + 0.09 * (shift - 2)
         axes[0].errorbar(
-            n, [r["ratio"] for r in rows], [r["error"] for r in rows], fmt="ks" if shift == 0 else "o",
-            color=colors.get(name, "black"), label=name, capsize=3,
+            n, [r["ratio"] for r in rows], [r["error"] for r in rows], capsize=3,
+            fmt="o" if shift else "ks", color=colors.get(name, "black"), label=name,
         )  # fmt: skip
     axes[0].axvspan(TRAINED - 0.5, GENERATED - 0.5, color="0.92", zorder=0)
     axes[0].set(xlabel="n jets", ylabel="R(n+1)/n", ylim=(0, 0.5), xlim=(-0.5, GENERATED - 0.5))
@@ -75,7 +75,7 @@ def draw(
     for ax, (observable, label, edges) in zip(
         axes[1:],
         (("pt(j5)", "$p_T$ of the softest of 5 jets [GeV]", np.linspace(20, 60, 11)),
-         ("pt_total", r"$|\\Sigma\\,\\vec{p}_T|$ of 5-jet events [GeV]", np.linspace(0, 100, 11))),
+         ("pt_total", r"$|\Sigma\,\vec{p}_T|$ of 5-jet events [GeV]", np.linspace(0, 100, 11))),
         strict=True,
     ):  # fmt: skip
         for name, sample in (("truth", truth), *made.items()):

@@ -189,8 +189,8 @@ def _table(sample: EventSample, layout: Layout, discrete: bool) -> ObservableTab
     if sample.is_reconstructed:
         for i, c in enumerate(layout.signature.final):
             if c == JET:
-                mass = sample.mass[final[:, i]]
-                add(f"mass({names[i]})", rf"m({labels[i]})", np.maximum(mass, 0.05), "GeV", log=True)
+                mass = np.maximum(sample.mass[final[:, i]], 0.05)
+                add(f"mass({names[i]})", rf"m({labels[i]})", mass, "GeV", log=True)
 
     total = tuple(c.sum(axis=1) for c in (px, py, pz, e))
     if sample.is_reconstructed:
