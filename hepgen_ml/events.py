@@ -213,6 +213,11 @@ class EventSample:
         return np.repeat(np.arange(len(self)), self.counts)
 
     @property
+    def is_reconstructed(self) -> bool:
+        """Whether these are objects of an analysis (`hepgen_ml.objects`), not a record."""
+        return "status" not in self.particles
+
+    @property
     def momentum(self) -> FloatArray:
         """(rows, 4) momenta (px, py, pz, E) in GeV."""
         p = self.particles

@@ -40,6 +40,9 @@ KEPT_ERRORS = 10
 
 _END_OF_INIT = re.compile(rb"</init\s*>")
 _TRUNCATED = "the file ends before </LesHouchesEvents>: it is truncated"
+_TAG = re.compile(rb"<([A-Za-z_]\w*)")
+_KNOWN_TAGS = {b"event", b"rwgt", b"wgt", b"weights", b"scales"}
+_COMMENT_LINE = re.compile(rb"\n\s*#")
 _REMEDY = "--skip-bad leaves such events out"
 
 
@@ -61,7 +64,9 @@ class LHEReader:
     def __init__(self, path: Path, *, skip_bad: bool = False) -> None:
         self.path, self.skip_bad = Path(path), skip_bad
         self.skipped: list[InputError] = []
-        self.n_skipped = 0
+        self.n_skipped = self.n_unselected = 0
+        self.unselected_weight = 0.0
+        self.left_out: list[str] = []
         self._weights, self._scales = Names(), Names()
         self._by_position: list[int] = []
         self._declared: dict[str, str] = {}
@@ -120,6 +125,11 @@ class LHEReader:
                 raise InputError(_TRUNCATED, path=self.path, event=1, remedy=remedy)
             return
         self.run = self.run.with_(significant_digits=printed_digits(text[: 1 << 16]))
+        if others := set(_TAG.findall(text[:stop])) - _KNOWN_TAGS:
+            tags = ", ".join(f"<{tag.decode('ascii')}>" for tag in sorted(others)[:5])
+            self.left_out.append(f"other tags in events: {tags}")
+        if _COMMENT_LINE.search(text[:stop]):
+            self.left_out.append("comment lines in events")
         ahead = Block(bytearray(text[:stop] + bytes(64)), stop, self._start)
         errors = self.skip_bad, self.skipped, self.n_skipped
         self.skip_bad = True  # the errors come when the chunks are read
