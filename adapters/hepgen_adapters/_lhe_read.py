@@ -15,7 +15,13 @@ import numpy.typing as npt
 from hepgen_adapters import _lhe_codes as codes
 from hepgen_adapters._lhe_ahead import ParsedBlocks
 from hepgen_adapters._lhe_columns import Columns, Names
-from hepgen_adapters._lhe_header import attributes, fortran_float, parse_header, printed_digits
+from hepgen_adapters._lhe_header import (
+    attributes,
+    fortran_float,
+    parse_header,
+    printed_digits,
+    unread,
+)
 from hepgen_adapters._lhe_parse import parse_events
 from hepgen_adapters._lhe_stream import (
     BLOCK,
@@ -40,9 +46,6 @@ KEPT_ERRORS = 10
 
 _END_OF_INIT = re.compile(rb"</init\s*>")
 _TRUNCATED = "the file ends before </LesHouchesEvents>: it is truncated"
-_TAG = re.compile(rb"<([A-Za-z_]\w*)")
-_KNOWN_TAGS = {b"event", b"rwgt", b"wgt", b"weights", b"scales"}
-_COMMENT_LINE = re.compile(rb"\n\s*#")
 _REMEDY = "--skip-bad leaves such events out"
 
 
@@ -125,11 +128,7 @@ class LHEReader:
                 raise InputError(_TRUNCATED, path=self.path, event=1, remedy=remedy)
             return
         self.run = self.run.with_(significant_digits=printed_digits(text[: 1 << 16]))
-        if others := set(_TAG.findall(text[:stop])) - _KNOWN_TAGS:
-            tags = ", ".join(f"<{tag.decode('ascii')}>" for tag in sorted(others)[:5])
-            self.left_out.append(f"other tags in events: {tags}")
-        if _COMMENT_LINE.search(text[:stop]):
-            self.left_out.append("comment lines in events")
+        self.left_out = unread(text[:stop])
         ahead = Block(bytearray(text[:stop] + bytes(64)), stop, self._start)
         errors = self.skip_bad, self.skipped, self.n_skipped
         self.skip_bad = True  # the errors come when the chunks are read

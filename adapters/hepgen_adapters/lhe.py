@@ -84,15 +84,18 @@ class LHE:
         return LHEWriter(path, run, compression=compression)
 
     def cannot_hold(self, sample: EventSample) -> list[str]:
-        """The size of equal weights under weight strategies ±3; all else has a place."""
+        """Texts that would break the file, and the size of equal weights under strategies ±3."""
         if sample.is_reconstructed:
             raise OutputError(
                 "an LHE file cannot hold reconstructed objects", remedy="name the output .root"
             )
+        from hepgen_adapters._lhe_header import lost_texts
+
+        found = lost_texts(sample.run, sample.weights)
         weight = sample.events["weight"]
         if abs(sample.run.weight_strategy) == 3 and np.any(np.abs(weight) != 1.0):
-            return [
+            found.append(
                 f"the size of the weights, {weight[0]:g}: strategy {sample.run.weight_strategy} "
                 "has unit weights (all of an event are divided by it)"
-            ]
-        return []
+            )
+        return found
