@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated
 
@@ -55,7 +56,7 @@ def parse_cross_section(text: str) -> tuple[float, float]:
     """
     number = r"\s*(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)\s*"
     match = re.fullmatch(rf"{number}(?:(?:\+-|±){number})?(?:pb)?\s*", text)
-    if match is None or not float(match[1]) > 0:
+    if match is None or not 0 < float(match[1]) < math.inf:
         raise UsageError(
             f"{text!r} is no cross section in pb", remedy="write 1460.9 or 1460.9+-0.9"
         )
