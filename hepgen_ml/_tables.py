@@ -14,7 +14,7 @@ from hepgen_ml._console import cross_section, stdout_console
 from hepgen_ml.summary import particle_name, process_name
 
 MAX_ROWS = 40
-_NUMBERS = {"events", "fraction", "weight fraction", "colour and helicity patterns"}
+_NUMBERS = {"events", "fraction", "weight fraction", "colour and helicity patterns", "R(n+1)/n"}
 _STRATEGIES = {3: "unit weights", 4: "the mean weight is the cross section"}
 
 
@@ -31,13 +31,20 @@ def _show_sample(console: Console, path: Path, found: Mapping[str, Any]) -> None
     weights, n = found["weights"], found["events"]
     facts = _two_columns(str(path))
     beams = " on ".join(f"{b['name']} {b['energy']:g} GeV" for b in found["beams"])
+    if not any(b["energy"] for b in found["beams"]):
+        beams = "not known"
     facts.add_row("format", found["format"])
-    skipped = found["skipped_events"]
-    facts.add_row("events", f"{n:,}" + (f" ({skipped:,} bad ones left out)" if skipped else ""))
+    notes = {"bad": found["skipped_events"], "unselected": found["unselected_events"]}
+    left_out = ", ".join(f"{count:,} {kind}" for kind, count in notes.items() if count)
+    facts.add_row("events", f"{n:,}" + (f" ({left_out} ones left out)" if left_out else ""))
     facts.add_row("beams", beams)
     facts.add_row(
         "cross section", cross_section(found["cross_section"], found["cross_section_error"])
     )
+    if found["unselected_events"]:
+        part = found["selected_fraction"]
+        value = cross_section(part * found["cross_section"], part * found["cross_section_error"])
+        facts.add_row("  selected", f"{value} ({100 * part:.4g} %)")
     if len(found["processes"]) > 1:
         for process in found["processes"]:
             value = cross_section(process["cross_section"], process["cross_section_error"])
@@ -56,6 +63,10 @@ def _show_sample(console: Console, path: Path, found: Mapping[str, Any]) -> None
         more = f" … ({len(names)})" if len(names) > 5 else ""
         facts.add_row("named weights", ", ".join(names[:5]) + more)
     console.print(facts)
+    for name, counts in found["objects"].items():
+        _print_table(console, (name, "events", "fraction", "R(n+1)/n"), _rates(counts, n))
+    if found["objects"]:
+        return
     rows = [(key, f"{v:,}", f"{v / n:.4f}") for key, v in found["final_state_particles"].items()]
     _print_table(console, ("final-state particles", "events", "fraction"), rows)
     subprocesses = found["subprocesses"]
@@ -68,6 +79,19 @@ def _show_sample(console: Console, path: Path, found: Mapping[str, Any]) -> None
     _print_table(console, (*header, "intermediate") if with_resonances else header, lines)
     if found["events_without_subprocess"]:
         console.print(f"{found['events_without_subprocess']:,} events belong to no row above")
+
+
+def _rates(counts: Mapping[str, int], n: int) -> Sequence[tuple[str, ...]]:
+    """Rows of numbers of objects with the ratio of rates to the next number and its error."""
+    rows = []
+    for key, count in counts.items():
+        more = counts.get(str(int(key) + 1), 0)
+        ratio = ""
+        if count and more:
+            error = more / count * (1 / more + 1 / count) ** 0.5
+            ratio = f"{more / count:.4f} ± {error:.4f}"
+        rows.append((key, f"{count:,}", f"{count / n:.4f}", ratio))
+    return rows
 
 
 def _show_model(console: Console, path: Path, found: Mapping[str, Any]) -> None:

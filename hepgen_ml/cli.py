@@ -14,7 +14,21 @@ from typing import Annotated, Any
 import typer
 
 from hepgen_ml import __version__, _console
+from hepgen_ml._options import (
+    CrossSection,
+    Debug,
+    Device,
+    Force,
+    JetEta,
+    JetPt,
+    JetRadius,
+    Objects,
+    SkipBad,
+    Verbose,
+    selection,
+)
 from hepgen_ml.errors import HepgenError, InputError, OutputError, UsageError
+from hepgen_ml.objects import Selection
 
 app = typer.Typer(
     name="hepgen-ml",
@@ -27,14 +41,6 @@ app = typer.Typer(
 
 DEFAULT_MODEL = Path("hepgen-model")
 LHE_SUFFIXES = (".lhe", ".lhe.gz")
-
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more about what is done.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and debugging messages.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 … or auto.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
-SkipBad = Annotated[
-    bool, typer.Option("--skip-bad", help="Leave out events that cannot be read, and count them.")
-]
 
 
 def _show_version(value: bool) -> None:
@@ -87,6 +93,11 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="One setting; may be repeated."),
     ] = None,
+    objects: Objects = None,
+    cross_section: CrossSection = None,
+    jet_radius: JetRadius = None,
+    jet_pt: JetPt = None,
+    jet_eta: JetEta = None,
     skip_bad: SkipBad = False,
     force: Force = False,
     verbose: Verbose = False,
@@ -95,6 +106,7 @@ def train(
     """Learn a sample: hepgen-ml train --from-lhe a.lhe.gz b.lhe.gz --max-time 20m."""
     with _console.reporting(lambda: _kept(out), verbose=verbose, debug=debug):
         paths = _inputs(from_lhe or [], [*(from_ or []), *(files or [])])
+        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta)
         seconds = None if max_time is None else _console.parse_duration(max_time)
         from hepgen_ml.config import load_config
         from hepgen_ml.generator import Generator
@@ -112,6 +124,7 @@ def train(
                 resume=resume,
                 force=force,
                 skip_bad=skip_bad,
+                selection=chosen,
                 progress=progress,
             )
         facts = generator.describe()["training"]
@@ -138,6 +151,11 @@ def encode(
     out: Annotated[
         Path, typer.Option(metavar="FILE.safetensors", help="The encoded sample.")
     ] = Path("sample.safetensors"),
+    objects: Objects = None,
+    cross_section: CrossSection = None,
+    jet_radius: JetRadius = None,
+    jet_pt: JetPt = None,
+    jet_eta: JetEta = None,
     skip_bad: SkipBad = False,
     force: Force = False,
     verbose: Verbose = False,
@@ -152,8 +170,9 @@ def encode(
         if out.exists() and not force:
             raise OutputError("exists already", path=out, remedy="add --force to replace it")
         paths = _inputs(from_lhe or [], [*(from_ or []), *(files or [])])
+        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta)
         with _console.Progress() as progress:
-            sample = encode_sample(paths, skip_bad=skip_bad, progress=progress)
+            sample = encode_sample(paths, skip_bad=skip_bad, selection=chosen, progress=progress)
         sample.save(out)
         size = _console.file_size(out.stat().st_size)
         typer.echo(f"{out}: {len(sample.encoded):,} events, {size}")
@@ -264,12 +283,60 @@ def _outputs(paths: list[Path], shard: tuple[int, int], force: bool) -> list[Pat
 
 
 @app.command()
+def convert(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Event files.")],
+    out: Annotated[
+        list[Path],
+        typer.Option(metavar="FILE", help="Output; repeated, the same events in each."),
+    ],
+    objects: Objects = None,
+    cross_section: CrossSection = None,
+    jet_radius: JetRadius = None,
+    jet_pt: JetPt = None,
+    jet_eta: JetEta = None,
+    skip_bad: SkipBad = False,
+    force: Force = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Write events in another format: hepgen-ml convert a.lhe.gz b.lhe.gz --out all.root."""
+    with _console.reporting(lambda: "no file was written", verbose=verbose, debug=debug):
+        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta)
+        from hepgen_ml.conversion import convert as convert_files
+
+        with _console.Progress() as progress:
+            done = convert_files(
+                files, out, selection=chosen, skip_bad=skip_bad, force=force, progress=progress
+            )
+        sigma = _console.cross_section(done.run.cross_section, done.run.cross_section_error)
+        for path, lost in done.lost.items():
+            size = _console.file_size(path.stat().st_size)
+            typer.echo(f"{path}: {done.n_events:,} events, {sigma}, {size}")
+            for text in lost:
+                typer.echo(f"  lost: {text}")
+        for path, left_out in done.left_out.items():
+            for text in left_out:
+                typer.echo(f"  not taken from {path}: {text}")
+        if done.n_unselected:
+            typer.echo(f"  left out: {done.n_unselected:,} events with other numbers of objects")
+        if done.n_skipped:
+            typer.echo(f"  left out: {done.n_skipped:,} bad events")
+        if not any([*done.lost.values(), *done.left_out.values()]):
+            typer.echo("  of these events nothing is lost")
+
+
+@app.command()
 def check(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Event files.")],
     tolerance: Annotated[
         float | None,
         typer.Option(min=0, help="Allowed relative deviation; by default from the file's digits."),
     ] = None,
+    objects: Objects = None,
+    cross_section: CrossSection = None,
+    jet_radius: JetRadius = None,
+    jet_pt: JetPt = None,
+    jet_eta: JetEta = None,
     skip_bad: SkipBad = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -278,18 +345,21 @@ def check(
     with _console.reporting(verbose=verbose, debug=debug):
         from hepgen_ml.formats import expand
 
-        codes = [_check_one(path, tolerance, skip_bad) for path in expand(files)]
+        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta)
+        codes = [_check_one(path, tolerance, skip_bad, chosen) for path in expand(files)]
         if any(codes):
             raise typer.Exit(max(codes))
 
 
-def _check_one(path: Path, tolerance: float | None, skip_bad: bool) -> int:
+def _check_one(
+    path: Path, tolerance: float | None, skip_bad: bool, chosen: Selection | None
+) -> int:
     """Exit code of one file; an unreadable one does not keep the others from being checked."""
     from hepgen_ml.formats import open_sample
     from hepgen_ml.validation.laws import check_sample
 
     try:
-        reader = open_sample(path, skip_bad=skip_bad)
+        reader = open_sample(path, skip_bad=skip_bad, selection=chosen)
         try:
             with _console.Progress() as progress:
                 chunks = _console.counted(reader.chunks(), progress, "check")
@@ -317,13 +387,19 @@ def _show_law(verdict: str, name: str, text: str) -> None:
 def info(
     path: Annotated[Path, typer.Argument(metavar="DIR-or-FILE", help="Model or event file.")],
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+    objects: Objects = None,
+    cross_section: CrossSection = None,
+    jet_radius: JetRadius = None,
+    jet_pt: JetPt = None,
+    jet_eta: JetEta = None,
     skip_bad: SkipBad = False,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Show what a model or an event file holds."""
     with _console.reporting(verbose=verbose, debug=debug):
-        found = _describe(path, skip_bad)
+        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta)
+        found = _describe(path, skip_bad, chosen)
         if as_json:
             typer.echo(json.dumps(found, indent=2))
         else:
@@ -332,7 +408,7 @@ def info(
             _tables.show(path, found)
 
 
-def _describe(path: Path, skip_bad: bool) -> dict[str, Any]:
+def _describe(path: Path, skip_bad: bool, chosen: Selection | None) -> dict[str, Any]:
     from hepgen_ml.storage import pretrained
 
     if path.is_dir() or (not path.exists() and str(path) in pretrained()):
@@ -344,7 +420,7 @@ def _describe(path: Path, skip_bad: bool) -> dict[str, Any]:
     from hepgen_ml.formats import format_of, open_sample
     from hepgen_ml.summary import summarize
 
-    reader = open_sample(path, skip_bad=skip_bad)
+    reader = open_sample(path, skip_bad=skip_bad, selection=chosen)
     try:
         return {"format": format_of(path).name, **summarize(reader)}
     finally:

@@ -20,6 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from hepgen_ml.errors import InputError, OutputError, UsageError
 from hepgen_ml.events import EventSample, RunInfo, concatenate
+from hepgen_ml.objects import Selection
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +39,27 @@ class Reader(Protocol):
         Bad events left out so far (``skip_bad``), each with path, event and line.
     n_skipped : int
         How many those were; the list itself stays short.
+    n_unselected : int
+        Events left out so far because they have other numbers of objects than the selection.
+    unselected_weight : float
+        Sum of their weights: what is missing of the cross section of `run`, which is always
+        that of the whole file.
+    left_out : sequence of str
+        What of the file is not in its events, as far as it is known; complete after the last.
     """
 
     run: RunInfo
     skipped: list[InputError]
     n_skipped: int
+
+    @property
+    def n_unselected(self) -> int: ...
+
+    @property
+    def unselected_weight(self) -> float: ...
+
+    @property
+    def left_out(self) -> Sequence[str]: ...
 
     def chunks(self, size: int = DEFAULT_CHUNK) -> Iterator[EventSample]:
         """Events in file order, `size` at a time; memory does not grow with the file."""
@@ -51,7 +68,15 @@ class Reader(Protocol):
 
 
 class Writer(Protocol):
-    """An output file being written."""
+    """An output file being written.
+
+    Attributes
+    ----------
+    run : RunInfo
+        May be replaced before `close` where the format has ``run_last``.
+    """
+
+    run: RunInfo
 
     def write(self, sample: EventSample) -> None:
         """Append the events of one chunk; all chunks have the same columns."""
@@ -69,16 +94,41 @@ class Format(Protocol):
     name : str
     suffixes : tuple of str
         Including compression: ``(".lhe", ".lhe.gz")``.
+    needs_n_events : bool
+        Whether a file cannot be begun before the number of its events is known.
+    run_last : bool
+        Whether the run information is written last.
     """
 
     name: str
     suffixes: tuple[str, ...]
+    needs_n_events: bool
+    run_last: bool
 
-    def open(self, path: Path, *, skip_bad: bool = False) -> Reader:
-        """Open for reading; raises InputError on anything that is not this format."""
+    def open(
+        self, path: Path, *, skip_bad: bool = False, selection: Selection | None = None
+    ) -> Reader:
+        """Open for reading.
 
-    def create(self, path: Path, run: RunInfo, n_events: int, **options: Any) -> Writer:
+        Raises
+        ------
+        InputError
+            Anything that is not this format.
+        UsageError
+            A selection that this format has no use for.
+        """
+
+    def create(self, path: Path, run: RunInfo, n_events: int | None, **options: Any) -> Writer:
         """Begin a file that will hold `n_events` events; `path` may be a temporary name."""
+
+    def cannot_hold(self, sample: EventSample) -> list[str]:
+        """What of a sample and its run is lost in such a file, one line each.
+
+        Raises
+        ------
+        OutputError
+            Such a sample cannot be written at all.
+        """
 
 
 def available_formats() -> dict[str, Format]:
@@ -109,7 +159,9 @@ def format_of(path: str | Path) -> Format:
     return max(matches, key=lambda match: match[0])[1]
 
 
-def open_sample(path: str | Path, *, skip_bad: bool = False) -> Reader:
+def open_sample(
+    path: str | Path, *, skip_bad: bool = False, selection: Selection | None = None
+) -> Reader:
     """Open an event file for reading in chunks.
 
     Parameters
@@ -118,11 +170,13 @@ def open_sample(path: str | Path, *, skip_bad: bool = False) -> Reader:
     skip_bad : bool
         Leave out events that cannot be understood instead of raising; a file
         with more bad events than good ones is refused all the same.
+    selection : Selection, optional
+        Objects to read, from files that hold or can give them.
     """
     path = Path(path)
     if not path.exists():
         raise InputError("no such file", path=path, remedy="check the path")
-    return format_of(path).open(path, skip_bad=skip_bad)
+    return format_of(path).open(path, skip_bad=skip_bad, selection=selection)
 
 
 def expand(patterns: Sequence[str | Path]) -> list[Path]:
@@ -142,6 +196,7 @@ def read(
     *,
     skip_bad: bool = False,
     max_events: int | None = None,
+    selection: Selection | None = None,
 ) -> EventSample:
     """Read whole files into memory.
 
@@ -154,13 +209,15 @@ def read(
         Leave out events that cannot be understood.
     max_events : int, optional
         Stop after so many events.
+    selection : Selection, optional
+        Objects to read: ``Selection(parse_objects("Muon:2,Jet:0-10"))``.
     """
     paths = expand([path] if isinstance(path, str | Path) else path)
     parts: list[EventSample] = []
     n_read = 0
     run: RunInfo | None = None
     for one in paths:
-        reader = open_sample(one, skip_bad=skip_bad)
+        reader = open_sample(one, skip_bad=skip_bad, selection=selection)
         try:
             run = run or reader.run
             for chunk in reader.chunks():
@@ -185,8 +242,8 @@ class AtomicWriter:
     ----------
     paths : sequence of path-like
     run : RunInfo
-    n_events : int
-        Events that will be written; fewer is an error.
+    n_events : int, optional
+        Events that will be written; fewer is an error. Without it, as many as come.
     force : bool
         Replace existing files.
     options : mapping, optional
@@ -200,7 +257,7 @@ class AtomicWriter:
         self,
         paths: Sequence[str | Path],
         run: RunInfo,
-        n_events: int,
+        n_events: int | None,
         *,
         force: bool = False,
         **options: Any,
@@ -209,7 +266,7 @@ class AtomicWriter:
         if len(set(self.paths)) < len(self.paths):
             raise UsageError("the same output is named twice", remedy="name each output once")
         self.n_events, self.n_written, self._force = n_events, 0, force
-        formats = [format_of(p) for p in self.paths]
+        self.formats = [format_of(p) for p in self.paths]
         for path in self.paths:
             if path.exists() and not force:
                 raise OutputError("exists already", path=path, remedy="add --force to replace it")
@@ -218,7 +275,7 @@ class AtomicWriter:
         self._partial = [p.with_name(f".partial-{os.getpid()}-{p.name}") for p in self.paths]
         self._writers: list[Writer] = []
         try:
-            for path, partial, fmt in zip(self.paths, self._partial, formats, strict=True):
+            for path, partial, fmt in zip(self.paths, self._partial, self.formats, strict=True):
                 with _naming(path):
                     self._writers.append(fmt.create(partial, run, n_events, **options))
         except BaseException:
@@ -231,6 +288,12 @@ class AtomicWriter:
             with _naming(path):
                 writer.write(sample)
         self.n_written += len(sample)
+
+    def set_run(self, run: RunInfo) -> None:
+        """Replace the run information in formats that write it last."""
+        for writer, fmt in zip(self._writers, self.formats, strict=True):
+            if fmt.run_last:
+                writer.run = run
 
     def __enter__(self) -> AtomicWriter:
         return self
@@ -248,7 +311,7 @@ class AtomicWriter:
             for path, writer in zip(self.paths, self._writers, strict=True):
                 with _naming(path):
                     writer.close()
-            if self.n_written != self.n_events:
+            if self.n_events is not None and self.n_written != self.n_events:
                 raise OutputError(
                     f"{self.n_written} events instead of the {self.n_events} asked for",
                     path=self.paths[0],

@@ -20,6 +20,7 @@ from hepgen_ml.errors import ModelError, UsageError
 from hepgen_ml.events import EventSample, RunInfo, concatenate
 from hepgen_ml.models.base import Surrogate, uniform_angle_log_prob
 from hepgen_ml.models.splitting import SplittingJetGPT
+from hepgen_ml.objects import Selection
 from hepgen_ml.process import Process
 from hepgen_ml.storage import CONFIG, find_model, load_model, save_model
 from hepgen_ml.tensors import Discrete, Kinematics
@@ -78,6 +79,7 @@ class Generator:
         resume: bool = False,
         force: bool = False,
         skip_bad: bool = False,
+        selection: Selection | None = None,
         progress: Progress | None = None,
     ) -> Generator:
         """Learn the density of a sample.
@@ -103,6 +105,8 @@ class Generator:
             Replace a model in `out`.
         skip_bad : bool
             Leave out bad events instead of refusing them.
+        selection : Selection, optional
+            Objects to learn, from files of reconstructed or showered events.
         progress : callable, optional
             Called with stage, done, total and a dict of numbers.
 
@@ -123,6 +127,7 @@ class Generator:
             resume=resume,
             force=force,
             skip_bad=skip_bad,
+            selection=selection,
             progress=progress,
         )
         return cls(*trained)

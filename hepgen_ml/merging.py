@@ -76,12 +76,13 @@ def merge_runs(runs: Sequence[RunInfo], paths: Sequence[Path | None]) -> Merged:
             shifts[i] = shift
         for k, process in enumerate(runs[group[0]].processes):
             members = [runs[i].processes[k] for i in group]
+            error = float(np.sqrt(np.sum([m.error**2 for m in members])) / len(members))
             processes.append(
                 replace(
                     process,
                     process_id=process.process_id + shift,
                     cross_section=float(np.mean([m.cross_section for m in members])),
-                    error=float(np.sqrt(np.sum([m.error**2 for m in members])) / len(members)),
+                    error=error if len(members) > 1 else process.error,
                 )
             )
     number = {i: g for g, group in enumerate(groups) for i in group}

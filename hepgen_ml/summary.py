@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from hepgen_ml.events import EventSample, RunInfo
 from hepgen_ml.formats import Reader
+from hepgen_ml.objects import OBJECTS
 
 MAX_PARTICLES = 64  # longer events are showers: no subprocess is read from them
 MAX_SUBPROCESSES = 1000
@@ -52,6 +53,7 @@ class SampleSummary:
         self.n_negative = 0
         self.weight_range = (np.inf, -np.inf)
         self.weight_names: dict[str, None] = {}
+        self.objects: dict[str, Counter[int]] = {}  # events by the number of objects
 
     def add(self, chunk: EventSample) -> None:
         """Take in the events of one chunk."""
@@ -68,8 +70,17 @@ class SampleSummary:
         status = chunk.particles.get("status", np.ones(len(chunk.particles["px"]), np.int32))
         n_final = np.bincount(chunk.event_index[status == 1], minlength=len(chunk))
         self.multiplicities.update(dict(zip(*_counts(n_final), strict=True)))
-        if "pdg_id" in chunk.particles:
+        if chunk.is_reconstructed:
+            self._count_objects(chunk)
+        elif "pdg_id" in chunk.particles:
             self._classify(chunk, status)
+
+    def _count_objects(self, chunk: EventSample) -> None:
+        number = np.abs(chunk.particles.get("pdg_id", np.zeros(0)))
+        for name, pdg_id in OBJECTS.items():
+            counts = np.bincount(chunk.event_index[number == pdg_id], minlength=len(chunk))
+            found = self.objects.setdefault(name, Counter())
+            found.update(dict(zip(*_counts(counts), strict=True)))
 
     def _classify(self, chunk: EventSample, status: npt.NDArray[Any]) -> None:
         short = chunk.counts <= MAX_PARTICLES
@@ -141,6 +152,11 @@ class SampleSummary:
                 for key, count in self.subprocesses.most_common()
             ],
             "events_without_subprocess": self.n_unclassified,
+            "objects": {
+                name: {str(n): found[n] for n in range(min(found), max(found) + 1)}
+                for name, found in self.objects.items()
+                if max(found) > 0
+            },
             "weights": {
                 "strategy": run.weight_strategy,
                 "mean": total / self.n_events if self.n_events else 0.0,
@@ -172,10 +188,17 @@ def summarize(reader: Reader) -> dict[str, Any]:
     -------
     dict
         Events, beams, cross section (pb), processes, generators, multiplicities,
-        subprocesses and weights, in plain Python types.
+        subprocesses, numbers of reconstructed objects and weights, in plain Python types.
+        ``selected_fraction`` is the part of the cross section that the selection leaves.
     """
     summary = SampleSummary()
     for chunk in reader.chunks():
         summary.add(chunk)
     # Some formats know the cross section only after the last event.
-    return {**summary.as_dict(reader.run), "skipped_events": reader.n_skipped}
+    total = summary.weight_sum + reader.unselected_weight
+    return {
+        **summary.as_dict(reader.run),
+        "skipped_events": reader.n_skipped,
+        "unselected_events": reader.n_unselected,
+        "selected_fraction": summary.weight_sum / total if total else 1.0,
+    }

@@ -158,9 +158,13 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
         write(circle, tmp_path / "a.hepmc")
     with pytest.raises(OutputError, match=r"event 23: .*not finite"):
         write(changed(SAMPLE, "px", SAMPLE.offsets[22] + 2, np.nan), tmp_path / "b.hepmc")
-    momenta = {k: SAMPLE.particles[k] for k in ("px", "py", "pz", "energy")}
+    names = ("pdg_id", "px", "py", "pz", "energy")
+    objects = {k: SAMPLE.particles[k] for k in names}
+    with pytest.raises(OutputError, match=r"reconstructed objects .*\.root"):
+        write(EventSample(SAMPLE.run, SAMPLE.offsets, objects), tmp_path / "c.hepmc")
+    objects["status"] = SAMPLE.status
     with pytest.raises(OutputError, match="needs mother1"):
-        write(EventSample(SAMPLE.run, SAMPLE.offsets, momenta), tmp_path / "c.hepmc")
+        write(EventSample(SAMPLE.run, SAMPLE.offsets, objects), tmp_path / "c.hepmc")
 
 
 def foreign(path: Path, n: int = 5, status: int = 61) -> Path:

@@ -247,9 +247,12 @@ def test_numbers_that_nobody_reads_are_refused(tmp_path, name, value):
 def test_other_refusals(tmp_path):
     sample = make_sample()
     path = tmp_path / "a.lhe"
-    few = EventSample(RUN, sample.offsets, {"px": sample.px, "pdg_id": sample.pdg_id})
+    few = {"px": sample.px, "pdg_id": sample.pdg_id}
+    with pytest.raises(OutputError, match=r"reconstructed objects .*\.root"):
+        write(EventSample(RUN, sample.offsets, few), path)
+    few["status"] = sample.status
     with pytest.raises(OutputError, match="lacks"):
-        write(few, path)
+        write(EventSample(RUN, sample.offsets, few), path)
     with pytest.raises(OutputError, match="scale name"):
         write(make_sample(scales={"a b": np.ones(50)}), path)
     with pytest.raises(OutputError, match="infinite"):

@@ -53,8 +53,7 @@ def sample_from_records(records: list[Any], run: RunInfo, weight_names: list[str
     status = particles["status"].astype(np.int32)
     has_partons = np.bincount(event, status == INCOMING_STATUS, n) > 0
     remnant = (particles["pid"] == REMNANT) & (status == REMNANT_STATUS)
-    known = np.isin(status, (0, 1, 2, 3, 4, INCOMING_STATUS)) | remnant
-    simple = np.bincount(event, ~known, n) == 0
+    simple = np.bincount(event, ~_is_parton_level(particles), n) == 0
 
     incoming = np.where((simple & has_partons)[event], status == INCOMING_STATUS, status == 4)
     keep = np.where(simple[event], (status != 4) & ~remnant, status == 1) | incoming
@@ -97,6 +96,26 @@ def sample_from_records(records: list[Any], run: RunInfo, weight_names: list[str
         scales=scales,
         attributes=texts,
     )
+
+
+def _is_parton_level(particles: Any) -> npt.NDArray[np.bool_]:
+    """Particles that records without a shower are made of."""
+    status = particles["status"]
+    remnant = (particles["pid"] == REMNANT) & (status == REMNANT_STATUS)
+    known: npt.NDArray[np.bool_] = np.isin(status, (0, 1, 2, 3, 4, INCOMING_STATUS)) | remnant
+    return known
+
+
+def n_showered(records: list[Any]) -> int:
+    """How many records hold more than `sample_from_records` takes from them."""
+    return sum(not _is_parton_level(r.particles).all() for r in records)
+
+
+def unknown_attributes(records: list[Any]) -> set[str]:
+    """Names of attributes that no column is made of."""
+    known = {*_EVENT_ATTRIBUTES, *_PARTICLE_ATTRIBUTES, "GenCrossSection"}
+    names = set[str]().union(*(r.attribute_name for r in records)) - known
+    return {name for name in names if not name.startswith(("scale_", "lhe_"))}
 
 
 def _links(

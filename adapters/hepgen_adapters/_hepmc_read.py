@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from isal import igzip
 
-from hepgen_adapters._hepmc_graph import sample_from_records
+from hepgen_adapters._hepmc_graph import n_showered, sample_from_records, unknown_attributes
+from hepgen_adapters._hepmc_objects import Clusterer
 from hepgen_adapters._hepmc_text import (
     NAMES_ATTRIBUTE,
     NOMINAL,
@@ -20,10 +21,16 @@ from hepgen_adapters._hepmc_text import (
     open_bytes,
     tokens,
 )
+from hepgen_adapters._objects import nothing_selected, with_cross_section
 from hepgen_adapters._run_json import load_run
 from hepgen_ml.errors import InputError
-from hepgen_ml.events import EventSample, RunInfo, Subrun
+from hepgen_ml.events import EventSample, RunInfo, Subrun, concatenate
 from hepgen_ml.formats import DEFAULT_CHUNK
+from hepgen_ml.objects import Selection
+
+_SHOWERED = 500  # showered events in memory at a time
+_MAX_ROWS = 500_000  # particles, likewise
+_OURS = {"GenPdfInfo", "mpi"}  # attributes that our writer makes from the columns
 
 
 class HepMCReader:
@@ -34,6 +41,9 @@ class HepMCReader:
     path : path-like
     skip_bad : bool
         Leave out events with numbers that are not finite.
+    selection : Selection, optional
+        With objects: leptons, photons and jets of the final particles are read instead of
+        these; see `hepgen_adapters._hepmc_objects.Clusterer`.
 
     Parton-level records (nothing but beams, incoming partons, resonances and
     final particles) come back whole, with colours where the file has them. Of
@@ -47,14 +57,47 @@ class HepMCReader:
         On anything that is not HepMC3 ASCII, truncated files, unreadable events.
     """
 
-    def __init__(self, path: Path, *, skip_bad: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, skip_bad: bool = False, selection: Selection | None = None
+    ) -> None:
         self.path, self.skip_bad = Path(path), skip_bad
-        self.skipped: list[InputError] = []
-        self.n_skipped = 0
+        self._clusterer = Clusterer(selection) if selection and selection.objects else None
+        self._begin()
         self._n_events, cross_section = self._scan()
         self._open_events: list[Generator[Any, None, None]] = []
         self._weight_names: list[str] = []
-        self.run = self._run_info(cross_section)
+        self._ours = False
+        self.run = with_cross_section(self._run_info(cross_section), selection, self.path)
+
+    def _begin(self) -> None:
+        self.skipped: list[InputError] = []
+        self.n_skipped, self._n_showered, self._other_attributes = 0, 0, set[str]()
+        if self._clusterer:
+            self._clusterer.n_unselected, self._clusterer.unselected_weight = 0, 0.0
+
+    @property
+    def n_unselected(self) -> int:
+        """Events left out because they have other numbers of objects."""
+        return self._clusterer.n_unselected if self._clusterer else 0
+
+    @property
+    def unselected_weight(self) -> float:
+        """Sum of their weights."""
+        return self._clusterer.unselected_weight if self._clusterer else 0.0
+
+    @property
+    def left_out(self) -> list[str]:
+        """What of the file is not in its events."""
+        if self._clusterer:
+            return ["particles, of which only the chosen objects are left", "scales and couplings"]
+        result = []
+        if self._n_showered:
+            result.append(
+                f"decayed and intermediate particles and vertices of {self._n_showered} events"
+            )
+        if others := sorted(self._other_attributes - (_OURS if self._ours else set())):
+            result.append(f"attributes {', '.join(others[:5])}")
+        return result
 
     def _fail(self, what: str, event: int | None = None, remedy: str = "") -> InputError:
         remedy = remedy or "make the file again, or copy it again if it was cut short"
@@ -127,8 +170,12 @@ class HepMCReader:
             exact = json.loads(str(info.attributes[NAMES_ATTRIBUTE]))
             if isinstance(exact, list) and tokens(list(map(str, exact))) == self._weight_names:
                 self._weight_names = list(map(str, exact))
+        tools = tuple((t.name, t.version, t.description) for t in info.tools)
         with contextlib.suppress(KeyError):
-            return load_run(str(info.attributes[RUN_ATTRIBUTE]), self.path)
+            run = load_run(str(info.attributes[RUN_ATTRIBUTE]), self.path)
+            self._ours = True
+            names = run.weight_names or dict.fromkeys(self._weight_names[1:], "")
+            return run.with_(generators=run.generators or tools, weight_names=names)
         beams = data.particles[data.particles["status"] == 4]
         beams = beams[np.argsort(-beams["pz"])]
         ids, energies = [0, 0], [0.0, 0.0]
@@ -141,23 +188,50 @@ class HepMCReader:
             beam_energy=(energies[0], energies[1]),
             weight_strategy=-3 if unit else -4,
             processes=(Subrun(_integer(texts.get("signal_process_id", "0")), *cross_section),),
-            generators=tuple((t.name, t.version, t.description) for t in info.tools),
+            generators=tools,
             weight_names=dict.fromkeys(self._weight_names[1:], ""),
         )
 
     def chunks(self, size: int = DEFAULT_CHUNK) -> Iterator[EventSample]:
-        """Events in file order, `size` at a time."""
-        batch: list[Any] = []
-        n_read = 0
+        """Events in file order, at most `size` at a time.
+
+        Raises
+        ------
+        InputError
+            An event is bad, or none has the objects asked for.
+        """
         self.close()
+        self._begin()
+        if self._clusterer is None:
+            yield from self._pieces(size)
+            return
+        # A few showered events at a time become objects, which are then gathered.
+        waiting, n_waiting, n_all = [], 0, 0
+        for piece in self._pieces(min(size, _SHOWERED)):
+            waiting.append(piece)
+            n_waiting, n_all = n_waiting + len(piece), n_all + len(piece)
+            if n_waiting >= size:
+                joined = concatenate(waiting)
+                yield joined[:size]
+                waiting, n_waiting = [joined[size:]], n_waiting - size
+        if n_all == 0 and self.n_unselected:
+            raise nothing_selected(self.path, self._clusterer.selection.objects, ())
+        if n_waiting:
+            yield concatenate(waiting)
+
+    def _pieces(self, size: int) -> Iterator[EventSample]:
+        batch: list[Any] = []
+        n_read = n_rows = 0
         self._open_events.append(events := self._events())
         for _, data in events:
             n_read += 1
+            n_rows += len(data.particles)
             batch.append(data)
-            if len(batch) == size or n_read == self._n_events:
-                if sample := self._sample(batch, n_read - len(batch)):
+            if len(batch) == size or n_rows >= _MAX_ROWS or n_read == self._n_events:
+                sample = self._sample(batch, n_read - len(batch))
+                if sample is not None and len(sample):
                     yield sample
-                batch = []
+                batch, n_rows = [], 0
         if n_read < self._n_events:
             raise self._fail("cannot be read as HepMC3", n_read + 1)
 
@@ -182,7 +256,13 @@ class HepMCReader:
                 self.skipped.append(error)
         if 2 * self.n_skipped > self._n_events:
             raise self._fail(f"{self.n_skipped} of {self._n_events} events are bad")
-        return sample_from_records(good, self.run, self._weight_names) if good else None
+        if not good:
+            return None
+        if self._clusterer is not None:
+            return self._clusterer.sample(good, self.run, self._weight_names)
+        self._n_showered += n_showered(good)
+        self._other_attributes |= unknown_attributes(good)
+        return sample_from_records(good, self.run, self._weight_names)
 
     def close(self) -> None:
         """Close the file."""

@@ -68,12 +68,18 @@ class HepMCWriter:
 
     def write(self, sample: EventSample) -> None:
         """Append the events of one chunk; all chunks have the same weights."""
+        if sample.is_reconstructed:
+            raise OutputError(
+                "HepMC3 cannot hold reconstructed objects",
+                path=self.path,
+                remedy="name the output .root",
+            )
         missing = {"pdg_id", "status", "mother1", "mother2"} - set(sample.particles)
         if missing:
             raise OutputError(
                 f"HepMC3 needs {', '.join(sorted(missing))}, which this sample does not have",
                 path=self.path,
-                remedy="write reconstructed objects to ROOT",
+                remedy="name the output .root",
             )
         if self._names is None:
             self._names = list(sample.weights)
@@ -177,17 +183,11 @@ class HepMCWriter:
         for name, version, text in self.run.generators:
             tool = (" ".join(escape(text).split("\\|")) for text in (name, version, text))
             lines.append("T " + "\\|".join(tool))
-        # opaque texts may be megabytes; weight descriptions go before the line gets too long
-        run = self.run.with_(header="", weight_groups="")
-        if names_in_file != names:
-            line = f"A {NAMES_ATTRIBUTE} {escape(json.dumps(names))}"
-            if len(line) < _MAX_LINE:
-                lines.append(line)
-        for shorter in (run, run.with_(weight_names={}, generators=())):
-            line = f"A {RUN_ATTRIBUTE} {escape(dump_run(shorter))}"
-            if len(line) < _MAX_LINE:
-                lines.append(line)
-                break
+        line = _names_line(names)
+        if names_in_file != names and len(line) < _MAX_LINE:
+            lines.append(line)
+        if run := _stored_run(self.run):
+            lines.append(_run_line(run))
         self._file.write(("\n".join(lines) + "\n").encode())
 
     def close(self) -> None:
@@ -201,6 +201,41 @@ class HepMCWriter:
             self._file.write(b"HepMC::Asciiv3-END_EVENT_LISTING\n\n")
         finally:
             self._file.close()
+
+
+def _names_line(names: list[str]) -> str:
+    return f"A {NAMES_ATTRIBUTE} {escape(json.dumps(names))}"
+
+
+def _run_line(run: RunInfo) -> str:
+    return f"A {RUN_ATTRIBUTE} {escape(dump_run(run))}"
+
+
+def _stored_run(run: RunInfo) -> RunInfo | None:
+    """What of the run has room in one line; opaque texts may be megabytes and never have."""
+    run = run.with_(header="", weight_groups="")
+    for shorter in (run, run.with_(weight_names={}), run.with_(weight_names={}, generators=())):
+        if len(_run_line(shorter)) < _MAX_LINE:
+            return shorter
+    return None
+
+
+def lost(sample: EventSample) -> list[str]:
+    """What of a sample and its run has no place in HepMC3, in words."""
+    run, names = sample.run, [NOMINAL, *sample.weights]
+    stored = _stored_run(run) or RunInfo()
+    found = ["header text"] if run.header.strip() else []
+    if run.weight_groups.strip():
+        found.append("declarations of weight groups")
+    if any(run.weight_names.values()) and not stored.weight_names:
+        found.append("descriptions of weights")
+    if tokens(names) != names and len(_names_line(names)) >= _MAX_LINE:
+        found.append("exact names of weights")
+    if any(np.isnan(w).any() for w in sample.weights.values()):
+        found.append("which named weights are absent (0 is written)")
+    if np.any(sample.particles.get("status", 0) < -1):
+        found.append("status codes below -1 (3 is written)")
+    return found
 
 
 def _bytes(text: str) -> npt.NDArray[np.uint8]:

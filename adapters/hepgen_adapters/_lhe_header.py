@@ -20,6 +20,9 @@ _WEIGHT = re.compile(r"<weight\b((?:[^>\"']|\"[^\"]*\"|'[^']*')*)>(.*?)</weight\
 _WEIGHT_GROUPS = re.compile(r"<initrwgt\b[^>]*>(.*?)</initrwgt\s*>", re.S)
 _HEADER = re.compile(r"<header\b[^>]*>(.*)</header\s*>", re.S)
 _COMMENT = re.compile(r"<!--(.*?)-->", re.S)
+_TAG = re.compile(rb"<([A-Za-z_]\w*)")
+_KNOWN_TAGS = {b"event", b"rwgt", b"wgt", b"weights", b"scales"}
+_COMMENT_LINE = re.compile(rb"\n\s*#")
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
 _STRUCTURE = re.compile(r"<(?=/?\s*(?:LesHouchesEvents|header|init|initrwgt|event)\b)", re.I)
 
@@ -115,6 +118,17 @@ def printed_digits(text: bytes) -> int | None:
     return most or None
 
 
+def unread(events: bytes) -> list[str]:
+    """What of the text of some events has no column."""
+    found = []
+    if others := set(_TAG.findall(events)) - _KNOWN_TAGS:
+        tags = ", ".join(f"<{tag.decode('ascii')}>" for tag in sorted(others)[:5])
+        found.append(f"other tags in events: {tags}")
+    if _COMMENT_LINE.search(events):
+        found.append("comment lines in events")
+    return found
+
+
 def _old_generators(text: str) -> tuple[tuple[str, str, str], ...]:
     for pattern, name in _OLD_GENERATORS:
         found = pattern.search(text)
@@ -188,6 +202,17 @@ def _weight_groups(run: RunInfo, names: Iterable[str]) -> str:
         for name in names
     ]
     return "\n".join(['<weightgroup name="hepgen" combine="None">', *lines, "</weightgroup>"])
+
+
+def lost_texts(run: RunInfo, names: Iterable[str]) -> list[str]:
+    """What of the texts of a run `format_header` changes, in words."""
+    found = []
+    if harmless(run.header) != run.header:
+        found.append("tags in the header text that LHE readers would take for their own")
+    groups = run.weight_groups.strip("\n")
+    if groups and groups != _weight_groups(run, names):
+        found.append("declarations of weight groups (names and descriptions are kept)")
+    return found
 
 
 def format_header(run: RunInfo, strategy: int, weight_names: Iterable[str]) -> str:

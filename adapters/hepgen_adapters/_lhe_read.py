@@ -15,7 +15,13 @@ import numpy.typing as npt
 from hepgen_adapters import _lhe_codes as codes
 from hepgen_adapters._lhe_ahead import ParsedBlocks
 from hepgen_adapters._lhe_columns import Columns, Names
-from hepgen_adapters._lhe_header import attributes, fortran_float, parse_header, printed_digits
+from hepgen_adapters._lhe_header import (
+    attributes,
+    fortran_float,
+    parse_header,
+    printed_digits,
+    unread,
+)
 from hepgen_adapters._lhe_parse import parse_events
 from hepgen_adapters._lhe_stream import (
     BLOCK,
@@ -61,7 +67,9 @@ class LHEReader:
     def __init__(self, path: Path, *, skip_bad: bool = False) -> None:
         self.path, self.skip_bad = Path(path), skip_bad
         self.skipped: list[InputError] = []
-        self.n_skipped = 0
+        self.n_skipped = self.n_unselected = 0
+        self.unselected_weight = 0.0
+        self.left_out: list[str] = []
         self._weights, self._scales = Names(), Names()
         self._by_position: list[int] = []
         self._declared: dict[str, str] = {}
@@ -120,6 +128,7 @@ class LHEReader:
                 raise InputError(_TRUNCATED, path=self.path, event=1, remedy=remedy)
             return
         self.run = self.run.with_(significant_digits=printed_digits(text[: 1 << 16]))
+        self.left_out = unread(text[:stop])
         ahead = Block(bytearray(text[:stop] + bytes(64)), stop, self._start)
         errors = self.skip_bad, self.skipped, self.n_skipped
         self.skip_bad = True  # the errors come when the chunks are read

@@ -173,6 +173,9 @@ class LHEWriter:
             raise self._refuse(f"{name} is not finite", index, "nothing can read such an event")
 
     def _particle_columns(self, sample: EventSample) -> list[npt.NDArray[Any]]:
+        if sample.is_reconstructed:
+            what = "an LHE file cannot hold reconstructed objects"
+            raise self._refuse(what, remedy="name the output .root")
         columns = []
         n_rows = int(sample.offsets[-1])
         for name, dtype in PARTICLE_COLUMNS.items():
@@ -181,7 +184,7 @@ class LHEWriter:
                 default = UNKNOWN_SPIN if name == "spin" else _DEFAULTS.get(name)
                 if default is None:
                     what = f"LHE files need the column {name!r}, which this sample lacks"
-                    raise self._refuse(what, remedy="write reconstructed samples as ROOT")
+                    raise self._refuse(what, remedy="name the output .root")
                 column = np.full(n_rows, default, dtype)
             if dtype is np.float64:
                 self._finite(sample, name, column)
@@ -199,7 +202,8 @@ class LHEWriter:
         process_id = sample.events.get("process_id")
         if process_id is None:
             if len(self.run.processes) != 1:
-                raise self._refuse("the events have no process_id and the run several processes")
+                what = f"no process_id in the events and {len(self.run.processes)} processes"
+                raise self._refuse(what, remedy="give a cross section if the source has none")
             process_id = np.full(n_events, self.run.processes[0].process_id, np.int32)
         return process_id, floats
 

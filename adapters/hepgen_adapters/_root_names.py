@@ -32,3 +32,5 @@ EVENT = {
     "alpha_qcd": ("LHE_AlphaS", np.float64),
     "alpha_qed": ("LHE_AlphaQED", np.float64),
 }
+# column of EventSample: 64-bit branch of a reconstructed object
+OBJECT_EXACT = {c: EXACT[c] for c in ("px", "py", "pz", "energy", "mass")}

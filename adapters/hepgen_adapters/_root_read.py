@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hepgen_adapters._root_names import EVENT, EXACT, INTEGER, METADATA, MOTHERS, VERSION
-from hepgen_adapters._run_json import MAX_LENGTH, load_run
-from hepgen_ml.errors import InputError
-from hepgen_ml.events import UNKNOWN_SPIN, EventSample, RunInfo, Subrun
-from hepgen_ml.formats import DEFAULT_CHUNK
+from hepgen_adapters._root_file import ROOTFile, TreeReader, event_columns, other_branches
+from hepgen_adapters._root_names import EVENT, EXACT, INTEGER, MOTHERS
+from hepgen_adapters._root_objects import ObjectReader, objects_remedy
+from hepgen_ml.events import UNKNOWN_SPIN, EventSample
+from hepgen_ml.objects import Selection
 
 
-class ROOTReader:
+def open_root(
+    path: Path, *, skip_bad: bool = False, selection: Selection | None = None
+) -> TreeReader:
+    """Reader for what a file holds, or for what is selected of it."""
+    file = ROOTFile(path)
+    try:
+        if file.objects or (selection is not None and selection.objects):
+            return ObjectReader(file, skip_bad=skip_bad, selection=selection)
+        return ROOTReader(file, skip_bad=skip_bad, selection=selection)
+    except BaseException:
+        file.close()
+        raise
+
+
+class ROOTReader(TreeReader):
     """Reads ``LHEPart`` events through uproot.
 
     Files of `ROOTWriter` with 64-bit columns come back exactly. From other files
@@ -27,133 +40,32 @@ class ROOTReader:
     Raises
     ------
     InputError
-        On files that are not ROOT, lack the tree ``Events`` or ``LHEPart``, or
-        whose run information is not valid.
+        On files without ``LHEPart``.
     """
 
-    def __init__(self, path: Path, *, skip_bad: bool = False) -> None:
-        import uproot
-
-        self.path, self.skip_bad = Path(path), skip_bad
-        self.skipped: list[InputError] = []
-        self.n_skipped = 0
-        try:
-            self._file = uproot.open(self.path)
-        except Exception as error:  # uproot raises many kinds on damaged files
-            raise self._fail(f"is not a ROOT file that can be read ({_first(error)})") from error
-        try:
-            self._describe()
-        except InputError:
-            self.close()
-            raise
-        except Exception as error:
-            self.close()
-            raise self._fail(f"cannot be read ({_first(error)})") from error
-
-    def _fail(self, what: str, event: int | None = None, remedy: str = "") -> InputError:
-        remedy = remedy or "make the file again, or copy it again if it was cut short"
-        return InputError(what, path=self.path, event=event, remedy=remedy)
-
-    def _describe(self) -> None:
-        names = set(self._file.keys(cycle=False))
-        if "Events" not in names or not hasattr(self._file["Events"], "num_entries"):
-            raise self._fail("has no tree 'Events'", remedy="name a file in NanoAOD format")
-        self._tree = self._file["Events"]
-        self._branches = set(self._tree.keys())
+    def __init__(
+        self, file: ROOTFile, *, skip_bad: bool = False, selection: Selection | None = None
+    ) -> None:
+        super().__init__(file, skip_bad=skip_bad)
         needed = {f"LHEPart_{k}" for k in ("pt", "eta", "phi", "pdgId")}
-        if needed - self._branches:
-            raise self._fail(
-                f"its events have no {', '.join(sorted(needed - self._branches))}",
-                remedy="only generator-level particles (LHEPart) are read from ROOT",
-            )
-        if self._tree.num_entries == 0:
-            raise self._fail("holds no events", remedy="check how it was made")
-        self._names: dict[str, dict[str, str]] = {"weights": {}, "scales": {}, "attributes": {}}
-        self._columns: list[str] | None = None
-        if METADATA in names:
-            self._read_metadata(str(self._file[METADATA]))
-        else:
-            self.run = self._foreign_run(names)
+        if missing := sorted(needed - set(file.branches)):
+            raise file.fail(f"its events have no {', '.join(missing)}", remedy=objects_remedy(file))
+        self.run = file.run_info("genWeight", "", selection)
+        if file.run is None:
+            self.left_out = other_branches(file, {*self._wanted(), "LHEWeight_originalXWGTUP"})
 
-    def _read_metadata(self, text: str) -> None:
-        damaged = "its metadata is not valid"
-        if len(text) > 2 * MAX_LENGTH:
-            raise self._fail(damaged)
-        try:
-            content = json.loads(text)
-            version = content["version"]
-            for kind in self._names:
-                entries = content[kind]
-                for branch, name in entries.items():
-                    if not isinstance(name, str) or branch not in self._branches:
-                        raise self._fail(f"{damaged}: no branch {branch!r}")
-                self._names[kind] = entries
-            self._columns = [str(name) for name in content["columns"]]
-            run = content["run"]
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise self._fail(damaged) from error
-        if version != VERSION:
-            raise self._fail(
-                f"was written by a newer version (format {version!r})", remedy="upgrade hepgen-ml"
-            )
-        self.run = load_run(str(run), self.path)
+    def _wanted(self) -> list[str]:
+        branches = self.file.branches
+        wanted = [k for k in branches if k.startswith("LHEPart_")]
+        wanted += [branch for branch, _ in EVENT.values() if branch in branches]
+        return wanted + [branch for names in self.file.names.values() for branch in names]
 
-    def _foreign_run(self, names: set[str]) -> RunInfo:
-        first = {k for k in ("genWeight", "LHEWeight_originalXWGTUP") if k in self._branches}
-        weights = {k: float(self._tree[k].array(entry_stop=1, library="np")[0]) for k in first}
-        unit = abs(abs(weights.get("genWeight", 1.0)) - 1.0) < 1e-6
-        processes: tuple[Subrun, ...] = ()
-        if "Runs" in names and "genCrossSection" in self._file["Runs"].keys():  # noqa: SIM118
-            value = float(self._file["Runs/genCrossSection"].array(library="np")[0])
-            processes = (Subrun(0, value, 0.0),)
-        return RunInfo(
-            weight_strategy=-3 if unit else -4, processes=processes, significant_digits=6
-        )
-
-    def chunks(self, size: int = DEFAULT_CHUNK) -> Iterator[EventSample]:
-        """Events in file order, `size` at a time."""
-        wanted = [k for k in self._branches if k.startswith("LHEPart_")]
-        wanted += [branch for branch, _ in EVENT.values() if branch in self._branches]
-        wanted += [branch for names in self._names.values() for branch in names]
-        for start in range(0, self._tree.num_entries, size):
-            try:
-                arrays = self._tree.arrays(wanted, entry_start=start, entry_stop=start + size)
-                sample = self._sample(arrays)
-            except InputError:
-                raise
-            except Exception as error:
-                raise self._fail(f"is damaged ({_first(error)})", start + 1) from error
-            finite = np.isfinite(sample.momentum).all(axis=1)
-            bad = np.bincount(sample.event_index, ~finite, len(sample)) > 0
-            bad |= ~np.isfinite(sample.events["weight"])
-            if bad.any():
-                sample = self._skip(sample, bad, start)
-            if len(sample):
-                yield sample
-
-    def _skip(self, sample: EventSample, bad: npt.NDArray[np.bool_], start: int) -> EventSample:
-        for i in np.flatnonzero(bad)[:100]:
-            error = self._fail(
-                "a number is not finite",
-                start + int(i) + 1,
-                "use --skip-bad to leave such events out",
-            )
-            if not self.skip_bad:
-                raise error
-            if len(self.skipped) < 100:
-                self.skipped.append(error)
-        self.n_skipped += int(bad.sum())
-        if 2 * self.n_skipped > self._tree.num_entries:
-            raise self._fail(f"{self.n_skipped} of {self._tree.num_entries} events are bad")
-        return sample[~bad]
-
-    def _sample(self, arrays: Any) -> EventSample:
+    def _sample(self, arrays: Mapping[str, Any]) -> tuple[EventSample, npt.NDArray[np.int64]]:
         import awkward as ak
 
-        fields = set(arrays.fields)
         counts = ak.to_numpy(ak.num(arrays["LHEPart_pdgId"]))
         flat = {
-            k[8:]: ak.to_numpy(ak.flatten(arrays[k])) for k in fields if k.startswith("LHEPart_")
+            k[8:]: ak.to_numpy(ak.flatten(v)) for k, v in arrays.items() if k.startswith("LHEPart_")
         }
         particles = _exact_columns(flat) or _derived_columns(flat)
         for column, (branch, _) in INTEGER.items():
@@ -162,38 +74,15 @@ class ROOTReader:
         for column, branch in MOTHERS.items():
             if branch in flat:
                 particles[column] = flat[branch].astype(np.int32) + 1
-        if self._columns is not None:
-            particles = {k: v for k, v in particles.items() if k in self._columns}
-        events = {
-            column: ak.to_numpy(arrays[branch])
-            for column, (branch, _) in EVENT.items()
-            if branch in fields
-        }
-
-        def named(kind: str) -> dict[str, Any]:
-            return {name: arrays[branch] for branch, name in self._names[kind].items()}
-
-        return EventSample(
+        if self.file.columns is not None:
+            particles = {k: v for k, v in particles.items() if k in self.file.columns}
+        sample = EventSample(
             self.run,
             np.concatenate([[0], np.cumsum(counts)]),
             particles,
-            events,
-            weights={k: ak.to_numpy(v) for k, v in named("weights").items()},
-            scales={k: ak.to_numpy(v) for k, v in named("scales").items()},
-            attributes={
-                k: np.array([bytes(x).decode(errors="replace") for x in ak.to_list(v)], dtype=str)
-                for k, v in named("attributes").items()
-            },
+            **event_columns(self.file, arrays),
         )
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
-def _first(error: Exception) -> str:
-    """First line of a library's message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        return sample, np.arange(len(sample))
 
 
 def _exact_columns(flat: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:

@@ -10,10 +10,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hepgen_adapters._root_names import EVENT, EXACT, INTEGER, METADATA, MOTHERS, VERSION
-from hepgen_adapters._run_json import dump_run
+from hepgen_adapters._root_names import (
+    EVENT,
+    EXACT,
+    INTEGER,
+    METADATA,
+    MOTHERS,
+    OBJECT_EXACT,
+    VERSION,
+)
+from hepgen_adapters._run_json import dump_run, shortened
 from hepgen_ml.errors import OutputError
 from hepgen_ml.events import EventSample, RunInfo, concatenate
+from hepgen_ml.objects import CHARGED, OBJECTS
 
 _FLUSH_EVENTS = 50_000
 _FLUSH_ROWS = 1_000_000
@@ -21,7 +30,13 @@ _MAX_ETA = 40.0  # of particles along the beam: beyond any cut, yet cosh(eta)**2
 
 
 class ROOTWriter:
-    """Writes events in large baskets; see `hepgen_adapters.root` for the branches."""
+    """Writes events in large baskets; see `hepgen_adapters.root` for the branches.
+
+    Attributes
+    ----------
+    run : RunInfo
+        Written last; may be replaced before.
+    """
 
     def __init__(self, path: Path, run: RunInfo, *, four_vectors: bool = True) -> None:
         import uproot
@@ -33,6 +48,7 @@ class ROOTWriter:
         self._n = 0
         self._sums = np.zeros(2)
         self._branches: dict[str, str] = {}
+        self._objects: dict[str, None] = {}  # collections that occur
         self._file = uproot.recreate(path)
         self._closed = False
 
@@ -86,11 +102,43 @@ class ROOTWriter:
         branches["LHEWeight_originalXWGTUP"] = sample.events["weight"]
         self._name(branches, "LHEWeight_", sample.weights)
         self._name(branches, "LHEScale_", sample.scales)
-        branches |= _parton_densities(sample)
-        record = _particle_branches(sample, self.four_vectors)
-        branches["LHEPart"] = ak.unflatten(ak.zip(record, depth_limit=1), sample.counts)
+        if sample.is_reconstructed:
+            branches |= self._object_branches(sample)
+        else:
+            branches |= _parton_densities(sample)
+            record = _particle_branches(sample, self.four_vectors)
+            branches["LHEPart"] = ak.unflatten(ak.zip(record, depth_limit=1), sample.counts)
         texts = {name: _text_column(values) for name, values in sample.attributes.items()}
         self._name(branches, "LHEText_", texts)
+        return branches
+
+    def _object_branches(self, sample: EventSample) -> dict[str, Any]:
+        """All collections, also those without any object: later events may have some."""
+        import awkward as ak
+
+        p, number = sample.particles, np.abs(sample.particles["pdg_id"])
+        known = np.isin(number, list(OBJECTS.values()))
+        if not known.all():
+            row = int(np.argmin(known))
+            raise OutputError(
+                f"particle {p['pdg_id'][row]} belongs to no collection of objects",
+                path=self.path,
+                event=self._n + int(sample.event_index[row]) + 1,
+                remedy="particles that are no objects need statuses and mothers",
+            )
+        polar = _polar(sample)
+        branches = {}
+        for name, pdg_id in OBJECTS.items():
+            rows = number == pdg_id
+            record = {k: v[rows].astype(np.float32) for k, v in polar.items()}
+            if name in CHARGED:
+                record["charge"] = np.where(p["pdg_id"][rows] > 0, -1, 1).astype(np.int32)
+            if self.four_vectors:
+                record |= {b: p[c][rows] for c, b in OBJECT_EXACT.items() if c in p}
+            counts = np.bincount(sample.event_index[rows], minlength=len(sample))
+            branches[name] = ak.unflatten(ak.zip(record, depth_limit=1), counts)
+            if rows.any():
+                self._objects[name] = None
         return branches
 
     def _name(self, branches: dict[str, Any], prefix: str, columns: Any) -> None:
@@ -134,8 +182,9 @@ class ROOTWriter:
                     "scales": names["LHEScale_"],
                     "attributes": names["LHEText_"],
                     "columns": [] if self._columns is None else self._columns[0],
-                    "run": dump_run(self.run),
+                    "run": dump_run(shortened(self.run)),
                 }
+                | ({"objects": list(self._objects)} if self._objects else {})
             )
         finally:
             self._file.close()
@@ -166,7 +215,8 @@ def _parton_densities(sample: EventSample) -> dict[str, Any]:
     }
 
 
-def _particle_branches(sample: EventSample, exact: bool) -> dict[str, npt.NDArray[Any]]:
+def _polar(sample: EventSample) -> dict[str, npt.NDArray[Any]]:
+    """pt, eta, phi and mass; incoming particles have no direction of their own."""
     p = sample.particles
     px, py, pz = p["px"], p["py"], p["pz"]
     pt = np.hypot(px, py)
@@ -174,13 +224,18 @@ def _particle_branches(sample: EventSample, exact: bool) -> dict[str, npt.NDArra
     pt = np.where(incoming, 0.0, pt)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         eta = np.clip(np.nan_to_num(np.arcsinh(pz / pt)), -_MAX_ETA, _MAX_ETA)
-    record = {
+    return {
         "pt": pt,
         "eta": np.where(incoming, 0.0, eta),
         "phi": np.where(incoming, 0.0, np.arctan2(py, px)),
         "mass": p["mass"] if "mass" in p else np.zeros(len(px)),
-        "incomingpz": np.where(incoming, pz, 0.0),
     }
+
+
+def _particle_branches(sample: EventSample, exact: bool) -> dict[str, npt.NDArray[Any]]:
+    p = sample.particles
+    record = _polar(sample)
+    record["incomingpz"] = np.where(p["status"] == -1, p["pz"], 0.0)
     record = {name: values.astype(np.float32) for name, values in record.items()}
     for column, (branch, dtype) in INTEGER.items():
         if column in p:

@@ -24,6 +24,33 @@ def dump_run(run: RunInfo) -> str:
     return json.dumps(content)
 
 
+def shortened(run: RunInfo, limit: int = MAX_LENGTH) -> RunInfo:
+    """Run information whose JSON is no longer than `limit`.
+
+    What goes first are the opaque texts of the source, then descriptions; what is
+    left if all that is not enough is short.
+    """
+    for names in ((), ("header",), ("weight_groups",), ("weight_names", "generators")):
+        run = run.with_(**{name: type(getattr(run, name))() for name in names})
+        if len(dump_run(run)) <= limit:
+            break
+    return run
+
+
+_TEXTS = {
+    "header": "header text",
+    "weight_groups": "declarations of weight groups",
+    "weight_names": "descriptions of weights",
+    "generators": "names of generators",
+}
+
+
+def lost_texts(run: RunInfo, limit: int = MAX_LENGTH) -> list[str]:
+    """What `shortened` takes away, in words."""
+    kept = shortened(run, limit)
+    return [text for name, text in _TEXTS.items() if getattr(run, name) != getattr(kept, name)]
+
+
 def load_run(text: str, path: str | Path) -> RunInfo:
     """Inverse of `dump_run` for text that nobody vouches for.
 

@@ -15,9 +15,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hepgen_ml.errors import OutputError
+
 if TYPE_CHECKING:
-    from hepgen_ml.events import RunInfo
+    from hepgen_ml.events import EventSample, RunInfo
     from hepgen_ml.formats import Reader, Writer
+    from hepgen_ml.objects import Selection
 
 _SUFFIXES = (".hepmc", ".hepmc3")
 
@@ -28,14 +31,37 @@ class HepMC:
     name = "hepmc"
     suffixes = tuple(s + c for s in _SUFFIXES for c in ("", ".gz", ".zst"))
 
-    def open(self, path: Path, *, skip_bad: bool = False) -> Reader:
-        """Open for reading; raises InputError on anything that is not HepMC3."""
+    needs_n_events = False
+    run_last = False
+
+    def open(
+        self, path: Path, *, skip_bad: bool = False, selection: Selection | None = None
+    ) -> Reader:
+        """Open for reading; with a selection of objects, final particles become jets.
+
+        Raises
+        ------
+        InputError
+            Anything that is not HepMC3.
+        UsageError
+            Jets are asked for and fastjet is not installed.
+        """
         from hepgen_adapters._hepmc_read import HepMCReader
 
-        return HepMCReader(path, skip_bad=skip_bad)
+        return HepMCReader(path, skip_bad=skip_bad, selection=selection)
 
-    def create(self, path: Path, run: RunInfo, n_events: int, **options: Any) -> Writer:
+    def create(self, path: Path, run: RunInfo, n_events: int | None, **options: Any) -> Writer:
         """Begin a file of parton-level events; options of other formats are ignored."""
         from hepgen_adapters._hepmc_write import HepMCWriter
 
         return HepMCWriter(path, run)
+
+    def cannot_hold(self, sample: EventSample) -> list[str]:
+        """Long texts of the run, absent weights, and status codes that HepMC does not have."""
+        if sample.is_reconstructed:
+            raise OutputError(
+                "HepMC3 cannot hold reconstructed objects", remedy="name the output .root"
+            )
+        from hepgen_adapters._hepmc_write import lost
+
+        return lost(sample)

@@ -9,11 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hepgen_ml.errors import InputError, UsageError
+import numpy as np
+
+from hepgen_ml.errors import InputError, OutputError, UsageError
 from hepgen_ml.events import RunInfo
 
 if TYPE_CHECKING:
+    from hepgen_ml.events import EventSample
     from hepgen_ml.formats import Reader, Writer
+    from hepgen_ml.objects import Selection
 
 
 class LHE:
@@ -25,14 +29,27 @@ class LHE:
     name = "lhe"
     suffixes = (".lhe", ".lhe.gz")
 
-    def open(self, path: Path, *, skip_bad: bool = False) -> Reader:
+    needs_n_events = False
+    run_last = False
+
+    def open(
+        self, path: Path, *, skip_bad: bool = False, selection: Selection | None = None
+    ) -> Reader:
         """Open for reading.
 
         Raises
         ------
         InputError
             The file cannot be opened, is no LHE file, is empty or truncated.
+        UsageError
+            There is a selection: these files hold partons and say their cross section.
         """
+        if selection is not None:
+            raise UsageError(
+                "an LHE file holds partons, not reconstructed objects, and its own cross section",
+                path=path,
+                remedy="leave out --objects, --cross-section and --jet-... for LHE files",
+            )
         from hepgen_adapters._lhe_read import LHEReader
 
         try:
@@ -44,7 +61,7 @@ class LHE:
                 remedy="check the path and its permissions",
             ) from error
 
-    def create(self, path: Path, run: RunInfo, n_events: int, **options: Any) -> Writer:
+    def create(self, path: Path, run: RunInfo, n_events: int | None, **options: Any) -> Writer:
         """Begin a file.
 
         Parameters
@@ -52,7 +69,7 @@ class LHE:
         path : Path
             Compressed if the name ends in ``.gz``.
         run : RunInfo
-        n_events : int
+        n_events : int, optional
             Not needed by this format.
         compression : int, optional
             Level 0 (fast) to 3 (small); default 1.
@@ -65,3 +82,20 @@ class LHE:
                 f"compression level {compression!r} is unknown", remedy="use 0, 1, 2 or 3"
             )
         return LHEWriter(path, run, compression=compression)
+
+    def cannot_hold(self, sample: EventSample) -> list[str]:
+        """Texts that would break the file, and the size of equal weights under strategies ±3."""
+        if sample.is_reconstructed:
+            raise OutputError(
+                "an LHE file cannot hold reconstructed objects", remedy="name the output .root"
+            )
+        from hepgen_adapters._lhe_header import lost_texts
+
+        found = lost_texts(sample.run, sample.weights)
+        weight = sample.events["weight"]
+        if abs(sample.run.weight_strategy) == 3 and np.any(np.abs(weight) != 1.0):
+            found.append(
+                f"the size of the weights, {weight[0]:g}: strategy {sample.run.weight_strategy} "
+                "has unit weights (all of an event are divided by it)"
+            )
+        return found

@@ -9,6 +9,10 @@ in one record would be ambiguous: coffea and vector refuse it). Named weights ar
 ``LHEWeight_<name>`` with characters that ROOT does not allow replaced; the exact
 names are in the object ``hepgen_ml`` (JSON), beside the run information. Tree
 ``Runs`` has the sums of weights and the cross section in pb.
+
+Reconstructed samples have ``Muon_pt, eta, phi, mass, charge``, ``Jet_pt, eta, phi,
+mass`` and so on instead of ``LHEPart``, with ``Muon_pxExact`` … in 64 bits. They are
+read from files of ours, of CMS and of Delphes (tree ``Delphes``, ``Muon.PT`` …).
 """
 
 from __future__ import annotations
@@ -17,8 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hepgen_ml.events import RunInfo
+    from hepgen_ml.events import EventSample, RunInfo
     from hepgen_ml.formats import Reader, Writer
+    from hepgen_ml.objects import Selection
 
 
 class ROOT:
@@ -26,18 +31,30 @@ class ROOT:
 
     name = "root"
     suffixes = (".root",)
+    needs_n_events = False
+    run_last = True
 
-    def open(self, path: Path, *, skip_bad: bool = False) -> Reader:
-        """Open for reading; raises InputError on files without ``LHEPart``."""
-        from hepgen_adapters._root_read import ROOTReader
+    def open(
+        self, path: Path, *, skip_bad: bool = False, selection: Selection | None = None
+    ) -> Reader:
+        """Open for reading: ``LHEPart``, or the objects of the selection or of a file of ours.
 
-        return ROOTReader(path, skip_bad=skip_bad)
+        Raises
+        ------
+        InputError
+            The file does not hold them; the message names the objects that it holds.
+        UsageError
+            The selection says how to cluster jets.
+        """
+        from hepgen_adapters._root_read import open_root
+
+        return open_root(path, skip_bad=skip_bad, selection=selection)
 
     def create(
         self,
         path: Path,
         run: RunInfo,
-        n_events: int,
+        n_events: int | None,
         *,
         four_vectors: bool = True,
         **options: Any,
@@ -48,7 +65,7 @@ class ROOT:
         ----------
         path : path-like
         run : RunInfo
-        n_events : int
+        n_events : int, optional
         four_vectors : bool
             Also write the exact 64-bit columns; without them four-momenta close
             only to 32-bit precision.
@@ -58,3 +75,9 @@ class ROOT:
         from hepgen_adapters._root_write import ROOTWriter
 
         return ROOTWriter(path, run, four_vectors=four_vectors)
+
+    def cannot_hold(self, sample: EventSample) -> list[str]:
+        """Texts of a run that are longer than what readers accept; all else has a place."""
+        from hepgen_adapters._run_json import lost_texts
+
+        return lost_texts(sample.run)

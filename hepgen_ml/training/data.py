@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from hepgen_ml.errors import SampleError
-from hepgen_ml.events import EventSample, RunInfo
-from hepgen_ml.formats import DEFAULT_CHUNK, expand, open_sample
-from hepgen_ml.merging import Merged, merge_runs
+from hepgen_ml.events import EventSample
 from hepgen_ml.process import Process
 from hepgen_ml.process_learning import ProcessLearner
+from hepgen_ml.sources import EventSource
 from hepgen_ml.tensors import Encoded
 from hepgen_ml.validation.laws import bad_events
 
@@ -32,97 +30,52 @@ _TOLERANCE = 1e-4
 for training. Rounding of printed momenta is far below; what is generated is exact anyway."""
 
 
-class SampleSource:
-    """A sample that can be gone through several times, in memory or in files.
+class SampleSource(EventSource):
+    """A sample to train on: only its good events.
 
     Parameters
     ----------
     source : EventSample, or path or glob pattern or several of these
     skip_bad : bool
         Leave out events that are malformed or break a conservation law.
+    selection : Selection, optional
+        Objects to read.
 
     Attributes
     ----------
-    run : RunInfo
-        Of all files together.
     n_skipped : int
         Bad events left out in the latest pass.
     has_colors : bool
         False once events without any colour tags were met.
     """
 
-    def __init__(
-        self,
-        source: EventSample | str | Path | Sequence[str | Path],
-        *,
-        skip_bad: bool = False,
-    ) -> None:
-        self.skip_bad = skip_bad
-        self.n_skipped = 0
-        self.has_colors = True
-        self.sample = source if isinstance(source, EventSample) else None
-        self.paths: list[Path] = []
-        if self.sample is not None:
-            runs = [self.sample.run]
-        else:
-            assert not isinstance(source, EventSample)
-            self.paths = expand([source] if isinstance(source, str | Path) else source)
-            runs = []
-            for path in self.paths:
-                reader = open_sample(path, skip_bad=skip_bad)
-                runs.append(reader.run)
-                reader.close()
-        self.merged: Merged = merge_runs(runs, self.paths or [None])
-        self._group_weight: list[float] | None = None
-
-    @property
-    def run(self) -> RunInfo:
-        """Run information of all files together."""
-        return self.merged.run
+    has_colors = True
 
     def chunks(self) -> Iterator[EventSample]:
         """Good events, chunk by chunk, weights proportional to the cross section they stand for."""
-        self.n_skipped = 0
-        n_good = 0
-        for number, chunk in self._raw():
+        n_good = position = file = 0
+        for number, chunk in self.raw():
+            if number != file:
+                position, file = 0, number
             good, first_bad = self._good(chunk)
             n_bad = len(chunk) - len(good)
             if n_bad and not self.skip_bad:
                 raise SampleError(
                     "breaks a conservation law or a mass shell",
                     path=self.paths[number] if self.paths else None,
-                    event=self._position + first_bad + 1,
+                    event=position + first_bad + 1,
                     remedy="see `hepgen-ml check`; --skip-bad leaves such events out",
                 )
-            self._position += len(chunk)
+            position += len(chunk)
             self.n_skipped += n_bad
             n_good += len(good)
-            if self._group_weight is not None:
-                good.events["weight"] = good.weight * self._group_weight[self.merged.group[number]]
-            if self.merged.shift[number]:
-                good.events["process_id"] = good.process_id + self.merged.shift[number]
-            yield good
+            yield self.joined(number, good)
         if self.n_skipped > n_good:
             raise SampleError(
                 f"{self.n_skipped} bad events and {n_good} good ones",
                 path=self.paths[0] if self.paths else None,
                 remedy="this sample is not usable; see `hepgen-ml check`",
             )
-
-    def _raw(self) -> Iterator[tuple[int, EventSample]]:
-        self._position = 0
-        if self.sample is not None:
-            for chunk in self.sample.chunks(DEFAULT_CHUNK):
-                yield 0, chunk
-        for number, path in enumerate(self.paths):
-            self._position = 0
-            reader = open_sample(path, skip_bad=self.skip_bad)
-            try:
-                for chunk in reader.chunks(DEFAULT_CHUNK):
-                    yield number, chunk
-                self.n_skipped += reader.n_skipped
-            finally:
-                reader.close()
 
     def _good(self, chunk: EventSample) -> tuple[EventSample, int]:
         if chunk.is_reconstructed:
@@ -137,21 +90,11 @@ class SampleSource:
             return chunk, 0
         return chunk[~bad], int(np.argmax(bad))
 
-    def weigh_groups(self) -> None:
-        """Give each group of files the weight of its cross section.
-
-        Needs a pass over the files where several processes are combined.
-        """
-        if len(self.merged.group_cross_section) < 2:
-            return
-        sums = np.zeros(len(self.merged.group_cross_section))
-        for number, chunk in self._raw():
-            sums[self.merged.group[number]] += chunk.weight.sum()
-        self._group_weight = list(np.array(self.merged.group_cross_section) / sums)
-
     def fingerprint(self) -> str:
-        """SHA-256 of the files' bytes, or of the momenta of a sample in memory."""
+        """SHA-256 of the files' bytes and the selection, or of momenta in memory."""
         digest = hashlib.sha256()
+        if self.selection is not None:
+            digest.update(repr(self.selection).encode())
         if self.sample is not None:
             digest.update(self.sample.momentum.tobytes())
         for path in self.paths:
@@ -195,6 +138,14 @@ def learn_process(source: SampleSource, *, seed: int, progress: Progress | None 
         log.warning("the sample has no colour flow, so generated events cannot be showered")
     if source.n_skipped:
         log.warning("left out %d bad events of %d", source.n_skipped, learner.n_events)
+    if source.n_unselected:
+        log.warning(
+            "left out %d events with other numbers of objects; the cross section is that of the "
+            "%d selected ones, %g pb",
+            source.n_unselected,
+            source.n_events,
+            source.run.cross_section,
+        )
     return process
 
 

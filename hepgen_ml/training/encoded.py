@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
-from hepgen_ml.errors import InputError, ModelError
+from hepgen_ml.errors import InputError, ModelError, UsageError
 from hepgen_ml.events import EventSample, RunInfo
+from hepgen_ml.objects import Selection
 from hepgen_ml.process import Process
 from hepgen_ml.storage import run_from_config, run_to_config
 from hepgen_ml.tensors import Encoded
@@ -127,6 +128,7 @@ def encode_sample(
     *,
     seed: int = 0,
     skip_bad: bool = False,
+    selection: Selection | None = None,
     progress: Progress | None = None,
 ) -> EncodedSample:
     """Learn the process of a sample and translate its events: two passes over the files.
@@ -138,14 +140,20 @@ def encode_sample(
         Of the choice of events that formulas are tried on.
     skip_bad : bool
         Leave out bad events instead of refusing them.
+    selection : Selection, optional
+        Objects to learn, from files of reconstructed or showered events.
     progress : callable, optional
     """
     one = source if isinstance(source, str | Path) else None
     if isinstance(source, Sequence) and len(source) == 1 and one is None:
         one = source[0]
     if one is not None and str(one).endswith(SUFFIX):
+        if selection is not None:
+            raise UsageError(
+                "is encoded already", path=one, remedy="choose objects with `hepgen-ml encode`"
+            )
         return EncodedSample.load(one)
-    samples = SampleSource(source, skip_bad=skip_bad)
+    samples = SampleSource(source, skip_bad=skip_bad, selection=selection)
     fingerprint = samples.fingerprint()
     process = learn_process(samples, seed=seed, progress=progress)
     encoded = encode_all(samples, process, progress=progress)

@@ -21,6 +21,7 @@ from hepgen_ml.models.splitting import SplittingJetGPT
 from hepgen_ml.multiplicity import with_more_jets
 from hepgen_ml.networks.lgatr import LGATr
 from hepgen_ml.networks.transformer import Transformer
+from hepgen_ml.objects import Selection
 from hepgen_ml.process import Process
 from hepgen_ml.storage import CARD, CONFIG, WEIGHTS, save_model
 from hepgen_ml.symmetry import (
@@ -57,6 +58,7 @@ def fit(
     resume: bool,
     force: bool,
     skip_bad: bool,
+    selection: Selection | None,
     progress: Progress | None,
 ) -> Trained:
     """Learn process and density of a sample and store the model.
@@ -69,7 +71,9 @@ def fit(
         Arguments of `hepgen_ml.generator.Generator`.
     """
     claim(out, resume=resume, force=force)
-    sample = encode_sample(source, seed=config.seed, skip_bad=skip_bad, progress=progress)
+    sample = encode_sample(
+        source, seed=config.seed, skip_bad=skip_bad, selection=selection, progress=progress
+    )
     process, run = sample.process, _output_run(sample.run, sample.fingerprint)
     resume = resume and (out / PLAN).exists()
     if resume:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hepgen_ml.events import EventSample, FloatArray, IntArray, RunInfo
+from hepgen_ml.objects import JET
 from hepgen_ml.validation.particle_ids import ANY_COLOR, UNKNOWN_CHARGE, ParticleIds
 
 BoolArray = npt.NDArray[np.bool_]
@@ -289,8 +290,11 @@ def finite(chunk: Chunk) -> Verdict:
 
 
 def known_ids(chunk: Chunk) -> Verdict:
-    """Every particle id is in the PDG numbering or declared in the header."""
-    return chunk.sum(~chunk.properties[2]), np.zeros(chunk.n)
+    """Every particle id is in the PDG numbering or declared in the header, or of a jet."""
+    unknown = ~chunk.properties[2]
+    if chunk.sample.is_reconstructed:
+        unknown &= chunk.sample.particles["pdg_id"] != JET
+    return chunk.sum(unknown), np.zeros(chunk.n)
 
 
 def mothers(chunk: Chunk) -> Verdict:

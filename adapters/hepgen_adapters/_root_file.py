@@ -1,0 +1,282 @@
+"""What all readers of ROOT files share: opening, our metadata, chunks, bad events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hepgen_adapters._objects import with_cross_section
+from hepgen_adapters._root_names import EVENT, METADATA, VERSION
+from hepgen_adapters._run_json import MAX_LENGTH, load_run
+from hepgen_ml.errors import InputError
+from hepgen_ml.events import EventSample, RunInfo, Subrun
+from hepgen_ml.formats import DEFAULT_CHUNK
+from hepgen_ml.objects import OBJECTS, Selection
+
+_BLOCK_BYTES = 32 << 20
+_BLOCK_EVENTS = 200_000
+_KEPT_ERRORS = 100
+
+
+class ROOTFile:
+    """An opened ROOT file with a tree of events.
+
+    Attributes
+    ----------
+    tree : uproot.TTree
+        ``Events``, or ``Delphes`` where there is only that.
+    branches : dict of str to str
+        Name of each branch to its path in the tree: ``Jet.PT`` to ``Jet/Jet.PT``.
+    run : RunInfo or None
+        Of files of ours.
+    names : dict
+        Names of weights, scales and attributes by branch, for files of ours.
+    columns : list of str or None
+        Particle columns, for files of ours.
+    objects : tuple of str
+        Collections of a file of ours with reconstructed objects; else empty.
+
+    Raises
+    ------
+    InputError
+        On files that are not ROOT, hold no such tree, or whose run information is not valid.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import uproot
+
+        self.path = Path(path)
+        self.run: RunInfo | None = None
+        self.names: dict[str, dict[str, str]] = {"weights": {}, "scales": {}, "attributes": {}}
+        self.columns: list[str] | None = None
+        self.objects: tuple[str, ...] = ()
+        try:
+            # what is read once is not worth keeping
+            self._file = uproot.open(self.path, array_cache=None)
+        except Exception as error:  # uproot raises many kinds on damaged files
+            raise self.fail(f"is not a ROOT file that can be read ({first_line(error)})") from error
+        try:
+            self._describe()
+        except InputError:
+            self.close()
+            raise
+        except Exception as error:
+            self.close()
+            raise self.fail(f"cannot be read ({first_line(error)})") from error
+
+    def fail(self, what: str, event: int | None = None, remedy: str = "") -> InputError:
+        """Error about this file."""
+        remedy = remedy or "make the file again, or copy it again if it was cut short"
+        return InputError(what, path=self.path, event=event, remedy=remedy)
+
+    def _describe(self) -> None:
+        names = set(self._file.keys(cycle=False))
+        found = [n for n in ("Events", "Delphes") if n in names]
+        if not found or not hasattr(self._file[found[0]], "num_entries"):
+            raise self.fail(
+                "has no tree 'Events'", remedy="name a file in NanoAOD format or of Delphes"
+            )
+        self.tree_name, self.tree = found[0], self._file[found[0]]
+        self.branches = {key.split("/")[-1]: key for key in self.tree.keys()}  # noqa: SIM118
+        if self.tree.num_entries == 0:
+            raise self.fail("holds no events", remedy="check how it was made")
+        if METADATA in names:
+            self._read_metadata(str(self._file[METADATA]))
+
+    def _read_metadata(self, text: str) -> None:
+        damaged = "its metadata is not valid"
+        if len(text) > 2 * MAX_LENGTH:
+            raise self.fail(damaged)
+        try:
+            content = json.loads(text)
+            version = content["version"]
+            for kind in self.names:
+                entries = content[kind]
+                for branch, name in entries.items():
+                    if not isinstance(name, str) or branch not in self.branches:
+                        raise self.fail(f"{damaged}: no branch {branch!r}")
+                self.names[kind] = entries
+            self.columns = [str(name) for name in content["columns"]]
+            self.objects = tuple(n for n in OBJECTS if n in content.get("objects", ()))
+            run = content["run"]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise self.fail(damaged) from error
+        if version != VERSION:
+            raise self.fail(
+                f"was written by a newer version (format {version!r})", remedy="upgrade hepgen-ml"
+            )
+        self.run = load_run(str(run), self.path)
+
+    def first(self, branch: str, entry: int = 0) -> float | None:
+        """Number in one entry of a branch, the first if it has several; None without any."""
+        if branch not in self.branches:
+            return None
+        values = self.tree[self.branches[branch]].array(
+            entry_start=entry, entry_stop=entry + 1, library="np"
+        )
+        numbers = np.ravel(np.asarray(values[0], dtype=np.float64))
+        return float(numbers[0]) if len(numbers) else None
+
+    def run_info(self, weight: str, cross_section: str, selection: Selection | None) -> RunInfo:
+        """Run information: ours, or what can be found in files of others.
+
+        Parameters
+        ----------
+        weight : str
+            Branch of the nominal weight, if there is one.
+        cross_section : str
+            Branch of the event tree with a running estimate in pb; the last entry counts.
+        selection : Selection, optional
+            With a cross section for files that have none.
+        """
+        if self.run is not None:
+            return with_cross_section(self.run, selection, self.path)
+        first_weight = self.first(weight)
+        unit = first_weight is None or abs(abs(first_weight) - 1.0) < 1e-6
+        value = self.first(cross_section, self.tree.num_entries - 1)
+        error = self.first(cross_section + "Error", self.tree.num_entries - 1) or 0.0
+        try:
+            value = float(self._file["Runs/genCrossSection"].array(library="np")[0])
+            error = 0.0
+        except KeyError:
+            pass
+        processes: tuple[Subrun, ...] = ()
+        if value is not None and np.isfinite([value, error]).all() and value > 0:
+            processes = (Subrun(0, value, error),)
+        run = RunInfo(weight_strategy=-3 if unit else -4, processes=processes, significant_digits=6)
+        return with_cross_section(run, selection, self.path)
+
+    def ranges(self, branches: Sequence[str]) -> Iterator[tuple[int, int]]:
+        """Ranges of entries to read at once: bounded, and along the file's own blocks."""
+        n = self.tree.num_entries
+        paths = [self.branches[b] for b in branches]
+        limit = int(self.tree.num_entries_for(_BLOCK_BYTES, paths)) if paths else n
+        limit = min(max(limit, 1), _BLOCK_EVENTS)
+        ends = np.asarray(self.tree.common_entry_offsets(filter_name=paths or None))
+        start = 0
+        while start < n:
+            inside = ends[(ends > start) & (ends <= start + limit)]
+            stop = int(inside[-1]) if len(inside) else min(start + limit, n)
+            yield start, stop
+            start = stop
+
+    def arrays(self, branches: Sequence[str], start: int, stop: int) -> dict[str, Any]:
+        """Awkward arrays of some branches by their names."""
+        paths = {b: self.branches[b] for b in branches}
+        found = self.tree.arrays(list(paths.values()), entry_start=start, entry_stop=stop, how=dict)
+        return {b: found[path] for b, path in paths.items()}
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class TreeReader:
+    """Reads a tree in chunks; what is in an event is up to the subclass."""
+
+    def __init__(self, file: ROOTFile, *, skip_bad: bool = False) -> None:
+        self.file, self.path, self.skip_bad = file, file.path, skip_bad
+        self.skipped: list[InputError] = []
+        self.n_skipped = self.n_unselected = 0
+        self.unselected_weight = 0.0
+        self.left_out: Sequence[str] = ()
+        self.run: RunInfo
+
+    def _wanted(self) -> list[str]:
+        raise NotImplementedError
+
+    def _sample(self, arrays: Mapping[str, Any]) -> tuple[EventSample, npt.NDArray[np.int64]]:
+        """Events of a block and their numbers in it."""
+        raise NotImplementedError
+
+    def _begin(self) -> None:
+        self.skipped, self.n_skipped, self.n_unselected = [], 0, 0
+        self.unselected_weight = 0.0
+
+    def chunks(self, size: int = DEFAULT_CHUNK) -> Iterator[EventSample]:
+        """Events in file order, at most `size` at a time."""
+        self._begin()
+        wanted = self._wanted()
+        for start, stop in self.file.ranges(wanted):
+            try:
+                sample, numbers = self._sample(self.file.arrays(wanted, start, stop))
+            except InputError:
+                raise
+            except Exception as error:
+                raise self.file.fail(f"is damaged ({first_line(error)})", start + 1) from error
+            finite = np.isfinite(sample.momentum).all(axis=1)
+            bad = np.bincount(sample.event_index, ~finite, len(sample)) > 0
+            bad |= ~np.isfinite(sample.events["weight"])
+            if bad.any():
+                sample = self._skip(sample, bad, numbers + start)
+            yield from sample.chunks(size)
+
+    def _skip(
+        self, sample: EventSample, bad: npt.NDArray[np.bool_], numbers: npt.NDArray[np.int64]
+    ) -> EventSample:
+        for number in numbers[bad][:_KEPT_ERRORS]:
+            error = self.file.fail(
+                "a number is not finite",
+                int(number) + 1,
+                "use --skip-bad to leave such events out",
+            )
+            if not self.skip_bad:
+                raise error
+            if len(self.skipped) < _KEPT_ERRORS:
+                self.skipped.append(error)
+        self.n_skipped += int(bad.sum())
+        total = self.file.tree.num_entries
+        if 2 * self.n_skipped > total:
+            raise self.file.fail(f"{self.n_skipped} of {total} events are bad")
+        return sample[~bad]
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+
+def event_columns(file: ROOTFile, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns of events as `EventSample` takes them: numbers, weights, scales, attributes."""
+    import awkward as ak
+
+    def named(kind: str) -> dict[str, Any]:
+        return {name: arrays[branch] for branch, name in file.names[kind].items()}
+
+    return {
+        "events": {
+            column: ak.to_numpy(arrays[branch])
+            for column, (branch, _) in EVENT.items()
+            if branch in arrays
+        },
+        "weights": {k: ak.to_numpy(v) for k, v in named("weights").items()},
+        "scales": {k: ak.to_numpy(v) for k, v in named("scales").items()},
+        "attributes": {
+            k: np.array([bytes(x).decode(errors="replace") for x in ak.to_list(v)], dtype=str)
+            for k, v in named("attributes").items()
+        },
+    }
+
+
+def first_line(error: Exception) -> str:
+    """First line of a library's message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def other_branches(file: ROOTFile, known: set[str]) -> list[str]:
+    """What is left out of a file of others, as one line."""
+    book = {"run", "luminosityBlock", "event"}
+    counters = {f"n{k.split('_')[0]}" for k in file.branches}
+    counters |= {f"n{k}" for k in file.branches} | {
+        f"{k.split('.')[0]}_size" for k in file.branches
+    }
+    groups = {k for k in file.branches if any(b.startswith(f"{k}.") for b in file.branches)}
+    others = sorted(set(file.branches) - known - book - counters - groups)
+    if not others:
+        return []
+    some = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
+    return [f"{len(others)} other branches ({some})" if len(others) > 1 else f"branch {some}"]

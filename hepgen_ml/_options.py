@@ -1,0 +1,89 @@
+"""Options that several verbs of the command line share."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated
+
+import typer
+
+from hepgen_ml.errors import UsageError
+from hepgen_ml.objects import Selection, parse_objects
+
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more about what is done.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and debugging messages.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 … or auto.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out events that cannot be read, and count them.")
+]
+Objects = Annotated[
+    str | None,
+    typer.Option(
+        "--objects",
+        metavar="NAME:N,…",
+        help="Reconstructed objects to read: Muon:2,Jet:0-10. Electron, Muon, Tau, Photon, Jet.",
+    ),
+]
+CrossSection = Annotated[
+    str | None,
+    typer.Option(
+        "--cross-section", metavar="PB", help="For files that do not say: 1460.9 or 1460.9+-0.9."
+    ),
+]
+JetRadius = Annotated[
+    float | None,
+    typer.Option("--jet-radius", min=0, help="Of anti-kT jets from particles (0.4)."),
+]
+JetPt = Annotated[
+    float | None,
+    typer.Option("--jet-pt", min=0, metavar="GEV", help="Smallest pT of such jets (20)."),
+]
+JetEta = Annotated[
+    float | None,
+    typer.Option("--jet-eta", min=0, help="Largest |eta| of such jets (5)."),
+]
+
+
+def parse_cross_section(text: str) -> tuple[float, float]:
+    """Value and error in pb of ``1460.9``, ``1460.9+-0.9`` or ``1460.9±0.9``.
+
+    Raises
+    ------
+    UsageError
+        Anything else, and values that are not positive.
+    """
+    number = r"\s*(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)\s*"
+    match = re.fullmatch(rf"{number}(?:(?:\+-|±){number})?(?:pb)?\s*", text)
+    if match is None or not 0 < float(match[1]) < math.inf:
+        raise UsageError(
+            f"{text!r} is no cross section in pb", remedy="write 1460.9 or 1460.9+-0.9"
+        )
+    return float(match[1]), float(match[2] or 0.0)
+
+
+def selection(
+    objects: str | None,
+    cross_section: str | None,
+    jet_radius: float | None,
+    jet_pt: float | None,
+    jet_eta: float | None,
+) -> Selection | None:
+    """Selection of the options, None without any.
+
+    Raises
+    ------
+    UsageError
+        An option cannot be understood, or jets are defined that are not asked for.
+    """
+    jets = {"jet_radius": jet_radius, "jet_pt": jet_pt, "jet_eta": jet_eta}
+    given = {name: value for name, value in jets.items() if value is not None}
+    if objects is None and cross_section is None and not given:
+        return None
+    chosen = () if objects is None else parse_objects(objects)
+    if given and all(o.name != "Jet" for o in chosen):
+        option = "--" + next(iter(given)).replace("_", "-")
+        raise UsageError(f"{option} without jets", remedy='add --objects "...,Jet:0-10"')
+    value, error = (None, 0.0) if cross_section is None else parse_cross_section(cross_section)
+    return Selection(objects=chosen, cross_section=value, cross_section_error=error, **given)

@@ -1,0 +1,166 @@
+"""Samples in memory or in several files, as one stream of events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from hepgen_ml.errors import SampleError
+from hepgen_ml.events import EventSample, RunInfo
+from hepgen_ml.formats import DEFAULT_CHUNK, Reader, expand, open_sample
+from hepgen_ml.merging import Merged, merge_runs
+from hepgen_ml.objects import Selection
+
+
+class EventSource:
+    """Events of one sample or several files, as one, that can be gone through several times.
+
+    Parameters
+    ----------
+    source : EventSample, or path or glob pattern or several of these
+    skip_bad : bool
+        Leave out events that cannot be understood.
+    selection : Selection, optional
+        Objects to read.
+
+    Attributes
+    ----------
+    runs : list of RunInfo
+        Of each file.
+    merged : Merged
+    paths : list of Path
+        Empty for a sample in memory.
+    n_events, n_skipped, n_unselected : int
+        Events of the latest pass: read, bad ones, and left out by the selection.
+    left_out : dict of Path to tuple of str
+        What of each file is not in its events, after a pass.
+    """
+
+    def __init__(
+        self,
+        source: EventSample | str | Path | Sequence[str | Path],
+        *,
+        skip_bad: bool = False,
+        selection: Selection | None = None,
+    ) -> None:
+        self.skip_bad, self.selection = skip_bad, selection
+        self.n_events = self.n_skipped = self.n_unselected = 0
+        self.left_out: dict[Path, tuple[str, ...]] = {}
+        self.sample = source if isinstance(source, EventSample) else None
+        self.paths: list[Path] = []
+        if self.sample is not None:
+            self.runs = [self.sample.run]
+        else:
+            assert not isinstance(source, EventSample)
+            self.paths = expand([source] if isinstance(source, str | Path) else source)
+            self.runs = []
+            for path in self.paths:
+                reader = self._open(path)
+                self.runs.append(reader.run)
+                reader.close()
+        self.merged: Merged = merge_runs(self.runs, self.paths or [None])
+        self._sums = np.zeros((len(self.runs), 2))  # weights of selected and other events
+        self._group_weight: list[float] | None = None
+
+    def _open(self, path: Path) -> Reader:
+        return open_sample(path, skip_bad=self.skip_bad, selection=self.selection)
+
+    @property
+    def run(self) -> RunInfo:
+        """Run information of all files together, after a pass that of the selected events."""
+        if not self._sums[:, 1].any():
+            return self.merged.run
+        sums = self._group_sums()
+        fractions = sums[:, 0] / sums.sum(axis=1)
+        group = self.merged.group
+        owners = [
+            g for g in range(self.n_groups) for _ in self.runs[group.index(g)].processes
+        ]  # of the processes of the whole
+        processes = tuple(
+            replace(p, cross_section=p.cross_section * fractions[g], error=p.error * fractions[g])
+            for p, g in zip(self.merged.run.processes, owners, strict=True)
+        )
+        return self.merged.run.with_(processes=processes)
+
+    def _group_sums(self) -> npt.NDArray[np.float64]:
+        """Weights of selected and of other events in each group."""
+        sums = np.zeros((self.n_groups, 2))
+        np.add.at(sums, list(self.merged.group), self._sums)
+        return sums
+
+    def peek(self) -> EventSample:
+        """The first event."""
+        if self.sample is not None:
+            return self.sample[:1]
+        reader = self._open(self.paths[0])
+        try:
+            return next(iter(reader.chunks(1)))
+        finally:
+            reader.close()
+
+    def raw(self) -> Iterator[tuple[int, EventSample]]:
+        """Number of the file and chunk, as it is in the file."""
+        self.n_events = self.n_skipped = self.n_unselected = 0
+        sums = np.zeros_like(self._sums)
+        if self.sample is not None:
+            for chunk in self.sample.chunks(DEFAULT_CHUNK):
+                self.n_events += len(chunk)
+                yield 0, chunk
+        for number, path in enumerate(self.paths):
+            reader = self._open(path)
+            try:
+                for chunk in reader.chunks(DEFAULT_CHUNK):
+                    self.n_events += len(chunk)
+                    sums[number, 0] += chunk.weight.sum()
+                    yield number, chunk
+                sums[number, 1] = reader.unselected_weight
+                self.n_skipped += reader.n_skipped
+                self.n_unselected += reader.n_unselected
+                self.left_out[path] = tuple(reader.left_out)
+            finally:
+                reader.close()
+        self._sums = sums
+
+    def joined(self, number: int, chunk: EventSample) -> EventSample:
+        """A chunk of file `number` as part of the whole: weights, process numbers, run."""
+        if self._group_weight is not None:
+            factor = self._group_weight[self.merged.group[number]]
+            chunk.events["weight"] = chunk.weight * factor
+            chunk.weights = {name: w * factor for name, w in chunk.weights.items()}
+        if self.merged.shift[number] and "process_id" in chunk.events:
+            chunk.events["process_id"] = chunk.process_id + self.merged.shift[number]
+        return chunk
+
+    @property
+    def n_groups(self) -> int:
+        """How many different processes the files hold, each with a cross section of its own."""
+        return len(self.merged.group_cross_section)
+
+    def weigh_groups(self) -> None:
+        """Give each group of files the weight of its cross section; the mean becomes their sum.
+
+        Needs a pass over the files where several processes are combined.
+
+        Raises
+        ------
+        SampleError
+            A cross section is not known.
+        """
+        if self.n_groups < 2:
+            return
+        for run, path in zip(self.runs, self.paths, strict=True):
+            if not run.cross_section > 0:
+                raise SampleError(
+                    "has no cross section, so it cannot be combined with other processes",
+                    path=path,
+                    remedy="give it with --cross-section, or take one file at a time",
+                )
+        for _ in self.raw():
+            pass
+        # what the selection left out of a group is missing of its cross section, too
+        expected = np.array(self.merged.group_cross_section) * self.n_events
+        self._group_weight = list(expected / self._group_sums().sum(axis=1))
