@@ -21,7 +21,6 @@ from torch import Tensor
 from hepgen_ml.config import load_config
 from hepgen_ml.models.autoregressive import JetGPT
 from hepgen_ml.models.conditions import coordinate_features
-from hepgen_ml.models.mixtures import sample_gaussian, sample_von_mises
 from hepgen_ml.phase_space import Coordinate
 
 
@@ -45,15 +44,14 @@ def sample_by_prefixes(model: JetGPT, subprocess: Tensor) -> Tensor:
     n = len(model.numbers[0])
     z = torch.zeros(len(subprocess), n)
     condition = model.condition()[subprocess].unsqueeze(1)
-    weights = model._value_weights(0)
+    weights = model.value[model.numbers[0]] * model.keep[model.numbers[0]].unsqueeze(-1)
     for t in range(n):
         past = torch.einsum("mtf,tfw->mtw", coordinate_features(z[:, :t]), weights[:t])
         tokens = torch.nn.functional.pad(past, (0, 0, 1, 0))
         tokens = tokens + model.target.weight[model.numbers[0][: t + 1]] + condition
         hidden = model.transformer(tokens)[:, -1]
         parameters = torch.addmm(model.head_bias[t], hidden, model.head[t])
-        draw = sample_von_mises if model.periodic[0][t] else sample_gaussian
-        z[:, t] = draw(parameters)
+        z[:, t] = model.densities[t].sample(parameters)
     return z
 
 

@@ -199,3 +199,30 @@ def test_mirror_images_are_no_events(tmp_path: Path) -> None:
     generator = Generator.train(toy_top_pairs(1200), out=tmp_path / "m", config=config)
     facts = generator.facts
     assert generator.surrogate.density.n_training == facts["events"] - facts["validation_events"]
+
+
+def test_resumed_training_is_the_same(process: Process, encoded: Encoded, tmp_path: Path) -> None:
+    """Noise, averages and the state of the optimiser go on where they stopped."""
+    overrides = ["training.batch_size=64", "training.max_steps=20", "training.max_epochs=1e6",
+                 "training.max_time=1e6"]  # fmt: skip
+    config = load_config(None, overrides).training
+
+    def trainer(directory: Path) -> Trainer:
+        surrogate = build(process, encoded, "jetgpt.bayesian=all", spread=-9.0).train()
+        directory.mkdir(exist_ok=True)
+        return Trainer(surrogate, encoded, encoded[:50], config, seed=1,
+                       directory=directory, device=torch.device("cpu"))  # fmt: skip
+
+    whole, begun = trainer(tmp_path / "a"), trainer(tmp_path / "b")
+    whole.run()
+    for _ in range(8):
+        begun._one_step()
+        begun.step += 1
+    begun.save()
+    resumed = trainer(tmp_path / "b")
+    assert resumed.resume()
+    resumed.run()
+    for name, p in whole.surrogate.state_dict().items():
+        assert torch.allclose(p, resumed.surrogate.state_dict()[name], atol=1e-6), name
+    widths = [layer.log_variance for layer in variational_layers(whole.surrogate)]
+    assert any((w + 9.0).abs().max() > 0.005 for w in widths)

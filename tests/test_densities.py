@@ -64,9 +64,9 @@ def test_bins_are_finite_everywhere_and_follow_the_sample() -> None:
     density.fit(x)
     edges = density.edges
     assert (edges.diff() > 0).all()
-    # narrower where the sample is dense, but not below half of an equal bin
+    # narrower where the sample is dense, nowhere wider than two equal bins
     equal = (edges[-1] - edges[0]) / 62
-    assert 0.499 * equal < edges.diff().min() < 0.8 * equal
+    assert edges.diff().max() < 2.01 * equal
     assert edges[:5].diff().mean() < 0.5 * edges[-5:].diff().mean()
     far = torch.tensor([-1e4, -1.0, 0.0, 1e4])
     assert torch.isfinite(density.log_prob(far, density.bias().expand(4, -1))).all()

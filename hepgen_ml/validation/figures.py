@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,13 @@ def _plotting() -> tuple[ModuleType, ModuleType, ModuleType]:
             f"figures need {error.name}", remedy="pip install 'hepgen-ml[plots]'"
         ) from error
     return matplotlib, hist, mplhep
+
+
+def house_style() -> AbstractContextManager[Any]:
+    """Context in which figures are drawn in the style of all others."""
+    matplotlib, _, _ = _plotting()
+    context: AbstractContextManager[Any] = matplotlib.rc_context(_STYLE)
+    return context
 
 
 def overview(

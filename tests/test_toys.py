@@ -1,0 +1,84 @@
+"""Ramp and ring of the papers: the posterior knows how wrong the density may be."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mplhep")
+
+
+@pytest.fixture(scope="module")
+def toys() -> ModuleType:
+    path = Path(__file__).parents[1] / "examples" / "toys.py"
+    spec = importlib.util.spec_from_file_location("toys", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["toys"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def learned(toys: ModuleType, toy: str, density: str, n: int, steps: int, n_draws: int = 20):
+    x = toys.TOYS[toy].draw(n, np.random.default_rng(1))
+    more = [f"training.max_steps={steps}", "training.max_epochs=1e6"]
+    model = toys.learn(x, toys.settings(density, 1e6, *more))
+    return toys.band(toys.TOYS[toy], model, n, n=100_000, n_draws=n_draws)
+
+
+@pytest.mark.parametrize("name", ["ramp", "ring"])
+def test_truth_is_normalised_and_drawn(toys: ModuleType, name: str) -> None:
+    toy = toys.TOYS[name]
+    x = toy.draw(200_000, np.random.default_rng(3))
+    width = np.diff(toy.edges)
+    truth = toy.density(0.5 * (toy.edges[1:] + toy.edges[:-1])) * width
+    assert truth.sum() == pytest.approx(1.0, abs=0.01)
+    counts = np.histogram(toy.view(x), toy.edges)[0]
+    pull = (counts - truth * len(x)) / np.sqrt(truth * len(x))
+    assert np.sqrt(np.mean(pull**2)) < 1.4
+
+
+def test_figure_is_drawn(toys: ModuleType, tmp_path: Path) -> None:
+    b = learned(toys, "ramp", "bins", 4000, 20, n_draws=3)
+    assert np.allclose(b.draws.sum(1) * 0.025, 1.0, atol=0.05)
+    toys.figures.save(toys.figure(toys.TOYS["ramp"], {"bins": b}, 4000), tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("toy", "density", "largest_pull"),
+    # The radius of the ring is a correlation: it is learned by hidden layers too, of whose
+    # uncertainty a posterior of the last layer knows nothing where it is a histogram.
+    [
+        ("ramp", "bins", 1.4),
+        ("ramp", "mixtures", 1.4),
+        ("ring", "mixtures", 1.4),
+        ("ring", "bins", 2.5),
+    ],
+)
+def test_band_covers_the_deviation_from_truth(
+    toys: ModuleType, toy: str, density: str, largest_pull: float
+) -> None:
+    """Pulls over the band and the statistics of the generated events; the statistical floor."""
+    b = learned(toys, toy, density, 20_000, 2500)
+    some = b.truth > 0.05 * b.truth.max()
+    pull, ratio = b.pull[some], (b.error / b.floor)[some]
+    assert np.sqrt(np.mean(pull**2)) < largest_pull
+    # neither far below what the training events can say, nor meaningless
+    assert 0.25 < np.median(ratio) < 5
+    # the density itself is as good as the training events allow
+    assert np.sqrt(np.mean(((b.mean - b.truth) / b.floor)[some] ** 2)) < 2.5
+
+
+@pytest.mark.slow
+def test_uncertainty_falls_with_more_events(toys: ModuleType) -> None:
+    few, many = (learned(toys, "ramp", "bins", n, 2500) for n in (10_000, 90_000))
+    gain = np.median(few.error) / np.median(many.error)
+    assert 2.0 < gain < 4.5  # the square root of nine, if statistics decide
