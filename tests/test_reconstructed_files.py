@@ -118,6 +118,7 @@ def test_names_and_types_of_nanoaod(tmp_path: Path) -> None:
             assert types[name] == "float[]"
         assert types["Muon_charge"] == "int32_t[]"
         assert types["Jet_pxExact"] == "double[]"
+        assert "Photon_mass" not in types
         assert not any(name.startswith("LHEPart") for name in types)
         arrays = tree.arrays()
         np.testing.assert_array_equal(arrays.nJet, numbers(SAMPLE, JET))

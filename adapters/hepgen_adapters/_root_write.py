@@ -131,6 +131,8 @@ class ROOTWriter:
         for name, pdg_id in OBJECTS.items():
             rows = number == pdg_id
             record = {k: v[rows].astype(np.float32) for k, v in polar.items()}
+            if name == "Photon":
+                del record["mass"]  # NanoAOD has none
             if name in CHARGED:
                 record["charge"] = np.where(p["pdg_id"][rows] > 0, -1, 1).astype(np.int32)
             if self.four_vectors:
