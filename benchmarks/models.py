@@ -64,6 +64,26 @@ def evaluate(
     return result
 
 
+def draw(done: dict[str, Any], models: list[str], path: Path) -> None:
+    """AUC of the largest final state against the number of training events."""
+    import matplotlib.pyplot as plt
+    import mplhep
+
+    mplhep.style.use("CMS")
+    plt.rcParams.update({"font.size": 18})
+    figure, ax = plt.subplots(figsize=(9, 7), layout="constrained")
+    colors = ("#3f90da", "#ffa90e", "#bd1f01", "#717581", "#832db6")
+    for model, color, marker in zip(models, colors, "osD^v", strict=False):
+        rows = sorted((int(k.split()[1]), r) for k, r in done.items() if k.split()[0] == model)
+        signature = next(iter(rows[-1][1]["auc"]))
+        values = np.array([(n, *r["auc"][signature]) for n, r in rows])
+        ax.errorbar(*values.T, fmt=marker + "-", color=color, label=model, capsize=4, lw=2)
+    ax.axhline(0.5, color="0.5", ls="--")
+    ax.set(xscale="log", xlabel="training events", ylabel=f"AUC on {signature} events")
+    ax.legend()
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -77,6 +97,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--json", metavar="FILE", type=Path)
+    parser.add_argument("--figure", metavar="FILE", type=Path, help="AUC against training events")
     parser.add_argument("--keep", metavar="DIR", type=Path, help="keep the models here")
     options = parser.parse_args()
     whole, truth = hepgen_ml.read(options.train), hepgen_ml.read(options.truth)
@@ -99,6 +120,8 @@ def main() -> None:
                 f"{r['events_per_second']:.0f} events/s, {torch.get_num_threads()} threads",
                 flush=True,
             )
+    if options.figure:
+        draw(done, options.models, options.figure)
 
 
 if __name__ == "__main__":

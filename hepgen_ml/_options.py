@@ -18,6 +18,14 @@ Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out events that cannot be read, and count them.")
 ]
+Cuts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cut",
+        metavar="CUT",
+        help="Train on events inside: pt(Jet)>25, delta_r(Jet,Jet)>0.4 …; may be repeated.",
+    ),
+]
 Objects = Annotated[
     str | None,
     typer.Option(

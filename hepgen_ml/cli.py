@@ -16,6 +16,7 @@ import typer
 from hepgen_ml import __version__, _console
 from hepgen_ml._options import (
     CrossSection,
+    Cuts,
     Debug,
     Device,
     Force,
@@ -75,7 +76,7 @@ def train(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="jetgpt (if not configured), lgatr-cfm, transformer-cfm, mlp-cfm …"),
+        typer.Option(help="jetgpt (if not configured), jetgpt-splitting, lgatr-cfm, mlp-cfm …"),
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Model directory.")] = DEFAULT_MODEL,
     device: Device = "auto",
@@ -94,6 +95,7 @@ def train(
         typer.Option("--set", metavar="KEY=VALUE", help="One setting; may be repeated."),
     ] = None,
     objects: Objects = None,
+    cut: Cuts = None,
     cross_section: CrossSection = None,
     jet_radius: JetRadius = None,
     jet_pt: JetPt = None,
@@ -112,6 +114,7 @@ def train(
         from hepgen_ml.generator import Generator
 
         settings = load_config(config, set_ or [])
+        settings = settings.with_(cuts=(*settings.cuts, *(cut or [])))
         with _console.Progress({"train": "%"}) as progress:
             generator = Generator.train(
                 paths,
@@ -152,6 +155,7 @@ def encode(
         Path, typer.Option(metavar="FILE.safetensors", help="The encoded sample.")
     ] = Path("sample.safetensors"),
     objects: Objects = None,
+    cut: Cuts = None,
     cross_section: CrossSection = None,
     jet_radius: JetRadius = None,
     jet_pt: JetPt = None,
@@ -163,6 +167,7 @@ def encode(
 ) -> None:
     """Make a sample ready to train on elsewhere: hepgen-ml train --from sample.safetensors."""
     with _console.reporting(verbose=verbose, debug=debug):
+        from hepgen_ml.phase_space import parse_cut
         from hepgen_ml.training.encoded import SUFFIX, encode_sample
 
         if not out.name.endswith(SUFFIX):
@@ -172,7 +177,13 @@ def encode(
         paths = _inputs(from_lhe or [], [*(from_ or []), *(files or [])])
         chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta)
         with _console.Progress() as progress:
-            sample = encode_sample(paths, skip_bad=skip_bad, selection=chosen, progress=progress)
+            sample = encode_sample(
+                paths,
+                skip_bad=skip_bad,
+                selection=chosen,
+                cuts=[parse_cut(text) for text in cut or []],
+                progress=progress,
+            )
         sample.save(out)
         size = _console.file_size(out.stat().st_size)
         typer.echo(f"{out}: {len(sample.encoded):,} events, {size}")

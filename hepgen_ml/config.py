@@ -131,6 +131,9 @@ class Config(_Section):
     lgatr: LGATrConfig = LGATrConfig()
     flow: FlowConfig = FlowConfig()
     training: TrainingConfig = TrainingConfig()
+    cuts: tuple[str, ...] = Field(
+        (), description="Cuts to train inside of, beside those found: pt(Jet) > 25."
+    )
     seed: int = Field(0, ge=0)
 
     def with_(self, **changes: Any) -> Config:

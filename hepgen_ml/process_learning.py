@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ from hepgen_ml.phase_space import (
     Acceptance,
     BalancedChart,
     Chart,
+    Cut,
     FixedEnergyChart,
     Pair,
     ReconstructedChart,
@@ -62,9 +63,12 @@ class ProcessLearner:
     ----------
     seed : int
         Of the random choice of events that rules are fitted to.
+    cuts : sequence of Cut
+        Stated cuts; the events that are added obey them.
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, cuts: Sequence[Cut] = ()) -> None:
+        self._stated = tuple(cuts)
         self._rng = np.random.default_rng(seed)
         self._seen: dict[Structure, _Seen] = {}
         self._cuts = CutFinder()
@@ -153,7 +157,7 @@ class ProcessLearner:
         """
         if not self._seen:
             raise SampleError("no events", remedy="check how the sample was made")
-        acceptance = self._cuts.acceptance()
+        acceptance = self._cuts.acceptance(self._stated)
         spread = self._energy_high - self._energy_low
         fixed = bool(np.all(np.abs(spread) <= 1e-6 * self._energy_high))
         limit = tuple(
@@ -268,7 +272,7 @@ class ProcessLearner:
         if peak is None:
             return None
         threshold = 2 * MASSES[{11: "Electron", 13: "Muon", 15: "Tau"}[flavour]]
-        low, high = self._cuts.range("mass", (str(flavour), str(flavour)))
+        low, high = self._cuts.range("mass", (str(flavour), str(flavour)), self._stated)
         return Pair(leptons[0], leptons[1], *peak, max(threshold, low), high)
 
     def _auxiliaries(

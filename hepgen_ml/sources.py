@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ from hepgen_ml.events import EventSample, RunInfo
 from hepgen_ml.formats import DEFAULT_CHUNK, Reader, expand, open_sample
 from hepgen_ml.merging import Merged, merge_runs
 from hepgen_ml.objects import Selection
+
+if TYPE_CHECKING:  # cuts need torch, which converting files does without
+    from hepgen_ml.phase_space.cuts import Cut
 
 
 class EventSource:
@@ -26,6 +30,8 @@ class EventSource:
         Leave out events that cannot be understood.
     selection : Selection, optional
         Objects to read.
+    cuts : sequence of Cut
+        Other events are left out, and their share of the cross section with them.
 
     Attributes
     ----------
@@ -46,8 +52,9 @@ class EventSource:
         *,
         skip_bad: bool = False,
         selection: Selection | None = None,
+        cuts: Sequence[Cut] = (),
     ) -> None:
-        self.skip_bad, self.selection = skip_bad, selection
+        self.skip_bad, self.selection, self.cuts = skip_bad, selection, tuple(cuts)
         self.n_events = self.n_skipped = self.n_unselected = 0
         self.left_out: dict[Path, tuple[str, ...]] = {}
         self.sample = source if isinstance(source, EventSample) else None
@@ -109,21 +116,36 @@ class EventSource:
         if self.sample is not None:
             for chunk in self.sample.chunks(DEFAULT_CHUNK):
                 self.n_events += len(chunk)
-                yield 0, chunk
+                yield 0, self._inside(chunk, sums[0])
         for number, path in enumerate(self.paths):
             reader = self._open(path)
             try:
                 for chunk in reader.chunks(DEFAULT_CHUNK):
                     self.n_events += len(chunk)
-                    sums[number, 0] += chunk.weight.sum()
-                    yield number, chunk
-                sums[number, 1] = reader.unselected_weight
+                    yield number, self._inside(chunk, sums[number])
+                sums[number, 1] += reader.unselected_weight
                 self.n_skipped += reader.n_skipped
                 self.n_unselected += reader.n_unselected
                 self.left_out[path] = tuple(reader.left_out)
             finally:
                 reader.close()
         self._sums = sums
+
+    def _inside(
+        self, chunk: EventSample, sums: npt.NDArray[np.float64]
+    ) -> EventSample:
+        """Events inside the stated cuts; sums of weights of these and of others grow."""
+        if not self.cuts:
+            sums[0] += chunk.weight.sum()
+            return chunk
+        from hepgen_ml.phase_space.cuts import Acceptance, tighter
+        from hepgen_ml.structure import inside
+
+        passes = inside(chunk, Acceptance(tighter(self.cuts)))
+        sums += chunk.weight[passes].sum(), chunk.weight[~passes].sum()
+        self.n_unselected += int((~passes).sum())
+        self.n_events -= int((~passes).sum())
+        return chunk[passes]
 
     def joined(self, number: int, chunk: EventSample) -> EventSample:
         """A chunk of file `number` as part of the whole: weights, process numbers, run."""

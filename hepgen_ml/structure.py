@@ -19,6 +19,8 @@ import numpy.typing as npt
 
 from hepgen_ml.events import UNKNOWN_SPIN, EventSample
 from hepgen_ml.objects import OBJECTS
+from hepgen_ml.phase_space.cuts import Acceptance, flavour_class
+from hepgen_ml.tensors import final_momenta
 
 Table = npt.NDArray[Any]
 
@@ -123,6 +125,18 @@ def tables(
             )
             _order_identical(table, structure)
             yield structure, events[chosen], table
+
+
+def inside(sample: EventSample, acceptance: Acceptance) -> npt.NDArray[np.bool_]:
+    """Which events (n,) of a sample obey all cuts with their final state."""
+    passes = np.zeros(len(sample), dtype=bool)
+    for structure, events, table in tables(sample):
+        final = final_momenta(table, structure.final)
+        classes = [
+            flavour_class(structure.pdg_id[r], float(table["mass"][0, r])) for r in structure.final
+        ]
+        passes[events] = acceptance.passes(final, classes).numpy()
+    return passes
 
 
 def _by_kind(columns: dict[str, Table]) -> dict[str, Table]:

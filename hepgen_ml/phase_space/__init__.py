@@ -5,7 +5,7 @@ from typing import Any
 from hepgen_ml.phase_space.chart import Chart
 from hepgen_ml.phase_space.charts import BalancedChart, FixedEnergyChart
 from hepgen_ml.phase_space.coordinates import Coordinate
-from hepgen_ml.phase_space.cuts import Acceptance, Cut
+from hepgen_ml.phase_space.cuts import Acceptance, Cut, parse_cut
 from hepgen_ml.phase_space.reconstructed import Pair, ReconstructedChart
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Pair",
     "ReconstructedChart",
     "chart_from_config",
+    "parse_cut",
 ]
 
 

@@ -9,6 +9,7 @@ the spacings of the most extreme values.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -19,7 +20,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hepgen_ml.objects import JET
+from hepgen_ml.errors import UsageError
+from hepgen_ml.objects import JET, OBJECTS
 from hepgen_ml.phase_space.coordinates import (
     azimuth,
     invariant_mass_squared,
@@ -75,6 +77,57 @@ class Cut:
         left = "" if math.isinf(self.low) else f"{self.low:g} <= "
         right = "" if math.isinf(self.high) else f" <= {self.high:g}"
         return f"{left}{name}{right}"
+
+
+_CUT = re.compile(r"\s*(pt|abs_eta|delta_r|mass)\s*\(([^()]*)\)\s*(<|>)=?\s*(\S+)\s*")
+
+
+def parse_cut(text: str) -> Cut:
+    """Cut as in ``pt(Jet) > 25`` or ``delta_r(Jet, Jet) > 0.4``.
+
+    Parameters
+    ----------
+    text : str
+        An observable of one class or two (``pt``, ``abs_eta``, ``delta_r``, ``mass``), ``<`` or
+        ``>``, and a number. Classes are collections (``Muon``), ``j`` for light quarks and
+        gluons, or PDG numbers.
+
+    Raises
+    ------
+    UsageError
+        Anything else.
+
+    Examples
+    --------
+    >>> str(parse_cut("delta_r(Jet, Muon) > 0.4"))
+    '0.4 <= delta_r(13, Jet)'
+    """
+    match = _CUT.fullmatch(text)
+    try:
+        if match is None:
+            raise ValueError(text)
+        names = [name.strip() for name in match[2].split(",")]
+        classes = tuple(sorted(_class_named(name) for name in names))
+        if len(classes) != (1 if match[1] in ("pt", "abs_eta") else 2):
+            raise ValueError(text)
+        value = float(match[4])
+        if not math.isfinite(value):
+            raise ValueError(text)
+    except ValueError:
+        raise UsageError(
+            f"{text!r} is no cut",
+            remedy="write pt(Jet) > 25, abs_eta(Jet) < 4.5, delta_r(Jet,Muon) > 0.4 or "
+            "mass(Muon,Muon) > 60",
+        ) from None
+    if match[3] == ">":
+        return Cut(match[1], classes, low=value)
+    return Cut(match[1], classes, high=value)
+
+
+def _class_named(name: str) -> str:
+    if name in ("j", "Jet"):
+        return name
+    return str(abs(OBJECTS[name] if name in OBJECTS else int(name)))
 
 
 def particle_observables(
@@ -169,6 +222,16 @@ class Acceptance:
         )
 
 
+def tighter(cuts: Sequence[Cut]) -> list[Cut]:
+    """One cut for each observable, with the tightest of all bounds."""
+    found: dict[tuple[str, tuple[str, ...]], Cut] = {}
+    for cut in cuts:
+        key = (cut.observable, cut.classes)
+        other = found.get(key, cut)
+        found[key] = Cut(*key, max(cut.low, other.low), min(cut.high, other.high))
+    return list(found.values())
+
+
 class CutFinder:
     """Finds cuts in a stream of events, keeping only the extreme values it has seen."""
 
@@ -195,16 +258,21 @@ class CutFinder:
                 threshold = masses[i] + masses[j]
                 self._threshold[key] = min(threshold, self._threshold.get(key, threshold))
 
-    def range(self, observable: str, classes: tuple[str, ...]) -> tuple[float, float]:
+    def range(
+        self, observable: str, classes: tuple[str, ...], stated: Sequence[Cut] = ()
+    ) -> tuple[float, float]:
         """Ends of an observable: the cuts if there are any, infinite else."""
         key = (observable, tuple(sorted(classes)))
-        if self._entries.get(key, 0) < MIN_ENTRIES:
-            return -math.inf, math.inf
-        return _lower_edge(self._low[key]), -_lower_edge(-self._high[key])
+        cut = Cut(*key)
+        if self._entries.get(key, 0) >= MIN_ENTRIES:
+            cut = Cut(*key, _lower_edge(self._low[key]), -_lower_edge(-self._high[key]))
+        same = [c for c in stated if (c.observable, c.classes) == key]
+        (cut,) = tighter([cut, *same])
+        return cut.low, cut.high
 
-    def acceptance(self) -> Acceptance:
-        """The cuts whose edges are populated."""
-        cuts = []
+    def acceptance(self, stated: Sequence[Cut] = ()) -> Acceptance:
+        """The cuts whose edges are populated, and those that someone states."""
+        cuts: list[Cut] = []
         for key, entries in self._entries.items():
             if entries < MIN_ENTRIES:
                 continue
@@ -222,7 +290,7 @@ class CutFinder:
             low = low if low > 0 else -math.inf
             if not (math.isinf(low) and math.isinf(high)):
                 cuts.append(Cut(observable, classes, low, high))
-        return Acceptance(cuts)
+        return Acceptance(tighter([*cuts, *stated]))
 
 
 def _smallest(values: npt.NDArray[np.float64], k: int) -> npt.NDArray[np.float64]:

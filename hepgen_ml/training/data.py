@@ -63,7 +63,7 @@ class SampleSource(EventSource):
                 raise SampleError(
                     "breaks a conservation law or a mass shell",
                     path=self.paths[number] if self.paths else None,
-                    event=position + first_bad + 1,
+                    event=None if self.cuts else position + first_bad + 1,
                     remedy="see `hepgen-ml check`; --skip-bad leaves such events out",
                 )
             position += len(chunk)
@@ -91,10 +91,11 @@ class SampleSource(EventSource):
         return chunk[~bad], int(np.argmax(bad))
 
     def fingerprint(self) -> str:
-        """SHA-256 of the files' bytes and the selection, or of momenta in memory."""
+        """SHA-256 of the files' bytes, selection and cuts, or of momenta in memory."""
         digest = hashlib.sha256()
-        if self.selection is not None:
-            digest.update(repr(self.selection).encode())
+        for choice in (self.selection, self.cuts):
+            if choice:
+                digest.update(repr(choice).encode())
         if self.sample is not None:
             digest.update(self.sample.momentum.tobytes())
         for path in self.paths:
@@ -113,7 +114,7 @@ def learn_process(source: SampleSource, *, seed: int, progress: Progress | None 
         Empty or too small a sample, negative weights, events that are not parton level.
     """
     source.weigh_groups()
-    learner = ProcessLearner(seed)
+    learner = ProcessLearner(seed, source.cuts)
     for chunk in source.chunks():
         if np.any(chunk.weight < 0):
             raise SampleError(
@@ -136,6 +137,8 @@ def learn_process(source: SampleSource, *, seed: int, progress: Progress | None 
     colored = any(abs(i) <= 6 or i == 21 for s in process.subprocesses for i in s.structure.pdg_id)
     if colored and not source.has_colors:
         log.warning("the sample has no colour flow, so generated events cannot be showered")
+    if source.n_unselected:
+        log.info("left out %d events by objects or cuts", source.n_unselected)
     if source.n_skipped:
         log.warning("left out %d bad events of %d", source.n_skipped, learner.n_events)
     if source.n_unselected:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from hepgen_ml.errors import InputError, ModelError, UsageError
 from hepgen_ml.events import EventSample, RunInfo
 from hepgen_ml.objects import Selection
+from hepgen_ml.phase_space import Cut
 from hepgen_ml.process import Process
 from hepgen_ml.storage import run_from_config, run_to_config
 from hepgen_ml.tensors import Encoded
@@ -129,6 +130,7 @@ def encode_sample(
     seed: int = 0,
     skip_bad: bool = False,
     selection: Selection | None = None,
+    cuts: Sequence[Cut] = (),
     progress: Progress | None = None,
 ) -> EncodedSample:
     """Learn the process of a sample and translate its events: two passes over the files.
@@ -140,6 +142,8 @@ def encode_sample(
         Of the choice of events that formulas are tried on.
     skip_bad : bool
         Leave out bad events instead of refusing them.
+    cuts : sequence of Cut
+        Events outside are left out.
     selection : Selection, optional
         Objects to learn, from files of reconstructed or showered events.
     progress : callable, optional
@@ -148,12 +152,14 @@ def encode_sample(
     if isinstance(source, Sequence) and len(source) == 1 and one is None:
         one = source[0]
     if one is not None and str(one).endswith(SUFFIX):
-        if selection is not None:
+        if selection is not None or cuts:
             raise UsageError(
-                "is encoded already", path=one, remedy="choose objects with `hepgen-ml encode`"
+                "is encoded already",
+                path=one,
+                remedy="choose objects and cuts with `hepgen-ml encode`",
             )
         return EncodedSample.load(one)
-    samples = SampleSource(source, skip_bad=skip_bad, selection=selection)
+    samples = SampleSource(source, skip_bad=skip_bad, selection=selection, cuts=cuts)
     fingerprint = samples.fingerprint()
     process = learn_process(samples, seed=seed, progress=progress)
     encoded = encode_all(samples, process, progress=progress)

@@ -22,6 +22,7 @@ from hepgen_ml.multiplicity import with_more_jets
 from hepgen_ml.networks.lgatr import LGATr
 from hepgen_ml.networks.transformer import Transformer
 from hepgen_ml.objects import Selection
+from hepgen_ml.phase_space import parse_cut
 from hepgen_ml.process import Process
 from hepgen_ml.storage import CARD, CONFIG, WEIGHTS, save_model
 from hepgen_ml.symmetry import (
@@ -72,7 +73,12 @@ def fit(
     """
     claim(out, resume=resume, force=force)
     sample = encode_sample(
-        source, seed=config.seed, skip_bad=skip_bad, selection=selection, progress=progress
+        source,
+        seed=config.seed,
+        skip_bad=skip_bad,
+        selection=selection,
+        cuts=[parse_cut(text) for text in config.cuts],
+        progress=progress,
     )
     process, run = sample.process, _output_run(sample.run, sample.fingerprint)
     resume = resume and (out / PLAN).exists()
