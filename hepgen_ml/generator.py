@@ -12,26 +12,18 @@ import numpy.typing as npt
 import torch
 
 from hepgen_ml import posterior as posterior_weights
-from hepgen_ml.assembly import assemble
-from hepgen_ml.auxiliary import AUXILIARY
 from hepgen_ml.config import Config
 from hepgen_ml.devices import find_device
 from hepgen_ml.errors import ModelError, UsageError
 from hepgen_ml.events import EventSample, RunInfo, concatenate
 from hepgen_ml.models.base import Surrogate, uniform_angle_log_prob
-from hepgen_ml.models.splitting import SplittingJetGPT
 from hepgen_ml.objects import Selection
 from hepgen_ml.process import Process
+from hepgen_ml.sampling import HEAD_BATCH, Sampler
 from hepgen_ml.storage import CONFIG, find_model, load_model, save_model
-from hepgen_ml.tensors import Discrete, Kinematics
+from hepgen_ml.tensors import Discrete
 from hepgen_ml.training.data import Progress
 from hepgen_ml.training.fit import PLAN, claim, fit
-
-_HEAD_BATCH = 8192
-"""Events per call of the heads; bounds the memory of their logits."""
-
-_MAX_ROUNDS = 200
-"""Redraws of events outside the cuts before a model is given up as useless."""
 
 
 class Generator:
@@ -63,7 +55,7 @@ class Generator:
         self.surrogate = surrogate.eval()
         self.process, self.config, self.run, self.facts = process, config, run, facts
         self.device = device
-        self._drawn = self._accepted = 0
+        self._sampler = Sampler(self.surrogate, process, run, device)
 
     @classmethod
     def train(
@@ -241,7 +233,7 @@ class Generator:
         if left == 0:
             raise UsageError(f"{n} events leave nothing for shard {shard[0]} of {shard[1]}")
         if device is not None:
-            self.device = find_device(device)
+            self.device = self._sampler.device = find_device(device)
             self.surrogate.to(self.device)
         root = np.random.SeedSequence(seed).spawn(shard[1])[shard[0]]
         numpy_seed, torch_seed = root.spawn(2)
@@ -263,100 +255,14 @@ class Generator:
         posterior: int | None,
     ) -> EventSample:
         if posterior is None:
-            return self._make(n, rng, generator)[0]
+            return self._sampler.events(n, rng, generator)[0]
         return posterior_weights.sample_posterior(
-            self.surrogate.density, n, posterior, run, lambda m: self._make(m, rng, generator)
+            self.surrogate.density,
+            n,
+            posterior,
+            run,
+            lambda m: self._sampler.events(m, rng, generator),
         )
-
-    def _make(
-        self, n: int, rng: np.random.Generator, generator: torch.Generator
-    ) -> posterior_weights.Block:
-        """Events with their coordinates and subprocesses, of the density as it is set now."""
-        density = self.surrogate.density
-        if isinstance(density, SplittingJetGPT):
-            x, subprocess = (
-                t.cpu() for t in density.sample_events(n, generator, self.process.inside)
-            )
-            phi = torch.from_numpy(rng.uniform(-math.pi, math.pi, n))
-            made = self.process.kinematics(x, subprocess, phi)
-            return self._complete(x, made, subprocess, generator), x, subprocess
-        subprocess = torch.from_numpy(
-            rng.choice(len(self.process.subprocesses), n, p=self.process.frequencies)
-        )
-        x = torch.zeros(n, self.process.n_coordinates, dtype=torch.float64)
-        final = torch.zeros(n, self.process.n_final, 4, dtype=torch.float64)
-        incoming = torch.zeros(n, 2, 4, dtype=torch.float64)
-        todo = torch.arange(n)
-        for _ in range(_MAX_ROUNDS):
-            # Rejected events keep their subprocess, so that its frequency is not distorted.
-            phi = torch.from_numpy(rng.uniform(-math.pi, math.pi, len(todo)))
-            drawn = self._draw(subprocess[todo], generator)
-            kinematics = self.process.kinematics(drawn, subprocess[todo], phi)
-            good = kinematics.passes
-            x[todo[good]] = drawn[good]
-            final[todo[good]] = kinematics.final[good]
-            incoming[todo[good]] = kinematics.incoming[good]
-            self._drawn += len(todo)
-            todo = todo[~good]
-            self._accepted = self._drawn - len(todo) if len(todo) == 0 else self._accepted
-            if len(todo) == 0:
-                break
-        else:
-            raise ModelError(
-                f"{len(todo)} of {n} events keep falling outside the cuts",
-                remedy="the model is not trained well enough; train longer",
-            )
-        made = Kinematics(final, incoming, torch.ones(n, dtype=torch.bool))
-        return self._complete(x, made, subprocess, generator), x, subprocess
-
-    def _complete(
-        self,
-        x: torch.Tensor,
-        kinematics: Kinematics,
-        subprocess: torch.Tensor,
-        generator: torch.Generator,
-    ) -> EventSample:
-        """Events from their kinematics: what is discrete is drawn, weights are set."""
-        discrete = self._draw_discrete(x, kinematics, subprocess, generator)
-        events = assemble(self.process, kinematics, subprocess, discrete, self.run)
-        if abs(self.run.weight_strategy) == 4:
-            events.events["weight"] = np.full(len(x), self.run.cross_section)
-        return events
-
-    def _draw(self, subprocess: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Coordinates from the network, channel by channel."""
-        density = self.surrogate.density
-        x = torch.zeros(len(subprocess), self.process.n_coordinates, dtype=torch.float64)
-        channel_of = self.process.channel_of[subprocess]
-        for channel in range(len(self.process.channels)):
-            rows = torch.nonzero(channel_of == channel).squeeze(-1)
-            if len(rows):
-                x[rows] = density.sample(subprocess[rows].to(self.device), generator).to("cpu")
-        return x
-
-    def _draw_discrete(
-        self,
-        x: torch.Tensor,
-        kinematics: Kinematics,
-        subprocess: torch.Tensor,
-        generator: torch.Generator,
-    ) -> Discrete:
-        process, n = self.process, len(subprocess)
-        free = torch.zeros(n, len(AUXILIARY), dtype=torch.float64)
-        discrete = Discrete(torch.zeros(n).long(), torch.zeros(n).long(), free)
-        channel_of = process.channel_of[subprocess]
-        for c, channel in enumerate(process.channels):
-            rows = torch.nonzero(channel_of == c).squeeze(-1)
-            for part in rows.split(_HEAD_BATCH):
-                final = kinematics.final[part, : len(channel.classes)]
-                invariants = process.invariants(kinematics.incoming[part], final)
-                sub = subprocess[part].to(self.device)
-                z = self.surrogate.density.prepare(x[part].to(self.device), sub)
-                drawn = self.surrogate.heads.sample(z, invariants.to(self.device), sub, generator)
-                discrete.pattern[part] = drawn.pattern.to("cpu")
-                discrete.branch[part] = drawn.branch.to("cpu")
-                discrete.free[part] = drawn.free.to("cpu")
-        return discrete
 
     @torch.inference_mode()
     def log_prob(self, sample: EventSample) -> npt.NDArray[np.float64]:
@@ -387,7 +293,7 @@ class Generator:
         log_frequency = torch.log(torch.from_numpy(self.process.frequencies))
         for c, channel in enumerate(self.process.channels):
             rows = torch.nonzero(channel_of == c).squeeze(-1)
-            for part in rows.split(_HEAD_BATCH):
+            for part in rows.split(HEAD_BATCH):
                 x, sub = encoded.x[part], encoded.subprocess[part]
                 log_p = self.surrogate.density.log_prob(x.to(self.device), sub.to(self.device)).to(
                     "cpu"
@@ -414,7 +320,7 @@ class Generator:
     @property
     def acceptance(self) -> float:
         """Fraction of the network's draws inside the cuts, over all sampling so far."""
-        return self._accepted / self._drawn if self._drawn else math.nan
+        return self._sampler.acceptance
 
     def describe(self) -> dict[str, Any]:
         """Facts about the model, as plain values for `hepgen-ml info`."""
