@@ -2,10 +2,10 @@
 
     python benchmarks/uncertainty.py --sample zjets.root --out DIR --minutes 15 --figure FILE.png
 
-Trains with a variational last layer on a random half of the sample, generates events with
-posterior weights, and compares histograms with the other half: per bin the pull (generated minus truth
-over posterior spread and the statistical errors of generated and held-out events in quadrature), and
-the posterior spread over the statistical error of the training events.
+Trains with a variational last layer on a random half of the sample, generates events with posterior
+weights, and compares histograms with the other half: per bin the pull (generated minus truth over
+posterior spread and the statistical errors of generated and held-out events in quadrature), and the
+posterior spread over the statistical error of the training events.
 """
 
 from __future__ import annotations

@@ -7,9 +7,48 @@ import math
 import pytest
 import torch
 
-from hepgen_ml.phase_space import Acceptance, Cut
+from hepgen_ml.errors import UsageError
+from hepgen_ml.phase_space import Acceptance, Cut, parse_cut
 from hepgen_ml.phase_space.coordinates import from_pt_rapidity_phi
 from hepgen_ml.phase_space.cuts import CutFinder, flavour_class
+from hepgen_ml.training.data import SampleSource, learn_process
+
+from .samples import toy_z_jets
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("pt(Jet)>25", Cut("pt", ("Jet",), low=25.0)),
+        (" delta_r( Jet , Muon ) >= 0.4 ", Cut("delta_r", ("13", "Jet"), low=0.4)),
+        ("abs_eta(j) < 4.5", Cut("abs_eta", ("j",), high=4.5)),
+        ("mass(-6,6) > 400", Cut("mass", ("6", "6"), low=400.0)),
+    ],
+)
+def test_cuts_are_parsed(text: str, expected: Cut) -> None:
+    assert parse_cut(text) == expected
+
+
+@pytest.mark.parametrize("text", ["pt>25", "pt(Jet)", "pt(Jet,Jet)>1", "pt(Foo)>1", "pt(Jet)>nan"])
+def test_what_is_no_cut(text: str) -> None:
+    with pytest.raises(UsageError, match="is no cut"):
+        parse_cut(text)
+
+
+def test_stated_cuts_hold() -> None:
+    """Events outside and their share of the cross section are left out, pT goes into the chart."""
+    sample = toy_z_jets(3000)
+    source = SampleSource(sample, cuts=[parse_cut("pt(Jet) > 30"), parse_cut("mass(13,13) > 60")])
+    process = learn_process(source, seed=0)
+    cuts = {str(c) for c in process.acceptance.cuts}
+    assert {"30 <= pt(Jet)", "60 <= mass(13, 13)"} <= cuts
+    kept = sum(len(chunk) for chunk in source.chunks())
+    assert 0.3 < kept / len(sample) < 0.95
+    assert source.n_unselected == len(sample) - kept
+    assert source.run.cross_section == pytest.approx(1500.0 * kept / len(sample))
+    charts = [c.chart for c in process.channels if len(c.classes) > 2]
+    assert charts[0].pt_min[2] == 30.0
+    assert charts[0].pair.low == 60.0
 
 
 def final_state(n: int, pt_min: float, eta_max: float, seed: int) -> torch.Tensor:

@@ -12,6 +12,7 @@ from hepgen_ml import Generator
 from hepgen_ml.assembly import assemble
 from hepgen_ml.config import Config
 from hepgen_ml.events import EventSample
+from hepgen_ml.models.autoregressive import JetGPT
 from hepgen_ml.phase_space import ReconstructedChart
 from hepgen_ml.process import Process
 from hepgen_ml.process_learning import ProcessLearner, find_peak
@@ -113,6 +114,20 @@ def check_objects(events: EventSample) -> None:
     muons = np.abs(events.pdg_id) == 13
     assert (np.bincount(number[muons]) == 2).all()
     assert (np.bincount(number, events.pdg_id * muons) == 0).all()
+
+
+def test_padding_changes_nothing(sample: EventSample, process: Process) -> None:
+    """Channels that begin one another are evaluated together."""
+    torch.manual_seed(0)
+    model = JetGPT(process, Config().with_(network__width=16, network__mixtures=4))
+    encoded = process.encode(sample[:200])
+    model.fit_standardization(encoded)
+    z = model.prepare(encoded.x, encoded.subprocess)
+    with torch.no_grad():
+        together = model.log_prob_z(z, encoded.subprocess)
+        assert len(model._merged(encoded.subprocess)) < len(torch.unique(encoded.subprocess))
+        alone = [model.log_prob_z(z[i : i + 1], encoded.subprocess[i : i + 1]) for i in range(50)]
+    assert torch.allclose(together[:50], torch.cat(alone), rtol=1e-5, atol=1e-5)
 
 
 def test_condition_on_the_multiplicity(sample: EventSample, tmp_path: Path) -> None:

@@ -9,11 +9,15 @@ import torch
 from hepgen_ml.config import Config
 from hepgen_ml.errors import UsageError
 from hepgen_ml.events import EventSample
+from hepgen_ml.models.base import Surrogate
 from hepgen_ml.models.extrapolation import fit_widths
 from hepgen_ml.models.splitting import SplittingJetGPT
 from hepgen_ml.multiplicity import families, with_more_jets
+from hepgen_ml.networks.bayesian import posterior_draw, variational_layers
+from hepgen_ml.posterior import names_of, sample_posterior, with_posterior
 from hepgen_ml.process import Process
 from hepgen_ml.process_learning import ProcessLearner
+from hepgen_ml.sampling import Sampler
 from hepgen_ml.tensors import Encoded
 from hepgen_ml.training.fit import thinned
 
@@ -191,3 +195,26 @@ def test_caps(process: Process, sample: EventSample, keep_rates: bool) -> None:
     rates = torch.bincount(fewer.subprocess, weights=fewer.weight) / fewer.weight.sum()
     assert torch.allclose(rates, before) == keep_rates
     assert float(fewer.weight.mean()) == pytest.approx(1.0)
+
+
+def test_rates_have_a_posterior_too(process: Process, sample: EventSample) -> None:
+    """Events weighted to a draw have that draw's rates of jets."""
+    model = build(process, sample, jetgpt__bayesian="last")
+    with torch.no_grad():
+        for layer in variational_layers(model.splitting):
+            layer.log_variance.fill_(-2.5)
+    run = with_posterior(sample.run, 4)
+    sampler = Sampler(Surrogate(process, CONFIG), process, run, torch.device("cpu"))
+    sampler.surrogate.density = model
+    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    events = sample_posterior(model, 8000, 4, run, lambda n: sampler.events(n, rng, generator))
+    weights = np.array([events.weights[name] for name in names_of(4)])
+    assert weights.mean(0) == pytest.approx(1.0)
+    none = events.counts == 2
+    rates = (weights * none).mean(1)
+    for k, rate in enumerate(rates):
+        with posterior_draw(model, k):
+            _, subprocess = model.sample_events(8000, generator)
+        direct = float((model.extrapolation.jets_of[subprocess] == 0).double().mean())
+        assert rate == pytest.approx(direct, abs=0.035)
+    assert np.ptp(rates) > 0.05
