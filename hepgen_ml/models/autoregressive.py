@@ -168,7 +168,7 @@ class AutoregressiveDensity(DensityModel):
         return result
 
     def _merged(self, subprocess: Tensor) -> list[tuple[int, Tensor, Tensor | None]]:
-        """Channels, rows of events, and their lengths where those of shorter channels are among them.
+        """Channels, rows of events, and their lengths where shorter channels are among them.
 
         A channel whose coordinates begin another one (jets come last, say) can be padded to it:
         nothing sees what comes later. A few padded events cost less than a pass of their own.
