@@ -30,9 +30,9 @@ from hepgen_ml.phase_space import (
     Pair,
     ReconstructedChart,
 )
-from hepgen_ml.phase_space.chart import MassSpec
 from hepgen_ml.phase_space.coordinates import invariant_mass_squared
 from hepgen_ml.phase_space.cuts import CutFinder, flavour_class
+from hepgen_ml.phase_space.masses import MassSpec
 from hepgen_ml.process import Channel, Process, Subprocess
 from hepgen_ml.structure import Structure, patterns, tables
 from hepgen_ml.tensors import final_momenta

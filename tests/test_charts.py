@@ -10,8 +10,11 @@ import torch
 from hepgen_ml.phase_space import (
     BalancedChart,
     Chart,
+    DecayChart,
     FixedEnergyChart,
+    Node,
     Pair,
+    Peak,
     ReconstructedChart,
     chart_from_config,
 )
@@ -47,6 +50,39 @@ CHARTS = [
     ),
     ReconstructedChart(
         ["mu", "nu"], [0.1056583755] * 2, [0.0] * 2, [False] * 2, Pair(1, 0, 91.2, 3.0, 0.22)
+    ),
+    BalancedChart(["b", "W", "t"], [4.7, Peak(60.0, 100.0, 80.4, 2.1), 0.0], [20.0, 0.0]),
+    DecayChart(
+        [
+            Node("t", Peak(150.0, 200.0, 173.0, 1.5), (2, 3)),
+            Node("t~", Peak(150.0, 200.0, 173.0, 1.5), (4, 5)),
+            Node("W+", Peak(50.0, 110.0, 80.4, 2.1), (6, 7)),
+            Node("b", 4.8),
+            Node("W-", Peak(50.0, math.inf, 80.4, 2.1), (8, 9)),
+            Node("b~", 4.8),
+            Node("u", 0.0),
+            Node("d~", 0.33),
+            Node("d", 0.33),
+            Node("u~", 0.0),
+        ],
+        2,
+        {"kind": "balanced", "pt_min": [0.0]},
+    ),
+    DecayChart(
+        [Node("Z", Peak(60.0, 120.0, 91.2, 2.5), (1, 2)), Node("mu-", 0.1), Node("mu+", 0.1)],
+        1,
+        {"kind": "balanced", "pt_min": []},
+    ),
+    DecayChart(
+        [
+            Node("j", 0.0),
+            Node("H", (100.0, 200.0), (2, 3)),
+            Node("Z1", (1.0, 150.0), (4, 5)),
+            Node("Z2", Peak(0.5, 150.0, 91.2, 2.5), (6, 7)),
+            *(Node(f"l{i}", 0.0) for i in range(4)),
+        ],
+        2,
+        {"kind": "fixed_energy", "total": [0.0, 0.0, 0.0, 500.0]},
     ),
 ]
 IDS = [f"{c.kind}-{len(c.labels)}" for c in CHARTS]
@@ -98,7 +134,8 @@ def test_degrees_of_freedom(chart: Chart) -> None:
     n = len(chart.labels)
     varying = sum(isinstance(m, tuple) for m in chart.masses) + sum(getattr(chart, "free", ()))
     constraints = {BalancedChart: 2, FixedEnergyChart: 4, ReconstructedChart: 0}
-    expected = 3 * n - constraints[type(chart)]
+    made = chart.production if isinstance(chart, DecayChart) else chart
+    expected = 3 * n - constraints[type(made)]
     assert chart.n_coordinates == expected + varying
 
 
@@ -106,6 +143,8 @@ def measure(chart: Chart, x: torch.Tensor) -> torch.Tensor:
     """The quantities to whose volume `log_det` refers."""
     p, _ = chart.inverse(x)
     n = len(chart.labels)
+    if isinstance(chart, DecayChart):
+        return decay_measure(chart, p)
     if isinstance(chart, BalancedChart):
         parts = [p[i, :3] for i in range(n - 1)] + [p[n - 1, 2:3]]
     elif isinstance(chart, ReconstructedChart):
@@ -122,6 +161,32 @@ def measure(chart: Chart, x: torch.Tensor) -> torch.Tensor:
         if isinstance(spec, tuple):
             parts.append(torch.sqrt(p[i, 3] ** 2 - (p[i, :3] ** 2).sum())[None])
     return torch.cat(parts)
+
+
+def decay_measure(chart: DecayChart, p: torch.Tensor) -> torch.Tensor:
+    """Measure of the production, then masses and solid angles from independent boosts."""
+    below = [
+        [chart.leaves.index(leaf) for leaf in leaves(chart, i)] for i in range(len(chart.nodes))
+    ]
+    q = [p[rows].sum(0) for rows in below]
+    made = chart.production
+    parts = [measure(made, made.forward(torch.stack(q[: chart.n_made])[None])[0])]
+    # volumes of solid angles are the same in every orientation of a rest frame
+    for i, node in enumerate(chart.nodes):
+        if not node.children:
+            continue
+        mass = torch.sqrt(q[i][3] ** 2 - (q[i][:3] ** 2).sum())
+        local = boost(q[node.children[0]], reverse(q[i]), mass)
+        for child in node.children:
+            if isinstance(chart.nodes[child].mass, tuple):
+                parts.append(torch.sqrt(q[child][3] ** 2 - (q[child][:3] ** 2).sum())[None])
+        parts += [(local[2] / local[:3].norm())[None], torch.atan2(local[1], local[0])[None]]
+    return torch.cat(parts)
+
+
+def leaves(chart: DecayChart, i: int) -> list[int]:
+    children = chart.nodes[i].children
+    return [leaf for c in children for leaf in leaves(chart, c)] if children else [i]
 
 
 @pytest.mark.parametrize("chart", CHARTS, ids=IDS)
@@ -183,6 +248,22 @@ def test_massless_jets_stay_massless() -> None:
     mass2 = invariant_mass_squared(again[:, 2])
     assert mass2[::2].abs().max() < 1e-6
     assert mass2[1::2].min() > 1e-8
+
+
+def test_resonances_stay_in_their_range() -> None:
+    chart = next(c for c in CHARTS if isinstance(c, DecayChart))
+    x = draws(chart)
+    x[:, [c.name.startswith("logit_mass") for c in chart.coordinates]] *= 5
+    p, total = chart.inverse(x)
+    assert total[:, :2].abs().max() < 1e-12 * total[:, 3].max()
+    labels = list(chart.labels)
+    rows = {name: [labels.index(k) for k in keys] for name, keys in
+            (("W+", ("u", "d~")), ("W-", ("d", "u~")), ("t", ("b", "u", "d~")))}  # fmt: skip
+    mass = {k: torch.sqrt(invariant_mass_squared(p[:, r].sum(1))) for k, r in rows.items()}
+    assert 150.0 * (1 - 1e-8) <= mass["t"].min() <= mass["t"].max() <= 200.0 * (1 + 1e-8)
+    assert 50.0 * (1 - 1e-8) <= mass["W+"].min() <= mass["W+"].max() <= 110.0 * (1 + 1e-9)
+    assert (mass["W-"] < 200.0 - 4.8 + 1e-6).all()
+    assert (mass["t"] - mass["W+"] > 4.8 - 1e-6).all()
 
 
 @pytest.mark.parametrize("masses", [(0.0, 0.0), (4.8, 0.33)])

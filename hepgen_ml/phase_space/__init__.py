@@ -6,6 +6,8 @@ from hepgen_ml.phase_space.chart import Chart
 from hepgen_ml.phase_space.charts import BalancedChart, FixedEnergyChart
 from hepgen_ml.phase_space.coordinates import Coordinate
 from hepgen_ml.phase_space.cuts import Acceptance, Cut, parse_cut
+from hepgen_ml.phase_space.decay import DecayChart, Node
+from hepgen_ml.phase_space.masses import MassSpec, Peak
 from hepgen_ml.phase_space.reconstructed import Pair, ReconstructedChart
 
 __all__ = [
@@ -14,8 +16,12 @@ __all__ = [
     "Chart",
     "Coordinate",
     "Cut",
+    "DecayChart",
     "FixedEnergyChart",
+    "MassSpec",
+    "Node",
     "Pair",
+    "Peak",
     "ReconstructedChart",
     "chart_from_config",
     "parse_cut",
@@ -26,7 +32,7 @@ def chart_from_config(config: dict[str, Any]) -> Chart:
     """Make a chart from the result of `Chart.to_config`."""
     arguments = dict(config)
     kind = arguments.pop("kind")
-    for chart in (BalancedChart, FixedEnergyChart, ReconstructedChart):
+    for chart in (BalancedChart, FixedEnergyChart, ReconstructedChart, DecayChart):
         if kind == chart.kind:
             return chart(**arguments)
     raise ValueError(f"unknown chart {kind!r}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -12,15 +11,11 @@ from torch import Tensor
 
 from hepgen_ml.phase_space.coordinates import (
     Coordinate,
-    expit_between,
     invariant_mass_squared,
-    logit_between,
     on_shell,
     two_body_momentum,
 )
-
-MassSpec = float | tuple[float, float]
-"""Mass of a particle in GeV, or the open interval in which it varies."""
+from hepgen_ml.phase_space.masses import MassSpec, decode_mass, encode_mass, mass_spec
 
 
 class Chart(ABC):
@@ -30,7 +25,7 @@ class Chart(ABC):
     ----------
     labels : sequence of str
         One per final-state particle, in the order of the chart; they name the coordinates.
-    masses : sequence of float or (low, high)
+    masses : sequence of float, (low, high) or Peak
         Fixed masses in GeV, or the interval of a mass that varies from event to event.
 
     Attributes
@@ -46,7 +41,7 @@ class Chart(ABC):
         if len(labels) != len(masses) or not labels:
             raise ValueError("a chart needs one label and one mass per particle")
         self.labels = tuple(labels)
-        self.masses = tuple(tuple(m) if isinstance(m, list | tuple) else float(m) for m in masses)
+        self.masses: tuple[MassSpec, ...] = tuple(mass_spec(m) for m in masses)
 
     @abstractmethod
     def forward(self, p: Tensor) -> Tensor:
@@ -95,7 +90,7 @@ class Chart(ABC):
         for i, mass in enumerate(self.masses):
             if isinstance(mass, tuple):
                 value = torch.sqrt(invariant_mass_squared(p[..., i, :]).clamp_min(0.0))
-                columns.append(logit_between(value, *mass))
+                columns.append(encode_mass(value, mass, mass[0], mass[1]))
                 masses.append(value)
             else:
                 masses.append(torch.full_like(p[..., i, 0], mass))
@@ -107,9 +102,9 @@ class Chart(ABC):
         for mass in self.masses:
             if isinstance(mass, tuple):
                 t = x[..., column]
-                masses.append(expit_between(t, *mass))
-                slope = torch.nn.functional.logsigmoid(t) + torch.nn.functional.logsigmoid(-t)
-                log_det = log_det + math.log(mass[1] - mass[0]) + slope
+                value, slope = decode_mass(t, mass, mass[0], mass[1])
+                masses.append(value)
+                log_det = log_det + slope
                 column += 1
             else:
                 masses.append(torch.full_like(x[..., 0], mass))

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hepgen_ml.phase_space.chart import Chart, MassSpec
+from hepgen_ml.phase_space.chart import Chart
 from hepgen_ml.phase_space.coordinates import (
     Coordinate,
     azimuth,
@@ -34,6 +34,7 @@ from hepgen_ml.phase_space.coordinates import (
     two_body_momentum,
     wrap,
 )
+from hepgen_ml.phase_space.masses import MassSpec, mass_config, mass_slope
 
 
 class BalancedChart(Chart):
@@ -81,7 +82,7 @@ class BalancedChart(Chart):
         return {
             "kind": self.kind,
             "labels": list(self.labels),
-            "masses": [list(m) if isinstance(m, tuple) else m for m in self.masses],
+            "masses": [mass_config(m) for m in self.masses],
             "pt_min": list(self.pt_min),
         }
 
@@ -136,9 +137,7 @@ class BalancedChart(Chart):
         for i, mass in enumerate(self.masses):
             if isinstance(mass, tuple):
                 m = torch.sqrt(m2[..., i])
-                columns.append(
-                    m_dm[..., i] / m * (mass[1] - mass[0]) / ((m - mass[0]) * (mass[1] - m))
-                )
+                columns.append(m_dm[..., i] / m * mass_slope(m, mass))
         fixed = m2.new_tensor([0.0 if isinstance(m, tuple) else 1.0 for m in self.masses])
         mt_dmt = radial + (1 - fixed) * m_dm
         dy = (v[..., 2] - p[..., 2] * mt_dmt / (pt2 + m2)) / p[..., 3]
@@ -206,7 +205,7 @@ class FixedEnergyChart(Chart):
         return {
             "kind": self.kind,
             "labels": list(self.labels),
-            "masses": [list(m) if isinstance(m, tuple) else m for m in self.masses],
+            "masses": [mass_config(m) for m in self.masses],
             "total": list(self.total),
         }
 

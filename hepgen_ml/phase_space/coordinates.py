@@ -125,6 +125,14 @@ def rotate_about_beam(p: Tensor, angle: Tensor) -> Tensor:
     return torch.stack([c * x - s * y, s * x + c * y, p[..., 2], p[..., 3]], dim=-1)
 
 
+def boost_along_beam(p: Tensor, sinh_y: Tensor) -> Tensor:
+    """Momenta (..., 4) boosted along the z axis by a rapidity y, given as sinh y (...)."""
+    cosh_y = torch.sqrt(1 + sinh_y**2)
+    pz = p[..., 2] * cosh_y + p[..., 3] * sinh_y
+    energy = p[..., 3] * cosh_y + p[..., 2] * sinh_y
+    return torch.stack([p[..., 0], p[..., 1], pz, energy], dim=-1)
+
+
 def log_above(value: Tensor, low: float) -> Tensor:
     """log(value - low), with values on or below the edge held at a distance of 1e-6."""
     return torch.log((value - low).clamp_min(1e-6))

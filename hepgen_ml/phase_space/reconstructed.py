@@ -15,6 +15,7 @@ from hepgen_ml.phase_space.coordinates import (
     Coordinate,
     azimuth,
     boost,
+    boost_along_beam,
     expit_between,
     invariant_mass_squared,
     log_above,
@@ -27,6 +28,7 @@ from hepgen_ml.phase_space.coordinates import (
     two_body_momentum,
     wrap,
 )
+from hepgen_ml.phase_space.masses import Peak, decode_mass, encode_mass
 
 MASSLESS = 2e-4
 """Free masses below this, in GeV, are taken as zero: a jet of a single photon, and rounding."""
@@ -57,29 +59,9 @@ class Pair:
     high: float = math.inf
 
     @property
-    def _ends(self) -> tuple[float, float]:
-        low = math.atan((self.low**2 - self.mass**2) / (self.mass * self.width))
-        if math.isinf(self.high):
-            return low, math.pi / 2
-        return low, math.atan((self.high**2 - self.mass**2) / (self.mass * self.width))
-
-    def forward(self, m2: Tensor) -> Tensor:
-        """Coordinate of squared masses: the logit of the Breit-Wigner's cumulative distribution."""
-        angle = torch.atan((m2 - self.mass**2) / (self.mass * self.width))
-        return logit_between(angle, *self._ends)
-
-    def inverse(self, t: Tensor) -> Tensor:
-        """Masses in GeV of coordinates."""
-        m2 = self.mass**2 + self.mass * self.width * torch.tan(expit_between(t, *self._ends))
-        return torch.sqrt(m2.clamp_min(self.low**2))
-
-    def log_slope(self, t: Tensor) -> Tensor:
-        """Log of dm^2/dt."""
-        low, high = self._ends
-        angle = expit_between(t, low, high)
-        slope = torch.nn.functional.logsigmoid(t) + torch.nn.functional.logsigmoid(-t)
-        scale = math.log(self.mass * self.width * (high - low))
-        return scale + slope - 2 * torch.log(torch.cos(angle))
+    def peak(self) -> Peak:
+        """The same as the specification of a mass."""
+        return Peak(self.low, self.high, self.mass, self.width)
 
 
 class ReconstructedChart(Chart):
@@ -199,7 +181,7 @@ class ReconstructedChart(Chart):
             reference = azimuth(q)
             local = self._rest_frame(p[..., self.pair.first, :], q, m2, reference)
             columns += [
-                self.pair.forward(m2),
+                encode_mass(torch.sqrt(m2), self.pair.peak, self.pair.low, self.pair.high),
                 log_above(transverse_momentum(q), 0.0),
                 torch.asinh(q[..., 2] / _transverse_mass(q, m2)),
                 reference,
@@ -227,7 +209,7 @@ class ReconstructedChart(Chart):
     def _rest_frame(p: Tensor, q: Tensor, m2: Tensor, phi: Tensor) -> Tensor:
         """Momentum of the pair's first object in the rest frame of the pair q."""
         mt = _transverse_mass(q, m2)
-        local = rotate_about_beam(_boosted(p, -q[..., 2] / mt), -phi)
+        local = rotate_about_beam(boost_along_beam(p, -q[..., 2] / mt), -phi)
         zero = torch.zeros_like(mt)
         across = torch.stack([transverse_momentum(q), zero, zero, mt], dim=-1)
         return boost(local, reverse(across), torch.sqrt(m2))
@@ -240,7 +222,8 @@ class ReconstructedChart(Chart):
         if self.pair is not None:
             t, log_pt, y, reference, a, psi = x[..., :6].unbind(-1)
             column = 6
-            m, pt = self.pair.inverse(t), torch.exp(log_pt)
+            m, slope = decode_mass(t, self.pair.peak, self.pair.low, self.pair.high)
+            pt = torch.exp(log_pt)
             m1, m2 = (
                 torch.full_like(m, self.masses[i])  # type: ignore[arg-type]
                 for i in (self.pair.first, self.pair.second)
@@ -253,12 +236,11 @@ class ReconstructedChart(Chart):
             across = torch.stack([pt, zero, zero, mt], dim=-1)
             for sign, mass, i in ((1, m1, self.pair.first), (-1, m2, self.pair.second)):
                 p = boost(on_shell(sign * size.unsqueeze(-1) * direction, mass), across, m)
-                p = _boosted(rotate_about_beam(p, reference), torch.sinh(y))
+                p = boost_along_beam(rotate_about_beam(p, reference), torch.sinh(y))
                 momenta[i] = on_shell(p[..., :3], mass)
                 log_det = log_det + torch.log(momenta[i][..., 3])
-            # d3p1 d3p2 = E1 E2 (p*/m) d4q dOmega, d4q = dm^2 pT dpT dphi dy / 2, dcos = sin^2 da
-            log_det = log_det + torch.log(size / (2 * m)) + self.pair.log_slope(t)
-            log_det = log_det + 2 * log_pt + 2 * torch.log(sin)
+            # d3p1 d3p2 = E1 E2 (p*/m) d4q dOmega, d4q = m dm pT dpT dphi dy, dcos = sin^2 da
+            log_det = log_det + torch.log(size) + slope + 2 * log_pt + 2 * torch.log(sin)
         for i in self.single:
             t, eta, phi = x[..., column : column + 3].unbind(-1)
             low = self.pt_min[i]
@@ -295,14 +277,6 @@ class ReconstructedChart(Chart):
 
 def _transverse_mass(q: Tensor, m2: Tensor) -> Tensor:
     return torch.sqrt(q[..., 0] ** 2 + q[..., 1] ** 2 + m2)
-
-
-def _boosted(p: Tensor, sinh_y: Tensor) -> Tensor:
-    """Momentum boosted along the beam by a rapidity y."""
-    cosh_y = torch.sqrt(1 + sinh_y**2)
-    pz = p[..., 2] * cosh_y + p[..., 3] * sinh_y
-    energy = p[..., 3] * cosh_y + p[..., 2] * sinh_y
-    return torch.stack([p[..., 0], p[..., 1], pz, energy], dim=-1)
 
 
 def _encode_mass(p: Tensor, pt: Tensor) -> Tensor:

@@ -1,0 +1,310 @@
+"""Chart of events with resonances: their production, and a chain of two-body decays for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hepgen_ml.phase_space.chart import Chart
+from hepgen_ml.phase_space.charts import BalancedChart, FixedEnergyChart
+from hepgen_ml.phase_space.coordinates import (
+    Coordinate,
+    azimuth,
+    boost,
+    boost_along_beam,
+    invariant_mass_squared,
+    on_shell,
+    reverse,
+    rotate_about_beam,
+    transverse_momentum,
+    two_body_momentum,
+)
+from hepgen_ml.phase_space.masses import (
+    MassSpec,
+    decode_mass,
+    encode_mass,
+    mass_config,
+    mass_spec,
+)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A particle of the decay chain.
+
+    Attributes
+    ----------
+    label : str
+    mass : MassSpec
+        Of a particle that decays, the range that its mass may have at most.
+    children : tuple of int
+        Nodes that it decays to, two or none; they come after it.
+    """
+
+    label: str
+    mass: MassSpec
+    children: tuple[int, ...] = ()
+
+
+class DecayChart(Chart):
+    r"""Resonances with mass peaks that are right by construction.
+
+    The particles made in the collision have the coordinates of a `BalancedChart` or
+    `FixedEnergyChart`, the masses of resonances among them through the Breit-Wigner map
+    (`hepgen_ml.phase_space.masses`). Each decay adds the mass of every resonance
+    among its products, between the sum of what that decays to and what its mother leaves,
+    and the direction of the first product in the mother's rest frame, as artanh of
+    the polar angle's cosine and the azimuth.
+
+    The rest frame of a particle made in the collision is reached by a boost along the
+    beam and one along its transverse momentum, which is the x axis; that of a product by one
+    along its momentum in its mother's rest frame, which is the z axis (the helicity
+    frame, where spin correlations are simple), its x axis lying in the plane with the mother's z
+    axis.
+
+    Measure: that of the production's chart, with :math:`\prod dm` over the other
+    resonances and :math:`\prod d\cos\theta\, d\phi` over the decays.
+
+    Parameters
+    ----------
+    nodes : sequence of Node or mapping of its attributes
+        Particles made in the collision first, mothers before their products.
+    n_made : int
+        How many are made in the collision, in the order of the production's chart.
+    production : mapping
+        What the chart of the production needs beside labels and masses: its kind, and
+        ``pt_min`` or ``total``.
+    """
+
+    kind = "decay"
+
+    def __init__(
+        self,
+        nodes: Sequence[Node | dict[str, Any]],
+        n_made: int,
+        production: dict[str, Any],
+    ) -> None:
+        self.nodes = tuple(
+            n if isinstance(n, Node)
+            else Node(str(n["label"]), mass_spec(n["mass"]), tuple(int(c) for c in n["children"]))
+            for n in nodes
+        )  # fmt: skip
+        seen = [c for i, n in enumerate(self.nodes) for c in n.children if c > i]
+        if sorted(seen) != list(range(n_made, len(self.nodes))) or any(
+            len(n.children) not in (0, 2) for n in self.nodes
+        ):
+            raise ValueError("decays need two products each, every one of a single mother")
+        self.leaves = tuple(i for i, n in enumerate(self.nodes) if not n.children)
+        super().__init__([self.nodes[i].label for i in self.leaves],
+                         [self.nodes[i].mass for i in self.leaves])  # fmt: skip
+        if any(isinstance(self.nodes[i].mass, tuple) for i in self.leaves if i >= n_made):
+            raise ValueError("only resonances have varying masses in a decay")
+        self.n_made, self._arguments = n_made, dict(production)
+        made = self.nodes[:n_made]
+        rest = dict(production)
+        kinds = {BalancedChart.kind: BalancedChart, FixedEnergyChart.kind: FixedEnergyChart}
+        self.production: Chart = kinds[rest.pop("kind")](
+            [n.label for n in made], [n.mass for n in made], **rest
+        )
+        self.coordinates = (*self._production_names(), *self._decay_names())
+        self._below = [self._leaves_of(i) for i in range(len(self.nodes))]
+        # The smallest mass that the products leave room for.
+        self.least = [0.0] * len(self.nodes)
+        for i in reversed(range(len(self.nodes))):
+            node = self.nodes[i]
+            if node.children:
+                own = node.mass[0] if isinstance(node.mass, tuple) else node.mass
+                self.least[i] = max(sum(self.least[c] for c in node.children), own)
+            else:
+                self.least[i] = node.mass[0] if isinstance(node.mass, tuple) else node.mass
+
+    def _leaves_of(self, i: int) -> list[int]:
+        if not self.nodes[i].children:
+            return [self.leaves.index(i)]
+        return [leaf for c in self.nodes[i].children for leaf in self._leaves_of(c)]
+
+    def _production_names(self) -> list[Coordinate]:
+        # Coordinates of a resonance count as its first product's.
+        owner = [self._leaves_of(i)[0] for i in range(self.n_made)]
+        return [
+            Coordinate(c.name, c.periodic, c.cyclic, owner[c.particle], c.logarithmic)
+            for c in self.production.coordinates
+        ]
+
+    def _decay_names(self) -> list[Coordinate]:
+        names: list[Coordinate] = []
+        cyclic = any(c.cyclic for c in self.production.coordinates)
+        for node in self.nodes:
+            for child in node.children:
+                if self._varies(child):
+                    leaf, label = self._leaves_of(child)[0], self.nodes[child].label
+                    names.append(Coordinate(f"logit_mass:{label}", particle=leaf, logarithmic=True))
+            if node.children:
+                label, leaf = self.nodes[node.children[0]].label, self._leaves_of(node.children[0])
+                names += [
+                    Coordinate(f"artanh_cos_theta:{label}", particle=leaf[0]),
+                    # The azimuth of an event that nothing balances is that of its first decay.
+                    Coordinate(
+                        f"decay_phi:{label}", periodic=True, cyclic=not cyclic, particle=leaf[0]
+                    ),
+                ]
+                cyclic = True
+        return names
+
+    def _varies(self, i: int) -> bool:
+        return isinstance(self.nodes[i].mass, tuple)
+
+    def to_config(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "nodes": [
+                {"label": n.label, "mass": mass_config(n.mass), "children": list(n.children)}
+                for n in self.nodes
+            ],
+            "n_made": self.n_made,
+            "production": self._arguments,
+        }
+
+    def _bounds(self, children: Sequence[int], k: int, mass: Tensor, taken: Tensor) -> Any:
+        """Range of the mass of product k of a particle, masses of earlier ones taken."""
+        child = self.nodes[children[k]]
+        assert isinstance(child.mass, tuple)
+        later = sum(self.least[c] for c in children[k + 1 :])
+        room = mass - taken - later
+        low = torch.full_like(room, self.least[children[k]])
+        # Never empty: where the mother is too light, the product is as light as it can be.
+        return low, torch.maximum(room.clamp_max(child.mass[1]), low * (1 + 1e-9) + 1e-9)
+
+    def forward(self, p: Tensor) -> Tensor:
+        momenta = [p[..., rows, :].sum(-2) for rows in self._below]
+        masses: list[Tensor] = []
+        for momentum, node in zip(momenta, self.nodes, strict=True):
+            if isinstance(node.mass, tuple):
+                masses.append(torch.sqrt(invariant_mass_squared(momentum).clamp_min(0.0)))
+            else:
+                masses.append(torch.full_like(momentum[..., 0], node.mass))
+        made = torch.stack(momenta[: self.n_made], dim=-2)
+        columns = list(self.production.forward(made).unbind(-1))
+        local = dict(enumerate(momenta[: self.n_made]))
+        for i, node in enumerate(self.nodes):
+            if not node.children:
+                continue
+            taken = torch.zeros_like(masses[i])
+            for k, child in enumerate(node.children):
+                spec = self.nodes[child].mass
+                if isinstance(spec, tuple):
+                    bounds = self._bounds(node.children, k, masses[i], taken)
+                    columns.append(encode_mass(masses[child], spec, *bounds))
+                taken = taken + masses[child]
+            # What stands in the mother's frame so far, of all that descends from it.
+            inside = [q for c in node.children for q in self._descendants(c)]
+            frame = local[i]
+            if i < self.n_made:
+                seen = {q: self._to_rest(momenta[q], frame, masses[i]) for q in inside}
+            else:
+                seen = {q: _to_helicity(local[q], frame, masses[i]) for q in inside}
+            local |= seen
+            first = seen[node.children[0]]
+            columns += [torch.asinh(first[..., 2] / transverse_momentum(first)), azimuth(first)]
+        return torch.stack(columns, dim=-1)
+
+    def _descendants(self, i: int) -> list[int]:
+        return [i, *(d for c in self.nodes[i].children for d in self._descendants(c))]
+
+    def _axis(self, q: Tensor) -> Tensor:
+        """Azimuth of the x axis of the frame of a particle made in the collision."""
+        if self.n_made == 1:  # nothing balances it: it has no direction
+            return torch.zeros_like(q[..., 0])
+        return azimuth(q)
+
+    def _to_rest(self, p: Tensor, q: Tensor, mass: Tensor) -> Tensor:
+        """Momentum in the rest frame of a particle q made in the collision."""
+        mt = torch.sqrt(q[..., 0] ** 2 + q[..., 1] ** 2 + mass**2)
+        turned = rotate_about_beam(boost_along_beam(p, -q[..., 2] / mt), -self._axis(q))
+        return boost(turned, reverse(self._across(q, mt)), mass)
+
+    def _from_rest(self, p: Tensor, q: Tensor, mass: Tensor) -> Tensor:
+        mt = torch.sqrt(q[..., 0] ** 2 + q[..., 1] ** 2 + mass**2)
+        turned = rotate_about_beam(boost(p, self._across(q, mt), mass), self._axis(q))
+        return boost_along_beam(turned, q[..., 2] / mt)
+
+    def _across(self, q: Tensor, mt: Tensor) -> Tensor:
+        zero = torch.zeros_like(mt)
+        pt = zero if self.n_made == 1 else transverse_momentum(q)
+        return torch.stack([pt, zero, zero, mt], dim=-1)
+
+    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        p, _ = self._walk(x)
+        return p, p.sum(-2)
+
+    def log_det(self, x: Tensor) -> Tensor:
+        return self._walk(x)[1]
+
+    def _walk(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        column = self.production.n_coordinates
+        made, _ = self.production.inverse(x[..., :column])
+        log_det = self.production.log_det(x[..., :column])
+        masses: list[Tensor] = [x.new_zeros(0)] * len(self.nodes)
+        local: list[Tensor] = [x.new_zeros(0)] * len(self.nodes)
+        own, _ = self.production._decode_masses(x)
+        for i in range(self.n_made):
+            local[i], masses[i] = made[..., i, :], own[..., i]
+        for i, node in enumerate(self.nodes):
+            if not node.children:
+                continue
+            taken = torch.zeros_like(masses[i])
+            for k, child in enumerate(node.children):
+                spec = self.nodes[child].mass
+                if isinstance(spec, tuple):
+                    low, high = self._bounds(node.children, k, masses[i], taken)
+                    masses[child], slope = decode_mass(x[..., column], spec, low, high)
+                    log_det = log_det + slope
+                    column += 1
+                else:
+                    masses[child] = torch.full_like(taken, spec)
+                taken = taken + masses[child]
+            a, phi = x[..., column], x[..., column + 1]
+            column += 2
+            sin = 1 / torch.cosh(a)
+            log_det = log_det + 2 * torch.log(sin)
+            direction = torch.stack([sin * torch.cos(phi), sin * torch.sin(phi), torch.tanh(a)], -1)
+            first, second = node.children
+            size = two_body_momentum(masses[i], masses[first], masses[second])
+            for sign, child in ((1, first), (-1, second)):
+                local[child] = on_shell(sign * size.unsqueeze(-1) * direction, masses[child])
+        leaves = [self._in_laboratory(leaf, local, masses) for leaf in self.leaves]
+        return torch.stack(leaves, dim=-2), log_det
+
+    def _in_laboratory(self, i: int, local: list[Tensor], masses: list[Tensor]) -> Tensor:
+        """Momentum of a node, from frame to frame outwards."""
+        p, at = local[i], i
+        while at >= self.n_made:
+            mother = next(k for k, n in enumerate(self.nodes) if at in n.children)
+            step = self._from_rest if mother < self.n_made else _from_helicity
+            p, at = step(p, local[mother], masses[mother]), mother
+        return on_shell(p[..., :3], masses[i])
+
+
+def _to_helicity(p: Tensor, q: Tensor, mass: Tensor) -> Tensor:
+    """Momentum in the helicity frame of q, both given in the rest frame of q's mother."""
+    size = torch.sqrt((q[..., :3] ** 2).sum(-1))
+    turned = rotate_about_beam(p, -azimuth(q))
+    cos, sin = q[..., 2] / size, transverse_momentum(q) / size
+    x = cos * turned[..., 0] - sin * turned[..., 2]
+    z = sin * turned[..., 0] + cos * turned[..., 2]
+    turned = torch.stack([x, turned[..., 1], z, turned[..., 3]], dim=-1)
+    return boost_along_beam(turned, -size / mass)
+
+
+def _from_helicity(p: Tensor, q: Tensor, mass: Tensor) -> Tensor:
+    """Inverse of `_to_helicity`."""
+    size = torch.sqrt((q[..., :3] ** 2).sum(-1))
+    p = boost_along_beam(p, size / mass)
+    cos, sin = q[..., 2] / size, transverse_momentum(q) / size
+    x = cos * p[..., 0] + sin * p[..., 2]
+    z = -sin * p[..., 0] + cos * p[..., 2]
+    return rotate_about_beam(torch.stack([x, p[..., 1], z, p[..., 3]], dim=-1), azimuth(q))
