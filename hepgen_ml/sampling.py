@@ -117,15 +117,8 @@ class Sampler:
         return x, subprocess, Kinematics(final, incoming, torch.ones(n, dtype=torch.bool))
 
     def _coordinates(self, subprocess: Tensor, generator: torch.Generator) -> Tensor:
-        """Coordinates from the network, channel by channel."""
-        density = self.surrogate.density
-        x = torch.zeros(len(subprocess), self.process.n_coordinates, dtype=torch.float64)
-        channel_of = self.process.channel_of[subprocess]
-        for channel in range(len(self.process.channels)):
-            rows = torch.nonzero(channel_of == channel).squeeze(-1)
-            if len(rows):
-                x[rows] = density.sample(subprocess[rows].to(self.device), generator).to("cpu")
-        return x
+        """Coordinates from the network."""
+        return self.surrogate.density.sample(subprocess.to(self.device), generator).to("cpu")
 
     def _discrete(
         self, x: Tensor, kinematics: Kinematics, subprocess: Tensor, generator: torch.Generator

@@ -15,20 +15,18 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.events import RunInfo
-from hepgen_ml.phase_space import BalancedChart, ReconstructedChart
+from hepgen_ml.phase_space import FixedEnergyChart
 from hepgen_ml.process import Channel, Process, Subprocess
 from hepgen_ml.structure import Structure, color_flow
 from hepgen_ml.tensors import Encoded
 
-_ODD = ("rapidity:", "balancing_rapidity:", "eta:", "phi:", "artanh_cos_theta:", "decay_phi:")
-
 
 def has_equal_beams(run: RunInfo, process: Process) -> bool:
-    """Whether the exchange is a symmetry of this run and known for its charts."""
+    """Whether the exchange is a symmetry of this run."""
     same = run.beam_pdg_id[0] == run.beam_pdg_id[1]
     same &= bool(np.isclose(run.beam_energy[0], run.beam_energy[1], rtol=1e-9))
-    known = BalancedChart | ReconstructedChart
-    return same and all(isinstance(c.chart, known) for c in process.channels)
+    # A chart of fixed energy knows its total momentum, which need not be symmetric.
+    return same and not any(isinstance(c.chart, FixedEnergyChart) for c in process.channels)
 
 
 def looks_symmetric(process: Process, encoded: Encoded) -> bool:
@@ -85,9 +83,8 @@ def exchanged_beams(process: Process, encoded: Encoded) -> tuple[Encoded, Tensor
         branch = _branch_map(channel, process.channels[target.chart])[encoded.branch[rows]]
         good = (pattern >= 0) & (branch >= 0)
         rows = rows[good]
-        sign = torch.tensor([-1.0 if c.name.startswith(_ODD) else 1.0 for c in channel.coordinates])
-        x = encoded.x[rows].clone()
-        x[:, : len(sign)] *= sign
+        x = torch.zeros_like(encoded.x[rows])
+        x[:, : len(channel.coordinates)] = _mirrored(channel, encoded.x[rows])
         part = encoded[rows]
         columns = list(range(part.invariants.shape[1]))
         if sub.structure.incoming:
@@ -106,6 +103,14 @@ def exchanged_beams(process: Process, encoded: Encoded) -> tuple[Encoded, Tensor
         )
         possible[rows] = True
     return (Encoded.join(parts) if parts else encoded[:0]), possible
+
+
+def _mirrored(channel: Channel, x: Tensor) -> Tensor:
+    """Learned coordinates of events rotated by pi about the x axis."""
+    p, _ = channel.chart.inverse(channel.join(x, torch.zeros(len(x), dtype=x.dtype)))
+    turned = channel.chart.forward(p * p.new_tensor([1.0, -1.0, -1.0, 1.0]))
+    keep = [i for i in range(turned.shape[1]) if i != channel.cyclic]
+    return turned[:, keep]
 
 
 def _exchanged(structure: Structure) -> Structure:

@@ -10,12 +10,13 @@ import torch
 
 from hepgen_ml import Generator
 from hepgen_ml.assembly import assemble
+from hepgen_ml.chart_learning import find_peak
 from hepgen_ml.config import Config
 from hepgen_ml.events import EventSample
 from hepgen_ml.models.autoregressive import JetGPT
 from hepgen_ml.phase_space import ReconstructedChart
 from hepgen_ml.process import Process
-from hepgen_ml.process_learning import ProcessLearner, find_peak
+from hepgen_ml.process_learning import ProcessLearner
 from hepgen_ml.symmetry import exchanged_beams, has_equal_beams, looks_symmetric
 from hepgen_ml.tensors import Discrete
 

@@ -76,6 +76,11 @@ class DensityModel(nn.Module, ABC):
         super().__init__()
         self.n_training = 1
         self.layouts = [channel.coordinates for channel in process.channels]
+        # Channels with the same coordinates (other flavours, say) are one to the network.
+        first: dict[tuple[str, ...], int] = {}
+        self.alike = torch.tensor(
+            [first.setdefault(tuple(k.name for k in x), c) for c, x in enumerate(self.layouts)]
+        )
         shape = (len(self.layouts), process.n_coordinates)
         self.mean: Tensor
         self.std: Tensor
@@ -90,9 +95,9 @@ class DensityModel(nn.Module, ABC):
 
     def fit_coordinates(self, x: Tensor, subprocess: Tensor) -> None:
         """Take mean and width of each coordinate from a sample; angles stay as they are."""
-        channel_of = self.channel_of[subprocess]
-        for c, layout in enumerate(self.layouts):
-            some = x[channel_of == c, : len(layout)]
+        for first, rows in self.by_channel(subprocess):
+            layout, c = self.layouts[first], torch.nonzero(self.alike == first).squeeze(-1)
+            some = x[rows, : len(layout)]
             if len(some) < 2:
                 continue
             real = torch.tensor([not coordinate.periodic for coordinate in layout])
@@ -150,8 +155,11 @@ class DensityModel(nn.Module, ABC):
         """Standardised coordinates (m, D) float32."""
 
     def by_channel(self, subprocess: Tensor) -> list[tuple[int, Tensor]]:
-        """Channels present among these events, each with the rows of its events."""
-        channel = self.channel_of[subprocess]
+        """Channels present among these events, each with the rows of its events.
+
+        Channels with the same coordinates count as the first of them.
+        """
+        channel = self.alike.to(subprocess.device)[self.channel_of[subprocess]]
         present = torch.unique(channel).tolist()
         return [(c, torch.nonzero(channel == c).squeeze(-1)) for c in present]
 
