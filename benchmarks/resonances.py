@@ -81,7 +81,8 @@ def main() -> None:
     for number, ((m, w, dm, dw), (m1, w1, dm1, dw1)) in result["peaks"].items():
         print(
             f"{number:>4}: position {m1:.3f} ± {dm1:.3f} GeV, truth {m:.3f} ± {dm:.3f}, ratio "
-            f"{m1 / m:.5f}; width {w1:.3f} ± {dw1:.3f}, truth {w:.3f} ± {dw:.3f}, ratio {w1 / w:.3f}"
+            f"{m1 / m:.5f}; width {w1:.3f} ± {dw1:.3f}, truth {w:.3f} ± {dw:.3f}, "
+            f"ratio {w1 / w:.3f}"
         )
     result["comparison"] = comparison.to_dict()
     if options.json:

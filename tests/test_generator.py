@@ -123,10 +123,15 @@ def test_log_prob(trained: tuple[Generator, Path]) -> None:
     assert generator.log_prob(shifted)[0] == -np.inf
     # The average over its own events is higher than over those of another density.
     other = toy_top_pairs(1000, seed=8)
-    other.particles["px"] *= 0.5
-    other.particles["py"] *= 0.5
+    other.particles["px"] *= 3.0
+    other.particles["py"] *= 3.0
     inside = np.isfinite(generator.log_prob(other))
+    assert inside.mean() > 0.9
     assert log_p.mean() > generator.log_prob(other)[inside].mean()
+    other.particles["px"] *= 0.01
+    other.particles["py"] *= 0.01
+    jet = other.counts == 5
+    assert (generator.log_prob(other)[jet] == -np.inf).all()  # below the cut in pT
 
 
 def test_log_prob_is_the_density_of_what_is_sampled(trained: tuple[Generator, Path]) -> None:
