@@ -11,9 +11,12 @@ from hepgen_ml.errors import UsageError
 from hepgen_ml.events import EventSample
 from hepgen_ml.models.base import Surrogate
 from hepgen_ml.models.extrapolation import fit_widths
+from hepgen_ml.models.pointers import ANCHORS
 from hepgen_ml.models.splitting import SplittingJetGPT
 from hepgen_ml.multiplicity import families, with_more_jets
 from hepgen_ml.networks.bayesian import posterior_draw, variational_layers
+from hepgen_ml.phase_space import Acceptance
+from hepgen_ml.phase_space.coordinates import azimuth, pseudorapidity, wrap
 from hepgen_ml.posterior import names_of, sample_posterior, with_posterior
 from hepgen_ml.process import Process
 from hepgen_ml.process_learning import ProcessLearner
@@ -202,9 +205,12 @@ def test_rates_have_a_posterior_too(process: Process, sample: EventSample) -> No
     model = build(process, sample, jetgpt__bayesian="last")
     with torch.no_grad():
         for layer in variational_layers(model.splitting):
-            layer.log_variance.fill_(-2.5)
+            layer.log_variance.fill_(-3.5)
+        model.splitting.offset.mean.fill_(-1.5)  # next to no event goes on beyond five jets
     run = with_posterior(sample.run, 4)
-    sampler = Sampler(Surrogate(process, CONFIG), process, run, torch.device("cpu"))
+    # Without cuts: an untrained network is often outside, each draw of it a little differently.
+    free = Process(process.subprocesses, process.channels, Acceptance(), process.beam_energy)
+    sampler = Sampler(Surrogate(process, CONFIG), free, run, torch.device("cpu"))
     sampler.surrogate.density = model
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
     events = sample_posterior(model, 8000, 4, run, lambda n: sampler.events(n, rng, generator))
@@ -216,5 +222,26 @@ def test_rates_have_a_posterior_too(process: Process, sample: EventSample) -> No
         with posterior_draw(model, k):
             _, subprocess = model.sample_events(8000, generator)
         direct = float((model.extrapolation.jets_of[subprocess] == 0).double().mean())
-        assert rate == pytest.approx(direct, abs=0.035)
-    assert np.ptp(rates) > 0.05
+        assert rate == pytest.approx(direct, abs=0.03)
+    assert np.ptp(rates) > 0.02
+
+
+def test_jets_find_what_they_follow(process: Process) -> None:
+    """A component at a muon makes jets along it, wherever it is."""
+    model = build(process, toy_z_jets(500, most=3))
+    pointers = model.components.pointers
+    assert pointers is not None
+    with torch.no_grad():
+        for number, what in enumerate(pointers.what):
+            if what in ("eta", "phi"):
+                place = pointers.place[number]
+                place.weight.zero_()
+                place.bias[:ANCHORS] = torch.tensor([-9.0, -9.0, 9.0])
+        x, subprocess = model.sample_events(3000, torch.Generator().manual_seed(0))
+    one = model.extrapolation.jets_of[subprocess] == 1
+    kinematics = process.kinematics(x[one], subprocess[one], torch.zeros(int(one.sum())))
+    eta, phi = pseudorapidity(kinematics.final[:, :3]), azimuth(kinematics.final[:, :3])
+    apart = torch.stack([(eta[:, 2] - eta[:, i]).abs() for i in (0, 1)]).amin(0)
+    assert apart.quantile(0.9) < 0.2
+    apart = torch.stack([wrap(phi[:, 2] - phi[:, i]).abs() for i in (0, 1)]).amin(0)
+    assert apart.quantile(0.9) < 0.2

@@ -19,7 +19,15 @@ from hepgen_ml.models.conditions import (
     coordinate_features,
     coordinate_numbers,
 )
-from hepgen_ml.models.densities import Density1D, check_order, choose_densities, order_of
+from hepgen_ml.models.densities import (
+    Density1D,
+    GaussianMixture,
+    VonMisesMixture,
+    check_order,
+    choose_densities,
+    order_of,
+)
+from hepgen_ml.models.pointers import Pointers, Surroundings, joined
 from hepgen_ml.networks.bayesian import (
     Variational,
     kl_divergence,
@@ -54,9 +62,14 @@ class AutoregressiveDensity(DensityModel):
     condition : nn.Module
         Called without arguments, gives a vector (S, width) for every condition.
     config : Config
+    n_kinds : int
+        Kinds of objects that directions are placed relative to (`hepgen_ml.models.pointers`);
+        none if zero.
     """
 
-    def __init__(self, space: Space, condition: nn.Module, config: Config) -> None:
+    def __init__(
+        self, space: Space, condition: nn.Module, config: Config, n_kinds: int = 0
+    ) -> None:
         super().__init__(space)
         net, settings = config.network, config.jetgpt
         names, numbers = coordinate_numbers(self.layouts)
@@ -65,6 +78,7 @@ class AutoregressiveDensity(DensityModel):
         self.numbers = [[n[i] for i in o] for n, o in zip(numbers, self.order, strict=True)]
         # Coordinates and parameters of densities need more digits than bfloat16 has; only the
         # transformer between them may run in it.
+        self.pointers = Pointers(list(names), n_kinds, net.width) if n_kinds else None
         self.bfloat16_blocks = config.training.precision == "bfloat16"
         self.condition = condition
         self.target = nn.Embedding(len(names), net.width)
@@ -115,13 +129,17 @@ class AutoregressiveDensity(DensityModel):
             with torch.no_grad():
                 _values(self.head_bias)[number, : density.n_parameters] = density.bias()
 
-    def _hidden(self, z: Tensor, condition: Tensor, channel: int) -> Tensor:
+    def _hidden(
+        self, z: Tensor, condition: Tensor, channel: int, extra: Tensor | None = None
+    ) -> Tensor:
         """What the transformer makes (m, T, width) of ordered coordinates, one token late."""
         numbers = self.numbers[channel]
         features = coordinate_features(z[:, : len(numbers) - 1]) * self.keep[numbers[:-1]]
         past = _product(self.value, "mtf,tfw->mtw", features, numbers[:-1])
         tokens = F.pad(past, (0, 0, 1, 0)) + self.target.weight[numbers]
         tokens = tokens + condition.unsqueeze(1)
+        if extra is not None:
+            tokens = tokens + extra
         half = self.bfloat16_blocks and self.training
         with torch.autocast(z.device.type, torch.bfloat16, enabled=half):
             hidden: Tensor = self.transformer(tokens)
@@ -196,15 +214,63 @@ class AutoregressiveDensity(DensityModel):
         return found
 
     def log_prob_given(
-        self, z: Tensor, condition: Tensor, channel: int, lengths: Tensor | None = None
+        self,
+        z: Tensor,
+        condition: Tensor,
+        channel: int,
+        lengths: Tensor | None = None,
+        around: Surroundings | None = None,
     ) -> Tensor:
         """Log density (m,) of a channel's coordinates, given vectors (m, width) as condition.
 
         Of events with a length (m,) only so many coordinates, in the model's order, count.
+        Models with pointers look at the objects around.
         """
         ordered = z[:, self.order[channel]]
-        hidden = self._hidden(ordered, condition, channel)
-        return self._log_prob(ordered, self._predicted(hidden, channel), channel, lengths)
+        if around is None or self.pointers is None:
+            hidden = self._hidden(ordered, condition, channel)
+            return self._log_prob(ordered, self._predicted(hidden, channel), channel, lengths)
+        numbers = self.numbers[channel]
+        own: dict[str, Tensor] = {}
+        seen, told = [], []
+        for t, number in enumerate(numbers):
+            each, tell = self.pointers.notice(number, around, own)
+            seen.append(each)
+            told.append(tell)
+            own[self.pointers.what[number]] = self._as_it_is(ordered[:, t], channel, t)
+        hidden = self._hidden(ordered, condition, channel, torch.stack(told, dim=1))
+        parameters = self._predicted(hidden, channel)
+        total = z.new_zeros(len(z))
+        for t, number in enumerate(numbers):
+            density = self.densities[number]
+            assert isinstance(density, Density1D)
+            one = parameters[:, t, : density.n_parameters]
+            if self._has_anchors(number):
+                one = joined(one, self._anchors(channel, t, around, seen[t], hidden[:, t]))
+            total = total + density.log_prob(ordered[:, t], one)
+        return total
+
+    def _has_anchors(self, number: int) -> bool:
+        mixture = isinstance(self.densities[number], GaussianMixture | VonMisesMixture)
+        return self.pointers is not None and mixture and self.pointers.anchored(number)
+
+    def _anchors(
+        self, channel: int, t: int, around: Surroundings, seen: Tensor, hidden: Tensor
+    ) -> Tensor:
+        assert self.pointers is not None
+        at = self.order[channel][t]
+        return self.pointers.anchors(
+            self.numbers[channel][t], around, seen, hidden,
+            float(self.mean[channel, at]), float(self.std[channel, at]),
+        )  # fmt: skip
+
+    def _as_it_is(self, z: Tensor, channel: int, t: int) -> Tensor:
+        """A direction from its standardised coordinate; other components stay standardised."""
+        assert self.pointers is not None
+        if not self.pointers.anchored(self.numbers[channel][t]):
+            return z
+        at = self.order[channel][t]
+        return z * float(self.std[channel, at]) + float(self.mean[channel, at])
 
     def log_prob_draws(self, z: Tensor, subprocess: Tensor, n_draws: int) -> Tensor:
         """As of any model; hidden states that do not depend on the draw are computed once."""
@@ -243,9 +309,15 @@ class AutoregressiveDensity(DensityModel):
 
     @torch.no_grad()
     def sample_given(
-        self, condition: Tensor, channel: int, generator: torch.Generator | None = None
+        self,
+        condition: Tensor,
+        channel: int,
+        generator: torch.Generator | None = None,
+        around: Surroundings | None = None,
     ) -> Tensor:
         """Coordinates (m, T) of a channel, given vectors (m, width) as condition."""
+        pointers = None if around is None else self.pointers
+        own: dict[str, Tensor] = {}
         numbers = self.numbers[channel]
         values, heads, biases = (_values(w) for w in (self.value, self.head, self.head_bias))
         cache = self.transformer.start(len(condition), len(numbers))
@@ -256,6 +328,9 @@ class AutoregressiveDensity(DensityModel):
                 last = numbers[t - 1]
                 weights = values[last] * self.keep[last].unsqueeze(-1)
                 token = torch.addmm(token, weights.t(), coordinate_features(columns[-1]).t())
+            if pointers is not None and around is not None:
+                seen, told = pointers.notice(number, around, own)
+                token = token + told.t()
             hidden = self.transformer.step(
                 token.clone(memory_format=torch.contiguous_format), cache
             )
@@ -263,7 +338,12 @@ class AutoregressiveDensity(DensityModel):
             assert isinstance(density, Density1D)
             n = density.n_parameters
             parameters = torch.addmm(biases[number, :n], hidden.t(), heads[number, :, :n])
+            if pointers is not None and around is not None and self._has_anchors(number):
+                further = self._anchors(channel, t, around, seen, hidden.t())
+                parameters = joined(parameters, further)
             columns.append(density.sample(parameters, generator))
+            if pointers is not None:
+                own[pointers.what[number]] = self._as_it_is(columns[-1], channel, t)
         back = sorted(range(len(numbers)), key=self.order[channel].__getitem__)
         return torch.stack([columns[i] for i in back], dim=-1)
 

@@ -26,11 +26,12 @@ from hepgen_ml.models.autoregressive import AutoregressiveDensity
 from hepgen_ml.models.base import DensityModel
 from hepgen_ml.models.conditions import CoordinateEmbedding
 from hepgen_ml.models.extrapolation import Extrapolation
+from hepgen_ml.models.pointers import Surroundings
 from hepgen_ml.multiplicity import families
 from hepgen_ml.networks.bayesian import BayesianLinear, kl_divergence, make_bayesian
 from hepgen_ml.networks.transformer import CausalTransformer
-from hepgen_ml.phase_space import Coordinate
-from hepgen_ml.process import Process
+from hepgen_ml.phase_space import Coordinate, ReconstructedChart
+from hepgen_ml.process import Channel, Process
 from hepgen_ml.tensors import Encoded
 
 _BATCH = 8192
@@ -114,12 +115,20 @@ class SplittingJetGPT(DensityModel):
         self.register_buffer("n_objects", n_objects, persistent=False)
         frequency = torch.tensor([f.frequency for f in self.families])
         self.register_buffer("family_probability", frequency / frequency.sum(), persistent=False)
+        # Particles of an event by class, as jets look at them.
+        flavours = {c: i for i, c in enumerate(dict.fromkeys(
+            c for channel in process.channels for c in channel.classes))}  # fmt: skip
+        self.channels = process.channels
+        self.before = [_before(self.channels[int(self.channel_of[f.subprocess[-1]])])
+                       for f in self.families]  # fmt: skip
+        self.flavours = [[flavours[c] for c in channel.classes] for channel in process.channels]
         space = _Kinds(list(kinds))
         first = net.blocks // 2
         self.components = AutoregressiveDensity(
             space,
             nn.Identity(),
             config.with_(network=net.model_copy(update={"blocks": net.blocks - first})),
+            n_kinds=len(flavours) if config.splitting.pointers else 0,
         )
         self.embedding = CoordinateEmbedding([k.coordinates for k in kinds], net.width)
         self.following = nn.Embedding(len(kinds), net.width)
@@ -194,16 +203,25 @@ class SplittingJetGPT(DensityModel):
                 zs, n = z[rows], n_objects[rows]
                 length = int(n.max())
                 hidden = self._histories(zs, number, length)
-                by_kind: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = {}
+                momenta = self._momenta(zs, number, length)
+                by_kind: dict[int, list[tuple[int, list[int]]]] = {}
                 for place, (kind, columns) in enumerate(objects[:length]):
-                    some = torch.nonzero(n > place).squeeze(-1)
-                    by_kind.setdefault(kind, []).append(
-                        (rows[some], zs[some][:, columns], hidden[some, place])
+                    by_kind.setdefault(kind, []).append((place, columns))
+                for kind, places in by_kind.items():
+                    some = [torch.nonzero(n > place).squeeze(-1) for place, _ in places]
+                    values = [zs[i][:, c] for i, (_, c) in zip(some, places, strict=True)]
+                    condition = [hidden[i, k] for i, (k, _) in zip(some, places, strict=True)]
+                    around = [
+                        self._around(momenta[i], number, length, place)
+                        for i, (place, _) in zip(some, places, strict=True)
+                    ]
+                    log_p = self.components.log_prob_given(
+                        torch.cat(values),
+                        torch.cat(condition),
+                        kind,
+                        around=None if places[0][0] == 0 else Surroundings.join(around),
                     )
-                for kind, parts in by_kind.items():
-                    where, values, condition = (torch.cat(t) for t in zip(*parts, strict=True))
-                    log_p = self.components.log_prob_given(values, condition, kind)
-                    total = total.index_add(0, where, log_p)
+                    total = total.index_add(0, rows[torch.cat(some)], log_p)
                 logits = self.splitting(hidden[:, fixed:]).squeeze(-1)
                 places = torch.arange(fixed, length + 1, device=z.device)
                 goes_on = (places < n.unsqueeze(-1)).to(z.dtype)
@@ -216,6 +234,23 @@ class SplittingJetGPT(DensityModel):
                 entropy = F.binary_cross_entropy_with_logits(logits, goes_on, reduction="none")
                 total = total.index_add(0, rows, -(weight * entropy).sum(-1))
         return total
+
+    def _momenta(self, z: Tensor, family: int, length: int) -> Tensor:
+        """Momenta (m, R, 4) of the objects so far; whatever comes after them is arbitrary."""
+        sub = self.families[family].subprocess[max(length - self.fixed[family], 0)]
+        c = int(self.channel_of[sub])
+        channel, n = self.channels[c], len(self.layouts[c])
+        x = z[:, :n].to(torch.float64) * self.std[c, :n] + self.mean[c, :n]
+        p, _ = channel.chart.inverse(channel.join(x, torch.zeros_like(x[:, 0])))
+        return p
+
+    def _around(self, p: Tensor, family: int, length: int, place: int) -> Surroundings:
+        """What the object at a place sees of momenta (m, R, 4)."""
+        sub = self.families[family].subprocess[max(length - self.fixed[family], 0)]
+        kinds = torch.tensor(self.flavours[int(self.channel_of[sub])], device=p.device)
+        before = torch.zeros(p.shape[1], dtype=torch.bool, device=p.device)
+        before[self.before[family][place]] = True
+        return Surroundings.of(p, kinds, before.expand(len(p), -1))
 
     def log_prob_z(self, z: Tensor, subprocess: Tensor) -> Tensor:
         """Log density (m,) including the probability of the number of jets."""
@@ -327,8 +362,12 @@ class SplittingJetGPT(DensityModel):
             at = torch.tensor(columns, device=z.device)
             partial = numbers[place + 1 - fixed] if place + 1 >= fixed else None
             todo = torch.arange(len(alive), device=z.device)
+            momenta = self._momenta(z[alive], family, place)
+            around = self._around(momenta, family, place, place) if place > 0 else None
             for _ in range(_MAX_ROUNDS):
-                drawn = self.components.sample_given(hidden[todo], kind, generator)
+                drawn = self.components.sample_given(
+                    hidden[todo], kind, generator, None if around is None else around[todo]
+                )
                 z[alive[todo].unsqueeze(1), at] = drawn
                 if inside is None or partial is None:
                     todo = todo[:0]
@@ -356,6 +395,19 @@ def _objects(layout: Sequence[Coordinate]) -> list[tuple[Kind, list[int]]]:
         (Kind(tuple(_unnumbered(layout[c]) for c in columns)), columns)
         for columns in found.values()
     ]
+
+
+def _before(channel: Channel) -> list[list[int]]:
+    """Particles of the chart that stand before each object."""
+    chart = channel.chart
+    pair = chart.pair if isinstance(chart, ReconstructedChart) else None
+    found: list[list[int]] = []
+    seen: list[int] = []
+    for particle in dict.fromkeys(c.particle for c in channel.coordinates):
+        found.append(list(seen))
+        paired = pair is not None and particle == pair.first
+        seen += [pair.first, pair.second] if pair is not None and paired else [particle]
+    return found
 
 
 def _unnumbered(coordinate: Coordinate) -> Coordinate:
