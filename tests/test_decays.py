@@ -1,0 +1,153 @@
+"""Resonances: from records to decay charts and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from hepgen_ml.assembly import assemble
+from hepgen_ml.chart_learning import decay_tree
+from hepgen_ml.events import EventSample, RunInfo, Subrun
+from hepgen_ml.phase_space import DecayChart, Node, Peak
+from hepgen_ml.phase_space.chart import incoming_momenta
+from hepgen_ml.process import Process
+from hepgen_ml.process_learning import ProcessLearner
+from hepgen_ml.structure import Structure
+from hepgen_ml.symmetry import exchanged_beams, has_equal_beams
+from hepgen_ml.tensors import Discrete
+
+TOP = Peak(150.0, 200.0, 173.0, 1.5)
+W = Peak(50.0, 110.0, 80.4, 2.1)
+CHART = DecayChart(
+    [
+        Node("6", TOP, (2, 3)), Node("-6", TOP, (4, 5)), Node("24", W, (6, 7)), Node("b", 4.8),
+        Node("-24", W, (8, 9)), Node("b~", 4.8), *(Node(f"q{i}", 0.0) for i in range(4)),
+    ],
+    2,
+    {"kind": "balanced", "pt_min": [0.0]},
+)  # fmt: skip
+IDS = (21, 21, 6, -6, 24, 5, -24, -5, 2, -1, 1, -2)
+STATUS = (-1, -1, 2, 2, 2, 1, 2, 1, 1, 1, 1, 1)
+MOTHER1 = (0, 0, 1, 1, 3, 3, 4, 4, 5, 5, 7, 7)
+MOTHER2 = (0, 0, 2, 2, 3, 3, 4, 4, 5, 5, 7, 7)
+COLOR1 = (501, 502, 501, 0, 0, 501, 0, 0, 504, 0, 505, 0)
+COLOR2 = (502, 503, 0, 503, 0, 0, 0, 503, 0, 504, 0, 505)
+LEAVES = (5, 7, 8, 9, 10, 11)  # rows of the chart's particles b, b~, q0 ... q3
+
+
+def hadronic_tops(n: int, seed: int = 0) -> EventSample:
+    """gg -> t t~ -> six quarks, with masses that follow Breit-Wigner distributions."""
+    rng = torch.Generator().manual_seed(seed)
+    u = torch.rand(n, CHART.n_coordinates, generator=rng, dtype=torch.float64)
+    x = torch.log(u) - torch.log1p(-u)
+    for i, coordinate in enumerate(CHART.coordinates):
+        if coordinate.periodic:
+            x[:, i] = 2 * np.pi * u[:, i] - np.pi
+        elif coordinate.name.startswith("log_pt"):
+            x[:, i] = 4.0 + 0.3 * x[:, i]
+        elif "rapidity" in coordinate.name:
+            x[:, i] *= 0.5
+    final, total = CHART.inverse(x)
+    p = torch.zeros(n, 12, 4, dtype=torch.float64)
+    p[:, :2] = incoming_momenta(total, 0.0, 0.0)
+    p[:, LEAVES] = final
+    for row, daughters in ((6, (10, 11)), (4, (8, 9)), (3, (6, 7)), (2, (4, 5))):
+        p[:, row] = p[:, daughters].sum(1)
+    values = p.numpy()
+    mass = np.sqrt(np.maximum(values[..., 3] ** 2 - (values[..., :3] ** 2).sum(-1), 0.0))
+    mass[:, [0, 1, 8, 9, 10, 11]] = 0.0
+    mass[:, [5, 7]] = 4.8
+    constant = {"pdg_id": IDS, "status": STATUS, "mother1": MOTHER1, "mother2": MOTHER2,
+                "color1": COLOR1, "color2": COLOR2}  # fmt: skip
+    columns = {name: np.tile(row, n) for name, row in constant.items()}
+    for name in ("color1", "color2"):  # either gluon may be the one that the top's colour is of
+        table = columns[name].reshape(n, 12)
+        table[::2, :2] = table[::2, 1::-1]
+    columns |= {k: values[..., i].ravel() for i, k in enumerate(("px", "py", "pz", "energy"))}
+    columns |= {"mass": mass.ravel(), "lifetime": np.zeros(12 * n), "spin": np.full(12 * n, 9.0)}
+    run = RunInfo((2212, 2212), (6500.0, 6500.0), processes=(Subrun(1, 200.0, 1.0),))
+    events = {"process_id": np.ones(n), "scale": np.full(n, 173.0), "alpha_qed": np.full(n, 0.0078),
+              "alpha_qcd": np.full(n, 0.108)}  # fmt: skip
+    return EventSample(run, 12 * np.arange(n + 1), columns, events)
+
+
+@pytest.fixture(scope="module")
+def sample() -> EventSample:
+    return hadronic_tops(4000)
+
+
+@pytest.fixture(scope="module")
+def process(sample: EventSample) -> Process:
+    learner = ProcessLearner()
+    learner.add(sample)
+    return learner.process(sample.run.beam_energy)
+
+
+def test_what_is_learned(process: Process) -> None:
+    (channel,) = process.channels
+    chart = channel.chart
+    assert isinstance(chart, DecayChart)
+    assert [n.label for n in chart.nodes if n.children] == ["6", "-6", "24", "-24"]
+    for node in chart.nodes:
+        if node.children:
+            assert isinstance(node.mass, Peak)
+            truth = TOP if node.label.endswith("6") else W
+            assert node.mass.mass == pytest.approx(truth.mass, abs=0.15)
+            assert node.mass.width == pytest.approx(truth.width, rel=0.1)
+    assert len(channel.coordinates) == 4 + 4 * 2 + 2 + 1  # masses, angles, momenta; one azimuth off
+    # A Breit-Wigner mass is a logistic coordinate, of variance pi^2 / 3.
+    names = [c.name for c in channel.coordinates]
+    assert {"logit_mass:24", "artanh_cos_theta:24", "decay_phi:24>1"} <= set(names)
+    again = Process.from_config(process.to_config())
+    assert again.channels[0].chart.to_config() == chart.to_config()
+
+
+def test_round_trip(sample: EventSample, process: Process) -> None:
+    encoded = process.encode(sample)
+    assert len(encoded) == len(sample)
+    mass = [c.name for c in process.channels[0].coordinates].index("logit_mass:24")
+    assert float(encoded.x[:, mass].std()) == pytest.approx(np.pi / 3**0.5, rel=0.1)
+    kinematics = process.kinematics(encoded.x, encoded.subprocess, torch.zeros(len(sample)))
+    discrete = Discrete(encoded.pattern, encoded.branch, encoded.free)
+    again = assemble(process, kinematics, encoded.subprocess, discrete, sample.run)
+    for name in ("pdg_id", "status", "mother1", "mother2", "color1", "color2"):
+        assert (again.particles[name] == sample.particles[name]).all(), name
+    assert again.mass == pytest.approx(sample.mass, abs=1e-4)
+    assert again.energy == pytest.approx(sample.energy, rel=1e-9)
+    assert np.hypot(again.px, again.py) == pytest.approx(np.hypot(sample.px, sample.py), abs=1e-6)
+    tops = again.status == 2
+    for name in ("px", "py", "pz", "energy"):  # resonances are the sums of their daughters
+        value, first = again.particles[name], again.offsets[:-1]
+        assert value[first + 2] == pytest.approx(value[first + 4] + value[first + 5], abs=1e-8)
+    assert tops.sum() == 4 * len(sample)
+
+
+def test_mirror_images(sample: EventSample, process: Process) -> None:
+    encoded = process.encode(sample[:500])
+    assert has_equal_beams(sample.run, process)
+    mirrored, possible = exchanged_beams(process, encoded)
+    assert possible.all()
+    here = process.kinematics(encoded.x, encoded.subprocess, torch.full((500,), 0.4))
+    there = process.kinematics(mirrored.x, mirrored.subprocess, torch.full((500,), -0.4))
+    turned = here.final * torch.tensor([1.0, -1.0, -1.0, 1.0])
+    assert torch.allclose(there.final, turned, rtol=1e-8, atol=1e-8)
+
+
+def structure(ids: list[int], status: list[int], mother: list[int]) -> Structure:
+    mothers2 = [2 if m == 1 else m for m in mother]
+    return Structure(1, tuple(ids), tuple(status), tuple(mother), tuple(mothers2))
+
+
+def test_trees() -> None:
+    full = Structure(1, IDS, STATUS, MOTHER1, MOTHER2)
+    assert decay_tree(full) == (
+        [2, 3], {2: (4, 5), 3: (6, 7), 4: (8, 9), 6: (10, 11)}
+    )  # fmt: skip
+    copied = structure([1, -1, 23, 23, 13, -13], [-1, -1, 2, 2, 1, 1], [0, 0, 1, 3, 4, 4])
+    assert decay_tree(copied) == ([3], {3: (4, 5)})
+    three_body = structure([21, 21, 6, 5, -11, 12, -6], [-1, -1, 2, 1, 1, 1, 1],
+                           [0, 0, 1, 3, 3, 3, 1])  # fmt: skip
+    assert decay_tree(three_body) is None
+    stable = structure([21, 21, 6, -6], [-1, -1, 1, 1], [0, 0, 1, 1])
+    assert decay_tree(stable) is None
