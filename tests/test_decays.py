@@ -13,7 +13,7 @@ from hepgen_ml.phase_space import DecayChart, Node, Peak
 from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.process import Process
 from hepgen_ml.process_learning import ProcessLearner
-from hepgen_ml.structure import Structure
+from hepgen_ml.structure import Structure, color_flow
 from hepgen_ml.symmetry import exchanged_beams, has_equal_beams
 from hepgen_ml.tensors import Discrete
 
@@ -111,8 +111,11 @@ def test_round_trip(sample: EventSample, process: Process) -> None:
     kinematics = process.kinematics(encoded.x, encoded.subprocess, torch.zeros(len(sample)))
     discrete = Discrete(encoded.pattern, encoded.branch, encoded.free)
     again = assemble(process, kinematics, encoded.subprocess, discrete, sample.run)
-    for name in ("pdg_id", "status", "mother1", "mother2", "color1", "color2"):
+    for name in ("pdg_id", "status", "mother1", "mother2"):
         assert (again.particles[name] == sample.particles[name]).all(), name
+    flows = [color_flow(*(s.particles[k].reshape(-1, 12) for k in ("color1", "color2")))
+             for s in (again, sample)]  # fmt: skip
+    assert (flows[0] == flows[1]).all()
     assert again.mass == pytest.approx(sample.mass, abs=1e-4)
     assert again.energy == pytest.approx(sample.energy, rel=1e-9)
     assert np.hypot(again.px, again.py) == pytest.approx(np.hypot(sample.px, sample.py), abs=1e-6)
