@@ -161,7 +161,7 @@ class ChartLearner:
             found, low, high = [], math.inf, 0.0
             for structure, seen in self.seen.items():
                 for row in structure.intermediate:
-                    if abs(structure.pdg_id[row]) == flavour:
+                    if abs(structure.pdg_id[row]) == flavour and structure.leaves(row):
                         columns = [structure.final.index(r) for r in structure.leaves(row)]
                         q = torch.from_numpy(seen.kept["final"][:, columns].sum(1))
                         found.append(torch.sqrt(invariant_mass_squared(q).clamp_min(0.0)).numpy())
@@ -184,7 +184,7 @@ class ChartLearner:
             spec = fixed_or_interval(seen, row)
             masses.append(spec if isinstance(spec, float) and abs(number) != JET else None)
         classes = tuple(flavour_class(number, 0.0) for number in ids)
-        pair = self._pair(structure)
+        pair = self._pair(structure, masses)
         paired = () if pair is None else (pair.first, pair.second)
         ordered = [
             row > 0 and ids[row] == ids[row - 1] and row - 1 not in paired
@@ -196,10 +196,12 @@ class ChartLearner:
         )
         return chart, classes, tuple(range(len(ids)))
 
-    def _pair(self, structure: Structure) -> Pair | None:
+    def _pair(self, structure: Structure, masses: list[float | None]) -> Pair | None:
         """The only leptons of an event, if they are of one flavour and have a peak."""
         leptons = [r for r, n in enumerate(structure.pdg_id) if abs(n) in (11, 13, 15)]
         if len(leptons) != 2 or structure.pdg_id[leptons[0]] != -structure.pdg_id[leptons[1]]:
+            return None
+        if any(masses[row] is None for row in leptons):
             return None
         flavour = abs(structure.pdg_id[leptons[0]])
         if flavour not in self._peaks:
@@ -272,7 +274,9 @@ def find_peak(mass: npt.NDArray[np.float64]) -> tuple[float, float] | None:
         ordered = ordered[first : first + half]
     position = float(ordered.mean())
     width = 2 * float(np.median(np.abs(mass - position)))
-    return (float(f"{position:.6g}"), float(f"{width:.6g}")) if width < 0.3 * position else None
+    if not 1e-6 * position < width < 0.3 * position:
+        return None
+    return float(f"{position:.6g}"), float(f"{width:.6g}")
 
 
 def _bounds(seen: Seen, rows: Iterable[int]) -> list[tuple[float, float]]:

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.auxiliary import AUXILIARY, Auxiliaries
-from hepgen_ml.errors import SampleError
 from hepgen_ml.events import EventSample
 from hepgen_ml.phase_space import Acceptance, Chart, Coordinate, chart_from_config
 from hepgen_ml.phase_space.chart import incoming_momenta
@@ -184,10 +183,7 @@ class Process:
             )
             parts.append(part[good])
         if not parts:
-            raise SampleError(
-                "no event belongs to the process of this model",
-                remedy="compare `hepgen-ml info` of the sample and of the model",
-            )
+            return self._nothing()
         encoded = Encoded.join(parts)
         return encoded[torch.argsort(encoded.event)]
 
@@ -202,6 +198,14 @@ class Process:
         if self.is_reconstructed:
             return torch.zeros(len(final), 0)
         return _padded(pair_invariants(incoming, final), self.n_invariants)
+
+    def _nothing(self) -> Encoded:
+        """Zero events."""
+        number, real = torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.float64)
+        x = torch.zeros(0, self.n_coordinates, dtype=torch.float64)
+        free = torch.zeros(0, len(AUXILIARY), dtype=torch.float64)
+        invariants = torch.zeros(0, self.n_invariants)
+        return Encoded(x, number, number, number, free, real, invariants, number)
 
     def kinematics(self, x: Tensor, subprocess: Tensor, phi: Tensor) -> Kinematics:
         """Momenta from learned coordinates.

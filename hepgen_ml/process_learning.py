@@ -97,7 +97,7 @@ class ProcessLearner:
         self._lifetimes |= bool(np.any(table.get("lifetime", 0) != 0))
         final = final_momenta(table, structure.final)
         classes = [flavour_class(structure.pdg_id[r], float(mass[0, r])) for r in structure.final]
-        self._cuts.add(final, classes)
+        self._cuts.add(final, classes, balanced=bool(structure.incoming))
         kept = {
             "final": final.numpy(),
             "incoming": final_momenta(table, structure.incoming).numpy(),

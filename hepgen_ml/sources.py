@@ -131,17 +131,17 @@ class EventSource:
                 reader.close()
         self._sums = sums
 
-    def _inside(
-        self, chunk: EventSample, sums: npt.NDArray[np.float64]
-    ) -> EventSample:
+    def _inside(self, chunk: EventSample, sums: npt.NDArray[np.float64]) -> EventSample:
         """Events inside the stated cuts; sums of weights of these and of others grow."""
-        if not self.cuts:
+        passes = chunk.counts > 0  # an event without any object is none for a density
+        if self.cuts:
+            from hepgen_ml.phase_space.cuts import Acceptance, tighter
+            from hepgen_ml.structure import inside
+
+            passes &= inside(chunk, Acceptance(tighter(self.cuts)))
+        if passes.all():
             sums[0] += chunk.weight.sum()
             return chunk
-        from hepgen_ml.phase_space.cuts import Acceptance, tighter
-        from hepgen_ml.structure import inside
-
-        passes = inside(chunk, Acceptance(tighter(self.cuts)))
         sums += chunk.weight[passes].sum(), chunk.weight[~passes].sum()
         self.n_unselected += int((~passes).sum())
         self.n_events -= int((~passes).sum())

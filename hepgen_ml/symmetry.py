@@ -30,11 +30,18 @@ def has_equal_beams(run: RunInfo, process: Process) -> bool:
 
 
 def looks_symmetric(process: Process, encoded: Encoded) -> bool:
-    """Whether rapidities average to zero, as they do unless someone selected one side."""
+    """Whether rapidities average to zero, as they do unless someone selected one side.
+
+    So do all coordinates that the exchange gives the other sign.
+    """
     channel_of = process.channel_of[encoded.subprocess]
     for c, channel in enumerate(process.channels):
+        some = encoded.x[channel_of == c][:100]
+        turned = _mirrored(channel, some)
         odd = [
-            i for i, k in enumerate(channel.coordinates) if "rapidity" in k.name or "eta:" in k.name
+            i
+            for i, k in enumerate(channel.coordinates)
+            if not k.periodic and torch.allclose(turned[:, i], -some[:, i], rtol=1e-6, atol=1e-6)
         ]
         weight = encoded.weight[channel_of == c].unsqueeze(1)
         y = encoded.x[channel_of == c][:, odd]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from hepgen_ml.errors import UsageError
+from hepgen_ml.events import EventSample
 from hepgen_ml.phase_space import Acceptance, Cut, parse_cut
 from hepgen_ml.phase_space.coordinates import from_pt_rapidity_phi
 from hepgen_ml.phase_space.cuts import CutFinder, flavour_class
+from hepgen_ml.tensors import Encoded
 from hepgen_ml.training.data import SampleSource, learn_process
 
 from .samples import toy_z_jets
@@ -121,3 +124,38 @@ def test_acceptance_rejects_and_is_stored() -> None:
 )
 def test_classes(pdg_id: int, mass: float, name: str) -> None:
     assert flavour_class(pdg_id, mass) == name
+
+
+def test_stated_cuts_reach_everything_they_name() -> None:
+    """Pairs of jets, and pairs in events that have nothing else."""
+    sample = toy_z_jets(3000)
+    for text in ("delta_r(Muon, Muon) < 3.0", "mass(Jet, Jet) > 60"):
+        source = SampleSource(sample, cuts=[parse_cut(text)])
+        process = learn_process(source, seed=0)
+        assert source.n_unselected > 0
+        kept = [process.encode(chunk) for chunk in source.chunks()]
+        assert sum(map(len, kept)) == len(sample) - source.n_unselected
+        assert len(process.encode(sample)) == len(sample) - source.n_unselected
+    with pytest.raises(UsageError, match="no particle is of class '11'"):
+        learn_process(SampleSource(sample, cuts=[parse_cut("pt(Electron) > 5")]), seed=0)
+
+
+def test_chunks_of_which_nothing_remains() -> None:
+    """A part of a file without a single event inside does not end the training."""
+    sample = toy_z_jets(3000)
+    process = learn_process(SampleSource(sample), seed=0)
+    nothing = process.encode(sample[:0])
+    assert len(nothing) == 0
+    assert len(Encoded.join([nothing, process.encode(sample[:50])])) == 50
+
+
+def test_events_without_objects_take_their_cross_section_away() -> None:
+    sample = toy_z_jets(3000)
+    jets = sample.pdg_id == 93
+    counts = np.bincount(sample.event_index, jets, len(sample)).astype(int)
+    columns = {name: values[jets] for name, values in sample.particles.items()}
+    only = EventSample(sample.run, np.concatenate([[0], np.cumsum(counts)]), columns)
+    source = SampleSource(only)
+    kept = sum(len(chunk) for chunk in source.chunks())
+    assert kept == (counts > 0).sum()
+    assert source.run.cross_section == pytest.approx(1500.0 * kept / len(sample))

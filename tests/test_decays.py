@@ -14,7 +14,7 @@ from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.process import Process
 from hepgen_ml.process_learning import ProcessLearner
 from hepgen_ml.structure import Structure, color_flow
-from hepgen_ml.symmetry import exchanged_beams, has_equal_beams
+from hepgen_ml.symmetry import exchanged_beams, has_equal_beams, looks_symmetric
 from hepgen_ml.tensors import Discrete
 
 TOP = Peak(150.0, 200.0, 173.0, 1.5)
@@ -135,6 +135,16 @@ def test_mirror_images(sample: EventSample, process: Process) -> None:
     there = process.kinematics(mirrored.x, mirrored.subprocess, torch.full((500,), -0.4))
     turned = here.final * torch.tensor([1.0, -1.0, -1.0, 1.0])
     assert torch.allclose(there.final, turned, rtol=1e-8, atol=1e-8)
+
+
+def test_polarised_decays_are_symmetric_too(process: Process, sample: EventSample) -> None:
+    """Angles in helicity frames keep their sign under the exchange, and may favour one side."""
+    encoded = process.encode(sample)
+    names = [c.name for c in process.channels[0].coordinates]
+    encoded.x[:, names.index("artanh_cos_theta:24>1")] += 0.5
+    assert looks_symmetric(process, encoded)
+    encoded.x[:, names.index("rapidity:6")] += 0.5
+    assert not looks_symmetric(process, encoded)
 
 
 def structure(ids: list[int], status: list[int], mother: list[int]) -> Structure:

@@ -15,7 +15,7 @@ from hepgen_ml.models.pointers import ANCHORS
 from hepgen_ml.models.splitting import SplittingJetGPT
 from hepgen_ml.multiplicity import families, with_more_jets
 from hepgen_ml.networks.bayesian import posterior_draw, variational_layers
-from hepgen_ml.phase_space import Acceptance
+from hepgen_ml.phase_space import Acceptance, parse_cut
 from hepgen_ml.phase_space.coordinates import azimuth, pseudorapidity, wrap
 from hepgen_ml.posterior import names_of, sample_posterior, with_posterior
 from hepgen_ml.process import Process
@@ -245,3 +245,21 @@ def test_jets_find_what_they_follow(process: Process) -> None:
     assert apart.quantile(0.9) < 0.2
     apart = torch.stack([wrap(phi[:, 2] - phi[:, i]).abs() for i in (0, 1)]).amin(0)
     assert apart.quantile(0.9) < 0.2
+
+
+def test_events_with_several_fixed_objects_are_begun_anew() -> None:
+    """A pair and a required jet stand or fall together; the fraction is that of plain draws."""
+    events = toy_z_jets(4000, rate=0.6, most=3)
+    learner = ProcessLearner(cuts=[parse_cut("abs_eta(Muon) < 2")])
+    learner.add(events[events.counts > 2])
+    process = with_more_jets(learner.process(events.run.beam_energy), 0)
+    model = build(process, events[events.counts > 2])
+    assert model.fixed == [2]
+    fewest = torch.full((4000,), families(process)[0].subprocess[0])
+    x = model.sample(fewest, torch.Generator().manual_seed(0))
+    plain = float(process.inside(x, fewest).double().mean())
+    assert 0.2 < plain < 0.99
+    accepted = model.measure_acceptance(process.inside, 4000, torch.Generator().manual_seed(1))
+    stopped = float(model.begun.sum())
+    assert accepted[int(model.channel_of[fewest[0]])] < plain + 0.03
+    assert 4000 / stopped > 0.3 * plain

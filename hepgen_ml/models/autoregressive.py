@@ -111,6 +111,9 @@ class AutoregressiveDensity(DensityModel):
             used = torch.arange(n_parameters) < n.unsqueeze(-1)
             self.head = Variational(head, settings.prior_std, used.unsqueeze(1))
             self.head_bias = Variational(bias, settings.prior_std, used)
+        if self.pointers is not None and settings.bayesian != "off":
+            output = self.pointers.place if settings.bayesian == "last" else self.pointers
+            make_bayesian(output, settings.prior_std)
         self._groups = [_groups([densities[i] for i in row]) for row in self.numbers]
 
     def fit_coordinates(self, x: Tensor, subprocess: Tensor) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hepgen_ml.config import SplittingConfig
 from hepgen_ml.errors import UsageError
@@ -85,7 +86,8 @@ class Extrapolation(nn.Module):
             x = encoded.x[encoded.subprocess == number]
             p, _ = channel.chart.inverse(channel.join(x, torch.zeros(len(x), dtype=x.dtype)))
             n = int(self.jets_of[number])
-            partial = p[..., :2].cumsum(1)[:, p.shape[1] - n - 1 :]
+            # Without any jet, with the first, and so on.
+            partial = F.pad(p[..., :2].cumsum(1), (0, 0, 1, 0))[:, p.shape[1] - n :]
             squares[n, : n + 1] += (partial**2).sum((0, 2)).numpy() / 2
             events[n] += len(x)
         return np.sqrt(squares / np.maximum(events, 1)[:, None]), events
@@ -133,9 +135,14 @@ class Extrapolation(nn.Module):
             Coordinates from z and subprocess.
         """
         rows = torch.nonzero(last).squeeze(-1)
-        if len(rows) == 0 or self.config.extrapolation not in ("truncated", "override"):
+        way = self.config.extrapolation
+        # Held-out events have none of the bootstrapped ones among them: to judge the last stop
+        # by them would be to prefer a network that never goes on.
+        if way == "bootstrap" and not self.training:
+            way = "truncated"
+        if len(rows) == 0 or way not in ("truncated", "override"):
             return
-        if self.config.extrapolation == "truncated":
+        if way == "truncated":
             weight[rows, place[rows]] = 0.0
             return
         weight[rows, place[rows]] = self.config.override_weight

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hepgen_ml.config import Config
+from hepgen_ml.errors import ModelError
 from hepgen_ml.models.autoregressive import AutoregressiveDensity
 from hepgen_ml.models.base import DensityModel
 from hepgen_ml.models.conditions import CoordinateEmbedding
@@ -141,8 +142,10 @@ class SplittingJetGPT(DensityModel):
         if jetgpt.bayesian == "all":
             make_bayesian(self.history, jetgpt.prior_std)
         self.extrapolation = Extrapolation(process, self.families, config.splitting)
-        self.drawn = torch.zeros(len(process.channels))
-        self.accepted = torch.zeros(len(process.channels))
+        self.drawn = torch.zeros(len(process.channels), dtype=torch.float64)
+        self.accepted = torch.zeros(len(process.channels), dtype=torch.float64)
+        self.begun = torch.zeros(len(self.families), dtype=torch.float64)
+        self.finished = torch.zeros(len(self.families), dtype=torch.float64)
 
     def fit_coordinates(self, x: Tensor, subprocess: Tensor) -> None:
         """One mean and width per kind of object, so that they hold for any number of jets."""
@@ -302,13 +305,23 @@ class SplittingJetGPT(DensityModel):
         )
         for number in range(len(self.families)):
             todo = torch.nonzero(families == number).squeeze(-1)
-            while len(todo):
+            for _ in range(_MAX_ROUNDS):
+                if len(todo) == 0:
+                    break
                 left = []
                 for part in todo.split(_BATCH):
                     drawn, made = self._grow(number, len(part), generator, inside, None)
                     z[part], subprocess[part] = drawn, made
                     left.append(part[made < 0])
+                self.begun[number] += len(todo)
                 todo = torch.cat(left)
+            else:
+                raise ModelError(
+                    f"{len(todo)} of {n} events keep falling outside the cuts or growing beyond "
+                    "the largest number of jets",
+                    remedy="the model is not trained well enough; train longer",
+                )
+        self.finished += torch.bincount(families.cpu(), minlength=len(self.families))
         return self.restore(z, subprocess), subprocess
 
     def measure_acceptance(
@@ -316,16 +329,18 @@ class SplittingJetGPT(DensityModel):
     ) -> list[float]:
         """Fraction of draws inside the cuts for each channel, all its objects together.
 
-        A mean over histories: what an object may do depends a little on those before it.
+        Also of those events that come to an end at all. A mean over histories: what an object
+        may do depends a little on those before it. Channels too rare to be drawn count as 1.
         """
-        self.drawn.zero_()
-        self.accepted.zero_()
+        for count in (self.drawn, self.accepted, self.begun, self.finished):
+            count.zero_()
         self.sample_events(n, generator, inside)
+        ended = (self.finished / self.begun.clamp_min(1)).clamp(0.0, 1.0)
         each = torch.where(self.drawn > 0, self.accepted / self.drawn.clamp_min(1), 1.0)
         fractions = torch.ones(len(self.layouts), dtype=torch.float64)
-        for family in self.families:
+        for number, family in enumerate(self.families):
             channels = self.channel_of[torch.tensor(family.subprocess)].cpu()
-            fractions[channels] = each[channels].double().cumprod(0)
+            fractions[channels] = each[channels].cumprod(0) * ended[number]
         return fractions.clamp_min(1e-3).tolist()
 
     def _grow(
@@ -364,7 +379,10 @@ class SplittingJetGPT(DensityModel):
             todo = torch.arange(len(alive), device=z.device)
             momenta = self._momenta(z[alive], family, place)
             around = self._around(momenta, family, place, place) if place > 0 else None
-            for _ in range(_MAX_ROUNDS):
+            # Cuts are first asked when all fixed objects stand; if these are several, one of the
+            # earlier may be at fault, and the event is begun anew.
+            whole = place + 1 == fixed and fixed > 1
+            for _ in range(1 if whole else _MAX_ROUNDS):
                 drawn = self.components.sample_given(
                     hidden[todo], kind, generator, None if around is None else around[todo]
                 )
@@ -375,8 +393,9 @@ class SplittingJetGPT(DensityModel):
                 sub = partial.expand(len(todo))
                 good = inside(self.restore(z[alive[todo]], sub), sub)
                 channel = int(self.channel_of[partial])
-                self.drawn[channel] += len(todo)
-                self.accepted[channel] += int(good.sum())
+                if not whole:
+                    self.drawn[channel] += len(todo)
+                    self.accepted[channel] += int(good.sum())
                 todo = todo[~good]
                 if len(todo) == 0:
                     break

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -130,9 +130,13 @@ def _class_named(name: str) -> str:
     return str(abs(OBJECTS[name] if name in OBJECTS else int(name)))
 
 
+Key = tuple[str, tuple[str, ...]]
+"""Observable and classes."""
+
+
 def particle_observables(
-    p: Tensor, labels: Sequence[str]
-) -> dict[tuple[str, tuple[str, ...]], Tensor]:
+    p: Tensor, labels: Sequence[str], wanted: Collection[Key] | None = None
+) -> dict[Key, Tensor]:
     """All observables that a cut may bound.
 
     Parameters
@@ -140,6 +144,8 @@ def particle_observables(
     p : (events, n, 4) tensor
     labels : sequence of n str
         Flavour classes.
+    wanted : collection of Key, optional
+        Compute these only.
 
     Returns
     -------
@@ -147,22 +153,22 @@ def particle_observables(
         (observable, classes) to (events, k) tensor of the k particles or pairs.
     """
     pt, eta, phi = transverse_momentum(p), pseudorapidity(p), azimuth(p)
-    found: dict[tuple[str, tuple[str, ...]], list[Tensor]] = {}
+    found: dict[Key, list[Tensor]] = {}
 
-    def add(name: str, classes: tuple[str, ...], values: Tensor) -> None:
-        found.setdefault((name, tuple(sorted(classes))), []).append(values)
+    def add(name: str, classes: tuple[str, ...], values: Callable[[], Tensor]) -> None:
+        key = (name, tuple(sorted(classes)))
+        if wanted is None or key in wanted:
+            found.setdefault(key, []).append(values())
 
     for i, label in enumerate(labels):
-        add("pt", (label,), pt[:, i])
-        add("abs_eta", (label,), eta[:, i].abs())
+        add("pt", (label,), lambda i=i: pt[:, i])
+        add("abs_eta", (label,), lambda i=i: eta[:, i].abs())
     for i, j in combinations(range(len(labels)), 2):
         pair = (labels[i], labels[j])
-        if len(labels) > 2:  # two particles are back to back: Delta R > pi without any cut
-            add("delta_r", pair, torch.hypot(eta[:, i] - eta[:, j], wrap(phi[:, i] - phi[:, j])))
-        if "Jet" in pair:  # no analysis cuts there, and jets have no threshold to tell it from
-            continue
-        m2 = invariant_mass_squared(p[:, i] + p[:, j])
-        add("mass", pair, torch.sqrt(m2.clamp_min(0.0)))
+        add("delta_r", pair, lambda i=i, j=j: torch.hypot(
+            eta[:, i] - eta[:, j], wrap(phi[:, i] - phi[:, j])))  # fmt: skip
+        add("mass", pair, lambda i=i, j=j: torch.sqrt(
+            invariant_mass_squared(p[:, i] + p[:, j]).clamp_min(0.0)))  # fmt: skip
     return {key: torch.stack(values, dim=-1) for key, values in found.items()}
 
 
@@ -188,10 +194,9 @@ class Acceptance:
         good = torch.ones(len(p), dtype=torch.bool, device=p.device)
         if not self.cuts:
             return good
-        for key, values in particle_observables(p, labels).items():
-            cut = self._by_key.get(key)
-            if cut is not None:
-                good &= ((values >= cut.low) & (values <= cut.high)).all(-1)
+        for key, values in particle_observables(p, labels, self._by_key).items():
+            cut = self._by_key[key]
+            good &= ((values >= cut.low) & (values <= cut.high)).all(-1)
         return good
 
     def to_config(self) -> list[dict[str, Any]]:
@@ -239,11 +244,20 @@ class CutFinder:
         self._low: dict[tuple[str, tuple[str, ...]], npt.NDArray[np.float64]] = {}
         self._high: dict[tuple[str, tuple[str, ...]], npt.NDArray[np.float64]] = {}
         self._entries: dict[tuple[str, tuple[str, ...]], int] = {}
+        self.classes: set[str] = set()
         self._threshold: dict[tuple[str, tuple[str, ...]], float] = {}
 
-    def add(self, p: Tensor, labels: Sequence[str]) -> None:
-        """Take in final states (events, n, 4) of particles with these classes."""
+    def add(self, p: Tensor, labels: Sequence[str], *, balanced: bool = True) -> None:
+        """Take in final states (events, n, 4) of particles with these classes.
+
+        Of two particles whose transverse momenta balance, Delta R is above pi without any cut.
+        """
+        self.classes.update(labels)
         for key, values in particle_observables(p, labels).items():
+            if key[0] == "delta_r" and balanced and len(labels) == 2:
+                continue
+            if key[0] == "mass" and "Jet" in key[1]:
+                continue  # no analysis cuts there, and jets have no threshold to tell it from
             flat = values.reshape(-1).numpy()
             flat = flat[np.isfinite(flat)]
             self._entries[key] = self._entries.get(key, 0) + len(flat)
@@ -271,7 +285,20 @@ class CutFinder:
         return cut.low, cut.high
 
     def acceptance(self, stated: Sequence[Cut] = ()) -> Acceptance:
-        """The cuts whose edges are populated, and those that someone states."""
+        """The cuts whose edges are populated, and those that someone states.
+
+        Raises
+        ------
+        UsageError
+            A stated cut on particles that the events do not have.
+        """
+        for cut in stated:
+            missing = [c for c in cut.classes if c not in self.classes]
+            if missing:
+                raise UsageError(
+                    f"no particle is of class {missing[0]!r}, so {str(cut)!r} cuts nothing",
+                    remedy=f"the classes are {', '.join(sorted(self.classes))}",
+                )
         cuts: list[Cut] = []
         for key, entries in self._entries.items():
             if entries < MIN_ENTRIES:

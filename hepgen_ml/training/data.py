@@ -134,16 +134,16 @@ def learn_process(source: SampleSource, *, seed: int, progress: Progress | None 
     process = learner.process(source.run.beam_energy)
     if learner.has_lifetimes:
         log.warning("lifetimes are not learned; generated particles have lifetime 0")
+    if not source.run.cross_section > 0:
+        log.warning("the cross section is not known: generated events have weight 1")
     colored = any(abs(i) <= 6 or i == 21 for s in process.subprocesses for i in s.structure.pdg_id)
     if colored and not source.has_colors:
         log.warning("the sample has no colour flow, so generated events cannot be showered")
-    if source.n_unselected:
-        log.info("left out %d events by objects or cuts", source.n_unselected)
     if source.n_skipped:
         log.warning("left out %d bad events of %d", source.n_skipped, learner.n_events)
     if source.n_unselected:
         log.warning(
-            "left out %d events with other numbers of objects; the cross section is that of the "
+            "left out %d events by their objects or by cuts; the cross section is that of the "
             "%d selected ones, %g pb",
             source.n_unselected,
             source.n_events,
@@ -162,6 +162,12 @@ def encode_all(
         n_events += len(chunk)
         if progress is not None:
             progress("encode", n_events, None, {})
+    if not any(map(len, parts)):
+        raise SampleError(
+            "no event belongs to the process",
+            path=source.paths[0] if source.paths else None,
+            remedy="compare `hepgen-ml info` of the sample and of the model",
+        )
     encoded = Encoded.join(parts)
     lost = n_events - len(encoded)
     if lost:
@@ -187,7 +193,7 @@ def evened(process: Process, subprocess: torch.Tensor, weight: torch.Tensor) -> 
     """
     channel_of, weight = process.channel_of[subprocess], weight.clone()
     for c in torch.unique(channel_of).tolist():
-        weight[channel_of == c] /= weight[channel_of == c].mean()
+        weight[channel_of == c] /= weight[channel_of == c].mean().clamp_min(1e-300)
     return weight
 
 

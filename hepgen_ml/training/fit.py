@@ -181,7 +181,7 @@ def claim(directory: Path, *, resume: bool, force: bool) -> None:
 
 def _output_run(run: RunInfo, fingerprint: str) -> RunInfo:
     """Run information of generated events: the sample's, without what describes its file."""
-    strategy = -4 if abs(run.weight_strategy) == 4 else 3
+    strategy = -4 if abs(run.weight_strategy) == 4 and run.cross_section > 0 else 3
     top = run.cross_section if strategy == -4 else 1.0
     processes = tuple(type(p)(p.process_id, p.cross_section, p.error, top) for p in run.processes)
     text = f"trained on a sample with SHA-256 {fingerprint}"
@@ -217,9 +217,12 @@ def _check_plan(directory: Path, fingerprint: str, config: Config) -> None:
             "was begun with another sample", path=directory, remedy="give the same files as before"
         )
     fixed = ("model", "network", "jetgpt", "splitting", "lgatr", "seed")
-    if any(getattr(before, name) != getattr(config, name) for name in fixed):
+    events = ("validation_fraction", "max_events", "batch_size", "exchange_beams")
+    if any(getattr(before, name) != getattr(config, name) for name in fixed) or any(
+        getattr(before.training, name) != getattr(config.training, name) for name in events
+    ):
         raise UsageError(
-            "was begun with another network, model or seed",
+            "was begun with another network, model, seed or choice of events",
             path=directory,
             remedy="give the same configuration as before, or start again with --force",
         )
