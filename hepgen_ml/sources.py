@@ -46,6 +46,9 @@ class EventSource:
         What of each file is not in its events, after a pass.
     """
 
+    keeps_empty = True
+    """Whether events without any particle or object count."""
+
     def __init__(
         self,
         source: EventSample | str | Path | Sequence[str | Path],
@@ -71,6 +74,7 @@ class EventSource:
                 reader.close()
         self.merged: Merged = merge_runs(self.runs, self.paths or [None])
         self._sums = np.zeros((len(self.runs), 2))  # weights of selected and other events
+        self._of_process: dict[int, tuple[float, float]] = {}
         self._group_weight: list[float] | None = None
 
     def _open(self, path: Path) -> Reader:
@@ -87,11 +91,14 @@ class EventSource:
         owners = [
             g for g in range(self.n_groups) for _ in self.runs[group.index(g)].processes
         ]  # of the processes of the whole
-        processes = tuple(
-            replace(p, cross_section=p.cross_section * fractions[g], error=p.error * fractions[g])
-            for p, g in zip(self.merged.run.processes, owners, strict=True)
-        )
-        return self.merged.run.with_(processes=processes)
+        processes = []
+        for p, g in zip(self.merged.run.processes, owners, strict=True):
+            # Cuts take more of one process than of another; a reader's selection is not told apart.
+            inside, outside = self._of_process.get(p.process_id, (0.0, 0.0))
+            share = inside / (inside + outside) if inside + outside > 0 else fractions[g]
+            changed = replace(p, cross_section=p.cross_section * share, error=p.error * share)
+            processes.append(changed)
+        return self.merged.run.with_(processes=tuple(processes))
 
     def _group_sums(self) -> npt.NDArray[np.float64]:
         """Weights of selected and of other events in each group."""
@@ -112,17 +119,18 @@ class EventSource:
     def raw(self) -> Iterator[tuple[int, EventSample]]:
         """Number of the file and chunk, as it is in the file."""
         self.n_events = self.n_skipped = self.n_unselected = 0
+        self._of_process = {}
         sums = np.zeros_like(self._sums)
         if self.sample is not None:
             for chunk in self.sample.chunks(DEFAULT_CHUNK):
                 self.n_events += len(chunk)
-                yield 0, self._inside(chunk, sums[0])
+                yield 0, self._inside(chunk, sums[0], 0)
         for number, path in enumerate(self.paths):
             reader = self._open(path)
             try:
                 for chunk in reader.chunks(DEFAULT_CHUNK):
                     self.n_events += len(chunk)
-                    yield number, self._inside(chunk, sums[number])
+                    yield number, self._inside(chunk, sums[number], number)
                 sums[number, 1] += reader.unselected_weight
                 self.n_skipped += reader.n_skipped
                 self.n_unselected += reader.n_unselected
@@ -131,14 +139,24 @@ class EventSource:
                 reader.close()
         self._sums = sums
 
-    def _inside(self, chunk: EventSample, sums: npt.NDArray[np.float64]) -> EventSample:
+    def _inside(
+        self, chunk: EventSample, sums: npt.NDArray[np.float64], number: int
+    ) -> EventSample:
         """Events inside the stated cuts; sums of weights of these and of others grow."""
-        passes = chunk.counts > 0  # an event without any object is none for a density
+        passes = (chunk.counts > 0) | self.keeps_empty
         if self.cuts:
             from hepgen_ml.phase_space.cuts import Acceptance, tighter
             from hepgen_ml.structure import inside
 
             passes &= inside(chunk, Acceptance(tighter(self.cuts)))
+        if self.cuts and "process_id" in chunk.events:
+            for process in np.unique(chunk.process_id).tolist():
+                mine = chunk.process_id == process
+                key = process + self.merged.shift[number]
+                selected, others = self._of_process.get(key, (0.0, 0.0))
+                selected += float(chunk.weight[mine & passes].sum())
+                others += float(chunk.weight[mine & ~passes].sum())
+                self._of_process[key] = selected, others
         if passes.all():
             sums[0] += chunk.weight.sum()
             return chunk

@@ -59,6 +59,9 @@ class StandIn:
             raise errors.ModelError("no such model", path=path, remedy="train one")
         return cls()
 
+    def run_of(self, posterior: int | None) -> RunInfo:
+        return self.run
+
     @staticmethod
     def shard_size(n: int, shard: tuple[int, int]) -> int:
         return n // shard[1] + (shard[0] < n % shard[1])
@@ -431,13 +434,14 @@ def test_documentation_knows_every_setting_and_exit_code() -> None:
     from hepgen_ml.config import Config
 
     text = (Path(__file__).parents[1] / "docs" / "cli.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| `(\w+\.\w+)` \| `?([^|`]+?)`? \|", text, re.M))
+    rows = dict(re.findall(r"^\| `(\w+\.\w+)(?:\.PATTERN)?` \| `?([^|`]+?)`? \|", text, re.M))
     defaults = Config().model_dump()
     sections = {name: values for name, values in defaults.items() if isinstance(values, dict)}
     known = {f"{s}.{k}": v for s, values in sections.items() for k, v in values.items()}
     assert set(rows) == set(known)
     for key, value in known.items():
         expected = value if isinstance(value, str) else json.dumps(value)
+        expected = "none" if value in ({}, ()) else expected
         assert rows[key] == expected or float(rows[key]) == value
     codes = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.M)}
     named = {kind.exit_code for kind in errors.HepgenError.__subclasses__()}

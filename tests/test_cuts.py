@@ -16,7 +16,7 @@ from hepgen_ml.phase_space.cuts import CutFinder, flavour_class
 from hepgen_ml.tensors import Encoded
 from hepgen_ml.training.data import SampleSource, learn_process
 
-from .samples import toy_z_jets
+from .samples import toy_top_pairs, toy_z_jets
 
 
 @pytest.mark.parametrize(
@@ -159,3 +159,16 @@ def test_events_without_objects_take_their_cross_section_away() -> None:
     kept = sum(len(chunk) for chunk in source.chunks())
     assert kept == (counts > 0).sum()
     assert source.run.cross_section == pytest.approx(1500.0 * kept / len(sample))
+
+
+def test_cuts_take_each_process_its_own_share() -> None:
+    """Events with a jet are one process, those without another; a jet cut concerns only one."""
+    sample = toy_top_pairs(3000)
+    source = SampleSource(sample, cuts=[parse_cut("pt(j) > 40")])
+    for _ in source.chunks():
+        pass
+    without, with_jet = source.run.processes
+    assert without.cross_section == pytest.approx(1.5)
+    hard = np.hypot(sample.px, sample.py)[sample.offsets[1:] - 1] > 40
+    jet = sample.process_id == 1
+    assert with_jet.cross_section == pytest.approx(1.5 * hard[jet].mean())

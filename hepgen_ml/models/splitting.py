@@ -226,9 +226,9 @@ class SplittingJetGPT(DensityModel):
                     )
                     total = total.index_add(0, rows[torch.cat(some)], log_p)
                 logits = self.splitting(hidden[:, fixed:]).squeeze(-1)
-                places = torch.arange(fixed, length + 1, device=z.device)
-                goes_on = (places < n.unsqueeze(-1)).to(z.dtype)
-                weight = (places <= n.unsqueeze(-1)).to(z.dtype)
+                stops = torch.arange(fixed, length + 1, device=z.device)
+                goes_on = (stops < n.unsqueeze(-1)).to(z.dtype)
+                weight = (stops <= n.unsqueeze(-1)).to(z.dtype)
                 if training:
                     last = n == fixed + family.top - family.fewest
                     self.extrapolation.change(

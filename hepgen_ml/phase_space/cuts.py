@@ -155,20 +155,23 @@ def particle_observables(
     pt, eta, phi = transverse_momentum(p), pseudorapidity(p), azimuth(p)
     found: dict[Key, list[Tensor]] = {}
 
-    def add(name: str, classes: tuple[str, ...], values: Callable[[], Tensor]) -> None:
-        key = (name, tuple(sorted(classes)))
+    def add(name: str, values: Callable[..., Tensor], *at: int) -> None:
+        key = (name, tuple(sorted(labels[i] for i in at)))
         if wanted is None or key in wanted:
-            found.setdefault(key, []).append(values())
+            found.setdefault(key, []).append(values(*at))
 
-    for i, label in enumerate(labels):
-        add("pt", (label,), lambda i=i: pt[:, i])
-        add("abs_eta", (label,), lambda i=i: eta[:, i].abs())
+    def distance(i: int, j: int) -> Tensor:
+        return torch.hypot(eta[:, i] - eta[:, j], wrap(phi[:, i] - phi[:, j]))
+
+    def mass(i: int, j: int) -> Tensor:
+        return torch.sqrt(invariant_mass_squared(p[:, i] + p[:, j]).clamp_min(0.0))
+
+    for i in range(len(labels)):
+        add("pt", lambda i: pt[:, i], i)
+        add("abs_eta", lambda i: eta[:, i].abs(), i)
     for i, j in combinations(range(len(labels)), 2):
-        pair = (labels[i], labels[j])
-        add("delta_r", pair, lambda i=i, j=j: torch.hypot(
-            eta[:, i] - eta[:, j], wrap(phi[:, i] - phi[:, j])))  # fmt: skip
-        add("mass", pair, lambda i=i, j=j: torch.sqrt(
-            invariant_mass_squared(p[:, i] + p[:, j]).clamp_min(0.0)))  # fmt: skip
+        add("delta_r", distance, i, j)
+        add("mass", mass, i, j)
     return {key: torch.stack(values, dim=-1) for key, values in found.items()}
 
 

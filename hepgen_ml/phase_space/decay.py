@@ -106,7 +106,10 @@ class DecayChart(Chart):
         self.n_made, self._arguments = n_made, dict(production)
         made = self.nodes[:n_made]
         rest = dict(production)
-        kinds = {BalancedChart.kind: BalancedChart, FixedEnergyChart.kind: FixedEnergyChart}
+        kinds: dict[str, type[BalancedChart] | type[FixedEnergyChart]] = {
+            BalancedChart.kind: BalancedChart,
+            FixedEnergyChart.kind: FixedEnergyChart,
+        }
         self.production: Chart = kinds[rest.pop("kind")](
             [n.label for n in made], [n.mass for n in made], **rest
         )
@@ -144,12 +147,13 @@ class DecayChart(Chart):
                     leaf, label = self._leaves_of(child)[0], self.nodes[child].label
                     names.append(Coordinate(f"logit_mass:{label}", particle=leaf, logarithmic=True))
             if node.children:
-                label, leaf = self.nodes[node.children[0]].label, self._leaves_of(node.children[0])
+                first = node.children[0]
+                label, leaf = self.nodes[first].label, self._leaves_of(first)[0]
                 names += [
-                    Coordinate(f"artanh_cos_theta:{label}", particle=leaf[0]),
+                    Coordinate(f"artanh_cos_theta:{label}", particle=leaf),
                     # The azimuth of an event that nothing balances is that of its first decay.
                     Coordinate(
-                        f"decay_phi:{label}", periodic=True, cyclic=not cyclic, particle=leaf[0]
+                        f"decay_phi:{label}", periodic=True, cyclic=not cyclic, particle=leaf
                     ),
                 ]
                 cyclic = True

@@ -50,6 +50,7 @@ class SampleSource(EventSource):
     """
 
     has_colors = True
+    keeps_empty = False  # an event without any object is none for a density
 
     def chunks(self) -> Iterator[EventSample]:
         """Good events, chunk by chunk, weights proportional to the cross section they stand for."""
