@@ -67,7 +67,7 @@ def draw(
         n = np.array([r["n"] for r in rows]) + 0.09 * (shift - 2)
         axes[0].errorbar(
             n, [r["ratio"] for r in rows], [r["error"] for r in rows], capsize=3,
-            fmt="o" if shift else "ks", color=colors.get(name, "black"), label=name,
+            fmt="o" if shift else "s", color=colors.get(name, "black"), label=name,
         )  # fmt: skip
     axes[0].axvspan(TRAINED - 0.5, GENERATED - 0.5, color="0.92", zorder=0)
     axes[0].set(xlabel="n jets", ylabel="R(n+1)/n", ylim=(0, 0.5), xlim=(-0.5, GENERATED - 0.5))
