@@ -98,7 +98,8 @@ def _show_model(console: Console, path: Path, found: Mapping[str, Any]) -> None:
     facts = _two_columns(str(path))
     beams = zip(found["beams"], found["beam_energy"], strict=True)
     facts.add_row("model", f"{found['model']}, {found['parameters']:,} parameters")
-    facts.add_row("beams", " on ".join(f"{particle_name(i)} {e:g} GeV" for i, e in beams))
+    text = " on ".join(f"{particle_name(i)} {e:g} GeV" for i, e in beams)
+    facts.add_row("beams", text if any(found["beam_energy"]) else "not known")
     facts.add_row(
         "cross section", cross_section(found["cross_section"], found["cross_section_error"])
     )

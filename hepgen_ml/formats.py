@@ -350,7 +350,10 @@ def _move(partial: Path, path: Path, force: bool) -> None:
 
 
 class _naming:  # noqa: N801  reads as a verb after `with`
-    """Turns operating-system errors (a full disk, no permission) into OutputError."""
+    """Turns operating-system errors (a full disk, no permission) into OutputError.
+
+    Errors of a writer name the final file instead of the partial one.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -365,6 +368,8 @@ class _naming:  # noqa: N801  reads as a verb after `with`
                 path=self.path,
                 remedy="free some space or choose another place",
             ) from error
+        if isinstance(error, OutputError):
+            error.path = self.path
 
 
 def write(sample: EventSample, path: str | Path, *, force: bool = False, **options: Any) -> None:

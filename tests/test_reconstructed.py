@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from hepgen_ml import Generator
+from hepgen_ml import Generator, write
 from hepgen_ml.assembly import assemble
 from hepgen_ml.chart_learning import find_peak
 from hepgen_ml.config import Config
+from hepgen_ml.errors import OutputError
 from hepgen_ml.events import EventSample
 from hepgen_ml.models.autoregressive import JetGPT
 from hepgen_ml.phase_space import ReconstructedChart
@@ -161,3 +162,11 @@ def test_multiplicity_in_the_likelihood(
     check_objects(events)
     assert np.bincount(events.counts - 2)[0] == pytest.approx(1800, abs=400)
     assert np.isfinite(generator.log_prob(sample[:200])).all()
+
+
+def test_refused_outputs_are_called_by_their_names(sample: EventSample, tmp_path: Path) -> None:
+    out = tmp_path / "objects.lhe.gz"
+    with pytest.raises(OutputError, match="cannot hold") as caught:
+        write(sample[:10], out)
+    assert caught.value.path == out
+    assert list(tmp_path.iterdir()) == []
