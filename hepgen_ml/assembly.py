@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.events import PARTICLE_COLUMNS, EventSample, RunInfo
-from hepgen_ml.objects import OBJECTS
+from hepgen_ml.objects import rank_of
 from hepgen_ml.process import Process, Subprocess
 from hepgen_ml.tensors import Discrete, Kinematics
 
@@ -118,9 +118,8 @@ def _table(
 
 def _as_analyses_do(table: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
     """Objects of every collection by falling transverse momentum, whatever their charge."""
-    kinds = np.array(list(OBJECTS.values()))
-    kind = (np.abs(table["pdg_id"])[..., None] == kinds).argmax(-1)
-    order = np.lexsort((-(table["px"] ** 2 + table["py"] ** 2), kind), axis=1)
+    pt2 = table["px"] ** 2 + table["py"] ** 2
+    order = np.lexsort((-pt2, rank_of(table["pdg_id"])), axis=1)
     return {name: np.take_along_axis(table[name], order, axis=1) for name in _RECONSTRUCTED}
 
 

@@ -10,6 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from hepgen_ml.errors import UsageError
 
@@ -105,6 +109,12 @@ def parse_objects(text: str) -> tuple[ObjectCount, ...]:
             raise UsageError(f"{part.strip()!r} is no range", remedy="write Jet:0-10")
         found[match[1]] = ObjectCount(match[1], low, high)
     return tuple(found[name] for name in OBJECTS if name in found)
+
+
+def rank_of(pdg_id: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
+    """Place of each object's collection in the order of an event, 0 for unknown ones."""
+    known = np.array(list(OBJECTS.values()))
+    return np.asarray((np.abs(pdg_id)[..., None] == known).argmax(-1), dtype=np.int64)
 
 
 def collection_of(pdg_id: int) -> str | None:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hepgen_ml.events import UNKNOWN_SPIN, EventSample
-from hepgen_ml.objects import OBJECTS
+from hepgen_ml.objects import rank_of
 from hepgen_ml.phase_space.cuts import Acceptance, flavour_class
 from hepgen_ml.tensors import final_momenta
 
@@ -141,10 +141,8 @@ def inside(sample: EventSample, acceptance: Acceptance) -> npt.NDArray[np.bool_]
 
 def _by_kind(columns: dict[str, Table]) -> dict[str, Table]:
     """Reconstructed objects in a fixed order, with the columns of final particles."""
-    kinds = np.array(list(OBJECTS.values()))
     pdg_id = columns["pdg_id"]
-    kind = (np.abs(pdg_id)[..., None] == kinds).argmax(-1)
-    order = np.argsort(2 * kind + (pdg_id < 0), axis=1, kind="stable")
+    order = np.argsort(2 * rank_of(pdg_id) + (pdg_id < 0), axis=1, kind="stable")
     columns = {name: np.take_along_axis(v, order, axis=1) for name, v in columns.items()}
     nothing = np.zeros_like(pdg_id)
     return columns | {"status": nothing + 1, "mother1": nothing, "mother2": nothing}

@@ -13,9 +13,7 @@ that the network can be asked for more of them than it has ever seen.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -27,12 +25,12 @@ from hepgen_ml.models.autoregressive import AutoregressiveDensity
 from hepgen_ml.models.base import DensityModel
 from hepgen_ml.models.conditions import CoordinateEmbedding
 from hepgen_ml.models.extrapolation import Extrapolation
+from hepgen_ml.models.kinds import Kind, Kinds, objects_of, particles_before
 from hepgen_ml.models.pointers import Surroundings
 from hepgen_ml.multiplicity import families
 from hepgen_ml.networks.bayesian import BayesianLinear, kl_divergence, make_bayesian
 from hepgen_ml.networks.transformer import CausalTransformer
-from hepgen_ml.phase_space import Coordinate, ReconstructedChart
-from hepgen_ml.process import Channel, Process
+from hepgen_ml.process import Process
 from hepgen_ml.tensors import Encoded
 
 _BATCH = 8192
@@ -43,34 +41,6 @@ _MAX_ROUNDS = 200
 
 Inside = Callable[[Tensor, Tensor], Tensor]
 """Which events (m,) with coordinates (m, D) float64 and subprocesses (m,) are inside the cuts."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of object, the objects of a channel's list that share their density.
-
-    Attributes
-    ----------
-    coordinates : tuple of Coordinate
-        Without the number of the object in their names.
-    """
-
-    coordinates: tuple[Coordinate, ...]
-
-
-@dataclass
-class _Kinds:
-    """Kinds of objects as the space that the density of components is defined on."""
-
-    channels: list[Kind]
-
-    @property
-    def n_coordinates(self) -> int:
-        return max(len(k.coordinates) for k in self.channels)
-
-    @property
-    def channel_of(self) -> Tensor:
-        return torch.arange(len(self.channels))
 
 
 class SplittingJetGPT(DensityModel):
@@ -99,7 +69,7 @@ class SplittingJetGPT(DensityModel):
         for family in self.families:
             longest = self.layouts[int(self.channel_of[family.subprocess[-1]])]
             self.objects.append(
-                [(kinds.setdefault(k, len(kinds)), columns) for k, columns in _objects(longest)]
+                [(kinds.setdefault(k, len(kinds)), columns) for k, columns in objects_of(longest)]
             )
         # Objects of an event without optional jets.
         self.fixed = [len(o) - len(f.subprocess) + 1 for o, f in
@@ -120,10 +90,10 @@ class SplittingJetGPT(DensityModel):
         flavours = {c: i for i, c in enumerate(dict.fromkeys(
             c for channel in process.channels for c in channel.classes))}  # fmt: skip
         self.channels = process.channels
-        self.before = [_before(self.channels[int(self.channel_of[f.subprocess[-1]])])
+        self.before = [particles_before(self.channels[int(self.channel_of[f.subprocess[-1]])])
                        for f in self.families]  # fmt: skip
         self.flavours = [[flavours[c] for c in channel.classes] for channel in process.channels]
-        space = _Kinds(list(kinds))
+        space = Kinds(list(kinds))
         first = net.blocks // 2
         self.components = AutoregressiveDensity(
             space,
@@ -403,31 +373,3 @@ class SplittingJetGPT(DensityModel):
             keep[todo] = False
             alive = alive[keep]
         return z, subprocess
-
-
-def _objects(layout: Sequence[Coordinate]) -> list[tuple[Kind, list[int]]]:
-    """Kinds of a channel's objects in order, each with its columns."""
-    found: dict[int, list[int]] = {}
-    for column, coordinate in enumerate(layout):
-        found.setdefault(coordinate.particle, []).append(column)
-    return [
-        (Kind(tuple(_unnumbered(layout[c]) for c in columns)), columns)
-        for columns in found.values()
-    ]
-
-
-def _before(channel: Channel) -> list[list[int]]:
-    """Particles of the chart that stand before each object."""
-    chart = channel.chart
-    pair = chart.pair if isinstance(chart, ReconstructedChart) else None
-    found: list[list[int]] = []
-    seen: list[int] = []
-    for particle in dict.fromkeys(c.particle for c in channel.coordinates):
-        found.append(list(seen))
-        paired = pair is not None and particle == pair.first
-        seen += [pair.first, pair.second] if pair is not None and paired else [particle]
-    return found
-
-
-def _unnumbered(coordinate: Coordinate) -> Coordinate:
-    return replace(coordinate, name=re.sub(r"\d+$", "", coordinate.name), particle=0)
