@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -176,7 +177,7 @@ class ROOTFile:
         self._file.close()
 
 
-class TreeReader:
+class TreeReader(ABC):
     """Reads a tree in chunks; what is in an event is up to the subclass."""
 
     def __init__(self, file: ROOTFile, *, skip_bad: bool = False) -> None:
@@ -187,12 +188,13 @@ class TreeReader:
         self.left_out: Sequence[str] = ()
         self.run: RunInfo
 
+    @abstractmethod
     def _wanted(self) -> list[str]:
-        raise NotImplementedError
+        """Branches to read."""
 
+    @abstractmethod
     def _sample(self, arrays: Mapping[str, Any]) -> tuple[EventSample, npt.NDArray[np.int64]]:
         """Events of a block and their numbers in it."""
-        raise NotImplementedError
 
     def _begin(self) -> None:
         self.skipped, self.n_skipped, self.n_unselected = [], 0, 0
