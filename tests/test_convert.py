@@ -14,8 +14,8 @@ from typer.testing import CliRunner, Result
 
 import hepgen_ml
 from hepgen_ml import formats
-from hepgen_ml._options import parse_cross_section, selection
 from hepgen_ml.cli import app
+from hepgen_ml.cli.options import parse_cross_section, selection
 from hepgen_ml.conversion import Conversion, convert
 from hepgen_ml.errors import InputError, OutputError, SampleError, UsageError
 from hepgen_ml.events import EventSample, RunInfo, Subrun

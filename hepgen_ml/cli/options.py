@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hepgen_ml.errors import UsageError
 from hepgen_ml.objects import Selection, parse_objects
+
+DEFAULT_MODEL = Path("hepgen-model")
 
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more about what is done.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and debugging messages.")]

@@ -1,0 +1,36 @@
+"""Split a sample at random into events to train on and held-out events to judge by.
+
+    python benchmarks/split.py FILE --train OUT --truth OUT --fraction 0.667
+
+Any readable and writable format; both parts keep the cross section of the sample.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+import hepgen_ml
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("sample", metavar="FILE")
+    parser.add_argument("--train", required=True, metavar="OUT")
+    parser.add_argument("--truth", required=True, metavar="OUT")
+    parser.add_argument("--fraction", type=float, default=0.5, help="of events to train on")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    sample = hepgen_ml.read(options.sample)
+    order = np.random.default_rng(options.seed).permutation(len(sample))
+    n = round(options.fraction * len(sample))
+    for path, rows in ((options.train, order[:n]), (options.truth, order[n:])):
+        hepgen_ml.write(sample[np.sort(rows)], path)
+        print(f"{path}: {len(rows)} events")
+
+
+if __name__ == "__main__":
+    main()

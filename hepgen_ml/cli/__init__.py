@@ -1,0 +1,50 @@
+"""Command line: one thin function per verb over the library.
+
+Torch and the file libraries are imported inside the verbs, so that ``--help``
+answers at once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hepgen_ml import __version__
+from hepgen_ml.cli.files import check, convert, info
+from hepgen_ml.cli.generation import generate
+from hepgen_ml.cli.training import encode, train
+
+app = typer.Typer(
+    name="hepgen-ml",
+    help="Learn an event sample of collider physics and generate new events from it.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"hepgen-ml {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+for verb in (train, encode, generate, convert, check, info):
+    app.command()(verb)
+
+
+def main() -> None:
+    """Entry point of the ``hepgen-ml`` command."""
+    app()

@@ -1,0 +1,167 @@
+"""Verbs on files of events, and what a file or model holds: convert, check, info."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hepgen_ml import _console
+from hepgen_ml.cli.options import (
+    CrossSection,
+    Debug,
+    Force,
+    JetEta,
+    JetPt,
+    JetRadius,
+    Objects,
+    SkipBad,
+    Verbose,
+    selection,
+)
+from hepgen_ml.errors import HepgenError, InputError
+from hepgen_ml.objects import Selection
+
+
+def convert(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Event files.")],
+    out: Annotated[
+        list[Path],
+        typer.Option(metavar="FILE", help="Output; repeated, the same events in each."),
+    ],
+    objects: Objects = None,
+    cross_section: CrossSection = None,
+    jet_radius: JetRadius = None,
+    jet_pt: JetPt = None,
+    jet_eta: JetEta = None,
+    skip_bad: SkipBad = False,
+    force: Force = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Write events in another format: hepgen-ml convert a.lhe.gz b.lhe.gz --out all.root."""
+    with _console.reporting(lambda: "no file was written", verbose=verbose, debug=debug):
+        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta)
+        from hepgen_ml.conversion import convert as convert_files
+
+        with _console.Progress() as progress:
+            done = convert_files(
+                files, out, selection=chosen, skip_bad=skip_bad, force=force, progress=progress
+            )
+        sigma = _console.cross_section(done.run.cross_section, done.run.cross_section_error)
+        for path, lost in done.lost.items():
+            size = _console.file_size(path.stat().st_size)
+            typer.echo(f"{path}: {done.n_events:,} events, {sigma}, {size}")
+            for text in lost:
+                typer.echo(f"  lost: {text}")
+        for path, left_out in done.left_out.items():
+            for text in left_out:
+                typer.echo(f"  not taken from {path}: {text}")
+        if done.n_unselected:
+            typer.echo(f"  left out: {done.n_unselected:,} events with other numbers of objects")
+        if done.n_skipped:
+            typer.echo(f"  left out: {done.n_skipped:,} bad events")
+        if not any([*done.lost.values(), *done.left_out.values()]):
+            typer.echo("  of these events nothing is lost")
+
+
+def check(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Event files.")],
+    tolerance: Annotated[
+        float | None,
+        typer.Option(min=0, help="Allowed relative deviation; by default from the file's digits."),
+    ] = None,
+    objects: Objects = None,
+    cross_section: CrossSection = None,
+    jet_radius: JetRadius = None,
+    jet_pt: JetPt = None,
+    jet_eta: JetEta = None,
+    skip_bad: SkipBad = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Check that events are physics: one line per law, exit code 1 if any is broken."""
+    with _console.reporting(verbose=verbose, debug=debug):
+        from hepgen_ml.formats import expand
+
+        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta)
+        codes = [_check_one(path, tolerance, skip_bad, chosen) for path in expand(files)]
+        if any(codes):
+            raise typer.Exit(max(codes))
+
+
+def _check_one(
+    path: Path, tolerance: float | None, skip_bad: bool, chosen: Selection | None
+) -> int:
+    """Exit code of one file; an unreadable one does not keep the others from being checked."""
+    from hepgen_ml.formats import open_sample
+    from hepgen_ml.validation.laws import check_sample
+
+    try:
+        reader = open_sample(path, skip_bad=skip_bad, selection=chosen)
+        try:
+            with _console.Progress() as progress:
+                chunks = _console.counted(reader.chunks(), progress, "check")
+                results = check_sample(chunks, reader.run, tolerance)
+        finally:
+            reader.close()
+    except HepgenError as error:
+        _console.error_line(error)
+        return error.exit_code
+    typer.echo(f"{path}")
+    for result in results:
+        verdict = "BROKEN" if result.n_broken else "ok" if result.judged else "-"
+        _show_law(verdict, result.name, result.text)
+    if reader.n_skipped:
+        _show_law("BROKEN", "readable events", f"{reader.n_skipped} left out: {reader.skipped[0]}")
+    return int(reader.n_skipped > 0 or any(result.n_broken for result in results))
+
+
+def _show_law(verdict: str, name: str, text: str) -> None:
+    color = {"ok": "green", "BROKEN": "red"}.get(verdict, "yellow")
+    typer.echo(f"  {typer.style(f'{verdict:<6}', fg=color)}  {name:<22}  {text}")
+
+
+def info(
+    path: Annotated[Path, typer.Argument(metavar="DIR-or-FILE", help="Model or event file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+    objects: Objects = None,
+    cross_section: CrossSection = None,
+    jet_radius: JetRadius = None,
+    jet_pt: JetPt = None,
+    jet_eta: JetEta = None,
+    skip_bad: SkipBad = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Show what a model or an event file holds."""
+    with _console.reporting(verbose=verbose, debug=debug):
+        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta)
+        found = _describe(path, skip_bad, chosen)
+        if as_json:
+            typer.echo(json.dumps(found, indent=2))
+        else:
+            from hepgen_ml import _tables
+
+            _tables.show(path, found)
+
+
+def _describe(path: Path, skip_bad: bool, chosen: Selection | None) -> dict[str, Any]:
+    from hepgen_ml.storage import pretrained
+
+    if path.is_dir() or (not path.exists() and str(path) in pretrained()):
+        from hepgen_ml.generator import Generator
+
+        return dict(Generator.load(path, device="cpu").describe())
+    if not path.exists():
+        raise InputError("no such file or directory", path=path, remedy="check the path")
+    from hepgen_ml.formats import format_of, open_sample
+    from hepgen_ml.summary import summarize
+
+    reader = open_sample(path, skip_bad=skip_bad, selection=chosen)
+    try:
+        return {"format": format_of(path).name, **summarize(reader)}
+    finally:
+        reader.close()

@@ -1,0 +1,100 @@
+"""The verb that makes events: generate."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hepgen_ml import _console
+from hepgen_ml.cli.options import (
+    DEFAULT_MODEL,
+    Debug,
+    Device,
+    Force,
+    Verbose,
+)
+from hepgen_ml.errors import UsageError
+
+
+def generate(
+    out: Annotated[
+        list[Path],
+        typer.Option(
+            metavar="FILE",
+            help="events.lhe, .lhe.gz, .hepmc, .hepmc.gz or .root; repeated, the same events in "
+            "each. {shard} stands for the number of the shard.",
+        ),
+    ],
+    events: Annotated[
+        str, typer.Option("--events", "-n", metavar="N", help="How many, of all shards together.")
+    ] = "10000",
+    model: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="Trained model, or the name of one in the package."),
+    ] = DEFAULT_MODEL,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Same seed, same events; a new one if not given.")
+    ] = None,
+    device: Device = "auto",
+    shard: Annotated[
+        str, typer.Option(metavar="I/N", help="Make only part I of N, I from 0 to N-1.")
+    ] = "0/1",
+    posterior: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K", help="Weight variations from K posterior draws of a Bayesian model."
+        ),
+    ] = None,
+    force: Force = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Generate events: hepgen-ml generate -n 1e6 --out events.lhe.gz --out events.root."""
+    with _console.reporting(lambda: "no file was written", verbose=verbose, debug=debug):
+        total, part = _console.parse_count(events), _console.parse_shard(shard)
+        paths = _outputs(out, part, force)
+        from hepgen_ml.formats import AtomicWriter, format_of
+        from hepgen_ml.generator import Generator
+
+        for path in paths:
+            format_of(path)
+        generator = Generator.load(model, device=device)
+        n = Generator.shard_size(total, part)
+        if n == 0:
+            raise UsageError(f"shard {shard} of {total} events is empty", remedy="use fewer shards")
+        run = generator.run_of(posterior)
+        begun, done = time.monotonic(), 0
+        with (
+            _console.Progress() as progress,
+            AtomicWriter(paths, run, n, force=force) as writer,
+        ):
+            progress("generate", 0, n)
+            for chunk in generator.stream(total, seed=seed, shard=part, posterior=posterior):
+                writer.write(chunk)
+                done += len(chunk)
+                progress("generate", done, n)
+        rate = n / (time.monotonic() - begun)
+        sigma = _console.cross_section(
+            generator.run.cross_section, generator.run.cross_section_error
+        )
+        for path in paths:
+            size = _console.file_size(path.stat().st_size)
+            typer.echo(f"{path}: {n:,} events, {sigma}, {size}, {rate:,.0f} events/s")
+
+
+def _outputs(paths: list[Path], shard: tuple[int, int], force: bool) -> list[Path]:
+    """Put the shard into the names; `force` only where shards cannot replace each other."""
+    index, n_shards = shard
+    named = [Path(str(path).replace("{shard}", str(index))) for path in paths]
+    if force and n_shards > 1:
+        for before, after in zip(paths, named, strict=True):
+            if before == after:
+                raise UsageError(
+                    "--force with --shard could replace the file of another shard",
+                    path=before,
+                    remedy="put {shard} into the name, as in events-{shard}.lhe.gz",
+                )
+    return named

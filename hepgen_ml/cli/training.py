@@ -1,0 +1,177 @@
+"""Verbs that learn: train, encode."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hepgen_ml import _console
+from hepgen_ml.cli.options import (
+    DEFAULT_MODEL,
+    CrossSection,
+    Cuts,
+    Debug,
+    Device,
+    Force,
+    JetEta,
+    JetPt,
+    JetRadius,
+    Objects,
+    SkipBad,
+    Verbose,
+    selection,
+)
+from hepgen_ml.errors import OutputError, UsageError
+
+LHE_SUFFIXES = (".lhe", ".lhe.gz")
+
+
+def train(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE]...", help="Files, as after --from."),
+    ] = None,
+    from_lhe: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE...", help="LHE files to learn from; names, patterns, .gz."),
+    ] = None,
+    from_: Annotated[
+        list[Path] | None,
+        typer.Option("--from", metavar="FILE...", help="Files of any format, told by the name."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="jetgpt (if not configured), jetgpt-splitting, lgatr-cfm, mlp-cfm …"),
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Model directory.")] = DEFAULT_MODEL,
+    device: Device = "auto",
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of all random numbers; 0 if not configured.")
+    ] = None,
+    max_time: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Stop after 90s, 20m, 1h30m …")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from a checkpoint.")] = False,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="Settings that replace defaults.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="One setting; may be repeated."),
+    ] = None,
+    objects: Objects = None,
+    cut: Cuts = None,
+    cross_section: CrossSection = None,
+    jet_radius: JetRadius = None,
+    jet_pt: JetPt = None,
+    jet_eta: JetEta = None,
+    skip_bad: SkipBad = False,
+    force: Force = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Learn a sample: hepgen-ml train --from-lhe a.lhe.gz b.lhe.gz --max-time 20m."""
+    with _console.reporting(lambda: _kept(out), verbose=verbose, debug=debug):
+        paths = _inputs(from_lhe or [], [*(from_ or []), *(files or [])])
+        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta)
+        seconds = None if max_time is None else _console.parse_duration(max_time)
+        from hepgen_ml.config import load_config
+        from hepgen_ml.generator import Generator
+
+        settings = load_config(config, set_ or [])
+        settings = settings.with_(cuts=(*settings.cuts, *(cut or [])))
+        with _console.Progress({"train": "%"}) as progress:
+            generator = Generator.train(
+                paths,
+                model=model,
+                out=out,
+                config=settings,
+                seed=seed,
+                device=device,
+                max_time=seconds,
+                resume=resume,
+                force=force,
+                skip_bad=skip_bad,
+                selection=chosen,
+                progress=progress,
+            )
+        facts = generator.describe()["training"]
+        typer.echo(
+            f"{out}: learned {facts['events']:,} events, {facts['steps']:,} steps in "
+            f"{_console.duration(facts['training_seconds'])}, "
+            f"validation loss {facts['validation_loss']:.4f}"
+        )
+
+
+def encode(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE]...", help="Files, as after --from."),
+    ] = None,
+    from_lhe: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE...", help="LHE files to learn from.")
+    ] = None,
+    from_: Annotated[
+        list[Path] | None,
+        typer.Option("--from", metavar="FILE...", help="Files of any format, told by the name."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(metavar="FILE.safetensors", help="The encoded sample.")
+    ] = Path("sample.safetensors"),
+    objects: Objects = None,
+    cut: Cuts = None,
+    cross_section: CrossSection = None,
+    jet_radius: JetRadius = None,
+    jet_pt: JetPt = None,
+    jet_eta: JetEta = None,
+    skip_bad: SkipBad = False,
+    force: Force = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Make a sample ready to train on elsewhere: hepgen-ml train --from sample.safetensors."""
+    with _console.reporting(verbose=verbose, debug=debug):
+        from hepgen_ml.phase_space import parse_cut
+        from hepgen_ml.training.encoded import SUFFIX, encode_sample
+
+        if not out.name.endswith(SUFFIX):
+            raise UsageError(f"not named {SUFFIX}", path=out, remedy="change the name")
+        if out.exists() and not force:
+            raise OutputError("exists already", path=out, remedy="add --force to replace it")
+        paths = _inputs(from_lhe or [], [*(from_ or []), *(files or [])])
+        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta)
+        with _console.Progress() as progress:
+            sample = encode_sample(
+                paths,
+                skip_bad=skip_bad,
+                selection=chosen,
+                cuts=[parse_cut(text) for text in cut or []],
+                progress=progress,
+            )
+        sample.save(out)
+        size = _console.file_size(out.stat().st_size)
+        typer.echo(f"{out}: {len(sample.encoded):,} events, {size}")
+
+
+def _inputs(lhe: list[Path], others: list[Path]) -> list[Path]:
+    """Input files; what follows the first file of --from-lhe arrives as an argument."""
+    from hepgen_ml.formats import expand
+
+    if not lhe and not others:
+        raise UsageError("nothing to learn from", remedy="add --from-lhe FILE or --from FILE")
+    paths = expand([*lhe, *others])
+    if lhe:
+        for path in expand(lhe):
+            if not path.name.lower().endswith(LHE_SUFFIXES):
+                raise UsageError(
+                    "not named .lhe or .lhe.gz", path=path, remedy="use --from for other formats"
+                )
+    return paths
+
+
+def _kept(out: Path) -> str:
+    if (out / "checkpoint.safetensors").exists():
+        return f"{out} keeps the last checkpoint; go on with --resume"
+    return "no checkpoint was written yet, nothing is kept"
