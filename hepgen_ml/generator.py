@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +15,19 @@ from hepgen_ml.config import Config
 from hepgen_ml.devices import find_device
 from hepgen_ml.errors import ModelError, UsageError
 from hepgen_ml.events import EventSample, RunInfo, concatenate
-from hepgen_ml.models.base import Surrogate, uniform_angle_log_prob
+from hepgen_ml.likelihood import log_prob
+from hepgen_ml.models.base import Surrogate
 from hepgen_ml.objects import Selection
 from hepgen_ml.process import Process
-from hepgen_ml.sampling import HEAD_BATCH, Sampler
+from hepgen_ml.reweighting import Reweighter
+from hepgen_ml.reweighting.application import ClassifierWeights
+from hepgen_ml.reweighting.reweighter import FILE as CLASSIFIER
+from hepgen_ml.sampling import Sampler
 from hepgen_ml.storage import CONFIG, find_model, load_model, save_model
-from hepgen_ml.tensors import Discrete
 from hepgen_ml.training.data import Progress
 from hepgen_ml.training.fit import PLAN, claim, fit
+
+Weights = Literal["classifier"]
 
 
 class Generator:
@@ -39,6 +43,10 @@ class Generator:
         Of generated events: cross section and beams of the training sample.
     facts : dict
         About the training.
+    classifier : Reweighter or None
+        Corrects events, see `hepgen_ml.reweighting`; stored with the model.
+    weighting : ClassifierWeights or None
+        Of the latest events with its weights: effective sample size and efficiency.
     acceptance : float
         Fraction of the network's draws inside the cuts, over all sampling so far.
     """
@@ -51,8 +59,11 @@ class Generator:
         run: RunInfo,
         facts: dict[str, Any],
         device: torch.device,
+        classifier: Reweighter | None = None,
     ) -> None:
         self.surrogate = surrogate.eval()
+        self.classifier = classifier
+        self.weighting: ClassifierWeights | None = None
         self.process, self.config, self.run, self.facts = process, config, run, facts
         self.device = device
         self._sampler = Sampler(self.surrogate, process, run, device)
@@ -140,7 +151,9 @@ class Generator:
             )
         place = find_device(device)
         surrogate, process, config, run, facts = load_model(directory, place)
-        return cls(surrogate, process, config, run, facts, place)
+        has_classifier = (directory / CLASSIFIER).exists()
+        classifier = Reweighter.load(directory, place) if has_classifier else None
+        return cls(surrogate, process, config, run, facts, place, classifier)
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Write the model directory."""
@@ -148,6 +161,8 @@ class Generator:
         if not force:
             claim(directory, resume=False, force=False)
         save_model(directory, self.surrogate, self.process, self.config, self.run, self.facts)
+        if self.classifier is not None:
+            self.classifier.save(directory)
 
     @staticmethod
     def shard_size(n: int, shard: tuple[int, int] = (0, 1)) -> int:
@@ -157,12 +172,31 @@ class Generator:
             raise UsageError(f"shard {i} of {k} does not exist", remedy="count from 0 to k-1")
         return n // k + (1 if i < n % k else 0)
 
-    def run_of(self, posterior: int | None = None) -> RunInfo:
-        """Run information of the events that `stream` makes with these posterior draws."""
-        if posterior is None:
-            return self.run
-        posterior_weights.check(self.surrogate.density, posterior)
-        return posterior_weights.with_posterior(self.run, posterior)
+    def run_of(
+        self,
+        posterior: int | None = None,
+        weights: Weights | None = None,
+        unweight: bool = False,
+    ) -> RunInfo:
+        """Run information of the events that `stream` makes with these options."""
+        run = self.run
+        if posterior is not None:
+            posterior_weights.check(self.surrogate.density, posterior)
+            run = posterior_weights.with_posterior(run, posterior)
+        weighting = self._weighting(run, weights, unweight)
+        return run if weighting is None else weighting.run
+
+    def _weighting(
+        self, run: RunInfo, weights: Weights | None, unweight: bool
+    ) -> ClassifierWeights | None:
+        if weights is None and not unweight:
+            return None
+        if self.classifier is None:
+            raise UsageError(
+                "the model has no classifier to weight events with",
+                remedy="make it with `hepgen-ml reweight --model DIR --truth FILE`",
+            )
+        return ClassifierWeights(self.classifier, run, unweight)
 
     def sample(
         self,
@@ -171,6 +205,8 @@ class Generator:
         seed: int | None = None,
         device: str | None = None,
         posterior: int | None = None,
+        weights: Weights | None = None,
+        unweight: bool = False,
     ) -> EventSample:
         """Draw n events.
 
@@ -185,6 +221,11 @@ class Generator:
             Number K of posterior draws of a Bayesian model: events follow their mean
             density, and each has the weights ``posterior_1`` to ``posterior_K``, see
             `hepgen_ml.posterior`.
+        weights : {"classifier"}, optional
+            Weight events with the model's classifier; each has its variations
+            ``classifier_1`` ... too, see `hepgen_ml.reweighting`.
+        unweight : bool
+            Accept events by these weights instead, so that they have unit weight.
 
         Returns
         -------
@@ -193,9 +234,17 @@ class Generator:
         Raises
         ------
         UsageError
-            Posterior weights of a model that is not Bayesian.
+            Posterior weights of a model that is not Bayesian, or weights of a classifier
+            that the model does not have.
         """
-        return concatenate(list(self.stream(n, seed=seed, device=device, posterior=posterior)))
+        return concatenate(
+            list(
+                self.stream(
+                    n, seed=seed, device=device, posterior=posterior, weights=weights,
+                    unweight=unweight,
+                )
+            )
+        )  # fmt: skip
 
     def stream(
         self,
@@ -206,6 +255,8 @@ class Generator:
         shard: tuple[int, int] = (0, 1),
         device: str | None = None,
         posterior: int | None = None,
+        weights: Weights | None = None,
+        unweight: bool = False,
     ) -> Iterator[EventSample]:
         """Draw events chunk by chunk, in constant memory.
 
@@ -223,12 +274,15 @@ class Generator:
         posterior : int, optional
             As for `sample`. Every chunk holds all draws: with many of them, larger
             chunks are faster.
+        weights, unweight
+            As for `sample`.
         """
         if n < 1:
             raise UsageError(f"cannot make {n} events", remedy="ask for at least one")
         if chunk < 1:
             raise UsageError(f"chunks of {chunk} events", remedy="ask for at least one")
         run = self.run_of(posterior)
+        self.weighting = self._weighting(run, weights, unweight)
         left = self.shard_size(n, shard)
         if left == 0:
             raise UsageError(f"{n} events leave nothing for shard {shard[0]} of {shard[1]}")
@@ -240,9 +294,15 @@ class Generator:
         rng = np.random.default_rng(numpy_seed)
         generator = torch.Generator(device=self.device)
         generator.manual_seed(int(torch_seed.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+
+        def make(size: int) -> EventSample:
+            return self._chunk(size, rng, generator, run, posterior)
+
+        if self.weighting is not None:
+            yield from self.weighting.chunks(left, chunk, make, rng)
+            return
         while left > 0:
-            size = min(left, chunk)
-            yield self._chunk(size, rng, generator, run, posterior)
+            yield make(size := min(left, chunk))
             left -= size
 
     @torch.inference_mode()
@@ -264,7 +324,6 @@ class Generator:
             lambda m: self._sampler.events(m, rng, generator),
         )
 
-    @torch.inference_mode()
     def log_prob(self, sample: EventSample) -> npt.NDArray[np.float64]:
         """Log density of events under the surrogate.
 
@@ -286,36 +345,8 @@ class Generator:
             For models that hold no such measurement (those of version 0.1.0),
             the density is that of the network.
         """
-        result = np.full(len(sample), -np.inf)
         accepted = self.facts.get("acceptance", [1.0] * len(self.process.channels))
-        encoded = self.process.encode(sample)
-        channel_of = self.process.channel_of[encoded.subprocess]
-        log_frequency = torch.log(torch.from_numpy(self.process.frequencies))
-        for c, channel in enumerate(self.process.channels):
-            rows = torch.nonzero(channel_of == c).squeeze(-1)
-            for part in rows.split(HEAD_BATCH):
-                x, sub = encoded.x[part], encoded.subprocess[part]
-                log_p = self.surrogate.density.log_prob(x.to(self.device), sub.to(self.device)).to(
-                    "cpu"
-                )
-                z = self.surrogate.density.prepare(x.to(self.device), sub.to(self.device))
-                names = ("pattern", "branch", "free")
-                discrete = Discrete(*(getattr(encoded, n)[part].to(self.device) for n in names))
-                log_p += self.surrogate.heads.log_prob(
-                    z, encoded.invariants[part].to(self.device), sub.to(self.device), discrete
-                ).to("cpu")
-                if not self.surrogate.density.chooses_subprocess:
-                    log_p += log_frequency[sub]
-                log_p -= channel.chart.log_det(
-                    channel.join(x, torch.zeros(len(x), dtype=torch.float64))
-                )
-                log_p -= math.log(accepted[c])
-                if channel.cyclic is not None:
-                    log_p += uniform_angle_log_prob()
-                kinematics = self.process.kinematics(x, sub, torch.zeros(len(x)))
-                log_p[~kinematics.passes] = -torch.inf
-                result[encoded.event[part].numpy()] = log_p.numpy()
-        return result
+        return log_prob(self.surrogate, self.process, sample, self.device, accepted)
 
     @property
     def acceptance(self) -> float:

@@ -13,6 +13,7 @@ import typer
 from hepgen_ml import __version__
 from hepgen_ml.cli.files import check, convert, info
 from hepgen_ml.cli.generation import generate
+from hepgen_ml.cli.reweighting import reweight
 from hepgen_ml.cli.training import encode, train
 
 app = typer.Typer(
@@ -41,7 +42,7 @@ def _common(
     pass
 
 
-for verb in (train, encode, generate, convert, check, info):
+for verb in (train, encode, generate, reweight, convert, check, info):
     app.command()(verb)
 
 

@@ -48,6 +48,14 @@ def generate(
             metavar="K", help="Weight variations from K posterior draws of a Bayesian model."
         ),
     ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="classifier", help="Weight events with the model's classifier."),
+    ] = None,
+    unweight: Annotated[
+        bool,
+        typer.Option("--unweight", help="Accept events by these weights: events of unit weight."),
+    ] = False,
     force: Force = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -56,8 +64,14 @@ def generate(
     with _console.reporting(lambda: "no file was written", verbose=verbose, debug=debug):
         total, part = _console.parse_count(events), _console.parse_shard(shard)
         paths = _outputs(out, part, force)
+        if weights not in (None, "classifier"):
+            raise UsageError(
+                f"--weights {weights} is not known", remedy="write --weights classifier"
+            )
         from hepgen_ml.formats import AtomicWriter, format_of
-        from hepgen_ml.generator import Generator
+        from hepgen_ml.generator import Generator, Weights
+
+        chosen: Weights | None = "classifier" if weights else None
 
         for path in paths:
             format_of(path)
@@ -65,14 +79,17 @@ def generate(
         n = Generator.shard_size(total, part)
         if n == 0:
             raise UsageError(f"shard {shard} of {total} events is empty", remedy="use fewer shards")
-        run = generator.run_of(posterior)
+        run = generator.run_of(posterior, chosen, unweight)
         begun, done = time.monotonic(), 0
         with (
             _console.Progress() as progress,
             AtomicWriter(paths, run, n, force=force) as writer,
         ):
             progress("generate", 0, n)
-            for chunk in generator.stream(total, seed=seed, shard=part, posterior=posterior):
+            for chunk in generator.stream(
+                total, seed=seed, shard=part, posterior=posterior, weights=chosen,
+                unweight=unweight,
+            ):  # fmt: skip
                 writer.write(chunk)
                 done += len(chunk)
                 progress("generate", done, n)
@@ -83,6 +100,11 @@ def generate(
         for path in paths:
             size = _console.file_size(path.stat().st_size)
             typer.echo(f"{path}: {n:,} events, {sigma}, {size}, {rate:,.0f} events/s")
+        if (weighting := generator.weighting) is not None:
+            text = f"effective sample size {weighting.effective_fraction:.1%}"
+            if unweight:
+                text += f", {weighting.efficiency:.1%} of {weighting.n_drawn:,} events accepted"
+            typer.echo(f"  {text}")
 
 
 def _outputs(paths: list[Path], shard: tuple[int, int], force: bool) -> list[Path]:

@@ -102,6 +102,11 @@ def is_uniform(weight: FloatArray) -> bool:
     return len(weight) > 0 and bool(np.ptp(weight) <= 1e-9 * np.abs(weight).max())
 
 
+def effective_size(weight: FloatArray) -> float:
+    """Number of unweighted events with the same statistical error, (sum w)^2 / sum w^2."""
+    return float(weight.sum() ** 2 / np.sum(weight**2))
+
+
 def homogeneity(a: Counts, b: Counts) -> tuple[FloatArray, FloatArray, FloatArray, ChiSquare]:
     r"""Test whether two lists of weighted counts are drawn from the same fractions.
 

@@ -181,7 +181,7 @@ def _table(sample: EventSample, layout: Layout, discrete: bool) -> ObservableTab
         name, label = f"({names[i]},{names[j]})", rf"({labels[i]},{labels[j]})"
         dphi = np.abs((phi[:, i] - phi[:, j] + np.pi) % (2 * np.pi) - np.pi)
         pair = [i, j]
-        mass = _mass(*(c[:, pair].sum(axis=1) for c in (px, py, pz, e)))
+        mass = invariant_mass(*(c[:, pair].sum(axis=1) for c in (px, py, pz, e)))
         add("mass" + name, r"m" + label, mass, "GeV", log=True)
         add("dr" + name, r"\Delta R" + label, np.hypot(eta[:, i] - eta[:, j], dphi))
         add("dphi" + name, r"|\Delta\phi" + label + "|", dphi, limits=(0.0, float(np.pi)))
@@ -197,7 +197,7 @@ def _table(sample: EventSample, layout: Layout, discrete: bool) -> ObservableTab
         imbalance = np.maximum(np.hypot(total[0], total[1]), _PT_FLOOR)
         add("pt_total", r"|\Sigma\,\vec{p}_\mathrm{T}|", imbalance, "GeV", log=True)
     if len(names) != 2:  # else it is the mass of the pair
-        add("sqrt_s_hat", r"\sqrt{\hat{s}}", _mass(*total), "GeV", log=True)
+        add("sqrt_s_hat", r"\sqrt{\hat{s}}", invariant_mass(*total), "GeV", log=True)
     add("y_total", r"y_{\mathrm{total}}", _rapidity(total[2], total[3]))
     add(f"phi({names[0]})", rf"\phi({labels[0]})", phi[:, 0], limits=(-float(np.pi), float(np.pi)))
 
@@ -205,7 +205,7 @@ def _table(sample: EventSample, layout: Layout, discrete: bool) -> ObservableTab
     for row, name, label in zip(rows.T, *_labels(layout.signature.resonances), strict=True):
         q = [sample.particles[c][row] for c in ("px", "py", "pz", "energy")]
         name, label = f"({name}*)", f"({label})"
-        add("mass" + name, r"m" + label, _mass(*q), "GeV")
+        add("mass" + name, r"m" + label, invariant_mass(*q), "GeV")
         add(
             "pt" + name,
             r"p_{\mathrm{T}}" + label,
@@ -264,7 +264,8 @@ def _labels(classes: Sequence[int]) -> tuple[list[str], list[str]]:
     return names, labels
 
 
-def _mass(px: FloatArray, py: FloatArray, pz: FloatArray, e: FloatArray) -> FloatArray:
+def invariant_mass(px: FloatArray, py: FloatArray, pz: FloatArray, e: FloatArray) -> FloatArray:
+    """Masses (n,) in GeV of momenta with components (n,), no smaller than 1 MeV."""
     # (E - |p|)(E + |p|) loses fewer digits than E^2 - p^2
     p = np.sqrt(px**2 + py**2 + pz**2)
     mass: FloatArray = np.sqrt(np.maximum((e - p) * (e + p), 1e-6))

@@ -1,0 +1,131 @@
+"""The verb that corrects events with a classifier: reweight."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hepgen_ml import _console
+from hepgen_ml.cli.options import (
+    DEFAULT_MODEL,
+    CrossSection,
+    Debug,
+    Device,
+    Force,
+    JetEta,
+    JetPt,
+    JetRadius,
+    Objects,
+    Verbose,
+    selection,
+)
+from hepgen_ml.errors import OutputError, UsageError
+
+
+def reweight(
+    truth: Annotated[
+        list[Path],
+        typer.Option(metavar="FILE", help="Events to agree with; may be repeated."),
+    ],
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Trained model whose events are weighted."),
+    ] = None,
+    source: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Events to weight, instead of a model's."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The events of --source with weights.")
+    ] = None,
+    events: Annotated[
+        str, typer.Option("--events", "-n", metavar="N", help="Use N events of each at most.")
+    ] = "200000",
+    network: Annotated[str, typer.Option(help="mlp, transformer or lgatr.")] = "mlp",
+    folds: Annotated[
+        int, typer.Option(min=2, max=100, help="Classifiers, each without one part of the events.")
+    ] = 5,
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="See flavours, helicities, colours and scale too."),
+    ] = False,
+    max_time: Annotated[
+        str | None, typer.Option(metavar="TIME", help="For all classifiers together: 10m …")
+    ] = None,
+    training_events: Annotated[
+        bool,
+        typer.Option("--training-events", help="Allow truth that the model was trained on."),
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Where the samples differ, as JSON.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: Device = "auto",
+    objects: Objects = None,
+    cross_section: CrossSection = None,
+    jet_radius: JetRadius = None,
+    jet_pt: JetPt = None,
+    jet_eta: JetEta = None,
+    force: Force = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Learn weights from events to truth: hepgen-ml reweight --model DIR --truth other.lhe.gz."""
+    with _console.reporting(lambda: "nothing was stored", verbose=verbose, debug=debug):
+        n_events = _console.parse_count(events)
+        seconds = None if max_time is None else _console.parse_duration(max_time)
+        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta)
+        if source and (model is not None or out is None):
+            raise UsageError(
+                "--source takes --out, and no --model",
+                remedy="write --source A --truth B --out FILE, or --model DIR --truth B",
+            )
+        if not source and out is not None:
+            raise UsageError("--out without --source", remedy="weights of a model stay with it")
+        from hepgen_ml.reweighting import tasks
+
+        for path in (out, report):
+            if path is not None and path.exists() and not force:
+                raise OutputError("exists already", path=path, remedy="add --force to replace it")
+        options = tasks.Options(
+            network=network, folds=folds, full=full, n_events=n_events, seconds=seconds,
+            seed=seed, device=device, selection=chosen,
+        )  # fmt: skip
+        with _console.Progress({"classifier": "%"}) as progress:
+            if source:
+                assert out is not None
+                done = tasks.reweight_sample(
+                    source, truth, out, options, force=force, progress=progress
+                )
+                place = str(out)
+            else:
+                done = tasks.reweight_model(
+                    model or DEFAULT_MODEL, truth, options, force=force,
+                    training_events=training_events, progress=progress,
+                )  # fmt: skip
+                place = str(model or DEFAULT_MODEL)
+        facts = done.reweighter.facts
+        typer.echo(
+            f"{place}: effective sample size {facts['effective_sample_size']:.1%}, "
+            f"largest weight {facts['largest_weight']:.3g}, "
+            f"efficiency of --unweight {1 / facts['unweighting_limit']:.1%}"
+        )
+        for name, group in facts["groups"].items():
+            if "auc_held_out" in group:
+                typer.echo(
+                    f"  {name}: AUC {group['auc_held_out']:.4f} held out, "
+                    f"{group['auc_in_training']:.4f} in training, rate {group['rate']:.4f}"
+                )
+        if facts["truth_without_counterpart"] > 0:
+            typer.echo(
+                f"  {facts['truth_without_counterpart']:.2%} of the truth is in final states "
+                "without any event to weight"
+            )
+        typer.echo(done.text)
+        if report is not None:
+            from hepgen_ml.training.checkpoint import write_text
+
+            write_text(report, json.dumps(done.report, indent=1, allow_nan=False) + "\n")

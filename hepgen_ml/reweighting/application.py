@@ -1,0 +1,177 @@
+"""Weights of a classifier on generated events, or unit weights by rejection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from hepgen_ml.errors import ModelError
+from hepgen_ml.events import EventSample, FloatArray, RunInfo, concatenate
+from hepgen_ml.reweighting.reweighter import Reweighter
+
+_MAX_ROUNDS = 1000
+_MAX_DRAWN = 50_000  # events drawn at a time for rejection; bounds the memory
+
+
+def names_of(n_members: int) -> list[str]:
+    """Names of the weight variations: ``classifier_1`` ... ``classifier_K``."""
+    return [f"classifier_{k + 1}" for k in range(n_members)]
+
+
+class ClassifierWeights:
+    """Gives events, chunk by chunk, the weights of a classifier.
+
+    The nominal weight becomes the one it was times w(x); every chunk is scaled so that its
+    mean weight is the cross section. Named weights follow the nominal one. The variations
+    ``classifier_k`` are those of single classifiers, normalised alike; their spread is the
+    uncertainty of the weights.
+
+    Parameters
+    ----------
+    reweighter : Reweighter
+    run : RunInfo
+        Of the events as they come.
+    unweight : bool
+        Accept events with probability w / limit instead, which leaves the weights as they
+        came. The few events above the limit are accepted always.
+
+    Attributes
+    ----------
+    run : RunInfo
+        Of the events as they leave: weights proportional to cross sections (strategy -4),
+        unless unweighted, because programs drop the size of others.
+    n_drawn, n_accepted : int
+    """
+
+    def __init__(self, reweighter: Reweighter, run: RunInfo, unweight: bool = False) -> None:
+        self.reweighter, self.unweight = reweighter, unweight
+        self.limit = float(reweighter.facts["unweighting_limit"])
+        self.names = names_of(reweighter.n_members)
+        sigma = run.cross_section
+        self.mean = sigma if sigma > 0 else 1.0
+        text = {
+            name: f"classifier {k} of {len(self.names)}" for k, name in enumerate(self.names, 1)
+        }
+        weights = [f'<weight id="{name}">{about}</weight>' for name, about in text.items()]
+        group = '<weightgroup name="hepgen-ml classifier" combine="replicas">'
+        own = "\n".join([group, *weights, "</weightgroup>"])
+        groups = f"{run.weight_groups}\n{own}" if run.weight_groups else own
+        self.run = run.with_(weight_names={**run.weight_names, **text}, weight_groups=groups)
+        if not unweight:
+            top = self.mean * float(reweighter.facts["largest_weight"])
+            processes = tuple(replace(p, max_weight=top) for p in run.processes)
+            self.run = self.run.with_(weight_strategy=-4, processes=processes)
+        self.n_drawn = self.n_accepted = 0
+        self._sum = self._sum_of_squares = 0.0
+
+    @property
+    def effective_fraction(self) -> float:
+        """(sum w)^2 / sum w^2 over the number of all events that were weighted so far."""
+        return self._sum**2 / max(self._sum_of_squares * self.n_drawn, 1e-300)
+
+    @property
+    def efficiency(self) -> float:
+        """Fraction of the events that rejection accepted so far."""
+        return self.n_accepted / max(self.n_drawn, 1)
+
+    def chunks(
+        self,
+        n: int,
+        chunk: int,
+        make: Callable[[int], EventSample],
+        rng: np.random.Generator,
+    ) -> Iterator[EventSample]:
+        """Yield n events in chunks of equal size, `chunk` at most.
+
+        Equal, because each is normalised by itself and a tiny one would be poorly.
+        """
+        k = -(-n // chunk)
+        for i in range(k):
+            size = n // k + (i < n % k)
+            yield self._accepted(size, make, rng) if self.unweight else self.apply(make(size))
+
+    def apply(self, events: EventSample, nominal: FloatArray | None = None) -> EventSample:
+        """Events with the weights of the classifier, their mean that of the run.
+
+        Parameters
+        ----------
+        events : EventSample
+        nominal : (n,) array, optional
+            Weights of the classifier that are to count, instead of the mean of its members.
+
+        Raises
+        ------
+        ModelError
+            The weights do not sum to a positive number.
+        """
+        nominal, members = self._weights(events)
+        return self._with(events, _scaled(nominal[None], self.mean)[0], _scaled(members, self.mean))
+
+    def _weights(self, events: EventSample) -> tuple[FloatArray, FloatArray]:
+        nominal, members = self.reweighter.weights(events)
+        before = events.weight / events.weight.mean()
+        nominal, members = nominal * before, members * before
+        self.n_drawn += len(events)
+        self._sum += float(nominal.sum())
+        self._sum_of_squares += float(np.sum(nominal**2))
+        return nominal, members
+
+    def _with(self, events: EventSample, weight: FloatArray, members: FloatArray) -> EventSample:
+        """Events with these nominal weights and variations; named weights follow the nominal."""
+        factor = weight / events.weight
+        return EventSample(
+            self.run,
+            events.offsets,
+            events.particles,
+            {**events.events, "weight": weight},
+            weights={
+                **{name: values * factor for name, values in events.weights.items()},
+                **dict(zip(self.names, members, strict=True)),
+            },
+            scales=events.scales,
+            attributes=events.attributes,
+        )
+
+    def _accepted(
+        self, n: int, make: Callable[[int], EventSample], rng: np.random.Generator
+    ) -> EventSample:
+        """So many unit-weight events."""
+        parts: list[EventSample] = []
+        relative: list[FloatArray] = []
+        found = 0
+        for _ in range(_MAX_ROUNDS):
+            accepted = self.efficiency if self.n_accepted else 1 / self.limit
+            events = make(min(int((n - found) / accepted) + 16, _MAX_DRAWN))
+            nominal, members = self._weights(events)
+            taken = np.flatnonzero(rng.random(len(events)) * self.limit * self._unit < nominal)
+            self.n_accepted += len(taken)
+            parts.append(events[taken])
+            relative.append(members[:, taken] / nominal[taken])
+            found += len(taken)
+            if found >= n:
+                break
+        else:
+            raise ModelError(
+                f"rejection accepted {found} of {self.n_drawn} events only",
+                remedy="use --weights classifier, or train the generator longer",
+            )
+        whole, variations = concatenate(parts)[:n], np.concatenate(relative, axis=1)[:, :n]
+        return self._with(whole, whole.weight, _scaled(variations, 1.0) * whole.weight)
+
+    @property
+    def _unit(self) -> float:
+        """Mean of the classifier's raw weights, in whose units the limit is."""
+        return float(self.reweighter.facts["mean_weight_before_normalisation"])
+
+
+def _scaled(weights: FloatArray, mean: float) -> FloatArray:
+    """Rows of weights (k, n), each with this mean."""
+    means = weights.mean(1, keepdims=True)
+    if not np.all(means > 0):
+        raise ModelError(
+            "the weights of a chunk of events do not sum to a positive number",
+            remedy="generate more events, or train the classifier anew",
+        )
+    return np.asarray(weights * (mean / means))

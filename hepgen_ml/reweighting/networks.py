@@ -1,0 +1,196 @@
+"""Classifier networks by name: logits of events of one final state."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hepgen_ml.models.geometric import (
+    append_channels,
+    embed_components,
+    embed_momenta,
+    reference_components,
+)
+from hepgen_ml.networks.lgatr import LGATr
+from hepgen_ml.networks.transformer import Transformer
+from hepgen_ml.reweighting.features import Inputs
+
+NetworkName = Literal["mlp", "transformer", "lgatr"]
+NETWORKS = get_args(NetworkName)
+
+_WIDTH = 128
+_MIN_PT = 1e-3  # GeV
+
+
+class Classifier(nn.Module, ABC):
+    """Logit of truth against generated for events of one final state.
+
+    The logit starts as zero: nothing is known before training.
+
+    Parameters
+    ----------
+    n_values : int
+        Observables of an event.
+    categories : sequence of (d_i,) int tensor
+        Values that occur of each label; others count as one more.
+    n_particles : int
+    """
+
+    def __init__(self, n_values: int, categories: Sequence[Tensor], n_particles: int) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.zeros(n_values))
+        self.register_buffer("std", torch.ones(n_values))
+        self.n_labels = len(categories)
+        for i, known in enumerate(categories):
+            self.register_buffer(f"known{i}", known)
+        # last row of each table: a value that training did not have
+        tables = [nn.Embedding(len(k) + 1, _WIDTH) for k in categories]
+        for table in tables:
+            nn.init.zeros_(table.weight)
+        self.tables = nn.ModuleList(tables)
+
+    def fit(self, inputs: Inputs) -> None:
+        """Take means and widths from a sample."""
+        self.mean.copy_(inputs.values.mean(0))
+        width = inputs.values.std(0)
+        self.std.copy_(torch.where(width > 1e-6, width, torch.ones_like(width)))
+
+    def label_vector(self, inputs: Inputs) -> Tensor | float:
+        """Sum (m, width) of the vectors of all labels, 0 without any."""
+        total: Tensor | float = 0.0
+        for i, table in enumerate(self.tables):
+            known = getattr(self, f"known{i}")
+            column = inputs.labels[:, i].contiguous()
+            place = torch.searchsorted(known, column).clamp_max(len(known) - 1)
+            total = total + table(torch.where(known[place] == column, place, len(known)))
+        return total
+
+    def values(self, inputs: Inputs) -> Tensor:
+        """Standardised observables (m, k); those far outside the range of training at its end."""
+        return ((inputs.values - self.mean) / self.std).clamp(-10, 10)
+
+    @abstractmethod
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Logits (m,)."""
+
+
+class MLPClassifier(Classifier):
+    """Perceptron on observables: invariants, angles, transverse momenta."""
+
+    def __init__(self, n_values: int, categories: Sequence[Tensor], n_particles: int) -> None:
+        super().__init__(n_values, categories, n_particles)
+        self.first = nn.Linear(n_values, _WIDTH)
+        self.hidden = nn.ModuleList(nn.Linear(_WIDTH, _WIDTH) for _ in range(3))
+        self.last = nn.Linear(_WIDTH, 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        h = F.gelu(self.first(self.values(inputs)) + self.label_vector(inputs))
+        for layer in self.hidden:
+            h = h + F.gelu(layer(h))
+        return self.last(h).squeeze(-1)
+
+
+class TransformerClassifier(Classifier):
+    """Attention between particles, with the observables as one more token."""
+
+    def __init__(self, n_values: int, categories: Sequence[Tensor], n_particles: int) -> None:
+        super().__init__(n_values, categories, n_particles)
+        self.particle = nn.Linear(5, _WIDTH)
+        self.place = nn.Parameter(torch.randn(n_particles, _WIDTH) * 0.2)
+        self.event = nn.Linear(n_values, _WIDTH)
+        self.network = Transformer(_WIDTH, blocks=3, heads=4, mlp_ratio=2)
+        self.last = nn.Linear(_WIDTH, 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        tokens = self.particle(particle_features(inputs.momenta)) + self.place
+        event = self.event(self.values(inputs)) + self.label_vector(inputs)
+        h = self.network(torch.cat([tokens, event.unsqueeze(1)], dim=1))
+        return self.last(h.mean(1)).squeeze(-1)
+
+
+class LGATrClassifier(Classifier):
+    """Lorentz-equivariant attention between momenta, broken to the symmetry of the beams.
+
+    The logit is an invariant output, averaged over particles (arXiv:2405.14806, section 4).
+    """
+
+    _SCALARS = 32
+
+    def __init__(self, n_values: int, categories: Sequence[Tensor], n_particles: int) -> None:
+        super().__init__(n_values, categories, n_particles)
+        self.unit: Tensor
+        self.references: Tensor
+        self.register_buffer("unit", torch.ones(()))
+        references = reference_components("plane", True)
+        self.register_buffer("references", references, persistent=False)
+        self.place = nn.Parameter(torch.randn(n_particles, self._SCALARS) * 0.2)
+        self.event = nn.Linear(n_values, self._SCALARS)
+        self.label = nn.Linear(_WIDTH, self._SCALARS, bias=False)
+        self.network = LGATr(
+            blocks=3,
+            in_channels=1 + len(references),
+            channels=8,
+            in_scalars=self._SCALARS,
+            out_scalars=1,
+            scalars=self._SCALARS,
+            heads=4,
+        )
+        self.last = nn.Linear(1, 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def fit(self, inputs: Inputs) -> None:
+        super().fit(inputs)
+        self.unit.copy_(inputs.momenta[..., 3].mean())
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        event = self.event(self.values(inputs))
+        if self.n_labels:
+            event = event + self.label(self.label_vector(inputs))
+        vectors = embed_momenta(
+            inputs.momenta / self.unit, event.unsqueeze(1) + self.place, "lorentz"
+        )
+        fixed = embed_components(self.references.unsqueeze(0), "lorentz")
+        out = self.network(append_channels(vectors, fixed))
+        return self.last(out.scalars[..., -1:].mean(1)).squeeze(-1)
+
+
+def particle_features(p: Tensor) -> Tensor:
+    """Features (m, n, 5) of momenta (m, n, 4): log pT, rapidity, direction to the first, mass.
+
+    The azimuth of the whole event has been left out.
+    """
+    px, py, pz, e = p.unbind(-1)
+    pt = torch.hypot(px, py).clamp_min(_MIN_PT)
+    y = torch.asinh(pz / torch.sqrt((e * e - pz * pz).clamp_min(_MIN_PT**2)))
+    phi = torch.atan2(py, px)
+    phi = phi - phi[:, :1]
+    mass = torch.sqrt((e * e - px * px - py * py - pz * pz).clamp_min(0.0))
+    return torch.stack(
+        [torch.log(pt / 50), y / 2, torch.sin(phi), torch.cos(phi), torch.log1p(mass) / 3], -1
+    )
+
+
+_BY_NAME: dict[str, Callable[[int, Sequence[Tensor], int], Classifier]] = {
+    "mlp": MLPClassifier,
+    "transformer": TransformerClassifier,
+    "lgatr": LGATrClassifier,
+}
+
+
+def build(
+    name: NetworkName, n_values: int, categories: Sequence[Tensor], n_particles: int
+) -> Classifier:
+    """Network by name, its output zero."""
+    return _BY_NAME[name](n_values, categories, n_particles)

@@ -1,0 +1,166 @@
+"""Training of one classifier of one final state."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hepgen_ml.reweighting.features import Inputs
+from hepgen_ml.reweighting.networks import Classifier
+
+LOGIT_BATCH = 16_384
+"""Events whose logits are computed together; bounds the memory."""
+
+_EMA = 0.99
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how a classifier is trained.
+
+    Attributes
+    ----------
+    epochs : int
+        Passes over the events by whose end the learning rate is zero.
+    patience : int
+        Passes without a better validation loss after which training ends.
+    batch_size : int
+    learning_rate, weight_decay : float
+    seconds : float
+        Wall time at most.
+    """
+
+    epochs: int = 30
+    patience: int = 6
+    batch_size: int = 1024
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.02
+    seconds: float = math.inf
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Events of both samples.
+
+    Attributes
+    ----------
+    inputs : Inputs
+    truth : (n,) float32 tensor
+        One for truth, zero for generated.
+    weight : (n,) float32 tensor
+        Those of either sample sum to n/2.
+    """
+
+    inputs: Inputs
+    truth: Tensor
+    weight: Tensor
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    def __getitem__(self, rows: Tensor) -> Labelled:
+        return Labelled(self.inputs[rows], self.truth[rows], self.weight[rows])
+
+
+def loss_of(logits: Tensor, events: Labelled) -> Tensor:
+    """Mean cross entropy, whose minimum is the logarithm of the ratio of densities.
+
+    Negative weights are subtracted, which is what makes the minimum unbiased.
+    """
+    each = F.binary_cross_entropy_with_logits(logits, events.truth, reduction="none")
+    return (each * events.weight).mean()
+
+
+@torch.no_grad()
+def logits_of(network: Classifier, inputs: Inputs) -> Tensor:
+    """Logits (n,) float64 of events, without gradients."""
+    network.eval()
+    device = network.mean.device
+    parts = [
+        network(_moved(inputs[slice(i, i + LOGIT_BATCH)], device)).cpu()
+        for i in range(0, len(inputs), LOGIT_BATCH)
+    ]
+    return torch.cat(parts).double() if parts else torch.zeros(0, dtype=torch.float64)
+
+
+def train(
+    network: Classifier,
+    events: Labelled,
+    validation: Labelled,
+    schedule: Schedule,
+    *,
+    seed: int,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> dict[str, float]:
+    """Fit a classifier; its averaged weights with the best validation loss remain.
+
+    Parameters
+    ----------
+    network : Classifier
+    events, validation : Labelled
+    schedule : Schedule
+    seed : int
+        Of the order of events.
+    progress : callable
+        Told the fraction that is over.
+
+    Returns
+    -------
+    dict
+        ``epochs`` and the best ``validation_loss``; ln 2 is that of no difference.
+    """
+    device = network.mean.device
+    network.fit(events.inputs)
+    averaged = copy.deepcopy(network).requires_grad_(False)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), schedule.learning_rate, weight_decay=schedule.weight_decay
+    )
+    generator = torch.Generator().manual_seed(seed)
+    size = min(schedule.batch_size, max(len(events) // 8, 1))
+    n_batches = len(events) // size
+    n_steps = schedule.epochs * n_batches
+    best, best_state, since = math.inf, copy.deepcopy(network.state_dict()), 0
+    begun, step, epoch = time.monotonic(), 0, 0
+    while epoch < schedule.epochs and since < schedule.patience:
+        network.train()
+        order = torch.randperm(len(events), generator=generator)
+        for rows in order[: n_batches * size].split(size):
+            elapsed = (time.monotonic() - begun) / schedule.seconds
+            over = max(step / n_steps, min(elapsed, 1.0))
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.learning_rate * 0.5 * (1 + math.cos(math.pi * over))
+            batch = events[rows]
+            optimizer.zero_grad()
+            logits = network(_moved(batch.inputs, device)).cpu()
+            loss_of(logits, batch).backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            decay = min(_EMA, (step + 1) / (step + 10))
+            with torch.no_grad():
+                for mine, other in zip(averaged.parameters(), network.parameters(), strict=True):
+                    mine.lerp_(other, 1 - decay)
+            step += 1
+        epoch += 1
+        progress(over)
+        found = float(loss_of(logits_of(averaged, validation.inputs).float(), validation))
+        since = 0 if found < best else since + 1
+        if found < best:
+            best, best_state = found, copy.deepcopy(averaged.state_dict())
+        if over >= 1.0:
+            break
+    network.load_state_dict(best_state)
+    network.eval()
+    return {"epochs": float(epoch), "validation_loss": best}
+
+
+def _moved(inputs: Inputs, device: torch.device) -> Inputs:
+    if device.type == "cpu":
+        return inputs
+    return Inputs(*(t.to(device) for t in (inputs.values, inputs.labels, inputs.momenta)))
