@@ -30,19 +30,20 @@ class Inputs:
         Observables, in the logarithm where they are binned in it.
     labels : (n, d) int64 tensor
         Flavours, helicities and colour connections, if asked for.
-    momenta : (n, p, 4) float32 tensor
-        (px, py, pz, E) of resonances and final-state particles in GeV.
+    particles : (n, p, 5) float32 tensor
+        (px, py, pz, E, mass) of resonances and final-state particles in GeV. The mass is that
+        of the record, because one from the momenta would show the digits that a file prints.
     """
 
     values: Tensor
     labels: Tensor
-    momenta: Tensor
+    particles: Tensor
 
     def __len__(self) -> int:
         return len(self.values)
 
     def __getitem__(self, rows: Tensor | slice) -> Inputs:
-        return Inputs(self.values[rows], self.labels[rows], self.momenta[rows])
+        return Inputs(self.values[rows], self.labels[rows], self.particles[rows])
 
     @staticmethod
     def join(a: Inputs, b: Inputs) -> Inputs:
@@ -50,7 +51,7 @@ class Inputs:
         return Inputs(
             torch.cat([a.values, b.values]),
             torch.cat([a.labels, b.labels]),
-            torch.cat([a.momenta, b.momenta]),
+            torch.cat([a.particles, b.particles]),
         )
 
 
@@ -95,14 +96,14 @@ def groups(sample: EventSample, *, full: bool = False) -> dict[Signature, Group]
         found.setdefault(layout.signature, []).append(layout)
     result = {}
     for signature, table in observables(sample, discrete=full).items():
-        momenta = torch.cat([_momenta(sample, layout) for layout in found[signature]])
+        particles = torch.cat([_particles(sample, layout) for layout in found[signature]])
         kept = [
             (o, table[o.name])
             for o in table.observables
             if not o.discrete and (full or o.name not in _NOT_KINEMATIC)
         ]
         columns = [np.log(np.maximum(v, 1e-6)) if o.log else v for o, v in kept]
-        triples = _triples(momenta[:, len(signature.resonances) :])
+        triples = _triples(particles[:, len(signature.resonances) :, :4])
         values = torch.from_numpy(np.stack(columns, axis=1).astype(np.float32))
         values = torch.cat([values, triples], dim=1)
         names = (
@@ -115,14 +116,18 @@ def groups(sample: EventSample, *, full: bool = False) -> dict[Signature, Group]
             table.index,
             sample.weight[table.index],
             names,
-            Inputs(torch.nan_to_num(values, 0.0, 0.0, 0.0), _labels(table), momenta),
+            Inputs(torch.nan_to_num(values, 0.0, 0.0, 0.0), _labels(table), particles),
         )
     return result
 
 
-def _momenta(sample: EventSample, layout: Layout) -> Tensor:
+def _particles(sample: EventSample, layout: Layout) -> Tensor:
     rows = layout.rows[:, layout.n_incoming :]
     columns = [sample.particles[c][rows] for c in ("px", "py", "pz", "energy")]
+    if "mass" in sample.particles:
+        columns.append(sample.mass[rows])
+    else:
+        columns.append(invariant_mass(*columns))
     return torch.from_numpy(np.stack(columns, axis=-1).astype(np.float32))
 
 

@@ -181,7 +181,8 @@ def _deviation(
 
 def _tails(made: ObservableTable, w: FloatArray) -> list[Tail]:
     """Both tails; where few weights are extreme, the most extreme events of all."""
-    quantiles = np.quantile(w, [_TAIL_QUANTILE, 1 - _TAIL_QUANTILE])
+    share = max(_TAIL_QUANTILE, 1.1 * _MIN_TAIL / len(w))
+    quantiles = np.quantile(w, [share, 1 - share])
     low = LOW if np.sum(w < LOW) >= _MIN_TAIL else float(quantiles[0])
     high = HIGH if np.sum(w > HIGH) >= _MIN_TAIL else float(quantiles[1])
     tails = []

@@ -113,7 +113,7 @@ class TransformerClassifier(Classifier):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, inputs: Inputs) -> Tensor:
-        tokens = self.particle(particle_features(inputs.momenta)) + self.place
+        tokens = self.particle(particle_features(inputs.particles)) + self.place
         event = self.event(self.values(inputs)) + self.label_vector(inputs)
         h = self.network(torch.cat([tokens, event.unsqueeze(1)], dim=1))
         return self.last(h.mean(1)).squeeze(-1)
@@ -152,31 +152,31 @@ class LGATrClassifier(Classifier):
 
     def fit(self, inputs: Inputs) -> None:
         super().fit(inputs)
-        self.unit.copy_(inputs.momenta[..., 3].mean())
+        self.unit.copy_(inputs.particles[..., 3].mean())
 
     def forward(self, inputs: Inputs) -> Tensor:
         event = self.event(self.values(inputs))
         if self.n_labels:
             event = event + self.label(self.label_vector(inputs))
         vectors = embed_momenta(
-            inputs.momenta / self.unit, event.unsqueeze(1) + self.place, "lorentz"
+            inputs.particles[..., :4] / self.unit, event.unsqueeze(1) + self.place, "lorentz"
         )
         fixed = embed_components(self.references.unsqueeze(0), "lorentz")
         out = self.network(append_channels(vectors, fixed))
         return self.last(out.scalars[..., -1:].mean(1)).squeeze(-1)
 
 
-def particle_features(p: Tensor) -> Tensor:
-    """Features (m, n, 5) of momenta (m, n, 4): log pT, rapidity, direction to the first, mass.
+def particle_features(particles: Tensor) -> Tensor:
+    """Features (m, n, 5): log pT, rapidity, direction relative to the first particle, mass.
 
     The azimuth of the whole event has been left out.
     """
-    px, py, pz, e = p.unbind(-1)
+    px, py, pz, _, mass = particles.unbind(-1)
     pt = torch.hypot(px, py).clamp_min(_MIN_PT)
-    y = torch.asinh(pz / torch.sqrt((e * e - pz * pz).clamp_min(_MIN_PT**2)))
+    mass = mass.clamp_min(0.0)
+    y = torch.asinh(pz / torch.hypot(pt, mass))
     phi = torch.atan2(py, px)
     phi = phi - phi[:, :1]
-    mass = torch.sqrt((e * e - px * px - py * py - pz * pz).clamp_min(0.0))
     return torch.stack(
         [torch.log(pt / 50), y / 2, torch.sin(phi), torch.cos(phi), torch.log1p(mass) / 3], -1
     )

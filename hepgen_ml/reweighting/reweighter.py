@@ -341,7 +341,7 @@ class _Maker:
         categories = [torch.unique(labels[:, i]) for i in range(labels.shape[1])]
         network = build(
             self.network, self.events.inputs.values.shape[1], categories,
-            self.events.inputs.momenta.shape[1],
+            self.events.inputs.particles.shape[1],
         ).to(self.device)  # fmt: skip
         found = train(
             network, training, validation, self.schedule, seed=self.seed + k, progress=report

@@ -13,7 +13,7 @@ import numpy as np
 from hepgen_ml import formats
 from hepgen_ml.devices import find_device
 from hepgen_ml.errors import OutputError, UsageError
-from hepgen_ml.events import EventSample
+from hepgen_ml.events import EventSample, concatenate
 from hepgen_ml.formats import AtomicWriter
 from hepgen_ml.generator import Generator
 from hepgen_ml.objects import Selection
@@ -24,6 +24,7 @@ from hepgen_ml.reweighting.reweighter import FILE, Progress, Reweighter
 from hepgen_ml.reweighting.training import Schedule
 from hepgen_ml.sources import EventSource
 from hepgen_ml.storage import PRETRAINED, find_model
+from hepgen_ml.training.data import SampleSource
 
 Files = Sequence[str | Path]
 
@@ -194,8 +195,6 @@ def reweight_sample(
 
 def read_some(files: Files, options: Options, progress: Progress | None = None) -> EventSample:
     """At most `options.n_events` events of files, chosen at random, weights as in training."""
-    from hepgen_ml.events import concatenate
-
     source = EventSource(list(files), selection=options.selection)
     source.weigh_groups()
     rng = np.random.default_rng(options.seed)
@@ -222,16 +221,12 @@ def read_some(files: Files, options: Options, progress: Progress | None = None) 
 def _smallest(
     kept: list[EventSample], keys: list[np.ndarray], n: int
 ) -> tuple[list[EventSample], list[np.ndarray], float]:
-    from hepgen_ml.events import concatenate
-
     key = np.concatenate(keys)
     chosen = np.sort(np.argpartition(key, n - 1)[:n])
     return [concatenate(kept)[chosen]], [key[chosen]], float(key[chosen].max())
 
 
 def _fingerprint(files: Files, options: Options) -> str:
-    from hepgen_ml.training.data import SampleSource
-
     return SampleSource(list(files), selection=options.selection).fingerprint()
 
 

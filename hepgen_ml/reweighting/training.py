@@ -163,4 +163,4 @@ def train(
 def _moved(inputs: Inputs, device: torch.device) -> Inputs:
     if device.type == "cpu":
         return inputs
-    return Inputs(*(t.to(device) for t in (inputs.values, inputs.labels, inputs.momenta)))
+    return Inputs(*(t.to(device) for t in (inputs.values, inputs.labels, inputs.particles)))
