@@ -32,8 +32,13 @@ def has_equal_beams(run: RunInfo, process: Process) -> bool:
 def looks_symmetric(process: Process, encoded: Encoded) -> bool:
     """Whether rapidities average to zero, as they do unless someone selected one side.
 
-    So do all coordinates that the exchange gives the other sign.
+    So do all coordinates that the exchange gives the other sign. Subprocesses whose mirror image
+    the sample does not have count for nothing here: some programs list q qbar in one order of
+    the final state and qbar q in another.
     """
+    known = {s.structure for s in process.subprocesses}
+    has_image = torch.tensor([_exchanged(s.structure) in known for s in process.subprocesses])
+    encoded = encoded[has_image[encoded.subprocess]]
     channel_of = process.channel_of[encoded.subprocess]
     for c, channel in enumerate(process.channels):
         some = encoded.x[channel_of == c][:100]

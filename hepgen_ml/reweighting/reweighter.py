@@ -100,9 +100,9 @@ class Reweighter:
     ratios : dict of Signature to GroupRatio
     facts : dict
         About the training, plain values; ``groups`` by final state.
-    held_out : (n,) float array or None
-        After `fit`, weights of the generated events, each from the classifier that was
-        not trained on it, mean one. Not stored.
+    held_out, held_out_truth : (n,) and (m,) float array, or None
+        After `fit`, weights of the generated and of the true events, each from the classifier
+        that was not trained on it; the mean of the former is one. Not stored.
     """
 
     def __init__(
@@ -112,9 +112,10 @@ class Reweighter:
         full: bool,
         facts: dict[str, Any],
         held_out: FloatArray | None = None,
+        held_out_truth: FloatArray | None = None,
     ) -> None:
         self.network, self.ratios, self.full, self.facts = network, ratios, full, facts
-        self.held_out = held_out
+        self.held_out, self.held_out_truth = held_out, held_out_truth
 
     @classmethod
     def fit(
@@ -174,7 +175,8 @@ class Reweighter:
         sizes = [len(sample) for sample in (truth, generated)]
         large = max(sum(_trainable(both, s) for s in both[1]), 1)
         schedule = replace(schedule, seconds=schedule.seconds / (large * folds))
-        ratios, held_out, done = {}, np.ones(len(generated)), 0
+        ratios, done = {}, 0
+        held_out, of_truth = np.ones(len(generated)), np.ones(len(truth))
 
         def report(fraction: float) -> None:
             if progress is not None:
@@ -186,6 +188,8 @@ class Reweighter:
             if true is None or not _trainable(both, signature):
                 ratios[signature] = GroupRatio([], Calibration(0.0, 0.0), rate)
                 held_out[made.index] = rate
+                if true is not None:
+                    of_truth[true.index] = rate
             else:
                 maker = _Maker(true, made, network, folds, schedule, seed, device)
                 members = []
@@ -194,7 +198,8 @@ class Reweighter:
                     done += 1
                 ratio, log_weight = maker.finish(members, rate)
                 ratios[signature] = ratio
-                held_out[made.index] = np.exp(log_weight)
+                of_truth[true.index] = np.exp(log_weight[: len(true)])
+                held_out[made.index] = np.exp(log_weight[len(true) :])
             ratios[signature].facts |= {
                 "truth_events": 0 if true is None else len(true),
                 "generated_events": len(made),
@@ -202,7 +207,7 @@ class Reweighter:
             }
         missing = sum(float(g.weight.sum()) for s, g in both[0].items() if s not in both[1])
         mean = float(np.average(held_out, weights=generated.weight))
-        held_out /= mean
+        held_out, of_truth = held_out / mean, of_truth / mean
         facts = {
             "network": network,
             "folds": folds,
@@ -217,7 +222,7 @@ class Reweighter:
             "seed": seed,
             "groups": {str(s): r.facts for s, r in ratios.items()},
         }
-        return cls(network, ratios, full, facts, held_out)
+        return cls(network, ratios, full, facts, held_out, of_truth)
 
     @property
     def n_members(self) -> int:
@@ -315,7 +320,7 @@ class _Maker:
         self.network: NetworkName = network
         self.folds, self.schedule, self.seed = folds, schedule, seed
         self.device = device or torch.device("cpu")
-        self.n_generated, n = len(generated), len(truth) + len(generated)
+        n = len(truth) + len(generated)
         weights = [torch.from_numpy(g.weight / g.weight.sum() * n / 2) for g in (truth, generated)]
         self.events = Labelled(
             Inputs.join(truth.inputs, generated.inputs),
@@ -354,7 +359,7 @@ class _Maker:
         return network
 
     def finish(self, members: list[Classifier], rate: float) -> tuple[GroupRatio, FloatArray]:
-        """Calibrated ratio, and logarithms of held-out weights of the generated events."""
+        """Calibrated ratio, and logarithms of held-out weights, of truth first."""
         calibration = calibrate(self.logits, self.events)
         area = _area(self.logits, self.events)
         ratio = GroupRatio(
@@ -370,7 +375,7 @@ class _Maker:
                 "epochs": self.epochs,
             },
         )
-        return ratio, ratio.calibrated(self.logits[-self.n_generated :])
+        return ratio, ratio.calibrated(self.logits)
 
 
 def calibrate(logits: Tensor, events: Labelled) -> Calibration:
