@@ -14,6 +14,7 @@ from hepgen_ml import __version__
 from hepgen_ml.cli.files import check, convert, info
 from hepgen_ml.cli.generation import generate
 from hepgen_ml.cli.training import encode, train
+from hepgen_ml.cli.validation import validate
 
 app = typer.Typer(
     name="hepgen-ml",
@@ -41,7 +42,7 @@ def _common(
     pass
 
 
-for verb in (train, encode, generate, convert, check, info):
+for verb in (train, encode, generate, validate, convert, check, info):
     app.command()(verb)
 
 
