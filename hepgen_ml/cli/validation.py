@@ -84,7 +84,7 @@ def validate(
             raise UsageError("nothing to compare with", remedy="add --truth FILE")
         chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta)
         user = None if observables is None else load_function(observables)
-        with _console.Progress() as progress:
+        with _console.Progress({"draw": "figures"}) as progress:
             metrics = write_report(
                 paths,
                 model=model,

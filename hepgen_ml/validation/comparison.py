@@ -264,11 +264,13 @@ def compare(
             remedy="compare more events, or events of the same process",
         )
     progress("frequencies")
-    found = {k: frequencies(truth, generated, k) for k in get_args(Kind)}
+    # objects have no flavour beyond that of their final state
+    kinds = [k for k in get_args(Kind) if not (truth.is_reconstructed and k == "subprocess")]
+    found = {k: frequencies(truth, generated, k) for k in kinds}
     if floor is None:
         half = rng.permutation(len(truth))
         halves = truth[half[::2]], truth[half[1::2]]
-        chance = {k: frequencies(*halves, k) for k in get_args(Kind)}
+        chance = {k: frequencies(*halves, k) for k in kinds}
     else:
         chance = dict(floor.frequencies_floor)
     return Comparison(

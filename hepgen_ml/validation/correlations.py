@@ -139,9 +139,9 @@ def plane_ratio(
     truth: ObservableTable,
     generated: ObservableTable,
     pair: tuple[Observable, Observable],
-    n_bins: int = 20,
 ) -> PlaneRatio:
     """Ratio of two samples, generated over truth, in the plane of two observables."""
+    n_bins = int(np.clip(np.sqrt(min(len(truth), len(generated)) / 150), 8, 20))
     edges = tuple(bin_edges([t[o.name] for t in (truth, generated)], o, n_bins) for o in pair)
     tables, counts, cells = [], [], []
     for t in (truth, generated):

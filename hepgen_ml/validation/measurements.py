@@ -25,7 +25,7 @@ from hepgen_ml.validation.peaks import Peak, peaks
 from hepgen_ml.validation.user_observables import ObservableFunction
 
 SHOWN_OBSERVABLES = 12
-"""In figures of a final state, beside the user's own; tables hold all."""
+"""In figures of a final state, the user's own among them; tables hold all."""
 
 SHOWN_GROUPS = 6
 """Final states with figures of their own, the most frequent ones; tables hold all."""
@@ -213,7 +213,7 @@ def measure(
     for group in comparisons[0].groups[:SHOWN_GROUPS]:
         own = [o for o in group.truth.observables if o.user]
         automatic = [o for o in choose(group.truth, SHOWN_OBSERVABLES + len(own)) if not o.user]
-        chosen = [*automatic[:SHOWN_OBSERVABLES], *own]
+        chosen = _filled(automatic, own)
         matrix = [*automatic[:_IN_MATRICES], *own]
         others = [next((g for g in c.groups if g.signature == group.signature), None)
                   for c in comparisons]  # fmt: skip
@@ -227,6 +227,14 @@ def measure(
     events = samples[0].events
     laws = check_sample(events.chunks(20_000), events.run)
     return Measurements(truth, list(samples), comparisons, details, fitted, laws)
+
+
+def _filled(automatic: list[Observable], own: list[Observable]) -> list[Observable]:
+    """All of the user's observables after so many others that rows of three are full."""
+    n = min(len(automatic), max(SHOWN_OBSERVABLES - len(own), 3))
+    if n + len(own) > 3:
+        n -= min((n + len(own)) % 3, n)
+    return [*automatic[:n], *own]
 
 
 def _roc(group: GroupComparison) -> dict[str, list[list[float]]]:

@@ -15,6 +15,7 @@ from hepgen_ml.validation.metrics import Counts
 
 _LEPTONS = (11, 13, 15)
 _N_BINS = 80
+_DENSEST = 0.4
 _LEAST = 500
 """Events in the window of a peak, below which nothing is fitted."""
 
@@ -117,8 +118,8 @@ def peaks(*samples: EventSample) -> list[Peak]:
     Parameters
     ----------
     *samples : EventSample
-        Truth first. The window is four widths of the truth's peak to each side, where the
-        width is what the middle half of the masses spans.
+        Truth first. The window is four widths of the truth's peak to each side, as the densest
+        four tenths of its masses tell them.
 
     Raises
     ------
@@ -128,26 +129,38 @@ def peaks(*samples: EventSample) -> list[Peak]:
     found = []
     others = [{name: m for name, _, m in peak_masses(s)} for s in samples[1:]]
     for name, label, masses in peak_masses(samples[0]):
-        low, around, high = np.quantile(masses[0], [0.25, 0.5, 0.75])
-        if high - low < 1e-4 * around:  # a fixed mass
+        around, width = _place(masses[0])
+        if width < 1e-4 * around:  # a fixed mass
             continue
-        edges = np.linspace(max(around - 4 * (high - low), 0.0), around + 4 * (high - low),
-                            _N_BINS + 1)  # fmt: skip
-        start = (float(around), float(high - low))
+        low, high = max(around - 4 * width, 0.0), around + 4 * width
+        edges = np.linspace(low, high, _N_BINS + 1)
+        start = (around, width)
         spectra = [_fitted(m, edges, start) for m in (masses, *(o.get(name) for o in others))]
         found.append(Peak(name, label, edges, tuple(spectra)))
     return found
 
 
-def breit_wigner(
-    m: FloatArray, height: float, position: float, width: float, flat: float
-) -> FloatArray:
-    r"""Relativistic Breit-Wigner on a constant.
+def _place(mass: FloatArray) -> tuple[float, float]:
+    """Middle and width at half maximum of a peak; tails and radiation do not move them."""
+    ordered = np.sort(mass)
+    n = max(int(_DENSEST * len(ordered)), 1)
+    span = ordered[n:] - ordered[:-n] if n < len(ordered) else np.zeros(1)
+    first = int(np.argmin(span))
+    # of a Breit-Wigner, a fraction f lies within +- Gamma/2 tan(pi f/2)
+    width = float(span[first]) / np.tan(np.pi * _DENSEST / 2)
+    return float(ordered[first] + span[first] / 2), float(width)
 
-    .. math:: h \frac{m_0^2 \Gamma^2}{(m^2 - m_0^2)^2 + m_0^2 \Gamma^2} + f
+
+def breit_wigner(
+    m: FloatArray, height: float, position: float, width: float, flat: float, slope: float = 0.0
+) -> FloatArray:
+    r"""Relativistic Breit-Wigner on a straight line.
+
+    .. math:: h \frac{m_0^2 \Gamma^2}{(m^2 - m_0^2)^2 + m_0^2 \Gamma^2} + f + s (m - m_0)
     """
     scale = (position * width) ** 2
-    result: FloatArray = height * scale / ((m**2 - position**2) ** 2 + scale) + flat
+    result: FloatArray = height * scale / ((m**2 - position**2) ** 2 + scale)
+    result += flat + slope * (m - position)
     return result
 
 
@@ -171,7 +184,7 @@ def _fitted(
     # squared weight of an event over its weight turns expected contents into variances
     per_event = table[:, 2].sum() / table[:, 1].sum()
     height = float(table[:, 1].max())
-    values = np.array([height, *start, 0.01 * height])
+    values = np.array([height, *start, 0.01 * height, 0.0])
     expected = table[:, 1]
     try:
         for _ in range(3):  # errors are those of the fitted function, not of the fluctuation

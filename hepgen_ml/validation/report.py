@@ -246,7 +246,7 @@ def read_history(directory: Path) -> dict[str, FloatArray] | None:
     except (OSError, KeyError, ValueError, TypeError) as error:
         log.warning("%s cannot be understood and is left out: %s", path, error)
         return None
-    if not rows:
+    if len(rows) < 2:  # no curve
         return None
     return dict(zip(HISTORY_COLUMNS, np.array(rows).T, strict=True))
 

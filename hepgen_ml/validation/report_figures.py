@@ -100,7 +100,7 @@ def draw(
         yield ReportFigure(
             "peaks",
             "peaks",
-            "Masses with a fitted Breit-Wigner on a constant, and their ratio to truth.",
+            "Masses with a fitted Breit-Wigner on a straight line, and their ratio to truth.",
             mass_peaks(fitted),
         )
     frequencies = [c.frequencies for c in found.comparisons]

@@ -55,7 +55,6 @@ td.n, th.n { text-align: right; white-space: nowrap; }
 .warn { border-left: 5px solid #D55E00; background: #fbeadf; padding: .6rem 1rem; }
 figure { margin: 1.4rem 0 2rem; }
 figure img { width: 100%; height: auto; display: block; }
-figure.narrow img { max-width: 860px; margin: 0 auto; }
 figcaption { color: var(--soft); font-size: .93rem; margin-top: .4rem; }
 details { margin: .6rem 0 1.2rem; }
 summary { cursor: pointer; color: var(--accent); }
@@ -63,6 +62,7 @@ code, pre { font: .88em/1.5 "DejaVu Sans Mono", Menlo, Consolas, monospace; }
 pre { background: #f5f7f9; padding: .8rem 1rem; overflow-x: auto; white-space: pre-wrap;
   overflow-wrap: anywhere; }
 .over { text-decoration: overline; }
+sup { line-height: 0; font-size: .72em; }
 footer { color: var(--soft); font-size: .88rem; padding: 2rem 0 3rem; }
 @media print { nav { display: none; } figure, tr { break-inside: avoid; } }
 """
@@ -73,7 +73,7 @@ _INTRO = {
     "it does not depend on what is drawn: 1 is chance, with a spread of about 0.2.",
     "correlations": "Rank correlations of pairs of observables, and the differences over their "
     "statistical errors. Among equal samples one difference in twenty is beyond 2.",
-    "peaks": "Position and width of a Breit-Wigner on a constant, fitted in the same window to "
+    "peaks": "Position and width of a Breit-Wigner on a straight line, in the same window for "
     "both samples.",
     "rates": "How often final states, subprocesses, colour flows and helicities occur. Pulls are "
     "differences over the errors of truth and generated events; a model's frequencies are those of "

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from hepgen_ml.validation.verdict import plain_words
+from hepgen_ml.validation.verdict import p_text, plain_words
 
 Metrics = Mapping[str, Any]
 
@@ -27,7 +27,7 @@ def particles(text: str) -> str:
     text = re.sub(r"\btau(?=[+-])", "τ", text)
     text = re.sub(r"\b(\w+)~", r'<span class="over">\1</span>', text)
     return re.sub(
-        r"(?<=[A-Za-zμτ])([+-])(?=[\s,\])]|$)",
+        r"(?<=[A-Za-zμτ])([+-])(?=[\s,:;\])]|$)",
         lambda m: f"<sup>{'+' if m[1] == '+' else '−'}</sup>",
         text,
     )
@@ -83,7 +83,7 @@ def _summary(metrics: Mapping[str, Any]) -> str:
             f"{_number(s['largest_chi2_per_ndf'])} "
             f"<span class=\"soft\">{particles(worst or '')}</span>",
             f'<span class="soft">{_number(s["largest_chi2_per_ndf_floor"])}</span>',
-            _number(s["largest_chi2_p_value"], ".2g"),
+            p_text(s["largest_chi2_p_value"]).removeprefix("p = "),
         ])  # fmt: skip
     head = ["final state", "verdict", "events", "AUC, kinematics", "AUC, all inputs",
             "AUC of truth", "largest χ²/ndf", "of truth", "p"]  # fmt: skip
@@ -94,7 +94,8 @@ def _summary(metrics: Mapping[str, Any]) -> str:
             more.append([f"effective sample size, {label}", f"{n:,.0f} events",
                          "(Σw)²/Σw²"])  # fmt: skip
     truth, made = metrics["truth"], metrics["generated"]
-    more.append(["cross section", f"{_cross_section(made)}", f"truth: {_cross_section(truth)}"])
+    if made["cross_section"] > 0:
+        more.append(["cross section", _cross_section(made), f"truth: {_cross_section(truth)}"])
     words = "".join(f"<li>{particles(sentence)}</li>" for sentence in plain_words(summary))
     return (
         f"{warnings}{table}{_table(['', '', ''], more, 9)}"
@@ -123,7 +124,7 @@ def _rate_lines(rates: Mapping[str, Any]) -> list[list[str]]:
         [
             f"rates: {r['categories']} {kind} categories",
             f"largest pull {_number(r['worst_pull'], '+.1f')} "
-            f'<span class="soft">(p = {_number(r["worst_p_value"], ".2g")})</span>',
+            f'<span class="soft">({p_text(r["worst_p_value"])})</span>',
             f"{particles(r['worst'])}; χ²/ndf {_number(r['chi2_per_ndf'])}",
         ]
         for kind, r in rates.items()

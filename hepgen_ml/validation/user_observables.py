@@ -126,7 +126,8 @@ def _evaluated(function: ObservableFunction, sample: EventSample) -> dict[Observ
                 f"{key!s:.80} of your function {name!r} has the shape {np.shape(given)}",
                 remedy=f"return ({len(sample)},) numbers, one for every event",
             )
-        columns[key if isinstance(key, Observable) else _named(str(key), values)] = values
+        shown = replace(key, user=True) if isinstance(key, Observable) else _named(str(key), values)
+        columns[shown] = values
     return columns
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,11 +68,25 @@ def _state(sample: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, Any
         "largest_chi2_per_ndf": largest,
         "largest_chi2_observable": name,
         # the chance that the largest of so many independent ones is larger
-        "largest_chi2_p_value": None if p_value is None else 1 - (1 - p_value) ** len(tested),
+        "largest_chi2_p_value": of_many(p_value, len(tested)),
         "largest_chi2_per_ndf_floor": max((f for f in floors if f is not None), default=None),
         "worst_correlation_pull": correlated.get("worst_pull"),
         "worst_correlation_pair": correlated.get("worst_pair"),
     }
+
+
+def of_many(p_value: float | None, n: int) -> float | None:
+    """Probability that the smallest of n independent p-values is smaller."""
+    if p_value is None:
+        return None
+    return 1.0 if p_value >= 1 else -math.expm1(n * math.log1p(-p_value))
+
+
+def p_text(p_value: float | None) -> str:
+    """``p = 0.12``, or a bound where rounding leaves nothing."""
+    if p_value is None:
+        return "p unknown"
+    return "p < 1e-12" if p_value < 1e-12 else f"p = {p_value:.2g}"
 
 
 def judged_by_area(auc: Mapping[str, float]) -> str:
@@ -104,7 +119,7 @@ def plain_words(summary: Mapping[str, Any]) -> list[str]:
             sentences.append(
                 f"{s['final_state']}, {s['sample']} events: the largest χ²/ndf of a marginal is "
                 f"{s['largest_chi2_per_ndf']:.2f}, in {s['largest_chi2_observable']}; this is "
-                f"{rare} (p = {p:.2g})."
+                f"{rare} ({p_text(p)})."
             )
     broken = summary["laws"]["broken"]
     sentences.append(
@@ -116,6 +131,6 @@ def plain_words(summary: Mapping[str, Any]) -> list[str]:
         sentences.append(
             f"Frequencies of {r['categories']} {kind} categories: the largest pull is "
             f"{r['worst_pull']:+.1f} ({r['worst']}), {expected} among so many "
-            f"(p = {r['worst_p_value']:.2g})."
+            f"({p_text(r['worst_p_value'])})."
         )
     return sentences

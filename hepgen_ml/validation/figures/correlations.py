@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hepgen_ml.events import FloatArray
 from hepgen_ml.validation.correlations import Correlations, PlaneRatio
-from hepgen_ml.validation.figures.style import LOOKS, house_style, new_figure
+from hepgen_ml.validation.figures.style import LOOKS, house_style, new_figure, plain_log_ticks
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _DIVERGING = "PuOr_r"
@@ -22,34 +24,43 @@ def matrices(found: Correlations, title: str = "", generated: str = LOOKS[1].lab
     k = len(found.observables)
     labels = [f"${o.label}$" for o in found.observables]
     with house_style():
-        figure = new_figure(16.5, 6.9)
-        axes = figure.subplots(1, 3)
-        figure.subplots_adjust(left=0.075, right=0.985, top=0.82, bottom=0.16, wspace=0.06)
+        figure = new_figure(16.5, 7.0)
+        grid = figure.add_gridspec(
+            1, 6, width_ratios=[1, 1, 0.05, 0.13, 1, 0.05], left=0.085, right=0.945, top=0.86,
+            bottom=0.17, wspace=0.06,
+        )  # fmt: skip
         highest = max(3.0, float(np.ceil(np.abs(found.pulls).max())))
         shown = (
-            (LOOKS[0].label, found.truth, 1.0, "correlation"),
-            (generated, found.generated, 1.0, "correlation"),
-            (f"{generated} − {LOOKS[0].label}", found.pulls, highest, "difference / its error"),
+            (0, LOOKS[0].label, found.truth, 1.0),
+            (1, generated, found.generated, 1.0),
+            (4, f"{generated} − {LOOKS[0].label}", found.pulls, highest),
         )
-        for number, (ax, (name, matrix, limit, what)) in enumerate(zip(axes, shown, strict=True)):
-            image = ax.imshow(matrix, cmap=_DIVERGING, vmin=-limit, vmax=limit)
-            ax.set_title(name, fontsize=18, pad=10)
-            ax.set_xticks(range(k), labels, rotation=90, fontsize=12)
-            ax.set_yticks(range(k), labels if number == 0 else [], fontsize=12)
+        for column, name, matrix, limit in shown:
+            ax = figure.add_subplot(grid[column])
+            image = ax.imshow(matrix, cmap=_DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
+            ax.set_title(name, fontsize=19, pad=9)
+            ax.set_xticks(range(k), labels, rotation=90, fontsize=14)
+            ax.set_yticks(range(k), labels if column == 0 else [], fontsize=14)
             ax.tick_params(which="both", length=0)
             ax.minorticks_off()
-            bar = figure.colorbar(image, ax=ax, shrink=0.84, pad=0.02, aspect=28)
-            bar.set_label(what, fontsize=14)
+            if column == 0:
+                continue
+            bar = figure.colorbar(image, cax=figure.add_subplot(grid[column + 1]))
+            bar.set_label("correlation" if column == 1 else "difference / its error", fontsize=16)
             bar.ax.minorticks_off()
-            if number == 2 and k <= 14:
-                for i in range(k):
-                    for j in range(k):
-                        if i != j:
-                            dark = abs(matrix[i, j]) > 0.6 * limit
-                            ax.text(j, i, f"{matrix[i, j]:.1f}", ha="center", va="center",
-                                    fontsize=9, color="white" if dark else "#333333")  # fmt: skip
-        figure.text(0.012, 0.955, title, fontsize=21, va="center")
+            if column == 4 and k <= 14:
+                _write_numbers(ax, matrix, 0.6 * limit)
+        figure.text(0.012, 0.95, title, fontsize=21, va="center")
     return figure
+
+
+def _write_numbers(ax: Axes, matrix: FloatArray, dark_from: float) -> None:
+    for i in range(len(matrix)):
+        for j in range(len(matrix)):
+            if i != j:
+                color = "white" if abs(matrix[i, j]) > dark_from else "#333333"
+                ax.text(j, i, f"{matrix[i, j]:.1f}".replace("-", "−"), ha="center", va="center",
+                        fontsize=10.5, color=color)  # fmt: skip
 
 
 def planes(ratios: Sequence[PlaneRatio], title: str = "") -> Figure:
@@ -64,8 +75,8 @@ def planes(ratios: Sequence[PlaneRatio], title: str = "") -> Figure:
             wspace=0.3,
         )  # fmt: skip
         distance = np.concatenate([np.abs(r.ratio[np.isfinite(r.ratio)] - 1) for r in ratios])
-        needed = float(np.quantile(distance, 0.98)) if len(distance) else 0.5
-        limit = next((x for x in (0.1, 0.2, 0.3, 0.5) if needed < x), 1.0)
+        needed = float(np.quantile(distance, 0.9)) if len(distance) else 0.5
+        limit = next((x for x in (0.05, 0.1, 0.2, 0.3) if needed < x), 0.5)
         image: Any = None
         for ax, r in zip(axes, ratios, strict=True):
             ax.set_facecolor("#e6e6e6")
@@ -73,12 +84,12 @@ def planes(ratios: Sequence[PlaneRatio], title: str = "") -> Figure:
                 *r.edges, r.ratio.T, cmap=_DIVERGING, vmin=1 - limit, vmax=1 + limit,
                 rasterized=True,
             )  # fmt: skip
-            for o, axis in zip(r.observables, (ax.xaxis, ax.yaxis), strict=True):
+            for o, axis, edges in zip(r.observables, (ax.xaxis, ax.yaxis), r.edges, strict=True):
                 axis.set_label_text(o.axis_label)
                 if o.log:
                     scale = ax.set_xscale if axis is ax.xaxis else ax.set_yscale
                     scale("log")
-                    _plain(axis)
+                    plain_log_ticks(axis, edges)
             ax.set_xlim(*r.edges[0][[0, -1]])
             ax.set_ylim(*r.edges[1][[0, -1]])
             ax.set_title(
@@ -89,12 +100,3 @@ def planes(ratios: Sequence[PlaneRatio], title: str = "") -> Figure:
         bar.set_label(f"{LOOKS[1].label} / {LOOKS[0].label}")
         figure.text(0.02, 1 - 0.3 / height, title, fontsize=21, va="center")
     return figure
-
-
-def _plain(axis: Any) -> None:
-    """Logarithmic ticks written as numbers."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
-    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    axis.set_minor_formatter(NullFormatter())

@@ -18,6 +18,7 @@ from hepgen_ml.validation.figures.style import (
     band,
     house_style,
     new_figure,
+    plain_log_ticks,
     plotting,
     reach,
 )
@@ -205,11 +206,12 @@ def grid(
     rows = -(-len(panels) // columns)
     columns = min(columns, len(panels))
     with house_style():
-        figure = new_figure(4.6 * columns, 4.4 * rows + 1.0)
+        head = 0.95 if columns > 2 else 1.5  # a narrow figure has its legend below the title
+        figure = new_figure(4.6 * columns + 0.3, 4.4 * rows + 0.15 + head)
         width, height = figure.get_size_inches()
         outer = figure.add_gridspec(
-            rows, columns, left=0.95 / width, right=1 - 0.2 / width, top=1 - 0.95 / height,
-            bottom=0.65 / height, hspace=0.27, wspace=0.25,
+            rows, columns, left=0.95 / width, right=1 - 0.2 / width, top=1 - head / height,
+            bottom=0.7 / height, hspace=0.27, wspace=0.25,
         )  # fmt: skip
         for number, panel in enumerate(panels):
             inner = outer[number // columns, number % columns].subgridspec(
@@ -228,9 +230,9 @@ def grid(
         figure.legend(
             handles=handles,
             loc="upper right",
-            bbox_to_anchor=(1 - 0.1 / width, 1.0),
-            ncols=len(handles),
-            fontsize=17 if len(handles) < 4 else 15,
+            bbox_to_anchor=(1 - 0.1 / width, 1.0 if columns > 2 else 1 - 0.5 / height),
+            ncols=len(handles) if columns > 1 else 2,
+            fontsize=17 if len(handles) * 4 <= 4.6 * columns else 14,
             columnspacing=1.4,
             handlelength=1.7,
         )
@@ -305,7 +307,7 @@ def _draw(upper: Axes, lower: Axes, panel: Panel, looks: Sequence[Look], n_bins:
         upper.set_xscale("log")
         upper.set_yscale("log")
         upper.set_ylim(top=2.2 * highest)
-        _plain_log_ticks(lower, edges)
+        plain_log_ticks(lower.xaxis, edges)
     else:
         upper.set_ylim(0, 1.15 * highest)
     if integer:
@@ -316,21 +318,6 @@ def _draw(upper: Axes, lower: Axes, panel: Panel, looks: Sequence[Look], n_bins:
     upper.tick_params(labelbottom=False, which="both")
     upper.set_xlabel("")
     lower.set_xlabel(observable.axis_label)
-
-
-def _plain_log_ticks(ax: Axes, edges: FloatArray) -> None:
-    """Ticks at 1, 2, 5 times powers of ten, written as numbers: ranges are short."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
-
-    if edges[-1] / edges[0] < 5:
-        ax.xaxis.set_major_locator(MaxNLocator(5))
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-        return
-    steps = (1.0, 2.0, 5.0) if edges[-1] / edges[0] < 200 else (1.0,)
-    ax.xaxis.set_major_locator(LogLocator(subs=steps))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def legend_handles(looks: Sequence[Look], *, model: bool = False) -> list[Any]:

@@ -40,11 +40,11 @@ def rates(
     kinds = [k for k in ("final state", "subprocess") if k in found[0]]
     counts = [min(len(found[0][k].names), _MOST) for k in kinds]
     with house_style():
-        figure = new_figure(max(9.0, min(16.5, 5 + 0.52 * sum(counts))), 7.4)
+        figure = new_figure(max(9.0, min(16.5, 5 + 0.52 * sum(counts))), 7.0)
         width, height = figure.get_size_inches()
         grid = figure.add_gridspec(
             2, len(kinds), width_ratios=[max(c, 4) for c in counts], height_ratios=[2.2, 1],
-            left=1.0 / width, right=1 - 0.2 / width, top=1 - 0.95 / height, bottom=2.1 / height,
+            left=1.0 / width, right=1 - 0.2 / width, top=1 - 0.95 / height, bottom=1.6 / height,
             hspace=0.06, wspace=0.16,
         )  # fmt: skip
         for column, kind in enumerate(kinds):
@@ -70,6 +70,8 @@ def _draw(
     names: Mapping[str, str],
     spreads: Mapping[str, float],
 ) -> None:
+    from matplotlib.ticker import MultipleLocator
+
     first = found[0]
     order = np.argsort(-first.truth, kind="stable")[:_MOST]
     at = np.arange(len(order))
@@ -94,22 +96,29 @@ def _draw(
             _spread(upper, at, shown, [spreads.get(first.names[i], 0.0) for i in order])
     lower.axhline(0, color="#555555", lw=0.8)
     lower.set_ylim(-highest, highest)
-    upper.set_yscale("log")
     seen = first.truth[order]
     smallest = float(seen[seen > 0].min()) if (seen > 0).any() else 1e-4
-    upper.set_ylim(0.2 * smallest, 3 * float(seen.max()))
+    if seen.max() > 8 * smallest:
+        upper.set_yscale("log")
+        upper.set_ylim(0.2 * smallest, 3 * float(seen.max()))
+    else:
+        upper.set_ylim(0, 1.2 * float(seen.max()))
     upper.set_xlim(-0.5, len(order) - 0.5)
     labels = [" ".join(names.get(w, w) for w in first.names[i].split()) for i in order]
-    lower.set_xticks(at, labels, rotation=60, ha="right", rotation_mode="anchor", fontsize=13)
+    if len(labels) > 3:
+        lower.set_xticks(at, labels, rotation=60, ha="right", rotation_mode="anchor", fontsize=15)
+    else:
+        lower.set_xticks(at, labels, fontsize=16)
+    lower.yaxis.set_major_locator(MultipleLocator(2 * np.ceil(highest / 8)))
     upper.tick_params(labelbottom=False)
     for ax in (upper, lower):
         ax.tick_params(axis="x", which="both", length=0)
 
 
 def _spread(ax: Axes, at: IntArray, center: FloatArray, spread: Sequence[float]) -> None:
-    if not any(spread):
-        return
     size = np.asarray(spread)
+    if not np.any(size > 0.02 * center):  # too thin to be seen
+        return
     ax.bar(at, 2 * size, 0.7, bottom=np.maximum(center - size, 1e-12), color=MODEL_COLOR,
            alpha=0.45, lw=0, label="model uncertainty")  # fmt: skip
 

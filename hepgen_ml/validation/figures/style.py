@@ -16,6 +16,7 @@ from hepgen_ml.events import FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 
@@ -121,6 +122,20 @@ def reach(ratio: FloatArray, error: FloatArray) -> float:
     distance = np.abs(ratio - 1) + error
     needed = float(np.nanquantile(distance, 0.8)) if np.isfinite(distance).any() else 0.5
     return next((r for r in (0.02, 0.05, 0.1, 0.2, 0.5) if needed < r), 1.0)
+
+
+def plain_log_ticks(axis: Axis, edges: FloatArray) -> None:
+    """Ticks at 1, 2, 5 times powers of ten, written as numbers: ranges are short."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    if edges[-1] / edges[0] < 5:
+        axis.set_major_locator(MaxNLocator(5))
+        axis.set_minor_locator(NullLocator())
+        return
+    steps = (1.0, 2.0, 5.0) if edges[-1] / edges[0] < 200 else (1.0,)
+    axis.set_major_locator(LogLocator(subs=steps, numticks=12))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def save(figure: Figure, *paths: str | Path) -> None:
