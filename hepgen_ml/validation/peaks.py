@@ -168,7 +168,7 @@ def _fitted(
     masses: Masses | None, edges: FloatArray, start: tuple[float, float]
 ) -> Spectrum | None:
     try:
-        from scipy.optimize import curve_fit  # type: ignore[import-untyped]
+        from scipy.optimize import curve_fit
     except ImportError as missing:
         raise UsageError(
             "fits of mass peaks need scipy", remedy="pip install 'hepgen-ml[validation]'"
