@@ -3,8 +3,8 @@
     python benchmarks/resonances.py --sample ttbar_hadronic.lhe.gz --out DIR --minutes 30
 
 Trains on a random three quarters of the sample and compares with the rest: for each resonance the
-position and width of a fitted Breit-Wigner on a straight line, then AUC and marginals of everything,
-resonance masses among them, beside truth against truth.
+position and width of a fitted Breit-Wigner on a straight line, then AUC and marginals of all
+observables, resonance masses among them, beside truth against truth.
 """
 
 from __future__ import annotations

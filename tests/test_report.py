@@ -55,7 +55,7 @@ def failing(sample):
 def few_figures() -> Iterator[None]:
     """Small samples are compared, and little of them is drawn."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(comparison, "MIN_GROUP", 200)
+        patch.setattr(comparison, "MIN_GROUP", 420)
         patch.setattr(measurements, "SHOWN_GROUPS", 1)
         patch.setattr(measurements, "SHOWN_OBSERVABLES", 3)
         patch.setattr(measurements, "_IN_MATRICES", 4)
@@ -72,7 +72,7 @@ def small() -> Iterator[None]:
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     place = tmp_path_factory.mktemp("samples")
     for name, seed in (("truth.lhe", 1), ("made.lhe", 2)):
-        hepgen_ml.write(toy_top_pairs(700, seed=seed), place / name)
+        hepgen_ml.write(toy_top_pairs(1000, seed=seed), place / name)
     (place / "user.py").write_text(USER)
     return place / "truth.lhe", place / "made.lhe"
 
@@ -201,6 +201,8 @@ def test_defects_of_the_users_file_are_named(files: tuple[Path, Path], tmp_path:
             load_function(text)
     with pytest.raises(UsageError, match="already"):
         extended(observables(sample), sample, lambda s: {"pt(t)": np.ones(len(s))})
+    with pytest.raises(UsageError, match="cannot be drawn"):
+        extended({}, sample, lambda s: {Observable("x", r"\frac{"): np.ones(len(s))})
     with pytest.raises(UsageError, match="returns list"):
         extended(observables(sample), sample, lambda s: [1])  # type: ignore[arg-type,return-value]
 
@@ -245,7 +247,7 @@ def test_model_card_takes_the_numbers(files: tuple[Path, Path], tmp_path: Path) 
     )
     before = read_document(model)
     metrics = report.validate(
-        [files[0]], model=model, out=tmp_path / "report", n=700, posterior=3, device="cpu"
+        [files[0]], model=model, out=tmp_path / "report", n=1000, posterior=3, device="cpu"
     )
     assert metrics["generated"]["posterior_draws"] == 3
     assert "training" in metrics["figures"]

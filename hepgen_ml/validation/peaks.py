@@ -68,7 +68,7 @@ class Peak:
     spectra: tuple[Spectrum | None, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers of the first two samples and what follows, for JSON."""
+        """Window and fits as plain numbers, for JSON."""
         kept = ("position", "position_error", "width", "width_error", "chi2", "ndf")
         fits = [None if s is None else {k: getattr(s, k) for k in kept} for s in self.spectra]
         return {"window": [float(self.edges[0]), float(self.edges[-1])], "fits": fits}
@@ -90,7 +90,8 @@ def peak_masses(sample: EventSample) -> Iterator[tuple[str, str, Masses]]:
     """
     event = sample.event_index
     if not sample.is_reconstructed:
-        for number in np.unique(sample.pdg_id[sample.status == 2]).tolist():
+        numbers = np.unique(sample.pdg_id[sample.status == 2]).tolist()
+        for number in sorted(numbers, key=lambda i: (abs(i), i < 0)):
             rows = (sample.status == 2) & (sample.pdg_id == number)
             yield name_of(number), latex_of(number), (_mass(sample.momentum[rows]),
                                                       sample.weight[event[rows]])  # fmt: skip
@@ -98,9 +99,9 @@ def peak_masses(sample: EventSample) -> Iterator[tuple[str, str, Masses]]:
     for lepton in _LEPTONS:
         rows = np.flatnonzero(np.abs(sample.pdg_id) == lepton)
         n = len(sample)
-        numbers = [np.bincount(event[rows[sample.pdg_id[rows] == s * lepton]], minlength=n)
-                   for s in (1, -1)]  # fmt: skip
-        single = (numbers[0] == 1) & (numbers[1] == 1)
+        counts = [np.bincount(event[rows[sample.pdg_id[rows] == s * lepton]], minlength=n)
+                  for s in (1, -1)]  # fmt: skip
+        single = (counts[0] == 1) & (counts[1] == 1)
         if not single.any():
             continue
         p = np.stack([np.bincount(event[rows], c, n) for c in sample.momentum[rows].T], axis=1)

@@ -30,7 +30,7 @@ from hepgen_ml.validation.figures.style import plotting, save
 from hepgen_ml.validation.measurements import Labelled, Measurements, finite, measure
 from hepgen_ml.validation.report_figures import ReportFigure, draw
 from hepgen_ml.validation.report_html import page
-from hepgen_ml.validation.user_observables import ObservableFunction
+from hepgen_ml.validation.user_observables import ObservableFunction, extended
 from hepgen_ml.validation.verdict import summarize
 
 if TYPE_CHECKING:
@@ -145,6 +145,7 @@ def validate(
 
         generator, directory = Generator.load(model, device=device), find_model(model)
     true = _read(truth, selection, skip_bad, generator)
+    extended({}, true[:1000], observables)  # defects of the user's function show at once
     watch("generate")
     if generator is not None:
         samples, facts = _generate(generator, n or len(true), seed, posterior, tell)

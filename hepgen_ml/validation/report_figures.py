@@ -101,7 +101,7 @@ def draw(
             "peaks",
             "peaks",
             "Masses with a fitted Breit-Wigner on a straight line, and their ratio to truth.",
-            mass_peaks(fitted),
+            mass_peaks(fitted, "Mass peaks"),
         )
     frequencies = [c.frequencies for c in found.comparisons]
     names = _mathtext(found.truth)

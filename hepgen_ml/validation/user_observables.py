@@ -126,16 +126,35 @@ def _evaluated(function: ObservableFunction, sample: EventSample) -> dict[Observ
                 f"{key!s:.80} of your function {name!r} has the shape {np.shape(given)}",
                 remedy=f"return ({len(sample)},) numbers, one for every event",
             )
-        shown = replace(key, user=True) if isinstance(key, Observable) else _named(str(key), values)
-        columns[shown] = values
+        if isinstance(key, Observable):
+            _check_label(key, name)
+            columns[replace(key, user=True)] = values
+        else:
+            columns[_named(str(key), values)] = values
     return columns
+
+
+def _check_label(observable: Observable, function: str) -> None:
+    try:
+        from matplotlib.mathtext import MathTextParser
+    except ImportError:  # without figures no label is drawn
+        return
+    try:
+        MathTextParser("path").parse(observable.axis_label)
+    except ValueError:
+        raise UsageError(
+            f"the label {observable.label!r} of your function {function!r} cannot be drawn",
+            remedy=r"write mathtext without dollar signs, such as H_{\mathrm{T}}",
+        ) from None
 
 
 def _named(name: str, values: FloatArray) -> Observable:
     """Observable of a plain name; binned in the logarithm if positive and wide."""
     match = re.fullmatch(r"(.*\S)\s*\[(.+)\]\s*", name)
     text, unit = (match[1], match[2]) if match else (name, "")
-    label = re.sub(r"([$#%&_{}])", r"\\\1", re.sub(r"[\\^]", "", text)).replace(" ", r"\ ")
+    # mathtext knows these characters, and those that it gives a meaning with a backslash
+    label = re.sub(r"[^\w +\-*/<>=:,.;!?&'@()\[\]|%${}]", "", text)
+    label = re.sub(r"([%${}_])", r"\\\1", label).replace(" ", r"\ ")
     finite = values[np.isfinite(values)]
     low, high = np.quantile(finite, [0.01, 0.99]) if len(finite) else (0.0, 0.0)
     log = len(finite) > 0 and finite.min() > 0 and high > _LOG_FROM * low

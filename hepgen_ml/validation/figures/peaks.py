@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hepgen_ml.events import FloatArray
 from hepgen_ml.validation.figures.style import LOOKS, band, house_style, new_figure, reach
-from hepgen_ml.validation.peaks import Peak
+from hepgen_ml.validation.peaks import Peak, Spectrum
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,12 +61,13 @@ def _draw(upper: Axes, lower: Axes, peak: Peak) -> None:
         highest = max(highest, float(s.fraction.max()))
         if truth is None:
             continue
-        base = np.where(truth.fraction > 0, truth.fraction, np.nan)
-        ratio, error = s.fraction / base, s.error / base
-        band(lower, peak.edges, ratio, error, look.color)
+        # pairs of bins, where statistics decide what can be seen
+        (content, error), (base, base_error) = (_paired(x) for x in (s, truth))
+        base = np.where(base > 0, base, np.nan)
+        band(lower, peak.edges[::2], content / base, error / base, look.color)
         if number:
-            lower.stairs(ratio, peak.edges, color=look.color, lw=1.6, baseline=None)
-            furthest = max(furthest, reach(ratio, np.hypot(error, truth.error / base)))
+            lower.stairs(content / base, peak.edges[::2], color=look.color, lw=1.6, baseline=None)
+            furthest = max(furthest, reach(content / base, np.hypot(error, base_error) / base))
     lower.axhline(1, color=LOOKS[0].color, lw=1.2)
     lower.set_ylim(1 - furthest, 1 + furthest)
     lower.set_yticks([1 - furthest / 2, 1, 1 + furthest / 2])
@@ -74,3 +76,8 @@ def _draw(upper: Axes, lower: Axes, peak: Peak) -> None:
     upper.set_ylim(0, 1.6 * highest)
     upper.tick_params(labelbottom=False, which="both")
     upper.legend(loc="upper left", fontsize=12)
+
+
+def _paired(s: Spectrum) -> tuple[FloatArray, FloatArray]:
+    """Fractions and errors in bins of twice the width."""
+    return s.fraction.reshape(-1, 2).sum(1), np.sqrt((s.error.reshape(-1, 2) ** 2).sum(1))
