@@ -64,7 +64,7 @@ def _state(sample: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, Any
         "n_truth": group["n_truth"],
         "n_generated": group["n_generated"],
         **{key: group[key] for key in ("auc", "auc_floor", "auc_full", "auc_full_floor")},
-        "verdict": judged_by_area(group["auc"]),
+        "verdict": judged_by_area(max(group["auc"], group["auc_full"], key=lambda a: a["value"])),
         "largest_chi2_per_ndf": largest,
         "largest_chi2_observable": name,
         # the chance that the largest of so many independent ones is larger

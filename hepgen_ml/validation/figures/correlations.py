@@ -26,7 +26,7 @@ def matrices(found: Correlations, title: str = "", generated: str = LOOKS[1].lab
     with house_style():
         figure = new_figure(16.5, 7.0)
         grid = figure.add_gridspec(
-            1, 6, width_ratios=[1, 1, 0.05, 0.13, 1, 0.05], left=0.085, right=0.945, top=0.86,
+            1, 6, width_ratios=[1, 1, 0.05, 0.19, 1, 0.05], left=0.085, right=0.945, top=0.86,
             bottom=0.17, wspace=0.06,
         )  # fmt: skip
         highest = max(3.0, float(np.ceil(np.abs(found.pulls).max())))
