@@ -267,7 +267,7 @@ def test_model_card_takes_the_numbers(files: tuple[Path, Path], tmp_path: Path) 
 
 
 def test_reweighted_events_are_a_third_curve() -> None:
-    truth, made = toy_top_pairs(1500, seed=3), toy_top_pairs(1500, seed=4)
+    truth, made = (toy_top_pairs(600, seed=seed, jets=False) for seed in (3, 4))
     weight = np.random.default_rng(0).exponential(size=len(made))
     weighted = EventSample(made.run, made.offsets, made.particles, {**made.events,
                                                                     "weight": weight})  # fmt: skip
@@ -278,10 +278,10 @@ def test_reweighted_events_are_a_third_curve() -> None:
     first, second = (s["comparison"]["groups"][0] for s in numbers)
     assert second["auc_floor"] == first["auc_floor"]
     assert second["auc"] != first["auc"]
-    figures = {f.name: f.figure for f in draw(found)}
-    labels = [t.get_text() for t in figures["marginals_1_1"].legends[0].get_texts()]
+    figures = draw(found)
+    labels = [t.get_text() for t in next(figures).figure.legends[0].get_texts()]
     assert labels[:3] == ["truth", "hepgen-ml", "reweighted"]
-    assert "correlations_1_reweighted" in figures
+    assert any(f.name == "correlations_1_reweighted" for f in figures)
 
 
 def test_band_of_the_model_is_the_spread_of_its_draws() -> None:
@@ -299,12 +299,10 @@ def test_band_of_the_model_is_the_spread_of_its_draws() -> None:
 
 
 def test_correlations_have_the_right_errors() -> None:
-    tables = []
-    for seed in range(120):
-        sample = toy_top_pairs(120, seed=seed, jets=False)
-        tables.append(next(iter(observables(sample).values())))
+    table = next(iter(observables(toy_top_pairs(4800, jets=False)).values()))
+    tables = [table.take(slice(i, i + 80)) for i in range(0, len(table), 80)]
     names = ("pt(t)", "y(t)", "mass(t,t~)", "y_total")
-    chosen = [o for o in tables[0].observables if o.name in names]
+    chosen = [o for o in table.observables if o.name in names]
     pulls = [
         correlations(a, b, chosen).pulls[np.triu_indices(len(chosen), 1)]
         for a, b in zip(tables[::2], tables[1::2], strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -149,7 +150,9 @@ def judge(
         return score / n_bags, n_trees
 
     # one thread for each half: on a busy machine the trees' own threads wait for each other
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(2) as pool, warnings.catch_warnings():
+        # scikit-learn's threads replace the list of filters under each other's hands
+        warnings.filterwarnings("ignore", message="`sklearn.utils.parallel.delayed` should be")
         halves = list(pool.map(scores, (first_half, ~first_half)))
     areas, curves = [], []
     for train, (score, _) in zip((first_half, ~first_half), halves, strict=True):
