@@ -4,7 +4,7 @@
     python benchmarks/zjets.py --sample zjets.root --out DIR --evaluate
 
 Trains on a random half of the sample and compares with the other half: the Z peak (a
-Breit-Wigner on a constant, fitted between 81 and 101 GeV), rates of jets, the separation of jets
+Breit-Wigner on a straight line), rates of jets, the separation of jets
 down to its edge, and per number of jets chi2/ndf of every observable and the AUC of a
 gradient-boosted classifier, each beside truth against truth. Prints how many events are made per
 second, and Pythia's rate for the same events with --pythia.
@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import curve_fit
 
 import hepgen_ml
 from hepgen_ml.config import load_config
 from hepgen_ml.events import EventSample
 from hepgen_ml.objects import JET, Selection, parse_objects
 from hepgen_ml.validation.comparison import compare
+from hepgen_ml.validation.peaks import peaks
 
 OBJECTS = "Muon:2,Jet:0-10"
 
@@ -54,20 +54,6 @@ def pair_mass(sample: EventSample) -> np.ndarray:
     ]
     size = np.sqrt(p[0] ** 2 + p[1] ** 2 + p[2] ** 2)
     return np.sqrt((p[3] - size) * (p[3] + size))
-
-
-def fitted_peak(mass: np.ndarray) -> tuple[float, float, float]:
-    """Position, width and the width's error in GeV."""
-    counts, edges = np.histogram(mass, np.linspace(81, 101, 101))
-    middle = (edges[1:] + edges[:-1]) / 2
-
-    def shape(m: np.ndarray, n: float, m0: float, width: float, flat: float) -> np.ndarray:
-        return n / ((m**2 - m0**2) ** 2 + (m0 * width) ** 2) * 1e5 + flat
-
-    start = (float(counts.max()), 91.2, 2.5, 1.0)
-    error = np.sqrt(np.maximum(counts, 1))
-    values, covariance = curve_fit(shape, middle, counts, start, error, maxfev=20_000)
-    return float(values[1]), abs(float(values[2])), float(np.sqrt(covariance[2, 2]))
 
 
 def separations(sample: EventSample) -> np.ndarray:
@@ -132,7 +118,7 @@ def evaluate(generator: hepgen_ml.Generator, truth: EventSample, n: int) -> dict
         "facts": generator.facts,
         "events_per_second": n / seconds,
         "threads": torch.get_num_threads(),
-        "peak": {"truth": fitted_peak(pair_mass(truth)), "made": fitted_peak(pair_mass(made))},
+        "peak": {p.name: p.to_dict() for p in peaks(truth, made)}["mu- mu+"]["fits"],
         "rates": rates(truth, made),
     }
     edges = [0.0, 0.39, 0.4, 0.42, 0.44, 0.48, 0.55, 0.7, 1.0]
@@ -147,9 +133,11 @@ def evaluate(generator: hepgen_ml.Generator, truth: EventSample, n: int) -> dict
 
 def report(result: dict[str, Any]) -> None:
     """Print what the comparison does not."""
-    (m, w, e), (m1, w1, e1) = result["peak"]["truth"], result["peak"]["made"]
-    print(f"Z peak: position {m1:.3f} GeV, truth {m:.3f}; width {w1:.3f} ± {e1:.3f} GeV, "
-          f"truth {w:.3f} ± {e:.3f}: ratio {w1 / w:.3f}")  # fmt: skip
+    if all(result["peak"]):
+        a, b = result["peak"]
+        print(f"Z peak: position {b['position']:.3f} GeV, truth {a['position']:.3f}; width "
+              f"{b['width']:.3f} ± {b['width_error']:.3f} GeV, truth {a['width']:.3f} ± "
+              f"{a['width_error']:.3f}: ratio {b['width'] / a['width']:.3f}")  # fmt: skip
     for r in result["rates"]:
         print(f"{r['jets']} jets: truth {r['truth']:.6f}, made {r['made']:.6f}, "
               f"pull {r['pull']:+.2f}")  # fmt: skip

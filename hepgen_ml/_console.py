@@ -144,7 +144,7 @@ class _Stage:
         else:
             of = "" if self.total is None else f" of {self.total:,.0f}"
             parts = [f"{self.done:,.0f}{of} {unit}"]
-            if elapsed > 0:
+            if elapsed > 0 and unit == "events" and advanced > 0:
                 info.setdefault("events_per_s", advanced / elapsed)
         if "events_per_s" in info:
             parts.append(f"{info.pop('events_per_s'):,.0f} events/s")

@@ -2,7 +2,8 @@
 
 ``model.safetensors`` holds the weights, ``config.json`` everything else
 (versioned; it names the weights' hash), ``README.md`` is the model card for
-people. Nothing in it is executed when it is loaded.
+people. ``validation.json``, where there is one, is the summary of a report about
+these weights. Nothing in it is executed when it is loaded.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ FORMAT_VERSION = 1
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 CARD = "README.md"
+VALIDATION = "validation.json"
 
 _MAX_CONFIG_BYTES = 256 << 20
 
@@ -54,6 +56,7 @@ def save_model(
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        (directory / VALIDATION).unlink(missing_ok=True)  # it was about other weights
         save_tensors(directory / WEIGHTS, dict(surrogate.state_dict()), {})
         document = {
             "format": "hepgen-ml model",
@@ -215,8 +218,49 @@ def packages() -> dict[str, str]:
     return found
 
 
-def model_card(process: Process, config: Config, run: RunInfo, facts: Mapping[str, Any]) -> str:
-    """Markdown description of a model for people."""
+def store_validation(directory: Path, summary: Mapping[str, Any]) -> None:
+    """Keep the summary of a report with its model, and rewrite the model card with it.
+
+    Parameters
+    ----------
+    directory : Path
+        Model directory; its weights and ``config.json`` stay as they are.
+    summary : mapping
+        Of `hepgen_ml.validation.verdict`, with ``truth`` and ``generated`` (plain JSON values).
+
+    Raises
+    ------
+    ModelError
+        The directory holds no model.
+    OutputError
+        It cannot be written to.
+    """
+    document = read_document(directory)
+    known = {"weights_sha256": document["weights_sha256"], **summary}
+    try:
+        card = model_card(
+            Process.from_config(document["process"]),
+            Config.model_validate(document["config"]),
+            run_from_config(document["run"]),
+            dict(document.get("training", {})),
+            summary,
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise ModelError(
+            f"is damaged: {error}", path=directory / CONFIG, remedy="train again"
+        ) from None
+    write_text(directory / VALIDATION, json.dumps(known, indent=1, allow_nan=False) + "\n")
+    write_text(directory / CARD, card)
+
+
+def model_card(
+    process: Process,
+    config: Config,
+    run: RunInfo,
+    facts: Mapping[str, Any],
+    validation: Mapping[str, Any] | None = None,
+) -> str:
+    """Markdown description of a model for people; `validation` is what `store_validation` keeps."""
     cuts = "\n".join(f"- {cut} (GeV where it applies)" for cut in process.acceptance.cuts)
     energy = sum(run.beam_energy)
     subprocesses = sorted(process.subprocesses, key=lambda s: -s.frequency)
@@ -237,5 +281,34 @@ def model_card(process: Process, config: Config, run: RunInfo, facts: Mapping[st
         f"## Subprocesses\n\n{names}\n"
         + (f"- and {more} more\n" if more > 0 else "")
         + f"\n## Training\n\n{training}\n\n"
-        "Events outside the cuts and subprocesses above are not described by this model.\n"
+        + ("" if validation is None else _validation_section(validation))
+        + "Events outside the cuts and subprocesses above are not described by this model.\n"
+    )
+
+
+def _validation_section(found: Mapping[str, Any]) -> str:
+    """Markdown of a report's summary."""
+    rows = []
+    for s in found["final_states"]:
+        areas = (s[key] for key in ("auc", "auc_full", "auc_floor"))
+        cells = " | ".join(f"{a['value']:.4f} ± {a['error']:.4f}" for a in areas)
+        chi2 = s["largest_chi2_per_ndf"]
+        largest = "none" if chi2 is None else f"{chi2:.2f} ({s['largest_chi2_observable']})"
+        rows.append(f"| {s['final_state']}, {s['sample']} | {cells} | {largest} |")
+    broken = found["laws"]["broken"]
+    rates = "".join(
+        f"- {kind}: largest pull {r['worst_pull']:+.1f} of {r['categories']} ({r['worst']})\n"
+        for kind, r in found["rates"].items()
+    )
+    made = found["generated"]
+    return (
+        f"## Validation\n\n{made['events']:,} generated events against "
+        f"{found['truth']['events']:,} events of truth, {found['date'][:10]}. Areas under the ROC "
+        "curve of boosted trees, 0.5 where samples cannot be told apart; the last one is truth "
+        "against truth.\n\n"
+        "| events | AUC, kinematics | AUC, all inputs | AUC of truth | largest chi2/ndf |\n"
+        "|---|---|---|---|---|\n" + "\n".join(rows) + "\n\n"
+        f"- conservation laws: {found['laws']['judged']} judged, "
+        f"{'broken: ' + ', '.join(broken) if broken else 'none broken'}\n{rates}"
+        f"- generation: {made['events_per_second']:,.0f} events/s on {made['device']}\n\n"
     )

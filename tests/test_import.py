@@ -35,6 +35,7 @@ def loaded_after(code: str) -> set[str]:
         "import hepgen_ml.formats, hepgen_ml.events",
         HELP.format(["--help"]),
         HELP.format(["train", "-h"]),
+        HELP.format(["validate", "-h"]),
     ],
 )
 def test_cheap(code: str) -> None:

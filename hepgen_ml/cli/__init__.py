@@ -15,6 +15,7 @@ from hepgen_ml.cli.files import check, convert, info
 from hepgen_ml.cli.generation import generate
 from hepgen_ml.cli.reweighting import reweight
 from hepgen_ml.cli.training import encode, train
+from hepgen_ml.cli.validation import validate
 
 app = typer.Typer(
     name="hepgen-ml",
@@ -42,7 +43,7 @@ def _common(
     pass
 
 
-for verb in (train, encode, generate, reweight, convert, check, info):
+for verb in (train, encode, generate, reweight, validate, convert, check, info):
     app.command()(verb)
 
 

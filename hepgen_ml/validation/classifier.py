@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,31 @@ class AUC:
         return f"{self.value:.4f} ± {self.error:.4f}"
 
 
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What the trees found, each event judged by trees that were trained without it.
+
+    Attributes
+    ----------
+    auc : AUC
+    roc : (2, 201) float array
+        Fractions of truth and of generated events above a threshold, the first in equal steps;
+        the mean of the two halves.
+    log_weight : pair of (n,) float arrays
+        Of truth and generated events, ln w with w = D/(1 - D) and D the probability of truth: an
+        estimate of the ratio of densities, truth over generated (Das et al.,
+        arXiv:2305.16774). Tails on the left are events that truth lacks, on the right those
+        that the generator lacks.
+    weight : pair of (n,) float arrays
+        Weights of these events.
+    """
+
+    auc: AUC
+    roc: FloatArray
+    log_weight: tuple[FloatArray, FloatArray]
+    weight: tuple[FloatArray, FloatArray]
+
+
 def classifier_auc(
     truth: ObservableTable,
     generated: ObservableTable,
@@ -46,6 +72,18 @@ def classifier_auc(
     n_bags: int = 2,
     seed: int = 0,
 ) -> AUC:
+    """Area under the ROC curve of `judge`."""
+    return judge(truth, generated, n_events=n_events, n_bags=n_bags, seed=seed).auc
+
+
+def judge(
+    truth: ObservableTable,
+    generated: ObservableTable,
+    *,
+    n_events: int | None = 100_000,
+    n_bags: int = 2,
+    seed: int = 0,
+) -> Judgement:
     """Let gradient-boosted trees try to tell two samples apart.
 
     Equal numbers of both are shuffled and halved. Trees trained on one half are
@@ -76,7 +114,8 @@ def classifier_auc(
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
     except ImportError as missing:
         raise UsageError(
-            "the classifier test needs scikit-learn", remedy="pip install scikit-learn"
+            "the classifier test needs scikit-learn",
+            remedy="pip install 'hepgen-ml[validation]'",
         ) from missing
     truth, generated = equal_numbers(truth, generated, n_events, seed)
     n = len(truth)
@@ -88,7 +127,7 @@ def classifier_auc(
     weight = np.concatenate([truth.weight, generated.weight])
     first_half = np.arange(2 * n) % n < n // 2  # `equal_numbers` has shuffled both
 
-    def judge(train: npt.NDArray[np.bool_]) -> tuple[float, float, int]:
+    def scores(train: npt.NDArray[np.bool_]) -> tuple[FloatArray, int]:
         score, n_trees = np.zeros(int(np.sum(~train))), 0
         absolute = None if is_uniform(weight) else np.abs(weight[train])
         for bag in range(n_bags):
@@ -108,16 +147,55 @@ def classifier_auc(
                 trees.fit(x[train], is_generated[train], absolute)
                 score += trees.decision_function(x[~train])
             n_trees += int(trees.n_iter_)
-        judged, w = is_generated[~train], weight[~train]
-        return *weighted_auc(score[~judged], score[judged], w[~judged], w[judged]), n_trees
+        return score / n_bags, n_trees
 
     # one thread for each half: on a busy machine the trees' own threads wait for each other
-    with ThreadPoolExecutor(2) as pool:
-        areas = list(pool.map(judge, (first_half, ~first_half)))
+    with ThreadPoolExecutor(2) as pool, warnings.catch_warnings():
+        # scikit-learn's threads replace the list of filters under each other's hands
+        warnings.filterwarnings("ignore", message="`sklearn.utils.parallel.delayed` should be")
+        halves = list(pool.map(scores, (first_half, ~first_half)))
+    areas, curves = [], []
+    for train, (score, _) in zip((first_half, ~first_half), halves, strict=True):
+        high, w = is_generated[~train], weight[~train]
+        sides = score[~high], score[high], w[~high], w[high]
+        areas.append(weighted_auc(*sides))
+        curves.append(roc_curve(*sides))
     # what chance made alike in the two halves is found twice: for samples of the same
     # distribution the two areas are correlated (0.7 measured), so errors are not independent
-    error = (areas[0][1] + areas[1][1]) / 2
-    return AUC((areas[0][0] + areas[1][0]) / 2, error, n, areas[0][2] + areas[1][2])
+    value, error = np.mean(areas, axis=0).tolist()
+    auc = AUC(value, error, n, halves[0][1] + halves[1][1])
+    log_odds = np.empty(2 * n)
+    for train, (score, _) in zip((first_half, ~first_half), halves, strict=True):
+        log_odds[~train] = score
+    return Judgement(
+        auc, np.mean(curves, axis=0), (-log_odds[:n], -log_odds[n:]), (weight[:n], weight[n:])
+    )
+
+
+def roc_curve(
+    low: FloatArray, high: FloatArray, low_weight: FloatArray, high_weight: FloatArray
+) -> FloatArray:
+    """Fractions of both classes above each threshold, the first in 200 equal steps.
+
+    Parameters
+    ----------
+    low, high : (n,) and (m,) array
+        Scores of the two classes.
+    low_weight, high_weight : arrays
+
+    Returns
+    -------
+    (2, 201) float array
+    """
+    falling = np.argsort(np.concatenate([-low, -high]), kind="stable")
+    scores = np.concatenate([-low, -high])[falling]
+    steps = []
+    for parts in ((low_weight, 0 * high_weight), (0 * low_weight, high_weight)):
+        sums = np.cumsum(np.concatenate(parts)[falling])
+        steps.append(np.concatenate([[0.0], sums / sums[-1]]))
+    ends = np.concatenate([[True], scores[1:] != scores[:-1], [True]])  # ties are one step
+    x = np.linspace(0, 1, 201)
+    return np.stack([x, np.interp(x, steps[0][ends], steps[1][ends])])
 
 
 def weighted_auc(

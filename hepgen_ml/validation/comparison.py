@@ -11,11 +11,12 @@ import numpy as np
 
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events import EventSample
-from hepgen_ml.validation.classifier import AUC, classifier_auc
+from hepgen_ml.validation.classifier import AUC, Judgement, judge
 from hepgen_ml.validation.frequencies import Frequencies, Kind, frequencies
 from hepgen_ml.validation.layouts import Signature
 from hepgen_ml.validation.metrics import N_BINS, Marginal, marginals
 from hepgen_ml.validation.observables import ObservableTable, observables
+from hepgen_ml.validation.user_observables import ObservableFunction, extended
 
 MIN_GROUP = 1000
 """Groups with fewer events in either sample are only counted, not compared."""
@@ -28,23 +29,34 @@ class GroupComparison:
     Attributes
     ----------
     signature : Signature
-    n_truth, n_generated : int
-    auc, auc_floor : AUC
+    truth, generated : ObservableTable
+        Kinematics of the events.
+    judged, judged_floor : Judgement
         On the kinematics.
-    auc_full, auc_full_floor : AUC
+    judged_full, judged_full_floor : Judgement
         With flavours, helicities and colour flow among the inputs.
     marginals, marginals_floor : list of Marginal
     """
 
     signature: Signature
-    n_truth: int
-    n_generated: int
-    auc: AUC
-    auc_floor: AUC
-    auc_full: AUC
-    auc_full_floor: AUC
+    truth: ObservableTable
+    generated: ObservableTable
+    judged: Judgement
+    judged_floor: Judgement
+    judged_full: Judgement
+    judged_full_floor: Judgement
     marginals: list[Marginal]
     marginals_floor: list[Marginal]
+
+    @property
+    def areas(self) -> dict[str, AUC]:
+        """AUC of every judgement: ``auc``, ``auc_floor``, ``auc_full``, ``auc_full_floor``."""
+        return {
+            "auc": self.judged.auc,
+            "auc_floor": self.judged_floor.auc,
+            "auc_full": self.judged_full.auc,
+            "auc_full_floor": self.judged_full_floor.auc,
+        }
 
 
 @dataclass(frozen=True)
@@ -74,20 +86,15 @@ class Comparison:
             "groups": [
                 {
                     "final_state": str(g.signature),
-                    "n_truth": g.n_truth,
-                    "n_generated": g.n_generated,
+                    "n_truth": len(g.truth),
+                    "n_generated": len(g.generated),
                     **{
                         name: {
                             "value": auc.value,
                             "error": auc.error,
                             "events_per_sample": auc.n_events,
                         }
-                        for name, auc in (
-                            ("auc", g.auc),
-                            ("auc_floor", g.auc_floor),
-                            ("auc_full", g.auc_full),
-                            ("auc_full_floor", g.auc_full_floor),
-                        )
+                        for name, auc in g.areas.items()
                     },
                     "marginals": {
                         m.observable.name: {
@@ -96,7 +103,7 @@ class Comparison:
                             "p_value": m.test.p_value,
                             "chi2_per_ndf_floor": floor,
                         }
-                        for m, floor in _with_floor(g)
+                        for m, floor in with_floor(g)
                     },
                 }
                 for g in self.groups
@@ -124,17 +131,17 @@ class Comparison:
         lines = []
         for g in self.groups:
             lines += [
-                f"{g.signature}: {g.n_truth} truth, {g.n_generated} generated events",
+                f"{g.signature}: {len(g.truth)} truth, {len(g.generated)} generated events",
                 f"  {'classifier AUC':<34}{'generated':>18}{'truth vs truth':>18}",
-                f"  {'  kinematics':<34}{g.auc!s:>18}{g.auc_floor!s:>18}",
-                f"  {'  + flavours, helicities, colours':<34}{g.auc_full!s:>18}"
-                f"{g.auc_full_floor!s:>18}",
+                f"  {'  kinematics':<34}{g.judged.auc!s:>18}{g.judged_floor.auc!s:>18}",
+                f"  {'  + flavours, helicities, colours':<34}{g.judged_full.auc!s:>18}"
+                f"{g.judged_full_floor.auc!s:>18}",
                 f"  {'chi2/ndf':<34}{'generated':>18}{'truth vs truth':>18}{'ndf':>6}{'p':>8}",
             ]
             lines += [
                 f"    {m.observable.name:<32}{m.test.per_ndf:>18.2f}{floor:>18.2f}{m.test.ndf:>6}"
                 f"{m.test.p_value:>8.3f}"
-                for m, floor in _with_floor(g)
+                for m, floor in with_floor(g)
             ]
             means = [
                 np.mean([m.test.per_ndf for m in ms]) if ms else float("nan")
@@ -161,7 +168,16 @@ class Comparison:
         return "\n".join(lines)
 
 
-def _with_floor(group: GroupComparison) -> list[tuple[Marginal, float]]:
+def _has_labels(*tables: ObservableTable) -> bool:
+    """Whether any discrete column tells events apart."""
+    for o in tables[0].observables:
+        if o.discrete and len(np.unique(np.concatenate([t[o.name] for t in tables]))) > 1:
+            return True
+    return False
+
+
+def with_floor(group: GroupComparison) -> list[tuple[Marginal, float]]:
+    """Marginals of a group, each with chi2/ndf of truth against truth (nan without)."""
     floor = {m.observable.name: m.test.per_ndf for m in group.marginals_floor}
     return [(m, floor.get(m.observable.name, float("nan"))) for m in group.marginals]
 
@@ -170,10 +186,12 @@ def compare(
     truth: EventSample,
     generated: EventSample,
     *,
-    n_marginal: int = 50_000,
+    n_marginal: int | None = 50_000,
     n_classifier: int = 100_000,
     n_bins: int = N_BINS,
     seed: int = 0,
+    user: ObservableFunction | None = None,
+    floor: Comparison | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Comparison:
     """Judge generated events against truth that the generator never saw.
@@ -183,12 +201,16 @@ def compare(
     truth, generated : EventSample
         Half of the truth against the other half is the floor.
     n_marginal, n_classifier : int
-        At most so many events of each sample, per final state.
+        At most so many events of each sample, per final state; None: all.
     n_bins : int
         Of each marginal. A perfect generator has chi2/ndf = 1 with a standard
         deviation of sqrt(2/n_bins): with 50 bins and 20 observables one in five
         comparisons has a value above 1.5 somewhere, which the p-values show.
     seed : int
+    user : callable, optional
+        Further observables, which are treated like all others.
+    floor : Comparison, optional
+        Of the same truth: take truth against truth from it.
     progress : callable
         Told what is being done.
 
@@ -199,7 +221,8 @@ def compare(
     """
     start = time.perf_counter()
     # one computation serves all: the kinematics are the columns that are not discrete
-    tables = [observables(s, discrete=True) for s in (truth, generated)]
+    tables = [extended(observables(s, discrete=True), s, user) for s in (truth, generated)]
+    known = {g.signature: g for g in floor.groups} if floor else {}
     rng = np.random.default_rng(seed)
     groups, compared = [], 0
     for signature, full in tables[0].items():
@@ -209,22 +232,30 @@ def compare(
         progress(str(signature))
         compared += len(full)
         order = rng.permutation(len(full))
-        pairs = ((full, other), (full.take(order[::2]), full.take(order[1::2])))
-        kinematic = [tuple(map(ObservableTable.kinematics, pair)) for pair in pairs]
-        auc, auc_floor = (classifier_auc(*p, n_events=n_classifier, seed=seed) for p in kinematic)
-        all_in, all_in_floor = (classifier_auc(*p, n_events=n_classifier, seed=seed) for p in pairs)
-        chi2, chi2_floor = (marginals(*p, n_events=n_marginal, n_bins=n_bins) for p in kinematic)
+        pairs = [(full, other)]
+        if signature not in known:
+            pairs.append((full.take(order[::2]), full.take(order[1::2])))
+        kinematic = [(a.kinematics(), b.kinematics()) for a, b in pairs]
+        judged = [judge(*p, n_events=n_classifier, seed=seed) for p in kinematic]
+        judged_full = judged[:]
+        if _has_labels(full, other):
+            judged_full = [judge(*p, n_events=n_classifier, seed=seed) for p in pairs]
+        chi2 = [marginals(*p, n_events=n_marginal, n_bins=n_bins) for p in kinematic]
+        if signature in known:
+            before = known[signature]
+            judged.append(before.judged_floor)
+            judged_full.append(before.judged_full_floor)
+            chi2.append(before.marginals_floor)
         groups.append(
             GroupComparison(
                 signature,
-                len(full),
-                len(other),
-                auc,
-                auc_floor,
-                all_in,
-                all_in_floor,
-                chi2,
-                chi2_floor,
+                *kinematic[0],
+                judged=judged[0],
+                judged_floor=judged[1],
+                judged_full=judged_full[0],
+                judged_full_floor=judged_full[1],
+                marginals=chi2[0],
+                marginals_floor=chi2[1],
             )
         )
     if not groups:
@@ -233,14 +264,19 @@ def compare(
             remedy="compare more events, or events of the same process",
         )
     progress("frequencies")
-    half = rng.permutation(len(truth))
-    halves = truth[half[::2]], truth[half[1::2]]
-    found = {k: frequencies(truth, generated, k) for k in get_args(Kind)}
-    floor = {k: frequencies(*halves, k) for k in get_args(Kind)}
+    # objects have no flavour beyond that of their final state
+    kinds = [k for k in get_args(Kind) if not (truth.is_reconstructed and k == "subprocess")]
+    found = {k: frequencies(truth, generated, k) for k in kinds}
+    if floor is None:
+        half = rng.permutation(len(truth))
+        halves = truth[half[::2]], truth[half[1::2]]
+        chance = {k: frequencies(*halves, k) for k in kinds}
+    else:
+        chance = dict(floor.frequencies_floor)
     return Comparison(
         groups,
         1 - compared / len(truth),
         {k: f for k, f in found.items() if f is not None},
-        {k: f for k, f in floor.items() if f is not None},
+        {k: f for k, f in chance.items() if f is not None},
         time.perf_counter() - start,
     )

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from hepgen_ml.events import EventSample, FloatArray, IntArray
+from hepgen_ml.events import UNKNOWN_SPIN, EventSample, FloatArray, IntArray
 from hepgen_ml.validation.layouts import color_partners, layouts, name_of, row_ids
 from hepgen_ml.validation.metrics import (
     MIN_ENTRIES,
@@ -71,10 +71,12 @@ def categories(sample: EventSample, kind: Kind) -> dict[str, FloatArray]:
     -------
     dict of str to (3,) float array
         Number of events, sum of weights and of squared weights. Empty if the
-        sample lacks the columns.
+        sample lacks the columns, or knows no helicity.
     """
     needs = {"color flow": ("color1", "color2"), "helicity": ("spin",)}.get(kind, ())
     if any(c not in sample.particles for c in needs):
+        return {}
+    if kind == "helicity" and np.all(sample.spin == UNKNOWN_SPIN):
         return {}
     found: dict[str, FloatArray] = {}
     for layout in layouts(sample, by_flavor=True):

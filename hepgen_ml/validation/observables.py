@@ -41,6 +41,8 @@ class Observable:
         Natural range, where there is one.
     discrete : bool
         A label (flavour, helicity, colour connection), not a kinematic quantity.
+    user : bool
+        From a function of the user's.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Observable:
     log: bool = False
     limits: tuple[float, float] | None = None
     discrete: bool = False
+    user: bool = False
 
     @property
     def axis_label(self) -> str:

@@ -1,0 +1,106 @@
+"""The verb that judges generated events: validate."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hepgen_ml import _console
+from hepgen_ml.cli.options import (
+    CrossSection,
+    Debug,
+    Device,
+    Force,
+    JetEta,
+    JetPt,
+    JetRadius,
+    Objects,
+    SkipBad,
+    Verbose,
+    selection,
+)
+
+
+def validate(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE]...", help="More files of truth, as after --truth."),
+    ] = None,
+    truth: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE...", help="Events that the model never saw."),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Trained model, or the name of one in the package."),
+    ] = None,
+    generated: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Events to judge instead of a model; may be repeated."),
+    ] = None,
+    events: Annotated[
+        str | None,
+        typer.Option("--events", "-n", metavar="N", help="Generated events; as many as truth."),
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the report goes.")] = Path(
+        "validation"
+    ),
+    observables: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.py:FUNCTION",
+            help="Further observables: a function of yours, from samples to arrays by name.",
+        ),
+    ] = None,
+    posterior: Annotated[
+        int | None,
+        typer.Option(metavar="K", min=0, help="Draws of a Bayesian model (10); 0: no band."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of generated events and classifiers.")] = 0,
+    device: Device = "auto",
+    objects: Objects = None,
+    cross_section: CrossSection = None,
+    jet_radius: JetRadius = None,
+    jet_pt: JetPt = None,
+    jet_eta: JetEta = None,
+    skip_bad: SkipBad = False,
+    force: Force = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Judge a model: hepgen-ml validate --model hepgen-model --truth held_out.lhe.gz."""
+    with _console.reporting(lambda: "no report was written", verbose=verbose, debug=debug):
+        from hepgen_ml.errors import UsageError
+        from hepgen_ml.validation.report import PAGE
+        from hepgen_ml.validation.report import validate as write_report
+        from hepgen_ml.validation.user_observables import load_function
+        from hepgen_ml.validation.verdict import plain_words
+
+        paths = [*(truth or []), *(files or [])]
+        if not paths:
+            raise UsageError("nothing to compare with", remedy="add --truth FILE")
+        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta)
+        user = None if observables is None else load_function(observables)
+        with _console.Progress({"draw": "figures"}) as progress:
+            metrics = write_report(
+                paths,
+                model=model,
+                generated=generated,
+                out=out,
+                n=None if events is None else _console.parse_count(events),
+                seed=seed,
+                posterior=posterior,
+                observables=user,
+                device=device,
+                selection=chosen,
+                skip_bad=skip_bad,
+                force=force,
+                command=["hepgen-ml", *sys.argv[1:]],
+                progress=progress,
+            )
+        for sentence in plain_words(metrics["summary"]):
+            typer.echo(sentence)
+        typer.echo(f"{out / PAGE}: {len(metrics['figures'])} figures")

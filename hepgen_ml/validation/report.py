@@ -1,0 +1,373 @@
+"""A report about generated events: a page, its figures and all numbers, in a directory.
+
+Truth and events come from files or from memory; `validate` measures, draws and writes.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
+from hepgen_ml.events import EventSample, FloatArray, RunInfo, concatenate
+from hepgen_ml.objects import Selection
+from hepgen_ml.sources import EventSource
+from hepgen_ml.storage import PRETRAINED, file_hash, find_model, packages, store_validation
+from hepgen_ml.training.checkpoint import write_text
+from hepgen_ml.training.data import Progress
+from hepgen_ml.training.loop import HISTORY, HISTORY_COLUMNS
+from hepgen_ml.validation.figures.style import plotting, save
+from hepgen_ml.validation.measurements import Labelled, Measurements, finite, measure
+from hepgen_ml.validation.report_figures import ReportFigure, draw
+from hepgen_ml.validation.report_html import page
+from hepgen_ml.validation.user_observables import ObservableFunction, extended
+from hepgen_ml.validation.verdict import summarize
+
+if TYPE_CHECKING:
+    from hepgen_ml.generator import Generator
+    from hepgen_ml.phase_space import Cut
+
+log = logging.getLogger(__name__)
+
+FORMAT, VERSION = "hepgen-ml validation", 1
+PAGE, METRICS, FIGURES = "report.html", "metrics.json", "figures"
+POSTERIOR_DRAWS = 10
+"""Of a Bayesian model, if not said otherwise."""
+
+Files = str | Path | Sequence[str | Path]
+
+
+class Stopwatch:
+    """Seconds and processor seconds of each stage; a stage lasts until the next one begins."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, dict[str, float]] = {}
+        self._now: tuple[str, float, float] | None = None
+
+    def __call__(self, stage: str | None) -> None:
+        """Begin a stage; None: end the last one."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        if self._now is not None:
+            name, *begun = self._now
+            spent = self.seconds.setdefault(name, {"seconds": 0.0, "cpu_seconds": 0.0})
+            spent["seconds"] += wall - begun[0]
+            spent["cpu_seconds"] += cpu - begun[1]
+        self._now = None if stage is None else (stage, wall, cpu)
+
+
+def validate(
+    truth: EventSample | Files,
+    *,
+    model: str | Path | None = None,
+    generated: EventSample | Files | None = None,
+    out: str | Path = "validation",
+    n: int | None = None,
+    seed: int = 0,
+    posterior: int | None = None,
+    observables: ObservableFunction | None = None,
+    device: str = "auto",
+    selection: Selection | None = None,
+    skip_bad: bool = False,
+    force: bool = False,
+    command: Sequence[str] = (),
+    progress: Progress | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Judge a model, or a file of events, and write the report.
+
+    Parameters
+    ----------
+    truth : EventSample or file names or glob patterns
+        Events that the generator never saw.
+    model : path-like, optional
+        Model directory, or name of a pretrained model.
+    generated : EventSample or file names or glob patterns, optional
+        Instead of a model.
+    out : path-like
+        Directory of the report; appears when it is whole.
+    n : int, optional
+        Generated events; by default as many as truth has.
+    seed : int
+        Of the generated events and the judge.
+    posterior : int, optional
+        Draws of a Bayesian model; 0: without its uncertainty. By default `POSTERIOR_DRAWS`.
+    observables : callable, optional
+        ``function(EventSample) -> dict of name to (n,) array``, further observables.
+    device : str
+        For the model.
+    selection : Selection, optional
+        Objects to read from files of reconstructed events.
+    skip_bad : bool
+        Leave out events that cannot be read.
+    force : bool
+        Replace an earlier report in `out`.
+    command : sequence of str
+        How the report was asked for, to be shown in it.
+    progress : callable, optional
+        Called with stage, done and total.
+    **options
+        For `hepgen_ml.validation.comparison.compare`.
+
+    Returns
+    -------
+    dict
+        Contents of ``metrics.json``.
+
+    Raises
+    ------
+    UsageError
+        Neither or both of `model` and `generated`, missing packages, or a defect of the user's
+        function.
+    OutputError
+        `out` exists or cannot be written.
+    SampleError
+        Nothing can be compared.
+    """
+    if (model is None) == (generated is None):
+        raise UsageError("nothing to judge", remedy="give a model or generated events, not both")
+    plotting()  # fail before the work, not after it
+    out, tell, watch = Path(out), progress or (lambda *_: None), Stopwatch()
+    _check_target(out, force)
+    watch("read")
+    generator = directory = None
+    if model is not None:
+        from hepgen_ml.generator import Generator
+
+        generator, directory = Generator.load(model, device=device), find_model(model)
+    true = _read(truth, selection, skip_bad, generator)
+    extended({}, true[:1000], observables)  # defects of the user's function show at once
+    watch("generate")
+    if generator is not None:
+        samples, facts = _generate(generator, n or len(true), seed, posterior, tell)
+    else:
+        assert generated is not None
+        made = _read(generated, selection, skip_bad)
+        samples, facts = [Labelled("generated", made[:n] if n else made)], {}
+    found = measure(true, samples, user=observables, seed=seed, stage=_both(watch, tell), **options)
+    watch("draw")
+    history = None if directory is None else read_history(directory)
+    metrics: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "truth": {"events": len(true), **_run(true.run)},
+        "generated": {"events": len(samples[0].events), **_run(samples[0].events.run), **facts},
+        **found.to_dict(),
+        "warnings": _warnings(truth, generator),
+        "provenance": {
+            "command": list(command),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seed": seed,
+            "truth_files": _hashes(truth),
+            "generated_files": _hashes(generated),
+            "packages": packages(),
+            **({} if directory is None or generator is None else _model(directory, generator)),
+        },
+    }
+    metrics["summary"] = summarize(metrics)
+    metrics = finite(metrics)
+    _write(out, force, found, metrics, history, watch, tell)
+    if directory is not None:
+        _tell_model(directory, metrics)
+    return metrics
+
+
+def _both(watch: Stopwatch, tell: Progress) -> Callable[[str], None]:
+    def stage(name: str) -> None:
+        watch(name)
+        tell(name, 0, None, {})
+
+    return stage
+
+
+def _read(
+    source: EventSample | Files,
+    selection: Selection | None,
+    skip_bad: bool,
+    generator: Generator | None = None,
+) -> EventSample:
+    """Events of a sample or of files; where cuts were stated for a model, those inside."""
+    cuts: list[Cut] = []
+    if generator is not None and generator.config.cuts:
+        from hepgen_ml.phase_space import parse_cut
+
+        cuts = [parse_cut(text) for text in generator.config.cuts]
+    if isinstance(source, EventSample) and not cuts:
+        return source
+    events = EventSource(source, skip_bad=skip_bad, selection=selection, cuts=cuts)
+    events.weigh_groups()
+    parts = [events.joined(number, chunk) for number, chunk in events.raw() if len(chunk)]
+    if not parts:
+        path = events.paths[0] if events.paths else None
+        raise SampleError("holds no events to compare", path=path, remedy="check cuts and objects")
+    return concatenate(parts, events.run)
+
+
+def _generate(
+    generator: Generator, n: int, seed: int, posterior: int | None, tell: Progress
+) -> tuple[list[Labelled], dict[str, Any]]:
+    """Samples of a model, and how fast they were made."""
+    density = generator.surrogate.density
+    draws = posterior if posterior is not None else POSTERIOR_DRAWS if density.bayesian else 0
+    begun, parts, done = time.perf_counter(), [], 0
+    for chunk in generator.stream(n, seed=seed, posterior=draws or None):
+        parts.append(chunk)
+        done += len(chunk)
+        tell("generate", done, n, {})
+    samples = [Labelled("generated", concatenate(parts))]
+    facts = {
+        "events_per_second": n / (time.perf_counter() - begun),
+        "posterior_draws": draws,
+        "acceptance": generator.acceptance,
+        "device": str(generator.device),
+    }
+    if getattr(generator, "classifier", None) is not None:
+        weighted: dict[str, Any] = {"weights": "classifier"}
+        samples.append(Labelled("reweighted", generator.sample(n, seed=seed, **weighted)))
+    return samples, facts
+
+
+def read_history(directory: Path) -> dict[str, FloatArray] | None:
+    """Columns of a model's training history, None where there is none."""
+    path = directory / HISTORY
+    if not path.is_file():
+        return None
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [[float(row[c]) for c in HISTORY_COLUMNS] for row in csv.DictReader(file)]
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        log.warning("%s cannot be understood and is left out: %s", path, error)
+        return None
+    if len(rows) < 2:  # no curve
+        return None
+    return dict(zip(HISTORY_COLUMNS, np.array(rows).T, strict=True))
+
+
+def _run(run: RunInfo) -> dict[str, Any]:
+    return {
+        "beams": list(run.beam_pdg_id),
+        "beam_energy": list(run.beam_energy),
+        "cross_section": run.cross_section,
+        "cross_section_error": run.cross_section_error,
+    }
+
+
+def _model(directory: Path, generator: Generator) -> dict[str, Any]:
+    return {
+        "model": directory.name,
+        "model_files": {f.name: file_hash(f) for f in sorted(directory.glob("*.safetensors"))},
+        "config": generator.config.model_dump(mode="json"),
+        "training": dict(generator.facts),
+        "parameters": generator.surrogate.n_parameters,
+        "subprocesses": len(generator.process.subprocesses),
+        "cuts": [str(c) for c in generator.process.acceptance.cuts],
+    }
+
+
+def _hashes(source: EventSample | Files | None) -> dict[str, str]:
+    if source is None or isinstance(source, EventSample):
+        return {}
+    from hepgen_ml.formats import expand
+
+    paths = expand([source] if isinstance(source, str | Path) else source)
+    return {str(path): file_hash(path) for path in paths}
+
+
+def _warnings(truth: EventSample | Files, generator: Generator | None) -> list[str]:
+    """What a reader has to know before believing the numbers."""
+    if generator is None or isinstance(truth, EventSample):
+        return []
+    trained = {Path(str(f)).name for f in generator.facts.get("sample_files", [])}
+    same = sorted(trained & {Path(name).name for name in _hashes(truth)})
+    return [
+        f"{name} has the name of a file that the model was trained on: truth has to be events "
+        "that training never saw, or over-fitting stays unseen"
+        for name in same
+    ]
+
+
+def _check_target(out: Path, force: bool) -> None:
+    if not out.exists():
+        return
+    earlier = out.is_dir() and ((out / METRICS).is_file() or not any(out.iterdir()))
+    if not earlier:
+        raise OutputError("exists and is no report", path=out, remedy="choose another --out")
+    if not force and any(out.iterdir()):
+        raise OutputError("holds a report already", path=out, remedy="add --force to replace it")
+
+
+def _write(
+    out: Path,
+    force: bool,
+    found: Measurements,
+    metrics: dict[str, Any],
+    history: dict[str, FloatArray] | None,
+    watch: Stopwatch,
+    tell: Progress,
+) -> None:
+    """Write the report beside its place and move it there when it is whole."""
+    partial: Path | None = None
+    try:
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".partial-{out.name}-", dir=out.absolute().parent))
+        partial.chmod(0o755)
+        (partial / FIGURES).mkdir()
+        drawn: list[ReportFigure] = []
+        for figure in draw(found, history):
+            names = [partial / FIGURES / f"{figure.name}{suffix}" for suffix in (".png", ".pdf")]
+            save(figure.figure, *names)
+            drawn.append(figure)
+            tell("draw", len(drawn), None, {})
+        watch("page")
+        images = {f.name: (partial / FIGURES / f"{f.name}.png").read_bytes() for f in drawn}
+        watch(None)
+        metrics["timing"] = finite(watch.seconds)
+        metrics["figures"] = [f.name for f in drawn]
+        captions = [(f.section, f.name, f.caption) for f in drawn]
+        write_text(partial / PAGE, page(metrics, captions, images))
+        write_text(partial / METRICS, json.dumps(metrics, indent=1, allow_nan=False) + "\n")
+        _check_target(out, force)
+        if out.exists():
+            old = partial.with_name(partial.name + "-old")
+            out.rename(old)
+            partial.rename(out)
+            shutil.rmtree(old)
+        else:
+            partial.rename(out)
+    except OSError as error:
+        raise OutputError(
+            f"cannot be written: {error.strerror or error}",
+            path=out,
+            remedy="free some space or choose another place",
+        ) from error
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _tell_model(directory: Path, metrics: dict[str, Any]) -> None:
+    """Put the summary into the model directory, unless it is not the user's to change."""
+    if PRETRAINED in directory.resolve().parents:
+        return
+    provenance = metrics["provenance"]
+    summary = {
+        "format": FORMAT,
+        "version": VERSION,
+        "date": provenance["date"],
+        "truth": {"events": metrics["truth"]["events"], "files": provenance["truth_files"]},
+        "generated": metrics["generated"],
+        **metrics["summary"],
+    }
+    try:
+        store_validation(directory, summary)
+    except (OutputError, ModelError) as error:
+        log.warning("the model card was not brought up to date: %s", error)
