@@ -20,6 +20,7 @@ from hepgen_ml.auxiliary import (
 from hepgen_ml.chart_learning import ChartLearner, Seen, fixed_or_interval
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events import EventSample
+from hepgen_ml.objects import NamedResonance
 from hepgen_ml.phase_space import Chart, Cut
 from hepgen_ml.phase_space.cuts import CutFinder, flavour_class
 from hepgen_ml.process import Channel, Process, Subprocess
@@ -41,10 +42,17 @@ class ProcessLearner:
         Of the random choice of events that rules are fitted to.
     cuts : sequence of Cut
         Stated cuts; the events that are added obey them.
+    resonances : sequence of NamedResonance
+        Reconstructed objects that come from one particle.
     """
 
-    def __init__(self, seed: int = 0, cuts: Sequence[Cut] = ()) -> None:
-        self._stated = tuple(cuts)
+    def __init__(
+        self,
+        seed: int = 0,
+        cuts: Sequence[Cut] = (),
+        resonances: Sequence[NamedResonance] = (),
+    ) -> None:
+        self._stated, self._named = tuple(cuts), tuple(resonances)
         self._rng = np.random.default_rng(seed)
         self._seen: dict[Structure, Seen] = {}
         self._cuts = CutFinder()
@@ -157,8 +165,9 @@ class ProcessLearner:
         fixed = bool(np.all(np.abs(spread) <= 1e-6 * self._energy_high))
         fixed_energy = (float(self._energy_high[0]), float(self._energy_high[1]))
         learner = ChartLearner(
-            self._seen, self._cuts, self._stated, acceptance, fixed_energy if fixed else None
-        )
+            self._seen, self._cuts, self._stated, acceptance, fixed_energy if fixed else None,
+            self._named,
+        )  # fmt: skip
         limit = tuple(
             float(b) if b > 0 else float(e)
             for b, e in zip(beam_energy, self._energy_high, strict=True)

@@ -67,7 +67,7 @@ class SplittingJetGPT(DensityModel):
         kinds: dict[Kind, int] = {}
         self.objects: list[list[tuple[int, list[int]]]] = []
         for family in self.families:
-            longest = self.layouts[int(self.channel_of[family.subprocess[-1]])]
+            longest = process.channels[int(self.channel_of[family.subprocess[-1]])]
             self.objects.append(
                 [(kinds.setdefault(k, len(kinds)), columns) for k, columns in objects_of(longest)]
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import torch
 
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events import EventSample, RunInfo
+from hepgen_ml.objects import NamedResonance
 from hepgen_ml.process import Process
 from hepgen_ml.process_learning import ProcessLearner
 from hepgen_ml.sources import EventSource
@@ -106,7 +107,13 @@ class SampleSource(EventSource):
         return digest.hexdigest()
 
 
-def learn_process(source: SampleSource, *, seed: int, progress: Progress | None = None) -> Process:
+def learn_process(
+    source: SampleSource,
+    *,
+    seed: int,
+    resonances: Sequence[NamedResonance] = (),
+    progress: Progress | None = None,
+) -> Process:
     """First pass: the process of a sample.
 
     Raises
@@ -116,7 +123,7 @@ def learn_process(source: SampleSource, *, seed: int, progress: Progress | None 
         parton level.
     """
     source.weigh_groups()
-    learner = ProcessLearner(seed, source.cuts)
+    learner = ProcessLearner(seed, source.cuts, resonances)
     moments = np.zeros(3)
     for chunk in source.chunks():
         learner.add(chunk)

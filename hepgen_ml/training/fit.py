@@ -22,7 +22,7 @@ from hepgen_ml.models.splitting import SplittingJetGPT
 from hepgen_ml.multiplicity import with_more_jets
 from hepgen_ml.networks.lgatr import LGATr
 from hepgen_ml.networks.transformer import Transformer
-from hepgen_ml.objects import Selection
+from hepgen_ml.objects import Selection, parse_resonance
 from hepgen_ml.phase_space import parse_cut
 from hepgen_ml.process import Process
 from hepgen_ml.storage import CARD, CONFIG, WEIGHTS, save_model
@@ -79,6 +79,7 @@ def fit(
         skip_bad=skip_bad,
         selection=selection,
         cuts=[parse_cut(text) for text in config.cuts],
+        resonances=[parse_resonance(text) for text in config.resonances],
         progress=progress,
     )
     process, run = sample.process, _output_run(sample.run, sample.process, sample.fingerprint)
@@ -237,13 +238,13 @@ def _check_plan(directory: Path, fingerprint: str, config: Config) -> None:
         raise SampleError(
             "was begun with another sample", path=directory, remedy="give the same files as before"
         )
-    fixed = ("model", "network", "jetgpt", "splitting", "lgatr", "seed")
+    fixed = ("model", "network", "jetgpt", "splitting", "lgatr", "resonances", "seed")
     events = ("validation_fraction", "max_events", "batch_size", "exchange_beams")
     if any(getattr(before, name) != getattr(config, name) for name in fixed) or any(
         getattr(before.training, name) != getattr(config.training, name) for name in events
     ):
         raise UsageError(
-            "was begun with another network, model, seed or choice of events",
+            "was begun with another network, model, seed, resonances or choice of events",
             path=directory,
             remedy="give the same configuration as before, or start again with --force",
         )
@@ -259,8 +260,9 @@ def thinned(process: Process, training: Encoded, most: int, keep_rates: bool) ->
     most : int
     keep_rates : bool
         Give the events that remain the weight of those that do not, those of negative weight for
-        themselves, for models that learn the rates of channels. The others take rates from the process, and each channel's density
-        is the same whatever its share; they then see all multiplicities more evenly.
+        themselves, for models that learn the rates of channels. The others take rates from the
+        process, and each channel's density is the same whatever its share; they then see all
+        multiplicities more evenly.
     """
     channel_of = process.channel_of[training.subprocess]
     rng = np.random.default_rng(len(training))
@@ -272,11 +274,11 @@ def thinned(process: Process, training: Encoded, most: int, keep_rates: bool) ->
             continue
         below = training.weight[rows] < 0
         n_below = round(most * int(below.sum()) / len(rows))
-        for some, n in ((rows[~below], most - n_below), (rows[below], n_below)):
-            chosen = some[torch.from_numpy(rng.permutation(len(some))[:n])]
+        for alike, n in ((rows[~below], most - n_below), (rows[below], n_below)):
+            chosen = alike[torch.from_numpy(rng.permutation(len(alike))[:n])]
             if keep_rates and n:
                 training.weight[chosen] *= (
-                    training.weight[some].sum() / training.weight[chosen].sum()
+                    training.weight[alike].sum() / training.weight[chosen].sum()
                 )
             kept.append(chosen)
     some = training[torch.cat(kept).sort().values]
