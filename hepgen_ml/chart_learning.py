@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from hepgen_ml.objects import CHARGED, JET, MASSES, collection_of
+from hepgen_ml.errors import UsageError
+from hepgen_ml.objects import CHARGED, JET, NamedResonance, collection_of
 from hepgen_ml.phase_space import (
     Acceptance,
     BalancedChart,
@@ -21,9 +24,9 @@ from hepgen_ml.phase_space import (
     FixedEnergyChart,
     MassSpec,
     Node,
-    Pair,
     Peak,
     ReconstructedChart,
+    Resonance,
 )
 from hepgen_ml.phase_space.coordinates import invariant_mass_squared
 from hepgen_ml.phase_space.cuts import CutFinder, flavour_class
@@ -31,6 +34,16 @@ from hepgen_ml.structure import Structure
 
 Layout = tuple[Chart, tuple[str, ...], tuple[int, ...]]
 """A chart, the classes and the rows of its particles."""
+
+log = logging.getLogger(__name__)
+
+_FITTED = 20_000
+"""Masses that a peak is fitted to."""
+
+_ITERATIONS = 80
+
+_SMOOTH = 0.25
+"""Least relative width of what is beside a peak."""
 
 _MASSLESS = 2e-4
 """Masses below this, in GeV, are taken as zero: rounding, or regulators of some generators."""
@@ -59,6 +72,13 @@ class ChartLearner:
     acceptance : Acceptance
     fixed_energy : (float, float), optional
         Energies of the incoming particles in GeV if they do not vary.
+    named : sequence of NamedResonance
+        Reconstructed objects that come from one particle.
+
+    Raises
+    ------
+    UsageError
+        A resonance is named that no event has, or two with an object in common.
     """
 
     def __init__(
@@ -68,11 +88,14 @@ class ChartLearner:
         stated: Sequence[Cut],
         acceptance: Acceptance,
         fixed_energy: tuple[float, float] | None,
+        named: Sequence[NamedResonance] = (),
     ) -> None:
         self.seen, self.cuts, self.stated = seen, cuts, tuple(stated)
         self.acceptance, self.fixed_energy = acceptance, fixed_energy
-        self._peaks: dict[int, tuple[float, float] | None] = {}
+        self.named = tuple(named)
+        self._peaks: dict[tuple[str, ...], tuple[float, float] | None] = {}
         self._resonances: dict[int, MassSpec] = {}
+        self._check_names()
 
     def chart(self, structure: Structure) -> Layout:
         """Chart of a structure, the classes and the rows of its particles in chart order."""
@@ -184,42 +207,142 @@ class ChartLearner:
             spec = fixed_or_interval(seen, row)
             masses.append(spec if isinstance(spec, float) and abs(number) != JET else None)
         classes = tuple(flavour_class(number, 0.0) for number in ids)
-        pair = self._pair(structure, masses)
-        paired = () if pair is None else (pair.first, pair.second)
-        ordered = [
-            row > 0 and ids[row] == ids[row - 1] and row - 1 not in paired
-            for row in range(len(ids))
-        ]
         labels = _labels([_object_name(number) for number in ids])
+        resonances = self._named_resonances(structure, masses)
+        taken = {row for r in resonances for row in r.objects}
+        pair = self._pair(structure, masses, labels)
+        if pair is not None and not taken & set(pair.objects):
+            resonances.append(pair)
+        resonances.sort(key=lambda r: min(r.objects))
         chart = ReconstructedChart(
-            labels, masses, [self.acceptance.pt_min(c) for c in classes], ordered, pair
+            labels,
+            masses,
+            [self.acceptance.pt_min(c) for c in classes],
+            [row > 0 and ids[row] == ids[row - 1] for row in range(len(ids))],
+            resonances,
         )
         return chart, classes, tuple(range(len(ids)))
 
-    def _pair(self, structure: Structure, masses: list[float | None]) -> Pair | None:
+    def _check_names(self) -> None:
+        """Refuse resonances that no event has, and those that share an object."""
+        if not self.named:
+            return
+        if any(structure.incoming for structure in self.seen):
+            raise UsageError(
+                "resonances are named by reconstructed objects, and these events are partons",
+                remedy="leave --resonance out: resonances of partons are those of the event record",
+            )
+        names = [r.name for r in self.named]
+        if len(set(names)) < len(names):
+            raise UsageError("two resonances have the same name", remedy="give each its own")
+        for resonance in self.named:
+            if all(resonance.rows(s.pdg_id) is None for s in self.seen):
+                longest = max(self.seen, key=lambda s: len(s.pdg_id))
+                raise UsageError(
+                    f"no event has all objects of {str(resonance)!r}",
+                    remedy=f"events have at most {', '.join(_numbered(longest.pdg_id))}",
+                )
+        for structure in self.seen:
+            rows = [r for n in self.named for r in n.rows(structure.pdg_id) or ()]
+            shared = next((r for r in rows if rows.count(r) > 1), None)
+            if shared is not None:
+                raise UsageError(
+                    f"{_numbered(structure.pdg_id)[shared]} is named twice by the resonances "
+                    f"{'; '.join(map(str, self.named))}",
+                    remedy="an object comes from one of them",
+                )
+
+    def _named_resonances(
+        self, structure: Structure, masses: list[float | None]
+    ) -> list[Resonance]:
+        """Resonances of the user's that these events have."""
+        found = []
+        for named in self.named:
+            rows = named.rows(structure.pdg_id)
+            if rows is None:
+                continue
+            if named.objects not in self._peaks:
+                mass = self._masses(partial(_rows, named))
+                peak = find_peak(mass)
+                if peak is None:
+                    low, middle, high = np.quantile(mass, [0.25, 0.5, 0.75])
+                    # As wide as the distribution itself: any smooth map does.
+                    peak = (float(f"{middle:.6g}"), float(f"{max(high - low, 1e-3):.6g}"))
+                    log.warning(
+                        "the mass of %s shows no peak: its coordinate follows a broad one at "
+                        "%.4g GeV", named, peak[0],
+                    )  # fmt: skip
+                self._peaks[named.objects] = peak
+            found.append(self._resonance_of(named.name, structure, rows, masses,
+                                            self._peaks[named.objects]))  # fmt: skip
+        return found
+
+    def _resonance_of(
+        self,
+        label: str,
+        structure: Structure,
+        rows: tuple[int, ...],
+        masses: list[float | None],
+        peak: tuple[float, float] | None,
+    ) -> Resonance:
+        assert peak is not None
+        low, high = sum(masses[r] or 0.0 for r in rows), math.inf
+        if len(rows) == 2:
+            classes = [flavour_class(structure.pdg_id[r], 0.0) for r in rows]
+            ends = self.cuts.range("mass", (classes[0], classes[1]), self.stated)
+            low, high = max(low, ends[0]), ends[1]
+        return Resonance(label, rows, Peak(low, high, *peak))
+
+    def _masses(
+        self, rows_of: Callable[[Structure], Sequence[int] | None]
+    ) -> npt.NDArray[np.float64]:
+        """Mass of some objects together, over all structures that have them."""
+        found = [np.zeros((0, 4))]
+        for structure, seen in self.seen.items():
+            if rows := rows_of(structure):
+                found.append(seen.kept["final"][:, list(rows)].sum(1))
+        momenta = torch.from_numpy(np.concatenate(found))
+        return np.asarray(torch.sqrt(invariant_mass_squared(momenta).clamp_min(0.0)))
+
+    def _pair(
+        self, structure: Structure, masses: list[float | None], labels: list[str]
+    ) -> Resonance | None:
         """The only leptons of an event, if they are of one flavour and have a peak."""
-        leptons = [r for r, n in enumerate(structure.pdg_id) if abs(n) in (11, 13, 15)]
-        if len(leptons) != 2 or structure.pdg_id[leptons[0]] != -structure.pdg_id[leptons[1]]:
+        rows = _lepton_pair(structure)
+        if rows is None or any(masses[row] is None for row in rows):
             return None
-        if any(masses[row] is None for row in leptons):
+        flavour = str(collection_of(structure.pdg_id[rows[0]]))
+        if (flavour,) not in self._peaks:
+            same = {structure.pdg_id[r] for r in rows}
+
+            def pair(other: Structure) -> tuple[int, ...]:
+                found = _lepton_pair(other)
+                return found if found and {other.pdg_id[r] for r in found} == same else ()
+
+            self._peaks[(flavour,)] = find_peak(self._masses(pair))
+        if self._peaks[(flavour,)] is None:
             return None
-        flavour = abs(structure.pdg_id[leptons[0]])
-        if flavour not in self._peaks:
-            kept = [
-                s.kept["final"][:, [i for i, n in enumerate(other.pdg_id) if abs(n) == flavour]]
-                for other, s in self.seen.items()
-                if sum(abs(n) in (11, 13, 15) for n in other.pdg_id) == 2
-                and {flavour, -flavour} <= set(other.pdg_id)
-            ]
-            momenta = torch.from_numpy(np.concatenate(kept).sum(1))
-            mass = np.sqrt(invariant_mass_squared(momenta).clamp_min(0.0).numpy())
-            self._peaks[flavour] = find_peak(mass)
-        peak = self._peaks[flavour]
-        if peak is None:
-            return None
-        threshold = 2 * MASSES[{11: "Electron", 13: "Muon", 15: "Tau"}[flavour]]
-        low, high = self.cuts.range("mass", (str(flavour), str(flavour)), self.stated)
-        return Pair(leptons[0], leptons[1], *peak, max(threshold, low), high)
+        label = ",".join(labels[r] for r in rows)
+        return self._resonance_of(label, structure, rows, masses, self._peaks[(flavour,)])
+
+
+def _rows(named: NamedResonance, structure: Structure) -> tuple[int, ...] | None:
+    return named.rows(structure.pdg_id)
+
+
+def _lepton_pair(structure: Structure) -> tuple[int, int] | None:
+    """The leptons of an event, if these are one particle and its antiparticle."""
+    ids = structure.pdg_id
+    leptons = [r for r, n in enumerate(ids) if collection_of(n) in CHARGED]
+    if len(leptons) != 2 or ids[leptons[0]] != -ids[leptons[1]]:
+        return None
+    return leptons[0], leptons[1]
+
+
+def _numbered(pdg_id: Sequence[int]) -> list[str]:
+    """Names of objects as those of resonances."""
+    names = [str(collection_of(n)) for n in pdg_id]
+    return [f"{name}{names[: i + 1].count(name)}" for i, name in enumerate(names)]
 
 
 def decay_tree(structure: Structure) -> tuple[list[int], dict[int, tuple[int, int]]] | None:
@@ -263,20 +386,73 @@ def decay_tree(structure: Structure) -> tuple[list[int], dict[int, tuple[int, in
 def find_peak(mass: npt.NDArray[np.float64]) -> tuple[float, float] | None:
     """Position and full width of a resonance in GeV, None if the masses show none.
 
-    The position is the mean of the half-sample mode (the densest half of the densest half,
-    and so on), the width twice the median distance from it, which is what a Breit-Wigner has.
+    Fits a Breit-Wigner distribution beside a log-normal one, by expectation maximisation from
+    where the masses are densest and from where they are most above their surroundings.
     """
+    values = mass[np.isfinite(mass) & (mass > 0)]
+    values = values[:: max(1, len(values) // _FITTED)]
+    if len(values) < 50:
+        return None
+    fits = [_fit_peak(values, m, w * m) for m in _candidates(values) for w in (0.004, 0.03)]
+    good = [
+        (score, position, width)
+        for score, position, width in fits
+        if np.isfinite(score)
+        and 1e-6 * position < width < 0.25 * position
+        and _stands_out(values, position, width)
+    ]
+    if not good:
+        return None
+    _, position, width = max(good)
+    return float(f"{position:.6g}"), float(f"{width:.6g}")
+
+
+def _candidates(mass: npt.NDArray[np.float64]) -> list[float]:
+    """Where a peak may be: the half-sample mode, and the largest local excess."""
     ordered = np.sort(mass)
+    edges = np.exp(np.arange(math.log(ordered[0]) - 0.2, math.log(ordered[-1]) + 0.24, 0.02))
     while len(ordered) > 50:
         half = (len(ordered) + 1) // 2
         spans = ordered[half - 1 :] - ordered[: len(ordered) - half + 1]
         first = int(np.argmin(spans))
         ordered = ordered[first : first + half]
-    position = float(ordered.mean())
-    width = 2 * float(np.median(np.abs(mass - position)))
-    if not 1e-6 * position < width < 0.3 * position:
-        return None
-    return float(f"{position:.6g}"), float(f"{width:.6g}")
+    counts = np.histogram(mass, edges)[0].astype(float)
+    around = np.convolve(counts, np.ones(21) / 21, mode="same")
+    best = int(np.argmax((counts - around) / np.sqrt(around + 1)))
+    return [float(ordered.mean()), float(np.sqrt(edges[best] * edges[best + 1]))]
+
+
+def _fit_peak(
+    x: npt.NDArray[np.float64], position: float, half_width: float
+) -> tuple[float, float, float]:
+    """Log likelihood, position and full width."""
+    log_x, share = np.log(x), 0.5
+    middle, spread = float(log_x.mean()), float(log_x.std()) + 1e-3
+    for _ in range(_ITERATIONS):
+        pull2 = ((x - position) / half_width) ** 2
+        peak = share / (math.pi * half_width * (1 + pull2))
+        rest = (1 - share) * np.exp(-0.5 * ((log_x - middle) / spread) ** 2) / x
+        rest /= spread * math.sqrt(2 * math.pi)
+        belongs = peak / (peak + rest)
+        near = belongs / (1 + pull2)  # events far away say little about a Cauchy distribution
+        position = float((near * x).sum() / near.sum())
+        half_width = math.sqrt(2 * float((near * (x - position) ** 2).sum() / belongs.sum()))
+        half_width = max(half_width, 1e-7 * position)
+        share = min(float(belongs.mean()), 1 - 1e-6)
+        others = 1 - belongs
+        middle = float((others * log_x).sum() / others.sum())
+        spread = math.sqrt(float((others * (log_x - middle) ** 2).sum() / others.sum()))
+        spread = max(spread, _SMOOTH)
+    return float(np.log(peak + rest).sum()), position, 2 * half_width
+
+
+def _stands_out(x: npt.NDArray[np.float64], position: float, width: float) -> bool:
+    """Whether there are more masses in a peak than on either side of it."""
+    edges = position + width * np.array([-2.0, -1.0, -0.5, 0.5, 1.0, 2.0])
+    below, _, core, _, above = np.histogram(x, edges)[0]
+    return all(
+        core > 1.25 * side and core - side > 5 * math.sqrt(core + side) for side in (below, above)
+    )
 
 
 def _bounds(seen: Seen, rows: Iterable[int]) -> list[tuple[float, float]]:

@@ -137,6 +137,9 @@ class Config(_Section):
     cuts: tuple[str, ...] = Field(
         (), description="Cuts to train inside of, beside those found: pt(Jet) > 25."
     )
+    resonances: tuple[str, ...] = Field(
+        (), description="Objects of one particle, as in Z: Muon1 Muon2."
+    )
     seed: int = Field(0, ge=0)
 
     def with_(self, **changes: Any) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -37,9 +38,9 @@ class Family:
 
 def families(process: Process) -> list[Family]:
     """Families of a process whose members have been completed by `with_more_jets`."""
-    groups: dict[tuple[int, ...], dict[int, int]] = {}
+    groups: dict[Hard, dict[int, int]] = {}
     for number, sub in enumerate(process.subprocesses):
-        hard, jets = _divided(sub)
+        hard, jets = _divided(sub, process.channels)
         groups.setdefault(hard, {})[jets] = number
     found = []
     for members in groups.values():
@@ -76,14 +77,17 @@ def with_more_jets(process: Process, most: int) -> Process:
     if most > MOST_JETS:
         raise UsageError(f"{most} jets", remedy=f"ask for {MOST_JETS} at most")
     subprocesses, channels = list(process.subprocesses), list(process.channels)
-    groups: dict[tuple[int, ...], dict[int, Subprocess]] = {}
+    groups: dict[Hard, dict[int, Subprocess]] = {}
     for sub in process.subprocesses:
-        hard, jets = _divided(sub)
+        hard, jets = _divided(sub, channels)
         groups.setdefault(hard, {})[jets] = sub
     if all(jets == 0 for members in groups.values() for jets in members):
         raise UsageError("the sample has no jets", remedy="use --model jetgpt")
-    for members in groups.values():
-        for jets in range(min(members) + 1, max(most, *members) + 1):
+    for hard, members in groups.items():
+        last = max(most, *members)
+        # Where jets of a resonance set in, another family begins.
+        later = [min(m) for h, m in groups.items() if h[0] == hard[0] and min(m) > min(members)]
+        for jets in range(min(members) + 1, min([last, *(j - 1 for j in later)]) + 1):
             if jets not in members:
                 sub, channel = _one_more(members[jets - 1], channels, process)
                 members[jets] = replace(sub, chart=len(channels))
@@ -92,10 +96,16 @@ def with_more_jets(process: Process, most: int) -> Process:
     return Process(subprocesses, channels, process.acceptance, process.beam_energy)
 
 
-def _divided(sub: Subprocess) -> tuple[tuple[int, ...], int]:
-    """Numbers of the objects that are no jets, and how many jets there are."""
-    ids = sub.structure.pdg_id
-    return tuple(i for i in ids if i != JET), sum(i == JET for i in ids)
+Hard = tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]
+"""What members of a family share: objects that are no jets, and those of each resonance."""
+
+
+def _divided(sub: Subprocess, channels: Sequence[Channel]) -> tuple[Hard, int]:
+    """What does not change with the number of jets, and how many jets there are."""
+    ids, chart = sub.structure.pdg_id, channels[sub.chart].chart
+    groups = chart.resonances if isinstance(chart, ReconstructedChart) else ()
+    hard = tuple(i for i in ids if i != JET), tuple(r.objects for r in groups)
+    return hard, sum(i == JET for i in ids)
 
 
 def _one_more(

@@ -125,3 +125,69 @@ def collection_of(pdg_id: int) -> str | None:
 def counts_text(objects: Sequence[ObjectCount]) -> str:
     """Inverse of `parse_objects`."""
     return ",".join(f"{o.name}:{o.low}" + (f"-{o.high}" if o.high > o.low else "") for o in objects)
+
+
+@dataclass(frozen=True)
+class NamedResonance:
+    """Objects of an event that come from one particle.
+
+    Attributes
+    ----------
+    name : str
+    objects : tuple of str
+        Two or three: a collection, ``+`` or ``-`` for one charge, and a number from 1, in the order
+        of an event: particles before antiparticles, by transverse momentum within.
+    """
+
+    name: str
+    objects: tuple[str, ...]
+
+    def rows(self, pdg_id: Sequence[int]) -> tuple[int, ...] | None:
+        """Rows of the objects in an event with these numbers, None if it does not have them."""
+        rows = []
+        for text in self.objects:
+            match = _OBJECT.fullmatch(text)
+            assert match is not None
+            sign = {"-": (1,), "+": (-1,), "": (1, -1)}[match[2]]
+            alike = [r for r, n in enumerate(pdg_id) if n in [s * OBJECTS[match[1]] for s in sign]]
+            number = int(match[3] or 1)
+            if number > len(alike):
+                return None
+            rows.append(alike[number - 1])
+        return tuple(rows)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {' '.join(self.objects)}"
+
+
+_OBJECT = re.compile(rf"({'|'.join(OBJECTS)})([+-]?)([1-9]\d*)?")
+
+
+def parse_resonance(text: str) -> NamedResonance:
+    """Resonance as in ``Z: Muon1 Muon2`` or ``top: Jet1 Jet2 Jet3``.
+
+    Parameters
+    ----------
+    text : str
+        A name, a colon, and two or three objects.
+
+    Raises
+    ------
+    UsageError
+        Anything else.
+
+    Examples
+    --------
+    >>> parse_resonance("W: Jet1 Jet2").objects
+    ('Jet1', 'Jet2')
+    """
+    name, _, rest = text.partition(":")
+    objects = tuple(rest.replace(",", " ").split())
+    good = re.fullmatch(r"\w[\w+-]*", name.strip()) and name.strip() not in OBJECTS
+    if not good or len(objects) not in (2, 3) or not all(map(_OBJECT.fullmatch, objects)):
+        raise UsageError(
+            f"{text!r} is no resonance",
+            remedy='write "Z: Muon1 Muon2" or "top: Jet1 Jet2 Jet3", with objects of '
+            f"{', '.join(OBJECTS)}",
+        )
+    return NamedResonance(name.strip(), objects)

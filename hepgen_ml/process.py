@@ -231,6 +231,7 @@ class Process:
             p, _ = channel.chart.inverse(channel.join(x[where], phi[where]))
             final[where, : p.shape[1]] = p
             passes[where] = torch.isfinite(p).all(-1).all(-1)
+            passes[where] &= channel.chart.allows(p)
             passes[where] &= self.acceptance.passes(p, channel.classes)
             if self.is_reconstructed:
                 continue

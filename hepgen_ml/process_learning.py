@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,11 +20,14 @@ from hepgen_ml.auxiliary import (
 from hepgen_ml.chart_learning import ChartLearner, Seen, fixed_or_interval
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events import EventSample
+from hepgen_ml.objects import NamedResonance
 from hepgen_ml.phase_space import Chart, Cut
 from hepgen_ml.phase_space.cuts import CutFinder, flavour_class
 from hepgen_ml.process import Channel, Process, Subprocess
 from hepgen_ml.structure import Structure, patterns, tables
 from hepgen_ml.tensors import final_momenta
+
+log = logging.getLogger(__name__)
 
 _KEPT = 5_000
 """Events per subprocess kept for fitting the rules of scale and couplings."""
@@ -38,10 +42,17 @@ class ProcessLearner:
         Of the random choice of events that rules are fitted to.
     cuts : sequence of Cut
         Stated cuts; the events that are added obey them.
+    resonances : sequence of NamedResonance
+        Reconstructed objects that come from one particle.
     """
 
-    def __init__(self, seed: int = 0, cuts: Sequence[Cut] = ()) -> None:
-        self._stated = tuple(cuts)
+    def __init__(
+        self,
+        seed: int = 0,
+        cuts: Sequence[Cut] = (),
+        resonances: Sequence[NamedResonance] = (),
+    ) -> None:
+        self._stated, self._named = tuple(cuts), tuple(resonances)
         self._rng = np.random.default_rng(seed)
         self._seen: dict[Structure, Seen] = {}
         self._cuts = CutFinder()
@@ -80,7 +91,7 @@ class ProcessLearner:
         table: dict[str, npt.NDArray[Any]],
         events: dict[str, npt.NDArray[Any]],
     ) -> None:
-        n, weight = len(structure.pdg_id), np.abs(events["weight"])
+        n, weight = len(structure.pdg_id), events["weight"]
         mass = table["mass"]
         seen = self._seen.setdefault(structure, Seen(np.full(n, np.inf), np.full(n, -np.inf)))
         seen.weight += float(weight.sum())
@@ -114,6 +125,25 @@ class ProcessLearner:
         seen.priority = priority[chosen]
         seen.kept = {k: v[chosen] for k, v in joined.items()}
 
+    def _leave_out(self) -> None:
+        """Forget subprocesses and patterns whose weights do not add up to a rate."""
+        total = sum(s.weight for s in self._seen.values())
+        if not total > 0:
+            raise SampleError(
+                f"the weights of its events add up to {total:g}",
+                remedy="a density needs a positive cross section; take more events",
+            )
+        for structure, seen in list(self._seen.items()):
+            some = {key: w for key, w in seen.patterns.items() if w > 0}
+            if seen.weight > 0 and some:
+                seen.patterns = some
+                continue
+            log.warning(
+                "left out %s: its weights add up to %.2g of all", _reaction(structure),
+                seen.weight / total,
+            )  # fmt: skip
+            del self._seen[structure]
+
     @property
     def has_lifetimes(self) -> bool:
         """Whether some particle has a lifetime; lifetimes are not learned."""
@@ -129,13 +159,15 @@ class ProcessLearner:
         """
         if not self._seen:
             raise SampleError("no events", remedy="check how the sample was made")
+        self._leave_out()
         acceptance = self._cuts.acceptance(self._stated)
         spread = self._energy_high - self._energy_low
         fixed = bool(np.all(np.abs(spread) <= 1e-6 * self._energy_high))
         fixed_energy = (float(self._energy_high[0]), float(self._energy_high[1]))
         learner = ChartLearner(
-            self._seen, self._cuts, self._stated, acceptance, fixed_energy if fixed else None
-        )
+            self._seen, self._cuts, self._stated, acceptance, fixed_energy if fixed else None,
+            self._named,
+        )  # fmt: skip
         limit = tuple(
             float(b) if b > 0 else float(e)
             for b, e in zip(beam_energy, self._energy_high, strict=True)
@@ -216,3 +248,12 @@ class ProcessLearner:
             kept = self._seen[structure].kept
             parts.append({**kept, "final": kept["final"][:, columns]})
         return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+
+
+def _reaction(structure: Structure) -> str:
+    """Flavours of a subprocess, for people."""
+    incoming, final = (
+        " ".join(str(structure.pdg_id[r]) for r in rows)
+        for rows in (structure.incoming, structure.final)
+    )
+    return f"{incoming} -> {final}" if incoming else final

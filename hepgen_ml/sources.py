@@ -202,5 +202,11 @@ class EventSource:
         for _ in self.raw():
             pass
         # what the selection left out of a group is missing of its cross section, too
+        if not (self._group_sums().sum(axis=1) > 0).all():
+            raise SampleError(
+                "the weights of a process do not have a positive sum",
+                path=self.paths[0],
+                remedy="take one process at a time",
+            )
         expected = np.array(self.merged.group_cross_section) * self.n_events
         self._group_weight = list(expected / self._group_sums().sum(axis=1))

@@ -13,9 +13,9 @@ from hepgen_ml.phase_space import (
     DecayChart,
     FixedEnergyChart,
     Node,
-    Pair,
     Peak,
     ReconstructedChart,
+    Resonance,
     chart_from_config,
 )
 from hepgen_ml.phase_space.chart import incoming_momenta
@@ -40,7 +40,7 @@ CHARTS = [
         [0.1056583755, 0.1056583755, None, None],
         [0.0, 0.0, 20.0, 20.0],
         [False, False, False, True],
-        Pair(0, 1, 91.2, 3.0, 0.22, 120.0),
+        [Resonance("Z", (0, 1), Peak(0.22, 120.0, 91.2, 3.0))],
     ),
     ReconstructedChart(
         ["e", "mu", "j1", "j2", "j3"],
@@ -49,7 +49,22 @@ CHARTS = [
         [False, False, False, True, True],
     ),
     ReconstructedChart(
-        ["mu", "nu"], [0.1056583755] * 2, [0.0] * 2, [False] * 2, Pair(1, 0, 91.2, 3.0, 0.22)
+        ["mu", "nu"], [0.1056583755] * 2, [0.0] * 2, [False] * 2,
+        [Resonance("Z", (1, 0), Peak(0.22, math.inf, 91.2, 3.0))],
+    ),
+    ReconstructedChart(
+        ["mu", *(f"j{i}" for i in range(1, 7))],
+        [0.1056583755] + [None] * 6,
+        [5.0] + [20.0] * 6,
+        [False, False] + [True] * 5,
+        [
+            Resonance("t", (1, 4, 5), Peak(30.0, 400.0, 173.0, 12.0)),
+            Resonance("W", (2, 0), Peak(1.0, math.inf, 80.4, 8.0)),
+        ],
+    ),
+    ReconstructedChart(
+        ["ph1", "ph2", "e"], [0.0, 0.0, 0.000511], [10.0] * 3, [False, True, False],
+        [Resonance("H", (0, 1), Peak(0.0, math.inf, 125.0, 1.0))],
     ),
     BalancedChart(["b", "W", "t"], [4.7, Peak(60.0, 100.0, 80.4, 2.1), 0.0], [20.0, 0.0]),
     DecayChart(
@@ -99,9 +114,18 @@ def draws(chart: Chart, n: int = 500) -> torch.Tensor:
     return x
 
 
+def allowed(chart: Chart, n: int) -> torch.Tensor:
+    """Draws that lead to events of the chart."""
+    x = draws(chart, 5 * n)
+    while (good := chart.allows(chart.inverse(x)[0])).sum() < n:
+        assert good.any()
+        x = draws(chart, 4 * len(x))
+    return x[good][:n]
+
+
 @pytest.mark.parametrize("chart", CHARTS, ids=IDS)
 def test_round_trip(chart: Chart) -> None:
-    x = draws(chart)
+    x = allowed(chart, 100)
     p, _ = chart.inverse(x)
     back = chart.forward(p)
     periodic = torch.tensor([c.periodic for c in chart.coordinates])
@@ -213,7 +237,7 @@ def test_cut_is_built_in() -> None:
 
 def reconstructed() -> ReconstructedChart:
     chart = next(c for c in CHARTS if isinstance(c, ReconstructedChart))
-    assert chart.pair is not None
+    assert chart.resonances
     return chart
 
 
@@ -290,7 +314,7 @@ def test_pseudorapidity_is_finite_far_forward() -> None:
 @pytest.mark.parametrize("chart", CHARTS, ids=IDS)
 def test_push_forward_is_the_differential_of_the_coordinates(chart: Chart) -> None:
     """Moving the coordinates moves the momenta; pushed forward, these move the coordinates."""
-    x, dx = draws(chart, 200), torch.randn(200, chart.n_coordinates, dtype=torch.float64)
+    x, dx = allowed(chart, 100), torch.randn(100, chart.n_coordinates, dtype=torch.float64)
     p, v = torch.func.jvp(lambda x: chart.inverse(x)[0], (x,), (dx,))
     assert torch.allclose(chart.push_forward(p, v), dx, rtol=1e-6, atol=1e-6)
     general = torch.randn_like(p)
@@ -299,3 +323,47 @@ def test_push_forward_is_the_differential_of_the_coordinates(chart: Chart) -> No
     expected = Chart.push_forward(chart, p, general)
     found = chart.push_forward(p, general)
     assert ((found - expected).abs() / (1 + expected.abs())).max() < 1e-6
+
+
+def test_resonance_of_objects_in_order() -> None:
+    """Where jets of a resonance are in order, all jets are, and what they decay to stays whole."""
+    chart = next(c for c in CHARTS if len(getattr(c, "resonances", ())) == 2)
+    x = draws(chart, 20_000)
+    names = [c.name for c in chart.coordinates]
+    p, _ = chart.inverse(x)
+    good = chart.allows(p)
+    assert 0 < good.double().mean() < 1
+    pt = torch.hypot(p[good][..., 0], p[good][..., 1])
+    assert (pt[:, 2:] <= pt[:, 1:-1]).all()
+    assert pt[:, [3, 6]].min() >= 20.0 * (1 - 1e-12)  # those of resonances are for the cuts
+    top = torch.sqrt(invariant_mass_squared(p[:, [1, 4, 5]].sum(1)))
+    parts = torch.sqrt(invariant_mass_squared(p[:, [1, 4, 5]]).clamp_min(0)).sum(-1)
+    light = parts < 399.0  # else nothing is left for them to move with
+    assert light.double().mean() > 0.99
+    assert (top > parts - 1e-6)[light].all()
+    assert (top < 400.0 * (1 + 1e-8))[light].all()
+    assert {"log_mass:t>1", "logit_mass:t", "logit_mass:t>2", "decay_phi:t>2", "phi:W"} < {*names}
+    assert [c.name for c in chart.coordinates if c.cyclic] == ["phi:t"]
+
+
+def test_charts_of_older_models_are_read() -> None:
+    chart = chart_from_config({
+        "kind": "reconstructed", "labels": ["Muon-", "Muon+", "Jet1"],
+        "masses": [0.1, 0.1, None], "pt_min": [0.0, 0.0, 20.0], "ordered": [False] * 3,
+        "pair": {"first": 0, "second": 1, "mass": 91.2, "width": 2.5, "low": 0.25, "high": None},
+    })  # fmt: skip
+    assert isinstance(chart, ReconstructedChart)
+    assert chart.resonances == (
+        Resonance("Muon-,Muon+", (0, 1), Peak(0.25, math.inf, 91.2, 2.5)),
+    )
+    assert chart.coordinates[0].name == "logit_mass:Muon-,Muon+"
+
+
+def test_objects_belong_to_one_resonance() -> None:
+    peak = Peak(0.0, math.inf, 91.2, 2.5)
+    for objects in ((0, 0), (0, 5), (0,), (1, 2)):
+        with pytest.raises(ValueError, match="objects of its own"):
+            ReconstructedChart(
+                ["a", "b", "c"], [0.0] * 3, [0.0] * 3, [False] * 3,
+                [Resonance("x", (0, 1), peak), Resonance("y", objects, peak)],
+            )  # fmt: skip

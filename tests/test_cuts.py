@@ -52,7 +52,7 @@ def test_stated_cuts_hold() -> None:
     assert source.run.cross_section == pytest.approx(1500.0 * kept / len(sample))
     charts = [c.chart for c in process.channels if len(c.classes) > 2]
     assert charts[0].pt_min[2] == 30.0
-    assert charts[0].pair.low == 70.0
+    assert charts[0].resonances[0].mass.low == 70.0
 
 
 def final_state(n: int, pt_min: float, eta_max: float, seed: int) -> torch.Tensor:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from hepgen_ml import Generator
 from hepgen_ml.assembly import assemble
 from hepgen_ml.chart_learning import decay_tree
+from hepgen_ml.config import Config
 from hepgen_ml.events import EventSample, RunInfo, Subrun
 from hepgen_ml.phase_space import DecayChart, Node, Peak
 from hepgen_ml.phase_space.chart import incoming_momenta
@@ -16,6 +20,7 @@ from hepgen_ml.process_learning import ProcessLearner
 from hepgen_ml.structure import Structure, color_flow
 from hepgen_ml.symmetry import exchanged_beams, has_equal_beams, looks_symmetric
 from hepgen_ml.tensors import Discrete
+from hepgen_ml.validation.laws import check_sample
 
 TOP = Peak(150.0, 200.0, 173.0, 1.5)
 W = Peak(50.0, 110.0, 80.4, 2.1)
@@ -164,3 +169,23 @@ def test_trees() -> None:
     assert decay_tree(three_body) is None
     stable = structure([21, 21, 6, -6], [-1, -1, 1, 1], [0, 0, 1, 1])
     assert decay_tree(stable) is None
+
+
+@pytest.mark.parametrize("model", ["mlp-cfm", "lgatr-cfm"])
+def test_flows_take_decay_charts(
+    sample: EventSample, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hepgen_ml.models.base_distribution._PROPOSALS", 2000)
+    monkeypatch.setattr("hepgen_ml.training.fit._ACCEPTANCE_EVENTS", 100)
+    config = Config().with_(
+        model=model, training__max_steps=3, training__batch_size=128, training__max_epochs=100,
+        network__width=32, network__blocks=2, lgatr__channels=2, lgatr__scalars=8,
+        lgatr__blocks=1, lgatr__heads=2, flow__steps=2,
+    )  # fmt: skip
+    Generator.train(sample[:1200], out=tmp_path / "m", config=config, skip_bad=True)
+    generator = Generator.load(tmp_path / "m")
+    events = generator.sample(100, seed=1)
+    assert not any(r.n_broken for r in check_sample([events], events.run))
+    top = events.pdg_id == 6
+    assert (np.abs(events.mass[top] - 175.0) < 25.1).all()
+    assert np.isfinite(generator.log_prob(sample[:20])).all()

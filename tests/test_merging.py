@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import hepgen_ml
 from hepgen_ml.errors import SampleError
@@ -104,11 +105,11 @@ def test_more_bad_than_good_is_refused() -> None:
 
 
 def test_split_is_random_and_reproducible() -> None:
-    order, held_out = split(1000, 0.2, 5)
+    order, held_out = split(torch.ones(1000), 0.2, 5)
     assert held_out.sum() == 200
     assert len(order) == 800
     assert not held_out[order.numpy()].any()
     # spread over the file, as files are not always shuffled
     assert 60 < held_out[:500].sum() < 140
-    assert np.array_equal(held_out, split(1000, 0.2, 5)[1])
-    assert not np.array_equal(held_out, split(1000, 0.2, 6)[1])
+    assert np.array_equal(held_out, split(torch.ones(1000), 0.2, 5)[1])
+    assert not np.array_equal(held_out, split(torch.ones(1000), 0.2, 6)[1])

@@ -45,9 +45,9 @@ def test_what_is_learned(sample: EventSample, process: Process) -> None:
     for channel in process.channels:
         chart = channel.chart
         assert isinstance(chart, ReconstructedChart)
-        assert chart.pair is not None
-        assert chart.pair.mass == pytest.approx(91.2, abs=0.5)
-        assert chart.pair.width == pytest.approx(2.5, rel=0.2)
+        (z,) = chart.resonances
+        assert z.mass.mass == pytest.approx(91.2, abs=0.5)
+        assert z.mass.width == pytest.approx(2.5, rel=0.2)
         names = [c.name for c in channel.coordinates]
         assert names[0] == "logit_mass:Muon-,Muon+"
         if len(chart.labels) > 2:

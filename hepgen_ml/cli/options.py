@@ -29,6 +29,14 @@ Cuts = Annotated[
         help="Train on events inside: pt(Jet)>25, delta_r(Jet,Jet)>0.4 …; may be repeated.",
     ),
 ]
+Resonances = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--resonance",
+        metavar="NAME: OBJECTS",
+        help='Objects of one particle, "W: Jet1 Jet2": their mass is learned; may be repeated.',
+    ),
+]
 Objects = Annotated[
     str | None,
     typer.Option(

@@ -19,6 +19,7 @@ from hepgen_ml.cli.options import (
     JetPt,
     JetRadius,
     Objects,
+    Resonances,
     SkipBad,
     Verbose,
     selection,
@@ -63,6 +64,7 @@ def train(
     ] = None,
     objects: Objects = None,
     cut: Cuts = None,
+    resonance: Resonances = None,
     cross_section: CrossSection = None,
     jet_radius: JetRadius = None,
     jet_pt: JetPt = None,
@@ -81,7 +83,10 @@ def train(
         from hepgen_ml.generator import Generator
 
         settings = load_config(config, set_ or [])
-        settings = settings.with_(cuts=(*settings.cuts, *(cut or [])))
+        settings = settings.with_(
+            cuts=(*settings.cuts, *(cut or [])),
+            resonances=(*settings.resonances, *(resonance or [])),
+        )
         with _console.Progress({"train": "%"}) as progress:
             generator = Generator.train(
                 paths,
@@ -122,6 +127,7 @@ def encode(
     ] = Path("sample.safetensors"),
     objects: Objects = None,
     cut: Cuts = None,
+    resonance: Resonances = None,
     cross_section: CrossSection = None,
     jet_radius: JetRadius = None,
     jet_pt: JetPt = None,
@@ -133,6 +139,7 @@ def encode(
 ) -> None:
     """Make a sample ready to train on elsewhere: hepgen-ml train --from sample.safetensors."""
     with _console.reporting(verbose=verbose, debug=debug):
+        from hepgen_ml.objects import parse_resonance
         from hepgen_ml.phase_space import parse_cut
         from hepgen_ml.training.encoded import SUFFIX, encode_sample
 
@@ -148,6 +155,7 @@ def encode(
                 skip_bad=skip_bad,
                 selection=chosen,
                 cuts=[parse_cut(text) for text in cut or []],
+                resonances=[parse_resonance(text) for text in resonance or []],
                 progress=progress,
             )
         sample.save(out)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hepgen_ml.config import Config
-from hepgen_ml.models.base import DensityModel, Space
+from hepgen_ml.models.base import DensityModel, Space, weighted_mean
 from hepgen_ml.models.conditions import (
     N_FEATURES,
     SubprocessEmbedding,
@@ -295,7 +295,8 @@ class AutoregressiveDensity(DensityModel):
 
     def loss(self, z: Tensor, subprocess: Tensor, weight: Tensor) -> Tensor:
         """Mean of -log p; while training a Bayesian model, plus KL over the training events."""
-        loss = -(weight * self.log_prob_z(z, subprocess)).mean()
+        sizes = self.sizes[self.channel_of[subprocess]]
+        loss = weighted_mean(-self.log_prob_z(z, subprocess), weight, sizes)
         return loss + kl_divergence(self) / self.n_training if self.training else loss
 
     @torch.no_grad()

@@ -20,6 +20,9 @@ from hepgen_ml.tensors import Encoded
 _BATCH = 4096
 """Events whose densities under many draws are evaluated together."""
 
+_MARGIN = 10.0
+"""How far the loss of an event of negative weight counts beyond those of the others."""
+
 
 class Layout(Protocol):
     """Named coordinates of one channel."""
@@ -88,6 +91,9 @@ class DensityModel(nn.Module, ABC):
         self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
         self.register_buffer("std", torch.ones(shape, dtype=torch.float64))
         self.register_buffer("channel_of", process.channel_of, persistent=False)
+        self.sizes: Tensor
+        sizes = torch.tensor([float(len(x)) for x in self.layouts])
+        self.register_buffer("sizes", sizes, persistent=False)
 
     def fit_standardization(self, encoded: Encoded) -> None:
         """Prepare for the ranges of a sample."""
@@ -144,7 +150,7 @@ class DensityModel(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, z: Tensor, subprocess: Tensor, weight: Tensor) -> Tensor:
-        """Scalar to minimise, a mean over events (weights average to one)."""
+        """Scalar to minimise, a mean over events (weights average to one, see `weighted_mean`)."""
 
     @abstractmethod
     def log_prob_z(self, z: Tensor, subprocess: Tensor) -> Tensor:
@@ -162,6 +168,28 @@ class DensityModel(nn.Module, ABC):
         channel = self.alike.to(subprocess.device)[self.channel_of[subprocess]]
         present = torch.unique(channel).tolist()
         return [(c, torch.nonzero(channel == c).squeeze(-1)) for c in present]
+
+
+def weighted_mean(each: Tensor, weight: Tensor, size: Tensor | float = 1.0) -> Tensor:
+    """Mean of losses (m,) of events with weights (m,), which may be negative.
+
+    Never divided by the weights of a batch, whose sum may be close to zero: weights average
+    to one over the sample, and then this is an unbiased estimate. Where events of
+    negative weight are alone, there is no end to what a density gains by avoiding them. So
+    their loss counts up to a margin beyond the largest of the other events, which
+    is beyond anything that a positive density has to do.
+
+    Parameters
+    ----------
+    each, weight : (m,) tensors
+    size : (m,) tensor or float
+        Number of coordinates of each event, in proportion to which losses are compared.
+    """
+    negative, positive = weight < 0, weight > 0
+    if bool(negative.any()) and bool(positive.any()):
+        largest = (each.detach() / size)[positive].max() * size + _MARGIN
+        each = torch.where(negative, torch.minimum(each, largest), each)
+    return (weight * each).mean()
 
 
 class Surrogate(nn.Module):

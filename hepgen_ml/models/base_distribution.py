@@ -11,6 +11,7 @@ from hepgen_ml.errors import ModelError
 from hepgen_ml.models.conditions import Layouts
 from hepgen_ml.models.mixtures import LOG_KAPPA, sample_von_mises, von_mises_log_prob
 from hepgen_ml.process import Process
+from hepgen_ml.tensors import effective_number
 
 UNREJECTED = 0.01
 """Fraction of draws that are not rejected, so that no event has density zero: an event that the
@@ -105,8 +106,9 @@ class BaseDistribution(nn.Module):
             self.acceptance_error[c] = torch.sqrt(a * (1 - a) / _PROPOSALS)
 
     def _fit_channel(self, c: int, z: Tensor, weight: Tensor) -> None:
-        w = weight / weight.sum()
-        effective = float(1 / (w**2).sum())
+        # The base need not be exact, but a covariance has to be positive: signs are left out.
+        w = weight.abs() / weight.abs().sum()
+        effective = effective_number(w)
         real, angles = z[:, self.reals[c]], self.angles[c]
         location = w @ real
         covariance = (w * (real - location).t()) @ (real - location)

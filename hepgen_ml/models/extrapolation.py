@@ -24,7 +24,7 @@ from hepgen_ml.config import SplittingConfig
 from hepgen_ml.errors import UsageError
 from hepgen_ml.multiplicity import Family
 from hepgen_ml.process import Process
-from hepgen_ml.tensors import Encoded
+from hepgen_ml.tensors import Encoded, effective_number
 
 if TYPE_CHECKING:
     from hepgen_ml.models.splitting import SplittingJetGPT
@@ -80,17 +80,23 @@ class Extrapolation(nn.Module):
     def _momentum_widths(self, encoded: Encoded) -> tuple[np.ndarray, np.ndarray]:
         """Widths sigma(n; k) in GeV of events of n jets of which k are counted, and events."""
         most = int(self.jets_of[encoded.subprocess].max())
-        squares, events = np.zeros((most + 1, most + 1)), np.zeros(most + 1)
+        squares = np.zeros((most + 1, most + 1))
+        weights, events = np.zeros(most + 1), np.zeros(most + 1)
         for number in torch.unique(encoded.subprocess).tolist():
             channel = self.process.channels[self.process.subprocesses[number].chart]
-            x = encoded.x[encoded.subprocess == number]
+            x, weight = (t[encoded.subprocess == number] for t in (encoded.x, encoded.weight))
             p, _ = channel.chart.inverse(channel.join(x, torch.zeros(len(x), dtype=x.dtype)))
             n = int(self.jets_of[number])
             # Without any jet, with the first, and so on.
             partial = F.pad(p[..., :2].cumsum(1), (0, 0, 1, 0))[:, p.shape[1] - n :]
-            squares[n, : n + 1] += (partial**2).sum((0, 2)).numpy() / 2
-            events[n] += len(x)
-        return np.sqrt(squares / np.maximum(events, 1)[:, None]), events
+            mean_square = torch.einsum("m,mkd->k", weight, partial**2) / 2
+            squares[n, : n + 1] += mean_square.numpy()
+            weights[n] += float(weight.sum())
+            events[n] += effective_number(weight)
+        squares /= np.where(weights > 0, weights, 1.0)[:, None]
+        # Weights of either sign may cancel where there are few events.
+        possible = (weights > 0) & (squares >= 0).all(1)
+        return np.sqrt(squares.clip(0.0)), np.where(possible, events, 0.0)
 
     def stop_probability(self, pt: Tensor, n: Tensor) -> Tensor:
         """Probability (m,) that events with n jets (m,) and total transverse momentum pt are whole.

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.config import Config
-from hepgen_ml.models.base import DensityModel
+from hepgen_ml.models.base import DensityModel, weighted_mean
 from hepgen_ml.models.base_distribution import BaseDistribution
 from hepgen_ml.models.ode import integrate
 from hepgen_ml.models.velocities import VELOCITIES
@@ -80,7 +80,8 @@ class FlowMatching(DensityModel):
         self.base.fit(z, subprocess, encoded.weight, self.mean, self.std)
         generator = torch.Generator(device=z.device).manual_seed(_EVALUATION_SEED)
         start = self.base.sample(subprocess, generator)
-        weight = encoded.weight.to(z.dtype).unsqueeze(-1)
+        # A scale, for which the size of weights is good enough and never negative.
+        weight = encoded.weight.abs().to(z.dtype).unsqueeze(-1)
         for c, rows in self.by_channel(subprocess):
             square = self.displacement(start[rows], z[rows], c) ** 2
             mean_square = (weight[rows] * square).sum(0) / weight[rows].sum()
@@ -107,15 +108,14 @@ class FlowMatching(DensityModel):
         order = torch.randperm(m, generator=generator, device=z.device)
         t = (order + torch.rand(m, generator=generator, device=z.device)) / m
         start = self.base.sample(subprocess, generator)
-        total = z.new_zeros(())
+        each = z.new_zeros(m)
         for c, rows in self.by_channel(subprocess):
             change = self.displacement(start[rows], z[rows], c)
             d = change.shape[1]
             place = start[rows, :d] + t[rows].unsqueeze(-1) * change
             error = self.velocity(t[rows], place, subprocess[rows], c) - change
-            each = (error**2 / self.variance[c, :d]).sum(-1)
-            total = total + (weight[rows] * each).sum()
-        return total / m
+            each = each.index_put((rows,), (error**2 / self.variance[c, :d]).sum(-1))
+        return weighted_mean(each, weight, self.sizes[self.channel_of[subprocess]])
 
     @torch.no_grad()
     def sample_z(self, subprocess: Tensor, generator: torch.Generator | None = None) -> Tensor:

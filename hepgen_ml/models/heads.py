@@ -24,6 +24,9 @@ from hepgen_ml.tensors import Discrete, Encoded
 _WIDTH = 128
 _MIXTURES = 16
 
+_STEP = 3.0
+"""Largest change of a log frequency in one step of the calibration."""
+
 
 class Trunk(nn.Module):
     """Network of coordinates, invariants and subprocess that a head ends in.
@@ -155,9 +158,11 @@ class CategoricalHead(nn.Module):
             rows = torch.nonzero(subprocess == s).squeeze(-1)
             if len(rows) == 0 or len(entries) == 1:
                 continue
+            if float(weight[rows].sum()) <= 0:
+                continue  # weights of either sign that cancel tell nothing
             w = weight[rows] / weight[rows].sum()
-            observed = torch.bincount(entry[rows], weights=w, minlength=len(entries))
-            seen = observed > 0
+            observed = torch.bincount(entry[rows], weights=w, minlength=len(entries)).clamp_min(0)
+            observed /= observed.sum()
             logits = torch.cat(
                 [
                     self.logits(z[part], invariants[part], subprocess[part])[
@@ -169,7 +174,8 @@ class CategoricalHead(nn.Module):
             shift = torch.zeros_like(observed)
             for _ in range(5):
                 mean = w @ (logits + shift).softmax(-1)
-                shift[seen] += torch.log(observed / mean.clamp_min(1e-12))[seen]
+                seen = (observed > 0) & (mean > 0)
+                shift[seen] += torch.log(observed / mean)[seen].clamp(-_STEP, _STEP)
             self.prior[s, entries.to(z.device)] += shift
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from hepgen_ml.objects import OBJECTS
 from hepgen_ml.phase_space import Coordinate, ReconstructedChart
 from hepgen_ml.process import Channel
+
+_NUMBERED = re.compile(rf"(:(?:{'|'.join(OBJECTS)})[+-]?)\d+$")
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,12 @@ class Kinds:
         return torch.arange(len(self.channels))
 
 
-def objects_of(layout: Sequence[Coordinate]) -> list[tuple[Kind, list[int]]]:
-    """Kinds of a channel's objects in order, each with its columns."""
-    found: dict[int, list[int]] = {}
+def objects_of(channel: Channel) -> list[tuple[Kind, list[int]]]:
+    """Kinds of a channel's objects in order, each with its columns; a resonance is one object."""
+    layout, groups = channel.coordinates, _groups(channel)
+    found: dict[tuple[int, ...], list[int]] = {}
     for column, coordinate in enumerate(layout):
-        found.setdefault(coordinate.particle, []).append(column)
+        found.setdefault(groups[coordinate.particle], []).append(column)
     return [
         (Kind(tuple(_unnumbered(layout[c]) for c in columns)), columns)
         for columns in found.values()
@@ -54,16 +57,22 @@ def objects_of(layout: Sequence[Coordinate]) -> list[tuple[Kind, list[int]]]:
 
 def particles_before(channel: Channel) -> list[list[int]]:
     """Particles of the chart that stand before each object."""
-    chart = channel.chart
-    pair = chart.pair if isinstance(chart, ReconstructedChart) else None
-    found: list[list[int]] = []
+    groups, found = _groups(channel), []
     seen: list[int] = []
-    for particle in dict.fromkeys(c.particle for c in channel.coordinates):
+    for group in dict.fromkeys(groups[c.particle] for c in channel.coordinates):
         found.append(list(seen))
-        paired = pair is not None and particle == pair.first
-        seen += [pair.first, pair.second] if pair is not None and paired else [particle]
+        seen += group
     return found
 
 
+def _groups(channel: Channel) -> dict[int, tuple[int, ...]]:
+    """Particles that form one object with each particle of a channel."""
+    chart = channel.chart
+    alone = tuple((i,) for i in range(len(channel.classes)))
+    groups = chart.groups if isinstance(chart, ReconstructedChart) else alone
+    return {i: group for group in groups for i in group}
+
+
 def _unnumbered(coordinate: Coordinate) -> Coordinate:
-    return replace(coordinate, name=re.sub(r"\d+$", "", coordinate.name), particle=0)
+    # Only names of objects end in their number; other digits belong to the name of a resonance.
+    return replace(coordinate, name=_NUMBERED.sub(r"\1", coordinate.name), particle=0)

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from hepgen_ml.config import Config
 from hepgen_ml.errors import ModelError
 from hepgen_ml.models.autoregressive import AutoregressiveDensity
-from hepgen_ml.models.base import DensityModel
+from hepgen_ml.models.base import DensityModel, weighted_mean
 from hepgen_ml.models.conditions import CoordinateEmbedding
 from hepgen_ml.models.extrapolation import Extrapolation
 from hepgen_ml.models.kinds import Kind, Kinds, objects_of, particles_before
@@ -67,7 +67,7 @@ class SplittingJetGPT(DensityModel):
         kinds: dict[Kind, int] = {}
         self.objects: list[list[tuple[int, list[int]]]] = []
         for family in self.families:
-            longest = self.layouts[int(self.channel_of[family.subprocess[-1]])]
+            longest = process.channels[int(self.channel_of[family.subprocess[-1]])]
             self.objects.append(
                 [(kinds.setdefault(k, len(kinds)), columns) for k, columns in objects_of(longest)]
             )
@@ -233,7 +233,8 @@ class SplittingJetGPT(DensityModel):
         """Equation 5.21, or 5.22, 5.29; with KL over the training events (5.23) if Bayesian."""
         if self.training:
             z, subprocess, weight = self.extrapolation.bootstrapped(self, z, subprocess, weight)
-        loss = -(weight * self._terms(z, subprocess, training=True)).mean()
+        sizes = self.sizes[self.channel_of[subprocess]] + 1  # and the number of jets
+        loss = weighted_mean(-self._terms(z, subprocess, training=True), weight, sizes)
         return loss + kl_divergence(self) / self.n_training if self.training else loss
 
     @torch.no_grad()

@@ -8,7 +8,7 @@ from hepgen_ml.phase_space.coordinates import Coordinate
 from hepgen_ml.phase_space.cuts import Acceptance, Cut, parse_cut
 from hepgen_ml.phase_space.decay import DecayChart, Node
 from hepgen_ml.phase_space.masses import MassSpec, Peak
-from hepgen_ml.phase_space.reconstructed import Pair, ReconstructedChart
+from hepgen_ml.phase_space.reconstructed import ReconstructedChart, Resonance
 
 __all__ = [
     "Acceptance",
@@ -20,9 +20,9 @@ __all__ = [
     "FixedEnergyChart",
     "MassSpec",
     "Node",
-    "Pair",
     "Peak",
     "ReconstructedChart",
+    "Resonance",
     "chart_from_config",
     "parse_cut",
 ]
@@ -32,6 +32,13 @@ def chart_from_config(config: dict[str, Any]) -> Chart:
     """Make a chart from the result of `Chart.to_config`."""
     arguments = dict(config)
     kind = arguments.pop("kind")
+    if "pair" in arguments:  # as models had it before resonances could be named
+        pair = arguments.pop("pair")
+        arguments["resonances"] = [] if pair is None else [{
+            "label": ",".join(arguments["labels"][pair[key]] for key in ("first", "second")),
+            "objects": [pair["first"], pair["second"]],
+            "mass": [pair[key] for key in ("low", "high", "mass", "width")],
+        }]  # fmt: skip
     for chart in (BalancedChart, FixedEnergyChart, ReconstructedChart, DecayChart):
         if kind == chart.kind:
             return chart(**arguments)

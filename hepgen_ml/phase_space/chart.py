@@ -55,6 +55,13 @@ class Chart(ABC):
     def log_det(self, x: Tensor) -> Tensor:
         """Log |d(momenta) / d(coordinates)| (...), to the measure stated by the chart."""
 
+    def allows(self, p: Tensor) -> Tensor:
+        """Mask (...) of momenta (..., n, 4) that `inverse` makes and that are events of this chart.
+
+        All, unless a chart has coordinates that lead nowhere.
+        """
+        return torch.ones_like(p[..., 0, 0], dtype=torch.bool)
+
     def fixed_mass(self, i: int) -> float | None:
         """Mass of a particle in GeV, None where it varies."""
         mass = self.masses[i]

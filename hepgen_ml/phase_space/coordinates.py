@@ -133,7 +133,7 @@ def boost_along_beam(p: Tensor, sinh_y: Tensor) -> Tensor:
     return torch.stack([p[..., 0], p[..., 1], pz, energy], dim=-1)
 
 
-def log_above(value: Tensor, low: float) -> Tensor:
+def log_above(value: Tensor, low: Tensor | float) -> Tensor:
     """log(value - low), with values on or below the edge held at a distance of 1e-6."""
     return torch.log((value - low).clamp_min(1e-6))
 

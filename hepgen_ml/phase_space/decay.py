@@ -14,15 +14,12 @@ from hepgen_ml.phase_space.charts import BalancedChart, FixedEnergyChart
 from hepgen_ml.phase_space.coordinates import (
     Coordinate,
     azimuth,
-    boost,
-    boost_along_beam,
     invariant_mass_squared,
     on_shell,
-    reverse,
-    rotate_about_beam,
     transverse_momentum,
     two_body_momentum,
 )
+from hepgen_ml.phase_space.frames import from_helicity, from_rest, to_helicity, to_rest
 from hepgen_ml.phase_space.masses import (
     MassSpec,
     decode_mass,
@@ -60,11 +57,7 @@ class DecayChart(Chart):
     and the direction of the first product in the mother's rest frame, as artanh of
     the polar angle's cosine and the azimuth.
 
-    The rest frame of a particle made in the collision is reached by a boost along the
-    beam and one along its transverse momentum, which is the x axis; that of a product by one
-    along its momentum in its mother's rest frame, which is the z axis (the helicity
-    frame, where spin correlations are simple), its x axis lying in the plane with the mother's z
-    axis.
+    Rest frames are those of `hepgen_ml.phase_space.frames`.
 
     Measure: that of the production's chart, with :math:`\prod dm` over the other
     resonances and :math:`\prod d\cos\theta\, d\phi` over the decays.
@@ -208,9 +201,10 @@ class DecayChart(Chart):
             inside = [q for c in node.children for q in self._descendants(c)]
             frame = local[i]
             if i < self.n_made:
-                seen = {q: self._to_rest(momenta[q], frame, masses[i]) for q in inside}
+                across = self.n_made > 1
+                seen = {q: to_rest(momenta[q], frame, masses[i], transverse=across) for q in inside}
             else:
-                seen = {q: _to_helicity(local[q], frame, masses[i]) for q in inside}
+                seen = {q: to_helicity(local[q], frame, masses[i]) for q in inside}
             local |= seen
             first = seen[node.children[0]]
             columns += [torch.asinh(first[..., 2] / transverse_momentum(first)), azimuth(first)]
@@ -218,28 +212,6 @@ class DecayChart(Chart):
 
     def _descendants(self, i: int) -> list[int]:
         return [i, *(d for c in self.nodes[i].children for d in self._descendants(c))]
-
-    def _axis(self, q: Tensor) -> Tensor:
-        """Azimuth of the x axis of the frame of a particle made in the collision."""
-        if self.n_made == 1:  # nothing balances it: it has no direction
-            return torch.zeros_like(q[..., 0])
-        return azimuth(q)
-
-    def _to_rest(self, p: Tensor, q: Tensor, mass: Tensor) -> Tensor:
-        """Momentum in the rest frame of a particle q made in the collision."""
-        mt = torch.sqrt(q[..., 0] ** 2 + q[..., 1] ** 2 + mass**2)
-        turned = rotate_about_beam(boost_along_beam(p, -q[..., 2] / mt), -self._axis(q))
-        return boost(turned, reverse(self._across(q, mt)), mass)
-
-    def _from_rest(self, p: Tensor, q: Tensor, mass: Tensor) -> Tensor:
-        mt = torch.sqrt(q[..., 0] ** 2 + q[..., 1] ** 2 + mass**2)
-        turned = rotate_about_beam(boost(p, self._across(q, mt), mass), self._axis(q))
-        return boost_along_beam(turned, q[..., 2] / mt)
-
-    def _across(self, q: Tensor, mt: Tensor) -> Tensor:
-        zero = torch.zeros_like(mt)
-        pt = zero if self.n_made == 1 else transverse_momentum(q)
-        return torch.stack([pt, zero, zero, mt], dim=-1)
 
     def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
         p, _ = self._walk(x)
@@ -288,27 +260,10 @@ class DecayChart(Chart):
         p, at = local[i], i
         while at >= self.n_made:
             mother = next(k for k, n in enumerate(self.nodes) if at in n.children)
-            step = self._from_rest if mother < self.n_made else _from_helicity
-            p, at = step(p, local[mother], masses[mother]), mother
+            q, mass = local[mother], masses[mother]
+            if mother < self.n_made:
+                p = from_rest(p, q, mass, transverse=self.n_made > 1)
+            else:
+                p = from_helicity(p, q, mass)
+            at = mother
         return on_shell(p[..., :3], masses[i])
-
-
-def _to_helicity(p: Tensor, q: Tensor, mass: Tensor) -> Tensor:
-    """Momentum in the helicity frame of q, both given in the rest frame of q's mother."""
-    size = torch.sqrt((q[..., :3] ** 2).sum(-1))
-    turned = rotate_about_beam(p, -azimuth(q))
-    cos, sin = q[..., 2] / size, transverse_momentum(q) / size
-    x = cos * turned[..., 0] - sin * turned[..., 2]
-    z = sin * turned[..., 0] + cos * turned[..., 2]
-    turned = torch.stack([x, turned[..., 1], z, turned[..., 3]], dim=-1)
-    return boost_along_beam(turned, -size / mass)
-
-
-def _from_helicity(p: Tensor, q: Tensor, mass: Tensor) -> Tensor:
-    """Inverse of `_to_helicity`."""
-    size = torch.sqrt((q[..., :3] ** 2).sum(-1))
-    p = boost_along_beam(p, size / mass)
-    cos, sin = q[..., 2] / size, transverse_momentum(q) / size
-    x = cos * p[..., 0] + sin * p[..., 2]
-    z = -sin * p[..., 0] + cos * p[..., 2]
-    return rotate_about_beam(torch.stack([x, p[..., 1], z, p[..., 3]], dim=-1), azimuth(q))

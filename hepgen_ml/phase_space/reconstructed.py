@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from hepgen_ml.phase_space.chart import Chart
 from hepgen_ml.phase_space.coordinates import (
     Coordinate,
     azimuth,
-    boost,
-    boost_along_beam,
     expit_between,
+    from_pt_rapidity_phi,
     invariant_mass_squared,
     log_above,
     logit_between,
     on_shell,
     pseudorapidity,
-    reverse,
-    rotate_about_beam,
     transverse_momentum,
     two_body_momentum,
     wrap,
 )
-from hepgen_ml.phase_space.masses import Peak, decode_mass, encode_mass
+from hepgen_ml.phase_space.frames import from_helicity, from_rest, to_helicity, to_rest
+from hepgen_ml.phase_space.masses import (
+    Bound,
+    Peak,
+    decode_mass,
+    encode_mass,
+    mass_config,
+    mass_spec,
+)
 
 MASSLESS = 2e-4
 """Free masses below this, in GeV, are taken as zero: a jet of a single photon, and rounding."""
@@ -38,30 +45,22 @@ _ATOM = (-0.5, 0.1)
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two objects of fixed mass that come from a resonance.
+class Resonance:
+    """Objects that come from one particle.
 
     Attributes
     ----------
-    first, second : int
-        Which objects of the chart.
-    mass, width : float
-        Position and width of the peak in GeV; they shape the coordinate and need not be exact.
-    low, high : float
-        Range of the pair's mass in GeV; `high` may be infinite.
+    label : str
+        Names its coordinates.
+    objects : tuple of int
+        Which of the chart, two or more.
+    mass : Peak
+        Range and shape of their mass.
     """
 
-    first: int
-    second: int
-    mass: float
-    width: float
-    low: float
-    high: float = math.inf
-
-    @property
-    def peak(self) -> Peak:
-        """The same as the specification of a mass."""
-        return Peak(self.low, self.high, self.mass, self.width)
+    label: str
+    objects: tuple[int, ...]
+    mass: Peak
 
 
 class ReconstructedChart(Chart):
@@ -74,12 +73,20 @@ class ReconstructedChart(Chart):
     are ordered whatever a network does. (The reference papers have absolute azimuths, unordered
     momenta, and :math:`\log m^2`: arXiv:2305.10475, equation 26.)
 
-    The pair of a resonance has coordinates of its own, and goes first: its mass through the
-    Breit-Wigner map, its :math:`\log p_T`, rapidity and azimuth (then the cyclic one), and the
-    direction of its first object in its rest frame, reached by a boost along the beam
-    and one along the transverse momentum, as artanh of the polar angle's cosine and the
-    azimuth. A peak that all other coordinates would have to conspire for is so the density
-    of one.
+    The objects of a resonance have coordinates of their own, and go first: their free masses, its
+    mass through the Breit-Wigner map, its :math:`\log p_T`, rapidity and azimuth (the first
+    one's is then cyclic), and for a chain of two-body decays, each of one object and the system of
+    those after it: the mass of that system between its bounds (not of the last object), and
+    the direction of the object in the rest frame (`hepgen_ml.phase_space.frames`), as
+    artanh of the polar angle's cosine and the azimuth. A peak that all other coordinates would
+    have to conspire for is so the density of one.
+
+    The map is one-to-one between the events with ordered transverse momenta and those coordinates
+    that lead to them. Coordinates of a resonance may put its objects out of order, among
+    themselves or with others of their kind: `allows` tells, and such draws are to be rejected,
+    like those outside cuts. An object between two of its kind that are placed already has the
+    logit of its place between their transverse momenta, one before such an object the logarithm
+    of what it has more.
 
     Masses below 0.2 MeV are zero. They are an atom in the distribution, which a density can
     only hold if it is spread: such a mass is given a coordinate about a Gaussian far below
@@ -94,10 +101,11 @@ class ReconstructedChart(Chart):
     masses : sequence of float or None
         In GeV; None where free.
     pt_min : sequence of float
-        Smallest transverse momentum in GeV of each object; not used for the pair's.
+        Smallest transverse momentum in GeV of each object; not used for those of resonances.
     ordered : sequence of bool
         Whether an object has no more transverse momentum than the one before it.
-    pair : Pair or mapping of its attributes, optional
+    resonances : sequence of Resonance or mapping of its attributes
+        No object belongs to two of them.
     """
 
     kind = "reconstructed"
@@ -108,7 +116,7 @@ class ReconstructedChart(Chart):
         masses: Sequence[float | None],
         pt_min: Sequence[float],
         ordered: Sequence[bool],
-        pair: Pair | dict[str, Any] | None = None,
+        resonances: Sequence[Resonance | dict[str, Any]] = (),
     ) -> None:
         super().__init__(labels, [m or 0.0 for m in masses])
         if not len(masses) == len(pt_min) == len(ordered):
@@ -116,34 +124,62 @@ class ReconstructedChart(Chart):
         self.free = tuple(m is None for m in masses)
         self.pt_min = tuple(float(v) for v in pt_min)
         self.ordered = tuple(bool(v) for v in ordered)
-        if isinstance(pair, dict):
-            ends = (-math.inf if pair["low"] is None else pair["low"], pair["high"])
-            high = math.inf if ends[1] is None else float(ends[1])
-            pair = Pair(int(pair["first"]), int(pair["second"]), float(pair["mass"]),
-                        float(pair["width"]), float(ends[0]), high)  # fmt: skip
-        self.pair = pair
-        paired = () if pair is None else (pair.first, pair.second)
-        n = len(self.labels)
-        if any(not 0 <= i < n or self.free[i] for i in paired) or len(set(paired)) != len(paired):
-            raise ValueError("a pair needs two different objects of fixed mass")
-        self.single = tuple(i for i in range(n) if i not in paired)
-        if any(self.ordered[i] and (i == 0 or i - 1 not in self.single) for i in range(n)):
+        if self.ordered[0]:
             raise ValueError("an ordered object needs one before it")
+        self.resonances = tuple(
+            r if isinstance(r, Resonance)
+            else Resonance(str(r["label"]), tuple(int(i) for i in r["objects"]), _peak(r["mass"]))
+            for r in resonances
+        )  # fmt: skip
+        n = len(self.labels)
+        inside = [i for r in self.resonances for i in r.objects]
+        if not set(inside) <= set(range(n)) or len(set(inside)) != len(inside) or any(
+            len(r.objects) < 2 for r in self.resonances
+        ):  # fmt: skip
+            raise ValueError("a resonance needs two or more objects of its own")
+        self.single = tuple(i for i in range(n) if i not in inside)
+        self._following = [self._next_placed(i) for i in range(n)]
         self.coordinates = tuple(self._names())
+
+    @property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """Objects in the order of their coordinates, those of a resonance together."""
+        return (*(r.objects for r in self.resonances), *((i,) for i in self.single))
+
+    def _next_placed(self, i: int) -> int | None:
+        """The next object of the kind of object i that is placed before it."""
+        for j in range(i + 1, len(self.labels)):
+            if not self.ordered[j]:
+                return None
+            if j not in self.single:
+                return j
+        return None
 
     def _names(self) -> list[Coordinate]:
         names: list[Coordinate] = []
-        if self.pair is not None:
-            i = self.pair.first
-            label = self.labels[i] + "," + self.labels[self.pair.second]
+        for number, r in enumerate(self.resonances):
+            for k, i in enumerate(r.objects):
+                if self.free[i]:
+                    name = f"log_mass:{r.label}>{k + 1}"
+                    names.append(Coordinate(name, particle=i, logarithmic=True))
+            i = r.objects[0]
             names += [
-                Coordinate(f"logit_mass:{label}", particle=i, logarithmic=True),
-                Coordinate(f"log_pt:{label}", particle=i, logarithmic=True),
-                Coordinate(f"rapidity:{label}", particle=i),
-                Coordinate(f"phi:{label}", periodic=True, cyclic=True, particle=i),
-                Coordinate(f"artanh_cos_theta:{label}", particle=i),
-                Coordinate(f"decay_phi:{label}", periodic=True, particle=i),
+                Coordinate(f"logit_mass:{r.label}", particle=i, logarithmic=True),
+                Coordinate(f"log_pt:{r.label}", particle=i, logarithmic=True),
+                Coordinate(f"rapidity:{r.label}", particle=i),
+                Coordinate(f"phi:{r.label}", periodic=True, cyclic=number == 0, particle=i),
             ]
+            for k, i in enumerate(r.objects[:-1]):
+                label = f"{r.label}>{k + 1}" if k else r.label
+                if k < len(r.objects) - 2:
+                    names.append(
+                        Coordinate(f"logit_mass:{r.label}>{k + 2}", particle=r.objects[k + 1],
+                                   logarithmic=True)
+                    )  # fmt: skip
+                names += [
+                    Coordinate(f"artanh_cos_theta:{label}", particle=i),
+                    Coordinate(f"decay_phi:{label}", periodic=True, particle=i),
+                ]
         for i in self.single:
             label, first = self.labels[i], not names
             kind = "logit_pt" if self.ordered[i] else "log_pt"
@@ -157,114 +193,183 @@ class ReconstructedChart(Chart):
         return names
 
     def to_config(self) -> dict[str, Any]:
-        pair = None if self.pair is None else asdict(self.pair)
-        if pair is not None and math.isinf(pair["high"]):
-            pair["high"] = None
         return {
             "kind": self.kind,
             "labels": list(self.labels),
             "masses": [None if f else m for f, m in zip(self.free, self.masses, strict=True)],
             "pt_min": list(self.pt_min),
             "ordered": list(self.ordered),
-            "pair": pair,
+            "resonances": [
+                {"label": r.label, "objects": list(r.objects), "mass": mass_config(r.mass)}
+                for r in self.resonances
+            ],
         }
 
     def fixed_mass(self, i: int) -> float | None:
         return None if self.free[i] else super().fixed_mass(i)
 
+    def allows(self, p: Tensor) -> Tensor:
+        pt = transverse_momentum(p)
+        good = torch.ones_like(pt[..., 0], dtype=torch.bool)
+        for i, ordered in enumerate(self.ordered):
+            if ordered and not {i - 1, i} <= set(self.single):
+                good &= pt[..., i] <= pt[..., i - 1]
+        return good
+
     def forward(self, p: Tensor) -> Tensor:
         columns: list[Tensor] = []
-        reference = azimuth(p[..., 0, :])
-        if self.pair is not None:
-            q = p[..., self.pair.first, :] + p[..., self.pair.second, :]
-            m2 = invariant_mass_squared(q)
-            reference = azimuth(q)
-            local = self._rest_frame(p[..., self.pair.first, :], q, m2, reference)
-            columns += [
-                encode_mass(torch.sqrt(m2), self.pair.peak, self.pair.low, self.pair.high),
-                log_above(transverse_momentum(q), 0.0),
-                torch.asinh(q[..., 2] / _transverse_mass(q, m2)),
-                reference,
-                torch.asinh(local[..., 2] / transverse_momentum(local)),
-                azimuth(local),
-            ]
-        bound = None
+        phi = azimuth(p)
+        pt = dict(enumerate(transverse_momentum(p).unbind(-1)))
+        reference: Tensor | None = None
+        for r in self.resonances:
+            q = p[..., r.objects, :].sum(-2)
+            turn = azimuth(q)
+            relative = turn if reference is None else wrap(turn - reference)
+            columns += self._encode_resonance(r, p, q, relative)
+            reference = turn if reference is None else reference
         for i in self.single:
-            here = p[..., i, :]
-            pt = transverse_momentum(here)
+            low = self._least(i, pt)
             if self.ordered[i]:
-                assert bound is not None
-                position = logit_between(pt, self.pt_min[i], bound)
+                position = logit_between(pt[i], low, self._most(i, pt, low))
             else:
-                position = log_above(pt, self.pt_min[i])
-            phi = azimuth(here)
-            phi = wrap(phi - reference) if columns else phi
-            columns += [position, pseudorapidity(here), phi]
+                position = log_above(pt[i], low)
+            turn = phi[..., i] if reference is None else wrap(phi[..., i] - reference)
+            reference = phi[..., i] if reference is None else reference
+            columns += [position, pseudorapidity(p[..., i, :]), turn]
             if self.free[i]:
-                columns.append(_encode_mass(here, pt))
-            bound = pt
+                columns.append(_encode_mass(p[..., i, :], pt[i]))
         return torch.stack(columns, dim=-1)
 
-    @staticmethod
-    def _rest_frame(p: Tensor, q: Tensor, m2: Tensor, phi: Tensor) -> Tensor:
-        """Momentum of the pair's first object in the rest frame of the pair q."""
-        mt = _transverse_mass(q, m2)
-        local = rotate_about_beam(boost_along_beam(p, -q[..., 2] / mt), -phi)
-        zero = torch.zeros_like(mt)
-        across = torch.stack([transverse_momentum(q), zero, zero, mt], dim=-1)
-        return boost(local, reverse(across), torch.sqrt(m2))
+    def _least(self, i: int, pt: Mapping[int, Tensor]) -> Bound:
+        """Smallest transverse momentum that object i may have, given those placed before it."""
+        j = self._following[i]
+        return self.pt_min[i] if j is None else pt[j].clamp_min(self.pt_min[i])
+
+    def _most(self, i: int, pt: Mapping[int, Tensor], low: Bound) -> Tensor:
+        """Largest one of an object that follows another."""
+        most = pt[i - 1]
+        return most if i - 1 in self.single else _above(most, low)
+
+    def _range(self, r: Resonance, masses: Sequence[Tensor]) -> tuple[Bound, Bound]:
+        """Bounds of the mass of a resonance whose objects have these masses."""
+        if not any(self.free[i] for i in r.objects):
+            return max(r.mass.low, sum(self._mass(i) for i in r.objects)), r.mass.high
+        low = torch.stack(tuple(masses)).sum(0).clamp_min(r.mass.low)
+        if math.isinf(r.mass.high):
+            return low, r.mass.high
+        # Never empty: heavy objects are as light together as they can be.
+        return low, _above(torch.full_like(low, r.mass.high), low)
+
+    def _mass(self, i: int) -> float:
+        mass = self.masses[i]
+        assert isinstance(mass, float)
+        return mass
+
+    def _encode_resonance(self, r: Resonance, p: Tensor, q: Tensor, phi: Tensor) -> list[Tensor]:
+        """Coordinates of the objects of a resonance of momentum q, phi among them."""
+        columns, masses, n = [], [], len(r.objects)
+        for i in r.objects:
+            if self.free[i]:
+                columns.append(_encode_mass(p[..., i, :], transverse_momentum(p[..., i, :])))
+                mass = torch.sqrt(invariant_mass_squared(p[..., i, :]).clamp_min(0.0))
+                masses.append(torch.where(mass < MASSLESS, 0.0, mass))
+            else:
+                masses.append(torch.full_like(phi, self._mass(i)))
+        systems = [p[..., r.objects[k:], :].sum(-2) for k in range(n - 1)]
+        m = [torch.sqrt(invariant_mass_squared(s).clamp_min(0.0)) for s in systems]
+        mt = torch.sqrt(q[..., 0] ** 2 + q[..., 1] ** 2 + m[0] ** 2)
+        columns += [
+            encode_mass(m[0], r.mass, *self._range(r, masses)),
+            log_above(transverse_momentum(q), 0.0),
+            torch.asinh(q[..., 2] / mt),
+            phi,
+        ]
+        local = [to_rest(p[..., i, :], q, m[0]) for i in r.objects]
+        for k in range(n - 1):
+            if k > 0:
+                frame = torch.stack(local[k:]).sum(0)
+                local[k:] = [to_helicity(v, frame, m[k]) for v in local[k:]]
+            if k < n - 2:
+                columns.append(logit_between(m[k + 1], *_room(m[k], masses[k:])))
+            first = local[k]
+            columns += [torch.asinh(first[..., 2] / transverse_momentum(first)), azimuth(first)]
+        return columns
+
+    def _decode_resonance(
+        self, r: Resonance, columns: Iterator[Tensor], reference: Tensor | None
+    ) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Momenta of the objects of a resonance, its azimuth, and log-determinant."""
+        n_free = sum(self.free[i] for i in r.objects)
+        values = list(islice(columns, 3 * len(r.objects) + n_free))
+        masses, log_det, take = [], torch.zeros_like(values[0]), iter(values)
+        for i in r.objects:
+            if self.free[i]:
+                mass, slope = _decode_mass(next(take))
+                log_det = log_det + slope
+            else:
+                mass = torch.full_like(values[0], self._mass(i))
+            masses.append(mass)
+        mass, slope = decode_mass(next(take), r.mass, *self._range(r, masses))
+        log_pt, y, phi = next(take), next(take), next(take)
+        if reference is not None:
+            phi = phi + reference
+        # d3p1 d3p2 = E1 E2 (p*/m) d4q dOmega for each decay; d4q = m dm pT dpT dphi dy, and
+        # dcos = sin^2 da.
+        log_det = log_det + slope + 2 * log_pt
+        frames = [(from_pt_rapidity_phi(torch.exp(log_pt), y, phi, mass), mass)]
+        momenta: list[Tensor] = []
+        for k in range(len(r.objects) - 1):
+            rest = masses[-1]
+            if k < len(r.objects) - 2:
+                t, (low, high) = next(take), _room(mass, masses[k:])
+                rest = expit_between(t, low, high)
+                log_det = log_det + torch.log(high - low) + logsigmoid(t) + logsigmoid(-t)
+            a, psi = next(take), next(take)
+            size, sin = two_body_momentum(mass, masses[k], rest), 1 / torch.cosh(a)
+            direction = torch.stack([sin * torch.cos(psi), sin * torch.sin(psi), torch.tanh(a)], -1)
+            one, other = (s * size.unsqueeze(-1) * direction for s in (1, -1))
+            momenta.append(_in_laboratory(on_shell(one, masses[k]), frames, masses[k]))
+            frames.append((on_shell(other, rest), rest))
+            log_det = log_det + torch.log(size) + 2 * torch.log(sin)
+            mass = rest
+        momenta.append(_in_laboratory(frames[-1][0], frames[:-1], masses[-1]))
+        for p in momenta:
+            log_det = log_det + torch.log(p[..., 3])
+        return momenta, phi, log_det
 
     def _walk(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Momenta (..., n, 4) and log-determinant."""
         momenta: list[Tensor] = [x.new_zeros(0)] * len(self.labels)
-        column, reference, bound = 0, torch.zeros_like(x[..., 0]), x.new_zeros(())
+        reference: Tensor | None = None
         log_det = torch.zeros_like(x[..., 0])
-        if self.pair is not None:
-            t, log_pt, y, reference, a, psi = x[..., :6].unbind(-1)
-            column = 6
-            m, slope = decode_mass(t, self.pair.peak, self.pair.low, self.pair.high)
-            pt = torch.exp(log_pt)
-            m1, m2 = (
-                torch.full_like(m, self.masses[i])  # type: ignore[arg-type]
-                for i in (self.pair.first, self.pair.second)
-            )
-            size = two_body_momentum(m, m1, m2)
-            sin = 1 / torch.cosh(a)
-            direction = torch.stack([sin * torch.cos(psi), sin * torch.sin(psi), torch.tanh(a)], -1)
-            mt = torch.hypot(m, pt)
-            zero = torch.zeros_like(mt)
-            across = torch.stack([pt, zero, zero, mt], dim=-1)
-            for sign, mass, i in ((1, m1, self.pair.first), (-1, m2, self.pair.second)):
-                p = boost(on_shell(sign * size.unsqueeze(-1) * direction, mass), across, m)
-                p = boost_along_beam(rotate_about_beam(p, reference), torch.sinh(y))
-                momenta[i] = on_shell(p[..., :3], mass)
-                log_det = log_det + torch.log(momenta[i][..., 3])
-            # d3p1 d3p2 = E1 E2 (p*/m) d4q dOmega, d4q = m dm pT dpT dphi dy, dcos = sin^2 da
-            log_det = log_det + torch.log(size) + slope + 2 * log_pt + 2 * torch.log(sin)
+        columns = iter(x.unbind(-1))
+        for r in self.resonances:
+            found, phi, slope = self._decode_resonance(r, columns, reference)
+            log_det = log_det + slope
+            reference = phi if reference is None else reference
+            for i, p in zip(r.objects, found, strict=True):
+                momenta[i] = p
+        pt = {i: transverse_momentum(momenta[i]) for r in self.resonances for i in r.objects}
         for i in self.single:
-            t, eta, phi = x[..., column : column + 3].unbind(-1)
-            low = self.pt_min[i]
+            t, eta, phi, low = next(columns), next(columns), next(columns), self._least(i, pt)
             if self.ordered[i]:
-                pt = expit_between(t, low, bound)
-                slope = torch.nn.functional.logsigmoid(t) + torch.nn.functional.logsigmoid(-t)
-                log_det = log_det + torch.log(bound - low) + slope
+                high = self._most(i, pt, low)
+                pt[i] = expit_between(t, low, high)
+                log_det = log_det + torch.log(high - low) + logsigmoid(t) + logsigmoid(-t)
             else:
-                pt = low + torch.exp(t)
+                pt[i] = low + torch.exp(t)
                 log_det = log_det + t
-            if column == 0:
+            if reference is None:
                 reference = phi
             else:
                 phi = phi + reference
-            mass = torch.full_like(t, self.masses[i])  # type: ignore[arg-type]
-            column += 3
+            mass = torch.full_like(t, self._mass(i))
             if self.free[i]:
-                mass, slope = _decode_mass(x[..., column])
+                mass, slope = _decode_mass(next(columns))
                 log_det = log_det + slope
-                column += 1
-            p3 = torch.stack([pt * torch.cos(phi), pt * torch.sin(phi), pt * torch.sinh(eta)], -1)
-            momenta[i] = on_shell(p3, mass)
-            log_det = log_det + 2 * torch.log(pt) + torch.log(torch.cosh(eta))
-            bound = pt
+            p3 = [pt[i] * torch.cos(phi), pt[i] * torch.sin(phi), pt[i] * torch.sinh(eta)]
+            momenta[i] = on_shell(torch.stack(p3, -1), mass)
+            log_det = log_det + 2 * torch.log(pt[i]) + torch.log(torch.cosh(eta))
         return torch.stack(momenta, dim=-2), log_det
 
     def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -275,8 +380,30 @@ class ReconstructedChart(Chart):
         return self._walk(x)[1]
 
 
-def _transverse_mass(q: Tensor, m2: Tensor) -> Tensor:
-    return torch.sqrt(q[..., 0] ** 2 + q[..., 1] ** 2 + m2)
+def _in_laboratory(p: Tensor, frames: Sequence[tuple[Tensor, Tensor]], mass: Tensor) -> Tensor:
+    """Momentum given in the last of a chain of rest frames, from frame to frame outwards."""
+    for q, m in reversed(frames[1:]):
+        p = from_helicity(p, q, m)
+    return on_shell(from_rest(p, *frames[0])[..., :3], mass)
+
+
+def _room(mass: Tensor, masses: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Bounds of the mass of all objects but the first of a system with this mass."""
+    low = torch.stack(tuple(masses[1:])).sum(0)
+    return low, _above(mass - masses[0], low)
+
+
+def _above(value: Tensor, low: Bound) -> Tensor:
+    """An upper bound that is above the lower one."""
+    least = low * (1 + 1e-9) + 1e-9
+    return torch.maximum(value, least) if isinstance(least, Tensor) else value.clamp_min(least)
+
+
+def _peak(config: Any) -> Peak:
+    spec = mass_spec(config)
+    if not isinstance(spec, Peak):
+        raise ValueError("the mass of a resonance needs four numbers")
+    return spec
 
 
 def _encode_mass(p: Tensor, pt: Tensor) -> Tensor:

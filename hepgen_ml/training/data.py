@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from hepgen_ml.errors import SampleError
-from hepgen_ml.events import EventSample
+from hepgen_ml.events import EventSample, RunInfo
+from hepgen_ml.objects import NamedResonance
 from hepgen_ml.process import Process
 from hepgen_ml.process_learning import ProcessLearner
 from hepgen_ml.sources import EventSource
-from hepgen_ml.tensors import Encoded
+from hepgen_ml.tensors import Encoded, effective_number
 from hepgen_ml.validation.laws import bad_events
 
 log = logging.getLogger(__name__)
@@ -106,24 +107,27 @@ class SampleSource(EventSource):
         return digest.hexdigest()
 
 
-def learn_process(source: SampleSource, *, seed: int, progress: Progress | None = None) -> Process:
+def learn_process(
+    source: SampleSource,
+    *,
+    seed: int,
+    resonances: Sequence[NamedResonance] = (),
+    progress: Progress | None = None,
+) -> Process:
     """First pass: the process of a sample.
 
     Raises
     ------
     SampleError
-        Empty or too small a sample, negative weights, events that are not parton level.
+        Empty or too small a sample, weights without a positive sum, events that are not
+        parton level.
     """
     source.weigh_groups()
-    learner = ProcessLearner(seed, source.cuts)
+    learner = ProcessLearner(seed, source.cuts, resonances)
+    moments = np.zeros(3)
     for chunk in source.chunks():
-        if np.any(chunk.weight < 0):
-            raise SampleError(
-                "holds events of negative weight",
-                path=source.paths[0] if source.paths else None,
-                remedy="training from signed weights is not possible yet",
-            )
         learner.add(chunk)
+        moments += len(chunk), chunk.weight.sum(), (chunk.weight**2).sum()
         if progress is not None:
             progress("read", learner.n_events, None, {})
     if learner.n_events < MIN_EVENTS:
@@ -137,6 +141,8 @@ def learn_process(source: SampleSource, *, seed: int, progress: Progress | None 
         log.warning("lifetimes are not learned; generated particles have lifetime 0")
     if not source.run.cross_section > 0:
         log.warning("the cross section is not known: generated events have weight 1")
+    if abs(source.run.weight_strategy) == 4 and source.n_groups == 1 and not source.n_unselected:
+        _compare_mean(source.run, *moments)
     colored = any(abs(i) <= 6 or i == 21 for s in process.subprocesses for i in s.structure.pdg_id)
     if colored and not source.has_colors:
         log.warning("the sample has no colour flow, so generated events cannot be showered")
@@ -151,6 +157,18 @@ def learn_process(source: SampleSource, *, seed: int, progress: Progress | None 
             source.run.cross_section,
         )
     return process
+
+
+def _compare_mean(run: RunInfo, n: float, total: float, squares: float) -> None:
+    """Say so where events of strategy 4 do not have the stated cross section as mean weight."""
+    stated, mean = run.cross_section, total / n
+    error = np.sqrt(max(squares / n - mean**2, 0.0) / n)
+    allowed = 5 * np.hypot(error, run.cross_section_error) + 1e-3 * stated
+    if stated > 0 and min(abs(mean - stated), abs(total - stated) / n) > allowed:
+        log.warning(
+            "the mean weight is %.6g +- %.2g, but the stated cross section %.6g pb: generated "
+            "events have the latter", mean, error, stated,
+        )  # fmt: skip
 
 
 def encode_all(
@@ -173,12 +191,19 @@ def encode_all(
     lost = n_events - len(encoded)
     if lost:
         log.warning("%d of %d events could not be translated and are left out", lost, n_events)
+    if not encoded.weight.sum() > 0:
+        raise SampleError(
+            "the weights of its events do not have a positive sum",
+            path=source.paths[0] if source.paths else None,
+            remedy="a density needs a positive cross section; take more events",
+        )
     encoded.weight /= encoded.weight.mean()
-    even = evened(process, encoded.subprocess, encoded.weight)
-    effective = float(even.sum() ** 2 / (even**2).sum())
+    effective = effective_number(evened(process, encoded.subprocess, encoded.weight))
     if effective < 0.99 * len(encoded):
+        negative = float((encoded.weight < 0).double().mean())
         log.warning(
-            "the events have different weights: their statistical power is that of %.0f of %d",
+            "the events have different weights%s: their statistical power is that of %.0f of %d",
+            f", {100 * negative:.3g} % of them negative" if negative else "",
             effective,
             len(encoded),
         )
@@ -186,20 +211,29 @@ def encode_all(
 
 
 def evened(process: Process, subprocess: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Weights (m,) that average to one within each channel.
+    r"""Weights (m,) that add up to the statistical power of each channel.
 
     Samples of different processes have events worth different cross sections. For a density
     that is conditioned on the subprocess that is a matter of rates alone: each channel is learned
-    best if each of its events counts as one.
+    best if it counts as the :math:`(\sum w)^2 / \sum w^2` events that it is worth, each event as
+    one if weights are equal. They average to one over all channels.
     """
     channel_of, weight = process.channel_of[subprocess], weight.clone()
     for c in torch.unique(channel_of).tolist():
-        weight[channel_of == c] /= weight[channel_of == c].mean().clamp_min(1e-300)
-    return weight
+        w = weight[channel_of == c]
+        if not w.sum() > 0:
+            w = w.abs()  # what is left of a channel after cuts may cancel
+        weight[channel_of == c] = w * (w.sum() / (w**2).sum().clamp_min(1e-300))
+    return weight / weight.mean()
 
 
-def split(n_events: int, fraction: float, seed: int) -> tuple[torch.Tensor, npt.NDArray[np.bool_]]:
+def split(
+    weight: torch.Tensor, fraction: float, seed: int
+) -> tuple[torch.Tensor, npt.NDArray[np.bool_]]:
     """Random division into training and validation events.
+
+    Both have the same part of the events of negative weight (n,), so that neither sum of weights
+    is negative by chance.
 
     Returns
     -------
@@ -209,6 +243,9 @@ def split(n_events: int, fraction: float, seed: int) -> tuple[torch.Tensor, npt.
         The k validation events, never trained on.
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
-    held_out = np.zeros(n_events, dtype=bool)
-    held_out[rng.permutation(n_events)[: max(1, round(fraction * n_events))]] = True
+    held_out = np.zeros(len(weight), dtype=bool)
+    for sign in (False, True):
+        rows = np.flatnonzero((weight < 0).numpy() == sign)
+        n = max(round(fraction * len(rows)), 0 if sign else 1)
+        held_out[rows[rng.permutation(len(rows))[:n]]] = True
     return torch.from_numpy(np.flatnonzero(~held_out)), held_out

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from hepgen_ml.errors import InputError, ModelError, UsageError
 from hepgen_ml.events import EventSample, RunInfo
-from hepgen_ml.objects import Selection
+from hepgen_ml.objects import NamedResonance, Selection
 from hepgen_ml.phase_space import Cut
 from hepgen_ml.process import Process
 from hepgen_ml.storage import run_from_config, run_to_config
@@ -131,6 +131,7 @@ def encode_sample(
     skip_bad: bool = False,
     selection: Selection | None = None,
     cuts: Sequence[Cut] = (),
+    resonances: Sequence[NamedResonance] = (),
     progress: Progress | None = None,
 ) -> EncodedSample:
     """Learn the process of a sample and translate its events: two passes over the files.
@@ -144,6 +145,8 @@ def encode_sample(
         Leave out bad events instead of refusing them.
     cuts : sequence of Cut
         Events outside are left out.
+    resonances : sequence of NamedResonance
+        Objects whose mass is a coordinate.
     selection : Selection, optional
         Objects to learn, from files of reconstructed or showered events.
     progress : callable, optional
@@ -152,16 +155,16 @@ def encode_sample(
     if isinstance(source, Sequence) and len(source) == 1 and one is None:
         one = source[0]
     if one is not None and str(one).endswith(SUFFIX):
-        if selection is not None or cuts:
+        if selection is not None or cuts or resonances:
             raise UsageError(
                 "is encoded already",
                 path=one,
-                remedy="choose objects and cuts with `hepgen-ml encode`",
+                remedy="choose objects, cuts and resonances with `hepgen-ml encode`",
             )
         return EncodedSample.load(one)
     samples = SampleSource(source, skip_bad=skip_bad, selection=selection, cuts=cuts)
     fingerprint = samples.fingerprint()
-    process = learn_process(samples, seed=seed, progress=progress)
+    process = learn_process(samples, seed=seed, resonances=resonances, progress=progress)
     encoded = encode_all(samples, process, progress=progress)
     files = tuple(p.name for p in samples.paths)
     return EncodedSample(process, samples.run, encoded, fingerprint, files, samples.n_skipped)

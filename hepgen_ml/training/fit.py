@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from hepgen_ml.models.splitting import SplittingJetGPT
 from hepgen_ml.multiplicity import with_more_jets
 from hepgen_ml.networks.lgatr import LGATr
 from hepgen_ml.networks.transformer import Transformer
-from hepgen_ml.objects import Selection
+from hepgen_ml.objects import Selection, parse_resonance
 from hepgen_ml.phase_space import parse_cut
 from hepgen_ml.process import Process
 from hepgen_ml.storage import CARD, CONFIG, WEIGHTS, save_model
@@ -31,7 +32,7 @@ from hepgen_ml.symmetry import (
     looks_symmetric,
     symmetrize_frequencies,
 )
-from hepgen_ml.tensors import Discrete, Encoded
+from hepgen_ml.tensors import Discrete, Encoded, effective_number
 from hepgen_ml.training.checkpoint import write_text
 from hepgen_ml.training.data import Progress, evened, split
 from hepgen_ml.training.encoded import encode_sample
@@ -78,9 +79,10 @@ def fit(
         skip_bad=skip_bad,
         selection=selection,
         cuts=[parse_cut(text) for text in config.cuts],
+        resonances=[parse_resonance(text) for text in config.resonances],
         progress=progress,
     )
-    process, run = sample.process, _output_run(sample.run, sample.fingerprint)
+    process, run = sample.process, _output_run(sample.run, sample.process, sample.fingerprint)
     resume = resume and (out / PLAN).exists()
     if resume:
         _check_plan(out, sample.fingerprint, config)
@@ -96,15 +98,22 @@ def fit(
         encoded.x = F.pad(encoded.x, (0, process.n_coordinates - encoded.x.shape[1]))
     else:
         encoded.weight = evened(process, encoded.subprocess, encoded.weight)
-    order, held_out = split(len(encoded), config.training.validation_fraction, config.seed)
+    effective, negative = effective_number(encoded.weight), encoded.weight < 0
+    order, held_out = split(encoded.weight, config.training.validation_fraction, config.seed)
     training, validation = encoded[order], encoded[torch.from_numpy(np.flatnonzero(held_out))]
+    if not validation.weight.sum() > 0:
+        raise SampleError(
+            "the weights of the events held out do not have a positive sum",
+            remedy="take more events, or hold out more (training.validation_fraction)",
+        )
+    validation.weight /= validation.weight.mean()
     torch.manual_seed(config.seed)
     surrogate = Surrogate(process, config)
     surrogate.fit_standardization(training)
     if config.training.max_events:
         keep_rates = surrogate.density.chooses_subprocess
         training = thinned(process, training, config.training.max_events, keep_rates)
-    n_events = len(training)  # a mirror image is no further event
+    n_events = round(effective_number(training.weight))  # a mirror image is no further event
     if config.training.exchange_beams and has_equal_beams(run, process):
         if looks_symmetric(process, training):
             symmetrize_frequencies(process)
@@ -136,6 +145,8 @@ def fit(
         "sample_files": list(sample.files),
         "events": len(encoded),
         "validation_events": len(validation),
+        "effective_events": round(effective),
+        "negative_weights": round(float(negative.double().mean()), 6),
         "bad_events_skipped": sample.n_skipped,
         "steps": trainer.step,
         "training_seconds": round(trainer.seconds, 1),
@@ -179,8 +190,19 @@ def claim(directory: Path, *, resume: bool, force: bool) -> None:
         ) from None
 
 
-def _output_run(run: RunInfo, fingerprint: str) -> RunInfo:
-    """Run information of generated events: the sample's, without what describes its file."""
+def _output_run(run: RunInfo, process: Process, fingerprint: str) -> RunInfo:
+    """Run information of generated events: the sample's, without what describes its file.
+
+    A process of the run whose weights do not add up to a rate is not generated; the others
+    share its cross section, so that the whole stays.
+    """
+    made = {s.structure.process_id for s in process.subprocesses}
+    left = [p for p in run.processes if p.process_id in made]
+    rest = sum(p.cross_section for p in left)
+    if left and rest > 0 and len(left) < len(run.processes) and not process.is_reconstructed:
+        run = run.with_(processes=tuple(
+            replace(p, cross_section=p.cross_section * run.cross_section / rest) for p in left
+        ))  # fmt: skip
     strategy = -4 if abs(run.weight_strategy) == 4 and run.cross_section > 0 else 3
     top = run.cross_section if strategy == -4 else 1.0
     processes = tuple(type(p)(p.process_id, p.cross_section, p.error, top) for p in run.processes)
@@ -216,13 +238,13 @@ def _check_plan(directory: Path, fingerprint: str, config: Config) -> None:
         raise SampleError(
             "was begun with another sample", path=directory, remedy="give the same files as before"
         )
-    fixed = ("model", "network", "jetgpt", "splitting", "lgatr", "seed")
+    fixed = ("model", "network", "jetgpt", "splitting", "lgatr", "resonances", "seed")
     events = ("validation_fraction", "max_events", "batch_size", "exchange_beams")
     if any(getattr(before, name) != getattr(config, name) for name in fixed) or any(
         getattr(before.training, name) != getattr(config.training, name) for name in events
     ):
         raise UsageError(
-            "was begun with another network, model, seed or choice of events",
+            "was begun with another network, model, seed, resonances or choice of events",
             path=directory,
             remedy="give the same configuration as before, or start again with --force",
         )
@@ -237,23 +259,28 @@ def thinned(process: Process, training: Encoded, most: int, keep_rates: bool) ->
     training : Encoded
     most : int
     keep_rates : bool
-        Give the events that remain the weight of those that do not, for models that learn the
-        rates of channels. The others take rates from the process, and each channel's density
-        is the same whatever its share; they then see all multiplicities more evenly.
+        Give the events that remain the weight of those that do not, those of negative weight for
+        themselves, for models that learn the rates of channels. The others take rates from the
+        process, and each channel's density is the same whatever its share; they then see all
+        multiplicities more evenly.
     """
     channel_of = process.channel_of[training.subprocess]
     rng = np.random.default_rng(len(training))
     kept = []
     for c in torch.unique(channel_of).tolist():
         rows = torch.nonzero(channel_of == c).squeeze(-1)
-        if len(rows) > most:
-            chosen = rows[torch.from_numpy(rng.permutation(len(rows))[:most])]
-            if keep_rates:
+        if len(rows) <= most:
+            kept.append(rows)
+            continue
+        below = training.weight[rows] < 0
+        n_below = round(most * int(below.sum()) / len(rows))
+        for alike, n in ((rows[~below], most - n_below), (rows[below], n_below)):
+            chosen = alike[torch.from_numpy(rng.permutation(len(alike))[:n])]
+            if keep_rates and n:
                 training.weight[chosen] *= (
-                    training.weight[rows].sum() / training.weight[chosen].sum()
+                    training.weight[alike].sum() / training.weight[chosen].sum()
                 )
-            rows = chosen
-        kept.append(rows)
+            kept.append(chosen)
     some = training[torch.cat(kept).sort().values]
     some.weight /= some.weight.mean()
     return some

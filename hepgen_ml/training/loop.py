@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hepgen_ml.config import TrainingConfig
 from hepgen_ml.errors import ModelError, SampleError
-from hepgen_ml.models.base import Surrogate
+from hepgen_ml.models.base import Surrogate, weighted_mean
 from hepgen_ml.networks.bayesian import variational_layers
 from hepgen_ml.tensors import Discrete, Encoded
 from hepgen_ml.training.checkpoint import load_tensors, save_tensors, write_text
@@ -289,7 +289,7 @@ class Trainer:
         d = data.discrete
         discrete = Discrete(d.pattern[i], d.branch[i], d.free[i])
         log_p = self.surrogate.heads.log_prob(z, data.invariants[i], subprocess, discrete)
-        return density, -(weight * log_p).mean()
+        return density, weighted_mean(-log_p, weight)
 
     @torch.no_grad()
     def _validate(self, train_loss: float, seconds: float, steps: int) -> None:
