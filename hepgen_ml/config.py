@@ -91,6 +91,9 @@ class TrainingConfig(_Section):
     max_events: int = Field(
         0, ge=0, description="Use so many of each channel (number of jets) at most; 0: all."
     )
+    channel_power: float = Field(
+        1.0, ge=0, le=1, description="Channels are drawn as their events to this power; 0: evenly."
+    )
     max_steps: int = Field(40_000, ge=1)
     max_epochs: float = Field(12.0, gt=0, description="Passes over the training events.")
     max_time: float = Field(1200.0, gt=0, description="Seconds.")

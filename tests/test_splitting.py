@@ -22,7 +22,9 @@ from hepgen_ml.process import Process
 from hepgen_ml.process_learning import ProcessLearner
 from hepgen_ml.sampling import Sampler
 from hepgen_ml.tensors import Encoded
+from hepgen_ml.training.data import draw_rates
 from hepgen_ml.training.fit import thinned
+from hepgen_ml.training.loop import Batches
 
 from .samples import toy_top_pairs, toy_z_jets
 
@@ -263,3 +265,27 @@ def test_events_with_several_fixed_objects_are_begun_anew() -> None:
     stopped = float(model.begun.sum())
     assert accepted[int(model.channel_of[fewest[0]])] < plain + 0.03
     assert 4000 / stopped > 0.3 * plain
+
+
+@pytest.mark.parametrize("keep_rates", [True, False])
+def test_rare_channels_are_drawn_more_often(
+    process: Process, sample: EventSample, keep_rates: bool
+) -> None:
+    encoded = encode(process, sample)
+    rate = draw_rates(process, encoded.subprocess, 0.0)
+    model = build(process, sample)
+    model.chooses_subprocess = keep_rates
+    surrogate = Surrogate(process, CONFIG)
+    surrogate.density = model
+    batches = Batches(surrogate, encoded, torch.device("cpu"), rate)
+    drawn = torch.cat([batches.indices(step, 300, 0) for step in range(100)])
+    jets = model.extrapolation.jets_of[encoded.subprocess]
+    counts = torch.bincount(jets[drawn]).double()
+    assert (counts / counts.mean()).sub(1).abs().max() < 0.1
+    if keep_rates:
+        assert batches.drawn_weight is not None
+        learned = torch.bincount(jets[drawn], batches.drawn_weight[drawn]).double()
+        true = torch.bincount(jets).double()
+        assert torch.allclose(learned / learned.sum(), true / true.sum(), rtol=0.05, atol=0.003)
+    else:
+        assert batches.drawn_weight is None
