@@ -12,6 +12,7 @@ from hepgen_ml.events import EventSample
 from hepgen_ml.models.base import Surrogate
 from hepgen_ml.models.extrapolation import fit_widths
 from hepgen_ml.models.pointers import ANCHORS
+from hepgen_ml.models.rings import RINGS
 from hepgen_ml.models.splitting import SplittingJetGPT
 from hepgen_ml.multiplicity import families, with_more_jets
 from hepgen_ml.networks.bayesian import posterior_draw, variational_layers
@@ -88,6 +89,11 @@ def test_density_is_normalised_over_all_multiplicities(
     with torch.no_grad():
         for model in (p, q):  # most events end before the largest number of jets
             model.splitting.bias.fill_(-1.5)
+            pointers = model.components.pointers
+            assert pointers is not None
+            for ring, place in zip(pointers.ring, pointers.place, strict=True):
+                ring.bias[:RINGS] = -2.0
+                place.bias[:ANCHORS] = -1.0
         x, subprocess = q.sample_events(20_000, torch.Generator().manual_seed(0))
         assert len(torch.unique(subprocess)) >= 4
         ratio = torch.exp(p.log_prob(x, subprocess) - q.log_prob(x, subprocess))
@@ -229,16 +235,17 @@ def test_rates_have_a_posterior_too(process: Process, sample: EventSample) -> No
 
 
 def test_jets_find_what_they_follow(process: Process) -> None:
-    """A component at a muon makes jets along it, wherever it is."""
+    """A ring about a muon makes jets along it, wherever it is."""
     model = build(process, toy_z_jets(500, most=3))
     pointers = model.components.pointers
     assert pointers is not None
     with torch.no_grad():
         for number, what in enumerate(pointers.what):
-            if what in ("eta", "phi"):
-                place = pointers.place[number]
-                place.weight.zero_()
-                place.bias[:ANCHORS] = torch.tensor([-9.0, -9.0, 9.0])
+            if what == "eta":
+                ring = pointers.ring[number]
+                ring.weight.zero_()
+                ring.bias[:RINGS] = torch.tensor([9.0, -9.0, -9.0])
+                pointers.edge[number] = 0.0
         x, subprocess = model.sample_events(3000, torch.Generator().manual_seed(0))
     one = model.extrapolation.jets_of[subprocess] == 1
     kinematics = process.kinematics(x[one], subprocess[one], torch.zeros(int(one.sum())))

@@ -30,6 +30,8 @@ from hepgen_ml.models.pointers import Surroundings
 from hepgen_ml.multiplicity import families
 from hepgen_ml.networks.bayesian import BayesianLinear, kl_divergence, make_bayesian
 from hepgen_ml.networks.transformer import CausalTransformer
+from hepgen_ml.phase_space import ReconstructedChart
+from hepgen_ml.phase_space.coordinates import azimuth, pseudorapidity
 from hepgen_ml.process import Process
 from hepgen_ml.tensors import Encoded
 
@@ -38,6 +40,9 @@ _BATCH = 8192
 
 _MAX_ROUNDS = 200
 """Redraws of an object outside the cuts before its event is begun anew."""
+
+_ORDER = ("eta:", "phi:", "log_pt:", "logit_pt:")
+"""Of an object's components, where they look at the other objects."""
 
 Inside = Callable[[Tensor, Tensor], Tensor]
 """Which events (m,) with coordinates (m, D) float64 and subprocesses (m,) are inside the cuts."""
@@ -92,9 +97,18 @@ class SplittingJetGPT(DensityModel):
         self.channels = process.channels
         self.before = [particles_before(self.channels[int(self.channel_of[f.subprocess[-1]])])
                        for f in self.families]  # fmt: skip
+        self.n_flavours = len(flavours)
         self.flavours = [[flavours[c] for c in channel.classes] for channel in process.channels]
         space = Kinds(list(kinds))
         first = net.blocks // 2
+        if config.splitting.pointers and not jetgpt.order:
+            # What is aimed at in transverse momentum depends on the direction.
+            looking = {k for objects in self.objects for k, _ in objects[1:]}
+            names = dict.fromkeys(
+                c.name for k, i in kinds.items() if i in looking for c in k.coordinates
+            )
+            order = [name for what in _ORDER for name in names if name.startswith(what)]
+            config = config.with_(jetgpt__order=order)
         self.components = AutoregressiveDensity(
             space,
             nn.Identity(),
@@ -103,6 +117,9 @@ class SplittingJetGPT(DensityModel):
         )
         self.embedding = CoordinateEmbedding([k.coordinates for k in kinds], net.width)
         self.following = nn.Embedding(len(kinds), net.width)
+        self.balance = nn.Sequential(
+            nn.Linear(3, net.width), nn.SiLU(), nn.Linear(net.width, net.width)
+        )
         self.start = nn.Embedding(len(self.families), net.width)
         self.history = CausalTransformer(net.width, max(first, 1), net.heads, net.mlp_ratio)
         self.splitting: nn.Module = nn.Linear(net.width, 1)
@@ -111,6 +128,7 @@ class SplittingJetGPT(DensityModel):
             self.splitting = BayesianLinear(self.splitting, jetgpt.prior_std)
         if jetgpt.bayesian == "all":
             make_bayesian(self.history, jetgpt.prior_std)
+            make_bayesian(self.balance, jetgpt.prior_std)
         self.extrapolation = Extrapolation(process, self.families, config.splitting)
         self.drawn = torch.zeros(len(process.channels), dtype=torch.float64)
         self.accepted = torch.zeros(len(process.channels), dtype=torch.float64)
@@ -135,6 +153,32 @@ class SplittingJetGPT(DensityModel):
     def fit_standardization(self, encoded: Encoded) -> None:
         super().fit_standardization(encoded)
         self.extrapolation.fit(encoded)
+        if self.components.pointers is not None:
+            self._fit_edges(encoded)
+
+    def _fit_edges(self, encoded: Encoded) -> None:
+        """Take the smallest distances between objects from a sample."""
+        pointers = self.components.pointers
+        assert pointers is not None
+        for number, family in enumerate(self.families):
+            for sub in family.subprocess:
+                x = encoded.x[encoded.subprocess == sub]
+                if len(x) == 0:
+                    continue
+                z = self.prepare(x, torch.full((len(x),), sub))
+                length = int(self.n_objects[sub])
+                p = self._momenta(z, number, length)
+                for place, (kind, columns) in enumerate(self.objects[number][:length]):
+                    direction = self.components.direction(kind)
+                    if place == 0 or not direction:
+                        continue
+                    own = p[:, self._particle(number, length, columns)]
+                    pointers.fit_edge(
+                        self.components.numbers[kind][min(direction)],
+                        self._around(p, number, length, place),
+                        pseudorapidity(own).float(),
+                        azimuth(own).float(),
+                    )
 
     def _each_object(self, z: Tensor, subprocess: Tensor) -> list[tuple[Tensor, int]]:
         """Components (m, k) of all objects of events, one kind and place at a time."""
@@ -148,8 +192,11 @@ class SplittingJetGPT(DensityModel):
                     found.append((z[some][:, columns], kind))
         return found
 
-    def _histories(self, z: Tensor, family: int, length: int) -> Tensor:
-        """Hidden states (m, length + 1, width) before the first and after each object."""
+    def _histories(self, z: Tensor, p: Tensor, family: int, length: int) -> Tensor:
+        """Hidden states (m, length + 1, width) before the first and after each object.
+
+        Momenta p (m, R, 4) are those of z.
+        """
         objects = self.objects[family]
         start = self.start.weight[family].expand(len(z), -1)
         tokens = [start]
@@ -157,8 +204,29 @@ class SplittingJetGPT(DensityModel):
             tokens.append(self.embedding.total(z[:, columns], kind))
         following = [objects[min(i, len(objects) - 1)][0] for i in range(length + 1)]
         tokens = [t + self.following.weight[k] for t, k in zip(tokens, following, strict=True)]
-        hidden: Tensor = self.history(torch.stack(tokens, dim=1))
+        stacked = torch.stack(tokens, dim=1)
+        if self.components.pointers is not None:
+            # Events to which a jet is still to come do not balance (2412.12074, equation 5.26).
+            before = [p[:, b, :2].sum(1) for b in self._before(family, length)]
+            missing = torch.stack(before, dim=1).norm(dim=-1).float()
+            shown = [torch.log(missing + 1) - 2, torch.tanh(missing / 15), torch.tanh(missing / 40)]
+            stacked = stacked + self.balance(torch.stack(shown, dim=-1))
+        hidden: Tensor = self.history(stacked)
         return hidden
+
+    def _before(self, family: int, length: int) -> list[list[int]]:
+        """Particles before each object, and before what comes after so many."""
+        longest = self.channels[self._channel(family, len(self.objects[family]))]
+        return [*self.before[family], list(range(len(longest.classes)))][: length + 1]
+
+    def _channel(self, family: int, length: int) -> int:
+        """Channel of events with so many objects, or of the shortest."""
+        sub = self.families[family].subprocess[max(length - self.fixed[family], 0)]
+        return int(self.channel_of[sub])
+
+    def _particle(self, family: int, length: int, columns: list[int]) -> int:
+        """Which of the chart's particles has these columns."""
+        return self.layouts[self._channel(family, length)][columns[0]].particle
 
     def _terms(self, z: Tensor, subprocess: Tensor, *, training: bool) -> Tensor:
         """Log density (m,); while training, with what an extrapolation makes of the last stop."""
@@ -175,8 +243,8 @@ class SplittingJetGPT(DensityModel):
                     continue
                 zs, n = z[rows], n_objects[rows]
                 length = int(n.max())
-                hidden = self._histories(zs, number, length)
                 momenta = self._momenta(zs, number, length)
+                hidden = self._histories(zs, momenta, number, length)
                 by_kind: dict[int, list[tuple[int, list[int]]]] = {}
                 for place, (kind, columns) in enumerate(objects[:length]):
                     by_kind.setdefault(kind, []).append((place, columns))
@@ -210,8 +278,7 @@ class SplittingJetGPT(DensityModel):
 
     def _momenta(self, z: Tensor, family: int, length: int) -> Tensor:
         """Momenta (m, R, 4) of the objects so far; whatever comes after them is arbitrary."""
-        sub = self.families[family].subprocess[max(length - self.fixed[family], 0)]
-        c = int(self.channel_of[sub])
+        c = self._channel(family, length)
         channel, n = self.channels[c], len(self.layouts[c])
         x = z[:, :n].to(torch.float64) * self.std[c, :n] + self.mean[c, :n]
         p, _ = channel.chart.inverse(channel.join(x, torch.zeros_like(x[:, 0])))
@@ -219,11 +286,16 @@ class SplittingJetGPT(DensityModel):
 
     def _around(self, p: Tensor, family: int, length: int, place: int) -> Surroundings:
         """What the object at a place sees of momenta (m, R, 4)."""
-        sub = self.families[family].subprocess[max(length - self.fixed[family], 0)]
-        kinds = torch.tensor(self.flavours[int(self.channel_of[sub])], device=p.device)
+        longer = max(length, place + 1)
+        chart = self.channels[self._channel(family, longer)].chart
+        assert isinstance(chart, ReconstructedChart)
+        particle = self._particle(family, longer, self.objects[family][place][1])
+        kinds = torch.tensor(self.flavours[self._channel(family, length)], device=p.device)
         before = torch.zeros(p.shape[1], dtype=torch.bool, device=p.device)
         before[self.before[family][place]] = True
-        return Surroundings.of(p, kinds, before.expand(len(p), -1))
+        return Surroundings.of(
+            p, kinds, before.expand(len(p), -1), chart, self.n_flavours, particle
+        )
 
     def log_prob_z(self, z: Tensor, subprocess: Tensor) -> Tensor:
         """Log density (m,) including the probability of the number of jets."""
@@ -331,7 +403,8 @@ class SplittingJetGPT(DensityModel):
         subprocess = torch.full((n,), -1, device=self.mean.device)
         alive = torch.arange(n, device=self.mean.device)
         for place in range(len(objects) + 1):
-            hidden = self._histories(z[alive], family, place)[:, -1]
+            momenta = self._momenta(z[alive], family, place)
+            hidden = self._histories(z[alive], momenta, family, place)[:, -1]
             if place >= fixed:
                 if wanted is None:
                     p = torch.sigmoid(self.splitting(hidden).squeeze(-1))
@@ -340,14 +413,13 @@ class SplittingJetGPT(DensityModel):
                 else:
                     goes_on = wanted[alive] > place
                 subprocess[alive[~goes_on]] = numbers[place - fixed]
-                alive, hidden = alive[goes_on], hidden[goes_on]
+                alive, hidden, momenta = alive[goes_on], hidden[goes_on], momenta[goes_on]
             if place == len(objects) or len(alive) == 0:
                 break
             kind, columns = objects[place]
             at = torch.tensor(columns, device=z.device)
             partial = numbers[place + 1 - fixed] if place + 1 >= fixed else None
             todo = torch.arange(len(alive), device=z.device)
-            momenta = self._momenta(z[alive], family, place)
             around = self._around(momenta, family, place, place) if place > 0 else None
             # Cuts are first asked when all fixed objects stand; if these are several, one of the
             # earlier may be at fault, and the event is begun anew.
