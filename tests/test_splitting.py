@@ -10,6 +10,7 @@ from hepgen_ml.config import Config
 from hepgen_ml.errors import UsageError
 from hepgen_ml.events import EventSample
 from hepgen_ml.models.base import Surrogate
+from hepgen_ml.models.calibration import calibrate_rates
 from hepgen_ml.models.extrapolation import fit_widths
 from hepgen_ml.models.pointers import ANCHORS
 from hepgen_ml.models.rings import RINGS
@@ -296,3 +297,23 @@ def test_rare_channels_are_drawn_more_often(
         assert torch.allclose(learned / learned.sum(), true / true.sum(), rtol=0.05, atol=0.003)
     else:
         assert batches.drawn_weight is None
+
+
+def test_rates_are_calibrated(process: Process, sample: EventSample) -> None:
+    """After each number of jets of the sample the mean probability of another is its fraction."""
+    encoded = encode(process, sample)
+    model = build(process, sample)
+    z = model.prepare(encoded.x, encoded.subprocess)
+    calibrate_rates(model, z, encoded.subprocess, torch.ones(len(z)))
+    jets = model.extrapolation.jets_of[encoded.subprocess]
+    shifted = torch.nonzero(model.offset[0]).squeeze(-1).tolist()
+    assert shifted == [1, 2, 3]  # after the pair and up to two jets; nothing has more than three
+    with torch.no_grad():
+        for k in range(3):
+            predicted = []
+            for n in range(k, 4):
+                some = z[jets == n]
+                hidden = model.histories(some, model.momenta(some, 0, n + 1), 0, n + 1)
+                predicted.append(torch.sigmoid(model.log_odds(hidden, 0)[:, k]))
+            true = float((jets[jets >= k] > k).double().mean())
+            assert float(torch.cat(predicted).mean()) == pytest.approx(true, abs=1e-3)

@@ -263,8 +263,8 @@ class AutoregressiveDensity(DensityModel):
             about = self.pointers.rings(numbers[t], around, seen[t], hidden[:, t])
             slope = math.log(self._scale(channel, direction[0])[1])
             plain = each_log_p[direction[0]] + each_log_p[direction[1]] - slope
-            own = known[-1]
-            total = total + about.join(plain, own["eta"], own["phi"]) + slope
+            eta, phi = (known[-1][name] for name in ("eta", "phi"))
+            total = total + about.join(plain, eta, phi) + slope
         return total + sum(p for t, p in enumerate(each_log_p) if t not in direction)
 
     def direction(self, channel: int) -> tuple[int, ...]:

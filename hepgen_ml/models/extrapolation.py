@@ -40,6 +40,9 @@ _GENERATED = 16_384
 
 _BUFFER = 50_000
 
+_SHOWN = 0.02
+"""Least fraction of bootstrapped events in a batch."""
+
 
 class Extrapolation(nn.Module):
     """What the loss does about events with the largest number of jets.
@@ -168,8 +171,9 @@ class Extrapolation(nn.Module):
         self._steps += 1
         if self._buffer is None:
             return z, subprocess, weight
-        some = torch.randint(len(self._buffer[0]), (max(1, round(self._share * len(z))),))
-        # Whole events only; their weight makes up for the rounding.
+        # Enough of them for a steady gradient; their weight makes up for it.
+        shown = max(1, round(max(self._share, _SHOWN) * len(z)))
+        some = torch.randint(len(self._buffer[0]), (shown,))
         extra = torch.full((len(some),), self._share * len(z) / len(some)).to(weight)
         return (
             torch.cat([z, self._buffer[0][some]]),

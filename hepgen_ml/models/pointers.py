@@ -4,17 +4,18 @@ Radiation is collinear: photons follow leptons, and jets come near jets, down to
 they merge. And events balance: where transverse momentum is missing, a jet is likely, and a photon
 brings a lepton pair back to its resonance. A network that has to find these places by itself, as a
 function of all earlier coordinates, blurs them. Here every earlier object adds rings
-(`hepgen_ml.models.rings`) to the density of an object's direction, and components to that of its azimuth;
-two further ones stand for the lepton pair and for what is missing, and add components to that of its
-transverse momentum. All components are told how far away the others are. What is learned about one
-object holds for each of its kind, in any number.
+(`hepgen_ml.models.rings`) to the density of an object's direction, and components to that of its
+azimuth; two further ones stand for the lepton pair and for what is missing, and add components to
+that of its transverse momentum. All components are told how far away the others are. What is
+learned about one object holds for each of its kind, in any number.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -115,12 +116,11 @@ class Surroundings:
     def join(cls, parts: Sequence[Surroundings]) -> Surroundings:
         """One after another, with the same kinds of objects."""
         rows = [f.name for f in fields(cls)][:-2]
-        columns = [torch.cat([getattr(p, name) for p in parts]) for name in rows]
-        return cls(*columns, parts[0].kind, parts[0].peak)
+        columns: dict[str, Any] = {n: torch.cat([getattr(p, n) for p in parts]) for n in rows}
+        return replace(parts[0], **columns)
 
     def __getitem__(self, rows: Tensor) -> Surroundings:
-        columns = [getattr(self, f.name)[rows] for f in fields(self)[:-2]]
-        return Surroundings(*columns, self.kind, self.peak)
+        return replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self)[:-2]})
 
     def aims(self, eta: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
         """Coordinates (m, 2) of a transverse momentum in this direction (m,), and their widths.

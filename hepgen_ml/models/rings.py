@@ -2,9 +2,9 @@ r"""Rings: densities of a direction in the plane of pseudorapidity and azimuth, 
 
 Radiation is collinear, :math:`dR / R`, down to the distance at which jets merge: a density in both
 coordinates at once, which a product of one-dimensional mixtures blurs. A ring about an object is
-Gaussian in :math:`u = \log(R - R_0)`, where :math:`R_0` is the smallest distance in the training sample,
-and von Mises in the angle :math:`\alpha` around it; its measure is :math:`R\, dR\, d\alpha`. It ends at
-R = 3.1, before it would meet itself on the other side of the cylinder.
+Gaussian in :math:`u = \log(R - R_0)`, where :math:`R_0` is the smallest distance in the training
+sample, and von Mises in the angle :math:`\alpha` around it, with the measure :math:`R\, dR\,
+d\alpha`. It ends at R = 3.1, before it would meet itself on the other side of the cylinder.
 """
 
 from __future__ import annotations

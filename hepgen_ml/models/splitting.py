@@ -23,15 +23,14 @@ from hepgen_ml.config import Config
 from hepgen_ml.errors import ModelError
 from hepgen_ml.models.autoregressive import AutoregressiveDensity
 from hepgen_ml.models.base import DensityModel
+from hepgen_ml.models.calibration import fit_edges
 from hepgen_ml.models.conditions import CoordinateEmbedding
 from hepgen_ml.models.extrapolation import Extrapolation
-from hepgen_ml.models.kinds import Kind, Kinds, objects_of, particles_before
+from hepgen_ml.models.kinds import Kinds, ObjectLists
 from hepgen_ml.models.pointers import Surroundings
 from hepgen_ml.multiplicity import families
 from hepgen_ml.networks.bayesian import BayesianLinear, kl_divergence, make_bayesian
 from hepgen_ml.networks.transformer import CausalTransformer
-from hepgen_ml.phase_space import ReconstructedChart
-from hepgen_ml.phase_space.coordinates import azimuth, pseudorapidity
 from hepgen_ml.process import Process
 from hepgen_ml.tensors import Encoded
 
@@ -40,9 +39,6 @@ _BATCH = 8192
 
 _MAX_ROUNDS = 200
 """Redraws of an object outside the cuts before its event is begun anew."""
-
-_ORDER = ("eta:", "phi:", "log_pt:", "logit_pt:")
-"""Of an object's components, where they look at the other objects."""
 
 Inside = Callable[[Tensor, Tensor], Tensor]
 """Which events (m,) with coordinates (m, D) float64 and subprocesses (m,) are inside the cuts."""
@@ -69,16 +65,8 @@ class SplittingJetGPT(DensityModel):
         super().__init__(process)
         net, jetgpt = config.network, config.jetgpt
         self.families = families(process)
-        kinds: dict[Kind, int] = {}
-        self.objects: list[list[tuple[int, list[int]]]] = []
-        for family in self.families:
-            longest = self.layouts[int(self.channel_of[family.subprocess[-1]])]
-            self.objects.append(
-                [(kinds.setdefault(k, len(kinds)), columns) for k, columns in objects_of(longest)]
-            )
-        # Objects of an event without optional jets.
-        self.fixed = [len(o) - len(f.subprocess) + 1 for o, f in
-                      zip(self.objects, self.families, strict=True)]  # fmt: skip
+        self.lists = ObjectLists(process, self.families, self.layouts)
+        self.objects, self.fixed = self.lists.objects, self.lists.fixed
         family_of = torch.zeros(len(process.subprocesses), dtype=torch.int64)
         n_objects = torch.zeros(len(process.subprocesses), dtype=torch.int64)
         for number, family in enumerate(self.families):
@@ -91,32 +79,18 @@ class SplittingJetGPT(DensityModel):
         self.register_buffer("n_objects", n_objects, persistent=False)
         frequency = torch.tensor([f.frequency for f in self.families])
         self.register_buffer("family_probability", frequency / frequency.sum(), persistent=False)
-        # Particles of an event by class, as jets look at them.
-        flavours = {c: i for i, c in enumerate(dict.fromkeys(
-            c for channel in process.channels for c in channel.classes))}  # fmt: skip
         self.channels = process.channels
-        self.before = [particles_before(self.channels[int(self.channel_of[f.subprocess[-1]])])
-                       for f in self.families]  # fmt: skip
-        self.n_flavours = len(flavours)
-        self.flavours = [[flavours[c] for c in channel.classes] for channel in process.channels]
-        space = Kinds(list(kinds))
         first = net.blocks // 2
         if config.splitting.pointers and not jetgpt.order:
-            # What is aimed at in transverse momentum depends on the direction.
-            looking = {k for objects in self.objects for k, _ in objects[1:]}
-            names = dict.fromkeys(
-                c.name for k, i in kinds.items() if i in looking for c in k.coordinates
-            )
-            order = [name for what in _ORDER for name in names if name.startswith(what)]
-            config = config.with_(jetgpt__order=order)
+            config = config.with_(jetgpt__order=self.lists.order)
         self.components = AutoregressiveDensity(
-            space,
+            Kinds(self.lists.kinds),
             nn.Identity(),
             config.with_(network=net.model_copy(update={"blocks": net.blocks - first})),
-            n_kinds=len(flavours) if config.splitting.pointers else 0,
+            n_kinds=self.lists.n_flavours if config.splitting.pointers else 0,
         )
-        self.embedding = CoordinateEmbedding([k.coordinates for k in kinds], net.width)
-        self.following = nn.Embedding(len(kinds), net.width)
+        self.embedding = CoordinateEmbedding([k.coordinates for k in self.lists.kinds], net.width)
+        self.following = nn.Embedding(len(self.lists.kinds), net.width)
         self.balance = nn.Sequential(
             nn.Linear(3, net.width), nn.SiLU(), nn.Linear(net.width, net.width)
         )
@@ -129,6 +103,10 @@ class SplittingJetGPT(DensityModel):
         if jetgpt.bayesian == "all":
             make_bayesian(self.history, jetgpt.prior_std)
             make_bayesian(self.balance, jetgpt.prior_std)
+        # Log odds of another jet after each object, from `hepgen_ml.models.calibration`.
+        self.offset: Tensor
+        longest = max(map(len, self.objects))
+        self.register_buffer("offset", torch.zeros(len(self.families), longest + 1))
         self.extrapolation = Extrapolation(process, self.families, config.splitting)
         self.drawn = torch.zeros(len(process.channels), dtype=torch.float64)
         self.accepted = torch.zeros(len(process.channels), dtype=torch.float64)
@@ -154,31 +132,7 @@ class SplittingJetGPT(DensityModel):
         super().fit_standardization(encoded)
         self.extrapolation.fit(encoded)
         if self.components.pointers is not None:
-            self._fit_edges(encoded)
-
-    def _fit_edges(self, encoded: Encoded) -> None:
-        """Take the smallest distances between objects from a sample."""
-        pointers = self.components.pointers
-        assert pointers is not None
-        for number, family in enumerate(self.families):
-            for sub in family.subprocess:
-                x = encoded.x[encoded.subprocess == sub]
-                if len(x) == 0:
-                    continue
-                z = self.prepare(x, torch.full((len(x),), sub))
-                length = int(self.n_objects[sub])
-                p = self._momenta(z, number, length)
-                for place, (kind, columns) in enumerate(self.objects[number][:length]):
-                    direction = self.components.direction(kind)
-                    if place == 0 or not direction:
-                        continue
-                    own = p[:, self._particle(number, length, columns)]
-                    pointers.fit_edge(
-                        self.components.numbers[kind][min(direction)],
-                        self._around(p, number, length, place),
-                        pseudorapidity(own).float(),
-                        azimuth(own).float(),
-                    )
+            fit_edges(self, encoded)
 
     def _each_object(self, z: Tensor, subprocess: Tensor) -> list[tuple[Tensor, int]]:
         """Components (m, k) of all objects of events, one kind and place at a time."""
@@ -192,7 +146,7 @@ class SplittingJetGPT(DensityModel):
                     found.append((z[some][:, columns], kind))
         return found
 
-    def _histories(self, z: Tensor, p: Tensor, family: int, length: int) -> Tensor:
+    def histories(self, z: Tensor, p: Tensor, family: int, length: int) -> Tensor:
         """Hidden states (m, length + 1, width) before the first and after each object.
 
         Momenta p (m, R, 4) are those of z.
@@ -207,26 +161,18 @@ class SplittingJetGPT(DensityModel):
         stacked = torch.stack(tokens, dim=1)
         if self.components.pointers is not None:
             # Events to which a jet is still to come do not balance (2412.12074, equation 5.26).
-            before = [p[:, b, :2].sum(1) for b in self._before(family, length)]
+            before = [p[:, b, :2].sum(1) for b in self.lists.before(family, length)]
             missing = torch.stack(before, dim=1).norm(dim=-1).float()
             shown = [torch.log(missing + 1) - 2, torch.tanh(missing / 15), torch.tanh(missing / 40)]
             stacked = stacked + self.balance(torch.stack(shown, dim=-1))
         hidden: Tensor = self.history(stacked)
         return hidden
 
-    def _before(self, family: int, length: int) -> list[list[int]]:
-        """Particles before each object, and before what comes after so many."""
-        longest = self.channels[self._channel(family, len(self.objects[family]))]
-        return [*self.before[family], list(range(len(longest.classes)))][: length + 1]
-
-    def _channel(self, family: int, length: int) -> int:
-        """Channel of events with so many objects, or of the shortest."""
-        sub = self.families[family].subprocess[max(length - self.fixed[family], 0)]
-        return int(self.channel_of[sub])
-
-    def _particle(self, family: int, length: int, columns: list[int]) -> int:
-        """Which of the chart's particles has these columns."""
-        return self.layouts[self._channel(family, length)][columns[0]].particle
+    def log_odds(self, hidden: Tensor, family: int) -> Tensor:
+        """Log odds (m, k) of another object after the last k of hidden states (m, length + 1)."""
+        first, end = self.fixed[family], hidden.shape[1]
+        logits: Tensor = self.splitting(hidden[:, first:]).squeeze(-1)
+        return logits + self.offset[family, first:end]
 
     def _terms(self, z: Tensor, subprocess: Tensor, *, training: bool) -> Tensor:
         """Log density (m,); while training, with what an extrapolation makes of the last stop."""
@@ -243,8 +189,8 @@ class SplittingJetGPT(DensityModel):
                     continue
                 zs, n = z[rows], n_objects[rows]
                 length = int(n.max())
-                momenta = self._momenta(zs, number, length)
-                hidden = self._histories(zs, momenta, number, length)
+                momenta = self.momenta(zs, number, length)
+                hidden = self.histories(zs, momenta, number, length)
                 by_kind: dict[int, list[tuple[int, list[int]]]] = {}
                 for place, (kind, columns) in enumerate(objects[:length]):
                     by_kind.setdefault(kind, []).append((place, columns))
@@ -253,7 +199,7 @@ class SplittingJetGPT(DensityModel):
                     values = [zs[i][:, c] for i, (_, c) in zip(some, places, strict=True)]
                     condition = [hidden[i, k] for i, (k, _) in zip(some, places, strict=True)]
                     around = [
-                        self._around(momenta[i], number, length, place)
+                        self.lists.around(momenta[i], number, length, place)
                         for i, (place, _) in zip(some, places, strict=True)
                     ]
                     log_p = self.components.log_prob_given(
@@ -263,7 +209,7 @@ class SplittingJetGPT(DensityModel):
                         around=None if places[0][0] == 0 else Surroundings.join(around),
                     )
                     total = total.index_add(0, rows[torch.cat(some)], log_p)
-                logits = self.splitting(hidden[:, fixed:]).squeeze(-1)
+                logits = self.log_odds(hidden, number)
                 stops = torch.arange(fixed, length + 1, device=z.device)
                 goes_on = (stops < n.unsqueeze(-1)).to(z.dtype)
                 weight = (stops <= n.unsqueeze(-1)).to(z.dtype)
@@ -276,26 +222,13 @@ class SplittingJetGPT(DensityModel):
                 total = total.index_add(0, rows, -(weight * entropy).sum(-1))
         return total
 
-    def _momenta(self, z: Tensor, family: int, length: int) -> Tensor:
+    def momenta(self, z: Tensor, family: int, length: int) -> Tensor:
         """Momenta (m, R, 4) of the objects so far; whatever comes after them is arbitrary."""
-        c = self._channel(family, length)
+        c = self.lists.channel(family, length)
         channel, n = self.channels[c], len(self.layouts[c])
         x = z[:, :n].to(torch.float64) * self.std[c, :n] + self.mean[c, :n]
         p, _ = channel.chart.inverse(channel.join(x, torch.zeros_like(x[:, 0])))
         return p
-
-    def _around(self, p: Tensor, family: int, length: int, place: int) -> Surroundings:
-        """What the object at a place sees of momenta (m, R, 4)."""
-        longer = max(length, place + 1)
-        chart = self.channels[self._channel(family, longer)].chart
-        assert isinstance(chart, ReconstructedChart)
-        particle = self._particle(family, longer, self.objects[family][place][1])
-        kinds = torch.tensor(self.flavours[self._channel(family, length)], device=p.device)
-        before = torch.zeros(p.shape[1], dtype=torch.bool, device=p.device)
-        before[self.before[family][place]] = True
-        return Surroundings.of(
-            p, kinds, before.expand(len(p), -1), chart, self.n_flavours, particle
-        )
 
     def log_prob_z(self, z: Tensor, subprocess: Tensor) -> Tensor:
         """Log density (m,) including the probability of the number of jets."""
@@ -403,11 +336,11 @@ class SplittingJetGPT(DensityModel):
         subprocess = torch.full((n,), -1, device=self.mean.device)
         alive = torch.arange(n, device=self.mean.device)
         for place in range(len(objects) + 1):
-            momenta = self._momenta(z[alive], family, place)
-            hidden = self._histories(z[alive], momenta, family, place)[:, -1]
+            momenta = self.momenta(z[alive], family, place)
+            hidden = self.histories(z[alive], momenta, family, place)
             if place >= fixed:
                 if wanted is None:
-                    p = torch.sigmoid(self.splitting(hidden).squeeze(-1))
+                    p = torch.sigmoid(self.log_odds(hidden, family)[:, -1])
                     u = torch.rand(len(p), generator=generator, device=p.device)
                     goes_on = u < p
                 else:
@@ -420,13 +353,13 @@ class SplittingJetGPT(DensityModel):
             at = torch.tensor(columns, device=z.device)
             partial = numbers[place + 1 - fixed] if place + 1 >= fixed else None
             todo = torch.arange(len(alive), device=z.device)
-            around = self._around(momenta, family, place, place) if place > 0 else None
+            around = self.lists.around(momenta, family, place, place) if place > 0 else None
             # Cuts are first asked when all fixed objects stand; if these are several, one of the
             # earlier may be at fault, and the event is begun anew.
             whole = place + 1 == fixed and fixed > 1
             for _ in range(1 if whole else _MAX_ROUNDS):
                 drawn = self.components.sample_given(
-                    hidden[todo], kind, generator, None if around is None else around[todo]
+                    hidden[todo, -1], kind, generator, None if around is None else around[todo]
                 )
                 z[alive[todo].unsqueeze(1), at] = drawn
                 if inside is None or partial is None:

@@ -17,6 +17,7 @@ from hepgen_ml.config import Config
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
 from hepgen_ml.events import EventSample, RunInfo
 from hepgen_ml.models.base import Surrogate
+from hepgen_ml.models.calibration import calibrate_rates
 from hepgen_ml.models.splitting import SplittingJetGPT
 from hepgen_ml.multiplicity import with_more_jets
 from hepgen_ml.networks.lgatr import LGATr
@@ -282,6 +283,9 @@ def _doubled(process: Process, training: Encoded) -> Encoded:
 def _calibrate(surrogate: Surrogate, trainer: Trainer) -> None:
     """Make the mean of the predicted probabilities equal the sample's fractions."""
     data, some = trainer.train, slice(_CALIBRATION_EVENTS)
+    if isinstance(surrogate.density, SplittingJetGPT):
+        surrogate.eval()
+        calibrate_rates(surrogate.density, data.z, data.subprocess, data.weight)
     d = data.discrete
     surrogate.heads.calibrate(
         data.z[some],
