@@ -54,7 +54,7 @@ class SplittingConfig(_Section):
     extrapolation: Literal["naive", "truncated", "override", "bootstrap"] = "naive"
     override_weight: float = Field(0.2, ge=0, description="lambda of equation 5.31.")
     pointers: bool = Field(
-        True, description="Place the directions of jets relative to the objects before them too."
+        True, description="Place jets relative to the objects before them too."
     )
     warm_up: float = Field(
         0.5, ge=0, lt=1, description="Fraction of training before bootstrapped events."
