@@ -306,6 +306,8 @@ class Pointers(nn.Module):
         distance = torch.where(around.present, distance, torch.inf).amin(0)
         for kind, least in zip(around.kind.tolist(), distance.tolist(), strict=True):
             before = float(self.edge[number, kind])
+            if math.isinf(least):
+                continue
             least = min(0.999 * least, 1.0)
             self.edge[number, kind] = least if before == 0 else min(before, least)
 
