@@ -54,7 +54,7 @@ class SplittingConfig(_Section):
     extrapolation: Literal["naive", "truncated", "override", "bootstrap"] = "naive"
     override_weight: float = Field(0.2, ge=0, description="lambda of equation 5.31.")
     pointers: bool = Field(
-        True, description="Place the directions of jets relative to the objects before them too."
+        True, description="Place jets relative to the objects before them too."
     )
     warm_up: float = Field(
         0.5, ge=0, lt=1, description="Fraction of training before bootstrapped events."
@@ -90,6 +90,9 @@ class TrainingConfig(_Section):
     warmup: float = Field(0.02, ge=0, lt=1, description="Fraction of training spent warming up.")
     max_events: int = Field(
         0, ge=0, description="Use so many of each channel (number of jets) at most; 0: all."
+    )
+    channel_power: float = Field(
+        1.0, ge=0, le=1, description="Channels are drawn as their events to this power; 0: evenly."
     )
     max_steps: int = Field(40_000, ge=1)
     max_epochs: float = Field(12.0, gt=0, description="Passes over the training events.")

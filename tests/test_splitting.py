@@ -10,8 +10,10 @@ from hepgen_ml.config import Config
 from hepgen_ml.errors import UsageError
 from hepgen_ml.events import EventSample
 from hepgen_ml.models.base import Surrogate
+from hepgen_ml.models.calibration import calibrate_rates
 from hepgen_ml.models.extrapolation import fit_widths
 from hepgen_ml.models.pointers import ANCHORS
+from hepgen_ml.models.rings import RINGS
 from hepgen_ml.models.splitting import SplittingJetGPT
 from hepgen_ml.multiplicity import families, with_more_jets
 from hepgen_ml.networks.bayesian import posterior_draw, variational_layers
@@ -22,7 +24,9 @@ from hepgen_ml.process import Process
 from hepgen_ml.process_learning import ProcessLearner
 from hepgen_ml.sampling import Sampler
 from hepgen_ml.tensors import Encoded
+from hepgen_ml.training.data import draw_rates
 from hepgen_ml.training.fit import thinned
+from hepgen_ml.training.loop import Batches
 
 from .samples import toy_top_pairs, toy_z_jets
 
@@ -86,6 +90,11 @@ def test_density_is_normalised_over_all_multiplicities(
     with torch.no_grad():
         for model in (p, q):  # most events end before the largest number of jets
             model.splitting.bias.fill_(-1.5)
+            pointers = model.components.pointers
+            assert pointers is not None
+            for ring, place in zip(pointers.ring, pointers.place, strict=True):
+                ring.bias[:RINGS] = -2.0
+                place.bias[:ANCHORS] = -1.0
         x, subprocess = q.sample_events(20_000, torch.Generator().manual_seed(0))
         assert len(torch.unique(subprocess)) >= 4
         ratio = torch.exp(p.log_prob(x, subprocess) - q.log_prob(x, subprocess))
@@ -227,16 +236,17 @@ def test_rates_have_a_posterior_too(process: Process, sample: EventSample) -> No
 
 
 def test_jets_find_what_they_follow(process: Process) -> None:
-    """A component at a muon makes jets along it, wherever it is."""
+    """A ring about a muon makes jets along it, wherever it is."""
     model = build(process, toy_z_jets(500, most=3))
     pointers = model.components.pointers
     assert pointers is not None
     with torch.no_grad():
         for number, what in enumerate(pointers.what):
-            if what in ("eta", "phi"):
-                place = pointers.place[number]
-                place.weight.zero_()
-                place.bias[:ANCHORS] = torch.tensor([-9.0, -9.0, 9.0])
+            if what == "eta":
+                ring = pointers.ring[number]
+                ring.weight.zero_()
+                ring.bias[:RINGS] = torch.tensor([9.0, -9.0, -9.0])
+                pointers.edge[number] = 0.0
         x, subprocess = model.sample_events(3000, torch.Generator().manual_seed(0))
     one = model.extrapolation.jets_of[subprocess] == 1
     kinematics = process.kinematics(x[one], subprocess[one], torch.zeros(int(one.sum())))
@@ -263,3 +273,47 @@ def test_events_with_several_fixed_objects_are_begun_anew() -> None:
     stopped = float(model.begun.sum())
     assert accepted[int(model.channel_of[fewest[0]])] < plain + 0.03
     assert 4000 / stopped > 0.3 * plain
+
+
+@pytest.mark.parametrize("keep_rates", [True, False])
+def test_rare_channels_are_drawn_more_often(
+    process: Process, sample: EventSample, keep_rates: bool
+) -> None:
+    encoded = encode(process, sample)
+    rate = draw_rates(process, encoded.subprocess, 0.0)
+    model = build(process, sample)
+    model.chooses_subprocess = keep_rates
+    surrogate = Surrogate(process, CONFIG)
+    surrogate.density = model
+    batches = Batches(surrogate, encoded, torch.device("cpu"), rate)
+    drawn = torch.cat([batches.indices(step, 300, 0) for step in range(100)])
+    jets = model.extrapolation.jets_of[encoded.subprocess]
+    counts = torch.bincount(jets[drawn]).double()
+    assert (counts / counts.mean()).sub(1).abs().max() < 0.1
+    if keep_rates:
+        assert batches.drawn_weight is not None
+        learned = torch.bincount(jets[drawn], batches.drawn_weight[drawn]).double()
+        true = torch.bincount(jets).double()
+        assert torch.allclose(learned / learned.sum(), true / true.sum(), rtol=0.05, atol=0.003)
+    else:
+        assert batches.drawn_weight is None
+
+
+def test_rates_are_calibrated(process: Process, sample: EventSample) -> None:
+    """After each number of jets of the sample the mean probability of another is its fraction."""
+    encoded = encode(process, sample)
+    model = build(process, sample)
+    z = model.prepare(encoded.x, encoded.subprocess)
+    calibrate_rates(model, z, encoded.subprocess, torch.ones(len(z)))
+    jets = model.extrapolation.jets_of[encoded.subprocess]
+    shifted = torch.nonzero(model.offset[0]).squeeze(-1).tolist()
+    assert shifted == [1, 2, 3]  # after the pair and up to two jets; nothing has more than three
+    with torch.no_grad():
+        for k in range(3):
+            predicted = []
+            for n in range(k, 4):
+                some = z[jets == n]
+                hidden = model.histories(some, model.momenta(some, 0, n + 1), 0, n + 1)
+                predicted.append(torch.sigmoid(model.log_odds(hidden, 0)[:, k]))
+            true = float((jets[jets >= k] > k).double().mean())
+            assert float(torch.cat(predicted).mean()) == pytest.approx(true, abs=1e-3)

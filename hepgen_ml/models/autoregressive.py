@@ -7,6 +7,8 @@ one-dimensional density for the next. The subprocess is a condition of every tok
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -112,8 +114,9 @@ class AutoregressiveDensity(DensityModel):
             self.head = Variational(head, settings.prior_std, used.unsqueeze(1))
             self.head_bias = Variational(bias, settings.prior_std, used)
         if self.pointers is not None and settings.bayesian != "off":
-            output = self.pointers.place if settings.bayesian == "last" else self.pointers
-            make_bayesian(output, settings.prior_std)
+            last = self.pointers.outputs if settings.bayesian == "last" else (self.pointers,)
+            for module in last:
+                make_bayesian(module, settings.prior_std)
         self._groups = [_groups([densities[i] for i in row]) for row in self.numbers]
 
     def fit_coordinates(self, x: Tensor, subprocess: Tensor) -> None:
@@ -233,47 +236,65 @@ class AutoregressiveDensity(DensityModel):
         if around is None or self.pointers is None:
             hidden = self._hidden(ordered, condition, channel)
             return self._log_prob(ordered, self._predicted(hidden, channel), channel, lengths)
-        numbers = self.numbers[channel]
-        own: dict[str, Tensor] = {}
+        numbers, what = self.numbers[channel], self.pointers.what
+        known: list[dict[str, Tensor]] = [{}]
         seen, told = [], []
         for t, number in enumerate(numbers):
-            each, tell = self.pointers.notice(number, around, own)
+            each, tell = self.pointers.notice(number, around, known[t])
             seen.append(each)
             told.append(tell)
-            own[self.pointers.what[number]] = self._as_it_is(ordered[:, t], channel, t)
+            own = self._as_it_is(ordered[:, t], channel, t)
+            known.append({**known[t], what[number]: own})
         hidden = self._hidden(ordered, condition, channel, torch.stack(told, dim=1))
         parameters = self._predicted(hidden, channel)
-        total = z.new_zeros(len(z))
+        each_log_p = []
         for t, number in enumerate(numbers):
             density = self.densities[number]
             assert isinstance(density, Density1D)
             one = parameters[:, t, : density.n_parameters]
-            if self._has_anchors(number):
-                one = joined(one, self._anchors(channel, t, around, seen[t], hidden[:, t]))
-            total = total + density.log_prob(ordered[:, t], one)
-        return total
+            if self._has_anchors(number, known[t]):
+                further = self._anchors(channel, t, around, seen[t], hidden[:, t], known[t])
+                one = joined(one, further)
+            each_log_p.append(density.log_prob(ordered[:, t], one))
+        total = z.new_zeros(len(z))
+        direction = self.direction(channel)
+        if direction:
+            t = min(direction)
+            about = self.pointers.rings(numbers[t], around, seen[t], hidden[:, t])
+            slope = math.log(self._scale(channel, direction[0])[1])
+            plain = each_log_p[direction[0]] + each_log_p[direction[1]] - slope
+            eta, phi = (known[-1][name] for name in ("eta", "phi"))
+            total = total + about.join(plain, eta, phi) + slope
+        return total + sum(p for t, p in enumerate(each_log_p) if t not in direction)
 
-    def _has_anchors(self, number: int) -> bool:
+    def direction(self, channel: int) -> tuple[int, ...]:
+        """Which of the ordered coordinates are pseudorapidity and azimuth; none if not both."""
+        assert self.pointers is not None
+        what = [self.pointers.what[number] for number in self.numbers[channel]]
+        return tuple(map(what.index, ("eta", "phi"))) if {"eta", "phi"} <= set(what) else ()
+
+    def _has_anchors(self, number: int, own: dict[str, Tensor]) -> bool:
         mixture = isinstance(self.densities[number], GaussianMixture | VonMisesMixture)
-        return self.pointers is not None and mixture and self.pointers.anchored(number)
+        return self.pointers is not None and mixture and self.pointers.anchored(number, own)
 
     def _anchors(
-        self, channel: int, t: int, around: Surroundings, seen: Tensor, hidden: Tensor
-    ) -> Tensor:
+        self, channel: int, t: int, around: Surroundings, seen: Tensor, hidden: Tensor,
+        own: dict[str, Tensor],
+    ) -> Tensor:  # fmt: skip
         assert self.pointers is not None
+        number = self.numbers[channel][t]
+        scale = self._scale(channel, t)
+        return self.pointers.anchors(number, around, seen, hidden, own, *scale)
+
+    def _scale(self, channel: int, t: int) -> tuple[float, float]:
+        """Mean and width of an ordered coordinate."""
         at = self.order[channel][t]
-        return self.pointers.anchors(
-            self.numbers[channel][t], around, seen, hidden,
-            float(self.mean[channel, at]), float(self.std[channel, at]),
-        )  # fmt: skip
+        return float(self.mean[channel, at]), float(self.std[channel, at])
 
     def _as_it_is(self, z: Tensor, channel: int, t: int) -> Tensor:
-        """A direction from its standardised coordinate; other components stay standardised."""
-        assert self.pointers is not None
-        if not self.pointers.anchored(self.numbers[channel][t]):
-            return z
-        at = self.order[channel][t]
-        return z * float(self.std[channel, at]) + float(self.mean[channel, at])
+        """A coordinate from its standardised value."""
+        mean, std = self._scale(channel, t)
+        return z * std + mean
 
     def log_prob_draws(self, z: Tensor, subprocess: Tensor, n_draws: int) -> Tensor:
         """As of any model; hidden states that do not depend on the draw are computed once."""
@@ -321,6 +342,7 @@ class AutoregressiveDensity(DensityModel):
     ) -> Tensor:
         """Coordinates (m, T) of a channel, given vectors (m, width) as condition."""
         pointers = None if around is None else self.pointers
+        direction = () if pointers is None else self.direction(channel)
         own: dict[str, Tensor] = {}
         numbers = self.numbers[channel]
         values, heads, biases = (_values(w) for w in (self.value, self.head, self.head_bias))
@@ -342,11 +364,17 @@ class AutoregressiveDensity(DensityModel):
             assert isinstance(density, Density1D)
             n = density.n_parameters
             parameters = torch.addmm(biases[number, :n], hidden.t(), heads[number, :, :n])
-            if pointers is not None and around is not None and self._has_anchors(number):
-                further = self._anchors(channel, t, around, seen, hidden.t())
-                parameters = joined(parameters, further)
+            if pointers is not None and around is not None:
+                if self._has_anchors(number, own):
+                    further = self._anchors(channel, t, around, seen, hidden.t(), own)
+                    parameters = joined(parameters, further)
+                if direction and t == min(direction):
+                    rows, *drawn = pointers.rings(number, around, seen, hidden.t()).draw(generator)
             columns.append(density.sample(parameters, generator))
             if pointers is not None:
+                if t in direction:
+                    mean, std = self._scale(channel, t)
+                    columns[-1][rows] = (drawn[direction.index(t)] - mean) / std
                 own[pointers.what[number]] = self._as_it_is(columns[-1], channel, t)
         back = sorted(range(len(numbers)), key=self.order[channel].__getitem__)
         return torch.stack([columns[i] for i in back], dim=-1)

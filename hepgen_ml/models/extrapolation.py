@@ -35,10 +35,13 @@ _LEAST = 30
 _REFRESH = 50
 """Steps after which bootstrapped events are added to."""
 
-_GENERATED = 16_384
-"""Events generated each time, of which those with one jet too many are kept."""
+_GENERATED = 2048
+"""Events generated each time."""
 
 _BUFFER = 50_000
+
+_SHOWN = 0.02
+"""Least fraction of bootstrapped events in a batch."""
 
 
 class Extrapolation(nn.Module):
@@ -174,8 +177,9 @@ class Extrapolation(nn.Module):
         self._steps += 1
         if self._buffer is None:
             return z, subprocess, weight
-        some = torch.randint(len(self._buffer[0]), (max(1, round(self._share * len(z))),))
-        # Whole events only; their weight makes up for the rounding.
+        # Enough of them for a steady gradient; their weight makes up for it.
+        shown = max(1, round(max(self._share, _SHOWN) * len(z)))
+        some = torch.randint(len(self._buffer[0]), (shown,))
         extra = torch.full((len(some),), self._share * len(z) / len(some)).to(weight)
         return (
             torch.cat([z, self._buffer[0][some]]),
@@ -191,17 +195,28 @@ class Extrapolation(nn.Module):
 
     @torch.no_grad()
     def _refill(self, model: SplittingJetGPT) -> None:
+        """Generate events with one jet more than the sample has.
+
+        Next to none of all events have so many. So they are made to go on to them, and drawn
+        again in proportion to the probability that they would have done so.
+        """
         model.eval()
-        x, subprocess = model.sample_events(_GENERATED)
+        tops = [(i, f) for i, f in enumerate(self.families)
+                if f.top - f.fewest + 1 < len(f.subprocess)]  # fmt: skip
+        share = torch.tensor([f.frequency for _, f in tops])
+        number, family = tops[int(torch.multinomial(share, 1))]
+        more = family.subprocess[family.top - family.fewest + 1]
+        subprocess = torch.full((_GENERATED,), more, device=model.mean.device)
+        z = model.sample_z(subprocess)
+        length = int(model.n_objects[more])
+        hidden = model.histories(z, model.momenta(z, number, length), number, length)
+        odds = model.log_odds(hidden, number)
+        log_p = F.logsigmoid(odds[:, :-1]).sum(-1) + F.logsigmoid(-odds[:, -1])
+        weight = log_p.double().softmax(0)
+        effective = max(1, int(1 / (weight**2).sum()))
+        some = torch.multinomial(weight, effective, replacement=True)
         model.train()
-        wanted = torch.zeros(len(self.process.subprocesses), dtype=torch.bool)
-        for f in self.families:
-            if f.top - f.fewest + 1 < len(f.subprocess):
-                wanted[f.subprocess[f.top - f.fewest + 1]] = True
-        chosen = wanted.to(subprocess.device)[subprocess]
-        if not chosen.any():
-            return
-        fresh = model.prepare(x[chosen], subprocess[chosen]), subprocess[chosen]
+        fresh = z[some], subprocess[some]
         if self._buffer is not None:
             fresh = (
                 torch.cat([self._buffer[0], fresh[0]])[-_BUFFER:],

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from hepgen_ml.models.pointers import Surroundings
+from hepgen_ml.multiplicity import Family
 from hepgen_ml.objects import OBJECTS
 from hepgen_ml.phase_space import Coordinate, ReconstructedChart
-from hepgen_ml.process import Channel
+from hepgen_ml.process import Channel, Process
+
+_ORDER = ("eta:", "phi:", "log_pt:", "logit_pt:")
 
 _NUMBERED = re.compile(rf"(:(?:{'|'.join(OBJECTS)})[+-]?)\d+$")
 
@@ -41,6 +46,86 @@ class Kinds:
     @property
     def channel_of(self) -> Tensor:
         return torch.arange(len(self.channels))
+
+
+class ObjectLists:
+    """Objects of each family's events, in the order in which they are made.
+
+    Parameters
+    ----------
+    process : Process
+    families : sequence of Family
+    layouts : sequence of sequence of Coordinate
+        Learned coordinates of each channel.
+
+    Attributes
+    ----------
+    kinds : list of Kind
+    objects : list of list of (kind, columns)
+        Of the longest events of each family.
+    fixed : list of int
+        Objects of an event without optional jets.
+    flavours : list of list of int
+        Numbers of the particles' classes, for each channel.
+    n_flavours : int
+    """
+
+    def __init__(
+        self, process: Process, families: Sequence[Family], layouts: Sequence[Sequence[Coordinate]]
+    ) -> None:
+        self.channels, self._layouts, self._families = process.channels, layouts, families
+        self._channel_of = process.channel_of.tolist()
+        numbers: dict[Kind, int] = {}
+        self.objects: list[list[tuple[int, list[int]]]] = []
+        self._before: list[list[list[int]]] = []
+        for family in families:
+            longest = self._channel_of[family.subprocess[-1]]
+            found = objects_of(self.channels[longest])
+            self.objects.append([(numbers.setdefault(k, len(numbers)), at) for k, at in found])
+            every = list(range(len(self.channels[longest].classes)))
+            self._before.append([*particles_before(self.channels[longest]), every])
+        self.kinds = list(numbers)
+        self.fixed = [
+            len(o) - len(f.subprocess) + 1 for o, f in zip(self.objects, families, strict=True)
+        ]
+        classes = [channel.classes for channel in self.channels]
+        flavours = {c: i for i, c in enumerate(dict.fromkeys(c for row in classes for c in row))}
+        self.flavours = [[flavours[c] for c in row] for row in classes]
+        self.n_flavours = len(flavours)
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Order of the components of objects that look at others: what they aim at comes last."""
+        looking = {k for objects in self.objects for k, _ in objects[1:]}
+        names = dict.fromkeys(c.name for k in sorted(looking) for c in self.kinds[k].coordinates)
+        return tuple(name for what in _ORDER for name in names if name.startswith(what))
+
+    def channel(self, family: int, length: int) -> int:
+        """Channel of events with so many objects, or of the shortest."""
+        return self._channel_of[
+            self._families[family].subprocess[max(length - self.fixed[family], 0)]
+        ]
+
+    def particle(self, family: int, place: int) -> int:
+        """Which of the chart's particles the object at a place is."""
+        channel = self.channel(family, place + 1)
+        return self._layouts[channel][self.objects[family][place][1][0]].particle
+
+    def before(self, family: int, length: int) -> list[list[int]]:
+        """Particles before each object, and before what comes after so many objects."""
+        return self._before[family][: length + 1]
+
+    def around(self, p: Tensor, family: int, length: int, place: int) -> Surroundings:
+        """What the object at a place sees of momenta (m, R, 4) of events of a length."""
+        chart = self.channels[self.channel(family, max(length, place + 1))].chart
+        assert isinstance(chart, ReconstructedChart)
+        kinds = torch.tensor(self.flavours[self.channel(family, length)], device=p.device)
+        before = torch.zeros(p.shape[1], dtype=torch.bool, device=p.device)
+        before[self._before[family][place]] = True
+        particle = self.particle(family, place)
+        return Surroundings.of(
+            p, kinds, before.expand(len(p), -1), chart, self.n_flavours, particle
+        )
 
 
 def objects_of(channel: Channel) -> list[tuple[Kind, list[int]]]:

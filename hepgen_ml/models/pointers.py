@@ -1,23 +1,31 @@
-"""Looking at the objects before: densities of a jet's direction that know where the others are.
+"""Looking at the objects before: densities of a jet that know where the others are.
 
 Radiation is collinear: photons follow leptons, and jets come near jets, down to the radius at which
-they merge. A mixture that has to find these directions by itself, as a function of all earlier
-coordinates, blurs them. Here every earlier object adds components of its own to the mixtures of
-pseudorapidity and azimuth, placed relative to it, and tells all components of a jet how far away it
-is. What is learned about one object holds for each of its kind, in any number.
+they merge. And events balance: where transverse momentum is missing, a jet is likely, and a photon
+brings a lepton pair back to its resonance. A network that has to find these places by itself, as a
+function of all earlier coordinates, blurs them. Here every earlier object adds rings
+(`hepgen_ml.models.rings`) to the density of an object's direction, and components to that of its
+azimuth; two further ones stand for the lepton pair and for what is missing, and add components to
+that of its transverse momentum. All components are told how far away the others are. What is
+learned about one object holds for each of its kind, in any number.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hepgen_ml.models import rings
+from hepgen_ml.phase_space import ReconstructedChart
 from hepgen_ml.phase_space.coordinates import (
     azimuth,
+    invariant_mass_squared,
     pseudorapidity,
     transverse_momentum,
     wrap,
@@ -26,52 +34,117 @@ from hepgen_ml.phase_space.coordinates import (
 ANCHORS = 3
 """Components that an object adds to a mixture."""
 
+IDEAL = 2
+"""Kinds beside those of objects, in this order: the lepton pair, and what is missing."""
+
 _HIDDEN = 48
 _RANGES = (0.8, 0.3, 0.1, 0.03)
 """Distances, in eta, phi and Delta R, on whose scales neighbours are felt."""
 
-_N_FEATURES = 6 + 4 * len(_RANGES) + 4
+_N_FEATURES = 6 + 4 * len(_RANGES) + 4 + 4
+
+_IMBALANCE = 5.0
+"""GeV; scale of what jets leave unbalanced."""
 
 
 @dataclass
 class Surroundings:
-    """Objects before the one whose density is asked for.
+    """Objects before the one whose density is asked for, the pair, and what is missing.
 
     Attributes
     ----------
-    log_pt, eta, phi : (m, R) float32 tensors
-        Azimuths relative to that of the chart.
-    kind : (R,) int64 tensor
-        What kinds of objects they are.
-    present : (m, R) bool tensor
+    log_pt, eta, phi : (m, R + 2) float32 tensors
+        Azimuths relative to that of the chart, of the last two rapidities.
+    present : (m, R + 2) bool tensor
         Which of them come before.
+    pair : (m, 4) float64 tensor
+        Momentum of the first resonance, the lepton pair.
+    low, high : (m,) float32 tensors
+        Range of the object's transverse momentum in GeV; `high` may be infinite.
+    kind : (R + 2,) int64 tensor
+        What kinds of objects they are.
+    peak : (mass, width)
+        Of the resonance, in GeV.
     """
 
     log_pt: Tensor
     eta: Tensor
     phi: Tensor
-    kind: Tensor
     present: Tensor
+    pair: Tensor
+    low: Tensor
+    high: Tensor
+    kind: Tensor
+    peak: tuple[float, float]
 
     @classmethod
-    def of(cls, p: Tensor, kind: Tensor, present: Tensor) -> Surroundings:
-        """From momenta (m, R, 4); those that are not present (m, R) may be anything."""
-        p = torch.where(present.unsqueeze(-1), p, p.new_tensor([1.0, 0.0, 0.0, 1.0]))
-        log_pt = torch.log(transverse_momentum(p).clamp_min(1e-3))
-        eta = pseudorapidity(p).clamp(-12.0, 12.0)
-        return cls(log_pt.float(), eta.float(), azimuth(p).float(), kind, present)
+    def of(
+        cls, p: Tensor, kind: Tensor, present: Tensor, chart: ReconstructedChart, n_kinds: int,
+        particle: int,
+    ) -> Surroundings:  # fmt: skip
+        """What an object of a chart sees of momenta (m, R, 4), absent ones may be anything."""
+        p = torch.where(present.unsqueeze(-1), p, torch.zeros_like(p))
+        total = p.sum(1)
+        missing = torch.cat([-total[:, :3], total[:, 3:]], dim=-1)
+        pair, peak = torch.zeros_like(total), (0.0, 1.0)
+        if chart.resonances:
+            resonance = chart.resonances[0]
+            pair = p[:, list(resonance.objects)].sum(1)
+            peak = resonance.mass.mass, resonance.mass.width
+        extra = torch.stack([pair, missing], dim=1)
+        seen = torch.cat([present, extra[..., 3] > 0], dim=1)
+        safe = p.new_tensor([1.0, 0.0, 0.0, 1.5])
+        p, extra = (
+            torch.where(seen[:, i].unsqueeze(-1), q, safe)
+            for i, q in ((slice(p.shape[1]), p), (slice(p.shape[1], None), extra))
+        )
+        # Of the pair and of what is missing the rapidity, that of the latter is the event's.
+        y = torch.atanh((extra[..., 2] / extra[..., 3]).clamp(-1 + 1e-9, 1 - 1e-9))
+        eta = torch.cat([pseudorapidity(p), y * y.new_tensor([1.0, -1.0])], dim=1)
+        every = torch.cat([p, extra], dim=1)
+        log_pt = torch.log(transverse_momentum(every).clamp_min(1e-3))
+        low = torch.full_like(total[:, 0], chart.pt_min[particle])
+        high = torch.full_like(low, math.inf)
+        if chart.ordered[particle]:
+            high = transverse_momentum(p[:, particle - 1])
+        return cls(
+            log_pt.float(), eta.clamp(-12.0, 12.0).float(), azimuth(every).float(), seen, pair,
+            low.float(), torch.maximum(high, low + 1e-3).float(),
+            torch.cat([kind, torch.arange(n_kinds, n_kinds + IDEAL, device=kind.device)]), peak,
+        )  # fmt: skip
 
     @classmethod
     def join(cls, parts: Sequence[Surroundings]) -> Surroundings:
         """One after another, with the same kinds of objects."""
-        columns = ("log_pt", "eta", "phi", "present")
-        log_pt, eta, phi, present = (torch.cat([getattr(p, c) for p in parts]) for c in columns)
-        return cls(log_pt, eta, phi, parts[0].kind, present)
+        rows = [f.name for f in fields(cls)][:-2]
+        columns: dict[str, Any] = {n: torch.cat([getattr(p, n) for p in parts]) for n in rows}
+        return replace(parts[0], **columns)
 
     def __getitem__(self, rows: Tensor) -> Surroundings:
-        return Surroundings(
-            self.log_pt[rows], self.eta[rows], self.phi[rows], self.kind, self.present[rows]
-        )
+        return replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self)[:-2]})
+
+    def aims(self, eta: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
+        """Coordinates (m, 2) of a transverse momentum in this direction (m,), and their widths.
+
+        One brings the pair to its resonance, with the width of that; the other balances the event.
+        """
+        q, (mass, width) = self.pair, self.peak
+        eta, phi = eta.double(), phi.double()
+        # (q + p)^2 = m^2 + 2 pT D for a massless p.
+        d = q[:, 3] * torch.cosh(eta) - q[:, 2] * torch.sinh(eta)
+        d = (d - q[:, 0] * torch.cos(phi) - q[:, 1] * torch.sin(phi)).clamp_min(1e-3)
+        radiated = (mass**2 - invariant_mass_squared(q)) / (2 * d)
+        missing = torch.exp(self.log_pt[:, -1]) * torch.cos(phi - self.phi[:, -1])
+        aim = torch.stack([radiated, missing], dim=-1)
+        spread = torch.stack([mass * width / d, torch.full_like(d, _IMBALANCE)], dim=-1)
+        low, high = (v.double().unsqueeze(-1) for v in (self.low, self.high))
+        above = (aim - low).clamp_min(0.2)
+        bounded = torch.isfinite(high)
+        range_ = torch.where(bounded, high - low, 1.0)
+        x = ((aim - low) / range_).clamp(0.01, 0.99)
+        t = torch.where(bounded, torch.logit(x), torch.log(above))
+        slope = torch.where(bounded, 1 / (range_ * x * (1 - x)), 1 / above)
+        return t.float(), (spread * slope).clamp(0.02, 2.0).float()
 
 
 class Pointers(nn.Module):
@@ -90,7 +163,7 @@ class Pointers(nn.Module):
     def __init__(self, names: Sequence[str], n_kinds: int, width: int) -> None:
         super().__init__()
         self.what = [name.split(":")[0] for name in names]
-        n_inputs = _N_FEATURES + n_kinds
+        n_inputs = _N_FEATURES + n_kinds + IDEAL
         self.look = nn.ModuleList(
             nn.Sequential(nn.Linear(n_inputs, _HIDDEN), nn.SiLU(), nn.Linear(_HIDDEN, _HIDDEN))
             for _ in names
@@ -98,34 +171,50 @@ class Pointers(nn.Module):
         self.tell = nn.ModuleList(nn.Linear(_HIDDEN, width) for _ in names)
         self.mix = nn.ModuleList(nn.Linear(width, _HIDDEN) for _ in names)
         self.place = nn.ModuleList(nn.Linear(_HIDDEN, 3 * ANCHORS) for _ in names)
-        self.n_kinds = n_kinds
+        self.ring = nn.ModuleList(
+            nn.Linear(_HIDDEN, rings.N_PARAMETERS * rings.RINGS) for _ in names
+        )
+        self.n_kinds = n_kinds + IDEAL
+        self.edge: Tensor
+        self.register_buffer("edge", torch.zeros(len(names), self.n_kinds))
         with torch.no_grad():
-            for what, tell, place in zip(self.what, self.tell, self.place, strict=True):
+            for what, tell, place, ring in zip(
+                self.what, self.tell, self.place, self.ring, strict=True
+            ):
                 assert isinstance(tell, nn.Linear)
                 assert isinstance(place, nn.Linear)
-                tell.weight.mul_(0.1)
-                place.weight.mul_(0.1)
+                assert isinstance(ring, nn.Linear)
+                for layer in (tell, place, ring):
+                    layer.weight.mul_(0.1)
                 place.bias.zero_()
                 place.bias[:ANCHORS] = -4.0
-                widths = torch.tensor([0.6, 0.2, 0.06])
-                log = torch.log(widths) if what == "eta" else -2 * torch.log(widths)
-                place.bias[2 * ANCHORS :] = log
+                if what == "phi":
+                    place.bias[2 * ANCHORS :] = -2 * torch.log(torch.tensor([0.6, 0.2, 0.06]))
+                else:
+                    place.bias[2 * ANCHORS :] = torch.tensor([0.0, 1.0, -0.7])
+                ring.bias.copy_(rings.start())
 
-    def anchored(self, number: int) -> bool:
-        """Whether the density of a component gets components at the objects."""
-        return self.what[number] in ("eta", "phi")
+    @property
+    def outputs(self) -> tuple[nn.Module, ...]:
+        """The last layers."""
+        return self.place, self.ring
+
+    def anchored(self, number: int, own: dict[str, Tensor]) -> bool:
+        """Whether the density of a component, others being known, gets components at objects."""
+        aimed = self.what[number] in ("log_pt", "logit_pt") and {"eta", "phi"} <= own.keys()
+        return self.what[number] == "phi" or aimed
 
     def notice(
         self, number: int, around: Surroundings, own: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """What component `number` sees of each object, (m, R, hidden), and adds to its token.
+        """What component `number` sees of each object, (m, R + 2, hidden), and adds to its token.
 
         Parameters
         ----------
         number : int
         around : Surroundings
         own : dict of str to (m,) tensor
-            Components that are known already: ``eta`` and ``phi`` as they are, others standardised.
+            Components that are known already.
         """
         m, r = around.eta.shape
         zero = around.eta.new_zeros(m, r)
@@ -134,6 +223,7 @@ class Pointers(nn.Module):
             deta = own["eta"].unsqueeze(-1) - around.eta
         if "phi" in own:
             dphi = wrap(own["phi"].unsqueeze(-1) - around.phi)
+        directed = {"eta", "phi"} <= own.keys()
         distance = torch.hypot(deta, dphi)
         columns = [
             around.log_pt - 3.5,
@@ -147,39 +237,106 @@ class Pointers(nn.Module):
             columns += [
                 torch.exp(-deta.abs() / scale) if "eta" in own else zero,
                 torch.exp(-dphi.abs() / scale) if "phi" in own else zero,
-                torch.exp(-distance / scale) if {"eta", "phi"} <= own.keys() else zero,
+                torch.exp(-distance / scale) if directed else zero,
                 deta / (deta.abs() + scale),
             ]
-        pt = next((own[k] for k in ("log_pt", "logit_pt") if k in own), None)
+        what = next((k for k in ("log_pt", "logit_pt") if k in own), self.what[number])
         columns += [
             torch.cos(dphi) if "phi" in own else zero,
             torch.sin(dphi) if "phi" in own else zero,
-            zero if pt is None else pt.unsqueeze(-1).expand(m, r),
+            own[what].unsqueeze(-1).expand(m, r) if what in own else zero,
             around.present.float(),
         ]
+        for column in self._aimed(around, own, what) if directed else [None] * 4:
+            columns.append(zero if column is None else F.pad(column, (r - IDEAL, 0)))
         kinds = F.one_hot(around.kind, self.n_kinds).float().expand(m, r, -1)
         seen = self.look[number](torch.cat([torch.stack(columns, -1), kinds], -1))
         shown = F.silu(seen) * around.present.unsqueeze(-1)
         told: Tensor = self.tell[number](shown.sum(1))
         return seen, told
 
+    @staticmethod
+    def _aimed(around: Surroundings, own: dict[str, Tensor], what: str) -> list[Tensor]:
+        """Four features (m, 2) of the transverse momenta that are aimed at."""
+        t, width = around.aims(own["eta"], own["phi"])
+        off = torch.zeros_like(t)
+        if what in own:
+            off = (own[what].unsqueeze(-1) - t) / width
+        return [t / 3, torch.log(width), off / (1 + off.abs()), torch.exp(-off.abs())]
+
     def anchors(
         self, number: int, around: Surroundings, seen: Tensor, hidden: Tensor,
-        mean: float, std: float,
+        own: dict[str, Tensor], mean: float, std: float,
     ) -> Tensor:  # fmt: skip
-        """Parameters (m, 3, R * ANCHORS) of further components: logits, locations, log widths.
+        """Parameters (m, 3, A) of further components: logits, locations, log widths.
 
         Locations are in the standardised coordinate, whose mean and width are given.
         """
+        what, present = self.what[number], around.present
+        if what != "phi":
+            seen, present = seen[:, -IDEAL:], present[:, -IDEAL:]
         h = F.silu(seen + self.mix[number](hidden).unsqueeze(1))
         logits, shift, width = self.place[number](h).chunk(3, dim=-1)
-        logits = torch.where(around.present.unsqueeze(-1), logits, -torch.inf)
-        if self.what[number] == "eta":
-            location = (around.eta.unsqueeze(-1) + shift - mean) / std
-            width = width - torch.log(torch.as_tensor(std, device=width.device, dtype=width.dtype))
-        else:
+        logits = torch.where(present.unsqueeze(-1), logits, -torch.inf)
+        if what == "phi":
             location = around.phi.unsqueeze(-1) + shift
-        return torch.stack([t.flatten(1) for t in (logits, location, width)], dim=1)
+        else:
+            t, unit = around.aims(own["eta"], own["phi"])
+            location = ((t.unsqueeze(-1) + shift * unit.unsqueeze(-1)) - mean) / std
+            width = width + torch.log(unit / std).unsqueeze(-1)
+        return torch.stack([v.flatten(1) for v in (logits, location, width)], dim=1)
+
+    def rings(self, number: int, around: Surroundings, seen: Tensor, hidden: Tensor) -> Rings:
+        """Rings about all objects, from what the first component of a direction sees."""
+        h = F.silu(seen + self.mix[number](hidden).unsqueeze(1))[:, :-IDEAL]
+        out = self.ring[number](h).unflatten(-1, (rings.N_PARAMETERS, rings.RINGS))
+        logits = torch.where(around.present[:, :-IDEAL, None], out[:, :, 0], -torch.inf)
+        out = torch.cat([logits.unsqueeze(2), out[:, :, 1:]], dim=2)
+        each = rings.RINGS
+        return Rings(
+            out.transpose(1, 2).flatten(2),
+            around.eta[:, :-IDEAL].repeat_interleave(each, 1),
+            around.phi[:, :-IDEAL].repeat_interleave(each, 1),
+            self.edge[number, around.kind[:-IDEAL]].repeat_interleave(each),
+        )
+
+    @torch.no_grad()
+    def fit_edge(self, number: int, around: Surroundings, eta: Tensor, phi: Tensor) -> None:
+        """Take the smallest distances to objects from a sample of directions (m,)."""
+        distance = torch.hypot(eta.unsqueeze(-1) - around.eta, wrap(phi.unsqueeze(-1) - around.phi))
+        distance = torch.where(around.present, distance, torch.inf).amin(0)
+        for kind, least in zip(around.kind.tolist(), distance.tolist(), strict=True):
+            before = float(self.edge[number, kind])
+            if math.isinf(least):
+                continue
+            least = min(0.999 * least, 1.0)
+            self.edge[number, kind] = least if before == 0 else min(before, least)
+
+
+@dataclass
+class Rings:
+    """Rings about the objects before: parameters (m, 5, K), centres (m, K) and edges (K,)."""
+
+    parameters: Tensor
+    eta: Tensor
+    phi: Tensor
+    edge: Tensor
+
+    def join(self, plain: Tensor, eta: Tensor, phi: Tensor) -> Tensor:
+        """Log density (m,) of a direction: of rings, and of a plain log density (m,)."""
+        deta, dphi = eta.unsqueeze(-1) - self.eta, wrap(phi.unsqueeze(-1) - self.phi)
+        each = rings.log_prob(self.parameters, deta, dphi, self.edge)
+        log_p = rings.weights(self.parameters)
+        return torch.logsumexp(log_p + torch.cat([plain.unsqueeze(-1), each], dim=-1), dim=-1)
+
+    def draw(self, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows whose direction comes from a ring, and its pseudorapidity and azimuth."""
+        share = rings.weights(self.parameters).exp()
+        k = torch.multinomial(share, 1, generator=generator).squeeze(-1)
+        rows = torch.nonzero(k > 0).squeeze(-1)
+        k = k[rows] - 1
+        deta, dphi = rings.sample(self.parameters[rows, :, k], self.edge[k], generator)
+        return rows, self.eta[rows, k] + deta, wrap(self.phi[rows, k] + dphi)
 
 
 def joined(parameters: Tensor, further: Tensor) -> Tensor:

@@ -23,9 +23,10 @@ from hepgen_ml.config import Config
 from hepgen_ml.errors import ModelError
 from hepgen_ml.models.autoregressive import AutoregressiveDensity
 from hepgen_ml.models.base import DensityModel, weighted_mean
+from hepgen_ml.models.calibration import fit_edges
 from hepgen_ml.models.conditions import CoordinateEmbedding
 from hepgen_ml.models.extrapolation import Extrapolation
-from hepgen_ml.models.kinds import Kind, Kinds, objects_of, particles_before
+from hepgen_ml.models.kinds import Kinds, ObjectLists
 from hepgen_ml.models.pointers import Surroundings
 from hepgen_ml.multiplicity import families
 from hepgen_ml.networks.bayesian import BayesianLinear, kl_divergence, make_bayesian
@@ -64,16 +65,8 @@ class SplittingJetGPT(DensityModel):
         super().__init__(process)
         net, jetgpt = config.network, config.jetgpt
         self.families = families(process)
-        kinds: dict[Kind, int] = {}
-        self.objects: list[list[tuple[int, list[int]]]] = []
-        for family in self.families:
-            longest = process.channels[int(self.channel_of[family.subprocess[-1]])]
-            self.objects.append(
-                [(kinds.setdefault(k, len(kinds)), columns) for k, columns in objects_of(longest)]
-            )
-        # Objects of an event without optional jets.
-        self.fixed = [len(o) - len(f.subprocess) + 1 for o, f in
-                      zip(self.objects, self.families, strict=True)]  # fmt: skip
+        self.lists = ObjectLists(process, self.families, self.layouts)
+        self.objects, self.fixed = self.lists.objects, self.lists.fixed
         family_of = torch.zeros(len(process.subprocesses), dtype=torch.int64)
         n_objects = torch.zeros(len(process.subprocesses), dtype=torch.int64)
         for number, family in enumerate(self.families):
@@ -86,23 +79,21 @@ class SplittingJetGPT(DensityModel):
         self.register_buffer("n_objects", n_objects, persistent=False)
         frequency = torch.tensor([f.frequency for f in self.families])
         self.register_buffer("family_probability", frequency / frequency.sum(), persistent=False)
-        # Particles of an event by class, as jets look at them.
-        flavours = {c: i for i, c in enumerate(dict.fromkeys(
-            c for channel in process.channels for c in channel.classes))}  # fmt: skip
         self.channels = process.channels
-        self.before = [particles_before(self.channels[int(self.channel_of[f.subprocess[-1]])])
-                       for f in self.families]  # fmt: skip
-        self.flavours = [[flavours[c] for c in channel.classes] for channel in process.channels]
-        space = Kinds(list(kinds))
         first = net.blocks // 2
+        if config.splitting.pointers and not jetgpt.order:
+            config = config.with_(jetgpt__order=self.lists.order)
         self.components = AutoregressiveDensity(
-            space,
+            Kinds(self.lists.kinds),
             nn.Identity(),
             config.with_(network=net.model_copy(update={"blocks": net.blocks - first})),
-            n_kinds=len(flavours) if config.splitting.pointers else 0,
+            n_kinds=self.lists.n_flavours if config.splitting.pointers else 0,
         )
-        self.embedding = CoordinateEmbedding([k.coordinates for k in kinds], net.width)
-        self.following = nn.Embedding(len(kinds), net.width)
+        self.embedding = CoordinateEmbedding([k.coordinates for k in self.lists.kinds], net.width)
+        self.following = nn.Embedding(len(self.lists.kinds), net.width)
+        self.balance = nn.Sequential(
+            nn.Linear(3, net.width), nn.SiLU(), nn.Linear(net.width, net.width)
+        )
         self.start = nn.Embedding(len(self.families), net.width)
         self.history = CausalTransformer(net.width, max(first, 1), net.heads, net.mlp_ratio)
         self.splitting: nn.Module = nn.Linear(net.width, 1)
@@ -111,6 +102,11 @@ class SplittingJetGPT(DensityModel):
             self.splitting = BayesianLinear(self.splitting, jetgpt.prior_std)
         if jetgpt.bayesian == "all":
             make_bayesian(self.history, jetgpt.prior_std)
+            make_bayesian(self.balance, jetgpt.prior_std)
+        # Log odds of another jet after each object, from `hepgen_ml.models.calibration`.
+        self.offset: Tensor
+        longest = max(map(len, self.objects))
+        self.register_buffer("offset", torch.zeros(len(self.families), longest + 1))
         self.extrapolation = Extrapolation(process, self.families, config.splitting)
         self.drawn = torch.zeros(len(process.channels), dtype=torch.float64)
         self.accepted = torch.zeros(len(process.channels), dtype=torch.float64)
@@ -135,6 +131,8 @@ class SplittingJetGPT(DensityModel):
     def fit_standardization(self, encoded: Encoded) -> None:
         super().fit_standardization(encoded)
         self.extrapolation.fit(encoded)
+        if self.components.pointers is not None:
+            fit_edges(self, encoded)
 
     def _each_object(self, z: Tensor, subprocess: Tensor) -> list[tuple[Tensor, int]]:
         """Components (m, k) of all objects of events, one kind and place at a time."""
@@ -148,8 +146,11 @@ class SplittingJetGPT(DensityModel):
                     found.append((z[some][:, columns], kind))
         return found
 
-    def _histories(self, z: Tensor, family: int, length: int) -> Tensor:
-        """Hidden states (m, length + 1, width) before the first and after each object."""
+    def histories(self, z: Tensor, p: Tensor, family: int, length: int) -> Tensor:
+        """Hidden states (m, length + 1, width) before the first and after each object.
+
+        Momenta p (m, R, 4) are those of z.
+        """
         objects = self.objects[family]
         start = self.start.weight[family].expand(len(z), -1)
         tokens = [start]
@@ -157,8 +158,21 @@ class SplittingJetGPT(DensityModel):
             tokens.append(self.embedding.total(z[:, columns], kind))
         following = [objects[min(i, len(objects) - 1)][0] for i in range(length + 1)]
         tokens = [t + self.following.weight[k] for t, k in zip(tokens, following, strict=True)]
-        hidden: Tensor = self.history(torch.stack(tokens, dim=1))
+        stacked = torch.stack(tokens, dim=1)
+        if self.components.pointers is not None:
+            # Events to which a jet is still to come do not balance (2412.12074, equation 5.26).
+            before = [p[:, b, :2].sum(1) for b in self.lists.before(family, length)]
+            missing = torch.stack(before, dim=1).norm(dim=-1).float()
+            shown = [torch.log(missing + 1) - 2, torch.tanh(missing / 15), torch.tanh(missing / 40)]
+            stacked = stacked + self.balance(torch.stack(shown, dim=-1))
+        hidden: Tensor = self.history(stacked)
         return hidden
+
+    def log_odds(self, hidden: Tensor, family: int) -> Tensor:
+        """Log odds (m, k) of another object after the last k of hidden states (m, length + 1)."""
+        first, end = self.fixed[family], hidden.shape[1]
+        logits: Tensor = self.splitting(hidden[:, first:]).squeeze(-1)
+        return logits + self.offset[family, first:end]
 
     def _terms(self, z: Tensor, subprocess: Tensor, *, training: bool) -> Tensor:
         """Log density (m,); while training, with what an extrapolation makes of the last stop."""
@@ -175,8 +189,8 @@ class SplittingJetGPT(DensityModel):
                     continue
                 zs, n = z[rows], n_objects[rows]
                 length = int(n.max())
-                hidden = self._histories(zs, number, length)
-                momenta = self._momenta(zs, number, length)
+                momenta = self.momenta(zs, number, length)
+                hidden = self.histories(zs, momenta, number, length)
                 by_kind: dict[int, list[tuple[int, list[int]]]] = {}
                 for place, (kind, columns) in enumerate(objects[:length]):
                     by_kind.setdefault(kind, []).append((place, columns))
@@ -185,7 +199,7 @@ class SplittingJetGPT(DensityModel):
                     values = [zs[i][:, c] for i, (_, c) in zip(some, places, strict=True)]
                     condition = [hidden[i, k] for i, (k, _) in zip(some, places, strict=True)]
                     around = [
-                        self._around(momenta[i], number, length, place)
+                        self.lists.around(momenta[i], number, length, place)
                         for i, (place, _) in zip(some, places, strict=True)
                     ]
                     log_p = self.components.log_prob_given(
@@ -195,7 +209,7 @@ class SplittingJetGPT(DensityModel):
                         around=None if places[0][0] == 0 else Surroundings.join(around),
                     )
                     total = total.index_add(0, rows[torch.cat(some)], log_p)
-                logits = self.splitting(hidden[:, fixed:]).squeeze(-1)
+                logits = self.log_odds(hidden, number)
                 stops = torch.arange(fixed, length + 1, device=z.device)
                 goes_on = (stops < n.unsqueeze(-1)).to(z.dtype)
                 weight = (stops <= n.unsqueeze(-1)).to(z.dtype)
@@ -208,22 +222,13 @@ class SplittingJetGPT(DensityModel):
                 total = total.index_add(0, rows, -(weight * entropy).sum(-1))
         return total
 
-    def _momenta(self, z: Tensor, family: int, length: int) -> Tensor:
+    def momenta(self, z: Tensor, family: int, length: int) -> Tensor:
         """Momenta (m, R, 4) of the objects so far; whatever comes after them is arbitrary."""
-        sub = self.families[family].subprocess[max(length - self.fixed[family], 0)]
-        c = int(self.channel_of[sub])
+        c = self.lists.channel(family, length)
         channel, n = self.channels[c], len(self.layouts[c])
         x = z[:, :n].to(torch.float64) * self.std[c, :n] + self.mean[c, :n]
         p, _ = channel.chart.inverse(channel.join(x, torch.zeros_like(x[:, 0])))
         return p
-
-    def _around(self, p: Tensor, family: int, length: int, place: int) -> Surroundings:
-        """What the object at a place sees of momenta (m, R, 4)."""
-        sub = self.families[family].subprocess[max(length - self.fixed[family], 0)]
-        kinds = torch.tensor(self.flavours[int(self.channel_of[sub])], device=p.device)
-        before = torch.zeros(p.shape[1], dtype=torch.bool, device=p.device)
-        before[self.before[family][place]] = True
-        return Surroundings.of(p, kinds, before.expand(len(p), -1))
 
     def log_prob_z(self, z: Tensor, subprocess: Tensor) -> Tensor:
         """Log density (m,) including the probability of the number of jets."""
@@ -332,30 +337,30 @@ class SplittingJetGPT(DensityModel):
         subprocess = torch.full((n,), -1, device=self.mean.device)
         alive = torch.arange(n, device=self.mean.device)
         for place in range(len(objects) + 1):
-            hidden = self._histories(z[alive], family, place)[:, -1]
+            momenta = self.momenta(z[alive], family, place)
+            hidden = self.histories(z[alive], momenta, family, place)
             if place >= fixed:
                 if wanted is None:
-                    p = torch.sigmoid(self.splitting(hidden).squeeze(-1))
+                    p = torch.sigmoid(self.log_odds(hidden, family)[:, -1])
                     u = torch.rand(len(p), generator=generator, device=p.device)
                     goes_on = u < p
                 else:
                     goes_on = wanted[alive] > place
                 subprocess[alive[~goes_on]] = numbers[place - fixed]
-                alive, hidden = alive[goes_on], hidden[goes_on]
+                alive, hidden, momenta = alive[goes_on], hidden[goes_on], momenta[goes_on]
             if place == len(objects) or len(alive) == 0:
                 break
             kind, columns = objects[place]
             at = torch.tensor(columns, device=z.device)
             partial = numbers[place + 1 - fixed] if place + 1 >= fixed else None
             todo = torch.arange(len(alive), device=z.device)
-            momenta = self._momenta(z[alive], family, place)
-            around = self._around(momenta, family, place, place) if place > 0 else None
+            around = self.lists.around(momenta, family, place, place) if place > 0 else None
             # Cuts are first asked when all fixed objects stand; if these are several, one of the
             # earlier may be at fault, and the event is begun anew.
             whole = place + 1 == fixed and fixed > 1
             for _ in range(1 if whole else _MAX_ROUNDS):
                 drawn = self.components.sample_given(
-                    hidden[todo], kind, generator, None if around is None else around[todo]
+                    hidden[todo, -1], kind, generator, None if around is None else around[todo]
                 )
                 z[alive[todo].unsqueeze(1), at] = drawn
                 if inside is None or partial is None:

@@ -227,6 +227,22 @@ def evened(process: Process, subprocess: torch.Tensor, weight: torch.Tensor) -> 
     return weight / weight.mean()
 
 
+def draw_rates(process: Process, subprocess: torch.Tensor, power: float) -> torch.Tensor:
+    """How often each event (m,) is drawn, on average once.
+
+    Parameters
+    ----------
+    process : Process
+    subprocess : (m,) int64 tensor
+    power : float
+        A batch's share of each channel goes like its events to this power.
+    """
+    channel_of = process.channel_of[subprocess]
+    counts = torch.bincount(channel_of).double().clamp_min(1)
+    rate = (counts ** (power - 1))[channel_of]
+    return rate / rate.mean()
+
+
 def split(
     weight: torch.Tensor, fraction: float, seed: int
 ) -> tuple[torch.Tensor, npt.NDArray[np.bool_]]:

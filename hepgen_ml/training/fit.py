@@ -18,6 +18,7 @@ from hepgen_ml.config import Config
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
 from hepgen_ml.events import EventSample, RunInfo
 from hepgen_ml.models.base import Surrogate
+from hepgen_ml.models.calibration import calibrate_rates
 from hepgen_ml.models.splitting import SplittingJetGPT
 from hepgen_ml.multiplicity import with_more_jets
 from hepgen_ml.networks.lgatr import LGATr
@@ -34,7 +35,7 @@ from hepgen_ml.symmetry import (
 )
 from hepgen_ml.tensors import Discrete, Encoded, effective_number
 from hepgen_ml.training.checkpoint import write_text
-from hepgen_ml.training.data import Progress, evened, split
+from hepgen_ml.training.data import Progress, draw_rates, evened, split
 from hepgen_ml.training.encoded import encode_sample
 from hepgen_ml.training.loop import CHECKPOINT, HISTORY, Trainer
 
@@ -120,6 +121,12 @@ def fit(
             training = _doubled(process, training)
         else:
             log.warning("beams are equal but the events favour one side: no mirror images are used")
+    rate = None
+    if config.training.channel_power < 1:
+        power = config.training.channel_power
+        rate = draw_rates(process, training.subprocess, power)
+        if not surrogate.density.chooses_subprocess:  # judged as it is trained
+            validation.weight *= draw_rates(process, validation.subprocess, power)
     if config.training.compile:
         for module in surrogate.density.modules():
             if isinstance(module, Transformer | LGATr):
@@ -130,6 +137,7 @@ def fit(
         validation,
         config.training,
         n_events=n_events,
+        rate=rate,
         seed=config.seed,
         directory=out,
         device=device,
@@ -239,7 +247,7 @@ def _check_plan(directory: Path, fingerprint: str, config: Config) -> None:
             "was begun with another sample", path=directory, remedy="give the same files as before"
         )
     fixed = ("model", "network", "jetgpt", "splitting", "lgatr", "resonances", "seed")
-    events = ("validation_fraction", "max_events", "batch_size", "exchange_beams")
+    events = ("validation_fraction", "max_events", "channel_power", "batch_size", "exchange_beams")
     if any(getattr(before, name) != getattr(config, name) for name in fixed) or any(
         getattr(before.training, name) != getattr(config.training, name) for name in events
     ):
@@ -302,6 +310,9 @@ def _doubled(process: Process, training: Encoded) -> Encoded:
 def _calibrate(surrogate: Surrogate, trainer: Trainer) -> None:
     """Make the mean of the predicted probabilities equal the sample's fractions."""
     data, some = trainer.train, slice(_CALIBRATION_EVENTS)
+    if isinstance(surrogate.density, SplittingJetGPT):
+        surrogate.eval()
+        calibrate_rates(surrogate.density, data.z, data.subprocess, data.weight)
     d = data.discrete
     surrogate.heads.calibrate(
         data.z[some],

@@ -43,10 +43,17 @@ class Batches:
     """Prepared tensors of a sample, and random batches of them.
 
     The order of events is a function of seed and epoch alone, so that a
-    resumed run continues with the batches it would have seen.
+    resumed run continues with the batches it would have seen. Events with a rate (m,)
+    come so often in an epoch on average, all others once.
     """
 
-    def __init__(self, surrogate: Surrogate, encoded: Encoded, device: torch.device) -> None:
+    def __init__(
+        self,
+        surrogate: Surrogate,
+        encoded: Encoded,
+        device: torch.device,
+        rate: Tensor | None = None,
+    ) -> None:
         with torch.no_grad():
             z = surrogate.density.prepare(encoded.x.to(device), encoded.subprocess.to(device))
         self.z = z
@@ -56,6 +63,12 @@ class Batches:
         )
         self.invariants = encoded.invariants.to(device)
         self.weight = encoded.weight.to(device, torch.float32)
+        self.rate = self.drawn_weight = None
+        if rate is not None:
+            self.rate = (rate / rate.sum()).cpu().numpy()
+            # Rates are only to be kept where a density learns them.
+            if surrogate.density.chooses_subprocess:
+                self.drawn_weight = self.weight / rate.to(self.weight)
 
     def __len__(self) -> int:
         return len(self.z)
@@ -66,7 +79,11 @@ class Batches:
         epoch, position = divmod(step, per_epoch)
         if getattr(self, "_epoch", None) != epoch:
             rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, epoch)))
-            self._order = torch.from_numpy(rng.permutation(len(self))).to(self.z.device)
+            if self.rate is None:
+                order = rng.permutation(len(self))
+            else:
+                order = rng.choice(len(self), len(self), p=self.rate)
+            self._order = torch.from_numpy(order).to(self.z.device)
             self._epoch = epoch
         return self._order[position * size : (position + 1) * size]
 
@@ -83,6 +100,8 @@ class Trainer:
     n_events : int, optional
         Independent events in `train`, which Bayesian models weigh against their prior; by
         default all of them.
+    rate : (m,) tensor, optional
+        How often training events are drawn, see `hepgen_ml.training.data.draw_rates`.
     seed : int
     directory : Path
         For checkpoint and history.
@@ -98,6 +117,7 @@ class Trainer:
         config: TrainingConfig,
         *,
         n_events: int | None = None,
+        rate: Tensor | None = None,
         seed: int,
         directory: Path,
         device: torch.device,
@@ -109,7 +129,7 @@ class Trainer:
         self.checkpoint = directory / CHECKPOINT
         self.history = directory / HISTORY
         self.progress = progress or (lambda *_: None)
-        self.train = Batches(surrogate, train, device)
+        self.train = Batches(surrogate, train, device, rate)
         self.validation = Batches(surrogate, validation, device)
         self.parameters = dict(surrogate.named_parameters())
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
@@ -284,7 +304,8 @@ class Trainer:
 
     def _losses(self, data: Batches, i: Tensor) -> tuple[Tensor, Tensor]:
         """Loss of the density and of the heads on some events."""
-        z, subprocess, weight = data.z[i], data.subprocess[i], data.weight[i]
+        z, subprocess = data.z[i], data.subprocess[i]
+        weight = (data.weight if data.drawn_weight is None else data.drawn_weight)[i]
         density = self.surrogate.density.loss(z, subprocess, weight)
         d = data.discrete
         discrete = Discrete(d.pattern[i], d.branch[i], d.free[i])

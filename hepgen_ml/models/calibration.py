@@ -1,0 +1,90 @@
+"""What the density of `jetgpt-splitting` takes from a sample, before and after its training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from hepgen_ml.phase_space.coordinates import azimuth, pseudorapidity
+from hepgen_ml.tensors import Encoded
+
+if TYPE_CHECKING:
+    from hepgen_ml.models.splitting import SplittingJetGPT
+
+_LEAST = 20
+"""Fewest events of each answer that an offset is taken from."""
+
+_BATCH = 4096
+
+
+def fit_edges(model: SplittingJetGPT, encoded: Encoded) -> None:
+    """Take the smallest distances between objects, where rings end, from a sample."""
+    pointers = model.components.pointers
+    if pointers is None:
+        return
+    for number, family in enumerate(model.families):
+        for sub in family.subprocess:
+            x = encoded.x[encoded.subprocess == sub]
+            if len(x) == 0:
+                continue
+            z = model.prepare(x, torch.full((len(x),), sub))
+            length = int(model.n_objects[sub])
+            p = model.momenta(z, number, length)
+            for place, (kind, _) in enumerate(model.objects[number][:length]):
+                direction = model.components.direction(kind)
+                if place == 0 or not direction:
+                    continue
+                own = p[:, model.lists.particle(number, place)]
+                pointers.fit_edge(
+                    model.components.numbers[kind][min(direction)],
+                    model.lists.around(p, number, length, place),
+                    pseudorapidity(own).float(),
+                    azimuth(own).float(),
+                )
+
+
+@torch.no_grad()
+def calibrate_rates(model: SplittingJetGPT, z: Tensor, subprocess: Tensor, weight: Tensor) -> None:
+    """Make the mean probability of another jet after n of them the sample's fraction, for each n.
+
+    Networks average gradients of events that come once in thousands of others, and their rates
+    are off by more than the statistics of the sample. One offset of the log odds after each
+    object mends that, and leaves alone how they depend on the kinematics. There is none after
+    the largest number of jets of the sample, and none where next to all events go one way.
+
+    Parameters
+    ----------
+    model : SplittingJetGPT
+    z, subprocess, weight : (m, D), (m,), (m,) tensors
+        Training events.
+    """
+    for number, family in enumerate(model.families):
+        rows = torch.nonzero(model.family_of[subprocess] == number).squeeze(-1)
+        n, fixed = model.n_objects[subprocess[rows]], model.fixed[number]
+        top = fixed + family.top - family.fewest
+        odds = torch.full((len(rows), top - fixed), torch.nan, device=z.device)
+        for length in range(fixed, top + 1):
+            some = torch.nonzero(n == length).squeeze(-1)
+            for part in some.split(_BATCH):
+                zs = z[rows[part]]
+                hidden = model.histories(zs, model.momenta(zs, number, length), number, length)
+                width = min(length + 1, top) - fixed
+                odds[part, :width] = model.log_odds(hidden, number)[:, :width]
+        for k in range(top - fixed):
+            asked = n >= fixed + k
+            goes_on, w = n[asked] > fixed + k, weight[rows[asked]].double()
+            if min(int(goes_on.sum()), int((~goes_on).sum())) >= _LEAST:
+                shift = offset(odds[asked, k].double(), goes_on.double(), w)
+                model.offset[number, fixed + k] += shift
+
+
+def offset(log_odds: Tensor, answer: Tensor, weight: Tensor) -> float:
+    """What to add to log odds (m,) so that mean probability and mean answer (m,) agree."""
+    wanted, low, high = float((weight * answer).sum() / weight.sum()), -20.0, 20.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        mean = float((weight * torch.sigmoid(log_odds + middle)).sum() / weight.sum())
+        low, high = (middle, high) if mean < wanted else (low, middle)
+    return (low + high) / 2
