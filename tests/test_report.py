@@ -23,8 +23,9 @@ from hepgen_ml.validation import comparison, measurements, report
 from hepgen_ml.validation.correlations import correlations
 from hepgen_ml.validation.figures import Curve, Panel, grid
 from hepgen_ml.validation.frequencies import frequencies
+from hepgen_ml.validation.layouts import Signature
 from hepgen_ml.validation.measurements import Labelled, measure
-from hepgen_ml.validation.observables import Observable, observables
+from hepgen_ml.validation.observables import Observable, ObservableTable, observables
 from hepgen_ml.validation.peaks import breit_wigner, peaks
 from hepgen_ml.validation.report_figures import draw
 from hepgen_ml.validation.report_sections import particles
@@ -299,16 +300,22 @@ def test_band_of_the_model_is_the_spread_of_its_draws() -> None:
 
 
 def test_correlations_have_the_right_errors() -> None:
-    table = next(iter(observables(toy_top_pairs(4800, jets=False)).values()))
-    tables = [table.take(slice(i, i + 80)) for i in range(0, len(table), 80)]
-    names = ("pt(t)", "y(t)", "mass(t,t~)", "y_total")
-    chosen = [o for o in table.observables if o.name in names]
-    pulls = [
-        correlations(a, b, chosen).pulls[np.triu_indices(len(chosen), 1)]
-        for a, b in zip(tables[::2], tables[1::2], strict=True)
-    ]
-    assert np.std(pulls) == pytest.approx(1, abs=0.15)
-    assert abs(np.mean(pulls)) < 0.2
+    """Of skewed and heavy-tailed observables too, with weights on one side."""
+    rng = np.random.default_rng(4)
+    chosen = tuple(Observable(name, name) for name in "abcd")
+
+    def table(weighted: bool) -> ObservableTable:
+        x, y, z = rng.normal(size=(3, 1000))
+        values = np.stack([x, np.exp(x + y), x**2 + z, np.tan(1.5 * np.tanh(y + z))], axis=1)
+        weight = rng.exponential(size=1000) if weighted else np.ones(1000)
+        return ObservableTable(Signature((1,)), np.arange(1000), chosen, values, weight)
+
+    found = [correlations(table(False), table(True), chosen) for _ in range(300)]
+    pulls = np.array([c.pulls[np.triu_indices(4, 1)] for c in found])
+    assert pulls.std(axis=0) == pytest.approx(np.ones(6), abs=0.15)
+    assert pulls.mean(axis=0) == pytest.approx(np.zeros(6), abs=0.25)
+    assert np.mean([c.truth[0, 1] for c in found]) == pytest.approx(6 / np.pi * np.arcsin(
+        np.sqrt(0.5) / 2), abs=0.01)  # the rank correlation of Gaussians  # fmt: skip
 
 
 def peak_sample(mass: np.ndarray) -> EventSample:
