@@ -102,6 +102,10 @@ class TrainingConfig(_Section):
     validation_fraction: float = Field(0.05, gt=0, lt=1)
     validation_interval: int = Field(500, ge=1, description="Steps.")
     checkpoint_interval: float = Field(60.0, gt=0, description="Seconds.")
+    classifier_rounds: int = Field(
+        0, ge=0, le=100, description="Classifiers that weigh events in the loss, one after another."
+    )
+    classifier_power: float = Field(1.0, gt=0, description="Power of their weights.")
     exchange_beams: bool = Field(
         True, description="Train on mirror images too where both beams are equal."
     )

@@ -21,9 +21,8 @@ from hepgen_ml.objects import Selection
 from hepgen_ml.process import Process
 from hepgen_ml.reweighting import Reweighter
 from hepgen_ml.reweighting.application import ClassifierWeights
-from hepgen_ml.reweighting.reweighter import FILE as CLASSIFIER
 from hepgen_ml.sampling import Sampler
-from hepgen_ml.storage import CONFIG, find_model, load_model, save_model
+from hepgen_ml.storage import CLASSIFIER, CONFIG, find_model, load_model, save_model
 from hepgen_ml.training.data import Progress
 from hepgen_ml.training.fit import PLAN, claim, fit
 

@@ -31,6 +31,7 @@ WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 CARD = "README.md"
 VALIDATION = "validation.json"
+CLASSIFIER = "classifier.safetensors"
 
 _MAX_CONFIG_BYTES = 256 << 20
 
@@ -56,7 +57,8 @@ def save_model(
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / VALIDATION).unlink(missing_ok=True)  # it was about other weights
+        for name in (VALIDATION, CLASSIFIER):  # they were about other weights
+            (directory / name).unlink(missing_ok=True)
         save_tensors(directory / WEIGHTS, dict(surrogate.state_dict()), {})
         document = {
             "format": "hepgen-ml model",

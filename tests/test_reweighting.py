@@ -18,6 +18,7 @@ from hepgen_ml.events import EventSample, FloatArray, IntArray, concatenate
 from hepgen_ml.reweighting import Reweighter, location, reweighter, tasks
 from hepgen_ml.reweighting.application import ClassifierWeights
 from hepgen_ml.reweighting.features import Inputs, groups
+from hepgen_ml.reweighting.folds import calibrate
 from hepgen_ml.reweighting.networks import NETWORKS, build
 from hepgen_ml.reweighting.training import Labelled, Schedule
 from hepgen_ml.storage import PRETRAINED
@@ -207,11 +208,11 @@ def test_calibration() -> None:
     weight = torch.ones(40_000)
     nothing = torch.zeros(40_000, 0)
     events = Labelled(Inputs(nothing, nothing.long(), nothing), label, weight)
-    right = reweighter.calibrate(ratio, events)
+    right = calibrate(ratio, events)
     assert right.slope == pytest.approx(1.0, abs=0.05)
     assert right.offset == pytest.approx(0.0, abs=0.05)
-    assert reweighter.calibrate(2 * ratio, events).slope == pytest.approx(0.5, abs=0.03)
-    assert reweighter.calibrate(-ratio, events).slope == 0.0
+    assert calibrate(2 * ratio, events).slope == pytest.approx(0.5, abs=0.03)
+    assert calibrate(-ratio, events).slope == 0.0
 
 
 def test_unweighting_limit() -> None:

@@ -256,7 +256,7 @@ def test_numbers_of_jets_from_signed_weights(extrapolation: str, tmp_path: Path)
     jets = plain.counts - 2
     sample = signed(plain, 1.0 + 0.5 * (jets > 0))
     config = FAST.with_(
-        model="jetgpt-splitting", training__max_steps=150, splitting__max_jets=5,
+        model="jetgpt-splitting", training__max_steps=300, splitting__max_jets=5,
         splitting__extrapolation=extrapolation,
     )  # fmt: skip
     generator = Generator.train(sample, out=tmp_path / "m", config=config)

@@ -13,9 +13,8 @@ over-fit, calibrates them, and their spread is the uncertainty of the weights.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,69 +24,22 @@ from torch import Tensor
 
 from hepgen_ml.errors import HepgenError, ModelError, SampleError, UsageError
 from hepgen_ml.events import EventSample, FloatArray
-from hepgen_ml.reweighting.features import Group, Inputs, groups
+from hepgen_ml.reweighting.features import Group, groups
+from hepgen_ml.reweighting.folds import Calibration, Folds, GroupRatio
 from hepgen_ml.reweighting.networks import Classifier, NetworkName, build
-from hepgen_ml.reweighting.training import Labelled, Schedule, logits_of, loss_of, train
+from hepgen_ml.reweighting.training import Schedule
+from hepgen_ml.storage import CLASSIFIER
 from hepgen_ml.training.checkpoint import load_tensors, save_tensors
-from hepgen_ml.validation.classifier import weighted_auc
 from hepgen_ml.validation.layouts import Signature
 from hepgen_ml.validation.metrics import effective_size
-
-FILE = "classifier.safetensors"
-"""Name inside a model directory."""
 
 MIN_EVENTS = 500
 """Final states with fewer events in either sample only have the ratio of their frequencies."""
 
-MAX_LOG_WEIGHT = math.log(100.0)
-"""Weights stay between 1/100 and 100 of those of their final state."""
-
 _KIND, _VERSION = "hepgen-ml classifier", 1
 _PRIOR = 10.0  # events that either sample is thought to have in every final state
-_VALIDATION = 0.1
 
 Progress = Callable[[str, float, float | None, dict[str, float]], None]
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Logarithm of the weight as a function of the mean logit: slope * logit + offset."""
-
-    slope: float
-    offset: float
-
-
-@dataclass
-class GroupRatio:
-    """Ratio of densities of one final state.
-
-    Attributes
-    ----------
-    networks : list of Classifier
-        None where there are too few events.
-    calibration : Calibration
-    rate : float
-        Ratio of the frequencies of this final state.
-    facts : dict
-        What was found in training.
-    """
-
-    networks: list[Classifier]
-    calibration: Calibration
-    rate: float
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    def log_weights(self, inputs: Inputs) -> FloatArray:
-        """Logarithms (K, n) of the weights that each classifier gives; (1, n) without any."""
-        if not self.networks:
-            return np.full((1, len(inputs)), _log(self.rate))
-        return self.calibrated(torch.stack([logits_of(n, inputs) for n in self.networks]))
-
-    def calibrated(self, logits: Tensor) -> FloatArray:
-        """Logarithms of weights from logits of any shape."""
-        c = self.calibration
-        shaped = (c.slope * logits + c.offset).clamp(-MAX_LOG_WEIGHT, MAX_LOG_WEIGHT)
-        return np.asarray(shaped.numpy()) + _log(self.rate)
 
 
 class Reweighter:
@@ -191,7 +143,7 @@ class Reweighter:
                 if true is not None:
                     of_truth[true.index] = rate
             else:
-                maker = _Maker(true, made, network, folds, schedule, seed, device)
+                maker = Folds(true, made, network, folds, schedule, seed, device)
                 members = []
                 for k in range(folds):
                     members.append(maker.member(k, report))
@@ -262,7 +214,7 @@ class Reweighter:
                 }
             )
         document = {"kind": _KIND, "version": _VERSION, "groups": described, "facts": self.facts}
-        path = directory / FILE
+        path = directory / CLASSIFIER
         save_tensors(path, tensors or {"none": torch.zeros(1)}, document)
         return path
 
@@ -275,7 +227,7 @@ class Reweighter:
         ModelError
             Missing, damaged, or of a newer version.
         """
-        path, retrain = directory / FILE, "make it anew with `hepgen-ml reweight`"
+        path, retrain = directory / CLASSIFIER, "make it anew with `hepgen-ml reweight`"
         try:
             tensors, document = load_tensors(path)
             if document.get("kind") != _KIND or int(document["version"]) > _VERSION:
@@ -302,105 +254,6 @@ class Reweighter:
         except (HepgenError, KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
             first = str(error).splitlines()[0]
             raise ModelError(f"is damaged: {first}", path=path, remedy=retrain) from None
-
-
-class _Maker:
-    """Classifiers of one final state, fold by fold."""
-
-    def __init__(
-        self,
-        truth: Group,
-        generated: Group,
-        network: NetworkName,
-        folds: int,
-        schedule: Schedule,
-        seed: int,
-        device: torch.device | None,
-    ) -> None:
-        self.network: NetworkName = network
-        self.folds, self.schedule, self.seed = folds, schedule, seed
-        self.device = device or torch.device("cpu")
-        n = len(truth) + len(generated)
-        weights = [torch.from_numpy(g.weight / g.weight.sum() * n / 2) for g in (truth, generated)]
-        self.events = Labelled(
-            Inputs.join(truth.inputs, generated.inputs),
-            torch.cat([torch.ones(len(truth)), torch.zeros(len(generated))]),
-            torch.cat(weights).float(),
-        )
-        rng = np.random.default_rng(seed)
-        # each sample is divided by itself, so that every part holds its share of both
-        parts = [rng.permutation(len(g)) % folds for g in (truth, generated)]
-        self.fold = torch.from_numpy(np.concatenate(parts))
-        self.logits = torch.zeros(n, dtype=torch.float64)
-        self.training_areas: list[float] = []
-        self.epochs: list[float] = []
-
-    def member(self, k: int, report: Callable[[float], None]) -> Classifier:
-        """Classifier that does not know part k."""
-        torch.manual_seed(1000 * self.seed + k)
-        known = torch.nonzero(self.fold != k).squeeze(-1)
-        order = known[torch.randperm(len(known))]
-        n_validation = max(int(_VALIDATION * len(order)), 1)
-        validation, training = self.events[order[:n_validation]], self.events[order[n_validation:]]
-        labels = self.events.inputs.labels
-        categories = [torch.unique(labels[:, i]) for i in range(labels.shape[1])]
-        network = build(
-            self.network, self.events.inputs.values.shape[1], categories,
-            self.events.inputs.particles.shape[1],
-        ).to(self.device)  # fmt: skip
-        found = train(
-            network, training, validation, self.schedule, seed=self.seed + k, progress=report
-        )
-        self.epochs.append(found["epochs"])
-        unknown = torch.nonzero(self.fold == k).squeeze(-1)
-        self.logits[unknown] = logits_of(network, self.events.inputs[unknown])
-        some = training[torch.arange(min(len(training), 4 * len(unknown)))]
-        self.training_areas.append(_area(logits_of(network, some.inputs), some))
-        return network
-
-    def finish(self, members: list[Classifier], rate: float) -> tuple[GroupRatio, FloatArray]:
-        """Calibrated ratio, and logarithms of held-out weights, of truth first."""
-        calibration = calibrate(self.logits, self.events)
-        area = _area(self.logits, self.events)
-        ratio = GroupRatio(
-            members,
-            calibration,
-            rate,
-            {
-                "auc_held_out": area,
-                "auc_in_training": float(np.mean(self.training_areas)),
-                "slope": calibration.slope,
-                "offset": calibration.offset,
-                "loss_held_out": float(loss_of(self.logits.float(), self.events)),
-                "epochs": self.epochs,
-            },
-        )
-        return ratio, ratio.calibrated(self.logits)
-
-
-def calibrate(logits: Tensor, events: Labelled) -> Calibration:
-    """Slope and offset that minimise the loss on held-out events, by Newton's method.
-
-    A slope below one undoes over-confidence; it is kept between zero and two.
-    """
-    x = torch.stack([logits, torch.ones_like(logits)], dim=1)
-    parameters = torch.tensor([1.0, 0.0], dtype=torch.float64)
-    # a weak prior at (1, 0): where the logit hardly varies, its slope is not determined
-    prior = torch.diag(torch.tensor([10.0, 10.0], dtype=torch.float64))
-    start = parameters.clone()
-    truth, weight = events.truth.double(), events.weight.double()
-    for _ in range(30):
-        p = torch.sigmoid(x @ parameters)
-        gradient = x.T @ (weight * (p - truth)) + prior @ (parameters - start)
-        curvature = (x * (weight * p * (1 - p)).unsqueeze(1)).T @ x + prior
-        step = torch.linalg.lstsq(curvature, gradient.unsqueeze(1)).solution.squeeze(1)
-        parameters = parameters - step
-        if float(step.abs().max()) < 1e-9:
-            break
-    slope, offset = parameters.tolist()
-    if not (math.isfinite(slope) and math.isfinite(offset)):
-        return Calibration(1.0, 0.0)
-    return Calibration(min(max(slope, 0.0), 2.0), offset)
 
 
 def unweighting_limit(weights: FloatArray, loss: float = 1e-3) -> float:
@@ -432,12 +285,6 @@ def _trainable(both: list[dict[Signature, Group]], signature: Signature) -> bool
     return found[0].names == found[1].names  # type: ignore[union-attr]
 
 
-def _area(logits: Tensor, events: Labelled) -> float:
-    true = events.truth.numpy() > 0.5
-    score, weight = logits.numpy(), events.weight.double().numpy()
-    return weighted_auc(score[~true], score[true], weight[~true], weight[true])[0]
-
-
 def _restored(name: NetworkName, tensors: dict[str, Tensor], prefix: str) -> Classifier:
     """Network from its tensors; their shapes tell its size."""
     state = {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}
@@ -448,7 +295,3 @@ def _restored(name: NetworkName, tensors: dict[str, Tensor], prefix: str) -> Cla
     network = build(name, len(state["mean"]), categories, n_particles)
     network.load_state_dict(state)
     return network.eval()
-
-
-def _log(x: float) -> float:
-    return math.log(max(x, 1e-12))

@@ -20,10 +20,10 @@ from hepgen_ml.objects import Selection
 from hepgen_ml.reweighting import location
 from hepgen_ml.reweighting.application import ClassifierWeights
 from hepgen_ml.reweighting.networks import NETWORKS, NetworkName
-from hepgen_ml.reweighting.reweighter import FILE, Progress, Reweighter
+from hepgen_ml.reweighting.reweighter import Progress, Reweighter
 from hepgen_ml.reweighting.training import Schedule
 from hepgen_ml.sources import EventSource
-from hepgen_ml.storage import PRETRAINED, find_model
+from hepgen_ml.storage import CLASSIFIER, PRETRAINED, find_model
 from hepgen_ml.training.data import SampleSource
 
 Files = Sequence[str | Path]
@@ -132,7 +132,7 @@ def reweight_model(
             path=directory,
             remedy="copy the directory and give its path",
         )
-    if (directory / FILE).exists() and not force:
+    if (directory / CLASSIFIER).exists() and not force:
         raise OutputError(
             "has a classifier already", path=directory, remedy="add --force to replace it"
         )

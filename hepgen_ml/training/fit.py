@@ -26,7 +26,7 @@ from hepgen_ml.networks.transformer import Transformer
 from hepgen_ml.objects import Selection, parse_resonance
 from hepgen_ml.phase_space import parse_cut
 from hepgen_ml.process import Process
-from hepgen_ml.storage import CARD, CONFIG, WEIGHTS, save_model
+from hepgen_ml.storage import CARD, CLASSIFIER, CONFIG, VALIDATION, WEIGHTS, save_model
 from hepgen_ml.symmetry import (
     exchanged_beams,
     has_equal_beams,
@@ -38,6 +38,7 @@ from hepgen_ml.training.checkpoint import write_text
 from hepgen_ml.training.data import Progress, draw_rates, evened, split
 from hepgen_ml.training.encoded import encode_sample
 from hepgen_ml.training.loop import CHECKPOINT, HISTORY, Trainer
+from hepgen_ml.training.refinement import Refinement
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,8 @@ def fit(
     else:
         # From here on the directory belongs to the new model: an interrupted training must not
         # leave an old one beside its checkpoint.
-        for name in (CONFIG, WEIGHTS, CARD, HISTORY, CHECKPOINT):
+        stored = (CONFIG, WEIGHTS, CARD, CLASSIFIER, VALIDATION)
+        for name in (*stored, HISTORY, CHECKPOINT):
             (out / name).unlink(missing_ok=True)
         _write_plan(out, sample.fingerprint, config)
     encoded = sample.encoded
@@ -143,6 +145,10 @@ def fit(
         device=device,
         progress=progress,
     )
+    if config.training.classifier_rounds:
+        trainer.refinement = Refinement(
+            surrogate, process, run, training, validation, config.training, config.seed, device
+        )
     if resume and trainer.resume():
         log.info("resumed at step %d", trainer.step)
     trainer.run()
@@ -247,7 +253,10 @@ def _check_plan(directory: Path, fingerprint: str, config: Config) -> None:
             "was begun with another sample", path=directory, remedy="give the same files as before"
         )
     fixed = ("model", "network", "jetgpt", "splitting", "lgatr", "resonances", "seed")
-    events = ("validation_fraction", "max_events", "channel_power", "batch_size", "exchange_beams")
+    events = (
+        "validation_fraction", "max_events", "channel_power", "batch_size", "exchange_beams",
+        "classifier_rounds", "classifier_power",
+    )  # fmt: skip
     if any(getattr(before, name) != getattr(config, name) for name in fixed) or any(
         getattr(before.training, name) != getattr(config.training, name) for name in events
     ):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +21,9 @@ from hepgen_ml.networks.bayesian import variational_layers
 from hepgen_ml.tensors import Discrete, Encoded
 from hepgen_ml.training.checkpoint import load_tensors, save_tensors, write_text
 from hepgen_ml.training.data import Progress
+
+if TYPE_CHECKING:
+    from hepgen_ml.training.refinement import Refinement
 
 log = logging.getLogger(__name__)
 
@@ -63,12 +68,14 @@ class Batches:
         )
         self.invariants = encoded.invariants.to(device)
         self.weight = encoded.weight.to(device, torch.float32)
-        self.rate = self.drawn_weight = None
+        self.drawn_weight = self.weight
+        self.rate = None
         if rate is not None:
             self.rate = (rate / rate.sum()).cpu().numpy()
             # Rates are only to be kept where a density learns them.
             if surrogate.density.chooses_subprocess:
                 self.drawn_weight = self.weight / rate.to(self.weight)
+        self.factor = torch.ones_like(self.weight)
 
     def __len__(self) -> int:
         return len(self.z)
@@ -140,6 +147,8 @@ class Trainer:
             self._groups(), lr=config.learning_rate, betas=(0.9, 0.99), foreach=True
         )
         self.step, self.seconds = 0, 0.0
+        self.refinement: Refinement | None = None
+        self._round = 0
         self._rows: list[dict[str, float]] = []
 
     def _groups(self) -> list[dict[str, Any]]:
@@ -199,6 +208,9 @@ class Trainer:
                         "exp_avg": tensors[f"first/{name}"].to(self.device),
                         "exp_avg_sq": tensors[f"second/{name}"].to(self.device),
                     }
+            for name, data in (("train", self.train), ("validation", self.validation)):
+                data.factor.copy_(tensors[f"factor/{name}"])
+            self._round = int(state["round"])
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
             self.best_losses = {k: float(state["best_losses"][k]) for k in self.best_losses}
             self._rows = [{k: float(row[k]) for k in HISTORY_COLUMNS} for row in state["history"]]
@@ -221,7 +233,9 @@ class Trainer:
             state = self.optimizer.state.get(p, {})
             tensors[f"first/{name}"] = state.get("exp_avg", torch.zeros_like(p))
             tensors[f"second/{name}"] = state.get("exp_avg_sq", torch.zeros_like(p))
+        tensors |= {"factor/train": self.train.factor, "factor/validation": self.validation.factor}
         state = {
+            "round": self._round,
             "step": self.step,
             "seconds": self.seconds,
             "best_losses": self.best_losses,
@@ -237,6 +251,8 @@ class Trainer:
         mark = (began, self.step)
         try:
             while self.done < 1.0:
+                if self.refinement and self.done >= self.refinement.start(self._round):
+                    self._refine(self.refinement)
                 recent.append(self._one_step())
                 self.step += 1
                 now = time.monotonic()
@@ -305,12 +321,38 @@ class Trainer:
     def _losses(self, data: Batches, i: Tensor) -> tuple[Tensor, Tensor]:
         """Loss of the density and of the heads on some events."""
         z, subprocess = data.z[i], data.subprocess[i]
-        weight = (data.weight if data.drawn_weight is None else data.drawn_weight)[i]
-        density = self.surrogate.density.loss(z, subprocess, weight)
+        weight = data.drawn_weight[i]
+        density = self.surrogate.density.loss(z, subprocess, weight * data.factor[i])
         d = data.discrete
         discrete = Discrete(d.pattern[i], d.branch[i], d.free[i])
         log_p = self.surrogate.heads.log_prob(z, data.invariants[i], subprocess, discrete)
         return density, weighted_mean(-log_p, weight)
+
+    def _refine(self, refinement: Refinement) -> None:
+        """Next round of classifier weights, against the averaged weights as they are."""
+        with self._averaged():
+            factors = refinement.weights(self._round)
+        self._round += 1
+        for data, factor in zip((self.train, self.validation), factors, strict=True):
+            data.factor = factor.to(data.weight)
+        # losses with other weights cannot be compared
+        self.best_losses["density"] = math.inf
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Averaged weights in place, without noise."""
+        current = {name: p.detach().clone() for name, p in self.parameters.items()}
+        with torch.no_grad():
+            for name, p in self.parameters.items():
+                p.copy_(self.average[name])
+        self.surrogate.eval()
+        try:
+            yield
+        finally:
+            self.surrogate.train()
+            with torch.no_grad():
+                for name, p in self.parameters.items():
+                    p.copy_(current[name])
 
     @torch.no_grad()
     def _validate(self, train_loss: float, seconds: float, steps: int) -> None:
@@ -318,19 +360,13 @@ class Trainer:
 
         Of variational weights these are the averaged means, without noise and prior.
         """
-        current = {name: p.detach().clone() for name, p in self.parameters.items()}
-        for name, p in self.parameters.items():
-            p.copy_(self.average[name])
-        self.surrogate.eval()
         total, patterns, n = 0.0, 0.0, len(self.validation)
-        for start in range(0, n, 4096):
-            i = torch.arange(start, min(start + 4096, n), device=self.device)
-            d, c = self._losses(self.validation, i)
-            total += float(d) * len(i) / n
-            patterns += float(c) * len(i) / n
-        self.surrogate.train()
-        for name, p in self.parameters.items():
-            p.copy_(current[name])
+        with self._averaged():
+            for start in range(0, n, 4096):
+                i = torch.arange(start, min(start + 4096, n), device=self.device)
+                d, c = self._losses(self.validation, i)
+                total += float(d) * len(i) / n
+                patterns += float(c) * len(i) / n
         for part, value in (("density", total), ("heads", patterns)):
             if value < self.best_losses[part]:
                 self.best_losses[part] = value
