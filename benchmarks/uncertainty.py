@@ -95,9 +95,9 @@ def draw(result: dict[str, Any], path: str) -> None:
         middle = (edges[1:] + edges[:-1]) / 2
         ax.errorbar(middle, np.ones(len(middle)), np.array(r["statistics"]) / safe, fmt="k.",
                     label="truth, statistics of both samples")  # fmt: skip
-        reach = float(np.nanquantile(np.abs(ratio - 1) + band, 0.9))
-        ax.set(xlabel=OBSERVABLES[key][1], ylabel="ratio to truth",
-               ylim=(1 - 2 * max(reach, 0.02), 1 + 2 * max(reach, 0.02)))  # fmt: skip
+        reach = 2 * max(float(np.nanquantile(np.abs(ratio - 1) + band, 0.9)), 0.02)
+        ax.set(xlabel=OBSERVABLES[key][1], ylim=(max(1 - reach, 0), 1 + reach))
+        ax.set_ylabel("ratio to truth", loc="center")
         if key.startswith("pt"):
             ax.set_xscale("log")
     axes.flat[0].legend()

@@ -15,6 +15,7 @@ import torch
 
 from hepgen_ml.errors import UsageError
 from hepgen_ml.objects import CHARGED, JET, NamedResonance, collection_of
+from hepgen_ml.peaks import find_peak
 from hepgen_ml.phase_space import (
     Acceptance,
     BalancedChart,
@@ -36,14 +37,6 @@ Layout = tuple[Chart, tuple[str, ...], tuple[int, ...]]
 """A chart, the classes and the rows of its particles."""
 
 log = logging.getLogger(__name__)
-
-_FITTED = 20_000
-"""Masses that a peak is fitted to."""
-
-_ITERATIONS = 80
-
-_SMOOTH = 0.25
-"""Least relative width of what is beside a peak."""
 
 _MASSLESS = 2e-4
 """Masses below this, in GeV, are taken as zero: rounding, or regulators of some generators."""
@@ -381,78 +374,6 @@ def decay_tree(structure: Structure) -> tuple[list[int], dict[int, tuple[int, in
         children[row] = (found[0], found[1])
         queue += found
     return (made, children) if children else None
-
-
-def find_peak(mass: npt.NDArray[np.float64]) -> tuple[float, float] | None:
-    """Position and full width of a resonance in GeV, None if the masses show none.
-
-    Fits a Breit-Wigner distribution beside a log-normal one, by expectation maximisation from
-    where the masses are densest and from where they are most above their surroundings.
-    """
-    values = mass[np.isfinite(mass) & (mass > 0)]
-    values = values[:: max(1, len(values) // _FITTED)]
-    if len(values) < 50:
-        return None
-    fits = [_fit_peak(values, m, w * m) for m in _candidates(values) for w in (0.004, 0.03)]
-    good = [
-        (score, position, width)
-        for score, position, width in fits
-        if np.isfinite(score)
-        and 1e-6 * position < width < 0.25 * position
-        and _stands_out(values, position, width)
-    ]
-    if not good:
-        return None
-    _, position, width = max(good)
-    return float(f"{position:.6g}"), float(f"{width:.6g}")
-
-
-def _candidates(mass: npt.NDArray[np.float64]) -> list[float]:
-    """Where a peak may be: the half-sample mode, and the largest local excess."""
-    ordered = np.sort(mass)
-    edges = np.exp(np.arange(math.log(ordered[0]) - 0.2, math.log(ordered[-1]) + 0.24, 0.02))
-    while len(ordered) > 50:
-        half = (len(ordered) + 1) // 2
-        spans = ordered[half - 1 :] - ordered[: len(ordered) - half + 1]
-        first = int(np.argmin(spans))
-        ordered = ordered[first : first + half]
-    counts = np.histogram(mass, edges)[0].astype(float)
-    around = np.convolve(counts, np.ones(21) / 21, mode="same")
-    best = int(np.argmax((counts - around) / np.sqrt(around + 1)))
-    return [float(ordered.mean()), float(np.sqrt(edges[best] * edges[best + 1]))]
-
-
-def _fit_peak(
-    x: npt.NDArray[np.float64], position: float, half_width: float
-) -> tuple[float, float, float]:
-    """Log likelihood, position and full width."""
-    log_x, share = np.log(x), 0.5
-    middle, spread = float(log_x.mean()), float(log_x.std()) + 1e-3
-    for _ in range(_ITERATIONS):
-        pull2 = ((x - position) / half_width) ** 2
-        peak = share / (math.pi * half_width * (1 + pull2))
-        rest = (1 - share) * np.exp(-0.5 * ((log_x - middle) / spread) ** 2) / x
-        rest /= spread * math.sqrt(2 * math.pi)
-        belongs = peak / (peak + rest)
-        near = belongs / (1 + pull2)  # events far away say little about a Cauchy distribution
-        position = float((near * x).sum() / near.sum())
-        half_width = math.sqrt(2 * float((near * (x - position) ** 2).sum() / belongs.sum()))
-        half_width = max(half_width, 1e-7 * position)
-        share = min(float(belongs.mean()), 1 - 1e-6)
-        others = 1 - belongs
-        middle = float((others * log_x).sum() / others.sum())
-        spread = math.sqrt(float((others * (log_x - middle) ** 2).sum() / others.sum()))
-        spread = max(spread, _SMOOTH)
-    return float(np.log(peak + rest).sum()), position, 2 * half_width
-
-
-def _stands_out(x: npt.NDArray[np.float64], position: float, width: float) -> bool:
-    """Whether there are more masses in a peak than on either side of it."""
-    edges = position + width * np.array([-2.0, -1.0, -0.5, 0.5, 1.0, 2.0])
-    below, _, core, _, above = np.histogram(x, edges)[0]
-    return all(
-        core > 1.25 * side and core - side > 5 * math.sqrt(core + side) for side in (below, above)
-    )
 
 
 def _bounds(seen: Seen, rows: Iterable[int]) -> list[tuple[float, float]]:

@@ -10,11 +10,11 @@ import torch
 
 from hepgen_ml import Generator, write
 from hepgen_ml.assembly import assemble
-from hepgen_ml.chart_learning import find_peak
 from hepgen_ml.config import Config
 from hepgen_ml.errors import OutputError
 from hepgen_ml.events import EventSample
 from hepgen_ml.models.autoregressive import JetGPT
+from hepgen_ml.peaks import find_peak
 from hepgen_ml.phase_space import ReconstructedChart
 from hepgen_ml.process import Process
 from hepgen_ml.process_learning import ProcessLearner

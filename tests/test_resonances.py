@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from hepgen_ml import Generator
-from hepgen_ml.chart_learning import find_peak
 from hepgen_ml.config import Config
 from hepgen_ml.errors import UsageError
 from hepgen_ml.events import EventSample, RunInfo, Subrun
 from hepgen_ml.objects import MASSES, NamedResonance, parse_resonance
+from hepgen_ml.peaks import find_peak
 from hepgen_ml.phase_space import ReconstructedChart
 from hepgen_ml.process import Process
 from hepgen_ml.process_learning import ProcessLearner
