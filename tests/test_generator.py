@@ -203,10 +203,10 @@ def test_nonsense_in_the_configuration(
 def test_samples_that_cannot_be_trained_on(tmp_path: Path) -> None:
     with pytest.raises(SampleError, match="too few"):
         Generator.train(toy_top_pairs(200), out=tmp_path / "a")
-    signed = toy_top_pairs(1200)
-    signed.events["weight"][5] = -3.0
-    with pytest.raises(SampleError, match="negative weight"):
-        Generator.train(signed, out=tmp_path / "b")
+    negative = toy_top_pairs(1200)
+    negative.events["weight"] *= -1.0
+    with pytest.raises(SampleError, match="positive"):
+        Generator.train(negative, out=tmp_path / "b")
     broken = toy_top_pairs(1200)
     broken.particles["px"][broken.offsets[7] + 2] += 50.0
     with pytest.raises(SampleError, match="event 8"):

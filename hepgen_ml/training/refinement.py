@@ -81,7 +81,8 @@ class Refinement:
         generator = torch.Generator(device=self.device)
         generator.manual_seed(int(rng.integers(1 << 62)))
         sampler = Sampler(self.surrogate, self.process, self.run, self.device)
-        made = sampler.events(n, rng, generator)[0]
+        with torch.no_grad():
+            made = sampler.events(n, rng, generator)[0]
         made.events["weight"] = np.ones(n)
         classifier = Reweighter.fit(
             truth, made, folds=2, schedule=_SCHEDULE, seed=self.seed, device=self.device
