@@ -40,6 +40,7 @@ class StandIn:
     sample_: EventSample
     trained: dict[str, Any]
     fault: BaseException | None = None
+    weighting = None
 
     def __init__(self) -> None:
         self.run = self.sample_.run
@@ -59,7 +60,7 @@ class StandIn:
             raise errors.ModelError("no such model", path=path, remedy="train one")
         return cls()
 
-    def run_of(self, posterior: int | None) -> RunInfo:
+    def run_of(self, *_: Any) -> RunInfo:
         return self.run
 
     @staticmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,9 @@ from hepgen_ml.cli.options import (
     Verbose,
 )
 from hepgen_ml.errors import UsageError
+
+if TYPE_CHECKING:
+    from hepgen_ml.generator import Weights
 
 
 def generate(
@@ -69,10 +72,9 @@ def generate(
                 f"--weights {weights} is not known", remedy="write --weights classifier"
             )
         from hepgen_ml.formats import AtomicWriter, format_of
-        from hepgen_ml.generator import Generator, Weights
+        from hepgen_ml.generator import Generator
 
         chosen: Weights | None = "classifier" if weights else None
-
         for path in paths:
             format_of(path)
         generator = Generator.load(model, device=device)
