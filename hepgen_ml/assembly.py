@@ -74,7 +74,7 @@ def _scales(
         where = torch.nonzero(process.channel_of[subprocess] == c).squeeze(-1)
         if len(where) == 0:
             continue
-        p = kinematics.final[where, : len(channel.classes)]
+        p = channel.chart.made(kinematics.final[where, : len(channel.classes)])
         values_of = channel.auxiliaries.decode(
             kinematics.incoming[where], p, discrete.branch[where], discrete.free[where]
         )

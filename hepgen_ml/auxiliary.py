@@ -49,7 +49,8 @@ def formula(name: str, incoming: Tensor, final: Tensor) -> Tensor:
     ----------
     name : str
         ``constant`` (1 GeV), ``ht`` (sum of transverse masses), ``sqrt_shat``,
-        ``geometric_mean_mt``, ``pair_mt`` (transverse mass of the two heaviest
+        ``geometric_mean_mt``, ``min_mt`` (smallest transverse mass, the default of Pythia for
+        two particles), ``pair_mt`` (transverse mass of the two heaviest
         particles together), ``max_pt`` or ``core_mt:i,j``: the geometric mean of
         the transverse masses of the two heaviest particles in their rest
         frame, to the axis of the first incoming parton less the particles i,
@@ -57,7 +58,7 @@ def formula(name: str, incoming: Tensor, final: Tensor) -> Tensor:
         (the default of MadGraph), where i, j went to the first.
     incoming : (events, 2, 4) tensor
     final : (events, n, 4) tensor
-        Momenta in GeV.
+        Momenta in GeV of what is made in the collision, resonances rather than what they decay to.
 
     Returns
     -------
@@ -74,6 +75,8 @@ def formula(name: str, incoming: Tensor, final: Tensor) -> Tensor:
         return torch.sqrt(invariant_mass_squared(final.sum(1)).clamp_min(1e-12))
     if kind == "geometric_mean_mt":
         return torch.exp(torch.log(mt.clamp_min(1e-6)).mean(1))
+    if kind == "min_mt":
+        return mt.amin(1)
     if kind == "max_pt":
         return transverse_momentum(final).amax(1)
     heavy = _heaviest(mass2)
@@ -102,7 +105,7 @@ def _heaviest(mass2: Tensor) -> list[int]:
 
 def formula_names(final: Tensor) -> list[str]:
     """Scale choices to be tried for a final state (events, n, 4), simple ones first."""
-    names = ["constant", "ht", "sqrt_shat", "geometric_mean_mt"]
+    names = ["constant", "ht", "sqrt_shat", "geometric_mean_mt", "min_mt"]
     if final.shape[1] > 1:
         heavy = _heaviest(invariant_mass_squared(final).clamp_min(0.0))
         others = [i for i in range(final.shape[1]) if i not in heavy]

@@ -167,7 +167,9 @@ class Process:
             x = chart_x[:, keep]
             pattern = _pattern_numbers(patterns(table), sub.patterns)
             incoming = final_momenta(table, structure.incoming)
-            branch, free = channel.auxiliaries.encode(incoming, final, values)
+            branch, free = channel.auxiliaries.encode(
+                incoming, channel.chart.made(final), values
+            )
             good = torch.isfinite(x).all(1) & torch.isfinite(free).all(1)
             good &= (pattern >= 0) & (branch >= 0)
             good &= self.acceptance.passes(final, channel.classes)

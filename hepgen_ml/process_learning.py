@@ -185,7 +185,8 @@ class ProcessLearner:
             layouts[key], orders[structure] = (chart, classes), order
         channels: list[Channel] = []
         subprocesses: list[Subprocess] = []
-        rules_of = self._auxiliaries(groups, orders)
+        charts = {key: chart for key, (chart, _) in layouts.items()}
+        rules_of = self._auxiliaries(groups, orders, charts)
         for key, structures in groups.items():
             chart, classes = layouts[key]
             rules = rules_of[key]
@@ -210,7 +211,10 @@ class ProcessLearner:
         return Process(subprocesses, channels, acceptance, (limit[0], limit[1]))
 
     def _auxiliaries(
-        self, groups: dict[str, list[Structure]], orders: dict[Structure, tuple[int, ...]]
+        self,
+        groups: dict[str, list[Structure]],
+        orders: dict[Structure, tuple[int, ...]],
+        charts: dict[str, Chart],
     ) -> dict[str, Auxiliaries]:
         """Rules of every channel; couplings may follow the table of another channel."""
         kept = {key: self._kept(structures, orders) for key, structures in groups.items()}
@@ -230,7 +234,7 @@ class ProcessLearner:
             rule: dict[str, dict[str, Any]] = dict.fromkeys(AUXILIARY, unknown)
             if "scale" in k:
                 incoming, final = torch.from_numpy(k["incoming"]), torch.from_numpy(k["final"])
-                rule["scale"] = learn_scale(incoming, final, k["scale"])
+                rule["scale"] = learn_scale(incoming, charts[key].made(final), k["scale"])
             for name, candidates in tables.items():
                 if name in k:
                     scale = k.get("scale", np.ones(len(k[name])))

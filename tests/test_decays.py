@@ -181,6 +181,7 @@ def test_flows_take_decay_charts(
         model=model, training__max_steps=3, training__batch_size=128, training__max_epochs=100,
         network__width=32, network__blocks=2, lgatr__channels=2, lgatr__scalars=8,
         lgatr__blocks=1, lgatr__heads=2, flow__steps=2,
+        flow__likelihood_steps=1, flow__divergence="hutchinson",
     )  # fmt: skip
     Generator.train(sample[:1200], out=tmp_path / "m", config=config, skip_bad=True)
     generator = Generator.load(tmp_path / "m")
@@ -189,3 +190,23 @@ def test_flows_take_decay_charts(
     top = events.pdg_id == 6
     assert (np.abs(events.mass[top] - 175.0) < 25.1).all()
     assert np.isfinite(generator.log_prob(sample[:20])).all()
+
+
+def test_scale_of_what_is_made(sample: EventSample) -> None:
+    """A scale by the resonances' momenta is recognised, and exact in generated events."""
+    tops = [sample.particles[c].reshape(-1, 12)[:, 2:4] for c in ("px", "py", "energy", "pz")]
+    mt = np.sqrt(tops[2] ** 2 - tops[3] ** 2)
+    events = {**sample.events, "scale": mt.min(1)}
+    changed = EventSample(sample.run, sample.offsets, sample.particles, events)
+    learner = ProcessLearner()
+    learner.add(changed)
+    process = learner.process(sample.run.beam_energy)
+    rule = process.channels[0].auxiliaries.rules["scale"]
+    assert [o["formula"] for o in rule["options"]] == ["min_mt"]
+    assert not rule["free"]
+    encoded = process.encode(changed)
+    phi = torch.full((len(encoded),), 0.3, dtype=torch.float64)
+    kinematics = process.kinematics(encoded.x, encoded.subprocess, phi)
+    discrete = Discrete(encoded.pattern, encoded.branch, encoded.free)
+    made = assemble(process, kinematics, encoded.subprocess, discrete, sample.run)
+    np.testing.assert_allclose(made.scale, mt.min(1)[encoded.event.numpy()], rtol=1e-8)

@@ -178,6 +178,7 @@ SMALL = Config().with_(
     training__max_steps=30, training__batch_size=256, training__max_epochs=100,
     network__width=32, network__blocks=2, network__mixtures=8, lgatr__channels=2,
     lgatr__scalars=8, lgatr__blocks=1, lgatr__heads=2, resonances=("W: Jet1 Jet2",),
+    flow__steps=2, flow__likelihood_steps=1, flow__divergence="hutchinson",
 )  # fmt: skip
 
 

@@ -67,6 +67,10 @@ class Chart(ABC):
         mass = self.masses[i]
         return mass if isinstance(mass, float) else None
 
+    def made(self, p: Tensor) -> Tensor:
+        """Momenta (..., k, 4) of what is made in the collision, of the particles' (..., n, 4)."""
+        return p
+
     def push_forward(self, p: Tensor, v: Tensor) -> Tensor:
         """Change (..., D) of the coordinates when the momenta (..., n, 4) change by v.
 

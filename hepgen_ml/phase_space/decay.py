@@ -176,6 +176,9 @@ class DecayChart(Chart):
         # Never empty: where the mother is too light, the product is as light as it can be.
         return low, torch.maximum(room.clamp_max(child.mass[1]), low * (1 + 1e-9) + 1e-9)
 
+    def made(self, p: Tensor) -> Tensor:
+        return torch.stack([p[..., rows, :].sum(-2) for rows in self._below[: self.n_made]], dim=-2)
+
     def forward(self, p: Tensor) -> Tensor:
         momenta = [p[..., rows, :].sum(-2) for rows in self._below]
         masses: list[Tensor] = []

@@ -20,6 +20,9 @@ LOGIT_BATCH = 16_384
 
 _EMA = 0.99
 
+_STEPS_PER_PASS, _LEAST_BATCH = 150, 64
+"""Small samples are gone through in smaller batches: differences of a percent take many steps."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -32,6 +35,7 @@ class Schedule:
     patience : int
         Passes without a better validation loss after which training ends.
     batch_size : int
+        At most; small samples have smaller batches.
     learning_rate, weight_decay : float
     seconds : float
         Wall time at most.
@@ -123,7 +127,8 @@ def train(
         network.parameters(), schedule.learning_rate, weight_decay=schedule.weight_decay
     )
     generator = torch.Generator().manual_seed(seed)
-    size = min(schedule.batch_size, max(len(events) // 8, 1))
+    size = min(schedule.batch_size, max(len(events) // _STEPS_PER_PASS, _LEAST_BATCH))
+    size = min(size, len(events))
     n_batches = len(events) // size
     n_steps = schedule.epochs * n_batches
     best, best_state, since = math.inf, copy.deepcopy(network.state_dict()), 0
