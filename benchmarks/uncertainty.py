@@ -97,7 +97,7 @@ def draw(result: dict[str, Any], path: str) -> None:
                     label="truth, statistics of both samples")  # fmt: skip
         reach = 2 * max(float(np.nanquantile(np.abs(ratio - 1) + band, 0.9)), 0.02)
         ax.set(xlabel=OBSERVABLES[key][1], ylim=(max(1 - reach, 0), 1 + reach))
-        ax.set_ylabel("ratio to truth", loc="center")
+        ax.set_ylabel("ratio to truth", loc="center", labelpad=14)
         if key.startswith("pt"):
             ax.set_xscale("log")
     axes.flat[0].legend()
