@@ -29,6 +29,9 @@ from hepgen_ml.tensors import final_momenta
 
 log = logging.getLogger(__name__)
 
+_NAMED = 8
+"""Subprocesses that a warning names."""
+
 _KEPT = 5_000
 """Events per subprocess kept for fitting the rules of scale and couplings."""
 
@@ -133,16 +136,35 @@ class ProcessLearner:
                 f"the weights of its events add up to {total:g}",
                 remedy="a density needs a positive cross section; take more events",
             )
+        before, lost = self._rates(), {}
         for structure, seen in list(self._seen.items()):
             some = {key: w for key, w in seen.patterns.items() if w > 0}
             if seen.weight > 0 and some:
                 seen.patterns = some
-                continue
-            log.warning(
-                "left out %s: its weights add up to %.2g of all", _reaction(structure),
-                seen.weight / total,
-            )  # fmt: skip
-            del self._seen[structure]
+            else:
+                lost[_reaction(structure)] = self._seen.pop(structure).weight / total
+        if not lost:
+            return
+        # Rates that fluctuate below zero belong to those that fluctuate above: the sum of all of
+        # one multiplicity is as it was.
+        after = self._rates()
+        for structure, seen in self._seen.items():
+            key = structure.process_id, len(structure.pdg_id)
+            seen.weight *= max(before[key], 1e-6 * total) / after[key]
+        names = sorted(lost, key=lambda name: lost[name])
+        log.warning(
+            "left out %d subprocesses whose weights do not add up to a rate, together %.2g of the "
+            "whole: %s", len(lost), sum(lost.values()),
+            ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else ""),
+        )  # fmt: skip
+
+    def _rates(self) -> dict[tuple[int, int], float]:
+        """Sums of weights by process and number of particles."""
+        rates: dict[tuple[int, int], float] = {}
+        for structure, seen in self._seen.items():
+            key = structure.process_id, len(structure.pdg_id)
+            rates[key] = rates.get(key, 0.0) + seen.weight
+        return rates
 
     @property
     def has_lifetimes(self) -> bool:

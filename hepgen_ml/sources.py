@@ -100,6 +100,11 @@ class EventSource:
             processes.append(changed)
         return self.merged.run.with_(processes=tuple(processes))
 
+    @property
+    def mean_weight(self) -> float:
+        """Weights of the selected events of the latest pass over the number of all."""
+        return float(self._sums[:, 0].sum() / max(self.n_events + self.n_unselected, 1))
+
     def _group_sums(self) -> npt.NDArray[np.float64]:
         """Weights of selected and of other events in each group."""
         sums = np.zeros((self.n_groups, 2))

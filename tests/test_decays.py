@@ -171,7 +171,9 @@ def test_trees() -> None:
     assert decay_tree(stable) is None
 
 
-@pytest.mark.parametrize("model", ["mlp-cfm", "lgatr-cfm"])
+@pytest.mark.parametrize(
+    "model", ["mlp-cfm", pytest.param("lgatr-cfm", marks=pytest.mark.slow)]
+)
 def test_flows_take_decay_charts(
     sample: EventSample, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

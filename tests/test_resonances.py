@@ -182,7 +182,10 @@ SMALL = Config().with_(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("model", ["jetgpt", "jetgpt-splitting", "mlp-cfm", "lgatr-cfm"])
+@pytest.mark.parametrize(
+    "model",
+    ["jetgpt", "jetgpt-splitting", "mlp-cfm", pytest.param("lgatr-cfm", marks=pytest.mark.slow)],
+)
 def test_every_model_takes_them(
     sample: EventSample, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

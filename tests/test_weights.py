@@ -172,7 +172,10 @@ def test_what_cancels_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     sample.events = {**sample.events, "weight": 3.0 * weight}
     source = SampleSource(sample)
     process = learn_process(source, seed=0)
-    assert "left out 2 -2 -> 6 -6 21: its weights add up to -0." in caplog.text
+    assert "left out 1 subprocesses" in caplog.text
+    assert "2 -2 -> 6 -6 21" in caplog.text
+    jets = sum(s.frequency for s in process.subprocesses if len(s.order) == 3)
+    assert jets == pytest.approx(weight[with_jet].sum() / weight.sum()), "rates of jets are kept"
     assert len(process.subprocesses) == 3
     assert min(process.frequencies) > 0
     assert len(encode_all(source, process)) == 2000 - (quarks & with_jet).sum()
@@ -285,8 +288,10 @@ READERS = Path(os.environ.get("HEPGEN_ML_DATA", "/nowhere")) / "readers"
 @pytest.mark.skipif(not READERS.is_dir(), reason="needs HEPGEN_ML_DATA")
 @pytest.mark.parametrize(
     ("name", "negative"),
-    [("madgraph-2.2.1-Z-fxfx.lhe.gz", 0.1852), ("powheg-box-v2-W.lhe", 0.01),
-     ("powheg-box-v2-Zj.lhe", 0.01), ("powheg-box-v2-directphoton.lhe", 0.0)],
+    [pytest.param("madgraph-2.2.1-Z-fxfx.lhe.gz", 0.145, marks=pytest.mark.slow),
+     ("powheg-box-v2-W.lhe", 0.01),
+     ("powheg-box-v2-Zj.lhe", 0.0),  # the negative event is of a subprocess of its own
+     ("powheg-box-v2-directphoton.lhe", 0.0)],
 )  # fmt: skip
 def test_files_of_others(name: str, negative: float, tmp_path: Path) -> None:
     path = READERS / f"pylhe-testfile-{name}"
@@ -301,7 +306,10 @@ def test_files_of_others(name: str, negative: float, tmp_path: Path) -> None:
     config = FAST.with_(training__max_steps=5)
     generator = Generator.train(path, out=tmp_path / "m", config=config, skip_bad=True)
     assert generator.facts["negative_weights"] == pytest.approx(negative, abs=2e-3)
-    assert generator.run.cross_section == pytest.approx(sample.run.cross_section, rel=1e-6)
+    expected = sample.run.cross_section
+    if expected < 0:  # weights alone have it
+        expected = sample.weight.mean()
+    assert generator.run.cross_section == pytest.approx(expected, rel=1e-3)
     events = generator.sample(300, seed=1)
     assert (events.weight > 0).all()
     write(events, tmp_path / "a.lhe")

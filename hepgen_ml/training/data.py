@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -139,7 +140,7 @@ def learn_process(
     process = learner.process(source.run.beam_energy)
     if learner.has_lifetimes:
         log.warning("lifetimes are not learned; generated particles have lifetime 0")
-    if not source.run.cross_section > 0:
+    if not with_mean_weight(source.run, source.mean_weight, process).cross_section > 0:
         log.warning("the cross section is not known: generated events have weight 1")
     if abs(source.run.weight_strategy) == 4 and source.n_groups == 1 and not source.n_unselected:
         _compare_mean(source.run, *moments)
@@ -157,6 +158,23 @@ def learn_process(
             source.run.cross_section,
         )
     return process
+
+
+def with_mean_weight(run: RunInfo, mean: float, process: Process) -> RunInfo:
+    """The run with the mean weight in pb as cross section, where only weights have it.
+
+    Some generators write a cross section of -1 with strategy 4, which says that it is the mean
+    weight. Processes have the shares of their events.
+    """
+    if abs(run.weight_strategy) != 4 or not run.cross_section < 0 or not mean > 0:
+        return run
+    log.info("the file states no cross section: the mean weight, %.6g pb, is taken", mean)
+    share = {p.process_id: 0.0 for p in run.processes}
+    for s, frequency in zip(process.subprocesses, process.frequencies, strict=True):
+        share[s.structure.process_id] = share.get(s.structure.process_id, 0.0) + float(frequency)
+    processes = tuple(replace(p, cross_section=mean * share[p.process_id], error=0.0)
+                      for p in run.processes)  # fmt: skip
+    return run.with_(processes=processes)
 
 
 def _compare_mean(run: RunInfo, n: float, total: float, squares: float) -> None:

@@ -21,7 +21,13 @@ from hepgen_ml.process import Process
 from hepgen_ml.storage import run_from_config, run_to_config
 from hepgen_ml.tensors import Encoded
 from hepgen_ml.training.checkpoint import load_tensors, save_tensors
-from hepgen_ml.training.data import Progress, SampleSource, encode_all, learn_process
+from hepgen_ml.training.data import (
+    Progress,
+    SampleSource,
+    encode_all,
+    learn_process,
+    with_mean_weight,
+)
 
 SUFFIX = ".safetensors"
 
@@ -167,4 +173,5 @@ def encode_sample(
     process = learn_process(samples, seed=seed, resonances=resonances, progress=progress)
     encoded = encode_all(samples, process, progress=progress)
     files = tuple(p.name for p in samples.paths)
-    return EncodedSample(process, samples.run, encoded, fingerprint, files, samples.n_skipped)
+    run = with_mean_weight(samples.run, samples.mean_weight, process)
+    return EncodedSample(process, run, encoded, fingerprint, files, samples.n_skipped)
