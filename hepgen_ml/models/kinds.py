@@ -118,7 +118,6 @@ class ObjectLists:
     def around(self, p: Tensor, family: int, length: int, place: int) -> Surroundings:
         """What the object at a place sees of momenta (m, R, 4) of events of a length."""
         chart = self.channels[self.channel(family, max(length, place + 1))].chart
-        assert isinstance(chart, ReconstructedChart)
         kinds = torch.tensor(self.flavours[self.channel(family, length)], device=p.device)
         before = torch.zeros(p.shape[1], dtype=torch.bool, device=p.device)
         before[self._before[family][place]] = True

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hepgen_ml.models import rings
-from hepgen_ml.phase_space import ReconstructedChart
+from hepgen_ml.phase_space import Chart, ReconstructedChart
 from hepgen_ml.phase_space.coordinates import (
     azimuth,
     invariant_mass_squared,
@@ -79,7 +79,7 @@ class Surroundings:
 
     @classmethod
     def of(
-        cls, p: Tensor, kind: Tensor, present: Tensor, chart: ReconstructedChart, n_kinds: int,
+        cls, p: Tensor, kind: Tensor, present: Tensor, chart: Chart, n_kinds: int,
         particle: int,
     ) -> Surroundings:  # fmt: skip
         """What an object of a chart sees of momenta (m, R, 4), absent ones may be anything."""
@@ -87,8 +87,9 @@ class Surroundings:
         total = p.sum(1)
         missing = torch.cat([-total[:, :3], total[:, 3:]], dim=-1)
         pair, peak = torch.zeros_like(total), (0.0, 1.0)
-        if chart.resonances:
-            resonance = chart.resonances[0]
+        objects = chart if isinstance(chart, ReconstructedChart) else None
+        if objects is not None and objects.resonances:
+            resonance = objects.resonances[0]
             pair = p[:, list(resonance.objects)].sum(1)
             peak = resonance.mass.mass, resonance.mass.width
         extra = torch.stack([pair, missing], dim=1)
@@ -103,9 +104,10 @@ class Surroundings:
         eta = torch.cat([pseudorapidity(p), y * y.new_tensor([1.0, -1.0])], dim=1)
         every = torch.cat([p, extra], dim=1)
         log_pt = torch.log(transverse_momentum(every).clamp_min(1e-3))
-        low = torch.full_like(total[:, 0], chart.pt_min[particle])
+        # partons are in no order, and where their coordinate begins does not matter
+        low = torch.full_like(total[:, 0], 0.0 if objects is None else objects.pt_min[particle])
         high = torch.full_like(low, math.inf)
-        if chart.ordered[particle]:
+        if objects is not None and objects.ordered[particle]:
             high = transverse_momentum(p[:, particle - 1])
         return cls(
             log_pt.float(), eta.clamp(-12.0, 12.0).float(), azimuth(every).float(), seen, pair,
