@@ -291,12 +291,11 @@ def test_rare_channels_are_drawn_more_often(
     counts = torch.bincount(jets[drawn]).double()
     assert (counts / counts.mean()).sub(1).abs().max() < 0.1
     if keep_rates:
-        assert batches.drawn_weight is not None
         learned = torch.bincount(jets[drawn], batches.drawn_weight[drawn]).double()
         true = torch.bincount(jets).double()
         assert torch.allclose(learned / learned.sum(), true / true.sum(), rtol=0.05, atol=0.003)
     else:
-        assert batches.drawn_weight is None
+        assert batches.drawn_weight is batches.weight
 
 
 def test_rates_are_calibrated(process: Process, sample: EventSample) -> None:
