@@ -109,6 +109,9 @@ class TrainingConfig(_Section):
     exchange_beams: bool = Field(
         True, description="Train on mirror images too where both beams are equal."
     )
+    reflect: bool = Field(
+        False, description="Train on events reflected at a plane through the beams too."
+    )
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = Field(False, description="Networks by torch.compile, for GPUs.")
 

@@ -1,9 +1,14 @@
-"""Exchange of equal beams: an exact symmetry that doubles the training events.
+"""Symmetries that give further training events.
 
-Two unpolarised beams of the same particles and energy look the same after a
-rotation by pi about the x axis: rapidities and azimuths change sign, the
+Exchange of equal beams, which is exact: two unpolarised beams of the same particles and energy
+look the same after a rotation by pi about the x axis: rapidities and azimuths change sign, the
 incoming partons change places, helicities stay. The mirrored event is as likely
 as the original, so a model may train on both. The same holds for reconstructed objects.
+
+Reflection at a plane through the beams: what is summed over helicities depends on products
+p_i.p_j only, unless the amplitude has an absorptive part (loops) or violates CP: then it
+also depends on triple products, which a reflection gives the other sign. So it is for
+the user to ask for it; a sample that shows such a dependence is refused.
 """
 
 from __future__ import annotations
@@ -14,11 +19,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hepgen_ml.errors import SampleError
 from hepgen_ml.events import RunInfo
 from hepgen_ml.phase_space import FixedEnergyChart
 from hepgen_ml.process import Channel, Process, Subprocess
 from hepgen_ml.structure import Structure, color_flow
 from hepgen_ml.tensors import Encoded
+
+EXCHANGE, REFLECTION = (1.0, -1.0, -1.0, 1.0), (1.0, -1.0, 1.0, 1.0)
+"""What the two do to a momentum (px, py, pz, E)."""
+
+_CLEAR = 6.0
+"""Standard deviations from which a sample is taken to break a symmetry."""
 
 
 def has_equal_beams(run: RunInfo, process: Process) -> bool:
@@ -42,7 +54,7 @@ def looks_symmetric(process: Process, encoded: Encoded) -> bool:
     channel_of = process.channel_of[encoded.subprocess]
     for c, channel in enumerate(process.channels):
         some = encoded.x[channel_of == c][:100]
-        turned = _mirrored(channel, some)
+        turned = _mirrored(channel, some, EXCHANGE)
         odd = [
             i
             for i, k in enumerate(channel.coordinates)
@@ -51,7 +63,7 @@ def looks_symmetric(process: Process, encoded: Encoded) -> bool:
         weight = encoded.weight[channel_of == c].unsqueeze(1)
         y = encoded.x[channel_of == c][:, odd]
         error = torch.sqrt(((weight * y) ** 2).sum(0)).clamp_min(1e-12)
-        if len(y) and float(((weight * y).sum(0) / error).abs().max()) > 6:
+        if len(y) and float(((weight * y).sum(0) / error).abs().max()) > _CLEAR:
             return False
     return True
 
@@ -96,7 +108,7 @@ def exchanged_beams(process: Process, encoded: Encoded) -> tuple[Encoded, Tensor
         good = (pattern >= 0) & (branch >= 0)
         rows = rows[good]
         x = torch.zeros_like(encoded.x[rows])
-        x[:, : len(channel.coordinates)] = _mirrored(channel, encoded.x[rows])
+        x[:, : len(channel.coordinates)] = _mirrored(channel, encoded.x[rows], EXCHANGE)
         part = encoded[rows]
         columns = list(range(part.invariants.shape[1]))
         if sub.structure.incoming:
@@ -117,10 +129,70 @@ def exchanged_beams(process: Process, encoded: Encoded) -> tuple[Encoded, Tensor
     return (Encoded.join(parts) if parts else encoded[:0]), possible
 
 
-def _mirrored(channel: Channel, x: Tensor) -> Tensor:
-    """Learned coordinates of events rotated by pi about the x axis."""
+def reflected(process: Process, encoded: Encoded) -> tuple[Encoded, Tensor]:
+    """Events reflected at a plane through the beams, and which of them (m,) these are.
+
+    Events with helicities are not among them: a reflection would change these too, and only
+    for interactions that do not know left from right.
+    """
+    unpolarised = [
+        torch.from_numpy(np.all(np.isin(s.patterns[:, 2 * len(s.structure.pdg_id) :], (0, 9)), 1))
+        for s in process.subprocesses
+    ]
+    possible = torch.zeros(len(encoded), dtype=torch.bool)
+    for number, free in enumerate(unpolarised):
+        rows = encoded.subprocess == number
+        possible[rows] = free[encoded.pattern[rows]]
+    images = encoded[possible]
+    x, channel_of = torch.zeros_like(images.x), process.channel_of[images.subprocess]
+    for c, channel in enumerate(process.channels):
+        rows = torch.nonzero(channel_of == c).squeeze(-1)
+        if len(rows):
+            x[rows, : len(channel.coordinates)] = _mirrored(channel, images.x[rows], REFLECTION)
+    return replace(images, x=x), possible
+
+
+def check_reflection(process: Process, encoded: Encoded) -> None:
+    """Refuse a sample that a reflection at a plane through the beams would change.
+
+    Looks at the sines of all angles that change sign, and at their products with all other
+    coordinates.
+
+    Raises
+    ------
+    SampleError
+        One of these means is not zero.
+    """
+    channel_of = process.channel_of[encoded.subprocess]
+    for c, channel in enumerate(process.channels):
+        rows = channel_of == c
+        x, weight = encoded.x[rows], encoded.weight[rows].unsqueeze(1)
+        some = x[:100]
+        turned = _mirrored(channel, some, REFLECTION) if len(x) else some
+        odd = [
+            i
+            for i, k in enumerate(channel.coordinates)
+            if k.periodic and torch.allclose(torch.sin(turned[:, i]), -torch.sin(some[:, i]),
+                                             rtol=1e-5, atol=1e-5)
+        ]  # fmt: skip
+        even = [i for i, k in enumerate(channel.coordinates) if not k.periodic]
+        for i in odd:
+            y = torch.sin(x[:, [i]]) * torch.cat([torch.ones_like(x[:, :1]), x[:, even]], dim=1)
+            error = torch.sqrt(((weight * y) ** 2).sum(0)).clamp_min(1e-12)
+            pull = float(((weight * y).sum(0) / error).abs().max()) if len(y) else 0.0
+            if pull > _CLEAR:
+                name = channel.coordinates[i].name
+                raise SampleError(
+                    f"a reflection changes its events: the mean of a triple product with {name} "
+                    f"is {pull:.1f} standard deviations from zero",
+                    remedy="train with training.reflect=false",
+                )
+
+
+def _mirrored(channel: Channel, x: Tensor, signs: tuple[float, ...]) -> Tensor:
+    """Learned coordinates of events whose momenta are multiplied by signs."""
     p, _ = channel.chart.inverse(channel.join(x, torch.zeros(len(x), dtype=x.dtype)))
-    turned = channel.chart.forward(p * p.new_tensor([1.0, -1.0, -1.0, 1.0]))
+    turned = channel.chart.forward(p * p.new_tensor(signs))
     keep = [i for i in range(turned.shape[1]) if i != channel.cyclic]
     return turned[:, keep]
 

@@ -103,6 +103,44 @@ def test_density_is_normalised_over_all_multiplicities(
     assert float(ratio.mean()) == pytest.approx(1.0, abs=4 * error + 1e-3)
 
 
+def test_rare_numbers_of_jets_count_as_they_are_drawn(
+    process: Process, sample: EventSample
+) -> None:
+    """Factors after k objects have weight one on average over the draws that have so many."""
+    model, encoded = build(process, sample), encode(process, sample)
+    rate = draw_rates(process, encoded.subprocess, 0.25)
+    model.emphasize(encoded.subprocess, encoded.weight, rate)
+    n = model.n_objects[encoded.subprocess]
+    for k in range(int(n.max()) + 1):
+        some = n >= k
+        drawn = rate[some] / rate[some].sum()
+        weight = model.emphasis[0, k] * encoded.weight[some] / rate[some]
+        assert float((drawn * weight).sum()) == pytest.approx(1.0, rel=1e-5)
+    assert float(model.emphasis[0, int(n.max())]) > 2
+    # beyond the sample it stays as it was
+    assert model.emphasis[0, -1] == model.emphasis[0, int(n.max())]
+
+
+@torch.no_grad()
+def test_emphasis_is_in_the_loss_and_not_in_the_density(
+    process: Process, sample: EventSample
+) -> None:
+    model, encoded = build(process, sample), encode(process, sample)
+    z, sub = model.prepare(encoded.x, encoded.subprocess), encoded.subprocess
+    one = torch.ones(len(z))
+    before = model.log_prob_z(z, sub)
+    assert float(model.loss(z, sub, one)) == pytest.approx(-float(before.mean()), rel=1e-5)
+    with torch.no_grad():
+        model.emphasis.fill_(2.0)
+    assert torch.equal(before, model.log_prob_z(z, sub))
+    assert torch.allclose(model._terms(z, sub, training=True), 2 * before, rtol=1e-5)
+    # what comes after the muons counts for nothing
+    model.emphasis[0, : model.fixed[0] + 1], model.emphasis[0, model.fixed[0] + 1 :] = 1.0, 0.0
+    muons, alone = model._terms(z, sub, training=True), model.n_objects[sub] == model.fixed[0]
+    assert torch.allclose(muons[alone], before[alone], rtol=1e-5)
+    assert float((muons - before)[~alone].min()) > 1.0
+
+
 def test_rates_follow_the_stop_probability(process: Process, sample: EventSample) -> None:
     model = build(process, sample)
     with torch.no_grad():

@@ -6,17 +6,20 @@ import numpy as np
 import pytest
 import torch
 
+from hepgen_ml.errors import SampleError
 from hepgen_ml.events import EventSample
 from hepgen_ml.process import Process
 from hepgen_ml.process_learning import ProcessLearner
 from hepgen_ml.symmetry import (
+    check_reflection,
     exchanged_beams,
     has_equal_beams,
     looks_symmetric,
+    reflected,
     symmetrize_frequencies,
 )
 
-from .samples import toy_top_pairs
+from .samples import toy_top_pairs, toy_z_jets
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +50,59 @@ def test_mirrored_tensors_are_those_of_rotated_events(sample: EventSample) -> No
         assert torch.allclose(a, b, atol=1e-5), name
     for name in ("subprocess", "pattern", "branch"):
         assert torch.equal(getattr(mirrored[order], name), getattr(expected, name)), name
+
+
+def without_helicities(sample: EventSample) -> EventSample:
+    columns = {**sample.particles, "spin": np.full_like(sample.particles["spin"], 9.0)}
+    return EventSample(sample.run, sample.offsets, columns, sample.events)
+
+
+@pytest.mark.parametrize("kind", ["partons", "objects"])
+def test_reflected_tensors_are_those_of_reflected_events(sample: EventSample, kind: str) -> None:
+    some = without_helicities(sample) if kind == "partons" else toy_z_jets(1500)
+    columns = {**some.particles, "py": -some.particles["py"]}
+    process = learned(some)
+    images, possible = reflected(process, process.encode(some))
+    assert possible.all()
+    expected = process.encode(EventSample(some.run, some.offsets, columns, some.events))
+    angle = torch.zeros(images.x.shape, dtype=torch.bool)
+    for c, channel in enumerate(process.channels):
+        for i, coordinate in enumerate(channel.coordinates):
+            angle[process.channel_of[images.subprocess] == c, i] = coordinate.periodic
+    off = images.x - expected.x
+    off = torch.where(angle, torch.remainder(off + np.pi, 2 * np.pi) - np.pi, off)
+    # an atom of massless jets gets its place from the last digits
+    massless = torch.zeros_like(angle) if kind == "partons" else expected.x < -2
+    assert float(off[~massless].abs().max()) < 1e-5
+    assert angle.any()
+    assert float((images.x - process.encode(some).x).abs().max()) > 0.5
+    for name in ("free", "invariants", "subprocess", "pattern", "branch", "event"):
+        assert torch.allclose(getattr(images, name), getattr(expected, name), atol=1e-5), name
+
+
+def test_events_with_helicities_are_not_reflected(sample: EventSample) -> None:
+    process = learned(sample)
+    images, possible = reflected(process, process.encode(sample))
+    assert len(images) == 0
+    assert not possible.any()
+
+
+def test_triple_products_forbid_a_reflection() -> None:
+    sample = toy_z_jets(4000, rate=0.7)
+    process = learned(sample)
+    encoded = process.encode(sample)
+    check_reflection(process, encoded)
+    # more events with one sign of (p1 x p2).z sinh(y), as absorptive amplitudes make
+    channel = max(process.channels, key=lambda c: len(c.coordinates))
+    at = process.channels.index(channel)
+    names = [k.name for k in channel.coordinates]
+    phi = next(i for i, k in enumerate(channel.coordinates) if k.periodic)
+    y = next(i for i, name in enumerate(names) if name.startswith(("rapidity", "eta")))
+    here = process.channel_of[encoded.subprocess] == at
+    chosen = here & (torch.sin(encoded.x[:, phi]) * encoded.x[:, y] > 0)
+    encoded.weight[chosen] *= 3
+    with pytest.raises(SampleError, match="triple product"):
+        check_reflection(process, encoded)
 
 
 def test_twice_is_the_identity(sample: EventSample) -> None:

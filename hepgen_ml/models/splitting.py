@@ -37,6 +37,9 @@ from hepgen_ml.tensors import Encoded
 _BATCH = 8192
 """Events sampled together."""
 
+_LEAST_EVENTS = 20
+"""Events of many jets from which the mean of their weights is taken."""
+
 _MAX_ROUNDS = 200
 """Redraws of an object outside the cuts before its event is begun anew."""
 
@@ -107,6 +110,10 @@ class SplittingJetGPT(DensityModel):
         self.offset: Tensor
         longest = max(map(len, self.objects))
         self.register_buffer("offset", torch.zeros(len(self.families), longest + 1))
+        self.emphasis: Tensor
+        self.register_buffer(
+            "emphasis", torch.ones(len(self.families), longest + 1), persistent=False
+        )
         self.extrapolation = Extrapolation(process, self.families, config.splitting)
         self.drawn = torch.zeros(len(process.channels), dtype=torch.float64)
         self.accepted = torch.zeros(len(process.channels), dtype=torch.float64)
@@ -133,6 +140,34 @@ class SplittingJetGPT(DensityModel):
         self.extrapolation.fit(encoded)
         if self.components.pointers is not None:
             fit_edges(self, encoded)
+
+    def emphasize(self, subprocess: Tensor, weight: Tensor, rate: Tensor | None) -> None:
+        """Let rare numbers of jets count in the loss as often as they are drawn.
+
+        Where events of many jets are drawn more often than they occur, their weight makes up for
+        it, and with it goes what they were drawn for. But each factor of equation 5.16 is a
+        density of its own, given the objects before it: whatever its part of the loss is
+        multiplied by, the minimum stays where it is. So the factors after k objects are
+        multiplied by the inverse of the mean weight of those events that have so many.
+
+        Parameters
+        ----------
+        subprocess, weight : (m,) tensors
+            Of the training events.
+        rate : (m,) tensor or None
+            How often they are drawn; None: once.
+        """
+        rate = torch.ones_like(weight) if rate is None else rate
+        for number in range(len(self.families)):
+            rows = self.family_of[subprocess] == number
+            n, w, r = self.n_objects[subprocess[rows]], weight[rows], rate[rows]
+            for k in range(self.emphasis.shape[1]):
+                some = n >= k
+                enough = int(some.sum()) >= _LEAST_EVENTS and float(w[some].sum()) > 0
+                self.emphasis[number, k] = (
+                    float(r[some].sum() / w[some].sum()) if enough
+                    else self.emphasis[number, max(k - 1, 0)]
+                )  # fmt: skip
 
     def _each_object(self, z: Tensor, subprocess: Tensor) -> list[tuple[Tensor, int]]:
         """Components (m, k) of all objects of events, one kind and place at a time."""
@@ -175,12 +210,16 @@ class SplittingJetGPT(DensityModel):
         return logits + self.offset[family, first:end]
 
     def _terms(self, z: Tensor, subprocess: Tensor, *, training: bool) -> Tensor:
-        """Log density (m,); while training, with what an extrapolation makes of the last stop."""
+        """Log density (m,); while training, with what an extrapolation makes of the last stop.
+
+        Then, too, its terms count as `emphasize` says.
+        """
         total = torch.log(self.family_probability[self.family_of[subprocess]]).to(z.dtype)
         n_objects = self.n_objects[subprocess]
         for number, family in enumerate(self.families):
             in_family = self.family_of[subprocess] == number
             fixed, objects = self.fixed[number], self.objects[number]
+            emphasis = self.emphasis[number]
             short = n_objects <= fixed + 1
             # Most events have few jets: they need no padding to the length of the others.
             for chosen in (in_family & short, in_family & ~short):
@@ -208,6 +247,12 @@ class SplittingJetGPT(DensityModel):
                         kind,
                         around=None if places[0][0] == 0 else Surroundings.join(around),
                     )
+                    if training:
+                        counted = [
+                            emphasis[k + 1].expand(len(i))
+                            for i, (k, _) in zip(some, places, strict=True)
+                        ]
+                        log_p = log_p * torch.cat(counted)
                     total = total.index_add(0, rows[torch.cat(some)], log_p)
                 logits = self.log_odds(hidden, number)
                 stops = torch.arange(fixed, length + 1, device=z.device)
@@ -218,6 +263,7 @@ class SplittingJetGPT(DensityModel):
                     self.extrapolation.change(
                         goes_on, weight, last, zs, subprocess[rows], n - fixed, self.restore
                     )
+                    weight = weight * emphasis[fixed : length + 1]
                 entropy = F.binary_cross_entropy_with_logits(logits, goes_on, reduction="none")
                 total = total.index_add(0, rows, -(weight * entropy).sum(-1))
         return total

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from hepgen_ml import __version__
@@ -28,9 +29,11 @@ from hepgen_ml.phase_space import parse_cut
 from hepgen_ml.process import Process
 from hepgen_ml.storage import CARD, CLASSIFIER, CONFIG, VALIDATION, WEIGHTS, save_model
 from hepgen_ml.symmetry import (
+    check_reflection,
     exchanged_beams,
     has_equal_beams,
     looks_symmetric,
+    reflected,
     symmetrize_frequencies,
 )
 from hepgen_ml.tensors import Discrete, Encoded, effective_number
@@ -120,15 +123,22 @@ def fit(
     if config.training.exchange_beams and has_equal_beams(run, process):
         if looks_symmetric(process, training):
             symmetrize_frequencies(process)
-            training = _doubled(process, training)
+            training = _doubled(training, *exchanged_beams(process, training))
         else:
             log.warning("beams are equal but the events favour one side: no mirror images are used")
+    if config.training.reflect:
+        check_reflection(process, training)
+        training = _doubled(training, *reflected(process, training))
     rate = None
     if config.training.channel_power < 1:
         power = config.training.channel_power
         rate = draw_rates(process, training.subprocess, power)
         if not surrogate.density.chooses_subprocess:  # judged as it is trained
             validation.weight *= draw_rates(process, validation.subprocess, power)
+    density = surrogate.density
+    if isinstance(density, SplittingJetGPT) and not density.bayesian:
+        # A posterior weighs all events against its prior as they are.
+        density.emphasize(training.subprocess, training.weight, rate)
     if config.training.compile:
         for module in surrogate.density.modules():
             if isinstance(module, Transformer | LGATr):
@@ -255,7 +265,7 @@ def _check_plan(directory: Path, fingerprint: str, config: Config) -> None:
     fixed = ("model", "network", "jetgpt", "splitting", "lgatr", "resonances", "seed")
     events = (
         "validation_fraction", "max_events", "channel_power", "batch_size", "exchange_beams",
-        "classifier_rounds", "classifier_power",
+        "reflect", "classifier_rounds", "classifier_power",
     )  # fmt: skip
     if any(getattr(before, name) != getattr(config, name) for name in fixed) or any(
         getattr(before.training, name) != getattr(config.training, name) for name in events
@@ -303,9 +313,8 @@ def thinned(process: Process, training: Encoded, most: int, keep_rates: bool) ->
     return some
 
 
-def _doubled(process: Process, training: Encoded) -> Encoded:
+def _doubled(training: Encoded, mirrored: Encoded, possible: Tensor) -> Encoded:
     """Training events and their mirror images, each event with its weight in all."""
-    mirrored, possible = exchanged_beams(process, training)
     training.weight[possible] /= 2
     mirrored.weight /= 2
     both = Encoded.join([training, mirrored])
