@@ -1,7 +1,8 @@
 """The fused kernels as differentiable functions of `Multivectors`.
 
-They stand in for the formulas of `layers` on a CPU in single precision, outside of
-`torch.compile` and of function transforms, which see the formulas.
+They stand in for the formulas of `layers` on a CPU in single precision. To torch they are
+operators, so that `torch.compile` takes each as it is and compiles what lies between them.
+Function transforms and forward derivatives see the formulas.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.autograd.function import once_differentiable
+from torch.library import custom_op
 
 from hepgen_ml.networks.lgatr.algebra import Multivectors
 
 Arrays = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
+Three = tuple[Tensor, Tensor, Tensor]
+"""Parts of multivectors, as operators take and give them."""
 
 
 def available(x: Tensor) -> bool:
@@ -27,11 +30,10 @@ def available(x: Tensor) -> bool:
 def applies(x: Multivectors) -> bool:
     """Whether the fused kernels can be used on these tensors here."""
     return (
-        not torch.compiler.is_compiling()
-        and all(available(t) for t in x)
+        all(available(t) for t in x)
         and not torch.is_autocast_enabled("cpu")
         and x.scalars.numel() > 0
-        and not transformed(x)
+        and (torch.compiler.is_compiling() or not transformed(x))
     )
 
 
@@ -64,112 +66,206 @@ def empty(like: Multivectors, channels: int, plain: int) -> Multivectors:
     )
 
 
-def _empty_like(x: Multivectors) -> Multivectors:
+def _empty_like(*x: Tensor) -> Multivectors:
     return Multivectors(*(torch.empty_like(t, memory_format=torch.contiguous_format) for t in x))
 
 
-class _Product(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, plain: Tensor, first: int, *factors: Tensor) -> tuple[Tensor, ...]:
-        from hepgen_ml.networks.lgatr.kernels import product
+# Each operator has a fake, which tells shapes to the compiler, and its gradient is an operator too.
+# Gradients have none themselves: a second derivative is an error.
 
-        x = Multivectors(*factors)
-        out = empty(x, x.channels // 2, plain.shape[-1] - first)
-        flat = plain.detach().contiguous().view(-1, plain.shape[-1]).numpy()
-        product.product(*arrays(x), flat, first, *arrays(out))
-        ctx.save_for_backward(*x)
-        ctx.first, ctx.width = first, plain.shape[-1]
-        return tuple(out)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradient: Tensor) -> tuple[Any, ...]:
-        from hepgen_ml.networks.lgatr.kernels import product
-
-        x, g = Multivectors(*ctx.saved_tensors), Multivectors(*gradient)
-        result = _empty_like(x)
-        product.product_gradient(*arrays(x), *arrays(g), *arrays(result))
-        plain = torch.nn.functional.pad(g.scalars[..., x.channels :], (ctx.first, 0))
-        return plain, None, *result
+_PARTS = "Tensor s, Tensor v, Tensor b"
+_GRADIENTS = "Tensor gs, Tensor gv, Tensor gb"
+_RESULT = "(Tensor, Tensor, Tensor)"
 
 
-class _Norm(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, gain: Tensor, *x: Tensor) -> tuple[Tensor, ...]:
-        from hepgen_ml.networks.lgatr.kernels import norm
-
-        out = _empty_like(Multivectors(*x))
-        norm.norm(*arrays(Multivectors(*x)), gain.detach().numpy(), *arrays(out))
-        ctx.save_for_backward(gain, *x)
-        return tuple(out)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradient: Tensor) -> tuple[Any, ...]:
-        from hepgen_ml.networks.lgatr.kernels import GROUP, norm
-
-        gain, *saved = ctx.saved_tensors
-        x, result = Multivectors(*saved), _empty_like(Multivectors(*saved))
-        groups = -(-x.scalars[..., 0].numel() // GROUP)
-        gains = gain.new_empty(groups, len(gain))
-        norm.norm_gradient(
-            *arrays(x), gain.detach().numpy(), *arrays(Multivectors(*gradient)), *arrays(result),
-            gains.numpy(),
-        )  # fmt: skip
-        return gains.sum(0), *result
+def _operator(name: str, inputs: str, outputs: str = _RESULT) -> Any:
+    schema = f"({inputs}) -> {outputs}"
+    return custom_op(f"hepgen_ml::{name}", mutates_args=(), device_types="cpu", schema=schema)
 
 
-class _Gate(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, *x: Tensor) -> tuple[Tensor, ...]:
-        from hepgen_ml.networks.lgatr.kernels import norm
+@_operator("lgatr_product", f"Tensor plain, int first, {_PARTS}")
+def _product(plain: Tensor, first: int, s: Tensor, v: Tensor, b: Tensor) -> Three:
+    from hepgen_ml.networks.lgatr.kernels import product
 
-        out = _empty_like(Multivectors(*x))
-        norm.gate(*arrays(Multivectors(*x)), *arrays(out))
-        ctx.save_for_backward(*x)
-        return tuple(out)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradient: Tensor) -> tuple[Any, ...]:
-        from hepgen_ml.networks.lgatr.kernels import norm
-
-        x = Multivectors(*ctx.saved_tensors)
-        result = _empty_like(x)
-        norm.gate_gradient(*arrays(x), *arrays(Multivectors(*gradient)), *arrays(result))
-        return tuple(result)
+    out = _product_shape(plain, first, s, v, b)
+    flat = plain.detach().contiguous().view(-1, plain.shape[-1]).numpy()
+    product.product(*arrays(Multivectors(s, v, b)), flat, first, *arrays(Multivectors(*out)))
+    return out
 
 
-class _Attention(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, heads: int, channels: int, plain: int, metric: Tensor, mask: Tensor, *x: Tensor
-    ) -> tuple[Tensor, ...]:
-        from hepgen_ml.networks.lgatr.kernels import attention
+@_product.register_fake
+def _product_shape(plain: Tensor, first: int, s: Tensor, v: Tensor, b: Tensor) -> Three:
+    x = Multivectors(s, v, b)
+    return tuple(empty(x, x.channels // 2, plain.shape[-1] - first))
 
-        qkv = Multivectors(*x)
-        out = empty(qkv, heads * channels, heads * plain)
-        attention.attend(
-            *arrays(qkv), mask.numpy(), metric.numpy(), heads, channels, plain, *arrays(out)
-        )
-        ctx.save_for_backward(metric, mask, *x)
-        ctx.sizes = heads, channels, plain
-        return tuple(out)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradient: Tensor) -> tuple[Any, ...]:
-        from hepgen_ml.networks.lgatr.kernels import attention
+@_operator("lgatr_product_gradient", f"{_PARTS}, {_GRADIENTS}")
+def _product_gradient(*parts: Tensor) -> Three:
+    from hepgen_ml.networks.lgatr.kernels import product
 
-        metric, mask, *saved = ctx.saved_tensors
-        heads, channels, plain = ctx.sizes
-        qkv = Multivectors(*saved)
-        result = _empty_like(qkv)
-        attention.attend_gradient(
-            *arrays(qkv), mask.numpy(), metric.numpy(), heads, channels, plain,
-            *arrays(Multivectors(*gradient)), *arrays(result),
-        )  # fmt: skip
-        return None, None, None, None, None, *result
+    x, g, result = Multivectors(*parts[:3]), Multivectors(*parts[3:]), _empty_like(*parts[:3])
+    product.product_gradient(*arrays(x), *arrays(g), *arrays(result))
+    return tuple(result)
+
+
+@_product_gradient.register_fake
+def _(*parts: Tensor) -> Three:
+    return tuple(_empty_like(*parts[:3]))
+
+
+def _keep_factors(ctx: Any, inputs: tuple[Any, ...], output: Three) -> None:
+    _, ctx.first, *x = inputs
+    ctx.save_for_backward(*x)
+
+
+def _product_backward(ctx: Any, *gradient: Tensor) -> tuple[Any, ...]:
+    x, g = Multivectors(*ctx.saved_tensors), Multivectors(*gradient)
+    plain = torch.nn.functional.pad(g.scalars[..., x.channels :], (ctx.first, 0))
+    return plain, None, *_product_gradient(*x, *g)
+
+
+_product.register_autograd(_product_backward, setup_context=_keep_factors)
+
+
+@_operator("lgatr_norm", f"Tensor gain, {_PARTS}")
+def _norm(gain: Tensor, *x: Tensor) -> Three:
+    from hepgen_ml.networks.lgatr.kernels import norm
+
+    out = _empty_like(*x)
+    norm.norm(*arrays(Multivectors(*x)), gain.detach().numpy(), *arrays(out))
+    return tuple(out)
+
+
+@_norm.register_fake
+def _(gain: Tensor, *x: Tensor) -> Three:
+    return tuple(_empty_like(*x))
+
+
+@_operator(
+    "lgatr_norm_gradient",
+    f"Tensor gain, {_PARTS}, {_GRADIENTS}",
+    "(Tensor, Tensor, Tensor, Tensor)",
+)
+def _norm_gradient(gain: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
+    from hepgen_ml.networks.lgatr.kernels import GROUP, norm
+
+    x, g, result = Multivectors(*parts[:3]), Multivectors(*parts[3:]), _empty_like(*parts[:3])
+    groups = -(-x.scalars[..., 0].numel() // GROUP)
+    gains = gain.new_empty(groups, len(gain))
+    norm.norm_gradient(
+        *arrays(x), gain.detach().numpy(), *arrays(g), *arrays(result), gains.numpy()
+    )
+    return gains.sum(0), *result
+
+
+@_norm_gradient.register_fake
+def _(gain: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
+    return torch.empty_like(gain), *_empty_like(*parts[:3])
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Three) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _norm_backward(ctx: Any, *gradient: Tensor) -> tuple[Any, ...]:
+    return _norm_gradient(*ctx.saved_tensors, *gradient)
+
+
+_norm.register_autograd(_norm_backward, setup_context=_keep)
+
+
+@_operator("lgatr_gate", _PARTS)
+def _gate(*x: Tensor) -> Three:
+    from hepgen_ml.networks.lgatr.kernels import norm
+
+    out = _empty_like(*x)
+    norm.gate(*arrays(Multivectors(*x)), *arrays(out))
+    return tuple(out)
+
+
+@_gate.register_fake
+def _(*x: Tensor) -> Three:
+    return tuple(_empty_like(*x))
+
+
+@_operator("lgatr_gate_gradient", f"{_PARTS}, {_GRADIENTS}")
+def _gate_gradient(*parts: Tensor) -> Three:
+    from hepgen_ml.networks.lgatr.kernels import norm
+
+    x, g, result = Multivectors(*parts[:3]), Multivectors(*parts[3:]), _empty_like(*parts[:3])
+    norm.gate_gradient(*arrays(x), *arrays(g), *arrays(result))
+    return tuple(result)
+
+
+@_gate_gradient.register_fake
+def _(*parts: Tensor) -> Three:
+    return tuple(_empty_like(*parts[:3]))
+
+
+def _gate_backward(ctx: Any, *gradient: Tensor) -> tuple[Any, ...]:
+    return _gate_gradient(*ctx.saved_tensors, *gradient)
+
+
+_gate.register_autograd(_gate_backward, setup_context=_keep)
+
+_SIZES = "Tensor metric, Tensor mask, int heads, int channels, int plain"
+
+
+@_operator("lgatr_attention", f"{_PARTS}, {_SIZES}")
+def _attention(
+    s: Tensor, v: Tensor, b: Tensor, metric: Tensor, mask: Tensor,
+    heads: int, channels: int, plain: int,
+) -> Three:  # fmt: skip
+    from hepgen_ml.networks.lgatr.kernels import attention
+
+    qkv = Multivectors(s, v, b)
+    out = empty(qkv, heads * channels, heads * plain)
+    attention.attend(
+        *arrays(qkv), mask.numpy(), metric.numpy(), heads, channels, plain, *arrays(out)
+    )
+    return tuple(out)
+
+
+@_attention.register_fake
+def _(
+    s: Tensor, v: Tensor, b: Tensor, metric: Tensor, mask: Tensor,
+    heads: int, channels: int, plain: int,
+) -> Three:  # fmt: skip
+    return tuple(empty(Multivectors(s, v, b), heads * channels, heads * plain))
+
+
+@_operator("lgatr_attention_gradient", f"{_PARTS}, {_GRADIENTS}, {_SIZES}")
+def _attention_gradient(
+    s: Tensor, v: Tensor, b: Tensor, gs: Tensor, gv: Tensor, gb: Tensor, metric: Tensor,
+    mask: Tensor, heads: int, channels: int, plain: int,
+) -> Three:  # fmt: skip
+    from hepgen_ml.networks.lgatr.kernels import attention
+
+    result = _empty_like(s, v, b)
+    attention.attend_gradient(
+        *arrays(Multivectors(s, v, b)), mask.numpy(), metric.numpy(), heads, channels, plain,
+        *arrays(Multivectors(gs, gv, gb)), *arrays(result),
+    )  # fmt: skip
+    return tuple(result)
+
+
+@_attention_gradient.register_fake
+def _(s: Tensor, v: Tensor, b: Tensor, *others: Any) -> Three:
+    return tuple(_empty_like(s, v, b))
+
+
+def _keep_attention(ctx: Any, inputs: tuple[Any, ...], output: Three) -> None:
+    *tensors, ctx.heads, ctx.channels, ctx.plain = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _attention_backward(ctx: Any, *gradient: Tensor) -> tuple[Any, ...]:
+    s, v, b, metric, mask = ctx.saved_tensors
+    sizes = ctx.heads, ctx.channels, ctx.plain
+    return *_attention_gradient(s, v, b, *gradient, metric, mask, *sizes), *[None] * 5
+
+
+_attention.register_autograd(_attention_backward, setup_context=_keep_attention)
 
 
 def product(factors: Multivectors, plain: Tensor, first: int) -> Multivectors:
@@ -177,17 +273,17 @@ def product(factors: Multivectors, plain: Tensor, first: int) -> Multivectors:
 
     Columns `first` and up of `plain` become the plain scalars of the result.
     """
-    return _apply(_Product, plain, first, *factors)
+    return Multivectors(*_product(plain, first, *factors))
 
 
 def norm(x: Multivectors, gain: Tensor) -> Multivectors:
     """`layers.EquiNorm` with gain."""
-    return _apply(_Norm, gain, *x)
+    return Multivectors(*_norm(gain, *x))
 
 
 def gate(x: Multivectors) -> Multivectors:
     """`layers.EquiNorm` without gain, then `layers.gated`."""
-    return _apply(_Gate, *x)
+    return Multivectors(*_gate(*x))
 
 
 def attention(
@@ -207,8 +303,4 @@ def attention(
     """
     if mask is None:
         mask = torch.ones(qkv.scalars.shape[:2], dtype=torch.bool)
-    return _apply(_Attention, heads, channels, plain, metric, mask.contiguous(), *qkv)
-
-
-def _apply(function: Any, *arguments: Any) -> Multivectors:
-    return Multivectors(*function.apply(*arguments))
+    return Multivectors(*_attention(*qkv, metric, mask.contiguous(), heads, channels, plain))
