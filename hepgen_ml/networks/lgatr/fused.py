@@ -7,6 +7,7 @@ Function transforms and forward derivatives see the formulas.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -18,8 +19,8 @@ from torch.library import custom_op
 from hepgen_ml.networks.lgatr.algebra import Multivectors
 
 Arrays = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
-Three = tuple[Tensor, Tensor, Tensor]
-"""Parts of multivectors, as operators take and give them."""
+Parts = tuple[Tensor, ...]
+"""Multivectors as operators take and give them."""
 
 
 def available(x: Tensor) -> bool:
@@ -46,7 +47,7 @@ def transformed(x: Multivectors) -> bool:
     return any(forward_ad.unpack_dual(t).tangent is not None for t in x)
 
 
-def arrays(x: Multivectors) -> Arrays:
+def arrays(x: Multivectors | Sequence[Tensor]) -> Arrays:
     """Memory of the tensors with one dimension of tokens: (T, .), (4, T, .), (3, T, .)."""
     s, v, b = (t.detach().contiguous() for t in x)
     return (
@@ -66,54 +67,78 @@ def empty(like: Multivectors, channels: int, plain: int) -> Multivectors:
     )
 
 
-def _empty_like(*x: Tensor) -> Multivectors:
-    return Multivectors(*(torch.empty_like(t, memory_format=torch.contiguous_format) for t in x))
+def _operator(
+    name: str,
+    inputs: str,
+    run: Callable[..., Parts],
+    shapes: Callable[..., Parts],
+    gradient: tuple[Callable[..., Any], Callable[..., Any]] | None = None,
+) -> Callable[..., Parts]:
+    """A torch operator.
 
+    Parameters
+    ----------
+    name : str
+    inputs : str
+        In torch's language of schemas.
+    run : callable
+    shapes : callable
+        Results without values, for the compiler.
+    gradient : pair of callables
+        What is kept for the backward pass, and that. An operator without is none that a second
+        derivative could go through: it is an error.
+    """
+    results = ", ".join(["Tensor"] * (4 if name == "norm_gradient" else 3))
+    operator = custom_op(
+        f"hepgen_ml::lgatr_{name}", run, mutates_args=(), device_types="cpu",
+        schema=f"({inputs}) -> ({results})",
+    )  # fmt: skip
+    operator.register_fake(shapes)
+    if gradient is not None:
+        operator.register_autograd(gradient[1], setup_context=gradient[0])
+    return operator
 
-# Each operator has a fake, which tells shapes to the compiler, and its gradient is an operator too.
-# Gradients have none themselves: a second derivative is an error.
 
 _PARTS = "Tensor s, Tensor v, Tensor b"
-_GRADIENTS = "Tensor gs, Tensor gv, Tensor gb"
-_RESULT = "(Tensor, Tensor, Tensor)"
+_BOTH = f"{_PARTS}, Tensor gs, Tensor gv, Tensor gb"
+_SIZES = "Tensor metric, Tensor mask, int heads, int channels, int plain"
 
 
-def _operator(name: str, inputs: str, outputs: str = _RESULT) -> Any:
-    schema = f"({inputs}) -> {outputs}"
-    return custom_op(f"hepgen_ml::{name}", mutates_args=(), device_types="cpu", schema=schema)
+def _like(*x: Any) -> Parts:
+    """Room for results like the first three tensors."""
+    return tuple(torch.empty_like(t, memory_format=torch.contiguous_format) for t in x[:3])
 
 
-@_operator("lgatr_product", f"Tensor plain, int first, {_PARTS}")
-def _product(plain: Tensor, first: int, s: Tensor, v: Tensor, b: Tensor) -> Three:
+def _keep(ctx: Any, inputs: Parts, output: Parts) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _product_shapes(plain: Tensor, first: int, *x: Tensor) -> Parts:
+    like = Multivectors(*x)
+    return tuple(empty(like, like.channels // 2, plain.shape[-1] - first))
+
+
+def _run_product(plain: Tensor, first: int, *x: Tensor) -> Parts:
     from hepgen_ml.networks.lgatr.kernels import product
 
-    out = _product_shape(plain, first, s, v, b)
+    out = _product_shapes(plain, first, *x)
     flat = plain.detach().contiguous().view(-1, plain.shape[-1]).numpy()
-    product.product(*arrays(Multivectors(s, v, b)), flat, first, *arrays(Multivectors(*out)))
+    product.product(*arrays(x), flat, first, *arrays(out))
     return out
 
 
-@_product.register_fake
-def _product_shape(plain: Tensor, first: int, s: Tensor, v: Tensor, b: Tensor) -> Three:
-    x = Multivectors(s, v, b)
-    return tuple(empty(x, x.channels // 2, plain.shape[-1] - first))
-
-
-@_operator("lgatr_product_gradient", f"{_PARTS}, {_GRADIENTS}")
-def _product_gradient(*parts: Tensor) -> Three:
+def _run_product_gradient(*parts: Tensor) -> Parts:
     from hepgen_ml.networks.lgatr.kernels import product
 
-    x, g, result = Multivectors(*parts[:3]), Multivectors(*parts[3:]), _empty_like(*parts[:3])
-    product.product_gradient(*arrays(x), *arrays(g), *arrays(result))
-    return tuple(result)
+    result = _like(*parts)
+    product.product_gradient(*arrays(parts[:3]), *arrays(parts[3:]), *arrays(result))
+    return result
 
 
-@_product_gradient.register_fake
-def _(*parts: Tensor) -> Three:
-    return tuple(_empty_like(*parts[:3]))
+_product_gradient = _operator("product_gradient", _BOTH, _run_product_gradient, _like)
 
 
-def _keep_factors(ctx: Any, inputs: tuple[Any, ...], output: Three) -> None:
+def _keep_factors(ctx: Any, inputs: tuple[Any, ...], output: Parts) -> None:
     _, ctx.first, *x = inputs
     ctx.save_for_backward(*x)
 
@@ -124,148 +149,108 @@ def _product_backward(ctx: Any, *gradient: Tensor) -> tuple[Any, ...]:
     return plain, None, *_product_gradient(*x, *g)
 
 
-_product.register_autograd(_product_backward, setup_context=_keep_factors)
+_product = _operator(
+    "product", f"Tensor plain, int first, {_PARTS}", _run_product, _product_shapes,
+    (_keep_factors, _product_backward),
+)  # fmt: skip
 
 
-@_operator("lgatr_norm", f"Tensor gain, {_PARTS}")
-def _norm(gain: Tensor, *x: Tensor) -> Three:
+def _run_norm(gain: Tensor, *x: Tensor) -> Parts:
     from hepgen_ml.networks.lgatr.kernels import norm
 
-    out = _empty_like(*x)
-    norm.norm(*arrays(Multivectors(*x)), gain.detach().numpy(), *arrays(out))
-    return tuple(out)
+    out = _like(*x)
+    norm.norm(*arrays(x), gain.detach().numpy(), *arrays(out))
+    return out
 
 
-@_norm.register_fake
-def _(gain: Tensor, *x: Tensor) -> Three:
-    return tuple(_empty_like(*x))
-
-
-@_operator(
-    "lgatr_norm_gradient",
-    f"Tensor gain, {_PARTS}, {_GRADIENTS}",
-    "(Tensor, Tensor, Tensor, Tensor)",
-)
-def _norm_gradient(gain: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
+def _run_norm_gradient(gain: Tensor, *parts: Tensor) -> Parts:
     from hepgen_ml.networks.lgatr.kernels import GROUP, norm
 
-    x, g, result = Multivectors(*parts[:3]), Multivectors(*parts[3:]), _empty_like(*parts[:3])
-    groups = -(-x.scalars[..., 0].numel() // GROUP)
-    gains = gain.new_empty(groups, len(gain))
-    norm.norm_gradient(
-        *arrays(x), gain.detach().numpy(), *arrays(g), *arrays(result), gains.numpy()
-    )
+    x, gradient, result = arrays(parts[:3]), arrays(parts[3:]), _like(*parts)
+    gains = gain.new_empty(-(-len(x[0]) // GROUP), len(gain))
+    norm.norm_gradient(*x, gain.detach().numpy(), *gradient, *arrays(result), gains.numpy())
     return gains.sum(0), *result
 
 
-@_norm_gradient.register_fake
-def _(gain: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
-    return torch.empty_like(gain), *_empty_like(*parts[:3])
+_norm_gradient = _operator(
+    "norm_gradient", f"Tensor gain, {_BOTH}", _run_norm_gradient,
+    lambda gain, *parts: (torch.empty_like(gain), *_like(*parts)),
+)  # fmt: skip
+_norm = _operator(
+    "norm", f"Tensor gain, {_PARTS}", _run_norm, lambda gain, *x: _like(*x),
+    (_keep, lambda ctx, *gradient: _norm_gradient(*ctx.saved_tensors, *gradient)),
+)  # fmt: skip
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Three) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _norm_backward(ctx: Any, *gradient: Tensor) -> tuple[Any, ...]:
-    return _norm_gradient(*ctx.saved_tensors, *gradient)
-
-
-_norm.register_autograd(_norm_backward, setup_context=_keep)
-
-
-@_operator("lgatr_gate", _PARTS)
-def _gate(*x: Tensor) -> Three:
+def _run_gate(*x: Tensor) -> Parts:
     from hepgen_ml.networks.lgatr.kernels import norm
 
-    out = _empty_like(*x)
-    norm.gate(*arrays(Multivectors(*x)), *arrays(out))
-    return tuple(out)
+    out = _like(*x)
+    norm.gate(*arrays(x), *arrays(out))
+    return out
 
 
-@_gate.register_fake
-def _(*x: Tensor) -> Three:
-    return tuple(_empty_like(*x))
-
-
-@_operator("lgatr_gate_gradient", f"{_PARTS}, {_GRADIENTS}")
-def _gate_gradient(*parts: Tensor) -> Three:
+def _run_gate_gradient(*parts: Tensor) -> Parts:
     from hepgen_ml.networks.lgatr.kernels import norm
 
-    x, g, result = Multivectors(*parts[:3]), Multivectors(*parts[3:]), _empty_like(*parts[:3])
-    norm.gate_gradient(*arrays(x), *arrays(g), *arrays(result))
-    return tuple(result)
+    result = _like(*parts)
+    norm.gate_gradient(*arrays(parts[:3]), *arrays(parts[3:]), *arrays(result))
+    return result
 
 
-@_gate_gradient.register_fake
-def _(*parts: Tensor) -> Three:
-    return tuple(_empty_like(*parts[:3]))
+_gate_gradient = _operator("gate_gradient", _BOTH, _run_gate_gradient, _like)
+_gate = _operator(
+    "gate", _PARTS, _run_gate, _like,
+    (_keep, lambda ctx, *gradient: _gate_gradient(*ctx.saved_tensors, *gradient)),
+)  # fmt: skip
 
 
-def _gate_backward(ctx: Any, *gradient: Tensor) -> tuple[Any, ...]:
-    return _gate_gradient(*ctx.saved_tensors, *gradient)
+def _attention_shapes(*arguments: Any) -> Parts:
+    *x, _, _, heads, channels, plain = arguments
+    return tuple(empty(Multivectors(*x), heads * channels, heads * plain))
 
 
-_gate.register_autograd(_gate_backward, setup_context=_keep)
-
-_SIZES = "Tensor metric, Tensor mask, int heads, int channels, int plain"
-
-
-@_operator("lgatr_attention", f"{_PARTS}, {_SIZES}")
-def _attention(
-    s: Tensor, v: Tensor, b: Tensor, metric: Tensor, mask: Tensor,
-    heads: int, channels: int, plain: int,
-) -> Three:  # fmt: skip
+def _run_attention(*arguments: Any) -> Parts:
     from hepgen_ml.networks.lgatr.kernels import attention
 
-    qkv = Multivectors(s, v, b)
-    out = empty(qkv, heads * channels, heads * plain)
-    attention.attend(
-        *arrays(qkv), mask.numpy(), metric.numpy(), heads, channels, plain, *arrays(out)
-    )
-    return tuple(out)
+    out = _attention_shapes(*arguments)
+    *x, metric, mask, heads, channels, plain = arguments
+    attention.attend(*arrays(x), mask.numpy(), metric.numpy(), heads, channels, plain, *arrays(out))
+    return out
 
 
-@_attention.register_fake
-def _(
-    s: Tensor, v: Tensor, b: Tensor, metric: Tensor, mask: Tensor,
-    heads: int, channels: int, plain: int,
-) -> Three:  # fmt: skip
-    return tuple(empty(Multivectors(s, v, b), heads * channels, heads * plain))
-
-
-@_operator("lgatr_attention_gradient", f"{_PARTS}, {_GRADIENTS}, {_SIZES}")
-def _attention_gradient(
-    s: Tensor, v: Tensor, b: Tensor, gs: Tensor, gv: Tensor, gb: Tensor, metric: Tensor,
-    mask: Tensor, heads: int, channels: int, plain: int,
-) -> Three:  # fmt: skip
+def _run_attention_gradient(*arguments: Any) -> Parts:
     from hepgen_ml.networks.lgatr.kernels import attention
 
-    result = _empty_like(s, v, b)
+    *parts, metric, mask, heads, channels, plain = arguments
+    result = _like(*parts)
     attention.attend_gradient(
-        *arrays(Multivectors(s, v, b)), mask.numpy(), metric.numpy(), heads, channels, plain,
-        *arrays(Multivectors(gs, gv, gb)), *arrays(result),
+        *arrays(parts[:3]), mask.numpy(), metric.numpy(), heads, channels, plain,
+        *arrays(parts[3:]), *arrays(result),
     )  # fmt: skip
-    return tuple(result)
+    return result
 
 
-@_attention_gradient.register_fake
-def _(s: Tensor, v: Tensor, b: Tensor, *others: Any) -> Three:
-    return tuple(_empty_like(s, v, b))
+_attention_gradient = _operator(
+    "attention_gradient", f"{_BOTH}, {_SIZES}", _run_attention_gradient, _like
+)
 
 
-def _keep_attention(ctx: Any, inputs: tuple[Any, ...], output: Three) -> None:
-    *tensors, ctx.heads, ctx.channels, ctx.plain = inputs
+def _keep_attention(ctx: Any, inputs: tuple[Any, ...], output: Parts) -> None:
+    *tensors, heads, channels, plain = inputs
+    ctx.sizes = heads, channels, plain
     ctx.save_for_backward(*tensors)
 
 
 def _attention_backward(ctx: Any, *gradient: Tensor) -> tuple[Any, ...]:
-    s, v, b, metric, mask = ctx.saved_tensors
-    sizes = ctx.heads, ctx.channels, ctx.plain
-    return *_attention_gradient(s, v, b, *gradient, metric, mask, *sizes), *[None] * 5
+    *x, metric, mask = ctx.saved_tensors
+    return *_attention_gradient(*x, *gradient, metric, mask, *ctx.sizes), *[None] * 5
 
 
-_attention.register_autograd(_attention_backward, setup_context=_keep_attention)
+_attention = _operator(
+    "attention", f"{_PARTS}, {_SIZES}", _run_attention, _attention_shapes,
+    (_keep_attention, _attention_backward),
+)  # fmt: skip
 
 
 def product(factors: Multivectors, plain: Tensor, first: int) -> Multivectors:
