@@ -23,6 +23,9 @@ class NetworkConfig(_Section):
     blocks: int = Field(4, ge=1, le=64)
     heads: int = Field(4, ge=1, le=64)
     mlp_ratio: int = Field(2, ge=1, le=8)
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="Of what each layer of a transformer adds, in training."
+    )
     mixtures: int = Field(32, ge=1, le=512, description="Components per coordinate.")
 
 

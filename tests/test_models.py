@@ -139,6 +139,32 @@ def test_jetgpt_samples_follow_its_log_prob(process: Process, encoded: Encoded) 
         assert abs(pull) < 4
 
 
+@pytest.mark.parametrize("name", ["jetgpt", "transformer-cfm"])
+def test_dropout_is_for_training_only(name: str, process: Process, encoded: Encoded) -> None:
+    built = []
+    for dropout in (0.0, 0.5):
+        torch.manual_seed(0)
+        config = load_config(None, [f"model={name}", f"network.dropout={dropout}", *SMALL])
+        built.append(Surrogate(process, config).density)
+        built[-1].fit_standardization(encoded)
+    plain, dropped = built
+    z, sub, one = dropped.prepare(encoded.x, encoded.subprocess), encoded.subprocess, torch.ones(1)
+
+    @torch.no_grad()
+    def loss(model: torch.nn.Module) -> float:
+        torch.manual_seed(1)  # flows draw times
+        return float(model.loss(z[:500], sub[:500], one.expand(500)))
+
+    optimizer = torch.optim.Adam(dropped.parameters(), 1e-2)
+    for _ in range(3):  # layers begin by adding next to nothing
+        optimizer.zero_grad()
+        dropped.loss(z[:500], sub[:500], one.expand(500)).backward()
+        optimizer.step()
+    plain.load_state_dict(dropped.state_dict())
+    assert abs(loss(dropped.train()) - loss(plain.train())) > 1e-4
+    assert loss(dropped.eval()) == loss(plain.eval())
+
+
 def test_cached_steps_equal_the_parallel_pass() -> None:
     torch.manual_seed(0)
     network = CausalTransformer(32, 3, 4, 2)

@@ -85,7 +85,9 @@ class AutoregressiveDensity(DensityModel):
         self.condition = condition
         self.target = nn.Embedding(len(names), net.width)
         value = torch.randn(len(names), N_FEATURES, net.width) * 0.2
-        self.transformer = CausalTransformer(net.width, net.blocks, net.heads, net.mlp_ratio)
+        self.transformer = CausalTransformer(
+            net.width, net.blocks, net.heads, net.mlp_ratio, net.dropout
+        )
         densities = choose_densities(names, config)
         self.densities = nn.ModuleList(densities)
         n_parameters = max(d.n_parameters for d in densities)

@@ -98,7 +98,9 @@ class SplittingJetGPT(DensityModel):
             nn.Linear(3, net.width), nn.SiLU(), nn.Linear(net.width, net.width)
         )
         self.start = nn.Embedding(len(self.families), net.width)
-        self.history = CausalTransformer(net.width, max(first, 1), net.heads, net.mlp_ratio)
+        self.history = CausalTransformer(
+            net.width, max(first, 1), net.heads, net.mlp_ratio, net.dropout
+        )
         self.splitting: nn.Module = nn.Linear(net.width, 1)
         if jetgpt.bayesian != "off":
             assert isinstance(self.splitting, nn.Linear)

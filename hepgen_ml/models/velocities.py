@@ -62,7 +62,9 @@ class TransformerVelocity(Velocity):
         self.inputs = CoordinateEmbedding(layouts, net.width)
         self.condition = TimeSubprocessEmbedding(process, net.width)
         self.modulation = nn.Linear(net.width, 4 * net.width * net.blocks)
-        self.transformer = Transformer(net.width, net.blocks, net.heads, net.mlp_ratio)
+        self.transformer = Transformer(
+            net.width, net.blocks, net.heads, net.mlp_ratio, dropout=net.dropout
+        )
         self.head = NamedHead(layouts, net.width)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)

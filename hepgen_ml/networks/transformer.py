@@ -25,10 +25,15 @@ class Block(nn.Module):
     width, heads, mlp_ratio : int
     causal : bool
         Whether a token sees its past only, or all tokens.
+    dropout : float
+        Fraction of what a layer adds that is left out in training.
     """
 
-    def __init__(self, width: int, heads: int, mlp_ratio: int, causal: bool = True) -> None:
+    def __init__(
+        self, width: int, heads: int, mlp_ratio: int, causal: bool = True, dropout: float = 0.0
+    ) -> None:
         super().__init__()
+        self.dropout = dropout
         self.heads, self.causal = heads, causal
         self.norm1 = nn.LayerNorm(width)
         self.qkv: Linear = nn.Linear(width, 3 * width)
@@ -43,8 +48,11 @@ class Block(nn.Module):
         A modulation (batch, 4 width) shifts and scales what both norms give.
         """
         h1, h2 = (None, None) if modulation is None else modulation.chunk(2, dim=-1)
-        x = x + self._attention(_modulated(self.norm1(x), h1))
-        return x + self.down(F.gelu(self.up(_modulated(self.norm2(x), h2))))
+        x = x + self._dropped(self._attention(_modulated(self.norm1(x), h1)))
+        return x + self._dropped(self.down(F.gelu(self.up(_modulated(self.norm2(x), h2)))))
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout) if self.training and self.dropout else x
 
     def _attention(self, x: Tensor) -> Tensor:
         batch, tokens, width = x.shape
@@ -76,16 +84,19 @@ class Transformer(nn.Module):
     width, blocks, heads, mlp_ratio : int
     causal : bool
         Whether a token sees its past only, or all tokens.
+    dropout : float
+        Fraction of what a layer adds that is left out in training.
     """
 
     def __init__(
-        self, width: int, blocks: int, heads: int, mlp_ratio: int, causal: bool = False
-    ) -> None:
+        self, width: int, blocks: int, heads: int, mlp_ratio: int, causal: bool = False,
+        dropout: float = 0.0,
+    ) -> None:  # fmt: skip
         super().__init__()
         if width % heads:
             raise ValueError(f"width {width} is not a multiple of the {heads} heads")
         self.width, self.heads, self.hidden_width = width, heads, mlp_ratio * width
-        stack = [Block(width, heads, mlp_ratio, causal) for _ in range(blocks)]
+        stack = [Block(width, heads, mlp_ratio, causal, dropout) for _ in range(blocks)]
         self.blocks = nn.ModuleList(stack)
         self.norm = nn.LayerNorm(width)
         for block in stack:
@@ -110,10 +121,13 @@ class CausalTransformer(Transformer):
     Parameters
     ----------
     width, blocks, heads, mlp_ratio : int
+    dropout : float
     """
 
-    def __init__(self, width: int, blocks: int, heads: int, mlp_ratio: int) -> None:
-        super().__init__(width, blocks, heads, mlp_ratio, causal=True)
+    def __init__(
+        self, width: int, blocks: int, heads: int, mlp_ratio: int, dropout: float = 0.0
+    ) -> None:
+        super().__init__(width, blocks, heads, mlp_ratio, causal=True, dropout=dropout)
 
     def start(self, batch: int, length: int) -> Cache:
         """Empty cache for sampling `length` tokens."""
