@@ -44,6 +44,6 @@ def _share_threads() -> None:
     starts its own, whatever `torch.set_num_threads` or OMP_NUM_THREADS say.
     """
     threads = torch.get_num_threads()
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
