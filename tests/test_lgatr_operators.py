@@ -69,3 +69,14 @@ def test_compiled_graph_holds_the_operators() -> None:
         assert any(f"lgatr_{name}" in target for target in found), name
     for one, other in zip(*results, strict=True):
         assert torch.allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_kernels_leave_torchs_threads_alone(threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        fused._gate(*(t.detach() for t in multivectors(3, 4)))
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)

@@ -10,7 +10,7 @@ from hepgen_ml.config import Config
 from hepgen_ml.errors import UsageError
 from hepgen_ml.events import EventSample
 from hepgen_ml.models.base import Surrogate
-from hepgen_ml.models.calibration import calibrate_rates
+from hepgen_ml.models.calibration import calibrate_rates, emphasize
 from hepgen_ml.models.extrapolation import fit_widths
 from hepgen_ml.models.pointers import ANCHORS
 from hepgen_ml.models.rings import RINGS
@@ -109,7 +109,7 @@ def test_rare_numbers_of_jets_count_as_they_are_drawn(
     """Factors after k objects have weight one on average over the draws that have so many."""
     model, encoded = build(process, sample), encode(process, sample)
     rate = draw_rates(process, encoded.subprocess, 0.25)
-    model.emphasize(encoded.subprocess, encoded.weight, rate)
+    emphasize(model, encoded.subprocess, encoded.weight, rate)
     n = model.n_objects[encoded.subprocess]
     for k in range(int(n.max()) + 1):
         some = n >= k

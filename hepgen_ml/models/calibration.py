@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hepgen_ml.models.splitting import SplittingJetGPT
 
 _LEAST = 20
-"""Fewest events of each answer that an offset is taken from."""
+"""Fewest events that an offset, for each answer, or a mean weight is taken from."""
 
 _BATCH = 4096
 
@@ -43,6 +43,37 @@ def fit_edges(model: SplittingJetGPT, encoded: Encoded) -> None:
                     pseudorapidity(own).float(),
                     azimuth(own).float(),
                 )
+
+
+def emphasize(
+    model: SplittingJetGPT, subprocess: Tensor, weight: Tensor, rate: Tensor | None
+) -> None:
+    """Let rare numbers of jets count in the loss as often as they are drawn.
+
+    Where events of many jets are drawn more often than they occur, their weight makes up for
+    it, and with it goes what they were drawn for. But each factor of equation 5.16 is a
+    density of its own, given the objects before it: whatever its part of the loss is
+    multiplied by, the minimum stays where it is. So the factors after k objects are
+    multiplied by the inverse of the mean weight of those events that have so many.
+
+    Parameters
+    ----------
+    model : SplittingJetGPT
+    subprocess, weight : (m,) tensors
+        Of the training events.
+    rate : (m,) tensor or None
+        How often they are drawn; None: once.
+    """
+    rate = torch.ones_like(weight) if rate is None else rate
+    for number in range(len(model.families)):
+        rows = model.family_of[subprocess] == number
+        n, w, r = model.n_objects[subprocess[rows]], weight[rows], rate[rows]
+        factor = 1.0
+        for k in range(model.emphasis.shape[1]):
+            some = n >= k
+            if int(some.sum()) >= _LEAST and float(w[some].sum()) > 0:
+                factor = float(r[some].sum() / w[some].sum())
+            model.emphasis[number, k] = factor
 
 
 @torch.no_grad()

@@ -37,9 +37,6 @@ from hepgen_ml.tensors import Encoded
 _BATCH = 8192
 """Events sampled together."""
 
-_LEAST_EVENTS = 20
-"""Events of many jets from which the mean of their weights is taken."""
-
 _MAX_ROUNDS = 200
 """Redraws of an object outside the cuts before its event is begun anew."""
 
@@ -112,6 +109,7 @@ class SplittingJetGPT(DensityModel):
         self.offset: Tensor
         longest = max(map(len, self.objects))
         self.register_buffer("offset", torch.zeros(len(self.families), longest + 1))
+        # Of the factors after each number of objects in the loss, from the same.
         self.emphasis: Tensor
         self.register_buffer(
             "emphasis", torch.ones(len(self.families), longest + 1), persistent=False
@@ -142,34 +140,6 @@ class SplittingJetGPT(DensityModel):
         self.extrapolation.fit(encoded)
         if self.components.pointers is not None:
             fit_edges(self, encoded)
-
-    def emphasize(self, subprocess: Tensor, weight: Tensor, rate: Tensor | None) -> None:
-        """Let rare numbers of jets count in the loss as often as they are drawn.
-
-        Where events of many jets are drawn more often than they occur, their weight makes up for
-        it, and with it goes what they were drawn for. But each factor of equation 5.16 is a
-        density of its own, given the objects before it: whatever its part of the loss is
-        multiplied by, the minimum stays where it is. So the factors after k objects are
-        multiplied by the inverse of the mean weight of those events that have so many.
-
-        Parameters
-        ----------
-        subprocess, weight : (m,) tensors
-            Of the training events.
-        rate : (m,) tensor or None
-            How often they are drawn; None: once.
-        """
-        rate = torch.ones_like(weight) if rate is None else rate
-        for number in range(len(self.families)):
-            rows = self.family_of[subprocess] == number
-            n, w, r = self.n_objects[subprocess[rows]], weight[rows], rate[rows]
-            for k in range(self.emphasis.shape[1]):
-                some = n >= k
-                enough = int(some.sum()) >= _LEAST_EVENTS and float(w[some].sum()) > 0
-                self.emphasis[number, k] = (
-                    float(r[some].sum() / w[some].sum()) if enough
-                    else self.emphasis[number, max(k - 1, 0)]
-                )  # fmt: skip
 
     def _each_object(self, z: Tensor, subprocess: Tensor) -> list[tuple[Tensor, int]]:
         """Components (m, k) of all objects of events, one kind and place at a time."""
@@ -214,7 +184,7 @@ class SplittingJetGPT(DensityModel):
     def _terms(self, z: Tensor, subprocess: Tensor, *, training: bool) -> Tensor:
         """Log density (m,); while training, with what an extrapolation makes of the last stop.
 
-        Then, too, its terms count as `emphasize` says.
+        Then, too, its terms count as `hepgen_ml.models.calibration.emphasize` says.
         """
         total = torch.log(self.family_probability[self.family_of[subprocess]]).to(z.dtype)
         n_objects = self.n_objects[subprocess]

@@ -19,7 +19,7 @@ from hepgen_ml.config import Config
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
 from hepgen_ml.events import EventSample, RunInfo
 from hepgen_ml.models.base import Surrogate
-from hepgen_ml.models.calibration import calibrate_rates
+from hepgen_ml.models.calibration import calibrate_rates, emphasize
 from hepgen_ml.models.splitting import SplittingJetGPT
 from hepgen_ml.multiplicity import with_more_jets
 from hepgen_ml.networks.lgatr import LGATr
@@ -138,7 +138,7 @@ def fit(
     density = surrogate.density
     if isinstance(density, SplittingJetGPT) and not density.bayesian:
         # A posterior weighs all events against its prior as they are.
-        density.emphasize(training.subprocess, training.weight, rate)
+        emphasize(density, training.subprocess, training.weight, rate)
     if config.training.compile:
         for module in surrogate.density.modules():
             if isinstance(module, Transformer | LGATr):
