@@ -109,7 +109,7 @@ class SplittingJetGPT(DensityModel):
         self.offset: Tensor
         longest = max(map(len, self.objects))
         self.register_buffer("offset", torch.zeros(len(self.families), longest + 1))
-        # Of the factors after each number of objects in the loss, from the same.
+        # Of the splitting after each number of objects in the loss, from the same.
         self.emphasis: Tensor
         self.register_buffer(
             "emphasis", torch.ones(len(self.families), longest + 1), persistent=False
@@ -184,14 +184,13 @@ class SplittingJetGPT(DensityModel):
     def _terms(self, z: Tensor, subprocess: Tensor, *, training: bool) -> Tensor:
         """Log density (m,); while training, with what an extrapolation makes of the last stop.
 
-        Then, too, its terms count as `hepgen_ml.models.calibration.emphasize` says.
+        Then, too, splittings count as `hepgen_ml.models.calibration.emphasize` says.
         """
         total = torch.log(self.family_probability[self.family_of[subprocess]]).to(z.dtype)
         n_objects = self.n_objects[subprocess]
         for number, family in enumerate(self.families):
             in_family = self.family_of[subprocess] == number
             fixed, objects = self.fixed[number], self.objects[number]
-            emphasis = self.emphasis[number]
             short = n_objects <= fixed + 1
             # Most events have few jets: they need no padding to the length of the others.
             for chosen in (in_family & short, in_family & ~short):
@@ -219,12 +218,6 @@ class SplittingJetGPT(DensityModel):
                         kind,
                         around=None if places[0][0] == 0 else Surroundings.join(around),
                     )
-                    if training:
-                        counted = [
-                            emphasis[k + 1].expand(len(i))
-                            for i, (k, _) in zip(some, places, strict=True)
-                        ]
-                        log_p = log_p * torch.cat(counted)
                     total = total.index_add(0, rows[torch.cat(some)], log_p)
                 logits = self.log_odds(hidden, number)
                 stops = torch.arange(fixed, length + 1, device=z.device)
@@ -235,7 +228,7 @@ class SplittingJetGPT(DensityModel):
                     self.extrapolation.change(
                         goes_on, weight, last, zs, subprocess[rows], n - fixed, self.restore
                     )
-                    weight = weight * emphasis[fixed : length + 1]
+                    weight = weight * self.emphasis[number, fixed : length + 1]
                 entropy = F.binary_cross_entropy_with_logits(logits, goes_on, reduction="none")
                 total = total.index_add(0, rows, -(weight * entropy).sum(-1))
         return total
