@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# One thread, here and in the programs that tests start: the networks of the tests are too small
+# to share, and on busy cores threads that wait for each other are several times slower. Libraries
+# read this when they are loaded, hence at the top.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 
