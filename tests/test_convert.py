@@ -25,8 +25,8 @@ from hepgen_ml.objects import Selection, parse_objects
 from hepgen_ml.sources import EventSource
 from hepgen_ml.training.data import SampleSource
 
+from .object_files import nano, object_sample, shower
 from .parton_events import assert_same, parton_sample
-from .test_reconstructed_files import nano, object_sample, shower
 
 SAMPLE = parton_sample(60)
 NAMES = ("e.root", "e.hepmc", "e.hepmc.gz", "e.lhe", "e.lhe.gz")

@@ -1,4 +1,4 @@
-"""Flow matching: base density, paths, solvers, likelihood; pitfalls of published codes."""
+"""Flow matching: base density, paths, likelihood; pitfalls of published codes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from hepgen_ml.errors import ModelError
 from hepgen_ml.models import flow_matching
 from hepgen_ml.models.base_distribution import UNREJECTED, BaseDistribution, concentration
 from hepgen_ml.models.flow_matching import FlowMatching, divergence
-from hepgen_ml.models.ode import ADAPTIVE, EVALUATIONS_PER_STEP, integrate, time_grid
 from hepgen_ml.models.velocities import VELOCITIES
 from hepgen_ml.phase_space import Acceptance, Coordinate, Cut
 from hepgen_ml.process import Process
@@ -234,55 +233,6 @@ def test_reduced_precision_trains(process: Process, encoded: Encoded) -> None:
     rough = flow.loss(z, sub, torch.ones(len(z)))
     assert exact.item() != rough.item()
     assert exact.item() == pytest.approx(rough.item(), rel=1e-2)
-
-
-# Solvers
-
-
-@pytest.mark.parametrize("solver", [*EVALUATIONS_PER_STEP, "explicit_adams", *sorted(ADAPTIVE)])
-@pytest.mark.parametrize("backward", [False, True])
-def test_solvers_count_their_evaluations(solver: str, backward: bool) -> None:
-    calls = []
-
-    def field(t: Tensor, y: Tensor) -> Tensor:
-        calls.append(float(t))
-        return y * torch.cos(3 * t)
-
-    y = torch.ones(5, 2)
-    got = integrate(field, y, solver=solver, steps=12, tolerance=1e-5, backward=backward)
-    assert got.evaluations == len(calls)
-    if solver in EVALUATIONS_PER_STEP:
-        assert got.evaluations == 12 * EVALUATIONS_PER_STEP[solver]
-    elif solver == "explicit_adams":
-        assert got.evaluations == 2 * 4 + 10
-    exact = math.exp((-1 if backward else 1) * math.sin(3) / 3)
-    error = {"euler": 0.1, "midpoint": 3e-3, "heun2": 3e-3, "explicit_adams": 1e-2}
-    assert torch.allclose(got.state, torch.tensor(exact), atol=error.get(solver, 3e-4))
-
-
-def test_rk4_has_fourth_order() -> None:
-    def distance(steps: int) -> float:
-        y = torch.ones(1, dtype=torch.float64)
-        got = integrate(lambda t, y: y * torch.cos(3 * t), y, solver="rk4", steps=steps)
-        return abs(float(got.state) - math.exp(math.sin(3) / 3))
-
-    assert distance(3) / distance(6) > 2**3.5
-
-
-def test_time_grid() -> None:
-    fine_at_end = time_grid(4, 2.0)
-    assert torch.allclose(fine_at_end, torch.tensor([0, 7 / 16, 3 / 4, 15 / 16, 1]))
-    assert time_grid(4)[1].item() == 0.25
-
-
-def test_adaptive_solver_that_fails_says_so() -> None:
-    with pytest.raises(ModelError, match="cannot be integrated"):
-        integrate(
-            lambda t, y: torch.full_like(y, math.nan),
-            torch.ones(2, 2),
-            solver="dopri5",
-            steps=1,
-        )
 
 
 # Likelihood

@@ -1,4 +1,4 @@
-"""Reading LHE files: pylhe as the oracle, and everything that can be wrong with a file."""
+"""Reading LHE files, with pylhe as the oracle."""
 
 from __future__ import annotations
 
@@ -6,51 +6,20 @@ import gzip
 import subprocess
 import sys
 import warnings
-import zlib
-from pathlib import Path
 
 import numpy as np
 import pylhe
 import pytest
 from hepgen_adapters.lhe import LHE
 
-from hepgen_ml.errors import InputError
-from hepgen_ml.events import EventSample, Subrun, concatenate
+from hepgen_ml.events import EventSample, Subrun
 
-INIT = """<LesHouchesEvents version="3.0">
-<header>
-<MGVersion>3.5</MGVersion>
-</header>
-<init>
-2212 2212 6.5e+03 6.5E+03 0 0 247000 247000 -4 2
-5.0D+02 7.3e-02 1.0e+03 0
-+5.7e+02 3.9e-01 1.0e+03 -7
-<generator name='One &amp; only' version='1.2'>please cite</generator>
-<generator name="Two" version="x"/>
-</init>
-"""
-PARTICLES = """ 21 -1 0 0 501 502  0.000000000E+00 +0.000E+00  0.85894620092E+03 0.85E+03 0. 0. -1.
- -6  1 1 2 501 502 -.93544317D+03 -0.0  1.5 1e2 173. 0.0000e+00 9
-"""
-EVENT = "<event>\n 2 0 +1.0786064e+03 0.2048347E+03 0.7546771E-02 -1\n" + PARTICLES + "</event>\n"
-END = "</LesHouchesEvents>\n"
-GOOD = INIT + 4 * EVENT + END
-
-
-def read(path, skip_bad=False, size=1000):
-    reader = LHE().open(Path(path), skip_bad=skip_bad)
-    return concatenate(list(reader.chunks(size)), reader.run), reader
+from .lhe_files import END, EVENT, GOOD, INIT, WEIGHTED, read, written
 
 
 @pytest.fixture
 def make(tmp_path):
-    def write(text, name="a.lhe"):
-        path = tmp_path / name
-        data = text if isinstance(text, bytes) else text.encode()
-        path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
-        return path
-
-    return write
+    return lambda text, name="a.lhe": written(tmp_path / name, text)
 
 
 def assert_same_as_pylhe(sample: EventSample, path) -> None:
@@ -143,23 +112,6 @@ def test_gzip_is_recognised_without_its_suffix(make, tmp_path):
     assert len(read(path)[0]) == 4
 
 
-WEIGHTED = f"""<event npLO=" -1 " npNLO='1'>
- 2 0 1. 2. 3. 4.
-{PARTICLES}#aMCatNLO 1  6  2
-#rwgt            1          97   3.1447523227350588E-002
-<mgrwt>
-<rscale>  2 0.24387465E+02</rscale>
-<pdfrwt beam="1">  1       21 0.10425685E-01 0.24387465E+02</pdfrwt>
-</mgrwt>
-<rwgt>
-<wgt id="1001"> 0.5E+02 </wgt>
-<wgt id='a &amp; b'>-1.5</wgt>
-</rwgt>
-<scales muf="90.1" pt_clust_1='1.0D+01'> some text </scales>
-</event>
-"""
-
-
 def test_weights_scales_and_attributes(make):
     groups = "<initrwgt><weightgroup name='g'><weight id='1001'> muR=2 </weight>"
     groups += "<weight id='a &amp; b'>x &lt; y</weight></weightgroup></initrwgt>"
@@ -218,174 +170,10 @@ def test_whole_numbers_written_as_floats(make):
     assert sample.status[0] == -1
 
 
-def nth(old, new, n=2):
-    """The good file with the n-th occurrence of a text replaced."""
-    parts = GOOD.split(old)
-    return old.join(parts[:n]) + new + old.join(parts[n:])
-
-
-BAD_EVENTS = {
-    "nan": (nth("173.", "nan"), "'nan' is not finite"),
-    "inf": (nth("1.5 1e2", "1.5 -Infinity"), "not finite"),
-    "overflow": (nth("1e2", "1e999"), "not finite"),
-    "token": (nth("173.", "abc"), "'abc' is not a number"),
-    "stars": (nth("173.", "*****"), "not a number"),
-    "glued": (nth("1e2 173.", "1e2-173."), "not a number|too few"),
-    "too few columns": (nth("0.0000e+00 9\n", "9\n"), "too few numbers"),
-    "too many columns": (nth("0.0000e+00 9\n", "0.0 9 1\n"), "too many numbers"),
-    "fewer particles": (nth(" 2 0 +1.07", " 3 0 +1.07"), "3 particles announced but 2 found"),
-    "more particles": (nth(" 2 0 +1.07", " 1 0 +1.07"), "more particles than announced"),
-    "negative count": (nth(" 2 0 +1.07", " -2 0 +1.07"), "impossible"),
-    "bomb": (nth(" 2 0 +1.07", " 1000000000 0 +1.07"), "impossible"),
-    "event line": (nth("0.7546771E-02 -1\n", "\n"), "too few numbers"),
-    "mothers": (nth("1 2 501", "1 3 501"), "mother of particle 2"),
-    "negative mothers": (nth("1 2 501", "-1 2 501"), "mother of particle 2"),
-    "unclosed": (nth("</event>\n", ""), "no closing </event>"),
-    "tag": (nth("</event>", "<rwgt><wgt>1</wgt></rwgt></event>"), "malformed"),
-    "weight": (nth("</event>", "<wgt id='1'>nan</wgt></event>"), "not finite"),
-    "scale": (nth("</event>", "<scales mu='x'/></event>"), "not a number"),
-    "attribute": (nth("<event>", "<event a='"), "malformed|too few"),
-    "big integer": (nth(" -6 ", " -99999999999 "), "not a number"),
-    "status": (nth(" -6  1", " -6  1.5"), "not a number"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_EVENTS)
-def test_bad_event(make, case):
-    text, message = BAD_EVENTS[case]
-    assert text != GOOD
-    path = make(text)
-    with pytest.raises(InputError, match=message) as caught:
-        read(path)
-    error = caught.value
-    assert error.path == path
-    assert error.event == 2
-    assert error.remedy
-    assert "\n" not in str(error)
-    assert error.line is not None
-    start = text[: text.index("<event", text.index("<event") + 1)].count("\n") + 1
-    assert start <= error.line <= start + 6
-
-
-@pytest.mark.parametrize("case", BAD_EVENTS)
-def test_bad_event_skipped(make, case):
-    sample, reader = read(make(BAD_EVENTS[case][0]), skip_bad=True)
-    assert len(sample) == 3
-    assert reader.n_skipped == 1
-    assert reader.skipped[0].event == 2
-    assert sample.px.tolist() == 3 * [0.0, -935.44317]
-
-
-def test_more_bad_than_good(make):
-    bad = EVENT.replace("173.", "abc")
-    with pytest.raises(InputError, match="3 bad events against 2 good ones"):
-        read(make(INIT + 3 * bad + 2 * EVENT + END), skip_bad=True)
-    sample, reader = read(make(INIT + 20 * (bad + EVENT) + END), skip_bad=True)
-    assert (len(sample), reader.n_skipped) == (20, 20)
-    assert len(reader.skipped) == 10
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "is empty"),
-        (b"\x00\x01binary\xff" * 100, "not an LHE file"),
-        ("<html>" + "x" * 200_000, "not an LHE file"),
-        (GOOD.replace('"3.0"', '"4.0"'), "version '4.0' is unknown"),
-        (GOOD.replace(' version="3.0"', ""), "version '' is unknown"),
-        (INIT + END, "holds no events"),
-        (INIT[:-20], "ends before </init>"),
-        (GOOD.replace("-4 2\n", "-4 3\n"), "announces 3 processes"),
-        (GOOD.replace("6.5E+03", "six"), "not a number"),
-        (GOOD.replace("6.5E+03", "inf"), "not finite"),
-        (GOOD.replace("247000 -4 2\n", "\n"), "fewer than 10"),
-        (INIT + 3 * EVENT, "truncated"),
-        (INIT + 3 * EVENT + EVENT[:80], "truncated"),
-        (INIT + EVENT[:80], "truncated"),
-    ],
-)
-@pytest.mark.parametrize("name", ["a.lhe", "a.lhe.gz"])
-def test_bad_file(make, text, message, name):
-    path = make(text, name)
-    with pytest.raises(InputError, match=message) as caught:
-        read(path)
-    assert caught.value.path == path
-    assert "\n" not in str(caught.value)
-
-
-def test_truncated_text_keeps_whole_events_on_request(make):
-    for text in (INIT + 3 * EVENT, INIT + 3 * EVENT + EVENT[:80]):
-        sample, reader = read(make(text), skip_bad=True)
-        assert len(sample) == 3
-        assert reader.n_skipped == 1
-
-
-@pytest.mark.parametrize("part", [0.3, 0.6, 0.99])
-def test_truncated_gzip(shipped_sample, tmp_path, part):
-    data = shipped_sample.read_bytes()
-    path = tmp_path / "cut.lhe.gz"
-    path.write_bytes(data[: int(part * len(data))])
-    with pytest.raises(InputError, match="truncated") as caught:
-        read(path)
-    assert caught.value.path == path
-    sample, reader = read(path, skip_bad=True)
-    text = zlib.decompressobj(31).decompress(path.read_bytes())
-    assert len(sample) == text.count(b"</event>")
-    assert reader.n_skipped == 1
-    whole, _ = read(shipped_sample)
-    assert np.array_equal(sample.px, whole.px[: len(sample.px)])
-
-
-@pytest.mark.parametrize("skip_bad", [False, True])
-def test_corrupt_gzip(shipped_sample, tmp_path, skip_bad):
-    data = bytearray(shipped_sample.read_bytes())
-    for place in (len(data) // 2, len(data) - 6):
-        broken = data.copy()
-        for i in range(4):
-            broken[place + i] ^= 0x5A
-        path = tmp_path / "broken.lhe.gz"
-        path.write_bytes(broken)
-        with pytest.raises(InputError):
-            read(path, skip_bad=skip_bad)
-
-
 def test_gzip_of_several_members(tmp_path):
     path = tmp_path / "joined.lhe.gz"
     path.write_bytes(b"".join(gzip.compress(t.encode()) for t in (INIT, 2 * EVENT, 2 * EVENT, END)))
     assert len(read(path)[0]) == 4
-
-
-def test_giant_event_is_refused(tmp_path):
-    path = tmp_path / "giant.lhe.gz"
-    with gzip.open(path, "wb", compresslevel=1) as file:
-        file.write((INIT + EVENT + "<event>\n").encode())
-        for _ in range(80):
-            file.write(b" " * (1 << 20))
-    with pytest.raises(InputError, match="larger than 64 MB"):
-        read(path)
-
-
-def test_missing_and_unreadable(tmp_path):
-    with pytest.raises(InputError, match="cannot be read"):
-        LHE().open(tmp_path / "none.lhe")
-    with pytest.raises(InputError, match="cannot be read"):
-        LHE().open(tmp_path)
-
-
-def test_random_damage_never_escapes(make):
-    rng = np.random.default_rng(8)
-    good = (INIT + WEIGHTED + 3 * EVENT + END).encode()
-    for _ in range(300):
-        data = bytearray(good)
-        for place in rng.integers(len(INIT), len(data), 3):
-            data[place] = rng.integers(0, 256)
-        path = make(bytes(data))
-        for skip_bad in (False, True):
-            try:
-                sample, _ = read(path, skip_bad=skip_bad)
-            except InputError:
-                continue
-            assert np.isfinite(sample.momentum).all()
 
 
 READERS = [
