@@ -44,7 +44,7 @@ def reweight(
     events: Annotated[
         str, typer.Option("--events", "-n", metavar="N", help="Use N events of each at most.")
     ] = "200000",
-    network: Annotated[str, typer.Option(help="mlp, transformer or lgatr.")] = "mlp",
+    network: Annotated[str, typer.Option(help="trees, mlp, transformer or lgatr.")] = "trees",
     folds: Annotated[
         int, typer.Option(min=2, max=100, help="Classifiers, each without one part of the events.")
     ] = 5,

@@ -45,6 +45,10 @@ class Inputs:
     def __getitem__(self, rows: Tensor | slice) -> Inputs:
         return Inputs(self.values[rows], self.labels[rows], self.particles[rows])
 
+    def to(self, device: torch.device) -> Inputs:
+        """The same on a device."""
+        return Inputs(self.values.to(device), self.labels.to(device), self.particles.to(device))
+
     @staticmethod
     def join(a: Inputs, b: Inputs) -> Inputs:
         """One after another."""

@@ -12,15 +12,13 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.events import FloatArray
+from hepgen_ml.reweighting.classifiers import Classifier, NetworkName, trained
 from hepgen_ml.reweighting.features import Group, Inputs
-from hepgen_ml.reweighting.networks import Classifier, NetworkName, build
-from hepgen_ml.reweighting.training import Labelled, Schedule, logits_of, loss_of, train
+from hepgen_ml.reweighting.training import Labelled, Schedule, loss_of
 from hepgen_ml.validation.classifier import weighted_auc
 
 MAX_LOG_WEIGHT = math.log(100.0)
 """Weights stay between 1/100 and 100 of those of their final state."""
-
-_VALIDATION = 0.1
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class GroupRatio:
 
     Attributes
     ----------
-    networks : list of Classifier
+    classifiers : list of Classifier
         None where there are too few events.
     calibration : Calibration
     rate : float
@@ -46,16 +44,16 @@ class GroupRatio:
         What was found in training.
     """
 
-    networks: list[Classifier]
+    classifiers: list[Classifier]
     calibration: Calibration
     rate: float
     facts: dict[str, Any] = field(default_factory=dict)
 
     def log_weights(self, inputs: Inputs) -> FloatArray:
         """Logarithms (K, n) of the weights that each classifier gives; (1, n) without any."""
-        if not self.networks:
+        if not self.classifiers:
             return np.full((1, len(inputs)), _log(self.rate))
-        return self.calibrated(torch.stack([logits_of(n, inputs) for n in self.networks]))
+        return self.calibrated(torch.stack([c.logits(inputs) for c in self.classifiers]))
 
     def calibrated(self, logits: Tensor) -> FloatArray:
         """Logarithms of weights from logits of any shape."""
@@ -70,7 +68,7 @@ class Folds:
     Parameters
     ----------
     truth, generated : Group
-    network : {"mlp", "transformer", "lgatr"}
+    network : {"trees", "mlp", "transformer", "lgatr"}
     n_folds : int
     schedule : Schedule
     seed : int
@@ -103,30 +101,25 @@ class Folds:
         self.fold = torch.from_numpy(np.concatenate(parts))
         self.logits = torch.zeros(n, dtype=torch.float64)
         self.training_areas: list[float] = []
-        self.epochs: list[float] = []
+        self.found: dict[str, list[float]] = {}
 
     def member(self, k: int, report: Callable[[float], None]) -> Classifier:
         """Classifier that does not know part k."""
         torch.manual_seed(1000 * self.seed + k)
         known = torch.nonzero(self.fold != k).squeeze(-1)
-        order = known[torch.randperm(len(known))]
-        n_validation = max(int(_VALIDATION * len(order)), 1)
-        validation, training = self.events[order[:n_validation]], self.events[order[n_validation:]]
-        labels = self.events.inputs.labels
-        categories = [torch.unique(labels[:, i]) for i in range(labels.shape[1])]
-        network = build(
-            self.network, self.events.inputs.values.shape[1], categories,
-            self.events.inputs.particles.shape[1],
-        ).to(self.device)  # fmt: skip
-        found = train(
-            network, training, validation, self.schedule, seed=self.seed + k, progress=report
-        )
-        self.epochs.append(found["epochs"])
+        training = self.events[known[torch.randperm(len(known))]]
+        classifier, found = trained(
+            self.network, training, self.schedule, seed=self.seed + k, device=self.device,
+            progress=report,
+        )  # fmt: skip
+        for name, value in found.items():
+            self.found.setdefault(name, []).append(value)
         unknown = torch.nonzero(self.fold == k).squeeze(-1)
-        self.logits[unknown] = logits_of(network, self.events.inputs[unknown])
-        some = training[torch.arange(min(len(training), 4 * len(unknown)))]
-        self.training_areas.append(_area(logits_of(network, some.inputs), some))
-        return network
+        self.logits[unknown] = classifier.logits(self.events.inputs[unknown])
+        # the last ones: networks keep the first for stopping
+        some = training[torch.arange(len(training))[-4 * len(unknown) :]]
+        self.training_areas.append(_area(classifier.logits(some.inputs), some))
+        return classifier
 
     def finish(self, members: list[Classifier], rate: float) -> tuple[GroupRatio, FloatArray]:
         """Calibrated ratio, and logarithms of held-out weights, of truth first."""
@@ -142,7 +135,7 @@ class Folds:
                 "slope": calibration.slope,
                 "offset": calibration.offset,
                 "loss_held_out": float(loss_of(self.logits.float(), self.events)),
-                "epochs": self.epochs,
+                **self.found,
             },
         )
         return ratio, ratio.calibrated(self.logits)

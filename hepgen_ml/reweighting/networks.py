@@ -1,10 +1,9 @@
-"""Classifier networks by name: logits of events of one final state."""
+"""Classifier networks: logits of events of one final state from observables and momenta."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +19,8 @@ from hepgen_ml.networks.lgatr import LGATr
 from hepgen_ml.networks.transformer import Transformer
 from hepgen_ml.reweighting.features import Inputs
 
-NetworkName = Literal["mlp", "transformer", "lgatr"]
-NETWORKS = get_args(NetworkName)
+LOGIT_BATCH = 16_384
+"""Events whose logits are computed together; bounds the memory."""
 
 _WIDTH = 128
 _KNOTS = 129
@@ -29,7 +28,7 @@ _FOR_QUANTILES = 40_000  # torch.quantile takes 16 million numbers at most
 _MIN_PT = 1e-3  # GeV
 
 
-class Classifier(nn.Module, ABC):
+class Network(nn.Module, ABC):
     """Logit of truth against generated for events of one final state.
 
     The logit starts as zero: nothing is known before training.
@@ -96,8 +95,18 @@ class Classifier(nn.Module, ABC):
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits (m,)."""
 
+    @torch.no_grad()
+    def logits(self, inputs: Inputs) -> Tensor:
+        """Logits (n,) float64 of events on the CPU, without gradients."""
+        self.eval()
+        parts = [
+            self(inputs[slice(i, i + LOGIT_BATCH)].to(self.mean.device)).cpu()
+            for i in range(0, len(inputs), LOGIT_BATCH)
+        ]
+        return torch.cat(parts).double() if parts else torch.zeros(0, dtype=torch.float64)
 
-class MLPClassifier(Classifier):
+
+class MLPClassifier(Network):
     """Perceptron on observables: invariants, angles, transverse momenta."""
 
     def __init__(self, n_values: int, categories: Sequence[Tensor], n_particles: int) -> None:
@@ -115,7 +124,7 @@ class MLPClassifier(Classifier):
         return self.last(h).squeeze(-1)
 
 
-class TransformerClassifier(Classifier):
+class TransformerClassifier(Network):
     """Attention between particles, with the observables as one more token."""
 
     def __init__(self, n_values: int, categories: Sequence[Tensor], n_particles: int) -> None:
@@ -135,7 +144,7 @@ class TransformerClassifier(Classifier):
         return self.last(h.mean(1)).squeeze(-1)
 
 
-class LGATrClassifier(Classifier):
+class LGATrClassifier(Network):
     """Lorentz-equivariant attention between momenta, broken to the symmetry of the beams.
 
     The logit is an invariant output, averaged over particles (arXiv:2405.14806, section 4).
@@ -198,15 +207,24 @@ def particle_features(particles: Tensor) -> Tensor:
     )
 
 
-_BY_NAME: dict[str, Callable[[int, Sequence[Tensor], int], Classifier]] = {
+_BY_NAME: dict[str, Callable[[int, Sequence[Tensor], int], Network]] = {
     "mlp": MLPClassifier,
     "transformer": TransformerClassifier,
     "lgatr": LGATrClassifier,
 }
 
 
-def build(
-    name: NetworkName, n_values: int, categories: Sequence[Tensor], n_particles: int
-) -> Classifier:
+def build(name: str, n_values: int, categories: Sequence[Tensor], n_particles: int) -> Network:
     """Network by name, its output zero."""
     return _BY_NAME[name](n_values, categories, n_particles)
+
+
+def restored(name: str, tensors: Mapping[str, Tensor]) -> Network:
+    """Network from its tensors; their shapes tell its size."""
+    categories: list[Tensor] = []
+    while f"known{len(categories)}" in tensors:
+        categories.append(tensors[f"known{len(categories)}"])
+    n_particles = len(tensors["place"]) if "place" in tensors else 0
+    network = build(name, len(tensors["mean"]), categories, n_particles)
+    network.load_state_dict(tensors)
+    return network.eval()

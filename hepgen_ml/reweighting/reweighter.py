@@ -24,9 +24,9 @@ from torch import Tensor
 
 from hepgen_ml.errors import HepgenError, ModelError, SampleError, UsageError
 from hepgen_ml.events import EventSample, FloatArray
+from hepgen_ml.reweighting.classifiers import NetworkName, restored
 from hepgen_ml.reweighting.features import Group, groups
 from hepgen_ml.reweighting.folds import Calibration, Folds, GroupRatio
-from hepgen_ml.reweighting.networks import Classifier, NetworkName, build
 from hepgen_ml.reweighting.training import Schedule
 from hepgen_ml.storage import CLASSIFIER
 from hepgen_ml.training.checkpoint import load_tensors, save_tensors
@@ -75,7 +75,7 @@ class Reweighter:
         truth: EventSample,
         generated: EventSample,
         *,
-        network: NetworkName = "mlp",
+        network: NetworkName = "trees",
         folds: int = 5,
         full: bool = False,
         schedule: Schedule | None = None,
@@ -90,7 +90,7 @@ class Reweighter:
         truth, generated : EventSample
             Their weights count, signed ones too. The generator must not have been
             trained on `truth`: it would look better there than it is.
-        network : {"mlp", "transformer", "lgatr"}
+        network : {"trees", "mlp", "transformer", "lgatr"}
         folds : int
             Classifiers per final state, each without one part of the events.
         full : bool
@@ -202,13 +202,13 @@ class Reweighter:
         tensors: dict[str, Tensor] = {}
         described = []
         for number, (signature, ratio) in enumerate(self.ratios.items()):
-            for k, network in enumerate(ratio.networks):
-                tensors |= {f"{number}.{k}.{n}": t for n, t in network.state_dict().items()}
+            for k, one in enumerate(ratio.classifiers):
+                tensors |= {f"{number}.{k}.{n}": t for n, t in one.state_dict().items()}
             described.append(
                 {
                     "final": list(signature.final),
                     "resonances": list(signature.resonances),
-                    "members": len(ratio.networks),
+                    "members": len(ratio.classifiers),
                     "calibration": asdict(ratio.calibration),
                     "rate": ratio.rate,
                 }
@@ -238,7 +238,7 @@ class Reweighter:
                 raise ValueError("impossible numbers")
             for number, group in enumerate(document["groups"]):
                 members = [
-                    _restored(name, tensors, f"{number}.{k}.").to(device or "cpu")
+                    restored(name, _under(tensors, f"{number}.{k}."), device)
                     for k in range(int(group["members"]))
                 ]
                 calibration = Calibration(
@@ -285,13 +285,5 @@ def _trainable(both: list[dict[Signature, Group]], signature: Signature) -> bool
     return found[0].names == found[1].names  # type: ignore[union-attr]
 
 
-def _restored(name: NetworkName, tensors: dict[str, Tensor], prefix: str) -> Classifier:
-    """Network from its tensors; their shapes tell its size."""
-    state = {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}
-    categories: list[Tensor] = []
-    while f"known{len(categories)}" in state:
-        categories.append(state[f"known{len(categories)}"])
-    n_particles = len(state["place"]) if "place" in state else 0
-    network = build(name, len(state["mean"]), categories, n_particles)
-    network.load_state_dict(state)
-    return network.eval()
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}

@@ -19,7 +19,7 @@ from hepgen_ml.generator import Generator
 from hepgen_ml.objects import Selection
 from hepgen_ml.reweighting import location
 from hepgen_ml.reweighting.application import ClassifierWeights
-from hepgen_ml.reweighting.networks import NETWORKS, NetworkName
+from hepgen_ml.reweighting.classifiers import NETWORKS, NetworkName
 from hepgen_ml.reweighting.reweighter import Progress, Reweighter
 from hepgen_ml.reweighting.training import Schedule
 from hepgen_ml.sources import EventSource
@@ -35,7 +35,7 @@ class Options:
 
     Attributes
     ----------
-    network : {"mlp", "transformer", "lgatr"}
+    network : {"trees", "mlp", "transformer", "lgatr"}
     folds : int
     full : bool
         See `Reweighter.fit`.
@@ -49,7 +49,7 @@ class Options:
         Objects to read.
     """
 
-    network: str = "mlp"
+    network: str = "trees"
     folds: int = 5
     full: bool = False
     n_events: int = 200_000

@@ -1,4 +1,4 @@
-"""Training of one classifier of one final state."""
+"""Training of one classifier network of one final state."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hepgen_ml.reweighting.features import Inputs
-from hepgen_ml.reweighting.networks import Classifier
+from hepgen_ml.reweighting.networks import Network
 
-LOGIT_BATCH = 16_384
-"""Events whose logits are computed together; bounds the memory."""
-
+_VALIDATION = 0.1
 _EMA = 0.99
 
 _STEPS_PER_PASS, _LEAST_BATCH = 150, 64
@@ -82,22 +80,9 @@ def loss_of(logits: Tensor, events: Labelled) -> Tensor:
     return (each * events.weight).mean()
 
 
-@torch.no_grad()
-def logits_of(network: Classifier, inputs: Inputs) -> Tensor:
-    """Logits (n,) float64 of events, without gradients."""
-    network.eval()
-    device = network.mean.device
-    parts = [
-        network(_moved(inputs[slice(i, i + LOGIT_BATCH)], device)).cpu()
-        for i in range(0, len(inputs), LOGIT_BATCH)
-    ]
-    return torch.cat(parts).double() if parts else torch.zeros(0, dtype=torch.float64)
-
-
 def train(
-    network: Classifier,
+    network: Network,
     events: Labelled,
-    validation: Labelled,
     schedule: Schedule,
     *,
     seed: int,
@@ -107,8 +92,9 @@ def train(
 
     Parameters
     ----------
-    network : Classifier
-    events, validation : Labelled
+    network : Network
+    events : Labelled
+        In random order; the first tenth decides when to stop.
     schedule : Schedule
     seed : int
         Of the order of events.
@@ -121,6 +107,9 @@ def train(
         ``epochs`` and the best ``validation_loss``; ln 2 is that of no difference.
     """
     device = network.mean.device
+    n_validation = max(int(_VALIDATION * len(events)), 1)
+    rows = torch.arange(len(events))
+    validation, events = events[rows[:n_validation]], events[rows[n_validation:]]
     network.fit(events.inputs)
     averaged = copy.deepcopy(network).requires_grad_(False)
     optimizer = torch.optim.AdamW(
@@ -143,7 +132,7 @@ def train(
                 group["lr"] = schedule.learning_rate * 0.5 * (1 + math.cos(math.pi * over))
             batch = events[rows]
             optimizer.zero_grad()
-            logits = network(_moved(batch.inputs, device)).cpu()
+            logits = network(batch.inputs.to(device)).cpu()
             loss_of(logits, batch).backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
@@ -154,7 +143,7 @@ def train(
             step += 1
         epoch += 1
         progress(over)
-        found = float(loss_of(logits_of(averaged, validation.inputs).float(), validation))
+        found = float(loss_of(averaged.logits(validation.inputs).float(), validation))
         since = 0 if found < best else since + 1
         if found < best:
             best, best_state = found, copy.deepcopy(averaged.state_dict())
@@ -163,9 +152,3 @@ def train(
     network.load_state_dict(best_state)
     network.eval()
     return {"epochs": float(epoch), "validation_loss": best}
-
-
-def _moved(inputs: Inputs, device: torch.device) -> Inputs:
-    if device.type == "cpu":
-        return inputs
-    return Inputs(*(t.to(device) for t in (inputs.values, inputs.labels, inputs.particles)))

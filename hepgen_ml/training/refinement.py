@@ -23,7 +23,9 @@ from hepgen_ml.events import EventSample, RunInfo
 from hepgen_ml.models.base import Surrogate
 from hepgen_ml.process import Process
 from hepgen_ml.reweighting import Reweighter
+from hepgen_ml.reweighting.classifiers import NetworkName
 from hepgen_ml.reweighting.training import Schedule
+from hepgen_ml.reweighting.trees import boosting
 from hepgen_ml.sampling import Sampler
 from hepgen_ml.tensors import Discrete, Encoded
 
@@ -48,6 +50,11 @@ class Refinement:
     config : TrainingConfig
     seed : int
     device : torch.device
+
+    Raises
+    ------
+    UsageError
+        Boosted trees are to be trained without scikit-learn.
     """
 
     def __init__(
@@ -65,6 +72,9 @@ class Refinement:
         self.training, self.validation = training, validation
         self.power, self.seed, self.device = config.classifier_power, seed, device
         self.n_rounds = config.classifier_rounds
+        self.network: NetworkName = "mlp" if bool((training.weight < 0).any()) else "trees"
+        if self.network == "trees":
+            boosting()  # missing, it shall not be missed in the middle of the training
 
     def start(self, number: int) -> float:
         """Fraction of the training at which a round begins; infinite after the last."""
@@ -85,8 +95,9 @@ class Refinement:
             made = sampler.events(n, rng, generator)[0]
         made.events["weight"] = np.ones(n)
         classifier = Reweighter.fit(
-            truth, made, folds=2, schedule=_SCHEDULE, seed=self.seed, device=self.device
-        )
+            truth, made, network=self.network, folds=2, schedule=_SCHEDULE, seed=self.seed,
+            device=self.device,
+        )  # fmt: skip
         return self._factors(classifier, self.training), self._factors(classifier, self.validation)
 
     def _events(self, encoded: Encoded) -> EventSample:
