@@ -389,6 +389,7 @@ def test_sample_to_sample(truth: EventSample, distorted: EventSample, tmp_path: 
         hepgen_ml.write(sample, tmp_path / name)
     command = ["reweight", "--source", str(tmp_path / "source.lhe.gz")]
     command += ["--truth", str(tmp_path / "truth.lhe.gz"), "--folds", "2", "--max-time", "3s"]
+    command += ["--network", "mlp"]  # finds more than trees among so few events
     out = tmp_path / "weighted.root"
     done = CliRunner().invoke(app, [*command, "--out", str(out)])
     assert done.exit_code == 0, done.output
