@@ -25,7 +25,7 @@ from hepgen_ml.objects import Selection, parse_objects
 from hepgen_ml.reweighting import Reweighter
 from hepgen_ml.reweighting.application import ClassifierWeights
 from hepgen_ml.reweighting.classifiers import NETWORKS
-from hepgen_ml.reweighting.tasks import Options, read_some
+from hepgen_ml.reweighting.tasks import GENERATED, Options, read_some
 from hepgen_ml.reweighting.training import Schedule
 from hepgen_ml.validation.classifier import classifier_auc
 from hepgen_ml.validation.metrics import effective_size, marginals
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument(
         "--generated",
         type=int,
-        default=4,
+        default=GENERATED,
         help="events to train classifiers on, for each of the truth",
     )
     parser.add_argument("--judged", type=int, default=250_000, help="of each at most")

@@ -26,6 +26,9 @@ from hepgen_ml.sources import EventSource
 from hepgen_ml.storage import CLASSIFIER, PRETRAINED, find_model
 from hepgen_ml.training.data import SampleSource
 
+GENERATED = 2
+"""Events of a model for each of the truth: they cost little, and their fluctuations blur."""
+
 Files = Sequence[str | Path]
 
 
@@ -40,7 +43,7 @@ class Options:
     full : bool
         See `Reweighter.fit`.
     n_events : int
-        Of each sample, at most.
+        Of each sample, at most; of a model there are `GENERATED` times as many.
     seconds : float or None
         For all classifiers together.
     seed : int
@@ -145,7 +148,7 @@ def reweight_model(
             remedy="give other events, or add --training-events",
         )
     true = read_some(truth, options, progress)
-    made = generator.sample(len(true), seed=options.seed + 1)
+    made = generator.sample(GENERATED * len(true), seed=options.seed + 1)
     reweighter = options.fit(true, made, progress)
     reweighter.save(directory)
     return _done(reweighter, true, made)
