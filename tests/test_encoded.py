@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import runpy
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -72,7 +72,9 @@ def test_other_files_are_refused(damage: str, path: Path, tmp_path: Path) -> Non
         EncodedSample.load(bad)
 
 
-def test_command(tmp_path: Path) -> None:
+def test_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from hepgen_ml import write
 
     source, out = tmp_path / "toy.lhe", tmp_path / "toy.safetensors"
@@ -84,10 +86,12 @@ def test_command(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, arguments).exit_code == 6
     assert CliRunner().invoke(app, [*arguments[:-1], str(tmp_path / "toy.npz")]).exit_code == 2
     example = Path(__file__).parents[1] / "examples" / "train_on_gpu.py"
-    command = [sys.executable, str(example), str(out), "--model", "jetgpt", "--device", "cpu",
+    command = [str(example), str(out), "--model", "jetgpt", "--device", "cpu",
                "--out", str(tmp_path / "model")]  # fmt: skip
     for setting in TINY:
         command += ["--set", setting]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as end:  # in this process, which has imported everything
+        runpy.run_path(str(example), run_name="__main__")
+    assert end.value.code == 0, capsys.readouterr().err
     assert len(Generator.load(tmp_path / "model", device="cpu").sample(20, seed=0)) == 20

@@ -47,6 +47,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Generator, Path]:
     return generator, out
 
 
+@pytest.fixture
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of flows that are not about acceptances, which take longer than the training."""
+    monkeypatch.setattr("hepgen_ml.models.base_distribution._PROPOSALS", 2000)
+    monkeypatch.setattr("hepgen_ml.training.fit._ACCEPTANCE_EVENTS", 200)
+
+
 def test_directory_is_complete(trained: tuple[Generator, Path]) -> None:
     _, out = trained
     assert {p.name for p in out.iterdir()} == {
@@ -224,6 +231,7 @@ def test_bad_events_are_skipped_and_counted(tmp_path: Path) -> None:
     assert generator.facts["events"] == 1498
 
 
+@pytest.mark.usefixtures("few_draws")
 @pytest.mark.parametrize("model", ["jetgpt", "mlp-cfm"])
 def test_resumed_training_is_the_same(model: str, tmp_path: Path) -> None:
     """Stopped half way and resumed: the weights of an uninterrupted run."""
@@ -298,6 +306,7 @@ def test_killed_training_can_be_resumed(tmp_path: Path) -> None:
     assert len(Generator.load(out).sample(100, seed=0)) == 100
 
 
+@pytest.mark.usefixtures("few_draws")
 def test_density_and_heads_are_each_kept_at_their_best(tmp_path: Path) -> None:
     """A small sample over-fits the heads long before a flow is trained."""
     config = settings("training.max_steps=150", "training.validation_interval=30", "model=mlp-cfm")
@@ -328,6 +337,7 @@ EQUIVARIANT = ["model=lgatr-cfm", "lgatr.channels=4", "lgatr.scalars=8", "lgatr.
                "lgatr.heads=2", "training.max_steps=30", "flow.steps=3"]  # fmt: skip
 
 
+@pytest.mark.usefixtures("few_draws")
 def test_equivariant_flow_from_training_to_events(tmp_path: Path) -> None:
     config = settings(*EQUIVARIANT)
     sample = toy_top_pairs(1500)
@@ -341,6 +351,7 @@ def test_equivariant_flow_from_training_to_events(tmp_path: Path) -> None:
     assert again.surrogate.density.evaluations == 12
 
 
+@pytest.mark.usefixtures("few_draws")
 @pytest.mark.parametrize(
     "setting",
     [

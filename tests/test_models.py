@@ -20,7 +20,14 @@ from hepgen_ml.tensors import Encoded
 from .samples import toy_top_pairs
 
 SMALL = ["network.width=32", "network.blocks=2", "network.mixtures=8", "network.heads=2",
-         "lgatr.channels=4", "lgatr.scalars=16", "lgatr.blocks=2", "lgatr.heads=2"]  # fmt: skip
+         "lgatr.channels=4", "lgatr.scalars=16", "lgatr.blocks=2", "lgatr.heads=2",
+         "flow.steps=5", "flow.likelihood_steps=5"]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test here is about the acceptance of a flow's base, which takes long to estimate."""
+    monkeypatch.setattr("hepgen_ml.models.base_distribution._PROPOSALS", 5000)
 
 
 @pytest.fixture(scope="module")

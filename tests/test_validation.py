@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -264,26 +264,28 @@ def test_figure(halves, tmp_path, monkeypatch):
         figures.overview(*halves)
 
 
-def test_benchmark_script(halves, tmp_path):
+def test_benchmark_script(halves, tmp_path, monkeypatch, capsys):
     names = [tmp_path / "truth.lhe", tmp_path / "generated.lhe"]
     for half, name in zip(halves, names, strict=True):
-        hepgen_ml.write(half[:6000], name)
-    script = Path(__file__).parents[1] / "benchmarks" / "quality.py"
-    arguments = ["--truth", names[0], "--generated", names[1], "--json", tmp_path / "out.json"]
-    done = subprocess.run(
-        [sys.executable, script, *arguments], capture_output=True, text=True, check=False
+        hepgen_ml.write(half[:3000], name)
+
+    def run(*arguments):
+        """Exit code, output and errors of the script; a process of its own would import anew."""
+        script = Path(__file__).parents[1] / "benchmarks" / "quality.py"
+        monkeypatch.setattr(sys, "argv", [str(a) for a in (script, *arguments)])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(script), run_name="__main__")
+        return end.value.code, *capsys.readouterr()
+
+    code, text, errors = run(
+        "--truth", names[0], "--generated", names[1], "--json", tmp_path / "out.json"
     )
-    assert done.returncode == 0, done.stderr
-    assert "truth vs truth" in done.stdout
+    assert code == 0, errors
+    assert "truth vs truth" in text
     numbers = json.loads((tmp_path / "out.json").read_text())
     assert numbers["groups"][0]["final_state"] == ONE_JET
     assert 0.4 < numbers["groups"][0]["auc"]["value"] < 0.6
     assert numbers["frequencies"]["helicity"]["categories"] > 20
-    missing = subprocess.run(
-        [sys.executable, script, "--truth", "absent.lhe", "--generated", names[1]],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert missing.returncode == 3
-    assert "absent.lhe: no such file" in missing.stderr
+    code, _, errors = run("--truth", "absent.lhe", "--generated", names[1])
+    assert code == 3
+    assert "absent.lhe: no such file" in errors
