@@ -259,9 +259,8 @@ def test_numbers_of_jets_from_signed_weights(extrapolation: str, tmp_path: Path)
     jets = plain.counts - 2
     sample = signed(plain, 1.0 + 0.5 * (jets > 0))
     config = FAST.with_(
-        model="jetgpt-splitting", training__max_steps=300, training__batch_size=128,
-        network__width=16, network__blocks=1, network__mixtures=4,  # half the time
-        splitting__max_jets=5, splitting__extrapolation=extrapolation,
+        model="jetgpt-splitting", training__max_steps=300, splitting__max_jets=5,
+        splitting__extrapolation=extrapolation,
     )  # fmt: skip
     generator = Generator.train(sample, out=tmp_path / "m", config=config)
     events = generator.sample(4000, seed=2)
