@@ -86,8 +86,8 @@ class Refinement:
         """Factors (m,) of training and validation events in a round, one on average."""
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(3, number)))
         n = min(len(self.training), MAX_EVENTS)
-        some = self.training[torch.from_numpy(np.sort(rng.permutation(len(self.training))[:n]))]
-        truth = self._events(some)
+        chosen = torch.from_numpy(np.sort(rng.permutation(len(self.training))[:n]))
+        truth = self._events(self.training[chosen])
         generator = torch.Generator(device=self.device)
         generator.manual_seed(int(rng.integers(1 << 62)))
         sampler = Sampler(self.surrogate, self.process, self.run, self.device)
@@ -98,7 +98,13 @@ class Refinement:
             truth, made, network=self.network, folds=2, schedule=_SCHEDULE, seed=self.seed,
             device=self.device,
         )  # fmt: skip
-        return self._factors(classifier, self.training), self._factors(classifier, self.validation)
+        assert classifier.held_out_truth is not None
+        weight = self._classified(classifier, self.training)
+        # events that a classifier has seen would count as their fluctuations have it
+        seen = classifier.held_out_truth * classifier.facts["mean_weight_before_normalisation"]
+        weight[chosen] = torch.from_numpy(seen)
+        other = self._classified(classifier, self.validation)
+        return self._factors(weight, self.training), self._factors(other, self.validation)
 
     def _events(self, encoded: Encoded) -> EventSample:
         """Complete events again; their azimuth does not matter here."""
@@ -109,10 +115,13 @@ class Refinement:
         events.events["weight"] = encoded.weight.numpy().astype(float)
         return events
 
-    def _factors(self, classifier: Reweighter, encoded: Encoded) -> Tensor:
+    def _classified(self, classifier: Reweighter, encoded: Encoded) -> Tensor:
         rows = torch.arange(len(encoded)).split(_CHUNK)
         found = [classifier.weights(self._events(encoded[i]))[0] for i in rows]
-        factor = torch.from_numpy(np.concatenate(found)) ** self.power
+        return torch.from_numpy(np.concatenate(found))
+
+    def _factors(self, weight: Tensor, encoded: Encoded) -> Tensor:
+        factor = weight**self.power
         if self.surrogate.density.chooses_subprocess:
             return factor / torch.mean(factor * encoded.weight) * encoded.weight.mean()
         # rates come from the sample: a channel keeps the weight that it has
