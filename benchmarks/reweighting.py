@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from zjets import halves
+from zjets import events, halves
 
 import hepgen_ml
 from hepgen_ml.objects import Selection, parse_objects
@@ -84,7 +84,7 @@ def main() -> None:
     options = parser.parse_args()
     selection = Selection(objects=parse_objects(options.objects)) if options.objects else None
     if options.half:
-        truth = halves(options.truth[0], None)[1]
+        truth = halves(events(options.truth[0], None))[1]
         truth = truth[np.random.default_rng(7).permutation(len(truth))[: options.n]]
     else:
         truth = read_some(options.truth, Options(n_events=options.n, selection=selection))

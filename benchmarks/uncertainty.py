@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from zjets import halves, jets, pair_mass
+from zjets import events, halves, jets, pair_mass
 
 import hepgen_ml
 from hepgen_ml.config import load_config
@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--figure", metavar="FILE")
     parser.add_argument("--json", metavar="FILE", type=Path)
     options = parser.parse_args()
-    train, truth = halves(options.sample, None)
+    train, truth = halves(events(options.sample, None))
     train = train[: options.events]
     if options.evaluate:
         generator = hepgen_ml.Generator.load(options.out)

@@ -3,7 +3,8 @@
     python benchmarks/zjets.py --sample zjets.root --out DIR --minutes 30
     python benchmarks/zjets.py --sample zjets.root --out DIR --evaluate
 
-Trains on a random half of the sample and compares with the other half: the Z peak (a
+Trains on a random half of the sample and compares with the other half, or on all of it and compares
+with the events of --truth, as `pythia_zjets.py` makes them: the Z peak (a
 Breit-Wigner on a straight line), rates of jets, the separation of jets
 down to its edge, and per number of jets chi2/ndf of every observable and the AUC of a
 gradient-boosted classifier, each beside truth against truth. Prints how many events are made per
@@ -31,10 +32,14 @@ from hepgen_ml.validation.peaks import peaks
 OBJECTS = "Muon:2,Jet:0-10"
 
 
-def halves(path: str, cross_section: float | None) -> tuple[EventSample, EventSample]:
-    """Training events and truth: a random division, always the same."""
+def events(path: str, cross_section: float | None) -> EventSample:
+    """All events of a file."""
     selection = Selection(parse_objects(OBJECTS), cross_section=cross_section)
-    sample = hepgen_ml.read(path, selection=selection)
+    return hepgen_ml.read(path, selection=selection)
+
+
+def halves(sample: EventSample) -> tuple[EventSample, EventSample]:
+    """Training events and truth: a random division, always the same."""
     order = np.random.default_rng(2024).permutation(len(sample))
     middle = len(sample) // 2
     return sample[np.sort(order[:middle])], sample[np.sort(order[middle:])]
@@ -80,33 +85,11 @@ def rates(truth: EventSample, made: EventSample) -> list[dict[str, float]]:
 
 def pythia_rate(n: int, seed: int = 1) -> float:
     """Events per second of one core: Z to muons with shower, hadronization and clustering."""
-    import fastjet
-    import pythia8mc
+    from pythia_zjets import batches
 
-    pythia = pythia8mc.Pythia("", False)
-    for line in (
-        "Beams:eCM = 13000", "WeakSingleBoson:ffbar2gmZ = on", "PhaseSpace:mHatMin = 60",
-        "PhaseSpace:mHatMax = 120", "23:onMode = off", "23:onIfAny = 13", "PartonLevel:MPI = off",
-        "Random:setSeed = on", f"Random:seed = {seed}", "Print:quiet = on",
-    ):  # fmt: skip
-        pythia.readString(line)
-    pythia.init()
-    definition = fastjet.JetDefinition(fastjet.antikt_algorithm, 0.4)
     begun = time.perf_counter()
-    for _ in range(n):
-        if not pythia.next():
-            continue
-        event = pythia.event
-        muons = sorted((p.pT(), i) for i, p in enumerate(event) if p.isFinal() and p.idAbs() == 13)
-        first = {i for _, i in muons[-2:]}
-        particles = [
-            fastjet.PseudoJet(p.px(), p.py(), p.pz(), p.e())
-            for i, p in enumerate(event)
-            if p.isFinal() and p.isVisible() and i not in first
-        ]
-        cluster = fastjet.ClusterSequence(particles, definition)
-        sum(abs(j.eta()) < 5 for j in cluster.inclusive_jets(20.0))
-    return n / (time.perf_counter() - begun)
+    made = sum(len(batch["genWeight"]) for batch in batches(n, seed))
+    return made / (time.perf_counter() - begun)
 
 
 def evaluate(generator: hepgen_ml.Generator, truth: EventSample, n: int) -> dict[str, Any]:
@@ -152,6 +135,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--sample", required=True, metavar="FILE")
+    parser.add_argument("--truth", metavar="FILE", help="judge by these, train on all of --sample")
     parser.add_argument("--cross-section", type=float, metavar="PB")
     parser.add_argument("--model", default="jetgpt", help="jetgpt or jetgpt-splitting")
     parser.add_argument("--out", required=True, metavar="DIR")
@@ -162,7 +146,11 @@ def main() -> None:
     parser.add_argument("--pythia", type=int, default=0, metavar="N", help="time N events")
     parser.add_argument("--json", metavar="FILE", type=Path)
     options = parser.parse_args()
-    train, truth = halves(options.sample, options.cross_section)
+    train = events(options.sample, options.cross_section)
+    if options.truth:
+        truth = events(options.truth, options.cross_section)
+    else:
+        train, truth = halves(train)
     if options.evaluate:
         generator = hepgen_ml.Generator.load(options.out)
     else:

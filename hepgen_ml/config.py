@@ -104,6 +104,9 @@ class TrainingConfig(_Section):
     clip: float = Field(5.0, gt=0, description="Largest gradient norm.")
     validation_fraction: float = Field(0.05, gt=0, lt=1)
     validation_interval: int = Field(500, ge=1, description="Steps.")
+    patience: int = Field(
+        3, ge=0, description="Validations without gain before training ends early; 0: never."
+    )
     checkpoint_interval: float = Field(60.0, gt=0, description="Seconds.")
     classifier_rounds: int = Field(
         0, ge=0, le=100, description="Classifiers that weigh events in the loss, one after another."

@@ -66,6 +66,8 @@ class DensityModel(nn.Module, ABC):
         contain the subprocess's probability.
     progress : float
         Fraction of the training that is over, set by whoever trains.
+    keeps_plan : bool
+        Whether it learns something that the loss of held-out events does not show.
     n_training : int
         Independent training events, set by whoever trains; Bayesian models
         weigh them against their prior.
@@ -74,6 +76,7 @@ class DensityModel(nn.Module, ABC):
     name: str
     chooses_subprocess = False
     progress = 0.0
+    keeps_plan = False
 
     def __init__(self, process: Space) -> None:
         super().__init__()

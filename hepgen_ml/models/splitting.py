@@ -115,6 +115,7 @@ class SplittingJetGPT(DensityModel):
             "emphasis", torch.ones(len(self.families), longest + 1), persistent=False
         )
         self.extrapolation = Extrapolation(process, self.families, config.splitting)
+        self.keeps_plan = config.splitting.extrapolation == "bootstrap"
         self.drawn = torch.zeros(len(process.channels), dtype=torch.float64)
         self.accepted = torch.zeros(len(process.channels), dtype=torch.float64)
         self.begun = torch.zeros(len(self.families), dtype=torch.float64)

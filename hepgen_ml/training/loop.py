@@ -21,6 +21,7 @@ from hepgen_ml.networks.bayesian import variational_layers
 from hepgen_ml.tensors import Discrete, Encoded
 from hepgen_ml.training.checkpoint import load_tensors, save_tensors, write_text
 from hepgen_ml.training.data import Progress
+from hepgen_ml.training.schedule import LearningRate
 
 if TYPE_CHECKING:
     from hepgen_ml.training.refinement import Refinement
@@ -38,6 +39,9 @@ HISTORY_COLUMNS = (
     "validation_head_loss",
     "events_per_second",
 )
+
+PARTS = ("density", "heads")
+"""What a surrogate is made of; they share no weights."""
 
 _WIDTH_RATE = 10.0
 """Learning rate of the logarithms of posterior variances over that of weights: they have to move
@@ -141,8 +145,10 @@ class Trainer:
         self.parameters = dict(surrogate.named_parameters())
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
         self.best = {name: p.clone() for name, p in self.average.items()}
-        # Density and heads share no weights: each is kept at its own best.
-        self.best_losses = {"density": math.inf, "heads": math.inf}
+        # Each has its own learning rate and is kept at its own best.
+        self.rates = {part: LearningRate(config) for part in PARTS}
+        # Posteriors go on widening when the loss of their means has stopped falling.
+        self._keeps_plan = surrogate.density.keeps_plan or bool(variational_layers(surrogate))
         self.optimizer = torch.optim.AdamW(
             self._groups(), lr=config.learning_rate, betas=(0.9, 0.99), foreach=True
         )
@@ -157,20 +163,25 @@ class Trainer:
         prior = {id(p) for layer in layers for p in layer.parameters()}
         widths = {id(layer.log_variance) for layer in layers}
         decay = self.config.weight_decay
-        groups: list[dict[str, Any]] = [
-            {"params": [], "weight_decay": decay},
-            {"params": [], "weight_decay": 0.0},
-            {"params": [], "weight_decay": 0.0, "rate": _WIDTH_RATE},
-        ]
-        for name, p in self.parameters.items():
-            matrix = p.ndim >= 2 and "bias" not in name and id(p) not in prior
-            groups[2 if id(p) in widths else 0 if matrix else 1]["params"].append(p)
+        groups: list[dict[str, Any]] = []
+        for part in PARTS:
+            settings: tuple[dict[str, Any], ...] = (
+                {"weight_decay": decay}, {"weight_decay": 0.0},
+                {"weight_decay": 0.0, "rate": _WIDTH_RATE},
+            )  # fmt: skip
+            kinds: list[dict[str, Any]] = [{"params": [], "part": part, **s} for s in settings]
+            for name, p in self.parameters.items():
+                if not name.startswith(f"{part}."):
+                    continue
+                matrix = p.ndim >= 2 and "bias" not in name and id(p) not in prior
+                kinds[2 if id(p) in widths else 0 if matrix else 1]["params"].append(p)
+            groups += kinds
         return [group for group in groups if group["params"]]
 
     @property
     def best_loss(self) -> float:
         """Smallest validation losses of density and heads, summed."""
-        return sum(self.best_losses.values())
+        return sum(rate.progress.best for rate in self.rates.values())
 
     @property
     def done(self) -> float:
@@ -182,15 +193,10 @@ class Trainer:
             self.seconds / self.config.max_time,
         )
 
-    def learning_rate(self) -> float:
-        """Linear warm-up, then half a cosine to zero over the planned training."""
-        done, warmup = min(self.done, 1.0), self.config.warmup
-        # A few steps of warm-up at least: Adam's second moments start from nothing.
-        start = min(1.0, (self.step + 1) / 100)
-        if done < warmup:
-            start = min(start, max(done / warmup, 1e-2))
-        fall = 0.5 * (1 + math.cos(math.pi * max(done - warmup, 0.0) / (1 - warmup)))
-        return self.config.learning_rate * start * max(fall, 1e-3)
+    @property
+    def finished(self) -> bool:
+        """Whether no part would learn any more."""
+        return self.done >= 1.0 or all(rate.finished(self.done) for rate in self.rates.values())
 
     def resume(self) -> bool:
         """Take up the state of an earlier run; False if it left none."""
@@ -212,7 +218,8 @@ class Trainer:
                 data.factor.copy_(tensors[f"factor/{name}"])
             self._round = int(state["round"])
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
-            self.best_losses = {k: float(state["best_losses"][k]) for k in self.best_losses}
+            for part, rate in self.rates.items():
+                rate.restore(state["rates"][part])
             self._rows = [{k: float(row[k]) for k in HISTORY_COLUMNS} for row in state["history"]]
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise ModelError(
@@ -238,7 +245,7 @@ class Trainer:
             "round": self._round,
             "step": self.step,
             "seconds": self.seconds,
-            "best_losses": self.best_losses,
+            "rates": {part: rate.state() for part, rate in self.rates.items()},
             "history": self._rows,
         }
         save_tensors(self.checkpoint, tensors, state)
@@ -250,7 +257,7 @@ class Trainer:
         recent: list[float] = []
         mark = (began, self.step)
         try:
-            while self.done < 1.0:
+            while not self.finished:
                 if self.refinement and self.done >= self.refinement.start(self._round):
                     self._refine(self.refinement)
                 recent.append(self._one_step())
@@ -289,11 +296,12 @@ class Trainer:
         # What a loss draws is a function of seed and step, so that a resumed run is the same.
         torch.manual_seed(self.seed * 1_000_003 + self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate() * group.get("rate", 1.0)
+            rate = self.rates[group["part"]](self.step, self.done)
+            group["lr"] = rate * group.get("rate", 1.0)
         i = self.train.indices(self.step, self.config.batch_size, self.seed)
         self.surrogate.density.progress = self.done
-        loss = sum(self._losses(self.train, i))
-        assert isinstance(loss, Tensor)
+        running = [part for part in PARTS if not self.rates[part].finished(self.done)]
+        loss = torch.stack([self._loss(part, self.train, i) for part in running]).sum()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(
@@ -318,15 +326,16 @@ class Trainer:
             )
         return value
 
-    def _losses(self, data: Batches, i: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss of the density and of the heads on some events."""
+    def _loss(self, part: str, data: Batches, i: Tensor) -> Tensor:
+        """Loss of the density or the heads on some events."""
         z, subprocess = data.z[i], data.subprocess[i]
         weight = data.drawn_weight[i]
-        density = self.surrogate.density.loss(z, subprocess, weight * data.factor[i])
+        if part == "density":
+            return self.surrogate.density.loss(z, subprocess, weight * data.factor[i])
         d = data.discrete
         discrete = Discrete(d.pattern[i], d.branch[i], d.free[i])
         log_p = self.surrogate.heads.log_prob(z, data.invariants[i], subprocess, discrete)
-        return density, weighted_mean(-log_p, weight)
+        return weighted_mean(-log_p, weight)
 
     def _refine(self, refinement: Refinement) -> None:
         """Next round of classifier weights, against the averaged weights as they are."""
@@ -335,8 +344,7 @@ class Trainer:
         self._round += 1
         for data, factor in zip((self.train, self.validation), factors, strict=True):
             data.factor = factor.to(data.weight)
-        # losses with other weights cannot be compared
-        self.best_losses["density"] = math.inf
+        self.rates["density"].forget()
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -360,34 +368,51 @@ class Trainer:
 
         Of variational weights these are the averaged means, without noise and prior.
         """
-        total, patterns, n = 0.0, 0.0, len(self.validation)
+        n = len(self.validation)
+        losses = dict.fromkeys(PARTS, 0.0)
         with self._averaged():
             for start in range(0, n, 4096):
                 i = torch.arange(start, min(start + 4096, n), device=self.device)
-                d, c = self._losses(self.validation, i)
-                total += float(d) * len(i) / n
-                patterns += float(c) * len(i) / n
-        for part, value in (("density", total), ("heads", patterns)):
-            if value < self.best_losses[part]:
-                self.best_losses[part] = value
-                for name, a in self.average.items():
-                    if name.startswith(f"{part}."):
-                        self.best[name].copy_(a)
+                for part in PARTS:
+                    losses[part] += float(self._loss(part, self.validation, i)) * len(i) / n
+        for part, rate in self.rates.items():
+            if rate.is_best(losses[part]):
+                self._copy(part, self.average, self.best)
+        density, heads = losses["density"], losses["heads"]
         row = {
             "step": float(self.step),
             "seconds": self.seconds,
-            "learning_rate": self.learning_rate(),
+            "learning_rate": self.rates["density"](self.step, self.done),
             "train_loss": train_loss,
-            "validation_loss": total,
-            "validation_head_loss": patterns,
+            "validation_loss": density,
+            "validation_head_loss": heads,
             "events_per_second": steps * self.config.batch_size / max(seconds, 1e-9),
         }
         self._rows.append(row)
         self._write_history()
         log.info(
             "step %d: training loss %.4f, validation loss %.4f + %.4f, %.0f events/s",
-            self.step, train_loss, total, patterns, row["events_per_second"],
+            self.step, train_loss, density, heads, row["events_per_second"],
         )  # fmt: skip
+        for part, rate in self.rates.items():
+            if self._may_end(part) and rate.falls_early(self.step, self.done):
+                log.info("%s: back to the best weights, with a falling learning rate", part)
+                self._copy(part, self.best, self.average)
+                self._copy(part, self.best, self.parameters)
+
+    def _may_end(self, part: str) -> bool:
+        """Whether what a part is trained on stays as it is now."""
+        if part == "heads":
+            return True
+        rounds = self.refinement.n_rounds if self.refinement else 0
+        return self._round >= rounds and not self._keeps_plan
+
+    @torch.no_grad()
+    def _copy(self, part: str, source: dict[str, Any], target: dict[str, Any]) -> None:
+        """Weights of one part."""
+        for name, p in source.items():
+            if name.startswith(f"{part}."):
+                target[name].copy_(p)
 
     def _write_history(self) -> None:
         lines = [",".join(HISTORY_COLUMNS)]

@@ -1,0 +1,108 @@
+"""Learning rates: a plan, and its early end when the validation loss falls no more."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hepgen_ml.config import TrainingConfig
+
+_LENGTH = 0.25
+"""The fall to zero takes this part of the training before it."""
+
+_START = 0.5
+"""Its first learning rate, as part of the one that found nothing better."""
+
+
+@dataclass
+class Progress:
+    """What has happened so far.
+
+    Attributes
+    ----------
+    best : float
+        Smallest validation loss.
+    idle : int
+        Validations since then.
+    began, rate : float or None
+        Fraction of the training at which the early fall began, and from which learning rate.
+    """
+
+    best: float = math.inf
+    idle: int = 0
+    began: float | None = None
+    rate: float = 0.0
+
+
+class LearningRate:
+    """Learning rate of one part of a surrogate.
+
+    Linear warm-up, then half a cosine to zero over the planned training. Where the validation
+    loss has not fallen for `patience` validations, the part has learned from the training
+    events what it can at this rate; it goes back to its best weights and the rate falls to
+    zero in a quarter of the training so far.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+    """
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self.config = config
+        self.progress = Progress()
+
+    def __call__(self, step: int, done: float) -> float:
+        """Learning rate of a step, when a fraction of the training is over."""
+        began = self.progress.began
+        if began is not None:
+            position = (done - began) / (_LENGTH * began)
+            return self.progress.rate * _cosine(position)
+        done, warmup = min(done, 1.0), self.config.warmup
+        # A few steps of warm-up at least: Adam's second moments start from nothing.
+        start = min(1.0, (step + 1) / 100)
+        if done < warmup:
+            start = min(start, max(done / warmup, 1e-2))
+        return self.config.learning_rate * start * _cosine((done - warmup) / (1 - warmup))
+
+    def finished(self, done: float) -> bool:
+        """Whether the early fall is over."""
+        began = self.progress.began
+        return began is not None and done >= (1 + _LENGTH) * began
+
+    def is_best(self, loss: float) -> bool:
+        """Take note of a validation loss; whether it is the smallest."""
+        better = loss < self.progress.best
+        self.progress.idle = 0 if better else self.progress.idle + 1
+        self.progress.best = min(loss, self.progress.best)
+        return better
+
+    def falls_early(self, step: int, done: float) -> bool:
+        """Whether to go back to the best weights now; from here on the rate falls to zero."""
+        patience, state = self.config.patience, self.progress
+        if not patience or state.idle < patience or state.began is not None or done >= 0.8:
+            return False
+        state.rate = _START * self(step, done)
+        state.began = done
+        return True
+
+    def forget(self) -> None:
+        """Losses from here on cannot be compared with those before."""
+        self.progress.best, self.progress.idle = math.inf, 0
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return asdict(self.progress)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up what `state` gave."""
+        began = state["began"]
+        self.progress = Progress(
+            float(state["best"]), int(state["idle"]),
+            None if began is None else float(began), float(state["rate"]),
+        )  # fmt: skip
+
+
+def _cosine(position: float) -> float:
+    """Half a cosine from one to next to nothing, for a position from zero to one."""
+    return max(0.5 * (1 + math.cos(math.pi * min(max(position, 0.0), 1.0))), 1e-3)
