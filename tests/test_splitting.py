@@ -220,6 +220,8 @@ def test_widths_are_fitted() -> None:
 
 def test_bootstrap_adds_events_with_one_jet_more(process: Process, sample: EventSample) -> None:
     model = build(process, sample, splitting__extrapolation="bootstrap")
+    assert model.keeps_plan
+    assert not build(process, sample).keeps_plan
     with torch.no_grad():
         model.splitting.weight.zero_()
         model.splitting.bias.zero_()

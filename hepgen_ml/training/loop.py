@@ -19,6 +19,7 @@ from hepgen_ml.errors import ModelError, SampleError
 from hepgen_ml.models.base import Surrogate, weighted_mean
 from hepgen_ml.networks.bayesian import variational_layers
 from hepgen_ml.tensors import Discrete, Encoded
+from hepgen_ml.training.batches import Batches
 from hepgen_ml.training.checkpoint import load_tensors, save_tensors, write_text
 from hepgen_ml.training.data import Progress
 from hepgen_ml.training.schedule import LearningRate
@@ -43,60 +44,13 @@ HISTORY_COLUMNS = (
 PARTS = ("density", "heads")
 """What a surrogate is made of; they share no weights."""
 
+_PASSES, _STEPS = 2, 25
+"""A validation comes after so many passes at the latest, but not before so many steps: networks
+over-fit small samples within few of them."""
+
 _WIDTH_RATE = 10.0
 """Learning rate of the logarithms of posterior variances over that of weights: they have to move
 by several units where weights move by tenths."""
-
-
-class Batches:
-    """Prepared tensors of a sample, and random batches of them.
-
-    The order of events is a function of seed and epoch alone, so that a
-    resumed run continues with the batches it would have seen. Events with a rate (m,)
-    come so often in an epoch on average, all others once.
-    """
-
-    def __init__(
-        self,
-        surrogate: Surrogate,
-        encoded: Encoded,
-        device: torch.device,
-        rate: Tensor | None = None,
-    ) -> None:
-        with torch.no_grad():
-            z = surrogate.density.prepare(encoded.x.to(device), encoded.subprocess.to(device))
-        self.z = z
-        self.subprocess = encoded.subprocess.to(device)
-        self.discrete = Discrete(
-            encoded.pattern.to(device), encoded.branch.to(device), encoded.free.float().to(device)
-        )
-        self.invariants = encoded.invariants.to(device)
-        self.weight = encoded.weight.to(device, torch.float32)
-        self.drawn_weight = self.weight
-        self.rate = None
-        if rate is not None:
-            self.rate = (rate / rate.sum()).cpu().numpy()
-            # Rates are only to be kept where a density learns them.
-            if surrogate.density.chooses_subprocess:
-                self.drawn_weight = self.weight / rate.to(self.weight)
-        self.factor = torch.ones_like(self.weight)
-
-    def __len__(self) -> int:
-        return len(self.z)
-
-    def indices(self, step: int, size: int, seed: int) -> Tensor:
-        """Events of one step."""
-        per_epoch = max(1, len(self) // size)
-        epoch, position = divmod(step, per_epoch)
-        if getattr(self, "_epoch", None) != epoch:
-            rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, epoch)))
-            if self.rate is None:
-                order = rng.permutation(len(self))
-            else:
-                order = rng.choice(len(self), len(self), p=self.rate)
-            self._order = torch.from_numpy(order).to(self.z.device)
-            self._epoch = epoch
-        return self._order[position * size : (position + 1) * size]
 
 
 class Trainer:
@@ -140,6 +94,8 @@ class Trainer:
         self.checkpoint = directory / CHECKPOINT
         self.history = directory / HISTORY
         self.progress = progress or (lambda *_: None)
+        passes = _PASSES * len(train) // config.batch_size
+        self.interval = min(config.validation_interval, max(passes, _STEPS))
         self.train = Batches(surrogate, train, device, rate)
         self.validation = Batches(surrogate, validation, device)
         self.parameters = dict(surrogate.named_parameters())
@@ -271,7 +227,7 @@ class Trainer:
                     if math.isfinite(self.best_loss):
                         info["val"] = self.best_loss
                     self.progress("train", min(self.done, 1.0), 1.0, info)
-                if self.step % self.config.validation_interval == 0:
+                if self.step % self.interval == 0:
                     self._validate(float(np.mean(recent)), now - mark[0], self.step - mark[1])
                     recent, mark = [], (time.monotonic(), self.step)
                 if time.monotonic() - saved > self.config.checkpoint_interval:
