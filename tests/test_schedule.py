@@ -15,7 +15,6 @@ from hepgen_ml.training.encoded import EncodedSample, encode_sample
 from hepgen_ml.training.loop import Trainer
 from hepgen_ml.training.schedule import LearningRate
 
-from .object_files import object_sample
 from .samples import toy_top_pairs
 
 CONFIG = load_config(
