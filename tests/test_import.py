@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import hepgen_ml
+
+from .samples import toy_top_pairs
 
 HEAVY = ("torch", "numba", "uproot", "pyhepmc", "pylhe", "awkward", "matplotlib", "particle")
 
@@ -42,8 +47,12 @@ def test_cheap(code: str) -> None:
     assert loaded_after(code) == set()
 
 
-def test_unknown_name_is_an_attribute_error() -> None:
-    import hepgen_ml
+def test_files_are_described_without_torch(tmp_path: Path) -> None:
+    path = tmp_path / "few.lhe"
+    hepgen_ml.write(toy_top_pairs(3), path)
+    assert "torch" not in loaded_after(HELP.format(["info", str(path)]))
 
+
+def test_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="nonsense"):
         _ = hepgen_ml.nonsense

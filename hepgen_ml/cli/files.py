@@ -149,13 +149,13 @@ def info(
 
 
 def _describe(path: Path, skip_bad: bool, chosen: Selection | None) -> dict[str, Any]:
-    from hepgen_ml.storage import pretrained
+    if not path.is_file():  # models need torch, files answer without
+        from hepgen_ml.storage import pretrained
 
-    if path.is_dir() or (not path.exists() and str(path) in pretrained()):
-        from hepgen_ml.generator import Generator
+        if path.is_dir() or str(path) in pretrained():
+            from hepgen_ml.generator import Generator
 
-        return dict(Generator.load(path, device="cpu").describe())
-    if not path.exists():
+            return dict(Generator.load(path, device="cpu").describe())
         raise InputError("no such file or directory", path=path, remedy="check the path")
     from hepgen_ml.formats import format_of, open_sample
     from hepgen_ml.summary import summarize
