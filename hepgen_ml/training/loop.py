@@ -44,6 +44,10 @@ HISTORY_COLUMNS = (
 PARTS = ("density", "heads")
 """What a surrogate is made of; they share no weights."""
 
+_AVERAGED = {"density": 1 / 3, "heads": 1 / 9}
+"""Averaged weights are those of this part of the steps so far. A long average keeps densities
+from over-fitting; heads, which learn for longer, it would hold back."""
+
 _PASSES, _STEPS = 2, 25
 """A validation comes after so many passes at the latest, but not before so many steps: networks
 over-fit small samples within few of them."""
@@ -99,6 +103,12 @@ class Trainer:
         self.train = Batches(surrogate, train, device, rate)
         self.validation = Batches(surrogate, validation, device)
         self.parameters = dict(surrogate.named_parameters())
+        # The heads of some processes have nothing to learn.
+        self.names = {
+            part: names
+            for part in PARTS
+            if (names := [n for n in self.parameters if n.startswith(f"{part}.")])
+        }
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
         self.best = {name: p.clone() for name, p in self.average.items()}
         # Each has its own learning rate and is kept at its own best.
@@ -120,15 +130,14 @@ class Trainer:
         widths = {id(layer.log_variance) for layer in layers}
         decay = self.config.weight_decay
         groups: list[dict[str, Any]] = []
-        for part in PARTS:
+        for part, names in self.names.items():
             settings: tuple[dict[str, Any], ...] = (
                 {"weight_decay": decay}, {"weight_decay": 0.0},
                 {"weight_decay": 0.0, "rate": _WIDTH_RATE},
             )  # fmt: skip
             kinds: list[dict[str, Any]] = [{"params": [], "part": part, **s} for s in settings]
-            for name, p in self.parameters.items():
-                if not name.startswith(f"{part}."):
-                    continue
+            for name in names:
+                p = self.parameters[name]
                 matrix = p.ndim >= 2 and "bias" not in name and id(p) not in prior
                 kinds[2 if id(p) in widths else 0 if matrix else 1]["params"].append(p)
             groups += kinds
@@ -152,7 +161,7 @@ class Trainer:
     @property
     def finished(self) -> bool:
         """Whether no part would learn any more."""
-        return self.done >= 1.0 or all(rate.finished(self.done) for rate in self.rates.values())
+        return self.done >= 1.0 or all(self.rates[p].finished(self.done) for p in self.names)
 
     def resume(self) -> bool:
         """Take up the state of an earlier run; False if it left none."""
@@ -256,7 +265,7 @@ class Trainer:
             group["lr"] = rate * group.get("rate", 1.0)
         i = self.train.indices(self.step, self.config.batch_size, self.seed)
         self.surrogate.density.progress = self.done
-        running = [part for part in PARTS if not self.rates[part].finished(self.done)]
+        running = [part for part in self.names if not self.rates[part].finished(self.done)]
         loss = torch.stack([self._loss(part, self.train, i) for part in running]).sum()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -275,11 +284,15 @@ class Trainer:
                     f"training diverged at step {self.step}",
                     remedy="try --set training.learning_rate=5e-4",
                 )
-        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            torch._foreach_lerp_(
-                list(self.average.values()), list(self.parameters.values()), 1 - decay
-            )
+            for part, names in self.names.items():
+                steps = 1 + self.step
+                decay = min(self.config.ema, steps / (steps + 1 / _AVERAGED[part]))
+                torch._foreach_lerp_(
+                    [self.average[name] for name in names],
+                    [self.parameters[name] for name in names],
+                    1 - decay,
+                )
         return value
 
     def _loss(self, part: str, data: Batches, i: Tensor) -> Tensor:
@@ -366,9 +379,8 @@ class Trainer:
     @torch.no_grad()
     def _copy(self, part: str, source: dict[str, Any], target: dict[str, Any]) -> None:
         """Weights of one part."""
-        for name, p in source.items():
-            if name.startswith(f"{part}."):
-                target[name].copy_(p)
+        for name in self.names.get(part, ()):
+            target[name].copy_(source[name])
 
     def _write_history(self) -> None:
         lines = [",".join(HISTORY_COLUMNS)]
