@@ -11,10 +11,13 @@ from hepgen_ml.phase_space.coordinates import azimuth, pseudorapidity
 from hepgen_ml.tensors import Encoded
 
 if TYPE_CHECKING:
-    from hepgen_ml.models.splitting import SplittingJetGPT
+    from hepgen_ml.models.splitting import Inside, SplittingJetGPT
 
 _LEAST = 20
 """Fewest events that an offset, for each answer, or a mean weight is taken from."""
+
+_GENERATED = 200_000
+"""Events generated at most to see how often they go on."""
 
 _BATCH = 4096
 
@@ -78,45 +81,68 @@ def emphasize(
 
 
 @torch.no_grad()
-def calibrate_rates(model: SplittingJetGPT, z: Tensor, subprocess: Tensor, weight: Tensor) -> None:
+def calibrate_rates(
+    model: SplittingJetGPT,
+    subprocess: Tensor,
+    weight: Tensor,
+    generator: torch.Generator | None = None,
+    inside: Inside | None = None,
+) -> None:
     """Make the mean probability of another jet after n of them the sample's fraction, for each n.
 
     Networks average gradients of events that come once in thousands of others, and their rates
     are off by more than the statistics of the sample. One offset of the log odds after each
-    object mends that, and leaves alone how they depend on the kinematics. There is none after
-    the largest number of jets of the sample, and none where next to all events go one way.
+    object mends that, and leaves alone how they depend on the kinematics. The mean is that of
+    generated events: their small faults add up with every jet, and rates answer to them. There
+    is none after the largest number of jets of the sample, and none where next to all events go
+    one way.
 
     Parameters
     ----------
     model : SplittingJetGPT
-    z, subprocess, weight : (m, D), (m,), (m,) tensors
-        Training events.
+    subprocess, weight : (m,) tensors
+        Of the training events.
+    generator : torch.Generator, optional
+    inside : callable, optional
+        As of `SplittingJetGPT.sample_events`.
     """
+    x, made = model.sample_events(min(len(subprocess), _GENERATED), generator, inside)
+    z = model.prepare(x, made)
     for number, family in enumerate(model.families):
-        rows = torch.nonzero(model.family_of[subprocess] == number).squeeze(-1)
-        n, fixed = model.n_objects[subprocess[rows]], model.fixed[number]
+        fixed = model.fixed[number]
         top = fixed + family.top - family.fewest
-        odds = torch.full((len(rows), top - fixed), torch.nan, device=z.device)
-        for length in range(fixed, top + 1):
-            some = torch.nonzero(n == length).squeeze(-1)
-            for part in some.split(_BATCH):
-                zs = z[rows[part]]
-                hidden = model.histories(zs, model.momenta(zs, number, length), number, length)
-                width = min(length + 1, top) - fixed
-                odds[part, :width] = model.log_odds(hidden, number)[:, :width]
+        mine = model.family_of[subprocess] == number
+        n, w = model.n_objects[subprocess[mine]], weight[mine].double()
+        rows = torch.nonzero(model.family_of[made] == number).squeeze(-1)
+        odds = _log_odds(model, z[rows], model.n_objects[made[rows]], number)
         for k in range(top - fixed):
             asked = n >= fixed + k
-            goes_on, w = n[asked] > fixed + k, weight[rows[asked]].double()
-            if min(int(goes_on.sum()), int((~goes_on).sum())) >= _LEAST:
-                shift = offset(odds[asked, k].double(), goes_on.double(), w)
-                model.offset[number, fixed + k] += shift
+            goes_on = n[asked] > fixed + k
+            some = odds[:, k][~odds[:, k].isnan()]
+            if min(int(goes_on.sum()), int((~goes_on).sum()), len(some)) >= _LEAST:
+                wanted = float((w[asked] * goes_on).sum() / w[asked].sum())
+                model.offset[number, fixed + k] += offset(some.double(), wanted)
 
 
-def offset(log_odds: Tensor, answer: Tensor, weight: Tensor) -> float:
-    """What to add to log odds (m,) so that mean probability and mean answer (m,) agree."""
-    wanted, low, high = float((weight * answer).sum() / weight.sum()), -20.0, 20.0
+def _log_odds(model: SplittingJetGPT, z: Tensor, n: Tensor, family: int) -> Tensor:
+    """Log odds (m, jets) of another jet after each number of them; NaN beyond an event's own."""
+    fixed = model.fixed[family]
+    top = fixed + model.families[family].top - model.families[family].fewest
+    odds = torch.full((len(z), top - fixed), torch.nan, device=z.device)
+    for length in range(fixed, top + 1):
+        for part in torch.nonzero(n == length).squeeze(-1).split(_BATCH):
+            momenta = model.momenta(z[part], family, length)
+            hidden = model.histories(z[part], momenta, family, length)
+            width = min(length + 1, top) - fixed
+            odds[part, :width] = model.log_odds(hidden, family)[:, :width]
+    return odds
+
+
+def offset(log_odds: Tensor, wanted: float) -> float:
+    """What to add to log odds (m,) so that the mean probability is the wanted one."""
+    low, high = -20.0, 20.0
     for _ in range(60):
         middle = (low + high) / 2
-        mean = float((weight * torch.sigmoid(log_odds + middle)).sum() / weight.sum())
+        mean = float(torch.sigmoid(log_odds + middle).mean())
         low, high = (middle, high) if mean < wanted else (low, middle)
     return (low + high) / 2

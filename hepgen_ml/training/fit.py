@@ -162,7 +162,7 @@ def fit(
     if resume and trainer.resume():
         log.info("resumed at step %d", trainer.step)
     trainer.run()
-    _calibrate(surrogate, trainer)
+    _calibrate(surrogate, process, trainer, config.seed)
     acceptance = measure_acceptance(surrogate, process, device, config.seed)
     facts = {
         "sample_sha256": sample.fingerprint,
@@ -325,12 +325,15 @@ def _doubled(training: Encoded, mirrored: Encoded, possible: Tensor) -> Encoded:
     return both
 
 
-def _calibrate(surrogate: Surrogate, trainer: Trainer) -> None:
+def _calibrate(surrogate: Surrogate, process: Process, trainer: Trainer, seed: int) -> None:
     """Make the mean of the predicted probabilities equal the sample's fractions."""
     data, some = trainer.train, slice(_CALIBRATION_EVENTS)
     if isinstance(surrogate.density, SplittingJetGPT):
         surrogate.eval()
-        calibrate_rates(surrogate.density, data.z, data.subprocess, data.weight)
+        generator = torch.Generator(device=trainer.device).manual_seed(seed + 1)
+        calibrate_rates(
+            surrogate.density, data.subprocess, data.weight, generator, process.inside
+        )
     d = data.discrete
     surrogate.heads.calibrate(
         data.z[some],
