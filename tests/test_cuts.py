@@ -12,7 +12,7 @@ from hepgen_ml.errors import UsageError
 from hepgen_ml.events import EventSample
 from hepgen_ml.phase_space import Acceptance, Cut, parse_cut
 from hepgen_ml.phase_space.coordinates import from_pt_rapidity_phi
-from hepgen_ml.phase_space.cuts import CutFinder, flavour_class
+from hepgen_ml.phase_space.cuts import CutFinder, _lower_edge, flavour_class
 from hepgen_ml.tensors import Encoded
 from hepgen_ml.training.data import SampleSource, learn_process
 
@@ -100,6 +100,20 @@ def test_no_event_of_the_sample_is_lost(seed: int) -> None:
     p = final_state(20_000, 23.7, 4.1, seed)
     finder.add(p, CLASSES)
     assert finder.acceptance().passes(p, CLASSES).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_soft_edges_are_found(seed: int) -> None:
+    """Jets of radius 0.4 come a little closer than that, some in ten thousand of them."""
+    rng = np.random.default_rng(seed)
+    r = np.sqrt(rng.uniform(0.4**2, 4.0, 100_000))
+    r[:60] = 0.4 - rng.exponential(0.003, 60)
+    r.sort()
+    edge = np.sqrt(_lower_edge(r[:1025] ** 2, len(r), 0.0))
+    assert 0.97 * r[0] < edge <= r[0]
+    assert _lower_edge(r[:65] ** 2, 500, 0.0) == 0.0  # so few cannot tell
+    tail = np.sort(rng.exponential(1.0, 100_000))[::-1]
+    assert _lower_edge(-tail[:1025], len(tail)) == -math.inf
 
 
 def test_few_events_give_no_cuts() -> None:

@@ -31,7 +31,14 @@ from hepgen_ml.phase_space.coordinates import (
 )
 
 EXTREMES = 64
-"""How many extreme values of an observable an edge is judged from."""
+"""How many extreme values of an observable an edge is judged from, first."""
+
+_SCALE, _MOST = 64, 1024
+"""Then as many as one in so many entries, and at most: the edge that a jet radius sets is soft
+at its very end."""
+
+_STRAIGHT, _STRAIGHT_SOFT = 0.72, 0.66
+"""Largest position of the middle value between first and last; halfway for a sharp edge."""
 
 MIN_ENTRIES = 500
 """Fewest values from which a cut is inferred at all."""
@@ -266,8 +273,8 @@ class CutFinder:
             self._entries[key] = self._entries.get(key, 0) + len(flat)
             low = np.concatenate([self._low.get(key, flat[:0]), flat])
             high = np.concatenate([self._high.get(key, flat[:0]), flat])
-            self._low[key] = _smallest(low, EXTREMES + 1)
-            self._high[key] = -_smallest(-high, EXTREMES + 1)
+            self._low[key] = _smallest(low, _MOST + 1)
+            self._high[key] = -_smallest(-high, _MOST + 1)
         if len(p):
             masses = torch.sqrt(invariant_mass_squared(p[0]).clamp_min(0.0)).tolist()
             for i, j in combinations(range(len(labels)), 2):
@@ -282,7 +289,8 @@ class CutFinder:
         key = (observable, tuple(sorted(classes)))
         cut = Cut(*key)
         if self._entries.get(key, 0) >= MIN_ENTRIES:
-            cut = Cut(*key, _lower_edge(self._low[key]), -_lower_edge(-self._high[key]))
+            n = self._entries[key]
+            cut = Cut(*key, _lower_edge(self._low[key], n), -_lower_edge(-self._high[key], n))
         same = [c for c in stated if (c.observable, c.classes) == key]
         (cut,) = tighter([cut, *same])
         return cut.low, cut.high
@@ -313,10 +321,10 @@ class CutFinder:
             low, high = -math.inf, math.inf
             if observable != "abs_eta":
                 natural = self._threshold.get(key, 0.0) ** power
-                low = _lower_edge(self._low[key] ** power, natural) ** (1 / power)
+                low = _lower_edge(self._low[key] ** power, entries, natural) ** (1 / power)
             # A mass without a lower cut ends at the collision energy by nature, not by choice.
             if observable == "abs_eta" or (observable == "mass" and low > 0):
-                high = -_lower_edge(-self._high[key])
+                high = -_lower_edge(-self._high[key], entries)
             low = low if low > 0 else -math.inf
             if not (math.isinf(low) and math.isinf(high)):
                 cuts.append(Cut(observable, classes, low, high))
@@ -329,7 +337,9 @@ def _smallest(values: npt.NDArray[np.float64], k: int) -> npt.NDArray[np.float64
     return np.sort(values)
 
 
-def _lower_edge(values: npt.NDArray[np.float64], natural: float | None = None) -> float:
+def _lower_edge(
+    values: npt.NDArray[np.float64], entries: int, natural: float | None = None
+) -> float:
     """Edge below the smallest values (sorted), if there is one.
 
     Near an edge the k-th smallest value grows linearly with k; in an
@@ -339,6 +349,8 @@ def _lower_edge(values: npt.NDArray[np.float64], natural: float | None = None) -
     ----------
     values : (k,) array
         Squared values of the observable where a natural bound is given.
+    entries : int
+        How many values there are in all.
     natural : float, optional
         Bound that the observable has without any cut, squared.
 
@@ -347,11 +359,15 @@ def _lower_edge(values: npt.NDArray[np.float64], natural: float | None = None) -
     float
         The edge; without one 0 (natural bound given) or -inf.
     """
-    none = -math.inf if natural is None else 0.0
-    first, span = float(values[0]), float(values[-1] - values[0])
-    if span <= 0 or (values[len(values) // 2] - first) / span > 0.72:
-        return none
-    low = first - 6 * span / (len(values) - 1)
+    first = float(values[0])
+    for n, straight in ((EXTREMES, _STRAIGHT), (min(entries // _SCALE, _MOST), _STRAIGHT_SOFT)):
+        some = values[: n + 1]
+        span = float(some[-1] - first)
+        if n >= EXTREMES and span > 0 and (some[len(some) // 2] - first) / span <= straight:
+            break
+    else:
+        return -math.inf if natural is None else 0.0
+    low = first - 6 * span / (len(some) - 1)
     if natural is None:
         return _roundest(low, first)
     if low <= natural:
