@@ -50,7 +50,11 @@ def test_weights_of_an_untrained_generator(sample: EventSample) -> None:
         surrogate.eval(), process, sample.run, training, validation, SMALL.training, 0,
         torch.device("cpu"),
     )  # fmt: skip
-    refinement.network = "mlp"  # finds more than trees among so few events
+    events_again = refinement._events(training)
+    rows = events_again.offsets[:-1] + 2
+    phi = np.arctan2(events_again.py[rows], events_again.px[rows])
+    counts = np.histogram(phi, 10, (-np.pi, np.pi))[0]  # as those of generated events
+    assert np.all(np.abs(counts - len(phi) / 10) < 5 * np.sqrt(len(phi) / 10))
     factor, other = refinement.weights(0)
     assert len(factor) == len(training)
     assert len(other) == len(validation)

@@ -107,8 +107,9 @@ class Refinement:
         return self._factors(weight, self.training), self._factors(other, self.validation)
 
     def _events(self, encoded: Encoded) -> EventSample:
-        """Complete events again; their azimuth does not matter here."""
-        phi = torch.zeros(len(encoded), dtype=encoded.x.dtype)
+        """Complete events again, at a random azimuth: classifiers see it."""
+        generator = torch.Generator().manual_seed(self.seed)
+        phi = 2 * math.pi * torch.rand(len(encoded), dtype=encoded.x.dtype, generator=generator)
         kinematics = self.process.kinematics(encoded.x, encoded.subprocess, phi)
         discrete = Discrete(encoded.pattern, encoded.branch, encoded.free)
         events = assemble(self.process, kinematics, encoded.subprocess, discrete, self.run)
