@@ -1,7 +1,7 @@
 """Our L-GATr against the public package lgatr, at its best setting of each kind.
 
     python benchmarks/lgatr.py [--batch 256 2048] [--tokens 8] [--repeats 7] [--threads N]
-                               [--device cpu] [--mode default] [--quick]
+                               [--device cpu] [--mode default] [--quick] [--memory]
 
 The network of the event-generation papers (6 blocks, 16 multivector and 32 scalar
 channels, 8 heads) with the same weights on both sides. Uncompiled, lgatr runs with each
@@ -9,10 +9,10 @@ choice of `sparse_gp` and `sparse_linear`; compiled, with the sparse product and
 choice of `sparse_linear`. The fastest counts, separately for the forward pass and the
 training step (forward, backward, AdamW). Of each kind, settings that take 1.3 times as long as
 the fastest when all are warm are out; the others are timed in turns, and medians are
-printed. `--quick` leaves out everything compiled. The fraction of the peak counts our
-matrix products only, a training step as three forward passes; the peak is that of a large
-single-precision product in the same run. Memory is that of one training step beyond what
-the process held before, each in a process of its own.
+printed. `--quick` leaves out everything compiled, `--memory` measures memory alone. The
+fraction of the peak counts our matrix products only, a training step as three forward
+passes; the peak is that of a large single-precision product in the same run. Memory is that
+of one training step beyond what the process held before, each in a process of its own.
 """
 
 from __future__ import annotations
@@ -261,19 +261,22 @@ def report(batch: int, arguments: argparse.Namespace) -> None:
     for title, table, theirs, mine in rows:
         (name, slow), (our_name, fast) = best(table, theirs), best(table, mine)
         print(f"    {title:50} {slow / fast:6.2f}   ({name} / {our_name})")
+    report_memory(batch, arguments, best(step_times, "lgatr plain")[0])
 
-    fastest = best(step_times, "lgatr plain")[0]
+
+def report_memory(batch: int, arguments: argparse.Namespace, fastest: str = "") -> None:
     usage = {"ours": memory_in_fresh_process("ours", batch, arguments)}
     for i, setting in enumerate(SETTINGS):
         usage[f"lgatr plain, {setting_name(setting)}"] = memory_in_fresh_process(
             str(i), batch, arguments
         )
-    print("  memory of a training step, plain")
+    print(f"  memory of a training step of {batch} events, plain")
     for name, bytes_ in usage.items():
         mark = "   (its fastest)" if name == fastest else ""
         print(f"    {name:50} {bytes_ / 2**20:8.0f} MiB{mark}")
     least = min(value for name, value in usage.items() if name != "ours")
-    print(f"    {'its fastest / ours':50} {usage[fastest] / max(usage['ours'], 1):6.2f}")
+    if fastest:
+        print(f"    {'its fastest / ours':50} {usage[fastest] / max(usage['ours'], 1):6.2f}")
     print(f"    {'its leanest / ours':50} {least / max(usage['ours'], 1):6.2f}")
 
 
@@ -287,6 +290,7 @@ def main() -> None:
     parser.add_argument("--mode", default="default", help="mode of torch.compile, for both")
     parser.add_argument("--peak-size", type=int, default=4096)
     parser.add_argument("--quick", action="store_true", help="nothing compiled")
+    parser.add_argument("--memory", action="store_true", help="nothing but memory")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -296,7 +300,7 @@ def main() -> None:
         return
     print(f"torch {torch.__version__}, {arguments.device}, {arguments.threads} threads")
     for batch in arguments.batch:
-        report(batch, arguments)
+        (report_memory if arguments.memory else report)(batch, arguments)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,8 @@ def test_plan() -> None:
     assert rate(5500, 0.55) == pytest.approx(0.5)
     assert rate(10_000, 1.0) == pytest.approx(1e-3)
     assert rate(0, 0.1) == pytest.approx(0.01)  # the first steps are warm-up in any case
-    assert not rate.finished(1.0)
+    assert not rate.finished(0.999)
+    assert rate.finished(1.0)
 
 
 def test_early_fall() -> None:
@@ -120,7 +121,7 @@ def test_parts_end_apart(sample: EncodedSample, tmp_path: Path) -> None:
     done = run.done
     run.rates["density"].progress.began = done / 2
     assert run.rates["density"].finished(done)
-    assert not run.finished
+    assert done < run.end
     before = {name: p.detach().clone() for name, p in run.parameters.items()}
     run._one_step()
     moved = {name.split(".")[0] for name, p in run.parameters.items() if not p.equal(before[name])}

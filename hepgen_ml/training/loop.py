@@ -159,9 +159,9 @@ class Trainer:
         )
 
     @property
-    def finished(self) -> bool:
-        """Whether no part would learn any more."""
-        return self.done >= 1.0 or all(self.rates[p].finished(self.done) for p in self.names)
+    def end(self) -> float:
+        """What `done` will be when no part learns any more."""
+        return max(self.rates[part].end for part in self.names)
 
     def resume(self) -> bool:
         """Take up the state of an earlier run; False if it left none."""
@@ -222,7 +222,7 @@ class Trainer:
         recent: list[float] = []
         mark = (began, self.step)
         try:
-            while not self.finished:
+            while self.done < self.end:
                 if self.refinement and self.done >= self.refinement.start(self._round):
                     self._refine(self.refinement)
                 recent.append(self._one_step())
@@ -235,7 +235,7 @@ class Trainer:
                     info = {"step": float(self.step), "loss": recent[-1], "events_per_s": rate}
                     if math.isfinite(self.best_loss):
                         info["val"] = self.best_loss
-                    self.progress("train", min(self.done, 1.0), 1.0, info)
+                    self.progress("train", min(self.done / self.end, 1.0), 1.0, info)
                 if self.step % self.interval == 0:
                     self._validate(float(np.mean(recent)), now - mark[0], self.step - mark[1])
                     recent, mark = [], (time.monotonic(), self.step)

@@ -56,7 +56,7 @@ class LearningRate:
         """Learning rate of a step, when a fraction of the training is over."""
         began = self.progress.began
         if began is not None:
-            position = (done - began) / (_LENGTH * began)
+            position = (done - began) / (self.end - began)
             return self.progress.rate * _cosine(position)
         done, warmup = min(done, 1.0), self.config.warmup
         # A few steps of warm-up at least: Adam's second moments start from nothing.
@@ -65,10 +65,15 @@ class LearningRate:
             start = min(start, max(done / warmup, 1e-2))
         return self.config.learning_rate * start * _cosine((done - warmup) / (1 - warmup))
 
-    def finished(self, done: float) -> bool:
-        """Whether the early fall is over."""
+    @property
+    def end(self) -> float:
+        """Fraction of the planned training after which there is nothing left to learn."""
         began = self.progress.began
-        return began is not None and done >= (1 + _LENGTH) * began
+        return 1.0 if began is None else min((1 + _LENGTH) * began, 1.0)
+
+    def finished(self, done: float) -> bool:
+        """Whether that much is over."""
+        return done >= self.end
 
     def is_best(self, loss: float) -> bool:
         """Take note of a validation loss; whether it is the smallest."""
