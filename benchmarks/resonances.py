@@ -69,7 +69,7 @@ def main() -> None:
     result: dict[str, Any] = {
         "facts": generator.facts, "peaks": {p.name: p.to_dict() for p in found},
     }  # fmt: skip
-    comparison = compare(truth, made)
+    comparison = compare(truth, made, n_classifier=50_000)
     print(comparison.summary())
     for peak in found:
         print(f"{peak.name:>4}: {compared(peak)}")

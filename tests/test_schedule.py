@@ -128,6 +128,17 @@ def test_parts_end_apart(sample: EncodedSample, tmp_path: Path) -> None:
     assert moved == {"heads"}
 
 
+def test_validations_draw_the_same(sample: EncodedSample, tmp_path: Path) -> None:
+    """Of a loss with random times and base points, what changes is what was learned."""
+    run = trainer(sample, tmp_path / "m", CONFIG.with_(model="mlp-cfm"))
+    for _ in range(2):
+        run._validate(0.0, 1.0, 1)
+        run._one_step()  # leaves the averages next to where they were
+        run.average = {name: p.clone() for name, p in run.best.items()}
+    first, second = (row["validation_loss"] for row in run._rows)
+    assert first == second
+
+
 def test_resumed_in_the_fall(sample: EncodedSample, tmp_path: Path) -> None:
     config = CONFIG.with_(training__max_steps=200)
 
