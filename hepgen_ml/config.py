@@ -98,7 +98,7 @@ class TrainingConfig(_Section):
         1.0, ge=0, le=1, description="Channels are drawn as their events to this power; 0: evenly."
     )
     max_steps: int = Field(40_000, ge=1)
-    max_epochs: float = Field(12.0, gt=0, description="Passes over the training events.")
+    max_epochs: float = Field(200.0, gt=0, description="Passes over the training events.")
     max_time: float = Field(1200.0, gt=0, description="Seconds.")
     ema: float = Field(0.999, ge=0, lt=1, description="Decay per step of the averaged weights.")
     clip: float = Field(5.0, gt=0, description="Largest gradient norm.")

@@ -77,6 +77,7 @@ def symmetrize_frequencies(process: Process) -> None:
         s if other is None else replace(s, frequency=(before[i] + before[other]) / 2)
         for i, (s, other) in enumerate(zip(process.subprocesses, mirrored, strict=True))
     ]
+    process.__dict__.pop("frequencies", None)  # which may have been asked for before
 
 
 def exchanged_beams(process: Process, encoded: Encoded) -> tuple[Encoded, Tensor]:

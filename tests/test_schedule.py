@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,7 @@ def test_plan() -> None:
     assert rate(5500, 0.55) == pytest.approx(0.5)
     assert rate(10_000, 1.0) == pytest.approx(1e-3)
     assert rate(0, 0.1) == pytest.approx(0.01)  # the first steps are warm-up in any case
+    assert LearningRate(rate.config, 20)(1, 0.1) == pytest.approx(1.0)  # there are few in all
     assert not rate.finished(0.999)
     assert rate.finished(1.0)
 
@@ -91,9 +93,16 @@ def test_state_survives_a_checkpoint() -> None:
         rate.is_best(loss)
     other.restore(rate.state())
     assert other.falls_early(10, 0.4)
-    third = planned(patience=1)
+    third, longer = planned(patience=1), planned(patience=1)
     third.restore(other.state())
     assert third(20, 0.45) == other(20, 0.45) > 0
+    longer.restore(other.state(), 0.5)  # a plan of twice the length, of which half is over
+    assert longer(20, 0.225) == pytest.approx(other(20, 0.45))
+
+
+def test_a_loss_that_is_no_number_is_not_the_best() -> None:
+    rate = planned()
+    assert [rate.is_best(loss) for loss in (2.0, math.nan, 3.0, 1.0)] == [True, False, False, True]
 
 
 def test_over_fitting_ends_a_training(sample: EncodedSample, tmp_path: Path) -> None:

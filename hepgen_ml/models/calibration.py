@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.phase_space.coordinates import azimuth, pseudorapidity
-from hepgen_ml.tensors import Encoded
+from hepgen_ml.tensors import Encoded, effective_number
 
 if TYPE_CHECKING:
     from hepgen_ml.models.splitting import Inside, SplittingJetGPT
@@ -119,8 +119,12 @@ def calibrate_rates(
             asked = n >= fixed + k
             goes_on = n[asked] > fixed + k
             some = odds[:, k][~odds[:, k].isnan()]
-            if min(int(goes_on.sum()), int((~goes_on).sum()), len(some)) >= _LEAST:
-                wanted = float((w[asked] * goes_on).sum() / w[asked].sum())
+            parts = w[asked][goes_on], w[asked][~goes_on]
+            # Weights of either sign may leave less than nothing of a few events.
+            if len(some) >= _LEAST and all(
+                float(x.sum()) > 0 and effective_number(x) >= _LEAST for x in parts
+            ):
+                wanted = float(parts[0].sum() / (parts[0].sum() + parts[1].sum()))
                 model.offset[number, fixed + k] += offset(some.double(), wanted)
 
 

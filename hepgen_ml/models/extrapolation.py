@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,7 +74,7 @@ class Extrapolation(nn.Module):
         self.jets_of = torch.tensor([jets.get(i, 0) for i in range(len(process.subprocesses))])
         self.ratio = _staircase(process, families)
         self._steps = 0
-        self._buffer: tuple[Tensor, Tensor] | None = None
+        self._made: dict[int, tuple[Tensor, Tensor]] = {}
 
     def fit(self, encoded: Encoded) -> None:
         """Take the widths of the transverse momenta from a sample."""
@@ -172,39 +173,45 @@ class Extrapolation(nn.Module):
         """A batch with generated events of one jet more than the sample has, after a warm-up."""
         if self.config.extrapolation != "bootstrap" or model.progress < self.config.warm_up:
             return z, subprocess, weight
-        if self._steps % _REFRESH == 0:
-            self._refill(model)
+        numbers, extras = list(self._growing), []
+        if self._steps == 0:
+            for number in numbers:
+                self._refill(model, number)
+        elif self._steps % _REFRESH == 0:
+            self._refill(model, numbers[self._steps // _REFRESH % len(numbers)])
         self._steps += 1
-        if self._buffer is None:
-            return z, subprocess, weight
         # Enough of them for a steady gradient; their weight makes up for it.
-        shown = max(1, round(max(self._share, _SHOWN) * len(z)))
-        some = torch.randint(len(self._buffer[0]), (shown,))
-        extra = torch.full((len(some),), self._share * len(z) / len(some)).to(weight)
-        return (
-            torch.cat([z, self._buffer[0][some]]),
-            torch.cat([subprocess, self._buffer[1][some]]),
-            torch.cat([weight, extra]),
+        share = torch.tensor(list(self._growing.values()), dtype=torch.float64)
+        shown = max(1, round(max(float(share.sum()), _SHOWN) * len(z)))
+        counts = torch.bincount(
+            torch.multinomial(share, shown, replacement=True), minlength=len(numbers)
         )
+        for number, count in zip(numbers, counts.tolist(), strict=True):
+            known = self._made[number]
+            some = torch.randint(len(known[0]), (count,))
+            extra = torch.full((count,), float(share.sum()) * len(weight) / shown).to(weight)
+            z, subprocess = torch.cat([z, known[0][some]]), torch.cat([subprocess, known[1][some]])
+            extras.append(extra)
+        return z, subprocess, torch.cat([weight, *extras])
 
-    @property
-    def _share(self) -> float:
-        """Expected fraction of events with one jet more than the sample has."""
-        tops = [self.process.subprocesses[f.subprocess[f.top - f.fewest]] for f in self.families]
-        return sum(sub.frequency for sub in tops) * self.ratio
+    @cached_property
+    def _growing(self) -> dict[int, float]:
+        """Families to be given one jet more than the sample has, with their expected fractions."""
+        return {
+            number: self.ratio * self.process.subprocesses[f.subprocess[f.top - f.fewest]].frequency
+            for number, f in enumerate(self.families)
+            if f.top - f.fewest + 1 < len(f.subprocess)
+        }
 
     @torch.no_grad()
-    def _refill(self, model: SplittingJetGPT) -> None:
-        """Generate events with one jet more than the sample has.
+    def _refill(self, model: SplittingJetGPT, number: int) -> None:
+        """Generate events of a family with one jet more than the sample has.
 
         Next to none of all events have so many. So they are made to go on to them, and drawn
         again in proportion to the probability that they would have done so.
         """
         model.eval()
-        tops = [(i, f) for i, f in enumerate(self.families)
-                if f.top - f.fewest + 1 < len(f.subprocess)]  # fmt: skip
-        share = torch.tensor([f.frequency for _, f in tops])
-        number, family = tops[int(torch.multinomial(share, 1))]
+        family = self.families[number]
         more = family.subprocess[family.top - family.fewest + 1]
         subprocess = torch.full((_GENERATED,), more, device=model.mean.device)
         z = model.sample_z(subprocess)
@@ -217,12 +224,13 @@ class Extrapolation(nn.Module):
         some = torch.multinomial(weight, effective, replacement=True)
         model.train()
         fresh = z[some], subprocess[some]
-        if self._buffer is not None:
+        if number in self._made:
+            before = self._made[number]
             fresh = (
-                torch.cat([self._buffer[0], fresh[0]])[-_BUFFER:],
-                torch.cat([self._buffer[1], fresh[1]])[-_BUFFER:],
+                torch.cat([before[0], fresh[0]])[-_BUFFER:],
+                torch.cat([before[1], fresh[1]])[-_BUFFER:],
             )
-        self._buffer = fresh
+        self._made[number] = fresh
 
 
 def fit_widths(sigma: np.ndarray, events: np.ndarray) -> Tensor:

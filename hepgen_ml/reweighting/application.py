@@ -99,18 +99,21 @@ class ClassifierWeights:
         ----------
         events : EventSample
         nominal : (n,) array, optional
-            Weights of the classifier that are to count, instead of the mean of its members.
+            The classifier's weights that are to count, instead of the mean of its members.
 
         Raises
         ------
         ModelError
             The weights do not sum to a positive number.
         """
-        nominal, members = self._weights(events)
+        nominal, members = self._weights(events, nominal)
         return self._with(events, _scaled(nominal[None], self.mean)[0], _scaled(members, self.mean))
 
-    def _weights(self, events: EventSample) -> tuple[FloatArray, FloatArray]:
-        nominal, members = self.reweighter.weights(events)
+    def _weights(
+        self, events: EventSample, nominal: FloatArray | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        mean, members = self.reweighter.weights(events)
+        nominal = mean if nominal is None else nominal
         before = events.weight / events.weight.mean()
         nominal, members = nominal * before, members * before
         self.n_drawn += len(events)

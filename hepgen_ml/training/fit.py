@@ -119,6 +119,8 @@ def fit(
     if config.training.max_events:
         keep_rates = surrogate.density.chooses_subprocess
         training = thinned(process, training, config.training.max_events, keep_rates)
+    if config.training.reflect:
+        check_reflection(process, training)
     n_events = round(effective_number(training.weight))  # a mirror image is no further event
     if config.training.exchange_beams and has_equal_beams(run, process):
         if looks_symmetric(process, training):
@@ -127,7 +129,6 @@ def fit(
         else:
             log.warning("beams are equal but the events favour one side: no mirror images are used")
     if config.training.reflect:
-        check_reflection(process, training)
         training = _doubled(training, *reflected(process, training))
     rate = None
     if config.training.channel_power < 1:
@@ -327,7 +328,9 @@ def _doubled(training: Encoded, mirrored: Encoded, possible: Tensor) -> Encoded:
 
 def _calibrate(surrogate: Surrogate, process: Process, trainer: Trainer, seed: int) -> None:
     """Make the mean of the predicted probabilities equal the sample's fractions."""
-    data, some = trainer.train, slice(_CALIBRATION_EVENTS)
+    data = trainer.train
+    order = np.random.default_rng(seed).permutation(len(data))[:_CALIBRATION_EVENTS]
+    some = torch.from_numpy(order).to(trainer.device)
     if isinstance(surrogate.density, SplittingJetGPT):
         surrogate.eval()
         generator = torch.Generator(device=trainer.device).manual_seed(seed + 1)

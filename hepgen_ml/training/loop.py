@@ -98,7 +98,8 @@ class Trainer:
         self.checkpoint = directory / CHECKPOINT
         self.history = directory / HISTORY
         self.progress = progress or (lambda *_: None)
-        passes = _PASSES * len(train) // config.batch_size
+        self.batch_size = min(config.batch_size, len(train))
+        passes = _PASSES * len(train) // self.batch_size
         self.interval = min(config.validation_interval, max(passes, _STEPS))
         self.train = Batches(surrogate, train, device, rate)
         self.validation = Batches(surrogate, validation, device)
@@ -112,7 +113,8 @@ class Trainer:
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
         self.best = {name: p.clone() for name, p in self.average.items()}
         # Each has its own learning rate and is kept at its own best.
-        self.rates = {part: LearningRate(config) for part in PARTS}
+        steps = min(config.max_steps, config.max_epochs * len(train) / self.batch_size)
+        self.rates = {part: LearningRate(config, steps) for part in PARTS}
         # Posteriors go on widening when the loss of their means has stopped falling.
         self._keeps_plan = surrogate.density.keeps_plan or bool(variational_layers(surrogate))
         self.optimizer = torch.optim.AdamW(
@@ -151,7 +153,7 @@ class Trainer:
     @property
     def done(self) -> float:
         """Fraction of the training that is over, by steps, passes or time: the furthest counts."""
-        epochs = self.step * self.config.batch_size / len(self.train)
+        epochs = self.step * self.batch_size / len(self.train)
         return max(
             self.step / self.config.max_steps,
             epochs / self.config.max_epochs,
@@ -183,8 +185,10 @@ class Trainer:
                 data.factor.copy_(tensors[f"factor/{name}"])
             self._round = int(state["round"])
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
+            # The plan may be another one now.
+            scale = self.done / float(state["done"]) if float(state["done"]) > 0 else 1.0
             for part, rate in self.rates.items():
-                rate.restore(state["rates"][part])
+                rate.restore(state["rates"][part], scale)
             self._rows = [{k: float(row[k]) for k in HISTORY_COLUMNS} for row in state["history"]]
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise ModelError(
@@ -210,6 +214,7 @@ class Trainer:
             "round": self._round,
             "step": self.step,
             "seconds": self.seconds,
+            "done": self.done,
             "rates": {part: rate.state() for part, rate in self.rates.items()},
             "history": self._rows,
         }
@@ -231,7 +236,7 @@ class Trainer:
                 self.seconds = before + now - began
                 if now - told > 0.5:
                     told = now
-                    rate = (self.step - mark[1]) * self.config.batch_size / max(now - mark[0], 1e-9)
+                    rate = (self.step - mark[1]) * self.batch_size / max(now - mark[0], 1e-9)
                     info = {"step": float(self.step), "loss": recent[-1], "events_per_s": rate}
                     if math.isfinite(self.best_loss):
                         info["val"] = self.best_loss
@@ -263,7 +268,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             rate = self.rates[group["part"]](self.step, self.done)
             group["lr"] = rate * group.get("rate", 1.0)
-        i = self.train.indices(self.step, self.config.batch_size, self.seed)
+        i = self.train.indices(self.step, self.batch_size, self.seed)
         self.surrogate.density.progress = self.done
         running = [part for part in self.names if not self.rates[part].finished(self.done)]
         loss = torch.stack([self._loss(part, self.train, i) for part in running]).sum()
@@ -355,7 +360,7 @@ class Trainer:
             "train_loss": train_loss,
             "validation_loss": density,
             "validation_head_loss": heads,
-            "events_per_second": steps * self.config.batch_size / max(seconds, 1e-9),
+            "events_per_second": steps * self.batch_size / max(seconds, 1e-9),
         }
         self._rows.append(row)
         self._write_history()

@@ -15,6 +15,11 @@ _START = 0.5
 """Its first learning rate, as part of the one that found nothing better."""
 
 
+_WARM_UP_STEPS = 100
+"""Of warm-up at least, if a tenth of all steps is not less: Adam's second moments start from
+nothing."""
+
+
 @dataclass
 class Progress:
     """What has happened so far.
@@ -46,21 +51,23 @@ class LearningRate:
     Parameters
     ----------
     config : TrainingConfig
+    n_steps : float
+        Planned at most.
     """
 
-    def __init__(self, config: TrainingConfig) -> None:
+    def __init__(self, config: TrainingConfig, n_steps: float = math.inf) -> None:
         self.config = config
+        self.warm_up_steps = min(_WARM_UP_STEPS, max(n_steps / 10, 1.0))
         self.progress = Progress()
 
     def __call__(self, step: int, done: float) -> float:
         """Learning rate of a step, when a fraction of the training is over."""
         began = self.progress.began
         if began is not None:
-            position = (done - began) / (self.end - began)
+            position = (done - began) / max(self.end - began, 1e-9)
             return self.progress.rate * _cosine(position)
         done, warmup = min(done, 1.0), self.config.warmup
-        # A few steps of warm-up at least: Adam's second moments start from nothing.
-        start = min(1.0, (step + 1) / 100)
+        start = min(1.0, (step + 1) / self.warm_up_steps)
         if done < warmup:
             start = min(start, max(done / warmup, 1e-2))
         return self.config.learning_rate * start * _cosine((done - warmup) / (1 - warmup))
@@ -79,7 +86,8 @@ class LearningRate:
         """Take note of a validation loss; whether it is the smallest."""
         better = loss < self.progress.best
         self.progress.idle = 0 if better else self.progress.idle + 1
-        self.progress.best = min(loss, self.progress.best)
+        if better:
+            self.progress.best = loss
         return better
 
     def falls_early(self, step: int, done: float) -> bool:
@@ -99,12 +107,12 @@ class LearningRate:
         """For a checkpoint."""
         return asdict(self.progress)
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take up what `state` gave."""
+    def restore(self, state: dict[str, Any], scale: float = 1.0) -> None:
+        """Take up what `state` gave; fractions of its training are scaled to those of this one."""
         began = state["began"]
         self.progress = Progress(
             float(state["best"]), int(state["idle"]),
-            None if began is None else float(began), float(state["rate"]),
+            None if began is None else scale * float(began), float(state["rate"]),
         )  # fmt: skip
 
 
