@@ -405,6 +405,16 @@ def test_sample_to_sample(truth: EventSample, distorted: EventSample, tmp_path: 
     assert wrong.exit_code == UsageError.exit_code
 
 
+def test_weights_that_are_given_count(fitted: Reweighter, distorted: EventSample) -> None:
+    """Events that a classifier was trained on have the weight of the one that was not."""
+    assert fitted.held_out is not None
+    weighted = ClassifierWeights(fitted, distorted.run).apply(distorted, fitted.held_out)
+    ratio = weighted.weight / (fitted.held_out * distorted.weight)
+    assert np.allclose(ratio, ratio[0])
+    mean = ClassifierWeights(fitted, distorted.run).apply(distorted)
+    assert not np.allclose(mean.weight, weighted.weight, rtol=1e-3)
+
+
 def test_reads_at_random_and_bounded(shipped_sample: Path) -> None:
     """A part of a file is a random one, in the order of the file."""
     some = tasks.read_some([shipped_sample], tasks.Options(n_events=500, seed=1))

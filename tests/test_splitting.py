@@ -243,6 +243,34 @@ def test_bootstrap_adds_events_with_one_jet_more(process: Process, sample: Event
         build(with_more_jets(learn(sample), 0), sample, splitting__extrapolation="bootstrap")
 
 
+def test_bootstrapped_families_keep_their_rates(process: Process, sample: EventSample) -> None:
+    """Each family grows as often as it has events with the most jets, however many it has."""
+    model = build(process, sample, splitting__extrapolation="bootstrap")
+    extrapolation, z = model.extrapolation, torch.zeros(50_000, model.mean.shape[1])
+    (number,) = extrapolation._growing
+    many, few = z[:1] + 1, z[:1] + 2
+    extrapolation._growing = {number: 0.001, number + 1: 0.003}
+    extrapolation._made = {number: (many, torch.tensor([1])), number + 1: (few, torch.tensor([2]))}
+    extrapolation._steps = 1
+    model.train()
+    model.progress = 0.8
+    zero = torch.zeros(len(z), dtype=torch.int64)
+    made, sub, weight = extrapolation.bootstrapped(model, z, zero, torch.ones(len(z)))
+    rates = [float(weight[sub == i].sum()) / len(z) for i in (1, 2)]
+    assert rates == pytest.approx([0.001, 0.003], rel=0.2)
+    assert (made[sub == 2] == 2).all()
+
+
+def test_weights_of_either_sign_leave_rates_alone(process: Process, sample: EventSample) -> None:
+    encoded = encode(process, sample)
+    model = build(process, sample)
+    jets = model.extrapolation.jets_of[encoded.subprocess]
+    weight = torch.ones(len(jets))
+    weight[jets == 2] = -1.0
+    calibrate_rates(model, encoded.subprocess, weight, torch.Generator().manual_seed(0))
+    assert float(model.offset.abs().max()) < 10
+
+
 @pytest.mark.parametrize("keep_rates", [True, False])
 def test_caps(process: Process, sample: EventSample, keep_rates: bool) -> None:
     encoded = encode(process, sample)

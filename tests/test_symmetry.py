@@ -131,6 +131,7 @@ def test_frequencies_of_mirror_images_are_averaged(sample: EventSample) -> None:
     for part in (sample, rotated(sample[:1000])):
         learner.add(part)
     process = learner.process(sample.run.beam_energy)
+    assert process.frequencies.sum() == pytest.approx(1.0)  # asked for before
     before = {s.structure.pdg_id: s.frequency for s in process.subprocesses}
     symmetrize_frequencies(process)
     after = {s.structure.pdg_id: s.frequency for s in process.subprocesses}
@@ -138,6 +139,7 @@ def test_frequencies_of_mirror_images_are_averaged(sample: EventSample) -> None:
     assert before[a] > 2 * before[b]
     assert after[a] == after[b] == pytest.approx((before[a] + before[b]) / 2)
     assert sum(after.values()) == pytest.approx(1.0)
+    assert process.frequencies == pytest.approx(list(after.values()))
 
 
 def test_unequal_beams(sample: EventSample) -> None:
