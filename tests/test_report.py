@@ -17,12 +17,13 @@ import hepgen_ml
 from hepgen_ml.cli import app
 from hepgen_ml.config import Config
 from hepgen_ml.errors import OutputError, UsageError
-from hepgen_ml.events import EventSample, RunInfo
+from hepgen_ml.events import EventSample, RunInfo, Subrun
 from hepgen_ml.storage import read_document
 from hepgen_ml.validation import comparison, measurements, report
 from hepgen_ml.validation.correlations import correlations
 from hepgen_ml.validation.figures import Curve, Panel, grid
 from hepgen_ml.validation.frequencies import frequencies
+from hepgen_ml.validation.laws import check_sample
 from hepgen_ml.validation.layouts import Signature
 from hepgen_ml.validation.measurements import Labelled, measure
 from hepgen_ml.validation.observables import Observable, ObservableTable, observables
@@ -221,6 +222,39 @@ def test_nothing_is_left_half_written(
     with pytest.raises(OutputError, match="No space left"):
         report.validate(samples[0], generated=samples[1], out=tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_several_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them are judged, however few events are asked for, with weights that are theirs."""
+    for number, sigma in ((1, 2.0), (5, 50.0)):
+        events = toy_top_pairs(300, seed=number, jets=False)
+        run = events.run.with_(
+            weight_strategy=3, processes=(Subrun(number, sigma, 0.001 * sigma, 1.0),)
+        )
+        columns = {
+            **events.events, "process_id": np.full(300, number), "weight": np.ones(300)
+        }  # fmt: skip
+        hepgen_ml.write(
+            EventSample(run, events.offsets, events.particles, columns), tmp_path / f"{number}.lhe"
+        )
+    seen: list[EventSample] = []
+
+    def stop(truth: EventSample, samples: list[Labelled], **_: object) -> None:
+        seen.append(samples[0].events)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report, "measure", stop)
+    paths = [tmp_path / "1.lhe", tmp_path / "5.lhe"]
+    with pytest.raises(KeyboardInterrupt):
+        report.validate(paths, generated=paths, out=tmp_path / "out", n=200)
+    assert len(seen[0]) == 200
+    shares = np.bincount(seen[0].process_id, seen[0].weight)[[1, 5]]
+    assert shares[1] / shares[0] == pytest.approx(25, rel=0.5)
+    whole = report._read(paths, None, False)
+    laws = {law.name: law for law in check_sample([whole], whole.run)}
+    assert laws["normalisation"].n_broken == 0
 
 
 def test_what_exists_is_kept(files: tuple[Path, Path], written: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from hepgen_ml.events import EventSample, concatenate
 from hepgen_ml.formats import AtomicWriter
 from hepgen_ml.generator import Generator
 from hepgen_ml.objects import Selection
+from hepgen_ml.phase_space import parse_cut
 from hepgen_ml.reweighting import location
 from hepgen_ml.reweighting.application import ClassifierWeights
 from hepgen_ml.reweighting.classifiers import NETWORKS, NetworkName
@@ -140,8 +141,9 @@ def reweight_model(
             "has a classifier already", path=directory, remedy="add --force to replace it"
         )
     generator = Generator.load(directory, device=options.device)
-    source = EventSource(list(truth), selection=options.selection)
-    if not training_events and _fingerprint(truth, options) == generator.facts["sample_sha256"]:
+    cuts = [parse_cut(text) for text in generator.config.cuts]
+    source = SampleSource(list(truth), selection=options.selection, cuts=cuts)
+    if not training_events and source.fingerprint() == generator.facts["sample_sha256"]:
         raise UsageError(
             "is the sample that the model was trained on, where it looks better than it is",
             path=source.paths[0],
@@ -227,10 +229,6 @@ def _smallest(
     key = np.concatenate(keys)
     chosen = np.sort(np.argpartition(key, n - 1)[:n])
     return [concatenate(kept)[chosen]], [key[chosen]], float(key[chosen].max())
-
-
-def _fingerprint(files: Files, options: Options) -> str:
-    return SampleSource(list(files), selection=options.selection).fingerprint()
 
 
 def _done(reweighter: Reweighter, truth: EventSample, generated: EventSample) -> Done:

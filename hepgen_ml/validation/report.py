@@ -152,7 +152,9 @@ def validate(
     else:
         assert generated is not None
         made = _read(generated, selection, skip_bad)
-        samples, facts = [Labelled("generated", made[:n] if n else made)], {}
+        if n and n < len(made):  # files are not in random order
+            made = made[np.sort(np.random.default_rng(seed).permutation(len(made))[:n])]
+        samples, facts = [Labelled("generated", made)], {}
     found = measure(true, samples, user=observables, seed=seed, stage=_both(watch, tell), **options)
     watch("draw")
     history = None if directory is None else read_history(directory)
@@ -209,7 +211,9 @@ def _read(
     if not parts:
         path = events.paths[0] if events.paths else None
         raise SampleError("holds no events to compare", path=path, remedy="check cuts and objects")
-    return concatenate(parts, events.run)
+    # Events of several processes carry what each of them weighs.
+    run = events.run.with_(weight_strategy=-4) if events.n_groups > 1 else events.run
+    return concatenate(parts, run)
 
 
 def _generate(
