@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import hepgen_ml
 from hepgen_ml.errors import UsageError
 from hepgen_ml.events import EventSample
 from hepgen_ml.phase_space import Acceptance, Cut, parse_cut
@@ -114,6 +116,23 @@ def test_soft_edges_are_found(seed: int) -> None:
     assert _lower_edge(r[:65] ** 2, 500, 0.0) == 0.0  # so few cannot tell
     tail = np.sort(rng.exponential(1.0, 100_000))[::-1]
     assert _lower_edge(-tail[:1025], len(tail)) == -math.inf
+
+
+@pytest.mark.parametrize("stray", [5.0, 19.5])
+def test_a_stray_event_hides_no_cut(stray: float) -> None:
+    p = final_state(40_000, 20.0, 2.5, 0)
+    p[17, 0, :2] *= stray / torch.hypot(p[17, 0, 0], p[17, 0, 1])
+    finder = CutFinder()
+    finder.add(p, CLASSES)
+    assert finder.acceptance().pt_min("j") == pytest.approx(20.0)
+
+
+def test_thresholds_are_no_cuts(shipped_sample: Path) -> None:
+    """Masses of a massive and a light particle begin near their sum, the more so in few events."""
+    sample = hepgen_ml.read(shipped_sample)[:1500]
+    cuts = learn_process(SampleSource(sample), seed=0).acceptance.cuts
+    assert ("pt", ("j",)) in [(c.observable, c.classes) for c in cuts]
+    assert not [c for c in cuts if c.observable == "mass"]
 
 
 def test_few_events_give_no_cuts() -> None:

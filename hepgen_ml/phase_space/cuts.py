@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,14 @@ _STRAIGHT, _STRAIGHT_SOFT = 0.72, 0.66
 
 MIN_ENTRIES = 500
 """Fewest values from which a cut is inferred at all."""
+
+_STRAY, _STRAY_GAP, _STRAY_STRAIGHT = 1e-4, 20.0, 0.6
+"""Part of the entries that may lie beyond an edge (a bad event or two), by how many mean
+spacings of the others at least, and how straight these must be: tails have stray values too."""
+
+_ABOVE_THRESHOLD = 1.1
+"""Lower cuts on masses are above this many times the sum of the masses: what begins closer to
+that sum ends there by itself."""
 
 _LIGHT = frozenset([1, 2, 3, 4, 5, 21])
 
@@ -322,6 +330,8 @@ class CutFinder:
             if observable != "abs_eta":
                 natural = self._threshold.get(key, 0.0) ** power
                 low = _lower_edge(self._low[key] ** power, entries, natural) ** (1 / power)
+                if observable == "mass" and low < _ABOVE_THRESHOLD * self._threshold.get(key, 0.0):
+                    low = 0.0
             # A mass without a lower cut ends at the collision energy by nature, not by choice.
             if observable == "abs_eta" or (observable == "mass" and low > 0):
                 high = -_lower_edge(-self._high[key], entries)
@@ -359,11 +369,17 @@ def _lower_edge(
     float
         The edge; without one 0 (natural bound given) or -inf.
     """
-    first = float(values[0])
-    for n, straight in ((EXTREMES, _STRAIGHT), (min(entries // _SCALE, _MOST), _STRAIGHT_SOFT)):
-        some = values[: n + 1]
+    scales = ((EXTREMES, _STRAIGHT), (min(entries // _SCALE, _MOST), _STRAIGHT_SOFT))
+    strays = [0, *(k for k in (1, 2, 4) if k <= _STRAY * entries)]
+    for k, (n, straight) in product(strays, scales):
+        some = values[k : k + n + 1]
+        first = float(some[0])
         span = float(some[-1] - first)
-        if n >= EXTREMES and span > 0 and (some[len(some) // 2] - first) / span <= straight:
+        if k > 0:
+            straight = _STRAY_STRAIGHT
+            if first - values[k - 1] < _STRAY_GAP * span / n:
+                continue
+        if n >= EXTREMES and span > 0 and some[len(some) // 2] - first <= straight * span:
             break
     else:
         return -math.inf if natural is None else 0.0
