@@ -224,3 +224,20 @@ def test_events_without_beams_are_refused() -> None:
     sample.particles["status"][sample.offsets[3]] = 1
     with pytest.raises(SampleError, match="event 4: 1 incoming"):
         learn(sample)
+
+
+def test_inverse_of_unique_may_have_two_dimensions(
+    process: Process, sample: EventSample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in NumPy 2.0."""
+    expected = process.encode(sample)
+    unique = np.unique
+
+    def of_numpy_2_0(x: np.ndarray, **options: object) -> object:
+        found = unique(x, **options)
+        if options.get("axis") == 0 and options.get("return_inverse"):
+            return found[0], found[1].reshape(-1, 1), *found[2:]
+        return found
+
+    monkeypatch.setattr(np, "unique", of_numpy_2_0)
+    assert torch.equal(process.encode(sample).pattern, expected.pattern)
