@@ -155,6 +155,7 @@ class Auxiliaries:
         The branch is −1 for an event that needs a free choice that the rules do not have.
         """
         m = len(final)
+        scale = values.get("scale", np.ones(m))
         choice = np.zeros((m, len(AUXILIARY)), dtype=np.int64)
         free = np.zeros((m, len(AUXILIARY)))
         for k, name in enumerate(AUXILIARY):
@@ -163,7 +164,7 @@ class Auxiliaries:
                 continue
             off = np.stack(
                 [
-                    np.abs(values[name] / self._value(o, incoming, final, values["scale"]) - 1)
+                    np.abs(values[name] / self._value(o, incoming, final, scale) - 1)
                     for o in rule["options"]
                 ]
                 or [np.full(m, np.inf)]

@@ -226,6 +226,13 @@ def test_events_without_beams_are_refused() -> None:
         learn(sample)
 
 
+def test_events_with_couplings_but_without_scale_are_encoded() -> None:
+    sample = toy_top_pairs(1000, jets=False)
+    del sample.events["scale"]
+    process = learn(sample)
+    assert len(process.encode(sample)) == 1000
+
+
 def test_inverse_of_unique_may_have_two_dimensions(
     process: Process, sample: EventSample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
