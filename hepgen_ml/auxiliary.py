@@ -152,22 +152,19 @@ class Auxiliaries:
     ) -> tuple[Tensor, Tensor]:
         """Branch (m,) and logarithms over the reference (m, 3), zero where exact.
 
-        The branch is −1 for an event that needs a free choice that the rules do not have.
+        The branch is −1 for an event that needs a free choice that the rules do not have. The
+        logarithm is not finite for a value that is neither an option nor positive.
         """
         m = len(final)
+        scale = values.get("scale", np.ones(m))
         choice = np.zeros((m, len(AUXILIARY)), dtype=np.int64)
         free = np.zeros((m, len(AUXILIARY)))
         for k, name in enumerate(AUXILIARY):
             rule = self.rules[name]
             if name not in values:
                 continue
-            off = np.stack(
-                [
-                    np.abs(values[name] / self._value(o, incoming, final, values["scale"]) - 1)
-                    for o in rule["options"]
-                ]
-                or [np.full(m, np.inf)]
-            )
+            exact = [self._value(o, incoming, final, scale) for o in rule["options"]]
+            off = np.stack([_off(values[name], e) for e in exact] or [np.full(m, np.inf)])
             choice[:, k] = np.argmin(off, axis=0)
             unexplained = ~(off.min(axis=0) <= EXACT)
             if not rule["free"]:
@@ -228,6 +225,9 @@ def learn_scale(incoming: Tensor, final: Tensor, value: FloatArray) -> dict[str,
     constant = _constant(value)
     if constant is not None:
         return constant
+    unknown, known = _unknown(value), value > 0
+    incoming, final = incoming[torch.from_numpy(known)], final[torch.from_numpy(known)]
+    value = value[known]
     names = formula_names(final)
     computed = {n: formula(n, incoming, final).numpy() for n in names}
     candidates = [(n, f) for n in names for f in (_factor(value / computed[n]), 1.0) if f > 0]
@@ -246,7 +246,7 @@ def learn_scale(incoming: Tensor, final: Tensor, value: FloatArray) -> dict[str,
     spread = {n: np.median(np.abs(np.log(value / computed[n])[rest])) for n in names}
     name = min(spread, key=lambda n: spread[n])
     return {
-        "options": options,
+        "options": options + unknown,
         "reference": [name, 1.0],
         "free": bool(left.mean() > 1e-3 or not options),
     }
@@ -264,6 +264,8 @@ def learn_coupling(scale: FloatArray, value: FloatArray, tables: Sequence[Any]) 
     constant = _constant(value)
     if constant is not None:
         return constant
+    unknown, known = _unknown(value), value > 0
+    scale, value = scale[known], value[known]
     shares = []
     for table in tables:
         guess = Auxiliaries._value(table, torch.empty(0), torch.empty(0), scale)
@@ -271,7 +273,7 @@ def learn_coupling(scale: FloatArray, value: FloatArray, tables: Sequence[Any]) 
     best = int(np.argmax(shares)) if shares else -1
     options = [dict(tables[best])] if shares and shares[best] > MIN_SHARE else []
     return {
-        "options": options,
+        "options": options + unknown,
         "reference": ["constant", float(np.median(value))],
         "free": bool(not options or shares[best] < 1 - 1e-3),
     }
@@ -283,7 +285,9 @@ def coupling_table(scale: FloatArray, value: FloatArray) -> dict[str, Any] | Non
     Knots are medians of both over neighbouring events: for a monotone function
     these lie on the curve, and 1/alpha is nearly linear between them.
     """
-    if len(scale) < 8 * _WINDOW or np.any(scale <= 0) or np.any(value <= 0):
+    known = (scale > 0) & (value > 0)
+    scale, value = scale[known], value[known]
+    if len(scale) < 8 * _WINDOW:
         return None
     order = np.argsort(scale)
     x, y = np.log(scale[order]), 1.0 / value[order]
@@ -300,11 +304,25 @@ def coupling_table(scale: FloatArray, value: FloatArray) -> dict[str, Any] | Non
 
 
 def _constant(value: FloatArray) -> dict[str, Any] | None:
-    middle = float(np.median(value))
-    if np.all(np.abs(value - middle) <= 1e-6 * abs(middle)) or np.any(value <= 0):
-        option = {"kind": "constant", "value": middle}
-        return {"options": [option], "reference": ["constant", 1.0], "free": False}
-    return None
+    """Rule for values of which all that are known agree."""
+    options, known = _unknown(value), value[value > 0]
+    if len(known):
+        middle = float(np.median(known))
+        if np.any(np.abs(known - middle) > 1e-6 * middle):
+            return None
+        options.insert(0, {"kind": "constant", "value": middle})
+    return {"options": options, "reference": ["constant", 1.0], "free": False}
+
+
+def _unknown(value: FloatArray) -> list[dict[str, Any]]:
+    """Option for the commonest value that is not positive, if any: −1 says "unknown" in LHE."""
+    found, counts = np.unique(value[value <= 0], return_counts=True)
+    return [{"kind": "constant", "value": float(v)} for v in found[np.argsort(-counts)[:1]]]
+
+
+def _off(value: FloatArray, exact: FloatArray) -> FloatArray:
+    """Relative deviation, zero between zeros."""
+    return np.asarray(np.abs(value - exact) / np.maximum(np.abs(exact), 1e-300))
 
 
 def _factor(ratio: FloatArray) -> float:

@@ -333,6 +333,7 @@ def _pattern_numbers(found: npt.NDArray[np.int32], known: npt.NDArray[np.int32])
     """Row of `known` that each row of `found` equals, −1 if none."""
     both = np.concatenate([known, found])
     _, inverse = np.unique(both, axis=0, return_inverse=True)
+    inverse = inverse.ravel()  # two-dimensional in NumPy 2.0
     number = np.full(len(both), -1)
     number[inverse[: len(known)]] = np.arange(len(known))
     return torch.from_numpy(number[inverse[len(known) :]])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,14 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from hepgen_ml.errors import SampleError
+from hepgen_ml.errors import InputError, SampleError, UsageError
 from hepgen_ml.events import EventSample, RunInfo
 from hepgen_ml.formats import DEFAULT_CHUNK, Reader, expand, open_sample
-from hepgen_ml.merging import Merged, merge_runs
+from hepgen_ml.merging import PEEK, FirstEvents, Merged, merge_runs
 from hepgen_ml.objects import Selection
 
 if TYPE_CHECKING:  # cuts need torch, which converting files does without
     from hepgen_ml.phase_space.cuts import Cut
+
+log = logging.getLogger(__name__)
 
 
 class EventSource:
@@ -72,13 +76,25 @@ class EventSource:
                 reader = self._open(path)
                 self.runs.append(reader.run)
                 reader.close()
-        self.merged: Merged = merge_runs(self.runs, self.paths or [None])
+        self.merged: Merged = merge_runs(self.runs, self.paths or [None], self._first_events)
         self._sums = np.zeros((len(self.runs), 2))  # weights of selected and other events
         self._of_process: dict[int, tuple[float, float]] = {}
+        self._factor = np.ones(len(self.runs))  # to the weights of each file
         self._group_weight: list[float] | None = None
 
     def _open(self, path: Path) -> Reader:
         return open_sample(path, skip_bad=self.skip_bad, selection=self.selection)
+
+    def _first_events(self, number: int) -> FirstEvents:
+        """A look into a file: at all of its events where possible, as selected ones look alike."""
+        for selection in dict.fromkeys((None, self.selection)):
+            # what is wrong with the file is said when it is read
+            with suppress(InputError, UsageError):
+                reader = open_sample(self.paths[number], skip_bad=True, selection=selection)
+                with closing(reader):
+                    for chunk in reader.chunks(PEEK):
+                        return FirstEvents.of(chunk)
+        return FirstEvents()
 
     @property
     def run(self) -> RunInfo:
@@ -122,7 +138,7 @@ class EventSource:
             reader.close()
 
     def raw(self) -> Iterator[tuple[int, EventSample]]:
-        """Number of the file and chunk, as it is in the file."""
+        """Number of the file and chunk, as it is in the file but for the size of weights."""
         self.n_events = self.n_skipped = self.n_unselected = 0
         self._of_process = {}
         sums = np.zeros_like(self._sums)
@@ -135,8 +151,9 @@ class EventSource:
             try:
                 for chunk in reader.chunks(DEFAULT_CHUNK):
                     self.n_events += len(chunk)
+                    _rescale(chunk, self._factor[number])
                     yield number, self._inside(chunk, sums[number], number)
-                sums[number, 1] += reader.unselected_weight
+                sums[number, 1] += reader.unselected_weight * self._factor[number]
                 self.n_skipped += reader.n_skipped
                 self.n_unselected += reader.n_unselected
                 self.left_out[path] = tuple(reader.left_out)
@@ -173,9 +190,7 @@ class EventSource:
     def joined(self, number: int, chunk: EventSample) -> EventSample:
         """A chunk of file `number` as part of the whole: weights, process numbers, run."""
         if self._group_weight is not None:
-            factor = self._group_weight[self.merged.group[number]]
-            chunk.events["weight"] = chunk.weight * factor
-            chunk.weights = {name: w * factor for name, w in chunk.weights.items()}
+            _rescale(chunk, self._group_weight[self.merged.group[number]])
         if self.merged.shift[number] and "process_id" in chunk.events:
             chunk.events["process_id"] = chunk.process_id + self.merged.shift[number]
         return chunk
@@ -188,13 +203,15 @@ class EventSource:
     def weigh_groups(self) -> None:
         """Give each group of files the weight of its cross section; the mean becomes their sum.
 
-        Needs a pass over the files where several processes are combined.
+        Within a group, files have the same mean absolute weight. Needs a pass over the files
+        where several processes are combined, and one where weights of a group differ in size.
 
         Raises
         ------
         SampleError
             A cross section is not known.
         """
+        self._match_weights()
         if self.n_groups < 2:
             return
         for run, path in zip(self.runs, self.paths, strict=True):
@@ -215,3 +232,28 @@ class EventSource:
             )
         expected = np.array(self.merged.group_cross_section) * self.n_events
         self._group_weight = list(expected / self._group_sums().sum(axis=1))
+
+    def _match_weights(self) -> None:
+        """Rescale files whose weights differ in size from those of other runs of the same."""
+        like = list(self.merged.weights_like)
+        if like == list(range(len(like))):
+            return
+        sums = np.zeros((len(like), 2))
+        for number, chunk in self.raw():
+            sums[number] += np.abs(chunk.weight).sum(), len(chunk)
+        if not sums[:, 0].all():
+            return  # a file without events that count
+        mean = sums[:, 0] / sums[:, 1]
+        self._factor *= np.where(np.arange(len(like)) == like, 1.0, mean[like] / mean)
+        for number, model in enumerate(like):
+            if number != model:
+                log.info(
+                    "weights of %s are multiplied by %.6g, to be as large as those of %s",
+                    self.paths[number], self._factor[number], self.paths[model],
+                )  # fmt: skip
+
+
+def _rescale(chunk: EventSample, factor: float) -> None:
+    if factor != 1:
+        chunk.events["weight"] = chunk.weight * factor
+        chunk.weights = {name: w * factor for name, w in chunk.weights.items()}

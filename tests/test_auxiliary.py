@@ -103,3 +103,31 @@ def test_table_is_accurate_between_its_knots() -> None:
 
 def test_unknown_values_are_constants() -> None:
     assert learn_coupling(np.ones(5), np.full(5, -1.0), [])["options"][0]["value"] == -1.0
+
+
+def test_unknown_values_among_others_cost_no_rule() -> None:
+    """One scale of -1, one coupling of 0 and one constant that is unknown: an option each."""
+    incoming, p = events()
+    n = len(p)
+    scale = formula("core_mt:", incoming, p).numpy().copy()
+    coupling, other = alpha(scale), np.full(n, 0.0075)
+    scale[7], coupling[8], other[9] = -1.0, 0.0, -1.0
+    table = coupling_table(scale, coupling)
+    assert table is not None
+    rules = Auxiliaries(
+        {
+            "scale": learn_scale(incoming, p, scale),
+            "alpha_qcd": learn_coupling(scale, coupling, [table]),
+            "alpha_qed": learn_coupling(scale, other, []),
+        }
+    )
+    values = {"scale": scale, "alpha_qcd": coupling, "alpha_qed": other}
+    branch, free = rules.encode(incoming, p, values)
+    assert (branch >= 0).all()
+    is_free = rules.is_free(rules.branches)[branch]
+    assert not is_free[:, [0, 2]].any()
+    assert is_free[7, 1]  # the coupling of an event without scale follows from nothing
+    assert is_free[:, 1].mean() < 0.02
+    again = rules.decode(incoming, p, branch, free)
+    for name, value in values.items():
+        assert np.allclose(again[name], value, rtol=3e-5)

@@ -9,12 +9,16 @@ import pytest
 import torch
 
 import hepgen_ml
+from hepgen_ml.conversion import convert
 from hepgen_ml.errors import SampleError
-from hepgen_ml.events import EventSample, RunInfo, Subrun
-from hepgen_ml.merging import merge_runs
+from hepgen_ml.events import EventSample, RunInfo, Subrun, concatenate
+from hepgen_ml.merging import FirstEvents, merge_runs
+from hepgen_ml.objects import Selection, parse_objects
+from hepgen_ml.sources import EventSource
 from hepgen_ml.training.data import SampleSource, encode_all, learn_process, split
 
-from .samples import toy_top_pairs
+from .parton_events import parton_sample
+from .samples import toy_top_pairs, toy_z_jets
 
 
 def run(sigma: float, process_id: int = 1, energy: float = 6500.0) -> RunInfo:
@@ -84,6 +88,115 @@ def test_pieces_of_one_run_are_the_run(tmp_path: Path) -> None:
     assert together.run.cross_section == pytest.approx(alone.run.cross_section)
     p, q = learn_process(together, seed=0), learn_process(alone, seed=0)
     assert np.allclose(p.frequencies, q.frequencies)
+
+
+def lepton_pairs(
+    lepton: int, n: int = 300, weight: float = 1.0, strategy: int = 3, seed: int = 1
+) -> EventSample:
+    """Drell-Yan pairs of 10 pb, process number 1 whatever the leptons are."""
+    sample = parton_sample(2 * n, seed)[1::2]
+    ids = sample.pdg_id
+    sample.particles["pdg_id"] = np.where(np.abs(ids) == 13, np.sign(ids) * lepton, ids)
+    sample.events["process_id"] = np.ones(n, dtype=np.int32)
+    sample.events["weight"] = np.full(n, weight)
+    sample.weights, sample.scales = {}, {}
+    sample.run = run(10.0).with_(weight_strategy=strategy)
+    return sample
+
+
+@pytest.mark.parametrize("suffix", [".lhe.gz", ".hepmc", ".root"])
+def test_other_final_states_are_other_processes(
+    tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Lepton universality: equal cross sections, equal process numbers."""
+    caplog.set_level("INFO")
+    paths = [tmp_path / f"{name}{suffix}" for name in ("e", "mu", "mu2")]
+    for path, lepton, seed in zip(paths, (11, 13, 13), (1, 2, 3), strict=True):
+        hepgen_ml.write(lepton_pairs(lepton, seed=seed), path)
+    source = EventSource(paths)
+    assert source.merged.group == (0, 1, 1)
+    assert source.run.cross_section == pytest.approx(20.0)
+    repetitions = [r for r in caplog.messages if "2 files are taken as repetitions" in r]
+    assert len(repetitions) == 1
+    assert f"{paths[1]}, {paths[2]}" in repetitions[0]
+    assert any("different final states" in r and str(paths[0]) in r for r in caplog.messages)
+    source.weigh_groups()
+    sums = [0.0, 0.0, 0.0]
+    for number, chunk in source.raw():
+        sums[number] += float(source.joined(number, chunk).weight.sum())
+    assert sums == pytest.approx([9000.0, 4500.0, 4500.0])
+
+
+def test_objects_of_other_kinds_are_other_processes(tmp_path: Path) -> None:
+    paths = [tmp_path / "mu.root", tmp_path / "mu2.root", tmp_path / "e.root"]
+    for seed, path in enumerate(paths):
+        sample = toy_z_jets(300, seed)
+        if path.name == "e.root":
+            ids = sample.pdg_id
+            sample.particles["pdg_id"] = np.where(np.abs(ids) == 13, np.sign(ids) * 11, ids)
+        hepgen_ml.write(sample, path)
+    chosen = Selection(parse_objects("Jet:1-4"))  # which all have
+    assert EventSource(paths, selection=chosen).merged.group == (0, 0, 1)
+
+
+def test_kinds_of_final_states() -> None:
+    """Light flavours, rates of jets and the order of processes tell nothing; charges do."""
+    sample = toy_top_pairs(1000)
+    first = FirstEvents.of(sample)
+    jets = sample[np.argsort(-sample.counts)][:500]
+    jets.particles["pdg_id"][jets.pdg_id == 21] = 1
+    assert FirstEvents.of(jets).has_final_states_of(first)
+    assert first.has_final_states_of(FirstEvents.of(jets))
+    pairs = lepton_pairs(13)
+    half = pairs[:]
+    half.particles["status"] = np.where(half.pdg_id == 13, 2, half.status)
+    other = pairs[:]
+    other.particles["status"] = np.where(other.pdg_id == -13, 2, other.status)
+    assert not FirstEvents.of(half).has_final_states_of(FirstEvents.of(other))
+    few = FirstEvents.of(half[:50])
+    assert few.has_final_states_of(FirstEvents.of(other))  # too few to say
+    both = concatenate([pairs, lepton_pairs(11)])
+    both.events["process_id"] = np.repeat([1, 2], 300)
+    assert FirstEvents.of(both[:400]).has_final_states_of(FirstEvents.of(both[300:]))
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_events_of_repetitions_count_alike(tmp_path: Path, order: tuple[int, int]) -> None:
+    """One file has unit weights, the other those of its cross section, of either sign."""
+    weighted = lepton_pairs(13, 200, 10.0, -4, seed=2)
+    weighted.events["weight"] = weighted.weight * np.tile([1.5, 1.5, 1.5, -0.5], 50) / 1.25
+    weighted.weights["up"] = weighted.weight * 2
+    paths = [tmp_path / "unit.lhe", tmp_path / "weighted.lhe"]
+    hepgen_ml.write(lepton_pairs(13, 600), paths[0])
+    hepgen_ml.write(weighted, paths[1])
+    convert([paths[i] for i in order], tmp_path / "all.root")
+    back = hepgen_ml.read(tmp_path / "all.root")
+    assert back.run.cross_section == pytest.approx(10.0)
+    assert back.run.weight_strategy == -4
+    unit = np.isnan(back.weights["up"])
+    assert unit.sum() == 600
+    assert np.allclose(back.weight[unit], 10.0)
+    assert np.allclose(back.weight[~unit], weighted.weight)
+    source = EventSource([paths[i] for i in order])
+    source.weigh_groups()
+    source.weigh_groups()  # a second time changes nothing
+    weight = np.concatenate([source.joined(*found).weight for found in source.raw()])
+    assert np.allclose(weight, back.weight)
+    assert source.mean_weight == pytest.approx(back.weight.mean())
+
+
+def test_weights_that_fluctuate_stay_as_they_are(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.lhe", tmp_path / "b.lhe"]
+    samples = []
+    for seed, path in enumerate(paths):
+        sample = lepton_pairs(13, 300, 1.0, -4, seed=seed)
+        sample.events["weight"] = np.random.default_rng(seed).exponential(10.0, 300)
+        samples.append(sample)
+        hepgen_ml.write(sample, path)
+    source = EventSource(paths)
+    source.weigh_groups()
+    for number, chunk in source.raw():
+        assert np.array_equal(source.joined(number, chunk).weight, samples[number].weight)
 
 
 def test_samples_without_colours_are_learned(caplog: pytest.LogCaptureFixture) -> None:

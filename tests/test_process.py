@@ -16,6 +16,7 @@ from hepgen_ml.process import Process
 from hepgen_ml.process_learning import ProcessLearner
 from hepgen_ml.structure import color_flow, tables
 from hepgen_ml.tensors import Discrete
+from hepgen_ml.training.data import SampleSource, encode_all, learn_process
 
 from .samples import TOP, toy_top_pairs
 
@@ -224,3 +225,47 @@ def test_events_without_beams_are_refused() -> None:
     sample.particles["status"][sample.offsets[3]] = 1
     with pytest.raises(SampleError, match="event 4: 1 incoming"):
         learn(sample)
+
+
+def test_events_without_scale_cost_themselves_at_most(caplog: pytest.LogCaptureFixture) -> None:
+    """A scale of -1 is kept where the learner saw it, and left out, aloud, where it did not."""
+    sample, rows = toy_top_pairs(2000, jets=False), [5, 700]
+    before = sample.scale.copy()
+    source = SampleSource(sample)
+    process = learn_process(source, seed=0)
+    sample.events["scale"][rows] = -1.0
+    assert len(encode_all(source, process)) == 1998
+    assert "2 of 2000 events" in caplog.text
+    assert "2 of them without a positive scale or coupling" in caplog.text
+    sample.events["alpha_qcd"][rows] = -1.0
+    process = learn_process(source, seed=0)
+    encoded = encode_all(source, process)
+    assert len(encoded) == 2000
+    chosen, again = rebuild(process, sample)
+    assert (again.scale[rows] == -1.0).all()
+    assert np.allclose(np.delete(again.scale, rows), np.delete(before, rows), rtol=3e-5)
+    assert np.allclose(again.alpha_qcd, chosen.alpha_qcd, rtol=1e-4)
+
+
+def test_events_with_couplings_but_without_scale_are_encoded() -> None:
+    sample = toy_top_pairs(1000, jets=False)
+    del sample.events["scale"]
+    process = learn(sample)
+    assert len(process.encode(sample)) == 1000
+
+
+def test_inverse_of_unique_may_have_two_dimensions(
+    process: Process, sample: EventSample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in NumPy 2.0."""
+    expected = process.encode(sample)
+    unique = np.unique
+
+    def of_numpy_2_0(x: np.ndarray, **options: object) -> object:
+        found = unique(x, **options)
+        if options.get("axis") == 0 and options.get("return_inverse"):
+            return found[0], found[1].reshape(-1, 1), *found[2:]
+        return found
+
+    monkeypatch.setattr(np, "unique", of_numpy_2_0)
+    assert torch.equal(process.encode(sample).pattern, expected.pattern)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hepgen_ml.auxiliary import AUXILIARY
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events import EventSample, RunInfo
 from hepgen_ml.objects import NamedResonance
@@ -193,10 +194,12 @@ def encode_all(
     source: SampleSource, process: Process, *, progress: Progress | None = None
 ) -> Encoded:
     """Second pass: all events as tensors, weights averaging to one."""
-    parts, n_events = [], 0
+    parts, n_events, n_unknown = [], 0, 0
     for chunk in source.chunks():
         parts.append(process.encode(chunk))
         n_events += len(chunk)
+        lost_rows = np.delete(np.arange(len(chunk)), parts[-1].event.numpy())
+        n_unknown += int(_is_unknown(chunk)[lost_rows].sum())
         if progress is not None:
             progress("encode", n_events, None, {})
     if not any(map(len, parts)):
@@ -208,7 +211,10 @@ def encode_all(
     encoded = Encoded.join(parts)
     lost = n_events - len(encoded)
     if lost:
-        log.warning("%d of %d events could not be translated and are left out", lost, n_events)
+        log.warning(
+            "%d of %d events could not be translated and are left out%s", lost, n_events,
+            f", {n_unknown} of them without a positive scale or coupling" if n_unknown else "",
+        )  # fmt: skip
     if not encoded.weight.sum() > 0:
         raise SampleError(
             "the weights of its events do not have a positive sum",
@@ -226,6 +232,15 @@ def encode_all(
             len(encoded),
         )
     return encoded
+
+
+def _is_unknown(chunk: EventSample) -> npt.NDArray[np.bool_]:
+    """Events (n,) with a scale or coupling that is not positive, unlike that of others."""
+    unknown = np.zeros(len(chunk), dtype=bool)
+    for name in AUXILIARY:
+        value = chunk.events.get(name, np.ones(len(chunk)))
+        unknown |= (value <= 0) & (value > 0).any()
+    return unknown
 
 
 def evened(process: Process, subprocess: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
