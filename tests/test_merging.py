@@ -109,7 +109,7 @@ def test_other_final_states_are_other_processes(
     tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Lepton universality: equal cross sections, equal process numbers."""
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", logger="hepgen_ml.merging")
     paths = [tmp_path / f"{name}{suffix}" for name in ("e", "mu", "mu2")]
     for path, lepton, seed in zip(paths, (11, 13, 13), (1, 2, 3), strict=True):
         hepgen_ml.write(lepton_pairs(lepton, seed=seed), path)
