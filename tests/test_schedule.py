@@ -186,3 +186,11 @@ def test_what_keeps_its_plan(
     other = trainer(sample, tmp_path / "c")
     assert not other._may_end("density")
     assert other._may_end("heads")
+
+
+def test_batches_larger_than_the_sample(sample: EncodedSample, tmp_path: Path) -> None:
+    """A step is one pass then, not several."""
+    config = CONFIG.with_(training__batch_size=4096, training__max_epochs=10.0)
+    run = trainer(sample, tmp_path / "m", config)
+    run.step = 5
+    assert run.done == pytest.approx(0.5)
