@@ -137,14 +137,23 @@ def test_emphasis_is_in_the_loss_and_not_in_the_density(
     twice = model._terms(z, sub, training=True)
     model.emphasis.fill_(0.0)
     never = model._terms(z, sub, training=True)
-    # splittings once more, and not at all
+    # everything but the choice of the family once more, and not at all
     assert torch.allclose(twice - before, before - never, atol=1e-3)
-    assert float((before - never).max()) < 0
-    model.emphasis.fill_(1.0)
-    model.emphasis[0, model.fixed[0] + 1 :] = 0.0  # the first splitting alone
-    first, alone = model._terms(z, sub, training=True), model.n_objects[sub] == model.fixed[0]
-    assert torch.allclose(first[alone], before[alone], rtol=1e-5)
-    assert float((first - before)[~alone].min()) > 0
+    assert torch.equal(never, torch.log(model.family_probability[model.family_of[sub]]))
+    fixed, n = model.fixed[0], model.n_objects[sub]
+    for last in (fixed, fixed + 1):
+        # later jets, and the splittings after them, count nothing: nor does what they are
+        model.emphasis.fill_(1.0)
+        model.emphasis[0, last + 1 :] = 0.0
+        some = model._terms(z, sub, training=True)
+        assert torch.allclose(some[n <= last], before[n <= last], rtol=1e-5)
+        moved = z.clone()
+        for place in range(last, int(n.max())):
+            _, columns = model.objects[0][place]
+            moved[:, columns] += 0.1
+        again = model._terms(moved, sub, training=True)
+        assert torch.allclose(again[n > last], some[n > last], atol=1e-4)
+        assert not torch.allclose(model.log_prob_z(moved, sub)[n > last], before[n > last])
 
 
 def test_rates_follow_the_stop_probability(process: Process, sample: EventSample) -> None:

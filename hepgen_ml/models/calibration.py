@@ -51,14 +51,14 @@ def fit_edges(model: SplittingJetGPT, encoded: Encoded) -> None:
 def emphasize(
     model: SplittingJetGPT, subprocess: Tensor, weight: Tensor, rate: Tensor | None
 ) -> None:
-    """Let splittings after many jets count in the loss as often as they are drawn.
+    """Let what comes after many jets count in the loss as often as it is drawn.
 
     Where events of many jets are drawn more often than they occur, their weight makes up for
-    it, and with it goes what they were drawn for: that no event of the sample has more than n
-    jets is then hardly learned. But each factor of equation 5.16 is a probability of its own,
-    given the objects before it: whatever its part of the loss is multiplied by, the minimum
-    stays where it is. So splittings after k objects are multiplied by the inverse of the mean
-    weight of those events that have so many.
+    it, and with it goes what they were drawn for: where a third jet is, and that no event of the
+    sample has more than n of them, is then hardly learned. But each factor of equation 5.16 is a
+    density of its own, given the objects before it: whatever its part of the loss is multiplied
+    by, the minimum stays where it is. So the k-th object and the splitting after it are
+    multiplied by the inverse of the mean weight of those events that have so many.
 
     Parameters
     ----------

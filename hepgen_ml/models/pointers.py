@@ -41,7 +41,7 @@ _HIDDEN = 48
 _RANGES = (0.8, 0.3, 0.1, 0.03)
 """Distances, in eta, phi and Delta R, on whose scales neighbours are felt."""
 
-_N_FEATURES = 6 + 4 * len(_RANGES) + 4 + 4
+_N_FEATURES = 6 + 4 * len(_RANGES) + 4 + 4 + 4
 
 _IMBALANCE = 5.0
 """GeV; scale of what jets leave unbalanced."""
@@ -251,11 +251,23 @@ class Pointers(nn.Module):
         ]
         for column in self._aimed(around, own, what) if directed else [None] * 4:
             columns.append(zero if column is None else F.pad(column, (r - IDEAL, 0)))
+        columns += self._balancing(around)
         kinds = F.one_hot(around.kind, self.n_kinds).float().expand(m, r, -1)
         seen = self.look[number](torch.cat([torch.stack(columns, -1), kinds], -1))
         shown = F.silu(seen) * around.present.unsqueeze(-1)
         told: Tensor = self.tell[number](shown.sum(1))
         return seen, told
+
+    @staticmethod
+    def _balancing(around: Surroundings) -> list[Tensor]:
+        """Four features (m, R + 2): where what is missing points, seen from each object.
+
+        Two jets close to each other leave it along the first while the second is to come.
+        """
+        turn = wrap(around.phi - around.phi[:, -1:])
+        along, across = torch.cos(turn), torch.sin(turn)
+        parts = [torch.exp(around.log_pt[:, -1:]) * x for x in (along, across)]
+        return [along, across, *(p / (p.abs() + 4 * _IMBALANCE) for p in parts)]
 
     @staticmethod
     def _aimed(around: Surroundings, own: dict[str, Tensor], what: str) -> list[Tensor]:

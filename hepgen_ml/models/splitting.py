@@ -109,7 +109,7 @@ class SplittingJetGPT(DensityModel):
         self.offset: Tensor
         longest = max(map(len, self.objects))
         self.register_buffer("offset", torch.zeros(len(self.families), longest + 1))
-        # Of the splitting after each number of objects in the loss, from the same.
+        # Of each object, and the splitting after it, in the loss; from the same.
         self.emphasis: Tensor
         self.register_buffer(
             "emphasis", torch.ones(len(self.families), longest + 1), persistent=False
@@ -185,7 +185,7 @@ class SplittingJetGPT(DensityModel):
     def _terms(self, z: Tensor, subprocess: Tensor, *, training: bool) -> Tensor:
         """Log density (m,); while training, with what an extrapolation makes of the last stop.
 
-        Then, too, splittings count as `hepgen_ml.models.calibration.emphasize` says.
+        Then, too, objects and splittings count as `hepgen_ml.models.calibration.emphasize` says.
         """
         total = torch.log(self.family_probability[self.family_of[subprocess]]).to(z.dtype)
         n_objects = self.n_objects[subprocess]
@@ -219,6 +219,10 @@ class SplittingJetGPT(DensityModel):
                         kind,
                         around=None if places[0][0] == 0 else Surroundings.join(around),
                     )
+                    if training:
+                        counts = [len(i) for i in some]
+                        factor = self.emphasis[number, [place + 1 for place, _ in places]]
+                        log_p = log_p * factor.repeat_interleave(torch.tensor(counts))
                     total = total.index_add(0, rows[torch.cat(some)], log_p)
                 logits = self.log_odds(hidden, number)
                 stops = torch.arange(fixed, length + 1, device=z.device)
