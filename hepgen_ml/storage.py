@@ -104,11 +104,20 @@ def load_model(
         process = Process.from_config(document["process"])
         run = run_from_config(document["run"])
         surrogate = Surrogate(process, config)
-        surrogate.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, IndexError, RuntimeError, ValidationError) as error:
         first = str(error).splitlines()[0]
         raise ModelError(
             f"is damaged: {type(error).__name__}: {first}", path=directory / CONFIG, remedy=retrain
+        ) from None
+    try:
+        surrogate.load_state_dict(tensors)
+    except RuntimeError as error:
+        # The first line says no more than that there is an error.
+        detail = " ".join(str(error).splitlines()[1:2]).strip(" \t.")
+        raise ModelError(
+            f"holds weights of another network than this version of hepgen-ml has: {detail}",
+            path=directory / WEIGHTS,
+            remedy="train again, or use the version that is named in config.json",
         ) from None
     return surrogate.to(device).eval(), process, config, run, dict(document.get("training", {}))
 

@@ -194,6 +194,16 @@ def test_damaged_and_newer_models(trained: tuple[Generator, Path], tmp_path: Pat
         Generator.load(tmp_path / "nowhere")
 
 
+def test_weights_of_another_network(trained: tuple[Generator, Path], tmp_path: Path) -> None:
+    _, out = trained
+    model = copied(out, tmp_path)
+    document = json.loads((model / "config.json").read_text())
+    document["config"]["network"]["mixtures"] += 1
+    (model / "config.json").write_text(json.dumps(document))
+    with pytest.raises(ModelError, match="another network.*size mismatch.*train again"):
+        Generator.load(model)
+
+
 @pytest.mark.parametrize("key", ["process", "run", "config"])
 def test_nonsense_in_the_configuration(
     trained: tuple[Generator, Path], tmp_path: Path, key: str
