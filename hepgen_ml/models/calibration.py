@@ -19,6 +19,9 @@ _LEAST = 20
 _GENERATED = 200_000
 """Events generated at most to see how often they go on."""
 
+_STAY = 0.1
+"""Events of the largest number of jets that stay with it are taken to be at least this fraction."""
+
 _BATCH = 4096
 
 
@@ -97,6 +100,10 @@ def calibrate_rates(
     is none after the largest number of jets of the sample, and none where next to all events go
     one way.
 
+    Models that go on after the largest number n take events from it. To be left with as many as
+    the sample has, they need those of n jets and more together to be more by 1 / (1 - p), with
+    their own mean probability p of going on.
+
     Parameters
     ----------
     model : SplittingJetGPT
@@ -115,6 +122,10 @@ def calibrate_rates(
         n, w = model.n_objects[subprocess[mine]], weight[mine].double()
         rows = torch.nonzero(model.family_of[made] == number).squeeze(-1)
         odds = _log_odds(model, z[rows], model.n_objects[made[rows]], number)
+        last = odds[:, -1][~odds[:, -1].isnan()]
+        if len(last) >= _LEAST:
+            leaves = float(torch.sigmoid(last.double()).mean())
+            w = torch.where(n == top, w / max(1 - leaves, _STAY), w)
         for k in range(top - fixed):
             asked = n >= fixed + k
             goes_on = n[asked] > fixed + k
@@ -129,16 +140,19 @@ def calibrate_rates(
 
 
 def _log_odds(model: SplittingJetGPT, z: Tensor, n: Tensor, family: int) -> Tensor:
-    """Log odds (m, jets) of another jet after each number of them; NaN beyond an event's own."""
+    """Log odds (m, jets + 1) of another jet after each number of them; NaN beyond an event's own.
+
+    Up to the largest number of jets of the sample.
+    """
     fixed = model.fixed[family]
     top = fixed + model.families[family].top - model.families[family].fewest
-    odds = torch.full((len(z), top - fixed), torch.nan, device=z.device)
+    odds = torch.full((len(z), top - fixed + 1), torch.nan, device=z.device)
     for length in range(fixed, top + 1):
-        for part in torch.nonzero(n == length).squeeze(-1).split(_BATCH):
+        reached = n == length if length < top else n >= top
+        for part in torch.nonzero(reached).squeeze(-1).split(_BATCH):
             momenta = model.momenta(z[part], family, length)
             hidden = model.histories(z[part], momenta, family, length)
-            width = min(length + 1, top) - fixed
-            odds[part, :width] = model.log_odds(hidden, family)[:, :width]
+            odds[part, : length - fixed + 1] = model.log_odds(hidden, family)
     return odds
 
 
