@@ -277,6 +277,28 @@ def test_resumed_training_is_the_same(model: str, tmp_path: Path) -> None:
         assert torch.allclose(p, resumed.surrogate.state_dict()[name], atol=1e-6), name
 
 
+def test_stopped_at_a_validation_and_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step at which it is stopped is validated before, not left out."""
+    sample = toy_top_pairs(1500)
+    config = settings("training.max_steps=30", "training.max_time=1e6")
+    clock = iter(range(10**6))
+    monkeypatch.setattr("hepgen_ml.training.loop.time.monotonic", lambda: float(next(clock)))
+
+    class StopError(Exception):
+        pass
+
+    def stop(stage: str, done: float, total: float | None, info: dict[str, float]) -> None:
+        if info.get("step", 0) == 25:
+            raise StopError
+
+    with pytest.raises(StopError):
+        Generator.train(sample, out=tmp_path / "parts", config=config, device="cpu", progress=stop)
+    rows = (tmp_path / "parts" / "history.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows[1:]] == ["25"]
+
+
 def test_killed_training_can_be_resumed(tmp_path: Path) -> None:
     """SIGKILL in the middle of training, then --resume."""
     out = tmp_path / "model"

@@ -230,20 +230,22 @@ class Trainer:
             while self.done < self.end:
                 if self.refinement and self.done >= self.refinement.start(self._round):
                     self._refine(self.refinement)
-                recent.append(self._one_step())
+                loss = self._one_step()
+                recent.append(loss)
                 self.step += 1
                 now = time.monotonic()
                 self.seconds = before + now - began
-                if now - told > 0.5:
-                    told = now
-                    rate = (self.step - mark[1]) * self.batch_size / max(now - mark[0], 1e-9)
-                    info = {"step": float(self.step), "loss": recent[-1], "events_per_s": rate}
-                    if math.isfinite(self.best_loss):
-                        info["val"] = self.best_loss
-                    self.progress("train", min(self.done / self.end, 1.0), 1.0, info)
+                rate = (self.step - mark[1]) * self.batch_size / max(now - mark[0], 1e-9)
                 if self.step % self.interval == 0:
                     self._validate(float(np.mean(recent)), now - mark[0], self.step - mark[1])
                     recent, mark = [], (time.monotonic(), self.step)
+                # Last, because whoever is told may stop here: no validation is to be left out.
+                if now - told > 0.5:
+                    told = now
+                    info = {"step": float(self.step), "loss": loss, "events_per_s": rate}
+                    if math.isfinite(self.best_loss):
+                        info["val"] = self.best_loss
+                    self.progress("train", min(self.done / self.end, 1.0), 1.0, info)
                 if time.monotonic() - saved > self.config.checkpoint_interval:
                     self.save()
                     saved = time.monotonic()
