@@ -277,10 +277,10 @@ def test_resumed_training_is_the_same(model: str, tmp_path: Path) -> None:
         assert torch.allclose(p, resumed.surrogate.state_dict()[name], atol=1e-6), name
 
 
-def test_stopped_at_a_validation_and_resumed(
+def test_stopping_at_a_validation_does_not_leave_it_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The step at which it is stopped is validated before, not left out."""
+    """Otherwise the training that is resumed would have another history, and other best weights."""
     sample = toy_top_pairs(1500)
     config = settings("training.max_steps=30", "training.max_time=1e6")
     clock = iter(range(10**6))

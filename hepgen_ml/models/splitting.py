@@ -220,9 +220,9 @@ class SplittingJetGPT(DensityModel):
                         around=None if places[0][0] == 0 else Surroundings.join(around),
                     )
                     if training:
-                        counts = [len(i) for i in some]
-                        factor = self.emphasis[number, [place + 1 for place, _ in places]]
-                        log_p = log_p * factor.repeat_interleave(torch.tensor(counts))
+                        factors = [self.emphasis[number, place + 1] for place, _ in places]
+                        each = zip(factors, some, strict=True)
+                        log_p = log_p * torch.cat([f.expand(len(i)) for f, i in each])
                     total = total.index_add(0, rows[torch.cat(some)], log_p)
                 logits = self.log_odds(hidden, number)
                 stops = torch.arange(fixed, length + 1, device=z.device)
