@@ -97,6 +97,9 @@ class TrainingConfig(_Section):
     channel_power: float = Field(
         1.0, ge=0, le=1, description="Channels are drawn as their events to this power; 0: evenly."
     )
+    channel_boost: float = Field(
+        0.0, ge=0, description="Largest ratio of the draws of two events by it; 0: any."
+    )
     max_steps: int = Field(40_000, ge=1)
     max_epochs: float = Field(200.0, gt=0, description="Passes over the training events.")
     max_time: float = Field(1200.0, gt=0, description="Seconds.")

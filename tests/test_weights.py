@@ -20,7 +20,14 @@ from hepgen_ml.models.autoregressive import AutoregressiveDensity
 from hepgen_ml.models.base import weighted_mean
 from hepgen_ml.phase_space import Coordinate
 from hepgen_ml.tensors import effective_number
-from hepgen_ml.training.data import SampleSource, encode_all, evened, learn_process, split
+from hepgen_ml.training.data import (
+    SampleSource,
+    draw_rates,
+    encode_all,
+    evened,
+    learn_process,
+    split,
+)
 from hepgen_ml.training.fit import thinned
 from hepgen_ml.validation.laws import check_sample
 
@@ -162,6 +169,21 @@ def test_weights_that_are_equal_count_as_one() -> None:
     assert torch.allclose(
         evened(process, encoded.subprocess, encoded.weight), torch.ones(1200).double()
     )
+
+
+@pytest.mark.parametrize("boost", [0.0, 2.0])
+def test_events_of_rare_channels_are_drawn_so_often_at_most(boost: float) -> None:
+    sample = toy_top_pairs(3000)
+    rare = np.flatnonzero(sample.counts == sample.counts.max())
+    sample = sample[np.setdiff1d(np.arange(len(sample)), rare[60:])]
+    process = learn_process(SampleSource(sample), seed=0)
+    subprocess = process.encode(sample).subprocess
+    rate = draw_rates(process, subprocess, 0.5, boost)
+    counts = torch.bincount(process.channel_of[subprocess])
+    assert rate.mean() == pytest.approx(1.0)
+    free = float((counts.max() / counts.min()) ** 0.5)
+    assert free > 2.5
+    assert rate.max() / rate.min() == pytest.approx(boost or free)
 
 
 def test_what_cancels_is_left_out(caplog: pytest.LogCaptureFixture) -> None:

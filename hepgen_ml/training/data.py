@@ -260,7 +260,9 @@ def evened(process: Process, subprocess: torch.Tensor, weight: torch.Tensor) -> 
     return weight / weight.mean()
 
 
-def draw_rates(process: Process, subprocess: torch.Tensor, power: float) -> torch.Tensor:
+def draw_rates(
+    process: Process, subprocess: torch.Tensor, power: float, boost: float = 0.0
+) -> torch.Tensor:
     """How often each event (m,) is drawn, on average once.
 
     Parameters
@@ -269,10 +271,16 @@ def draw_rates(process: Process, subprocess: torch.Tensor, power: float) -> torc
     subprocess : (m,) int64 tensor
     power : float
         A batch's share of each channel goes like its events to this power.
+    boost : float
+        But no event is drawn more often than so many times those of the largest channel; 0: any.
+        The events of very rare channels are otherwise drawn until they are known by heart.
     """
     channel_of = process.channel_of[subprocess]
     counts = torch.bincount(channel_of).double().clamp_min(1)
-    rate = (counts ** (power - 1))[channel_of]
+    rates = counts ** (power - 1)
+    if boost > 0:
+        rates = rates.clamp_max(max(boost, 1.0) * float(rates.min()))
+    rate = rates[channel_of]
     return rate / rate.mean()
 
 

@@ -132,10 +132,10 @@ def fit(
         training = _doubled(training, *reflected(process, training))
     rate = None
     if config.training.channel_power < 1:
-        power = config.training.channel_power
-        rate = draw_rates(process, training.subprocess, power)
+        how = config.training.channel_power, config.training.channel_boost
+        rate = draw_rates(process, training.subprocess, *how)
         if not surrogate.density.chooses_subprocess:  # judged as it is trained
-            validation.weight *= draw_rates(process, validation.subprocess, power)
+            validation.weight *= draw_rates(process, validation.subprocess, *how)
     density = surrogate.density
     if isinstance(density, SplittingJetGPT) and not density.bayesian:
         # A posterior weighs all events against its prior as they are.
@@ -265,8 +265,8 @@ def _check_plan(directory: Path, fingerprint: str, config: Config) -> None:
         )
     fixed = ("model", "network", "jetgpt", "splitting", "lgatr", "resonances", "seed")
     events = (
-        "validation_fraction", "max_events", "channel_power", "batch_size", "exchange_beams",
-        "reflect", "classifier_rounds", "classifier_power",
+        "validation_fraction", "max_events", "channel_power", "channel_boost", "batch_size",
+        "exchange_beams", "reflect", "classifier_rounds", "classifier_power",
     )  # fmt: skip
     if any(getattr(before, name) != getattr(config, name) for name in fixed) or any(
         getattr(before.training, name) != getattr(config.training, name) for name in events
