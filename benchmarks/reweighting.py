@@ -2,11 +2,11 @@
 
     python benchmarks/reweighting.py --model DIR --truth FILE [--objects Muon:2,Jet:0-10]
 
-One random half of the truth trains the classifiers against generated events. The other half
-judges new events without and with weights, and the first half, which is the floor: for each final
-state the AUC of boosted trees and the largest chi2/ndf of the marginals with 50,000 events; and the
-effective sample size. The mean of 1/w over the truth, which is one for exact weights, is taken on
-that half too.
+One random half of the truth trains the classifiers against generated events; all of it where the
+files of --judge judge, else the other half does. It judges new events without and with weights, and
+the truth that trained, which is the floor: for each final state the AUC of boosted trees and the
+largest chi2/ndf of the marginals with 50,000 events; and the effective sample size. The mean of 1/w
+over the truth that judges is one for exact weights.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ def main() -> None:
     )
     parser.add_argument("--model", required=True, metavar="DIR")
     parser.add_argument("--truth", required=True, nargs="+", metavar="FILE", help="held out")
+    parser.add_argument("--judge", nargs="+", metavar="FILE", help="truth to judge by")
     parser.add_argument("--objects", help="as for hepgen-ml train")
     parser.add_argument(
         "--half",
@@ -88,8 +89,12 @@ def main() -> None:
         truth = truth[np.random.default_rng(7).permutation(len(truth))[: options.n]]
     else:
         truth = read_some(options.truth, Options(n_events=options.n, selection=selection))
-    order = np.random.default_rng(options.seed).permutation(len(truth))
-    first, second = truth[np.sort(order[::2])], truth[np.sort(order[1::2])]
+    if options.judge:
+        first = truth
+        second = read_some(options.judge, Options(n_events=options.n, selection=selection))
+    else:
+        order = np.random.default_rng(options.seed).permutation(len(truth))
+        first, second = truth[np.sort(order[::2])], truth[np.sort(order[1::2])]
     generator = hepgen_ml.Generator.load(options.model)
     made = generator.sample(len(first) * options.generated, seed=options.seed)
     fresh = generator.sample(len(second), seed=options.seed + 1)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from hepgen_ml.errors import UsageError
 
@@ -123,6 +123,13 @@ class TrainingConfig(_Section):
     )
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = Field(False, description="Networks by torch.compile, for GPUs.")
+
+    @field_validator("channel_boost")
+    @classmethod
+    def _ratio(cls, value: float) -> float:
+        if 0 < value < 1:
+            raise ValueError("is a ratio of the larger to the smaller: 0 or at least 1")
+        return value
 
 
 Solver = Literal["euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "bosh3", "dopri5"]

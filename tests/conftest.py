@@ -26,3 +26,10 @@ def data_dir() -> Path:
 def shipped_sample() -> Path:
     """20k events of pp -> t t~ + 0, 1 jets, shipped with the repository."""
     return Path(__file__).parents[1] / "examples" / "ttbar01j_20k.lhe.gz"
+
+
+@pytest.fixture
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of flows that are not about acceptances, which take longer than the training."""
+    monkeypatch.setattr("hepgen_ml.models.base_distribution._PROPOSALS", 2000)
+    monkeypatch.setattr("hepgen_ml.training.fit._ACCEPTANCE_EVENTS", 200)

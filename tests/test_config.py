@@ -28,6 +28,7 @@ def test_file_and_overrides(tmp_path: Path) -> None:
         ("network.width", "sets nothing"),
         ("seed.x=1", "seed"),
         ("training.precision=float8", "training.precision"),
+        ("training.channel_boost=0.5", "training.channel_boost"),
         ("model=gan", "model"),
     ],
 )
