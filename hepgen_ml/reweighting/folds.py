@@ -20,13 +20,27 @@ from hepgen_ml.validation.classifier import weighted_auc
 MAX_LOG_WEIGHT = math.log(100.0)
 """Weights stay between 1/100 and 100 of those of their final state."""
 
+_MOST_SLOPE = 2.0  # of calibrations
+
+_NO_FOLD = -1
+_SPARE, _MOST_SPARE = 0.1, 20_000
+"""Of the generated events, those that no classifier is trained on, and their largest number."""
+
 
 @dataclass(frozen=True)
 class Calibration:
-    """Logarithm of the weight as a function of the mean logit: slope * logit + offset."""
+    """Logarithm of the weight as a function of a logit: slope * logit + offset."""
 
     slope: float
     offset: float
+
+    def __call__(self, logits: Tensor) -> FloatArray:
+        """Logarithms of weights, of the same shape."""
+        shaped = self.slope * logits + self.offset
+        return np.asarray(shaped.clamp(-MAX_LOG_WEIGHT, MAX_LOG_WEIGHT).numpy())
+
+
+NONE = Calibration(0.0, 0.0)
 
 
 @dataclass
@@ -37,7 +51,8 @@ class GroupRatio:
     ----------
     classifiers : list of Classifier
         None where there are too few events.
-    calibration : Calibration
+    single, mean : Calibration
+        Of the logit of one classifier, and of the mean of all.
     rate : float
         Ratio of the frequencies of this final state.
     facts : dict
@@ -45,21 +60,19 @@ class GroupRatio:
     """
 
     classifiers: list[Classifier]
-    calibration: Calibration
+    single: Calibration
+    mean: Calibration
     rate: float
     facts: dict[str, Any] = field(default_factory=dict)
 
-    def log_weights(self, inputs: Inputs) -> FloatArray:
-        """Logarithms (K, n) of the weights that each classifier gives; (1, n) without any."""
+    def log_weights(self, inputs: Inputs) -> tuple[FloatArray, FloatArray]:
+        """Logarithms of weights, nominal (n,) and of each classifier (K, n); K is 1 without any."""
         if not self.classifiers:
-            return np.full((1, len(inputs)), _log(self.rate))
-        return self.calibrated(torch.stack([c.logits(inputs) for c in self.classifiers]))
-
-    def calibrated(self, logits: Tensor) -> FloatArray:
-        """Logarithms of weights from logits of any shape."""
-        c = self.calibration
-        shaped = (c.slope * logits + c.offset).clamp(-MAX_LOG_WEIGHT, MAX_LOG_WEIGHT)
-        return np.asarray(shaped.numpy()) + _log(self.rate)
+            same = np.full(len(inputs), _log(self.rate))
+            return same, same[None]
+        logits = torch.stack([c.logits(inputs) for c in self.classifiers])
+        rate = _log(self.rate)
+        return self.mean(logits.mean(0)) + rate, self.single(logits) + rate
 
 
 class Folds:
@@ -88,25 +101,32 @@ class Folds:
         self.network: NetworkName = network
         self.schedule, self.seed = schedule, seed
         self.device = device or torch.device("cpu")
+        rng = np.random.default_rng(seed)
+        # each sample is divided by itself, so that every part holds its share of both
+        parts = [rng.permutation(len(g)) % n_folds for g in (truth, generated)]
+        n_spare = min(int(_SPARE * len(generated)), _MOST_SPARE)
+        parts[1][rng.permutation(len(generated))[:n_spare]] = _NO_FOLD
         n = len(truth) + len(generated)
-        weights = [torch.from_numpy(g.weight / g.weight.sum() * n / 2) for g in (truth, generated)]
+        weights = [
+            torch.from_numpy(g.weight / g.weight[part != _NO_FOLD].sum() * (n - n_spare) / 2)
+            for g, part in zip((truth, generated), parts, strict=True)
+        ]
         self.events = Labelled(
             Inputs.join(truth.inputs, generated.inputs),
             torch.cat([torch.ones(len(truth)), torch.zeros(len(generated))]),
             torch.cat(weights).float(),
         )
-        rng = np.random.default_rng(seed)
-        # each sample is divided by itself, so that every part holds its share of both
-        parts = [rng.permutation(len(g)) % n_folds for g in (truth, generated)]
         self.fold = torch.from_numpy(np.concatenate(parts))
+        self.spare = torch.nonzero(self.fold == _NO_FOLD).squeeze(-1)
         self.logits = torch.zeros(n, dtype=torch.float64)
+        self.spare_logits: list[Tensor] = []
         self.training_areas: list[float] = []
         self.found: dict[str, list[float]] = {}
 
     def member(self, k: int, report: Callable[[float], None]) -> Classifier:
         """Classifier that does not know part k."""
         torch.manual_seed(1000 * self.seed + k)
-        known = torch.nonzero(self.fold != k).squeeze(-1)
+        known = torch.nonzero((self.fold != k) & (self.fold != _NO_FOLD)).squeeze(-1)
         training = self.events[known[torch.randperm(len(known))]]
         classifier, found = trained(
             self.network, training, self.schedule, seed=self.seed + k, device=self.device,
@@ -116,6 +136,7 @@ class Folds:
             self.found.setdefault(name, []).append(value)
         unknown = torch.nonzero(self.fold == k).squeeze(-1)
         self.logits[unknown] = classifier.logits(self.events.inputs[unknown])
+        self.spare_logits.append(classifier.logits(self.events.inputs[self.spare]))
         # the last ones: networks keep the first for stopping
         some = training[torch.arange(len(training))[-4 * len(unknown) :]]
         self.training_areas.append(_area(classifier.logits(some.inputs), some))
@@ -123,22 +144,29 @@ class Folds:
 
     def finish(self, members: list[Classifier], rate: float) -> tuple[GroupRatio, FloatArray]:
         """Calibrated ratio, and logarithms of held-out weights, of truth first."""
-        calibration = calibrate(self.logits, self.events)
-        area = _area(self.logits, self.events)
+        held_out = torch.nonzero(self.fold != _NO_FOLD).squeeze(-1)
+        logits, events = self.logits[held_out], self.events[held_out]
+        single = calibrate(logits, events)
+        spare = torch.stack(self.spare_logits)
+        mean = single if spare.shape[1] < 2 else of_mean(single, spare)
         ratio = GroupRatio(
             members,
-            calibration,
+            single,
+            mean,
             rate,
             {
-                "auc_held_out": area,
+                "auc_held_out": _area(logits, events),
                 "auc_in_training": float(np.mean(self.training_areas)),
-                "slope": calibration.slope,
-                "offset": calibration.offset,
-                "loss_held_out": float(loss_of(self.logits.float(), self.events)),
+                "slope": single.slope,
+                "slope_of_mean": mean.slope,
+                "offset": single.offset,
+                "loss_held_out": float(loss_of(logits.float(), events)),
                 **self.found,
             },
         )
-        return ratio, ratio.calibrated(self.logits)
+        log_weights = single(self.logits)
+        log_weights[self.spare.numpy()] = mean(spare.mean(0))
+        return ratio, log_weights + _log(rate)
 
 
 def calibrate(logits: Tensor, events: Labelled) -> Calibration:
@@ -163,7 +191,26 @@ def calibrate(logits: Tensor, events: Labelled) -> Calibration:
     slope, offset = parameters.tolist()
     if not (math.isfinite(slope) and math.isfinite(offset)):
         return Calibration(1.0, 0.0)
-    return Calibration(min(max(slope, 0.0), 2.0), offset)
+    return Calibration(min(max(slope, 0.0), _MOST_SLOPE), offset)
+
+
+def of_mean(single: Calibration, logits: Tensor) -> Calibration:
+    """Calibration of the mean of several classifiers, from that of one.
+
+    The best slope is the covariance of logit and truth over the variance of the logit. The mean
+    has the covariance of one classifier, but less variance, because what each of them took from
+    the fluctuations of its own events averages out.
+
+    Parameters
+    ----------
+    single : Calibration
+    logits : (K, n) tensor
+        Of events that none of the classifiers was trained on.
+    """
+    variance, centre = float(logits.mean(0).var()), float(logits.mean())
+    ratio = float(logits.var(dim=1).mean()) / variance if variance > 0 else 1.0
+    slope = min(single.slope * ratio, _MOST_SLOPE)
+    return Calibration(slope, single.offset + (single.slope - slope) * centre)
 
 
 def _area(logits: Tensor, events: Labelled) -> float:

@@ -8,7 +8,8 @@ both, tends to D(x) = p(x)/(p(x) + q(x)), so that
 (arXiv:2305.10475, section 5; 2305.16774). Every final state has classifiers of its
 own, and the ratio of its frequencies is a factor. K classifiers leave out a
 different part of the events each: what they give there shows whether they
-over-fit, calibrates them, and their spread is the uncertainty of the weights.
+over-fit, calibrates them, and their spread is the uncertainty of the weights. New
+events get the mean of their logits.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from hepgen_ml.errors import HepgenError, ModelError, SampleError, UsageError
 from hepgen_ml.events import EventSample, FloatArray
 from hepgen_ml.reweighting.classifiers import NetworkName, restored
 from hepgen_ml.reweighting.features import Group, groups
-from hepgen_ml.reweighting.folds import Calibration, Folds, GroupRatio
+from hepgen_ml.reweighting.folds import NONE, Calibration, Folds, GroupRatio
 from hepgen_ml.reweighting.training import Schedule
 from hepgen_ml.storage import CLASSIFIER
 from hepgen_ml.training.checkpoint import load_tensors, save_tensors
@@ -36,7 +37,7 @@ from hepgen_ml.validation.metrics import effective_size
 MIN_EVENTS = 500
 """Final states with fewer events in either sample only have the ratio of their frequencies."""
 
-_KIND, _VERSION = "hepgen-ml classifier", 1
+_KIND, _VERSION = "hepgen-ml classifier", 2
 _PRIOR = 10.0  # events that either sample is thought to have in every final state
 
 Progress = Callable[[str, float, float | None, dict[str, float]], None]
@@ -138,7 +139,7 @@ class Reweighter:
             true = both[0].get(signature)
             rate = _rate(true, made, sums, sizes)
             if true is None or not _trainable(both, signature):
-                ratios[signature] = GroupRatio([], Calibration(0.0, 0.0), rate)
+                ratios[signature] = GroupRatio([], NONE, NONE, rate)
                 held_out[made.index] = rate
                 if true is not None:
                     of_truth[true.index] = rate
@@ -192,9 +193,8 @@ class Reweighter:
             ratio = self.ratios.get(signature)
             if ratio is None:
                 continue
-            log_w = ratio.log_weights(group.inputs)
-            nominal[group.index] = np.exp(log_w.mean(0))
-            members[:, group.index] = np.exp(log_w)
+            one, each = ratio.log_weights(group.inputs)
+            nominal[group.index], members[:, group.index] = np.exp(one), np.exp(each)
         return nominal, members
 
     def save(self, directory: Path) -> Path:
@@ -209,7 +209,8 @@ class Reweighter:
                     "final": list(signature.final),
                     "resonances": list(signature.resonances),
                     "members": len(ratio.classifiers),
-                    "calibration": asdict(ratio.calibration),
+                    "calibration": asdict(ratio.single),
+                    "calibration_of_mean": asdict(ratio.mean),
                     "rate": ratio.rate,
                 }
             )
@@ -225,13 +226,13 @@ class Reweighter:
         Raises
         ------
         ModelError
-            Missing, damaged, or of a newer version.
+            Missing, damaged, or of another version.
         """
         path, retrain = directory / CLASSIFIER, "make it anew with `hepgen-ml reweight`"
         try:
             tensors, document = load_tensors(path)
-            if document.get("kind") != _KIND or int(document["version"]) > _VERSION:
-                raise ValueError("no classifier, or of a newer version")
+            if document.get("kind") != _KIND or document["version"] != _VERSION:
+                raise ValueError("no classifier, or of another version of hepgen-ml")
             facts = dict(document["facts"])
             name, ratios = facts["network"], {}
             if not 1 <= int(facts["folds"]) <= 1000 or not facts["unweighting_limit"] > 0:
@@ -241,13 +242,14 @@ class Reweighter:
                     restored(name, _under(tensors, f"{number}.{k}."), device)
                     for k in range(int(group["members"]))
                 ]
-                calibration = Calibration(
-                    *(float(group["calibration"][n]) for n in ("slope", "offset"))
+                single, mean = (
+                    Calibration(float(group[name]["slope"]), float(group[name]["offset"]))
+                    for name in ("calibration", "calibration_of_mean")
                 )
                 signature = Signature(
                     *(tuple(int(c) for c in group[n]) for n in ("final", "resonances"))
                 )
-                ratios[signature] = GroupRatio(members, calibration, float(group["rate"]))
+                ratios[signature] = GroupRatio(members, single, mean, float(group["rate"]))
             return cls(name, ratios, bool(facts["full"]), facts)
         except ModelError:
             raise
