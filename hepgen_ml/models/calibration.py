@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _LEAST = 20
 """Fewest events that an offset, for each answer, or a mean weight is taken from."""
 
-_GENERATED = 200_000
+_GENERATED = 1_000_000
 """Events generated at most to see how often they go on."""
 
 _STAY = 0.1
