@@ -69,7 +69,7 @@ def main() -> None:
         action="store_true",
         help="of a Z + jets sample, the half that zjets.py does not train on",
     )
-    parser.add_argument("--network", nargs="+", default=["trees"], choices=NETWORKS)
+    parser.add_argument("--network", nargs="+", default=["trees+mlp"], choices=NETWORKS)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=Schedule().epochs)
     parser.add_argument("-n", type=int, default=200_000, help="events of the truth to use at most")

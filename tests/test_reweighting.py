@@ -113,7 +113,7 @@ def test_marginal_after_weights(
     json.dumps(location.to_dict(found), allow_nan=False)
 
 
-@pytest.mark.parametrize("network", ["trees", "mlp"])
+@pytest.mark.parametrize("network", ["trees+mlp", "trees", "mlp"])
 def test_same_distribution(network: NetworkName, shipped_sample: Path) -> None:
     """Where there is nothing to find, over-fitting is seen and hardly reaches the weights."""
     sample = hepgen_ml.read(shipped_sample)[:6000]

@@ -44,7 +44,9 @@ def reweight(
     events: Annotated[
         str, typer.Option("--events", "-n", metavar="N", help="Use N events of each at most.")
     ] = "200000",
-    network: Annotated[str, typer.Option(help="trees, mlp, transformer or lgatr.")] = "trees",
+    network: Annotated[
+        str, typer.Option(help="trees+mlp, trees, mlp, transformer or lgatr.")
+    ] = "trees+mlp",
     folds: Annotated[
         int, typer.Option(min=2, max=100, help="Classifiers, each without one part of the events.")
     ] = 5,

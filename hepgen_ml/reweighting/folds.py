@@ -14,7 +14,7 @@ from torch import Tensor
 from hepgen_ml.events import FloatArray
 from hepgen_ml.reweighting.classifiers import Classifier, NetworkName, trained
 from hepgen_ml.reweighting.features import Group, Inputs
-from hepgen_ml.reweighting.training import Labelled, Schedule, loss_of
+from hepgen_ml.reweighting.training import Labelled, Schedule, logistic, loss_of
 from hepgen_ml.validation.classifier import weighted_auc
 
 MAX_LOG_WEIGHT = math.log(100.0)
@@ -81,7 +81,7 @@ class Folds:
     Parameters
     ----------
     truth, generated : Group
-    network : {"trees", "mlp", "transformer", "lgatr"}
+    network : {"trees+mlp", "trees", "mlp", "transformer", "lgatr"}
     n_folds : int
     schedule : Schedule
     seed : int
@@ -170,27 +170,12 @@ class Folds:
 
 
 def calibrate(logits: Tensor, events: Labelled) -> Calibration:
-    """Slope and offset that minimise the loss on held-out events, by Newton's method.
+    """Slope and offset that minimise the loss on held-out events.
 
     A slope below one undoes over-confidence; it is kept between zero and two.
     """
-    x = torch.stack([logits, torch.ones_like(logits)], dim=1)
-    parameters = torch.tensor([1.0, 0.0], dtype=torch.float64)
-    # a weak prior at (1, 0): where the logit hardly varies, its slope is not determined
-    prior = torch.diag(torch.tensor([10.0, 10.0], dtype=torch.float64))
-    start = parameters.clone()
-    truth, weight = events.truth.double(), events.weight.double()
-    for _ in range(30):
-        p = torch.sigmoid(x @ parameters)
-        gradient = x.T @ (weight * (p - truth)) + prior @ (parameters - start)
-        curvature = (x * (weight * p * (1 - p)).unsqueeze(1)).T @ x + prior
-        step = torch.linalg.lstsq(curvature, gradient.unsqueeze(1)).solution.squeeze(1)
-        parameters = parameters - step
-        if float(step.abs().max()) < 1e-9:
-            break
-    slope, offset = parameters.tolist()
-    if not (math.isfinite(slope) and math.isfinite(offset)):
-        return Calibration(1.0, 0.0)
+    columns = torch.stack([logits, torch.ones_like(logits)], dim=1)
+    slope, offset = logistic(columns, events, (1.0, 0.0)).tolist()
     return Calibration(min(max(slope, 0.0), _MOST_SLOPE), offset)
 
 

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from hepgen_ml.errors import HepgenError, ModelError, SampleError, UsageError
 from hepgen_ml.events import EventSample, FloatArray
-from hepgen_ml.reweighting.classifiers import NetworkName, restored
+from hepgen_ml.reweighting.classifiers import NetworkName, restored, under
 from hepgen_ml.reweighting.features import Group, groups
 from hepgen_ml.reweighting.folds import NONE, Calibration, Folds, GroupRatio
 from hepgen_ml.reweighting.training import Schedule
@@ -76,7 +76,7 @@ class Reweighter:
         truth: EventSample,
         generated: EventSample,
         *,
-        network: NetworkName = "trees",
+        network: NetworkName = "trees+mlp",
         folds: int = 5,
         full: bool = False,
         schedule: Schedule | None = None,
@@ -91,7 +91,7 @@ class Reweighter:
         truth, generated : EventSample
             Their weights count, signed ones too. The generator must not have been
             trained on `truth`: it would look better there than it is.
-        network : {"trees", "mlp", "transformer", "lgatr"}
+        network : {"trees+mlp", "trees", "mlp", "transformer", "lgatr"}
         folds : int
             Classifiers per final state, each without one part of the events.
         full : bool
@@ -239,7 +239,7 @@ class Reweighter:
                 raise ValueError("impossible numbers")
             for number, group in enumerate(document["groups"]):
                 members = [
-                    restored(name, _under(tensors, f"{number}.{k}."), device)
+                    restored(name, under(tensors, f"{number}.{k}."), device)
                     for k in range(int(group["members"]))
                 ]
                 single, mean = (
@@ -285,7 +285,3 @@ def _trainable(both: list[dict[Signature, Group]], signature: Signature) -> bool
         return False
     # the same programs and readers: columns can differ only where a sample lacks them
     return found[0].names == found[1].names  # type: ignore[union-attr]
-
-
-def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}

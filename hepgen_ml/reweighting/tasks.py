@@ -39,7 +39,7 @@ class Options:
 
     Attributes
     ----------
-    network : {"trees", "mlp", "transformer", "lgatr"}
+    network : {"trees+mlp", "trees", "mlp", "transformer", "lgatr"}
     folds : int
     full : bool
         See `Reweighter.fit`.
@@ -53,7 +53,7 @@ class Options:
         Objects to read.
     """
 
-    network: str = "trees"
+    network: str = "trees+mlp"
     folds: int = 5
     full: bool = False
     n_events: int = 200_000

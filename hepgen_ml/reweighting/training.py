@@ -80,6 +80,39 @@ def loss_of(logits: Tensor, events: Labelled) -> Tensor:
     return (each * events.weight).mean()
 
 
+def logistic(
+    columns: Tensor, events: Labelled, start: tuple[float, ...], strength: float = 10.0
+) -> Tensor:
+    """Coefficients (k,) with which columns sum to the logit of least loss, by Newton's method.
+
+    Parameters
+    ----------
+    columns : (n, k) float64 tensor
+    events : Labelled
+    start : tuple of k floats
+        Where the columns hardly vary, coefficients are not determined and stay near these.
+    strength : float
+        Of that, in the unit of the summed curvature of the loss.
+    """
+    parameters = torch.tensor(start, dtype=torch.float64)
+    prior, origin = strength * torch.eye(len(start), dtype=torch.float64), parameters.clone()
+    truth, weight = events.truth.double(), events.weight.double()
+    for _ in range(30):
+        p = torch.sigmoid(columns @ parameters)
+        gradient = columns.T @ (weight * (p - truth)) + prior @ (parameters - origin)
+        curvature = (columns * (weight * p * (1 - p)).unsqueeze(1)).T @ columns + prior
+        step = torch.linalg.lstsq(curvature, gradient.unsqueeze(1)).solution.squeeze(1)
+        parameters = parameters - step
+        if float(step.abs().max()) < 1e-9:
+            break
+    return parameters if bool(torch.isfinite(parameters).all()) else origin
+
+
+def n_validation(n_events: int) -> int:
+    """The number of first events by which `train` decides when to stop."""
+    return max(int(_VALIDATION * n_events), 1)
+
+
 def train(
     network: Network,
     events: Labelled,
@@ -107,9 +140,8 @@ def train(
         ``epochs`` and the best ``validation_loss``; ln 2 is that of no difference.
     """
     device = network.mean.device
-    n_validation = max(int(_VALIDATION * len(events)), 1)
-    rows = torch.arange(len(events))
-    validation, events = events[rows[:n_validation]], events[rows[n_validation:]]
+    rows, n_first = torch.arange(len(events)), n_validation(len(events))
+    validation, events = events[rows[:n_first]], events[rows[n_first:]]
     network.fit(events.inputs)
     averaged = copy.deepcopy(network).requires_grad_(False)
     optimizer = torch.optim.AdamW(

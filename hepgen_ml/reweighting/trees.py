@@ -212,11 +212,8 @@ def grow(
         Negative weights: the loss has no bound below where a leaf holds more of them.
     """
     classifier, limits = boosting()
+    require_no_negative(events)
     weight = events.weight.double().numpy()
-    if np.any(weight < 0):
-        raise SampleError(
-            "boosted trees do not take negative weights", remedy="use --network mlp for these"
-        )
     x, y = _columns(events.inputs), events.truth.numpy() > 0.5
     workers = min(_SETS, torch.get_num_threads())
     seconds = schedule.seconds * workers / _SETS
@@ -258,6 +255,14 @@ def grow(
         "validation_loss": -float(np.mean([np.max(m.validation_score_) for m in models])),
     }
     return Trees.average(models), facts
+
+
+def require_no_negative(events: Labelled) -> None:
+    """Refuse events with negative weights."""
+    if bool((events.weight < 0).any()):
+        raise SampleError(
+            "boosted trees do not take negative weights", remedy="use --network mlp for these"
+        )
 
 
 def _columns(inputs: Inputs) -> npt.NDArray[np.float32]:
