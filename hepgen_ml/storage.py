@@ -54,7 +54,22 @@ def save_model(
         The model.
     facts : mapping
         About the training: sample hash and size, losses, time (plain JSON values).
+
+    Raises
+    ------
+    OutputError
+        No space, or a fact that is no finite number; the latter is seen before anything is
+        replaced.
     """
+    for name, value in facts.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError:
+            raise OutputError(
+                f"cannot be written: {name.replace('_', ' ')} is {value}",
+                path=directory,
+                remedy="train again, with a smaller training.learning_rate if it is a loss",
+            ) from None
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name in (VALIDATION, CLASSIFIER):  # they were about other weights

@@ -55,6 +55,17 @@ def test_directory_is_complete(trained: tuple[Generator, Path]) -> None:
     assert losses[-1] < losses[0]
 
 
+def test_facts_that_are_no_numbers(trained: tuple[Generator, Path], tmp_path: Path) -> None:
+    """The fact is named, and the model that lay there stays as it was."""
+    Generator.load(trained[1]).save(tmp_path / "m")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "m").iterdir()}
+    other = Generator.load(trained[1])
+    other.facts["validation_loss"] = float("nan")
+    with pytest.raises(OutputError, match="validation loss is nan"):
+        other.save(tmp_path / "m", force=True)
+    assert {p.name: p.read_bytes() for p in (tmp_path / "m").iterdir()} == before
+
+
 def test_events_obey_all_laws(trained: tuple[Generator, Path]) -> None:
     generator, _ = trained
     sample = generator.sample(3000, seed=3)
