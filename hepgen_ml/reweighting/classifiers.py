@@ -88,10 +88,8 @@ class TreesAndMLP:
         kept = events[order[:n]]
         columns = torch.stack([c.logits(kept.inputs) for c in (found, network)], dim=1)
         columns = torch.cat([columns, torch.ones(n, 1, dtype=torch.float64)], dim=1)
-        a, b, _ = (
-            min(max(c, 0.0), _MOST)
-            for c in training.logistic(columns, kept, (*_START, 0.0)).tolist()
-        )
+        fitted = training.logistic(columns, kept, (*_START, 0.0))
+        a, b = fitted[:2].clamp(0.0, _MOST).tolist()  # an offset is left to the calibration
         facts = {"trees": about["trees"], "epochs": more["epochs"]}
         facts |= {"coefficient_of_trees": a, "coefficient_of_mlp": b}
         return cls(found, network, (a, b)), facts
