@@ -29,16 +29,21 @@ from hepgen_ml.tensors import Encoded
 EXCHANGE, REFLECTION = (1.0, -1.0, -1.0, 1.0), (1.0, -1.0, 1.0, 1.0)
 """What the two do to a momentum (px, py, pz, E)."""
 
-_CLEAR = 6.0
+CLEAR = 6.0
 """Standard deviations from which a sample is taken to break a symmetry."""
 
 
-def has_equal_beams(run: RunInfo, process: Process) -> bool:
-    """Whether the exchange is a symmetry of this run."""
+def has_equal_beams(run: RunInfo) -> bool:
+    """Whether both beams are of the same particles and energy."""
     same = run.beam_pdg_id[0] == run.beam_pdg_id[1]
-    same &= bool(np.isclose(run.beam_energy[0], run.beam_energy[1], rtol=1e-9))
+    return same and bool(np.isclose(run.beam_energy[0], run.beam_energy[1], rtol=1e-9))
+
+
+def has_exchange(run: RunInfo, process: Process) -> bool:
+    """Whether the exchange is a symmetry of this run."""
     # A chart of fixed energy knows its total momentum, which need not be symmetric.
-    return same and not any(isinstance(c.chart, FixedEnergyChart) for c in process.channels)
+    fixed = any(isinstance(c.chart, FixedEnergyChart) for c in process.channels)
+    return has_equal_beams(run) and not fixed
 
 
 def looks_symmetric(process: Process, encoded: Encoded) -> bool:
@@ -61,11 +66,21 @@ def looks_symmetric(process: Process, encoded: Encoded) -> bool:
             if not k.periodic and torch.allclose(turned[:, i], -some[:, i], rtol=1e-6, atol=1e-6)
         ]
         weight = encoded.weight[channel_of == c].unsqueeze(1)
-        y = encoded.x[channel_of == c][:, odd]
-        error = torch.sqrt(((weight * y) ** 2).sum(0)).clamp_min(1e-12)
-        if len(y) and float(((weight * y).sum(0) / error).abs().max()) > _CLEAR:
+        if largest_pull(encoded.x[channel_of == c][:, odd], weight) > CLEAR:
             return False
     return True
+
+
+def largest_pull(values: Tensor, weight: Tensor) -> float:
+    """Mean of a column over its statistical error, of the column where it is largest.
+
+    Parameters
+    ----------
+    values : (n, k) tensor
+    weight : (n, 1) tensor
+    """
+    error = torch.sqrt(((weight * values) ** 2).sum(0)).clamp_min(1e-12)
+    return float(((weight * values).sum(0) / error).abs().max()) if values.numel() else 0.0
 
 
 def symmetrize_frequencies(process: Process) -> None:
@@ -179,9 +194,8 @@ def check_reflection(process: Process, encoded: Encoded) -> None:
         even = [i for i, k in enumerate(channel.coordinates) if not k.periodic]
         for i in odd:
             y = torch.sin(x[:, [i]]) * torch.cat([torch.ones_like(x[:, :1]), x[:, even]], dim=1)
-            error = torch.sqrt(((weight * y) ** 2).sum(0)).clamp_min(1e-12)
-            pull = float(((weight * y).sum(0) / error).abs().max()) if len(y) else 0.0
-            if pull > _CLEAR:
+            pull = largest_pull(y, weight)
+            if pull > CLEAR:
                 name = channel.coordinates[i].name
                 raise SampleError(
                     f"a reflection changes its events: the mean of a triple product with {name} "

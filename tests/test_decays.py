@@ -18,7 +18,7 @@ from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.process import Process
 from hepgen_ml.process_learning import ProcessLearner
 from hepgen_ml.structure import Structure, color_flow
-from hepgen_ml.symmetry import exchanged_beams, has_equal_beams, looks_symmetric
+from hepgen_ml.symmetry import exchanged_beams, has_exchange, looks_symmetric
 from hepgen_ml.tensors import Discrete
 from hepgen_ml.validation.laws import check_sample
 
@@ -133,7 +133,7 @@ def test_round_trip(sample: EventSample, process: Process) -> None:
 
 def test_mirror_images(sample: EventSample, process: Process) -> None:
     encoded = process.encode(sample[:500])
-    assert has_equal_beams(sample.run, process)
+    assert has_exchange(sample.run, process)
     mirrored, possible = exchanged_beams(process, encoded)
     assert possible.all()
     here = process.kinematics(encoded.x, encoded.subprocess, torch.full((500,), 0.4))

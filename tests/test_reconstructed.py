@@ -18,7 +18,7 @@ from hepgen_ml.peaks import find_peak
 from hepgen_ml.phase_space import ReconstructedChart
 from hepgen_ml.process import Process
 from hepgen_ml.process_learning import ProcessLearner
-from hepgen_ml.symmetry import exchanged_beams, has_equal_beams, looks_symmetric
+from hepgen_ml.symmetry import exchanged_beams, has_exchange, looks_symmetric
 from hepgen_ml.tensors import Discrete
 
 from .samples import MUON, toy_z_jets
@@ -75,7 +75,7 @@ def test_round_trip(sample: EventSample, process: Process) -> None:
 
 def test_mirror_images_are_events_of_the_process(sample: EventSample, process: Process) -> None:
     encoded = process.encode(sample)
-    assert has_equal_beams(sample.run, process)
+    assert has_exchange(sample.run, process)
     assert looks_symmetric(process, encoded)
     mirrored, possible = exchanged_beams(process, encoded)
     assert possible.all()

@@ -64,7 +64,8 @@ def group(x: FloatArray, weight: float = 1.0) -> Group:
     """Events of one final state."""
     names = tuple(str(i) for i in range(x.shape[1]))
     signature = Signature((), ())
-    return Group(signature, np.arange(len(x)), np.full(len(x), weight), names, inputs(x))
+    index = np.arange(len(x))
+    return Group(signature, index, np.full(len(x), weight), names, inputs(x), odd=())
 
 
 def test_new_events_get_the_best_slope(monkeypatch: pytest.MonkeyPatch) -> None:

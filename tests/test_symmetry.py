@@ -13,7 +13,7 @@ from hepgen_ml.process_learning import ProcessLearner
 from hepgen_ml.symmetry import (
     check_reflection,
     exchanged_beams,
-    has_equal_beams,
+    has_exchange,
     looks_symmetric,
     reflected,
     symmetrize_frequencies,
@@ -40,7 +40,7 @@ def test_mirrored_tensors_are_those_of_rotated_events(sample: EventSample) -> No
     for part in (sample, rotated(sample)):
         learner.add(part)
     process = learner.process(sample.run.beam_energy)
-    assert has_equal_beams(sample.run, process)
+    assert has_exchange(sample.run, process)
     mirrored, possible = exchanged_beams(process, process.encode(sample))
     assert possible.all()
     expected = process.encode(rotated(sample))
@@ -144,8 +144,8 @@ def test_frequencies_of_mirror_images_are_averaged(sample: EventSample) -> None:
 
 def test_unequal_beams(sample: EventSample) -> None:
     process = learned(sample)
-    assert not has_equal_beams(sample.run.with_(beam_energy=(6500.0, 4000.0)), process)
-    assert not has_equal_beams(sample.run.with_(beam_pdg_id=(2212, -2212)), process)
+    assert not has_exchange(sample.run.with_(beam_energy=(6500.0, 4000.0)), process)
+    assert not has_exchange(sample.run.with_(beam_pdg_id=(2212, -2212)), process)
 
 
 def test_one_sided_selections_are_noticed(sample: EventSample) -> None:

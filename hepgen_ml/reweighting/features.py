@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -10,11 +11,14 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.events import EventSample, FloatArray, IntArray
+from hepgen_ml.symmetry import CLEAR, EXCHANGE, largest_pull
 from hepgen_ml.validation.layouts import Layout, Signature, layouts
 from hepgen_ml.validation.observables import ObservableTable, invariant_mass, observables
 
-_TRIPLES_UP_TO = 7
-"""Final-state particles up to which masses of three of them are computed."""
+_COMBINED_UP_TO = 7
+"""Final-state particles up to which sums of two and three of them are looked at."""
+
+_PT_FLOOR = 1e-3  # GeV; below it lie the digits that a file prints
 
 _NOT_KINEMATIC = ("scale", "alpha_qcd")
 """Functions of the kinematics that a generator chose: samples are told apart by their formula."""
@@ -71,8 +75,11 @@ class Group:
     weight : (n,) float array
         Nominal weights as they are in the sample.
     names : tuple of str
-        Of the columns of `Inputs.values`, and of `Inputs.labels` after them.
+        Of the columns of `Inputs.values`, and of `Inputs.labels` after them; what several
+        particles have together by their numbers.
     inputs : Inputs
+    odd : tuple of int
+        Columns that change sign where beams are exchanged, the rapidity of all particles first.
     """
 
     signature: Signature
@@ -80,9 +87,29 @@ class Group:
     weight: FloatArray
     names: tuple[str, ...]
     inputs: Inputs
+    odd: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def looks_symmetric(self) -> bool:
+        """Whether what an exchange of the beams gives the other sign averages to zero."""
+        values = self.inputs.values[:, list(self.odd)].double()
+        return largest_pull(values, torch.from_numpy(self.weight).double()[:, None]) <= CLEAR
+
+    def folded(self) -> Group:
+        """Events with a negative rapidity of all particles with their beams exchanged.
+
+        Where the exchange is a symmetry, a classifier loses nothing, has twice the events for
+        each region, and gives images the same weight. Labels stay as they are.
+        """
+        x = self.inputs
+        side = torch.where(x.values[:, self.odd[0]] < 0, -1.0, 1.0)[:, None]
+        values, particles = x.values.clone(), x.particles.clone()
+        values[:, list(self.odd)] *= side
+        turn = torch.where(side[:, :, None] < 0, torch.tensor(EXCHANGE), torch.ones(4))
+        particles[..., :4] *= turn
+        return replace(self, inputs=replace(x, values=values, particles=particles))
 
 
 def groups(sample: EventSample, *, full: bool = False) -> dict[Signature, Group]:
@@ -107,20 +134,24 @@ def groups(sample: EventSample, *, full: bool = False) -> dict[Signature, Group]
             if not o.discrete and (full or o.name not in _NOT_KINEMATIC)
         ]
         columns = [np.log(np.maximum(v, 1e-6)) if o.log else v for o, v in kept]
-        triples = _triples(particles[:, len(signature.resonances) :, :4])
+        final = particles[:, len(signature.resonances) :, :4].double().numpy()
+        combined = _combined(final, sample.is_reconstructed)
+        columns.extend(combined.values())
         values = torch.from_numpy(np.stack(columns, axis=1).astype(np.float32))
-        values = torch.cat([values, triples], dim=1)
         names = (
             *(o.name for o, _ in kept),
-            *(f"mass[{i}]" for i in range(triples.shape[1])),
+            *combined,
             *(o.name for o in table.observables if o.discrete),
         )
+        odd = [i for i, (o, _) in enumerate(kept) if o.odd]
+        first = [o.name for o, _ in kept].index("y_total")
         result[signature] = Group(
             signature,
             table.index,
             sample.weight[table.index],
             names,
             Inputs(torch.nan_to_num(values, 0.0, 0.0, 0.0), _labels(table), particles),
+            (first, *(i for i in odd if i != first)),
         )
     return result
 
@@ -135,14 +166,37 @@ def _particles(sample: EventSample, layout: Layout) -> Tensor:
     return torch.from_numpy(np.stack(columns, axis=-1).astype(np.float32))
 
 
-def _triples(p: Tensor) -> Tensor:
-    """Logarithms of the masses of three particles; of pairs they are observables already."""
+def _combined(p: FloatArray, is_reconstructed: bool) -> dict[str, FloatArray]:
+    """Columns (n,) of several of the particles p (n, k, 4) together, beside their observables.
+
+    These are directions in which densities are simple, and which classifiers otherwise have to
+    piece together from many: where a pair recoils, and what is missing points.
+    """
     n = p.shape[1]
-    if not 3 < n <= _TRIPLES_UP_TO:
-        return p.new_zeros(len(p), 0)
-    sums = [p[:, list(three)].sum(1).double().numpy() for three in combinations(range(n), 3)]
-    masses = np.stack([invariant_mass(*total.T) for total in sums], axis=1)
-    return torch.from_numpy(np.log(masses).astype(np.float32))
+    found: dict[str, FloatArray] = {}
+    if 3 < n <= _COMBINED_UP_TO:
+        for three in combinations(range(n), 3):
+            total = p[:, three].sum(axis=1)
+            found[_name("mass", three)] = np.log(invariant_mass(*total.T))
+    # three that balance are back to back with one each
+    if (2 if is_reconstructed else 3) < n <= _COMBINED_UP_TO:
+        for two in combinations(range(n), 2):
+            found[_name("pt", two)] = np.log(_pt(p[:, two].sum(axis=1)))
+        found["ht"] = np.log(_pt(p).sum(axis=1))
+    if is_reconstructed:  # else what is missing is made of rounding errors
+        phi, missing = (np.arctan2(q[..., 1], q[..., 0]) for q in (p, p.sum(axis=1)))
+        for i in range(n):
+            found[_name("dphi_total", [i])] = np.abs(np.angle(np.exp(1j * (phi[:, i] - missing))))
+    return found
+
+
+def _pt(p: FloatArray) -> FloatArray:
+    pt: FloatArray = np.maximum(np.hypot(p[..., 0], p[..., 1]), _PT_FLOOR)
+    return pt
+
+
+def _name(quantity: str, particles: Iterable[int]) -> str:
+    return f"{quantity}[{','.join(map(str, particles))}]"
 
 
 def _labels(table: ObservableTable) -> Tensor:

@@ -30,6 +30,7 @@ from hepgen_ml.reweighting.features import Group, groups
 from hepgen_ml.reweighting.folds import NONE, Calibration, Folds, GroupRatio
 from hepgen_ml.reweighting.training import Schedule
 from hepgen_ml.storage import CLASSIFIER
+from hepgen_ml.symmetry import has_equal_beams
 from hepgen_ml.training.checkpoint import load_tensors, save_tensors
 from hepgen_ml.validation.layouts import Signature
 from hepgen_ml.validation.metrics import effective_size
@@ -37,7 +38,7 @@ from hepgen_ml.validation.metrics import effective_size
 MIN_EVENTS = 500
 """Final states with fewer events in either sample only have the ratio of their frequencies."""
 
-_KIND, _VERSION = "hepgen-ml classifier", 2
+_KIND, _VERSION = "hepgen-ml classifier", 3
 _PRIOR = 10.0  # events that either sample is thought to have in every final state
 
 Progress = Callable[[str, float, float | None, dict[str, float]], None]
@@ -124,6 +125,11 @@ class Reweighter:
             raise SampleError(
                 "the samples share no final state", remedy="compare events of the same process"
             )
+        # labels of incoming partons would have to change places
+        exchange = not full and all(has_equal_beams(s.run) for s in (truth, generated))
+        exchange = exchange and all(g.looks_symmetric() for side in both for g in side.values())
+        if exchange:
+            both = [{s: g.folded() for s, g in side.items()} for side in both]
         sums = [sample.weight.sum() for sample in (truth, generated)]
         sizes = [len(sample) for sample in (truth, generated)]
         large = max(sum(_trainable(both, s) for s in both[1]), 1)
@@ -165,6 +171,7 @@ class Reweighter:
             "network": network,
             "folds": folds,
             "full": full,
+            "exchange_beams": exchange,
             "truth_events": len(truth),
             "generated_events": len(generated),
             "truth_without_counterpart": missing / sums[0],
@@ -176,6 +183,11 @@ class Reweighter:
             "groups": {str(s): r.facts for s, r in ratios.items()},
         }
         return cls(network, ratios, full, facts, held_out, of_truth)
+
+    @property
+    def exchange(self) -> bool:
+        """Whether events whose beams are exchanged are the same to the classifiers."""
+        return bool(self.facts["exchange_beams"])
 
     @property
     def n_members(self) -> int:
@@ -193,7 +205,8 @@ class Reweighter:
             ratio = self.ratios.get(signature)
             if ratio is None:
                 continue
-            one, each = ratio.log_weights(group.inputs)
+            seen = group.folded() if self.exchange else group
+            one, each = ratio.log_weights(seen.inputs)
             nominal[group.index], members[:, group.index] = np.exp(one), np.exp(each)
         return nominal, members
 
@@ -235,7 +248,8 @@ class Reweighter:
                 raise ValueError("no classifier, or of another version of hepgen-ml")
             facts = dict(document["facts"])
             name, ratios = facts["network"], {}
-            if not 1 <= int(facts["folds"]) <= 1000 or not facts["unweighting_limit"] > 0:
+            limits = 1 <= int(facts["folds"]) <= 1000 and facts["unweighting_limit"] > 0
+            if not limits or facts["exchange_beams"] not in (False, True):
                 raise ValueError("impossible numbers")
             for number, group in enumerate(document["groups"]):
                 members = [

@@ -31,7 +31,7 @@ from hepgen_ml.storage import CARD, CLASSIFIER, CONFIG, VALIDATION, WEIGHTS, sav
 from hepgen_ml.symmetry import (
     check_reflection,
     exchanged_beams,
-    has_equal_beams,
+    has_exchange,
     looks_symmetric,
     reflected,
     symmetrize_frequencies,
@@ -122,7 +122,7 @@ def fit(
     if config.training.reflect:
         check_reflection(process, training)
     n_events = round(effective_number(training.weight))  # a mirror image is no further event
-    if config.training.exchange_beams and has_equal_beams(run, process):
+    if config.training.exchange_beams and has_exchange(run, process):
         if looks_symmetric(process, training):
             symmetrize_frequencies(process)
             training = _doubled(training, *exchanged_beams(process, training))

@@ -43,6 +43,8 @@ class Observable:
         A label (flavour, helicity, colour connection), not a kinematic quantity.
     user : bool
         From a function of the user's.
+    odd : bool
+        Changes sign where beams are exchanged (`hepgen_ml.symmetry.EXCHANGE`).
     """
 
     name: str
@@ -52,6 +54,7 @@ class Observable:
     limits: tuple[float, float] | None = None
     discrete: bool = False
     user: bool = False
+    odd: bool = False
 
     @property
     def axis_label(self) -> str:
@@ -166,8 +169,9 @@ def _table(sample: EventSample, layout: Layout, discrete: bool) -> ObservableTab
         unit: str = "",
         log: bool = False,
         limits: tuple[float, float] | None = None,
+        odd: bool = False,
     ) -> None:
-        columns.append((Observable(name, label, unit, log, limits), values))
+        columns.append((Observable(name, label, unit, log, limits, odd=odd), values))
 
     skip = layout.n_incoming + layout.n_resonances
     final = layout.rows[:, skip:]
@@ -177,9 +181,9 @@ def _table(sample: EventSample, layout: Layout, discrete: bool) -> ObservableTab
     eta, phi = np.arcsinh(pz / pt), np.arctan2(py, px)
     for i, (name, label) in enumerate(zip(names, labels, strict=True)):
         add(f"pt({name})", rf"p_{{\mathrm{{T}}}}({label})", pt[:, i], "GeV", log=True)
-        add(f"eta({name})", rf"\eta({label})", eta[:, i])
+        add(f"eta({name})", rf"\eta({label})", eta[:, i], odd=True)
         if "mass" in sample.particles and np.median(sample.mass[final[:, i]]) > 1e-3:
-            add(f"y({name})", rf"y({label})", _rapidity(pz[:, i], e[:, i]))
+            add(f"y({name})", rf"y({label})", _rapidity(pz[:, i], e[:, i]), odd=True)
     for i, j in combinations(range(len(names)), 2):
         name, label = f"({names[i]},{names[j]})", rf"({labels[i]},{labels[j]})"
         dphi = np.abs((phi[:, i] - phi[:, j] + np.pi) % (2 * np.pi) - np.pi)
@@ -201,8 +205,9 @@ def _table(sample: EventSample, layout: Layout, discrete: bool) -> ObservableTab
         add("pt_total", r"|\Sigma\,\vec{p}_\mathrm{T}|", imbalance, "GeV", log=True)
     if len(names) != 2:  # else it is the mass of the pair
         add("sqrt_s_hat", r"\sqrt{\hat{s}}", invariant_mass(*total), "GeV", log=True)
-    add("y_total", r"y_{\mathrm{total}}", _rapidity(total[2], total[3]))
-    add(f"phi({names[0]})", rf"\phi({labels[0]})", phi[:, 0], limits=(-float(np.pi), float(np.pi)))
+    add("y_total", r"y_{\mathrm{total}}", _rapidity(total[2], total[3]), odd=True)
+    around = (-float(np.pi), float(np.pi))
+    add(f"phi({names[0]})", rf"\phi({labels[0]})", phi[:, 0], limits=around, odd=True)
 
     rows = layout.rows[:, layout.n_incoming : skip]
     for row, name, label in zip(rows.T, *_labels(layout.signature.resonances), strict=True):
@@ -216,7 +221,7 @@ def _table(sample: EventSample, layout: Layout, discrete: bool) -> ObservableTab
             "GeV",
             log=True,
         )
-        add("y" + name, r"y" + label, _rapidity(q[2], q[3]))
+        add("y" + name, r"y" + label, _rapidity(q[2], q[3]), odd=True)
 
     if "scale" in sample.events:
         scale = np.maximum(sample.scale[layout.index], _PT_FLOOR)
