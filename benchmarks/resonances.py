@@ -3,9 +3,9 @@
     python benchmarks/resonances.py --sample ttbar_hadronic.lhe.gz --out DIR --minutes 30
 
 Trains on a random three quarters of the sample and compares with the rest, or on all of it and
-compares with --truth, as `pythia_ttbar.py` makes it: for each resonance the position and width of
-a fitted Breit-Wigner on a straight line, then AUC and marginals of all observables, resonance
-masses among them, beside truth against truth.
+compares with --truth, as `pythia_hard.py ttbar_hadronic` makes it: for each resonance the position
+and width of a fitted Breit-Wigner on a straight line, then AUC and marginals of all observables,
+resonance masses among them, beside truth against truth.
 """
 
 from __future__ import annotations
