@@ -320,19 +320,29 @@ def file_size(n_bytes: float) -> str:
     return f"{n_bytes:.3g} {units[power]}"
 
 
-def cross_section(value: float, error: float) -> str:
-    """Cross section and error in pb, two digits of the error.
+def cross_section(value: float | None, error: float | None) -> str:
+    """Cross section and error in pb, two digits of the error; None or nan where not known.
 
     Examples
     --------
     >>> cross_section(1078.6123, 0.4061)
     '1078.61 ± 0.41 pb'
+    >>> cross_section(None, None)
+    'not known'
     """
     from math import floor, isfinite, log10
 
-    if not (isfinite(error) and error > 0 and isfinite(value)):
+    if value is None or not isfinite(value):
+        return "not known"
+    if error is None or not (isfinite(error) and error > 0):
         return f"{value:.6g} pb"
     digits = 1 - floor(log10(error))
     if -3 < digits < 8:
         return f"{value:.{max(digits, 0)}f} ± {error:.{max(digits, 0)}f} pb"
     return f"{value:.6g} ± {error:.2g} pb"
+
+
+def stated_cross_section(value: float, error: float) -> str:
+    """`cross_section` where nothing beside it says what the number is."""
+    text = cross_section(value, error)
+    return f"cross section {text}" if text == "not known" else text

@@ -43,7 +43,11 @@ def _show_sample(console: Console, path: Path, found: Mapping[str, Any]) -> None
     )
     if found["unselected_events"]:
         part = found["selected_fraction"]
-        value = cross_section(part * found["cross_section"], part * found["cross_section_error"])
+        sigma, error = (
+            None if found[key] is None else part * found[key]
+            for key in ("cross_section", "cross_section_error")
+        )
+        value = cross_section(sigma, error)
         facts.add_row("  selected", f"{value} ({100 * part:.4g} %)")
     if len(found["processes"]) > 1:
         for process in found["processes"]:

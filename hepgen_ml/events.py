@@ -46,6 +46,11 @@ EVENT_COLUMNS: dict[str, type] = {
 }
 """Name and type of every per-event column, in the order of an LHE event line."""
 
+def finite_or_none(value: float) -> float | None:
+    """The number, or None where it is not known: JSON has no nan."""
+    return float(value) if np.isfinite(value) else None
+
+
 UNKNOWN_SPIN = 9.0
 """Value of ``spin`` for a particle whose helicity is not known (Les Houches accord)."""
 
@@ -59,7 +64,7 @@ class Subrun:
     process_id : int
         LPRUP; any integer, 0 included.
     cross_section, error : float
-        In pb.
+        In pb; nan where not known.
     max_weight : float
         XMAXUP.
     """
@@ -68,6 +73,43 @@ class Subrun:
     cross_section: float
     error: float
     max_weight: float = 1.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; null for what is not known."""
+        return {
+            "process_id": self.process_id,
+            "cross_section": finite_or_none(self.cross_section),
+            "error": finite_or_none(self.error),
+            "max_weight": self.max_weight,
+        }
+
+
+def processes_from_json(values: Sequence[Mapping[str, Any]]) -> tuple[Subrun, ...]:
+    """Inverse of `Subrun.to_json` for all processes of a run.
+
+    A total of zero is what earlier versions wrote for a cross section that is not known.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        These are no processes.
+    """
+
+    def number(value: Any) -> float:
+        return np.nan if value is None else float(value)
+
+    found = tuple(
+        Subrun(
+            int(p["process_id"]),
+            number(p["cross_section"]),
+            number(p["error"]),
+            float(p["max_weight"]),
+        )
+        for p in values
+    )
+    if sum(p.cross_section for p in found) == 0:
+        return tuple(replace(p, cross_section=np.nan, error=np.nan) for p in found)
+    return found
 
 
 @dataclass(frozen=True)
@@ -111,12 +153,14 @@ class RunInfo:
 
     @property
     def cross_section(self) -> float:
-        """Total cross section in pb."""
-        return float(sum(p.cross_section for p in self.processes))
+        """Total cross section in pb; nan where one of a process is not known, or there is none."""
+        return float(sum(p.cross_section for p in self.processes)) if self.processes else np.nan
 
     @property
     def cross_section_error(self) -> float:
-        """Error of the total cross section in pb, processes added in quadrature."""
+        """Error of the total in pb, processes added in quadrature; nan where not known."""
+        if not np.isfinite(self.cross_section):
+            return np.nan
         return float(np.sqrt(sum(p.error**2 for p in self.processes)))
 
     def with_(self, **changes: Any) -> RunInfo:
@@ -197,9 +241,11 @@ class EventSample:
         return len(self.offsets) - 1
 
     def __repr__(self) -> str:
+        sigma = self.run.cross_section
+        known = f"{sigma:.6g} pb" if np.isfinite(sigma) else "cross section not known"
         return (
             f"<EventSample: {len(self)} events, {len(self.particles['px'])} particles, "
-            f"{len(self.weights)} named weights, {self.run.cross_section:.6g} pb>"
+            f"{len(self.weights)} named weights, {known}>"
         )
 
     @property

@@ -14,7 +14,7 @@ from hepgen_ml import posterior as posterior_weights
 from hepgen_ml.config import Config
 from hepgen_ml.devices import find_device
 from hepgen_ml.errors import ModelError, UsageError
-from hepgen_ml.events import EventSample, RunInfo, concatenate
+from hepgen_ml.events import EventSample, RunInfo, concatenate, finite_or_none
 from hepgen_ml.likelihood import log_prob
 from hepgen_ml.models.base import Surrogate
 from hepgen_ml.objects import Selection
@@ -360,8 +360,8 @@ class Generator:
             "parameters": self.surrogate.n_parameters,
             "beams": list(self.run.beam_pdg_id),
             "beam_energy": list(self.run.beam_energy),
-            "cross_section": self.run.cross_section,
-            "cross_section_error": self.run.cross_section_error,
+            "cross_section": finite_or_none(self.run.cross_section),
+            "cross_section_error": finite_or_none(self.run.cross_section_error),
             "subprocesses": [
                 {
                     "process_id": s.structure.process_id,

@@ -210,7 +210,10 @@ def _same_numbers(a: RunInfo, b: RunInfo) -> bool:
     if len(a.processes) != len(b.processes):
         return False
     for p, q in zip(a.processes, b.processes, strict=True):
-        margin = 5 * np.hypot(p.error, q.error) + 0.01 * abs(q.cross_section)
-        if p.process_id != q.process_id or abs(p.cross_section - q.cross_section) > margin:
+        margin = 5 * np.hypot(*np.nan_to_num([p.error, q.error])) + 0.01 * abs(q.cross_section)
+        if p.process_id != q.process_id:
+            return False
+        known = np.isfinite([p.cross_section, q.cross_section])
+        if known.any() and (not known.all() or abs(p.cross_section - q.cross_section) > margin):
             return False
     return True

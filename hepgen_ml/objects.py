@@ -7,6 +7,7 @@ generators use for a jet of any flavour.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -63,7 +64,7 @@ class Selection:
     objects : tuple of ObjectCount
         Collections that are read; events with other numbers of them are left out.
     cross_section, cross_section_error : float, optional
-        In pb, for files that do not say.
+        In pb, for files that do not say; an error of nan is not known.
     jet_radius : float
         Of the anti-kT algorithm, for files of particles.
     jet_pt, jet_eta : float
@@ -72,7 +73,7 @@ class Selection:
 
     objects: tuple[ObjectCount, ...] = field(default=())
     cross_section: float | None = None
-    cross_section_error: float = 0.0
+    cross_section_error: float = math.nan
     jet_radius: float = 0.4
     jet_pt: float = 20.0
     jet_eta: float = 5.0

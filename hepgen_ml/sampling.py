@@ -64,7 +64,7 @@ class Sampler:
             x, subprocess, kinematics = self._drawn_whole(n, rng, generator)
         discrete = self._discrete(x, kinematics, subprocess, generator)
         events = assemble(self.process, kinematics, subprocess, discrete, self.run)
-        if abs(self.run.weight_strategy) == 4:
+        if abs(self.run.weight_strategy) == 4 and math.isfinite(self.run.cross_section):
             events.events["weight"] = np.full(n, self.run.cross_section)
         return events, x, subprocess
 

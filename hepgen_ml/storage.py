@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -21,7 +22,7 @@ from pydantic import ValidationError
 
 from hepgen_ml.config import Config
 from hepgen_ml.errors import ModelError, OutputError
-from hepgen_ml.events import RunInfo, Subrun
+from hepgen_ml.events import RunInfo, processes_from_json
 from hepgen_ml.models.base import Surrogate
 from hepgen_ml.process import Process
 from hepgen_ml.training.checkpoint import load_tensors, save_tensors, write_text
@@ -195,8 +196,9 @@ def read_document(directory: Path) -> dict[str, Any]:
 
 
 def run_to_config(run: RunInfo) -> dict[str, Any]:
-    """Plain JSON values."""
-    return {**asdict(run), "weight_names": dict(run.weight_names)}
+    """Plain JSON values; null for a cross section or an error that is not known."""
+    processes = [p.to_json() for p in run.processes]
+    return {**asdict(run), "processes": processes, "weight_names": dict(run.weight_names)}
 
 
 def run_from_config(config: Mapping[str, Any]) -> RunInfo:
@@ -212,7 +214,7 @@ def run_from_config(config: Mapping[str, Any]) -> RunInfo:
         pdf_group=pair("pdf_group", int),
         pdf_set=pair("pdf_set", int),
         weight_strategy=int(config["weight_strategy"]),
-        processes=tuple(Subrun(**p) for p in config["processes"]),
+        processes=processes_from_json(config["processes"]),
         generators=tuple((str(a), str(b), str(c)) for a, b, c in config["generators"]),
         header=str(config["header"]),
         significant_digits=None,
@@ -301,8 +303,7 @@ def model_card(
         f"# Event surrogate ({config.model})\n\n"
         f"- beams: {run.beam_pdg_id[0]} and {run.beam_pdg_id[1]} (PDG numbers) at "
         f"{energy:g} GeV in all\n"
-        f"- cross section: {run.cross_section:.8g} +- {run.cross_section_error:.2g} pb, that of "
-        f"the training sample\n"
+        f"- cross section: {_cross_section(run)}\n"
         f"- subprocesses: {len(subprocesses)}\n\n## Cuts\n\n{cuts or 'none found'}\n\n"
         f"## Subprocesses\n\n{names}\n"
         + (f"- and {more} more\n" if more > 0 else "")
@@ -310,6 +311,14 @@ def model_card(
         + ("" if validation is None else _validation_section(validation))
         + "Events outside the cuts and subprocesses above are not described by this model.\n"
     )
+
+
+def _cross_section(run: RunInfo) -> str:
+    sigma, error = run.cross_section, run.cross_section_error
+    if not math.isfinite(sigma):
+        return "not known"
+    stated = f"{sigma:.8g} +- {error:.2g} pb" if math.isfinite(error) else f"{sigma:.8g} pb"
+    return f"{stated}, that of the training sample"
 
 
 def _validation_section(found: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hepgen_ml.events import EventSample, RunInfo
+from hepgen_ml.events import EventSample, RunInfo, finite_or_none
 from hepgen_ml.formats import Reader
 from hepgen_ml.objects import OBJECTS
 
@@ -123,13 +123,13 @@ class SampleSummary:
                 {"pdg_id": pdg_id, "name": particle_name(pdg_id), "energy": energy}
                 for pdg_id, energy in zip(run.beam_pdg_id, run.beam_energy, strict=True)
             ],
-            "cross_section": run.cross_section,
-            "cross_section_error": run.cross_section_error,
+            "cross_section": finite_or_none(run.cross_section),
+            "cross_section_error": finite_or_none(run.cross_section_error),
             "processes": [
                 {
                     "process_id": p.process_id,
-                    "cross_section": p.cross_section,
-                    "cross_section_error": p.error,
+                    "cross_section": finite_or_none(p.cross_section),
+                    "cross_section_error": finite_or_none(p.error),
                 }
                 for p in run.processes
             ],
@@ -188,7 +188,8 @@ def summarize(reader: Reader) -> dict[str, Any]:
     -------
     dict
         Events, beams, cross section (pb), processes, generators, multiplicities,
-        subprocesses, numbers of reconstructed objects and weights, in plain Python types.
+        subprocesses, numbers of reconstructed objects and weights, in plain Python types;
+        None for a cross section or an error that is not known.
         ``selected_fraction`` is the part of the cross section that the selection leaves.
     """
     summary = SampleSummary()

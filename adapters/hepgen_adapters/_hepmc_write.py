@@ -62,7 +62,11 @@ class HepMCWriter:
             mass = min(_mass(run.beam_pdg_id[side]), max(energy, 0.0))
             pz = math.sqrt((energy - mass) * (energy + mass)) * (1 if side == 0 else -1)
             self._beam[side] = 0, 0, pz, energy, mass
-        xs = f"A 0 GenCrossSection {run.cross_section!r} {run.cross_section_error!r} -1 -1\n"
+        sigma, error = run.cross_section, run.cross_section_error
+        xs = ""
+        if math.isfinite(sigma):
+            error = error if math.isfinite(error) else 0.0
+            xs = f"A 0 GenCrossSection {sigma!r} {error!r} -1 -1\n"
         self._constant = _bytes(xs + "A 0 mpi 0\n")
         self._file = open_bytes(path, "wb")
 

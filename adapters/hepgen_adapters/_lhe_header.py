@@ -10,7 +10,7 @@ from pathlib import Path
 from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
-from hepgen_ml.errors import InputError
+from hepgen_ml.errors import InputError, OutputError
 from hepgen_ml.events import RunInfo, Subrun
 
 ROOT_TAG = re.compile(rb"<LesHouchesEvents\b([^>]*)>")
@@ -237,8 +237,14 @@ def format_header(run: RunInfo, strategy: int, weight_names: Iterable[str]) -> s
     beams += [*run.pdf_set, strategy, len(run.processes)]
     lines.append(" ".join(map(str, beams)))
     for process in run.processes:
+        if not math.isfinite(process.cross_section):
+            raise OutputError(
+                "the cross section is not known, and an LHE file has to state it",
+                remedy="give it with --cross-section",
+            )
         maximum = 1.0 if abs(strategy) == 3 else process.max_weight
-        numbers = (process.cross_section, process.error, maximum)
+        error = process.error if math.isfinite(process.error) else 0.0
+        numbers = (process.cross_section, error, maximum)
         lines.append(" ".join(f"{x:.16e}" for x in numbers) + f" {process.process_id}")
     for name, version, text in run.generators:
         named = f"name={quoteattr(_NOT_XML.sub('?', name))}"

@@ -168,9 +168,12 @@ class ROOTWriter:
                 "genEventCount": np.array([self._n], dtype=np.int64),
                 "genEventSumw": self._sums[:1],
                 "genEventSumw2": self._sums[1:],
-                "genCrossSection": np.array([self.run.cross_section]),
-                "genCrossSectionError": np.array([self.run.cross_section_error]),
             }
+            sigma, error = self.run.cross_section, self.run.cross_section_error
+            if np.isfinite(sigma):
+                runs["genCrossSection"] = np.array([sigma])
+            if np.isfinite(error):
+                runs["genCrossSectionError"] = np.array([error])
             self._file.mktree("Runs", {k: v.dtype for k, v in runs.items()}, title="Runs")
             self._file["Runs"].extend(runs)
             names: dict[str, dict[str, str]] = {"LHEWeight_": {}, "LHEScale_": {}, "LHEText_": {}}

@@ -8,9 +8,10 @@ from dataclasses import fields
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from hepgen_ml.errors import InputError
-from hepgen_ml.events import RunInfo
+from hepgen_ml.events import RunInfo, processes_from_json
 
 MAX_LENGTH = 16_000_000
 _ADAPTER = TypeAdapter(RunInfo)
@@ -20,8 +21,8 @@ def dump_run(run: RunInfo) -> str:
     """One line of ASCII JSON with every attribute of `run`."""
     content = {f.name: getattr(run, f.name) for f in fields(run)}
     content["weight_names"] = dict(run.weight_names)
-    content["processes"] = [vars(p) for p in run.processes]
-    return json.dumps(content)
+    content["processes"] = [p.to_json() for p in run.processes]
+    return json.dumps(content, allow_nan=False)
 
 
 def shortened(run: RunInfo, limit: int = MAX_LENGTH) -> RunInfo:
@@ -63,16 +64,23 @@ def load_run(text: str, path: str | Path) -> RunInfo:
     if len(text) > MAX_LENGTH:
         raise InputError("run information is too long", path=path, remedy=remedy)
     try:
-        run = _ADAPTER.validate_json(text)
+        content = from_json(text, allow_inf_nan=False)
+        if isinstance(content, dict) and "processes" in content:
+            content["processes"] = processes_from_json(content["processes"])
+        run = _ADAPTER.validate_python(content)
     except ValidationError as error:
         what = error.errors()[0]
         place = ".".join(map(str, what["loc"])) or "JSON"
         raise InputError(
             f"run information is not valid ({place}: {what['msg']})", path=path, remedy=remedy
         ) from error
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"run information is not valid ({error})", path=path, remedy=remedy
+        ) from error
     numbers = [*run.beam_energy]
     for process in run.processes:
         numbers += [process.cross_section, process.error, process.max_weight]
-    if not all(map(math.isfinite, numbers)):
-        raise InputError("run information holds nan or infinity", path=path, remedy=remedy)
+    if any(map(math.isinf, numbers)):
+        raise InputError("run information holds infinity", path=path, remedy=remedy)
     return run

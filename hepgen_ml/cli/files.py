@@ -50,7 +50,7 @@ def convert(
             done = convert_files(
                 files, out, selection=chosen, skip_bad=skip_bad, force=force, progress=progress
             )
-        sigma = _console.cross_section(done.run.cross_section, done.run.cross_section_error)
+        sigma = _console.stated_cross_section(done.run.cross_section, done.run.cross_section_error)
         for path, lost in done.lost.items():
             size = _console.file_size(path.stat().st_size)
             typer.echo(f"{path}: {done.n_events:,} events, {sigma}, {size}")

@@ -96,7 +96,7 @@ def generate(
                 done += len(chunk)
                 progress("generate", done, n)
         rate = n / (time.monotonic() - begun)
-        sigma = _console.cross_section(
+        sigma = _console.stated_cross_section(
             generator.run.cross_section, generator.run.cross_section_error
         )
         for path in paths:

@@ -66,7 +66,7 @@ JetEta = Annotated[
 
 
 def parse_cross_section(text: str) -> tuple[float, float]:
-    """Value and error in pb of ``1460.9``, ``1460.9+-0.9`` or ``1460.9±0.9``.
+    """Value and error in pb of ``1460.9`` (error nan), ``1460.9+-0.9`` or ``1460.9±0.9``.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def parse_cross_section(text: str) -> tuple[float, float]:
         raise UsageError(
             f"{text!r} is no cross section in pb", remedy="write 1460.9 or 1460.9+-0.9"
         )
-    return float(match[1]), float(match[2] or 0.0)
+    return float(match[1]), math.nan if match[2] is None else float(match[2])
 
 
 def selection(
@@ -104,5 +104,7 @@ def selection(
     if given and all(o.name != "Jet" for o in chosen):
         option = "--" + next(iter(given)).replace("_", "-")
         raise UsageError(f"{option} without jets", remedy='add --objects "...,Jet:0-10"')
-    value, error = (None, 0.0) if cross_section is None else parse_cross_section(cross_section)
+    value, error = None, math.nan
+    if cross_section is not None:
+        value, error = parse_cross_section(cross_section)
     return Selection(objects=chosen, cross_section=value, cross_section_error=error, **given)

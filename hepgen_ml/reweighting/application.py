@@ -59,7 +59,7 @@ class ClassifierWeights:
         own = "\n".join([group, *weights, "</weightgroup>"])
         groups = f"{run.weight_groups}\n{own}" if run.weight_groups else own
         self.run = run.with_(weight_names={**run.weight_names, **text}, weight_groups=groups)
-        if not unweight:
+        if not unweight and sigma > 0:  # strategy -4 would make the mean a cross section
             top = self.mean * float(reweighter.facts["largest_weight"])
             processes = tuple(replace(p, max_weight=top) for p in run.processes)
             self.run = self.run.with_(weight_strategy=-4, processes=processes)

@@ -183,12 +183,10 @@ def reweight_sample(
     reweighter = options.fit(true, made, progress)
     assert reweighter.held_out is not None
     sigma, error = true.run.cross_section, true.run.cross_section_error
-    own = made.run.cross_section
     # processes keep their shares; what a classifier moves between them shows in the weights
-    shares = [p.cross_section / own if own > 0 else 0.0 for p in made.run.processes]
     processes = tuple(
         replace(p, cross_section=share * sigma, error=share * error)
-        for p, share in zip(made.run.processes, shares, strict=True)
+        for p, share in zip(made.run.processes, _shares(made), strict=True)
     )
     weighting = ClassifierWeights(reweighter, made.run.with_(processes=processes))
     weighted = weighting.apply(made, reweighter.held_out)
@@ -196,6 +194,15 @@ def reweight_sample(
         for chunk in weighted.chunks(formats.DEFAULT_CHUNK):
             writer.write(chunk)
     return _done(reweighter, true, made)
+
+
+def _shares(sample: EventSample) -> list[float]:
+    """Part of each process of the run in its cross section, or in the weights if not known."""
+    total, processes = sample.run.cross_section, sample.run.processes
+    if total > 0 or len(processes) < 2 or "process_id" not in sample.events:
+        return [p.cross_section / total if total > 0 else 1 / len(processes) for p in processes]
+    sums = [float(sample.weight[sample.process_id == p.process_id].sum()) for p in processes]
+    return [s / sum(sums) for s in sums]
 
 
 def read_some(files: Files, options: Options, progress: Progress | None = None) -> EventSample:

@@ -142,7 +142,10 @@ def learn_process(
     if learner.has_lifetimes:
         log.warning("lifetimes are not learned; generated particles have lifetime 0")
     if not with_mean_weight(source.run, source.mean_weight, process).cross_section > 0:
-        log.warning("the cross section is not known: generated events have weight 1")
+        log.warning(
+            "the cross section is not known: generated events have weight 1 and state none (give "
+            "it with --cross-section)"
+        )
     if abs(source.run.weight_strategy) == 4 and source.n_groups == 1 and not source.n_unselected:
         _compare_mean(source.run, *moments)
     colored = any(abs(i) <= 6 or i == 21 for s in process.subprocesses for i in s.structure.pdg_id)
@@ -164,16 +167,16 @@ def learn_process(
 def with_mean_weight(run: RunInfo, mean: float, process: Process) -> RunInfo:
     """The run with the mean weight in pb as cross section, where only weights have it.
 
-    Some generators write a cross section of -1 with strategy 4, which says that it is the mean
-    weight. Processes have the shares of their events.
+    Some generators write a cross section of -1 with strategy 4, or none, which says that it is the
+    mean weight. Processes have the shares of their events.
     """
-    if abs(run.weight_strategy) != 4 or not run.cross_section < 0 or not mean > 0:
+    if abs(run.weight_strategy) != 4 or run.cross_section > 0 or not mean > 0:
         return run
     log.info("the file states no cross section: the mean weight, %.6g pb, is taken", mean)
     share = {p.process_id: 0.0 for p in run.processes}
     for s, frequency in zip(process.subprocesses, process.frequencies, strict=True):
         share[s.structure.process_id] = share.get(s.structure.process_id, 0.0) + float(frequency)
-    processes = tuple(replace(p, cross_section=mean * share[p.process_id], error=0.0)
+    processes = tuple(replace(p, cross_section=mean * share[p.process_id], error=np.nan)
                       for p in run.processes)  # fmt: skip
     return run.with_(processes=processes)
 
@@ -182,7 +185,7 @@ def _compare_mean(run: RunInfo, n: float, total: float, squares: float) -> None:
     """Say so where events of strategy 4 do not have the stated cross section as mean weight."""
     stated, mean = run.cross_section, total / n
     error = np.sqrt(max(squares / n - mean**2, 0.0) / n)
-    allowed = 5 * np.hypot(error, run.cross_section_error) + 1e-3 * stated
+    allowed = 5 * np.hypot(error, np.nan_to_num(run.cross_section_error)) + 1e-3 * stated
     if stated > 0 and min(abs(mean - stated), abs(total - stated) / n) > allowed:
         log.warning(
             "the mean weight is %.6g +- %.2g, but the stated cross section %.6g pb: generated "

@@ -70,7 +70,7 @@ class Normalization:
     def _weights(self) -> Result:
         name = "normalisation"
         sigma, strategy = self.run.cross_section, abs(self.run.weight_strategy)
-        if not self.n or not self.run.processes:
+        if not self.n or np.isnan(sigma):
             what = "no events" if not self.n else "the file states no cross section"
             return name, 0, None, 0.0, 0.0, f"not judged: {what}", False
         if not (np.isfinite(sigma) and sigma > 0):
@@ -101,7 +101,8 @@ class Normalization:
         mean = self.sum / self.n
         # around the cross section, not the mean: a few negative weights may just not have come
         variance = max(0.0, self.sum2 / self.n - min(mean**2, sigma**2))
-        error = float(np.hypot(np.sqrt(variance / self.n), self.run.cross_section_error))
+        stated = np.nan_to_num(self.run.cross_section_error)
+        error = float(np.hypot(np.sqrt(variance / self.n), stated))
         allowed = _SIGMAS * error + 1e-5 * sigma
         text = f"mean weight {mean:.6g} pb, cross section {sigma:.6g} pb"
         if abs(mean - sigma) <= allowed:
@@ -130,7 +131,7 @@ class Normalization:
             # of a sum of weights over a Poisson number of events, for the share as it should be
             mean2 = self.sum2 / self.sum**2
             variance = max(s2 / self.sum**2, expected * mean2) * max(1e-12, 1 - expected)
-            error = float(np.hypot(np.sqrt(variance), subrun.error / total))
+            error = float(np.hypot(np.sqrt(variance), np.nan_to_num(subrun.error) / total))
             pull = abs(share - expected) / error if error > 0 else 0.0
             if pull > worst and abs(share - expected) > 1e-6:
                 worst = pull

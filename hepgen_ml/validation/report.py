@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
-from hepgen_ml.events import EventSample, FloatArray, RunInfo, concatenate
+from hepgen_ml.events import EventSample, FloatArray, RunInfo, concatenate, finite_or_none
 from hepgen_ml.objects import Selection
 from hepgen_ml.sources import EventSource
 from hepgen_ml.storage import PRETRAINED, file_hash, find_model, packages, store_validation
@@ -260,8 +260,8 @@ def _run(run: RunInfo) -> dict[str, Any]:
     return {
         "beams": list(run.beam_pdg_id),
         "beam_energy": list(run.beam_energy),
-        "cross_section": run.cross_section,
-        "cross_section_error": run.cross_section_error,
+        "cross_section": finite_or_none(run.cross_section),
+        "cross_section_error": finite_or_none(run.cross_section_error),
     }
 
 

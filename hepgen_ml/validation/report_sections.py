@@ -94,7 +94,7 @@ def _summary(metrics: Mapping[str, Any]) -> str:
             more.append([f"effective sample size, {label}", f"{n:,.0f} events",
                          "(Σw)²/Σw²"])  # fmt: skip
     truth, made = metrics["truth"], metrics["generated"]
-    if made["cross_section"] > 0:
+    if made["cross_section"] is not None:
         more.append(["cross section", _cross_section(made), f"truth: {_cross_section(truth)}"])
     words = "".join(f"<li>{particles(sentence)}</li>" for sentence in plain_words(summary))
     return (
@@ -132,7 +132,10 @@ def _rate_lines(rates: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _cross_section(run: Mapping[str, Any]) -> str:
-    return f"{run['cross_section']:.6g} ± {run['cross_section_error']:.2g} pb"
+    sigma, error = run["cross_section"], run["cross_section_error"]
+    if sigma is None:
+        return "not known"
+    return f"{sigma:.6g} pb" if error is None else f"{sigma:.6g} ± {error:.2g} pb"
 
 
 def _marginals(metrics: Metrics) -> str:
