@@ -20,6 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from hepgen_ml.errors import InputError, OutputError, UsageError
 from hepgen_ml.events import EventSample, RunInfo, concatenate
+from hepgen_ml.files import PartialFile, naming
 from hepgen_ml.objects import Selection
 
 log = logging.getLogger(__name__)
@@ -250,7 +251,7 @@ class AtomicWriter:
         Passed to every format.
 
     Used as a context manager. On any error the partial files are removed and
-    whatever stood under the final names is untouched.
+    whatever stood under the final names is untouched (`hepgen_ml.files`).
     """
 
     def __init__(
@@ -263,21 +264,21 @@ class AtomicWriter:
         **options: Any,
     ) -> None:
         self.paths = [Path(p) for p in paths]
-        if len(set(self.paths)) < len(self.paths):
+        places = {Path(os.path.realpath(p.parent), p.name) for p in self.paths}
+        if len(places) < len(self.paths):
             raise UsageError("the same output is named twice", remedy="name each output once")
-        self.n_events, self.n_written, self._force = n_events, 0, force
+        self.n_events, self.n_written = n_events, 0
         self.formats = [format_of(p) for p in self.paths]
-        for path in self.paths:
-            if path.exists() and not force:
-                raise OutputError("exists already", path=path, remedy="add --force to replace it")
-            if not path.parent.is_dir():
-                raise OutputError("its directory does not exist", path=path, remedy="create it")
-        self._partial = [p.with_name(f".partial-{os.getpid()}-{p.name}") for p in self.paths]
+        self._partial: dict[Path, PartialFile] = {}
         self._writers: list[Writer] = []
         try:
-            for path, partial, fmt in zip(self.paths, self._partial, self.formats, strict=True):
-                with _naming(path):
-                    self._writers.append(fmt.create(partial, run, n_events, **options))
+            # In one order for all runs, so that of two with the same outputs one gets all.
+            for path in sorted(self.paths):
+                self._partial[path] = PartialFile(path, force=force)
+            for path, fmt in zip(self.paths, self.formats, strict=True):
+                with naming(path):
+                    place = self._partial[path].place
+                    self._writers.append(fmt.create(place, run, n_events, **options))
         except BaseException:
             self._discard()
             raise
@@ -285,7 +286,7 @@ class AtomicWriter:
     def write(self, sample: EventSample) -> None:
         """Append a chunk to every file."""
         for path, writer in zip(self.paths, self._writers, strict=True):
-            with _naming(path):
+            with naming(path):
                 writer.write(sample)
         self.n_written += len(sample)
 
@@ -309,7 +310,7 @@ class AtomicWriter:
             return
         try:
             for path, writer in zip(self.paths, self._writers, strict=True):
-                with _naming(path):
+                with naming(path):
                     writer.close()
             if self.n_events is not None and self.n_written != self.n_events:
                 raise OutputError(
@@ -317,9 +318,8 @@ class AtomicWriter:
                     path=self.paths[0],
                     remedy="nothing was written; this is a defect, please report it",
                 )
-            for path, partial in zip(self.paths, self._partial, strict=True):
-                with _naming(path):
-                    _move(partial, path, self._force)
+            for path in self.paths:
+                self._partial[path].commit()
         except BaseException:
             self._discard()
             raise
@@ -328,48 +328,8 @@ class AtomicWriter:
         for writer in self._writers:
             with suppress(Exception):  # the partial file is removed next, whatever it holds
                 writer.close()
-        for partial in self._partial:
-            partial.unlink(missing_ok=True)
-
-
-def _move(partial: Path, path: Path, force: bool) -> None:
-    """Give a finished file its name; without `force` never replace one that appeared meanwhile."""
-    if force:
-        os.replace(partial, path)
-        return
-    try:
-        os.link(partial, path)
-    except FileExistsError:
-        raise OutputError(
-            "appeared while this run was writing", path=path, remedy="choose another name"
-        ) from None
-    except OSError:  # a file system without hard links
-        os.rename(partial, path)
-    else:
-        os.unlink(partial)
-
-
-class _naming:  # noqa: N801  reads as a verb after `with`
-    """Turns operating-system errors (a full disk, no permission) into OutputError.
-
-    Errors of a writer name the final file instead of the partial one.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, OSError):
-            raise OutputError(
-                f"cannot be written: {error.strerror or error}",
-                path=self.path,
-                remedy="free some space or choose another place",
-            ) from error
-        if isinstance(error, OutputError):
-            error.path = self.path
+        for partial in self._partial.values():
+            partial.discard()
 
 
 def write(sample: EventSample, path: str | Path, *, force: bool = False, **options: Any) -> None:

@@ -15,6 +15,7 @@ from hepgen_ml.config import Config
 from hepgen_ml.devices import find_device
 from hepgen_ml.errors import ModelError, UsageError
 from hepgen_ml.events import EventSample, RunInfo, concatenate, finite_or_none
+from hepgen_ml.files import DirectoryLock, naming
 from hepgen_ml.likelihood import log_prob
 from hepgen_ml.models.base import Surrogate
 from hepgen_ml.objects import Selection
@@ -24,7 +25,7 @@ from hepgen_ml.reweighting.application import ClassifierWeights
 from hepgen_ml.sampling import Sampler
 from hepgen_ml.storage import CLASSIFIER, CONFIG, find_model, load_model, save_model
 from hepgen_ml.training.data import Progress
-from hepgen_ml.training.fit import PLAN, claim, fit
+from hepgen_ml.training.fit import PLAN, claimed, fit
 
 Weights = Literal["classifier"]
 
@@ -157,11 +158,14 @@ class Generator:
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Write the model directory."""
         directory = Path(path)
-        if not force:
-            claim(directory, resume=False, force=False)
-        save_model(directory, self.surrogate, self.process, self.config, self.run, self.facts)
-        if self.classifier is not None:
-            self.classifier.save(directory)
+        if force:
+            with naming(directory):
+                directory.mkdir(parents=True, exist_ok=True)
+        alone = DirectoryLock(directory) if force else claimed(directory, resume=False, force=False)
+        with alone:
+            save_model(directory, self.surrogate, self.process, self.config, self.run, self.facts)
+            if self.classifier is not None:
+                self.classifier.save(directory)
 
     @staticmethod
     def shard_size(n: int, shard: tuple[int, int] = (0, 1)) -> int:

@@ -23,9 +23,10 @@ from pydantic import ValidationError
 from hepgen_ml.config import Config
 from hepgen_ml.errors import ModelError, OutputError
 from hepgen_ml.events import RunInfo, processes_from_json
+from hepgen_ml.files import DirectoryLock, naming, remove, write_text
 from hepgen_ml.models.base import Surrogate
 from hepgen_ml.process import Process
-from hepgen_ml.training.checkpoint import load_tensors, save_tensors, write_text
+from hepgen_ml.training.checkpoint import load_tensors, save_tensors
 
 FORMAT_VERSION = 1
 WEIGHTS = "model.safetensors"
@@ -71,29 +72,22 @@ def save_model(
                 path=directory,
                 remedy="train again, with a smaller training.learning_rate if it is a loss",
             ) from None
-    try:
+    with naming(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        for name in (VALIDATION, CLASSIFIER):  # they were about other weights
-            (directory / name).unlink(missing_ok=True)
-        save_tensors(directory / WEIGHTS, dict(surrogate.state_dict()), {})
-        document = {
-            "format": "hepgen-ml model",
-            "version": FORMAT_VERSION,
-            "weights_sha256": file_hash(directory / WEIGHTS),
-            "config": config.model_dump(),
-            "run": run_to_config(run),
-            "process": process.to_config(),
-            "training": dict(facts),
-            "packages": packages(),
-        }
-        write_text(directory / CARD, model_card(process, config, run, facts))
-        write_text(directory / CONFIG, json.dumps(document, allow_nan=False) + "\n")
-    except OSError as error:
-        raise OutputError(
-            f"cannot be written: {error.strerror or error}",
-            path=directory,
-            remedy="free some space or choose another place",
-        ) from error
+    remove(directory, VALIDATION, CLASSIFIER)  # they were about other weights
+    save_tensors(directory / WEIGHTS, dict(surrogate.state_dict()), {})
+    document = {
+        "format": "hepgen-ml model",
+        "version": FORMAT_VERSION,
+        "weights_sha256": file_hash(directory / WEIGHTS),
+        "config": config.model_dump(),
+        "run": run_to_config(run),
+        "process": process.to_config(),
+        "training": dict(facts),
+        "packages": packages(),
+    }
+    write_text(directory / CARD, model_card(process, config, run, facts))
+    write_text(directory / CONFIG, json.dumps(document, allow_nan=False) + "\n")
 
 
 def load_model(
@@ -277,8 +271,9 @@ def store_validation(directory: Path, summary: Mapping[str, Any]) -> None:
         raise ModelError(
             f"is damaged: {error}", path=directory / CONFIG, remedy="train again"
         ) from None
-    write_text(directory / VALIDATION, json.dumps(known, indent=1, allow_nan=False) + "\n")
-    write_text(directory / CARD, card)
+    with DirectoryLock(directory):
+        write_text(directory / VALIDATION, json.dumps(known, indent=1, allow_nan=False) + "\n")
+        write_text(directory / CARD, card)
 
 
 def model_card(

@@ -128,6 +128,6 @@ def reweight(
             )
         typer.echo(done.text)
         if report is not None:
-            from hepgen_ml.training.checkpoint import write_text
+            from hepgen_ml.files import write_text
 
             write_text(report, json.dumps(done.report, indent=1, allow_nan=False) + "\n")

@@ -14,6 +14,7 @@ from hepgen_ml import formats
 from hepgen_ml.devices import find_device
 from hepgen_ml.errors import OutputError, UsageError
 from hepgen_ml.events import EventSample, concatenate
+from hepgen_ml.files import DirectoryLock
 from hepgen_ml.formats import AtomicWriter
 from hepgen_ml.generator import Generator
 from hepgen_ml.objects import Selection
@@ -24,7 +25,7 @@ from hepgen_ml.reweighting.classifiers import NETWORKS, NetworkName
 from hepgen_ml.reweighting.reweighter import Progress, Reweighter
 from hepgen_ml.reweighting.training import Schedule
 from hepgen_ml.sources import EventSource
-from hepgen_ml.storage import CLASSIFIER, PRETRAINED, find_model
+from hepgen_ml.storage import CLASSIFIER, PRETRAINED, find_model, read_document
 from hepgen_ml.training.data import SampleSource
 
 GENERATED = 2
@@ -140,6 +141,18 @@ def reweight_model(
         raise OutputError(
             "has a classifier already", path=directory, remedy="add --force to replace it"
         )
+    read_document(directory)
+    with DirectoryLock(directory):
+        return _reweight_model(directory, truth, options, training_events, progress)
+
+
+def _reweight_model(
+    directory: Path,
+    truth: Files,
+    options: Options,
+    training_events: bool,
+    progress: Progress | None,
+) -> Done:
     generator = Generator.load(directory, device=options.device)
     cuts = [parse_cut(text) for text in generator.config.cuts]
     source = SampleSource(list(truth), selection=options.selection, cuts=cuts)

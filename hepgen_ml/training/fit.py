@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from hepgen_ml import __version__
 from hepgen_ml.config import Config
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
 from hepgen_ml.events import EventSample, RunInfo
+from hepgen_ml.files import DirectoryLock, is_unfinished, naming, remove, write_text
 from hepgen_ml.models.base import Surrogate
 from hepgen_ml.models.calibration import calibrate_rates, emphasize
 from hepgen_ml.models.splitting import SplittingJetGPT
@@ -37,9 +40,8 @@ from hepgen_ml.symmetry import (
     symmetrize_frequencies,
 )
 from hepgen_ml.tensors import Discrete, Encoded, effective_number
-from hepgen_ml.training.checkpoint import write_text
 from hepgen_ml.training.data import Progress, draw_rates, evened, split
-from hepgen_ml.training.encoded import encode_sample
+from hepgen_ml.training.encoded import EncodedSample, encode_sample
 from hepgen_ml.training.loop import CHECKPOINT, HISTORY, Trainer
 from hepgen_ml.training.refinement import Refinement
 
@@ -77,16 +79,27 @@ def fit(
     tuple
         Arguments of `hepgen_ml.generator.Generator`.
     """
-    claim(out, resume=resume, force=force)
-    sample = encode_sample(
-        source,
-        seed=config.seed,
-        skip_bad=skip_bad,
-        selection=selection,
-        cuts=[parse_cut(text) for text in config.cuts],
-        resonances=[parse_resonance(text) for text in config.resonances],
-        progress=progress,
-    )
+    with claimed(out, resume=resume, force=force):
+        sample = encode_sample(
+            source,
+            seed=config.seed,
+            skip_bad=skip_bad,
+            selection=selection,
+            cuts=[parse_cut(text) for text in config.cuts],
+            resonances=[parse_resonance(text) for text in config.resonances],
+            progress=progress,
+        )
+        return _fit(sample, out, config, device, resume, progress)
+
+
+def _fit(
+    sample: EncodedSample,
+    out: Path,
+    config: Config,
+    device: torch.device,
+    resume: bool,
+    progress: Progress | None,
+) -> Trained:
     process, run = sample.process, _output_run(sample.run, sample.process, sample.fingerprint)
     resume = resume and (out / PLAN).exists()
     if resume:
@@ -95,8 +108,7 @@ def fit(
         # From here on the directory belongs to the new model: an interrupted training must not
         # leave an old one beside its checkpoint.
         stored = (CONFIG, WEIGHTS, CARD, CLASSIFIER, VALIDATION)
-        for name in (*stored, HISTORY, CHECKPOINT):
-            (out / name).unlink(missing_ok=True)
+        remove(out, *stored, HISTORY, CHECKPOINT)
         _write_plan(out, sample.fingerprint, config)
     encoded = sample.encoded
     if config.model == SplittingJetGPT.name:
@@ -182,16 +194,29 @@ def fit(
         "threads": torch.get_num_threads(),
     }
     save_model(out, surrogate, process, config, run, facts)
-    for name in (PLAN, CHECKPOINT):
-        (out / name).unlink(missing_ok=True)
+    remove(out, PLAN, CHECKPOINT)
     return surrogate, process, config, run, facts, device
+
+
+@contextmanager
+def claimed(directory: Path, *, resume: bool, force: bool) -> Iterator[None]:
+    """The directory is ours, and ours alone while the context lasts, or `OutputError`."""
+    with naming(directory):
+        running = (directory / PLAN).exists()
+    if not running:  # nothing is written into a directory that is something else
+        claim(directory, resume=resume, force=force)
+    with DirectoryLock(directory):
+        claim(directory, resume=resume, force=force)
+        yield
 
 
 def claim(directory: Path, *, resume: bool, force: bool) -> None:
     """Make the directory ours, or say why not."""
-    if directory.exists() and not directory.is_dir():
-        raise OutputError("is a file", path=directory, remedy="choose another --out")
-    names = {p.name for p in directory.iterdir()} if directory.is_dir() else set()
+    with naming(directory):
+        if os.path.lexists(directory) and not directory.is_dir():
+            raise OutputError("is a file", path=directory, remedy="choose another --out")
+        names = set(os.listdir(directory)) if directory.is_dir() else set()
+    names = {name for name in names if not is_unfinished(name)}
     if resume and CONFIG in names and PLAN not in names:
         raise OutputError(
             "its training is finished", path=directory, remedy="add --force to train anew"
@@ -207,12 +232,8 @@ def claim(directory: Path, *, resume: bool, force: bool) -> None:
         raise OutputError(
             "holds other things than a model", path=directory, remedy="choose another --out"
         )
-    try:
+    with naming(directory):
         directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"cannot be made: {error.strerror}", path=directory, remedy="choose another --out"
-        ) from None
 
 
 def _output_run(run: RunInfo, process: Process, fingerprint: str) -> RunInfo:

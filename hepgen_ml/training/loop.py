@@ -16,11 +16,12 @@ from torch import Tensor
 
 from hepgen_ml.config import TrainingConfig
 from hepgen_ml.errors import ModelError, SampleError
+from hepgen_ml.files import write_text
 from hepgen_ml.models.base import Surrogate, weighted_mean
 from hepgen_ml.networks.bayesian import variational_layers
 from hepgen_ml.tensors import Discrete, Encoded
 from hepgen_ml.training.batches import Batches
-from hepgen_ml.training.checkpoint import load_tensors, save_tensors, write_text
+from hepgen_ml.training.checkpoint import load_tensors, save_tensors
 from hepgen_ml.training.data import Progress
 from hepgen_ml.training.schedule import LearningRate
 

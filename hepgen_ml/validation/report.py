@@ -8,8 +8,6 @@ from __future__ import annotations
 import csv
 import json
 import logging
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -20,10 +18,10 @@ import numpy as np
 
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
 from hepgen_ml.events import EventSample, FloatArray, RunInfo, concatenate, finite_or_none
+from hepgen_ml.files import PartialFile, naming, write_text
 from hepgen_ml.objects import Selection
 from hepgen_ml.sources import EventSource
 from hepgen_ml.storage import PRETRAINED, file_hash, find_model, packages, store_validation
-from hepgen_ml.training.checkpoint import write_text
 from hepgen_ml.training.data import Progress
 from hepgen_ml.training.loop import HISTORY, HISTORY_COLUMNS
 from hepgen_ml.validation.figures.style import plotting, save
@@ -300,6 +298,10 @@ def _warnings(truth: EventSample | Files, generator: Generator | None) -> list[s
 
 
 def _check_target(out: Path, force: bool) -> None:
+    if out.is_symlink() and not force:
+        raise OutputError(
+            "is a link", path=out, remedy="name what it points to, or add --force to replace it"
+        )
     if not out.exists():
         return
     earlier = out.is_dir() and ((out / METRICS).is_file() or not any(out.iterdir()))
@@ -319,43 +321,27 @@ def _write(
     tell: Progress,
 ) -> None:
     """Write the report beside its place and move it there when it is whole."""
-    partial: Path | None = None
-    try:
+    with naming(out):
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".partial-{out.name}-", dir=out.absolute().parent))
-        partial.chmod(0o755)
-        (partial / FIGURES).mkdir()
+    with PartialFile(out, force=force, directory=True) as partial, naming(out):
+        place = partial.place
+        (place / FIGURES).mkdir(parents=True)
         drawn: list[ReportFigure] = []
         for figure in draw(found, history):
-            names = [partial / FIGURES / f"{figure.name}{suffix}" for suffix in (".png", ".pdf")]
+            names = [place / FIGURES / f"{figure.name}{suffix}" for suffix in (".png", ".pdf")]
             save(figure.figure, *names)
             drawn.append(figure)
             tell("draw", len(drawn), None, {})
         watch("page")
-        images = {f.name: (partial / FIGURES / f"{f.name}.png").read_bytes() for f in drawn}
+        images = {f.name: (place / FIGURES / f"{f.name}.png").read_bytes() for f in drawn}
         watch(None)
         metrics["timing"] = finite(watch.seconds)
         metrics["figures"] = [f.name for f in drawn]
         captions = [(f.section, f.name, f.caption) for f in drawn]
-        write_text(partial / PAGE, page(metrics, captions, images))
-        write_text(partial / METRICS, json.dumps(metrics, indent=1, allow_nan=False) + "\n")
+        write_text(place / PAGE, page(metrics, captions, images))
+        write_text(place / METRICS, json.dumps(metrics, indent=1, allow_nan=False) + "\n")
         _check_target(out, force)
-        if out.exists():
-            old = partial.with_name(partial.name + "-old")
-            out.rename(old)
-            partial.rename(out)
-            shutil.rmtree(old)
-        else:
-            partial.rename(out)
-    except OSError as error:
-        raise OutputError(
-            f"cannot be written: {error.strerror or error}",
-            path=out,
-            remedy="free some space or choose another place",
-        ) from error
-    finally:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
+        partial.commit()
 
 
 def _tell_model(directory: Path, metrics: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hepgen_ml.errors import OutputError, UsageError
+from hepgen_ml.errors import UsageError
 from hepgen_ml.events import FloatArray
+from hepgen_ml.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -151,16 +151,5 @@ def save(figure: Figure, *paths: str | Path) -> None:
         kind = path.suffix.lstrip(".")
         if kind not in ("png", "pdf", "svg"):
             raise UsageError("unknown figure type", path=path, remedy="use .png, .pdf or .svg")
-        partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
-        try:
-            with house_style():
-                figure.savefig(partial, format=kind)
-            os.replace(partial, path)
-        except OSError as error:
-            raise OutputError(
-                f"cannot be written: {error.strerror or error}",
-                path=path,
-                remedy="check the directory and its free space",
-            ) from error
-        finally:
-            partial.unlink(missing_ok=True)
+        with replacing(path, sync=False) as place, house_style():
+            figure.savefig(place, format=kind)
