@@ -11,7 +11,7 @@ value over a reference is learned as a density.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations, product
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hepgen_ml.phase_space.coordinates import (
-    boost,
-    invariant_mass_squared,
-    reverse,
-    transverse_momentum,
-)
+from hepgen_ml.scales import directions, find_mean, formula, formula_names, stands_out
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -37,83 +32,23 @@ EXACT = 2e-5
 MIN_SHARE = 2e-3
 """Smallest fraction of events for which a formula becomes an option."""
 
+_FEWEST_EXACT = 8
+"""And the smallest number of events."""
+
+_MOST_MEANS, _MOST_OPTIONS = 3, 8
+"""Means searched for, one after another, and options of a rule."""
+
+_WORTH_A_SEARCH = 0.01
+"""Fraction of unexplained events for which other formulas are searched for."""
+
+_MOST_INVERTED = 2
+"""Tables by which couplings are turned into scales."""
+
+_WIDEST = 30.0
+"""Largest logarithm of a scale in GeV, and the largest range, that a coupling stands for."""
+
 _KNOTS = 512
 _WINDOW = 31
-_MAX_EMISSIONS = 4
-
-
-def formula(name: str, incoming: Tensor, final: Tensor) -> Tensor:
-    """A common scale choice.
-
-    Parameters
-    ----------
-    name : str
-        ``constant`` (1 GeV), ``ht`` (sum of transverse masses), ``sqrt_shat``,
-        ``geometric_mean_mt``, ``min_mt`` (smallest transverse mass, the default of Pythia for
-        two particles), ``pair_mt`` (transverse mass of the two heaviest
-        particles together), ``max_pt`` or ``core_mt:i,j``: the geometric mean of
-        the transverse masses of the two heaviest particles in their rest
-        frame, to the axis of the first incoming parton less the particles i,
-        j. This is the scale after clustering all others into the beams
-        (the default of MadGraph), where i, j went to the first.
-    incoming : (events, 2, 4) tensor
-    final : (events, n, 4) tensor
-        Momenta in GeV of what is made in the collision, resonances rather than what they decay to.
-
-    Returns
-    -------
-    (events,) tensor, GeV
-    """
-    mass2 = invariant_mass_squared(final).clamp_min(0.0)
-    mt = torch.sqrt(transverse_momentum(final) ** 2 + mass2)
-    kind, _, argument = name.partition(":")
-    if kind == "constant":
-        return torch.ones_like(mt[:, 0])
-    if kind == "ht":
-        return mt.sum(1)
-    if kind == "sqrt_shat":
-        return torch.sqrt(invariant_mass_squared(final.sum(1)).clamp_min(1e-12))
-    if kind == "geometric_mean_mt":
-        return torch.exp(torch.log(mt.clamp_min(1e-6)).mean(1))
-    if kind == "min_mt":
-        return mt.amin(1)
-    if kind == "max_pt":
-        return transverse_momentum(final).amax(1)
-    heavy = _heaviest(mass2)
-    pair = final[:, heavy].sum(1)
-    pair_mass2 = invariant_mass_squared(pair).clamp_min(1e-12)
-    if kind == "pair_mt":
-        return torch.sqrt(pair_mass2 + transverse_momentum(pair) ** 2)
-    if kind != "core_mt":
-        raise ValueError(f"unknown scale {name!r}")
-    axis = incoming[:, 0]
-    for i in (int(text) for text in argument.split(",") if text):
-        axis = axis - final[:, i]
-    pair_mass = torch.sqrt(pair_mass2)
-    inside = boost(final[:, heavy[0]], reverse(pair), pair_mass)[:, :3]
-    axis = boost(axis, reverse(pair), pair_mass)[:, :3]
-    along = (inside * axis).sum(1) ** 2 / (axis**2).sum(1).clamp_min(1e-12)
-    pt2 = ((inside**2).sum(1) - along).clamp_min(0.0)
-    return torch.exp(0.25 * torch.log((pt2.unsqueeze(1) + mass2[:, heavy]).clamp_min(1e-12)).sum(1))
-
-
-def _heaviest(mass2: Tensor) -> list[int]:
-    """Columns of the two heaviest particles, in the order of the event."""
-    order = mass2.mean(0).argsort(descending=True, stable=True)[:2]
-    return sorted(order.tolist())
-
-
-def formula_names(final: Tensor) -> list[str]:
-    """Scale choices to be tried for a final state (events, n, 4), simple ones first."""
-    names = ["constant", "ht", "sqrt_shat", "geometric_mean_mt", "min_mt"]
-    if final.shape[1] > 1:
-        heavy = _heaviest(invariant_mass_squared(final).clamp_min(0.0))
-        others = [i for i in range(final.shape[1]) if i not in heavy]
-        names += ["pair_mt", "max_pt"]
-        if len(others) <= _MAX_EMISSIONS:
-            for size in range(len(others) + 1):
-                names += [f"core_mt:{','.join(map(str, s))}" for s in combinations(others, size)]
-    return names
 
 
 class Auxiliaries:
@@ -181,6 +116,22 @@ class Auxiliaries:
         branch[(choice < 0).any(1)] = -1
         return torch.from_numpy(branch), torch.from_numpy(free)
 
+    def occurring(
+        self, incoming: Tensor, final: Tensor, values: Mapping[str, FloatArray]
+    ) -> Auxiliaries:
+        """The same rules without the choices that none of these events takes."""
+        branch, _ = self.encode(incoming, final, values)
+        choice = self.branches[branch[branch >= 0].numpy()]
+        rules = {}
+        for k, name in enumerate(AUXILIARY):
+            rule, taken = self.rules[name], set(choice[:, k].tolist())
+            options = [o for i, o in enumerate(rule["options"]) if i in taken]
+            free = rule["free"] and (len(rule["options"]) in taken or not options)
+            rules[name] = {**rule, "options": options, "free": free}
+            if not options and not free:
+                rules[name] = rule
+        return Auxiliaries(rules)
+
     def decode(
         self, incoming: Tensor, final: Tensor, branch: Tensor, free: Tensor
     ) -> dict[str, FloatArray]:
@@ -211,6 +162,9 @@ class Auxiliaries:
             return np.full(len(final), float(option["value"]))
         if option["kind"] == "formula":
             return option["factor"] * formula(option["formula"], incoming, final).numpy()
+        if option.get("of") is not None:
+            name, factor = option["of"]
+            scale = factor * formula(name, incoming, final).numpy()
         knots, inverse = np.asarray(option["knots"]), np.asarray(option["inverse"])
         return 1.0 / _interpolate(np.log(np.maximum(scale, 1e-300)), knots, inverse)
 
@@ -220,63 +174,223 @@ class Auxiliaries:
         return np.asarray(factor * formula(name, incoming, final).numpy())
 
 
-def learn_scale(incoming: Tensor, final: Tensor, value: FloatArray) -> dict[str, Any]:
-    """Rule for the scale of events of one channel."""
-    constant = _constant(value)
-    if constant is not None:
-        return constant
-    unknown, known = _unknown(value), value > 0
-    incoming, final = incoming[torch.from_numpy(known)], final[torch.from_numpy(known)]
-    value = value[known]
-    names = formula_names(final)
-    computed = {n: formula(n, incoming, final).numpy() for n in names}
-    candidates = [(n, f) for n in names for f in (_factor(value / computed[n]), 1.0) if f > 0]
-    off = np.stack([np.abs(value / (computed[n] * f) - 1) for n, f in candidates])
-    left, options = np.ones(len(value), dtype=bool), []
-    while left.any():
-        share = ((off <= EXACT) & left).mean(axis=1)
-        best = int(np.argmax(share))
-        if share[best] < MIN_SHARE:
-            break
-        name, factor = candidates[best]
-        options.append({"kind": "formula", "formula": name, "factor": factor})
-        left &= off[best] > EXACT
-    # The reference of the rest is the formula that follows it most closely.
-    rest = left if left.any() else np.ones(len(value), dtype=bool)
-    spread = {n: np.median(np.abs(np.log(value / computed[n])[rest])) for n in names}
-    name = min(spread, key=lambda n: spread[n])
-    return {
-        "options": options + unknown,
-        "reference": [name, 1.0],
-        "free": bool(left.mean() > 1e-3 or not options),
-    }
-
-
-def learn_coupling(scale: FloatArray, value: FloatArray, tables: Sequence[Any]) -> dict[str, Any]:
-    """Rule for a coupling: constant, a function of the scale where it is one, or free.
+def learn_scale(
+    incoming: Tensor,
+    final: Tensor,
+    value: FloatArray,
+    process_id: npt.NDArray[Any] | None = None,
+    exact: FloatArray | float = EXACT,
+    masses: Sequence[float] | None = None,
+) -> dict[str, Any]:
+    """Rule for the scale of events that are made alike.
 
     Parameters
     ----------
-    scale, value : (m,) arrays
-    tables : sequence of table options
-        To choose from, see `coupling_table`.
+    incoming : (m, 2, 4) tensor
+    final : (m, n, 4) tensor
+        Momenta in GeV of what is made in the collision.
+    value : (m,) array
+        Scales in GeV; what is not positive is unknown.
+    process_id : (m,) array, optional
+        Processes of one final state may have scales of their own.
+    exact : float or (m,) array
+        Relative deviation that counts as exact.
+    masses : sequence of float, optional
+        As for `hepgen_ml.scales.find_mean`.
+
+    Returns
+    -------
+    dict
+        See `Auxiliaries`.
     """
     constant = _constant(value)
     if constant is not None:
         return constant
     unknown, known = _unknown(value), value > 0
-    scale, value = scale[known], value[known]
-    shares = []
-    for table in tables:
-        guess = Auxiliaries._value(table, torch.empty(0), torch.empty(0), scale)
-        shares.append(float(np.mean(np.abs(guess / value - 1) <= EXACT)))
-    best = int(np.argmax(shares)) if shares else -1
-    options = [dict(tables[best])] if shares and shares[best] > MIN_SHARE else []
+    rows = torch.from_numpy(known)
+    incoming, final, value = incoming[rows], final[rows], value[known]
+    tolerance = np.broadcast_to(np.asarray(exact, dtype=float), known.shape)[known]
+    process = np.zeros(len(value), dtype=np.int64) if process_id is None else process_id[known]
+    found: dict[tuple[str, float], None] = {}
+    left = np.ones(len(value), dtype=bool)
+    for number in np.unique(process).tolist():
+        mine = np.flatnonzero(process == number)
+        some = torch.from_numpy(mine)
+        options, unexplained = _search(
+            incoming[some], final[some], value[mine], tolerance[mine], masses
+        )
+        found |= dict.fromkeys(options[: max(_MOST_OPTIONS - len(found), 0)])
+        left[mine] = unexplained
+    names = dict.fromkeys([*formula_names(final), *(name for name, _ in found)])
+    computed = {n: formula(n, incoming, final).numpy() for n in names}
+    if found:
+        off = np.stack([np.abs(value / (computed[n] * f) - 1) for n, f in found])
+        left = np.asarray(~(off <= tolerance).any(axis=0))
+    # The reference of the rest is the formula that follows it most closely.
+    rest = left if left.any() else np.ones(len(value), dtype=bool)
+    spread = {n: _spread(np.log(value / c)[rest]) for n, c in computed.items()}
+    name = min(spread, key=lambda n: spread[n])
+    options_ = [{"kind": "formula", "formula": n, "factor": f} for n, f in found]
     return {
-        "options": options + unknown,
-        "reference": ["constant", float(np.median(value))],
-        "free": bool(not options or shares[best] < 1 - 1e-3),
+        "options": options_ + unknown,
+        "reference": [name, 1.0],
+        "free": bool(left.mean() > 1e-3 or not found),
     }
+
+
+def _search(
+    incoming: Tensor,
+    final: Tensor,
+    value: FloatArray,
+    tolerance: FloatArray,
+    masses: Sequence[float] | None,
+) -> tuple[list[tuple[str, float]], npt.NDArray[np.bool_]]:
+    """Formulas with factors that events follow exactly, and which events follow none."""
+    computed = {n: formula(n, incoming, final).numpy() for n in formula_names(final)}
+    candidates = [(n, f) for n, c in computed.items() for f in (1.0, _factor(value / c)) if f > 0]
+    off = np.stack([np.abs(value / (computed[n] * f) - 1) for n, f in candidates])
+    left, found = np.ones(len(value), dtype=bool), []
+    # A factor is fitted to the events: it is right for one of them whatever it is.
+    fewest = max(MIN_SHARE * len(value), min(_FEWEST_EXACT, len(value)))
+    counts = ((off <= tolerance) & left).sum(axis=1)
+    while counts.max() >= fewest:
+        best = int(np.argmax(counts))
+        if stands_out(off[best][left], tolerance[left]):
+            found.append(candidates[best])
+            left &= off[best] > tolerance
+            counts = np.where(counts > 0, ((off <= tolerance) & left).sum(axis=1), 0)
+        counts[best] = 0
+    for _ in range(_MOST_MEANS):
+        if left.mean() <= _WORTH_A_SEARCH:
+            break
+        mean = find_mean(final[torch.from_numpy(left)], value[left], tolerance[left], masses)
+        if mean is None:
+            break
+        found.append((mean.name, 1.0))
+        left &= np.abs(value / formula(mean.name, incoming, final).numpy() - 1) > tolerance
+    return found, left
+
+
+def _spread(x: FloatArray) -> float:
+    """Half the width of the middle half, wherever it is, and a tenth of that of nine tenths."""
+    low, quarter, three, high = np.quantile(x, [0.05, 0.25, 0.75, 0.95])
+    return float((three - quarter) / 2 + (high - low) / 10)
+
+
+def learn_coupling(
+    incoming: Tensor,
+    final: Tensor,
+    scale: FloatArray,
+    value: FloatArray,
+    tables: Sequence[Any],
+    process_id: npt.NDArray[Any] | None = None,
+    masses: Sequence[float] = (),
+) -> dict[str, Any]:
+    """Rule for a coupling: constant, a function of a scale where it is one, or free.
+
+    Generators print the scale of factorisation with the coupling at the scale of
+    renormalisation, which may be another function of the momenta.
+
+    Parameters
+    ----------
+    incoming, final : tensors
+        As for `learn_scale`.
+    scale, value : (m,) arrays
+    tables : sequence of table options
+        To choose from, see `coupling_table`.
+    process_id, masses
+        As for `learn_scale`.
+    """
+    constant = _constant(value)
+    if constant is not None:
+        return constant
+    unknown, known = _unknown(value), value > 0
+    rows = torch.from_numpy(known)
+    incoming, final, scale, value = incoming[rows], final[rows], scale[known], value[known]
+    process_id = None if process_id is None else process_id[known]
+    free = {
+        "options": unknown, "reference": ["constant", float(np.median(value))], "free": True,
+    }  # fmt: skip
+    best, options, share = free, [], 0.0
+    for table in tables:
+        off = np.abs(Auxiliaries._value(table, incoming, final, scale) / value - 1)
+        if np.mean(off <= EXACT) > share:
+            options, share = [dict(table)], float(np.mean(off <= EXACT))
+    if share < 1 - 1e-3:
+        for table in tables[:_MOST_INVERTED]:
+            own = _own_scale(incoming, final, value, table, process_id, masses)
+            off = _least_off(own, incoming, final, value)
+            if np.mean(off <= EXACT) > share + 1e-3:
+                options, share = own, float(np.mean(off <= EXACT))
+    if share > MIN_SHARE and share * len(value) >= 1:
+        best = {**free, "options": options + unknown, "free": bool(share < 1 - 1e-3)}
+    return best
+
+
+def _own_scale(
+    incoming: Tensor,
+    final: Tensor,
+    value: FloatArray,
+    table: dict[str, Any],
+    process_id: npt.NDArray[Any] | None,
+    masses: Sequence[float],
+) -> list[dict[str, Any]]:
+    """The table in other scales than the event's: those that the couplings stand for."""
+    knots, inverse = np.asarray(table["knots"]), np.asarray(table["inverse"])
+    if np.any(np.diff(inverse) <= 0) and np.any(np.diff(inverse) >= 0):
+        return []  # no scale belongs to a coupling
+    order = slice(None) if inverse[-1] > inverse[0] else slice(None, None, -1)
+    log_scale = _interpolate(1 / value, inverse[order], knots[order])
+    if log_scale.max() - log_scale.min() > _WIDEST or np.abs(log_scale).max() > _WIDEST:
+        return []  # far beyond what the table knows
+    slope = np.abs((inverse[-1] - inverse[0]) / (knots[-1] - knots[0])) * value
+    exact = EXACT / np.maximum(slope, 1e-3)
+    rule = learn_scale(incoming, final, np.exp(log_scale), process_id, exact, masses)
+    return [
+        {**table, "of": [o["formula"], o["factor"]]}
+        for o in rule["options"]
+        if o["kind"] == "formula"
+    ]
+
+
+def _least_off(
+    options: Sequence[dict[str, Any]], incoming: Tensor, final: Tensor, value: FloatArray
+) -> FloatArray:
+    """Relative deviation from the closest of some options that need no scale."""
+    if not options:
+        return np.full(len(value), np.inf)
+    given = [Auxiliaries._value(o, incoming, final, value) for o in options]
+    return np.asarray(np.min([np.abs(g / value - 1) for g in given], axis=0))
+
+
+def best_table(
+    incoming: Tensor,
+    final: Tensor,
+    scale: FloatArray,
+    value: FloatArray,
+    masses: Sequence[float] = (),
+) -> dict[str, Any] | None:
+    """Table of a coupling in the scale that it follows most closely, see `coupling_table`.
+
+    The event's scale where that is as good as any formula of the momenta. Masses are those of
+    `hepgen_ml.scales.directions`.
+    """
+    known = value > 0
+    rows = torch.from_numpy(known)
+    incoming, final, scale, value = incoming[rows], final[rows], scale[known], value[known]
+    best, share = None, 0.0
+    names = [*formula_names(final), *directions(final, 1 / value, masses)]
+    for name in (None, *names):
+        of = scale if name is None else formula(name, incoming, final).numpy()
+        table = coupling_table(of, value)
+        if table is None:
+            continue
+        off = np.abs(Auxiliaries._value(table, incoming, final, of) / value - 1)
+        if np.mean(off <= EXACT) > share + 0.01:
+            best, share = table, float(np.mean(off <= EXACT))
+        if share > 0.99:
+            break
+    return best
 
 
 def coupling_table(scale: FloatArray, value: FloatArray) -> dict[str, Any] | None:

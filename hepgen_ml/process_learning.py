@@ -13,7 +13,7 @@ import torch
 from hepgen_ml.auxiliary import (
     AUXILIARY,
     Auxiliaries,
-    coupling_table,
+    best_table,
     learn_coupling,
     learn_scale,
 )
@@ -24,6 +24,7 @@ from hepgen_ml.objects import NamedResonance
 from hepgen_ml.phase_space import Chart, Cut
 from hepgen_ml.phase_space.cuts import CutFinder, flavour_class
 from hepgen_ml.process import Channel, Process, Subprocess
+from hepgen_ml.scales import exchanged_masses
 from hepgen_ml.structure import Structure, patterns, tables
 from hepgen_ml.tensors import final_momenta
 
@@ -34,6 +35,12 @@ _NAMED = 8
 
 _KEPT = 5_000
 """Events per subprocess kept for fitting the rules of scale and couplings."""
+
+_MOST_TABLES = 6
+"""Functions of the scale that are tried for a coupling."""
+
+_POOLED = 20_000
+"""Events to which the rules of channels that make the same particles are fitted."""
 
 
 class ProcessLearner:
@@ -238,31 +245,86 @@ class ProcessLearner:
         orders: dict[Structure, tuple[int, ...]],
         charts: dict[str, Chart],
     ) -> dict[str, Auxiliaries]:
-        """Rules of every channel; couplings may follow the table of another channel."""
+        """Rules of every channel, learned together for those that make the same particles.
+
+        What a particle decays to does not matter for scale and couplings, so that channels
+        with few events have the rules of others.
+        """
         kept = {key: self._kept(structures, orders) for key, structures in groups.items()}
-        tables: dict[str, list[dict[str, Any]]] = {name: [] for name in AUXILIARY[1:]}
-        for name, found in tables.items():
-            for k in kept.values():
-                if name in k and "scale" in k and np.ptp(k[name]) > 1e-6 * abs(k[name][0]):
-                    table = coupling_table(k["scale"], k[name])
-                    found += [] if table is None else [table]
+        for key, k in kept.items():
+            k["made"] = charts[key].made(torch.from_numpy(k["final"])).numpy()
+        pools: dict[tuple[str, ...], list[str]] = {}
+        for key in groups:
+            names = tuple(label.lstrip("-") for label in charts[key].made_labels)
+            pools.setdefault(names, []).append(key)
+        together = {names: self._together([kept[k] for k in keys]) for names, keys in pools.items()}
+        scales = {
+            names: learn_scale(
+                torch.from_numpy(k["incoming"]), torch.from_numpy(k["made"]), k["scale"],
+                k["process_id"],
+            )
+            for names, k in together.items() if "scale" in k
+        }  # fmt: skip
+        tables = {name: self._tables(name, together, scales) for name in AUXILIARY[1:]}
         unknown = {
             "options": [{"kind": "constant", "value": -1.0}],
             "reference": ["constant", 1.0],
             "free": False,
         }
         rules = {}
-        for key, k in kept.items():
+        for names, keys in pools.items():
+            k = together[names]
             rule: dict[str, dict[str, Any]] = dict.fromkeys(AUXILIARY, unknown)
-            if "scale" in k:
-                incoming, final = torch.from_numpy(k["incoming"]), torch.from_numpy(k["final"])
-                rule["scale"] = learn_scale(incoming, charts[key].made(final), k["scale"])
+            incoming, made = (torch.from_numpy(k[n]) for n in ("incoming", "made"))
+            if names in scales:
+                rule["scale"] = scales[names]
             for name, candidates in tables.items():
                 if name in k:
                     scale = k.get("scale", np.ones(len(k[name])))
-                    rule[name] = learn_coupling(scale, k[name], candidates)
-            rules[key] = Auxiliaries(rule)
+                    rule[name] = learn_coupling(
+                        incoming, made, scale, k[name], candidates, k["process_id"],
+                        _exchanged(rule["scale"]),
+                    )  # fmt: skip
+            for key in keys:
+                own = kept[key]
+                incoming, made = (torch.from_numpy(own[n]) for n in ("incoming", "made"))
+                values = {n: own[n] for n in AUXILIARY if n in own}
+                rules[key] = Auxiliaries(rule).occurring(incoming, made, values)
         return rules
+
+    def _tables(
+        self,
+        name: str,
+        together: dict[tuple[str, ...], dict[str, npt.NDArray[Any]]],
+        scales: dict[tuple[str, ...], dict[str, Any]],
+    ) -> list[dict[str, Any]]:
+        """Functions of a scale that a coupling may be: one from each of the largest processes."""
+        found: list[tuple[int, dict[str, Any]]] = []
+        for names, k in together.items():
+            if name not in k or names not in scales:
+                continue
+            masses = _exchanged(scales[names])
+            for number in np.unique(k["process_id"]):
+                rows = k["process_id"] == number
+                value = k[name][rows]
+                if not np.ptp(value) > 1e-6 * abs(value[0]):
+                    continue
+                incoming, made = (torch.from_numpy(k[n][rows]) for n in ("incoming", "made"))
+                table = best_table(incoming, made, k["scale"][rows], value, masses)
+                if table is not None:
+                    found.append((len(value), table))
+        found.sort(key=lambda pair: -pair[0])
+        return [table for _, table in found[:_MOST_TABLES]]
+
+    def _together(self, kept: list[dict[str, npt.NDArray[Any]]]) -> dict[str, npt.NDArray[Any]]:
+        """Events of several channels that make the same particles, at most so many at random."""
+        names = [n for n in ("process_id", "incoming", "made", *AUXILIARY) if n in kept[0]]
+        joined = {n: np.concatenate([k[n] for k in kept]) for n in names}
+        n_events = len(joined["incoming"])
+        if n_events <= _POOLED:
+            return joined
+        chosen = np.sort(self._rng.permutation(n_events)[:_POOLED])
+        return {n: v[chosen] for n, v in joined.items()}
 
     def _kept(
         self, structures: list[Structure], orders: dict[Structure, tuple[int, ...]]
@@ -272,8 +334,14 @@ class ProcessLearner:
         for structure in structures:
             columns = [structure.final.index(r) for r in orders[structure]]
             kept = self._seen[structure].kept
-            parts.append({**kept, "final": kept["final"][:, columns]})
+            number = np.full(len(kept["final"]), structure.process_id)
+            parts.append({**kept, "process_id": number, "final": kept["final"][:, columns]})
         return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+
+
+def _exchanged(rule: dict[str, Any]) -> list[float]:
+    """Masses of exchanged particles in the formulas of a rule."""
+    return exchanged_masses(o["formula"] for o in rule["options"] if o["kind"] == "formula")
 
 
 def _reaction(structure: Structure) -> str:

@@ -157,7 +157,7 @@ def test_one_sided_selections_are_noticed(sample: EventSample) -> None:
 
 def test_clustering_to_the_other_beam() -> None:
     """The clustering option of the scale changes sides, as the formula says."""
-    from hepgen_ml.auxiliary import formula
+    from hepgen_ml.scales import formula
     from hepgen_ml.structure import tables
     from hepgen_ml.tensors import final_momenta
 

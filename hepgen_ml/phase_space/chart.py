@@ -71,6 +71,11 @@ class Chart(ABC):
         """Momenta (..., k, 4) of what is made in the collision, of the particles' (..., n, 4)."""
         return p
 
+    @property
+    def made_labels(self) -> tuple[str, ...]:
+        """Labels of what is made in the collision."""
+        return self.labels
+
     def push_forward(self, p: Tensor, v: Tensor) -> Tensor:
         """Change (..., D) of the coordinates when the momenta (..., n, 4) change by v.
 

@@ -179,6 +179,10 @@ class DecayChart(Chart):
     def made(self, p: Tensor) -> Tensor:
         return torch.stack([p[..., rows, :].sum(-2) for rows in self._below[: self.n_made]], dim=-2)
 
+    @property
+    def made_labels(self) -> tuple[str, ...]:
+        return self.production.labels
+
     def forward(self, p: Tensor) -> Tensor:
         momenta = [p[..., rows, :].sum(-2) for rows in self._below]
         masses: list[Tensor] = []
