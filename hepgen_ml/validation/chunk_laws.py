@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from hepgen_ml.events import EventSample, FloatArray, IntArray, RunInfo
 from hepgen_ml.objects import JET
-from hepgen_ml.validation.particle_ids import ANY_COLOR, UNKNOWN_CHARGE, ParticleIds
+from hepgen_ml.validation.color_lines import color, has_colors
+from hepgen_ml.validation.particle_ids import UNKNOWN_CHARGE, ParticleIds
 
 BoolArray = npt.NDArray[np.bool_]
 Verdict = tuple[FloatArray, FloatArray]
@@ -49,6 +50,11 @@ class Chunk:
         self.rounding = (
             0.0 if digits is None or tolerance is not None else 0.5 * 10.0 ** (1 - digits)
         )
+
+    def __getitem__(self, index: IntArray) -> Chunk:
+        """Some of the events."""
+        tolerance = self.tolerance if self.rounding == 0.0 else None
+        return Chunk(self.sample[index], self.run, tolerance, self.ids)
 
     def sum(self, values: npt.NDArray[np.generic]) -> FloatArray:
         """Per event."""
@@ -117,19 +123,31 @@ class Chunk:
         return daughters[resonance], mothers[resonance]
 
     @cached_property
-    def shared(self) -> BoolArray:
-        """(rows,) resonances that decay together with others: mothers given as a range."""
+    def joint(self) -> IntArray:
+        """(rows,) the row itself; of resonances that decay together, the first of them.
+
+        The daughters of several resonances give their mothers as a range.
+        """
         p = self.sample.particles
+        result = np.arange(len(self.event))
         rows = np.flatnonzero((p["mother2"] > p["mother1"]) & (p["mother1"] > 0))
-        result = np.zeros(len(self.event), dtype=bool)
-        first = self.sample.offsets[:-1][self.event[rows]] + p["mother1"][rows] - 1
-        last = self.sample.offsets[:-1][self.event[rows]] + p["mother2"][rows] - 1
+        start = self.sample.offsets[:-1][self.event[rows]] - 1
+        first, last = start + p["mother1"][rows], start + p["mother2"][rows]
         # the usual range is the two incoming particles, which are no resonances
-        odd = ~(self.incoming[np.minimum(first, len(result) - 1)])
-        for a, b in zip(first[odd], last[odd], strict=True):
-            result[a : b + 1] = True
-        result &= p["status"] == 2
+        odd = ~self.incoming[np.minimum(first, len(result) - 1)]
+        if odd.any():
+            end = self.sample.offsets[1:][self.event[rows]]
+            pairs = np.unique(np.stack([first, np.minimum(last, end - 1)], 1)[odd], axis=0)
+            for a, b in pairs.tolist():
+                result[a : b + 1] = a
         return result
+
+    @cached_property
+    def shared(self) -> BoolArray:
+        """(rows,) resonances that decay together with others."""
+        members = np.bincount(self.joint, minlength=len(self.joint))
+        together = members[self.joint] > 1
+        return np.asarray(together & (self.sample.particles["status"] == 2))
 
 
 def momentum(chunk: Chunk) -> Verdict:
@@ -155,102 +173,31 @@ def mass_shell(chunk: Chunk) -> Verdict:
 
 
 def incoming(chunk: Chunk) -> Verdict:
-    """Two incoming particles along the beam, the first toward +z, below the beam energies."""
+    """Two incoming particles along the beam, one to each side, below the beam energies.
+
+    Either may come first, and a target at rest belongs to both sides. One alone is a decay
+    where the run has no second beam.
+    """
     p = chunk.sample.particles
     counts = np.bincount(chunk.event[chunk.incoming], minlength=chunk.n)
     value = np.where(counts == 2, 0.0, np.inf)
+    if not (chunk.run.beam_energy[1] > 0 and chunk.run.beam_pdg_id[1]):
+        value[counts == 1] = 0.0
     rows = np.flatnonzero(chunk.incoming & (counts == 2)[chunk.event]).reshape(-1, 2)
+    pz = p["pz"][rows]
+    swapped = pz[:, 0] < pz[:, 1]
+    if swapped.any():
+        rows[swapped] = rows[swapped, ::-1]
+        pz = p["pz"][rows]
     events = chunk.event[rows[:, 0]]
-    side = np.array([1.0, -1.0])
-    for k in (0, 1):
+    for k, side in ((0, 1.0), (1, -1.0)):
         row = rows[:, k]
         off = np.maximum(np.abs(p["px"][row]), np.abs(p["py"][row]))
+        np.maximum(off, -side * pz[:, k], out=off)
         if chunk.run.beam_energy[k] > 0:
             off = np.maximum(off, p["energy"][row] - chunk.run.beam_energy[k])
-        off = np.where(p["pz"][row] * side[k] < 0, np.inf, off)
         value[events] = np.maximum(value[events], _no_nan(off) / chunk.beam_energy[events])
     return value, chunk.allowed
-
-
-def color(chunk: Chunk) -> Verdict:
-    """Colours fit the particles, and every colour line starts once and ends once.
-
-    The number of particles and lines for which that is not so. Lines that meet
-    in threes (junctions, as baryon number violation makes them) are accepted
-    where nothing else is open; sextets have negative tags.
-    """
-    p = chunk.sample.particles
-    c1, c2 = p["color1"].astype(np.int64), p["color2"].astype(np.int64)
-    representation = chunk.properties[1]
-    fits = {
-        1: (c1 == 0) & (c2 == 0),
-        3: (c1 > 0) & (c2 == 0),
-        -3: (c1 == 0) & (c2 > 0),
-        8: (c1 > 0) & (c2 > 0) & (c1 != c2),
-        6: (c1 > 0) & (c2 < 0),
-        -6: (c1 < 0) & (c2 > 0),
-    }
-    good = representation == ANY_COLOR
-    for kind, ok in fits.items():
-        good |= (representation == kind) & ok
-    broken = chunk.sum(~good)
-
-    out, into = chunk.final, chunk.incoming
-    broken += _open_lines(
-        np.concatenate([chunk.event[out], chunk.event[into]]),
-        np.concatenate([c1[out], c2[into]]),
-        np.concatenate([c2[out], c1[into]]),
-        np.arange(chunk.n),
-        chunk.n,
-    )
-    daughters, mothers = chunk.decays
-    if len(daughters):
-        unique = np.flatnonzero((np.bincount(mothers, minlength=len(c1)) > 0) & ~chunk.shared)
-        keep = ~chunk.shared[mothers]
-        daughters, mothers = daughters[keep], mothers[keep]
-        broken += _open_lines(
-            np.concatenate([mothers, unique]),
-            np.concatenate([c1[daughters], c2[unique]]),
-            np.concatenate([c2[daughters], c1[unique]]),
-            chunk.event,
-            chunk.n,
-        )
-    return broken, np.zeros(chunk.n)
-
-
-def _open_lines(
-    vertex: IntArray, starts: IntArray, ends: IntArray, event: IntArray, n_events: int
-) -> FloatArray:
-    """Lines of each event that do not start and end exactly once at their vertex.
-
-    `starts` and `ends` are tags leaving `vertex` as colour and as anticolour, 0
-    for none; `event` maps a vertex to its event.
-    """
-
-    def keys(tags: IntArray, others: IntArray) -> IntArray:
-        own, sextet = tags > 0, others < 0  # a negative tag is a second line of the other kind
-        joined = np.concatenate(
-            [(vertex[own] << 32) | tags[own], (vertex[sextet] << 32) | -others[sextet]]
-        )
-        joined.sort()
-        return joined
-
-    start, end = keys(starts, ends), keys(ends, starts)
-    result = np.zeros(n_events)
-    if np.array_equal(start, end) and np.all(start[1:] != start[:-1]):
-        return result
-    lines, where = np.unique(np.concatenate([start, end]), return_inverse=True)
-    n_start = np.bincount(where[: len(start)], minlength=len(lines))
-    n_end = np.bincount(where[len(start) :], minlength=len(lines))
-    bad = (n_start != 1) | (n_end != 1)
-    vertices, group = np.unique(lines[bad] >> 32, return_inverse=True)
-    n_start, n_end = n_start[bad], n_end[bad]
-    n_bad = np.bincount(group, minlength=len(vertices))
-    for a, b in ((n_start, n_end), (n_end, n_start)):
-        n_open = np.bincount(group[(a == 1) & (b == 0)], minlength=len(vertices))
-        n_bad[(n_open == n_bad) & (n_open % 3 == 0)] = 0
-    np.add.at(result, event[vertices], n_bad)
-    return result
 
 
 def charge(chunk: Chunk) -> Verdict:
@@ -270,6 +217,15 @@ def charge(chunk: Chunk) -> Verdict:
         skip |= np.bincount(mothers, minlength=rows) == 0
         value = np.maximum(value, chunk.max(np.where(skip, 0.0, np.abs(total - charges))))
     return value / 3, np.full(chunk.n, 0.1)
+
+
+def without_charge(chunk: Chunk) -> list[int]:
+    """PDG ids whose charge is known neither from the numbering nor from the header."""
+    unknown = chunk.properties[0] == UNKNOWN_CHARGE
+    if not unknown.any():
+        return []
+    found: list[int] = np.unique(np.abs(chunk.sample.particles["pdg_id"][unknown])).tolist()
+    return found
 
 
 def finite(chunk: Chunk) -> Verdict:
@@ -364,6 +320,12 @@ class Law:
         Particle columns beside the momenta.
     needs_incoming : bool
         Cannot be judged in samples without incoming particles.
+    given : callable, optional
+        Whether a chunk says anything about it; a sample that never does is not judged.
+    not_given : str
+        Words for that.
+    doubt : callable, optional
+        PDG ids of a chunk with which the law cannot be judged.
     """
 
     name: str
@@ -371,6 +333,9 @@ class Law:
     unit: str
     columns: tuple[str, ...] = ()
     needs_incoming: bool = False
+    given: Callable[[Chunk], bool] | None = None
+    not_given: str = ""
+    doubt: Callable[[Chunk], list[int]] | None = None
 
 
 _MOTHERS = ("status", "mother1", "mother2")
@@ -381,7 +346,15 @@ LAWS = (
     Law("incoming particles", incoming, "of the beam energy", ("status",), True),
     Law("mothers", mothers, "particles", _MOTHERS, True),
     Law("resonances", resonances, "of the beam energy", _MOTHERS),
-    Law("charge", charge, "e", ("pdg_id", *_MOTHERS), True),
-    Law("colour connection", color, "lines", ("pdg_id", "color1", "color2", *_MOTHERS), True),
+    Law("charge", charge, "e", ("pdg_id", *_MOTHERS), True, doubt=without_charge),
+    Law(
+        "colour connection",
+        color,
+        "lines",
+        ("pdg_id", "color1", "color2", *_MOTHERS),
+        True,
+        given=has_colors,
+        not_given="colour flow not given",
+    ),
     Law("particle ids", known_ids, "particles", ("pdg_id",)),
 )

@@ -22,7 +22,9 @@ from hepgen_ml.validation.chunk_laws import (
     Verdict,
 )
 from hepgen_ml.validation.normalization import Normalization
-from hepgen_ml.validation.particle_ids import ParticleIds
+from hepgen_ml.validation.particle_ids import ids_of
+
+_NAMED = 5  # ids that a text names
 
 __all__ = ["DEFAULT_TOLERANCE", "LawResult", "bad_events", "check_sample"]
 
@@ -72,6 +74,8 @@ class _Tally:
     worst_tolerance: float = 0.0
     worst_score: float = -1.0
     missing: str = ""
+    given: bool = False
+    doubtful: set[int] = field(default_factory=set)
     unjudged: list[tuple[int, int]] = field(default_factory=list)  # first event and number
 
     def add(self, chunk: Chunk, first: int) -> None:
@@ -83,6 +87,9 @@ class _Tally:
             elif len(self.unjudged) < 1000:
                 self.unjudged.append((first, chunk.n))
             return
+        self.given = self.given or self.law.given is None or self.law.given(chunk)
+        if self.law.doubt is not None and len(self.doubtful) < 1000:
+            self.doubtful.update(self.law.doubt(chunk))
         value, allowed = self.law.judge(chunk)
         self.n_events += chunk.n
         self.n_broken += int(_broken(value, allowed).sum())
@@ -100,6 +107,8 @@ class _Tally:
         if self.n_events == 0:
             text = f"not judged: {self.missing or 'no events'}"
             return LawResult(law.name, 0, 0, None, 0.0, 0.0, text, judged=False)
+        if self.n_broken and not self.given:
+            return LawResult(law.name, 0, 0, None, 0.0, 0.0, law.not_given, judged=False)
         if self.unjudged:
             # some events have incoming particles and these have none: that is a defect of theirs
             self.n_events += sum(n for _, n in self.unjudged)
@@ -114,8 +123,15 @@ class _Tally:
             worst,
             self.worst_value,
             self.worst_tolerance,
-            self._text(worst),
+            self._text(worst) + self._doubts(),
         )
+
+    def _doubts(self) -> str:
+        if not self.doubtful:
+            return ""
+        some = sorted(self.doubtful)
+        names = ", ".join(map(str, some[:_NAMED])) + (", ..." if len(some) > _NAMED else "")
+        return f"; not judged with {names}: neither PDG numbering nor header says it of these"
 
     def _text(self, worst: int | None) -> str:
         counting = self.worst_tolerance == 0.0 and not self.law.unit.startswith("of ")
@@ -170,7 +186,7 @@ def check_sample(
     """
     tallies = [_Tally(law) for law in LAWS]
     normalization = Normalization(run)
-    ids = ParticleIds(run.header)
+    ids = ids_of(run.header)
     first = 0
     for sample in samples:
         chunk = Chunk(sample, run, tolerance, ids)
@@ -211,7 +227,7 @@ def bad_events(
         Laws that the sample as a whole cannot be judged by do not count.
     """
     run = run or sample.run
-    chunk = Chunk(sample, run, tolerance, ParticleIds(run.header))
+    chunk = Chunk(sample, run, tolerance, ids_of(run.header))
     bad = np.zeros(len(sample), dtype=bool)
     with np.errstate(all="ignore"):
         for law in LAWS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +13,19 @@ UNKNOWN_CHARGE = 999
 ANY_COLOR = 0
 """Colour representation of an id whose representation is not known."""
 
-_QNUMBERS = re.compile(
-    r"^\s*BLOCK\s+QNUMBERS\s+(\d+)(.*?)(?=^\s*(?:BLOCK|DECAY)\b|\Z)", re.I | re.M | re.S
-)
-_ENTRY = re.compile(r"^\s*([13])\s+([-+]?\d+)", re.M)
-_DECAY = re.compile(r"^\s*DECAY\s+(\d+)\b", re.I | re.M)
+_LEFT_RIGHT = {
+    9900012: 0, 9900014: 0, 9900016: 0, 9900023: 0, 9900024: 3, 9900041: 6, 9900042: 6,
+}  # fmt: skip
+"""Three times the charge of particles of left-right symmetric models, each with its number."""
+
+_BY_RULE = (
+    "is_SUSY", "is_technicolor", "is_excited_quark_or_lepton", "is_Rhadron", "is_nucleus",
+    "is_dyon", "is_Qball", "is_hadron", "is_diquark",
+)  # fmt: skip
+"""Classes of the numbering whose digits say the charge, for particles without an entry too."""
+
+
+_SECTION = re.compile(r"^[ \t]*(BLOCK|DECAY)\b", re.I | re.M)
 
 
 class ParticleIds:
@@ -29,16 +38,29 @@ class ParticleIds:
     """
 
     def __init__(self, header: str = "") -> None:
-        self._declared: set[int] = {int(i) for i in _DECAY.findall(header)}
+        self._declared: set[int] = set()
         self._charge: dict[int, int] = {}
         self._color: dict[int, int] = {}
-        for number, body in _QNUMBERS.findall(header):
-            entries = {int(k): int(v) for k, v in _ENTRY.findall(body)}
-            self._declared.add(int(number))
-            if 1 in entries:
-                self._charge[int(number)] = entries[1]
-            if 3 in entries:
-                self._color[int(number)] = entries[3]
+        self._read(header)
+
+    def _read(self, header: str) -> None:
+        """Take in what an SLHA header declares; in linear time, as nobody vouches for it."""
+        found = list(_SECTION.finditer(header))
+        for k, match in enumerate(found):
+            end = found[k + 1].start() if k + 1 < len(found) else len(header)
+            is_decay = match[1].upper() == "DECAY"
+            words = header[match.end() : end].partition("\n")[0].split(maxsplit=2)
+            if not is_decay and (len(words) < 2 or words[0].upper() != "QNUMBERS"):
+                continue
+            number = _integer(words[0 if is_decay else 1]) if words else None
+            if number is None:
+                continue
+            self._declared.add(abs(number))
+            for line in () if is_decay else header[match.end() : end].splitlines()[1:]:
+                entry = line.split(maxsplit=2)
+                value = _integer(entry[1]) if len(entry) > 1 else None
+                if value is not None and entry[0] in ("1", "3"):
+                    (self._charge if entry[0] == "1" else self._color)[abs(number)] = value
 
     def look_up(
         self, ids: npt.NDArray[np.int32]
@@ -66,8 +88,7 @@ class ParticleIds:
         size, sign = abs(pdg_id), -1 if pdg_id < 0 else 1
         charge, color, known = _numbering(size)
         color = self._color.get(size, color)
-        if size in self._charge:
-            charge = self._charge[size]
+        charge = self._charge.get(size, charge)
         if charge != UNKNOWN_CHARGE:
             charge *= sign
         if abs(color) in (3, 6):
@@ -75,33 +96,61 @@ class ParticleIds:
         return charge, color, known or size in self._declared
 
 
+@lru_cache(maxsize=8)
+def ids_of(header: str) -> ParticleIds:
+    """`ParticleIds` of a header; that of the chunks of one run is read once."""
+    return ParticleIds(header)
+
+
+def _integer(text: str) -> int | None:
+    """Integer of a few digits, None for anything else."""
+    digits = text[1:] if text[:1] in ("+", "-") else text
+    return int(text) if len(digits) <= 10 and digits.isascii() and digits.isdigit() else None
+
+
 @lru_cache(maxsize=4096)
 def _numbering(size: int) -> tuple[int, int, bool]:
-    """Charge, colour and whether known, of a positive id by the PDG numbering rules."""
+    """Charge, colour and whether known, of a positive id by the PDG numbering rules.
+
+    Digits that look like quarks are none where the numbering leaves a range to models and
+    generators, as it does from 9000001 on: such a charge is not known.
+    """
     from particle import PDGID, InvalidParticle, Particle, ParticleNotFound
 
     if size == 0:
         return UNKNOWN_CHARGE, ANY_COLOR, False
     pdg = PDGID(size)
+    charge: int | None = None
     try:
-        Particle.from_pdgid(size)
+        charge = Particle.from_pdgid(size).three_charge
         known = True
     except (ParticleNotFound, InvalidParticle):
         # by rule: new physics, nuclei and diquarks; 81 to 100 belong to the inside of generators
         known = bool(pdg.is_valid) and not 81 <= size <= 100
-    charge = pdg.three_charge
+        if known and _has_charge_by_rule(size, pdg):
+            charge = pdg.three_charge
+    charge = _LEFT_RIGHT.get(size, charge)
     return UNKNOWN_CHARGE if charge is None else int(charge), _color(size, pdg), known
 
 
-def _color(size: int, pdg: object) -> int:
+def _has_charge_by_rule(size: int, pdg: Any) -> bool:
+    """Whether the numbering defines the charge of a valid id that has no entry of its own."""
+    if size < 81:
+        return True
+    if 5_000_000 < size < 6_000_000:  # Kaluza-Klein excitations end in what they excite
+        return size % 100_000 <= 39
+    return not 9_900_000 <= size < 10_000_000 and any(getattr(pdg, name) for name in _BY_RULE)
+
+
+def _color(size: int, pdg: Any) -> int:
     if size <= 8 or (size % 1_000_000 in range(1, 9) and size // 1_000_000 in (1, 2, 4)):
         return 3
     if size in (9, 21, 1000021):
         return 8
-    if getattr(pdg, "is_diquark", False):
+    if pdg.is_diquark:
         return -3
     if size <= 37 or 1_000_010 < size < 1_000_040 or 2_000_010 < size < 2_000_016:
         return 1
-    if getattr(pdg, "is_hadron", False) or getattr(pdg, "is_nucleus", False):
+    if not 9_900_000 <= size < 10_000_000 and (pdg.is_hadron or pdg.is_nucleus):
         return 1
     return ANY_COLOR
