@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import awkward as ak
@@ -248,3 +249,79 @@ def test_real_z_jets(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert n_jets[:9].tolist() == [744200, 194179, 47430, 10948, 2540, 551, 124, 25, 3]
     assert reader.n_unselected == 0
     assert chunk.mass.min() >= 0
+
+
+def runs_tree(path: Path, weights: list[float], **columns: object) -> Path:
+    """Two muons an event with these weights, and a tree ``Runs``."""
+    muons = {k: ak.Array([[v, v]] * len(weights)) for k, v in (("pt", 30.0), ("eta", 0.5))}
+    muons |= {
+        "phi": ak.Array([[0.0, 3.0]] * len(weights)),
+        "charge": ak.Array([[1, -1]] * len(weights)),
+    }
+    branches = {f"Muon_{k}": v for k, v in muons.items()} | {"genWeight": np.array(weights)}
+    with uproot.recreate(path) as file:
+        file.mktree("Events", {k: ak.Array(v).type.content for k, v in branches.items()})
+        file["Events"].extend(branches)
+        file.mktree("Runs", {k: np.float64 for k in columns})
+        file["Runs"].extend({k: np.asarray(v, dtype=np.float64) for k, v in columns.items()})
+    return path
+
+
+def test_a_skim_has_its_part_of_the_cross_section(tmp_path: Path) -> None:
+    """Docs: genWeight times cross section over genEventSumw, which counts all events."""
+    path = runs_tree(
+        tmp_path / "skim.root", [2.0] * 30, genEventSumw=[60.0, 20.0],
+        genCrossSection=[1000.0, 1000.0], genCrossSectionError=[1.0, 1.0],
+    )  # fmt: skip
+    run = read(path, chosen("Muon:2")).run
+    assert run.cross_section == pytest.approx(1000 * 60 / 80)
+    assert run.cross_section_error == pytest.approx(60 / 80)
+
+
+def test_runs_without_entries_say_nothing(tmp_path: Path) -> None:
+    path = runs_tree(tmp_path / "empty.root", [2.0] * 3, genEventSumw=[], genCrossSection=[])
+    assert math.isnan(read(path, chosen("Muon:2")).run.cross_section)
+
+
+def test_an_error_that_is_not_stated_is_not_known(tmp_path: Path) -> None:
+    path = runs_tree(tmp_path / "no_error.root", [1.0] * 3, genCrossSection=[12.0])
+    run = read(path, chosen("Muon:2")).run
+    assert run.cross_section == 12.0
+    assert math.isnan(run.cross_section_error)
+
+
+def test_lists_are_needed(tmp_path: Path) -> None:
+    scalars = {f"Jet_{k}": np.array([30.0, 40.0]) for k in ("pt", "eta", "phi", "mass")}
+    path = tmp_path / "flat.root"
+    with uproot.recreate(path) as file:
+        file.mktree("Events", {k: v.dtype for k, v in scalars.items()})
+        file["Events"].extend(scalars)
+    with pytest.raises(InputError, match="Jet_pt holds one number an event"):
+        read(path, chosen("Jet:1"))
+
+
+@pytest.mark.parametrize(
+    "charge",
+    [
+        np.array([True, False]), np.array([1, -1], np.int8), np.array([1, 255], np.uint8),
+        np.array([1.0, -1.0], np.float32),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_charges_of_any_type(tmp_path: Path, charge: np.ndarray) -> None:
+    muons = {f"Muon_{k}": ak.Array([[30.0, 20.0]] * 4) for k in ("pt", "eta", "phi")}
+    muons["Muon_charge"] = ak.unflatten(np.tile(charge, 4), 2)
+    path = nano(tmp_path / "charges.root", **muons)
+    assert read(path, chosen("Muon:2")).pdg_id.tolist() == [-13, 13] * 4
+
+
+def test_rntuple(tmp_path: Path) -> None:
+    """The newer kind of tree, as NanoAOD has it from ROOT 6.34 on."""
+    muons = {f"Muon_{k}": ak.Array([[30.0, 20.0], [25.0], []]) for k in ("pt", "eta", "phi")}
+    muons["Muon_charge"] = ak.Array([[1, -1], [1], []])
+    path = tmp_path / "rntuple.root"
+    with uproot.recreate(path) as file:
+        file.mkrntuple("Events", ak.Array(muons))
+    sample = read(path, chosen("Muon:0-2"))
+    assert sample.counts.tolist() == [2, 1, 0]
+    assert np.allclose(np.hypot(sample.px, sample.py), [30, 20, 25])

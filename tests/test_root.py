@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hepgen_adapters import _root_write as root
 from hepgen_adapters.root import ROOT
 
 from hepgen_ml.errors import InputError, OutputError
-from hepgen_ml.events import EventSample, Subrun, concatenate
+from hepgen_ml.events import EventSample, concatenate
 
 from .parton_events import BEAM, assert_same, changed, parton_sample
 
@@ -181,7 +182,9 @@ def test_bad_files(tmp_path: Path) -> None:
         writer.write(SAMPLE)
         with pytest.MonkeyPatch.context() as patch:
             dumps = json.dumps
-            patch.setattr(root.json, "dumps", lambda c, change=change, f=dumps: f(c | change))
+            patch.setattr(
+                root.json, "dumps", lambda c, change=change, f=dumps, **kw: f(c | change, **kw)
+            )
             patch.setattr(root, "dump_run", lambda run, f=root.dump_run: "{}")
             writer.close()
         refuses(bad, "newer version|not valid")
@@ -211,4 +214,40 @@ def test_cross_section_of_foreign_runs(tmp_path: Path) -> None:
         runs = source["Runs"].arrays(library="np")
         target.mktree("Runs", {name: values.dtype for name, values in runs.items()})
         target["Runs"].extend(runs)
-    assert read(stripped).run.processes == (Subrun(0, 60.0, 0.0),)
+    (process,) = read(stripped).run.processes
+    assert process.cross_section == pytest.approx(60.0)
+    assert process.error == pytest.approx(SAMPLE.run.cross_section_error)
+
+
+def test_names_in_a_file_are_never_language(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file may bring aliases, which uproot evaluates where a name is not found by lookup."""
+    marker, name = tmp_path / "marker", "LHEPart_/pt"
+    path = tmp_path / "evil.root"
+    with uproot.recreate(path) as file:
+        lists = {k: ak.Array([[1.0, 2.0], [3.0]]) for k in ("pt", "eta", "phi", "mass")}
+        columns = {f"LHEPart_{k}": v for k, v in lists.items()}
+        columns |= {"LHEPart_pdgId": ak.Array([[1, 2], [21]]), name: lists["pt"]}
+        file.mktree("Events", {k: v.type.content for k, v in columns.items()})
+        file["Events"].extend(columns)
+    code = f"().__class__.__base__ and open({str(marker)!r}, 'w').close()"
+    seen: list[str] = []
+    tree_class = uproot.behaviors.TTree.TTree
+
+    def aliases(self: object) -> dict[str, str]:
+        seen.append("asked")
+        return {name: code, f"/{name}": code, "LHEPart_pt": code}
+
+    monkeypatch.setattr(tree_class, "aliases", property(aliases))
+    reader = ROOT().open(path)
+    sample = next(iter(reader.chunks()))
+    assert any("not plain" in text for text in reader.left_out)
+    reader.close()
+    assert sample.counts.tolist() == [2, 1]
+    assert not seen
+    assert not marker.exists()
+    with uproot.open(path) as file, contextlib.suppress(Exception):
+        file["Events"].arrays([name])  # what was done before
+    assert seen
+

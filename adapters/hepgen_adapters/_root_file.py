@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hepgen_adapters._objects import with_cross_section
+from hepgen_adapters._root_branches import Branches
 from hepgen_adapters._root_names import EVENT, METADATA, VERSION
 from hepgen_adapters._run_json import MAX_LENGTH, load_run
 from hepgen_ml.errors import InputError
@@ -22,6 +24,8 @@ from hepgen_ml.objects import OBJECTS, Selection
 _BLOCK_BYTES = 32 << 20
 _BLOCK_EVENTS = 200_000
 _KEPT_ERRORS = 100
+_MOST_RUNS = 1_000_000
+_SAME_SUM = 1e-5
 
 
 class ROOTFile:
@@ -31,8 +35,8 @@ class ROOTFile:
     ----------
     tree : uproot.TTree
         ``Events``, or ``Delphes`` where there is only that.
-    branches : dict of str to str
-        Name of each branch to its path in the tree: ``Jet.PT`` to ``Jet/Jet.PT``.
+    branches : Branches
+        By their names.
     run : RunInfo or None
         Of files of ours.
     names : dict
@@ -75,15 +79,26 @@ class ROOTFile:
         remedy = remedy or "make the file again, or copy it again if it was cut short"
         return InputError(what, path=self.path, event=event, remedy=remedy)
 
+    @contextmanager
+    def reading(self, event: int | None = None) -> Iterator[None]:
+        """Whatever uproot finds wrong (it raises many kinds) is damage of the file."""
+        try:
+            yield
+        except InputError:
+            raise
+        except Exception as error:
+            raise self.fail(f"is damaged ({first_line(error)})", event) from error
+
     def _describe(self) -> None:
         names = set(self._file.keys(cycle=False))
+        self._trees = names
         found = [n for n in ("Events", "Delphes") if n in names]
         if not found or not hasattr(self._file[found[0]], "num_entries"):
             raise self.fail(
                 "has no tree 'Events'", remedy="name a file in NanoAOD format or of Delphes"
             )
         self.tree_name, self.tree = found[0], self._file[found[0]]
-        self.branches = {key.split("/")[-1]: key for key in self.tree.keys()}  # noqa: SIM118
+        self.branches = Branches(self.tree)
         if self.tree.num_entries == 0:
             raise self.fail("holds no events", remedy="check how it was made")
         if METADATA in names:
@@ -117,9 +132,7 @@ class ROOTFile:
         """Number in one entry of a branch, the first if it has several; None without any."""
         if branch not in self.branches:
             return None
-        values = self.tree[self.branches[branch]].array(
-            entry_start=entry, entry_stop=entry + 1, library="np"
-        )
+        values = self.arrays([branch], entry, entry + 1)[branch]
         numbers = np.ravel(np.asarray(values[0], dtype=np.float64))
         return float(numbers[0]) if len(numbers) else None
 
@@ -139,26 +152,67 @@ class ROOTFile:
             return with_cross_section(self.run, selection, self.path)
         first_weight = self.first(weight)
         unit = first_weight is None or abs(abs(first_weight) - 1.0) < 1e-6
-        value = self.first(cross_section, self.tree.num_entries - 1)
-        error = self.first(cross_section + "Error", self.tree.num_entries - 1) or 0.0
-        try:
-            value = float(self._file["Runs/genCrossSection"].array(library="np")[0])
-            error = 0.0
-        except KeyError:
-            pass
+        value, error = self._stated_cross_section(weight)
+        if value is None:
+            last = self.tree.num_entries - 1
+            value, error = (self.first(cross_section + k, last) for k in ("", "Error"))
         processes: tuple[Subrun, ...] = ()
-        if value is not None and np.isfinite([value, error]).all() and value > 0:
-            processes = (Subrun(0, value, error),)
+        if value is not None and np.isfinite(value) and value > 0:
+            known = error is not None and np.isfinite(error) and error > 0
+            processes = (Subrun(0, value, error if known and error else float("nan")),)
         run = RunInfo(weight_strategy=-3 if unit else -4, processes=processes, significant_digits=6)
         return with_cross_section(run, selection, self.path)
+
+    def _stated_cross_section(self, weight: str) -> tuple[float | None, float | None]:
+        """Cross section of the events in the file and its error in pb, by the tree ``Runs``.
+
+        Its entries are runs of one process with their sums of weights over all events; a file
+        that a skim made has fewer events, and their part of the cross section.
+        """
+        if "Runs" not in self._trees:
+            return None, None
+        with self.reading():
+            return self._of_runs(weight)
+
+    def _of_runs(self, weight: str) -> tuple[float | None, float | None]:
+        runs = self._file["Runs"]
+        n = int(getattr(runs, "num_entries", 0))
+        branches = Branches(runs) if n > 0 else ()
+        if "genCrossSection" not in branches or n > _MOST_RUNS:
+            return None, None
+
+        def column(name: str, missing: float) -> npt.NDArray[np.float64]:
+            if name not in branches:
+                return np.full(n, missing)
+            assert isinstance(branches, Branches)
+            return np.asarray(branches.array(name, 0, n), dtype=np.float64)
+
+        value, error = column("genCrossSection", np.nan), column("genCrossSectionError", np.nan)
+        total = column("genEventSumw", np.nan)
+        share = total / total.sum() if np.isfinite(total).all() and total.sum() > 0 else None
+        if share is None:
+            return float(np.mean(value)), float(np.mean(error))
+        fraction = 1.0
+        if weight in self.branches:
+            fraction = self._sum_of(weight) / float(total.sum())
+            if abs(fraction - 1) < _SAME_SUM:  # all events: sums of 32-bit numbers
+                fraction = 1.0
+        return float(share @ value) * fraction, float(share @ error) * fraction
+
+    def _sum_of(self, branch: str) -> float:
+        """Sum of a number over all entries."""
+        return float(sum(
+            np.sum(np.asarray(self.arrays([branch], *ends)[branch], dtype=np.float64))
+            for ends in self.ranges([branch])
+        ))  # fmt: skip
 
     def ranges(self, branches: Sequence[str]) -> Iterator[tuple[int, int]]:
         """Ranges of entries to read at once: bounded, and along the file's own blocks."""
         n = self.tree.num_entries
-        paths = [self.branches[b] for b in branches]
-        limit = int(self.tree.num_entries_for(_BLOCK_BYTES, paths)) if paths else n
-        limit = min(max(limit, 1), _BLOCK_EVENTS)
-        ends = np.asarray(self.tree.common_entry_offsets(filter_name=paths or None))
+        with self.reading():
+            limit = self.branches.entries_for(_BLOCK_BYTES, branches) if branches else n
+            limit = min(max(limit, 1), _BLOCK_EVENTS)
+            ends = self.branches.common_ends(branches)
         start = 0
         while start < n:
             inside = ends[(ends > start) & (ends <= start + limit)]
@@ -168,9 +222,9 @@ class ROOTFile:
 
     def arrays(self, branches: Sequence[str], start: int, stop: int) -> dict[str, Any]:
         """Awkward arrays of some branches by their names."""
-        paths = {b: self.branches[b] for b in branches}
-        found = self.tree.arrays(list(paths.values()), entry_start=start, entry_stop=stop, how=dict)
-        return {b: found[path] for b, path in paths.items()}
+        stop = min(stop, self.tree.num_entries)
+        with self.reading(start + 1):
+            return {b: self.branches.array(b, start, stop) for b in dict.fromkeys(branches)}
 
     def close(self) -> None:
         """Close the file."""
@@ -205,12 +259,8 @@ class TreeReader(ABC):
         self._begin()
         wanted = self._wanted()
         for start, stop in self.file.ranges(wanted):
-            try:
+            with self.file.reading(start + 1):
                 sample, numbers = self._sample(self.file.arrays(wanted, start, stop))
-            except InputError:
-                raise
-            except Exception as error:
-                raise self.file.fail(f"is damaged ({first_line(error)})", start + 1) from error
             finite = np.isfinite(sample.momentum).all(axis=1)
             bad = np.bincount(sample.event_index, ~finite, len(sample)) > 0
             bad |= ~np.isfinite(sample.events["weight"])
@@ -278,7 +328,10 @@ def other_branches(file: ROOTFile, known: set[str]) -> list[str]:
     }
     groups = {k for k in file.branches if any(b.startswith(f"{k}.") for b in file.branches)}
     others = sorted(set(file.branches) - known - book - counters - groups)
-    if not others:
-        return []
-    some = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
-    return [f"{len(others)} other branches ({some})" if len(others) > 1 else f"branch {some}"]
+    found = []
+    if others:
+        some = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
+        found = [f"{len(others)} other branches ({some})" if len(others) > 1 else f"branch {some}"]
+    if file.branches.refused:
+        found.append(f"{file.branches.refused} branches with names that are not plain")
+    return found

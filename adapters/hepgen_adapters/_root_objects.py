@@ -76,6 +76,7 @@ def _counts(file: ROOTFile, layout: Layout) -> tuple[ObjectCount, ...]:
 
     found = [c for c in OBJECTS if set(_needed(layout, c)) <= set(file.branches)]
     arrays = file.arrays([layout.branch(c, 0) for c in found], 0, _LOOK_AHEAD)
+    found = [c for c in found if arrays[layout.branch(c, 0)].ndim == 2]
     return found_counts(
         {c: ak.to_numpy(ak.num(arrays[layout.branch(c, 0)], axis=1)) for c in found}
     )
@@ -137,6 +138,13 @@ class ObjectReader(TreeReader):
                 raise file.fail(
                     f"its events have no {', '.join(missing)}",
                     remedy=f'it holds --objects "{found}"' if found else "choose other objects",
+                )
+        for branch in [b for o in self._objects for b in self._branches_of(o.name).values()]:
+            if file.arrays([branch], 0, 1)[branch].ndim != 2:
+                raise file.fail(
+                    f"branch {branch} holds one number an event, not a list of objects",
+                    remedy="name a file whose branches are lists, one entry for each object, as "
+                    "in NanoAOD",
                 )
         self.run = file.run_info(self._layout.weight, self._layout.cross_section, selection)
         if file.run is None:
@@ -210,10 +218,19 @@ class ObjectReader(TreeReader):
         if not all(np.array_equal(counts, other) for other in all_counts):
             raise ValueError(f"branches of {name} have different lengths")
         flat = {k: ak.to_numpy(ak.flatten(arrays[b])) for k, b in branches.items()}
-        charge = flat.get("charge")
+        charge = _signed(flat["charge"]) if "charge" in flat else None
         if "pt" not in flat:
             return Objects(
                 counts, flat["px"], flat["py"], flat["pz"], flat["mass"], charge, flat["energy"]
             )
         pt, eta, phi = flat["pt"], flat["eta"], flat["phi"]
         return from_polar(name, counts, pt, eta, phi, flat.get("mass"), charge)
+
+
+def _signed(charge: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Charges of any type: true is positive, and -1 may stand as the largest number of a type."""
+    if charge.dtype.kind == "b":
+        return np.where(charge, 1, -1).astype(np.int32)
+    if charge.dtype.kind == "u":
+        return charge.astype(f"i{charge.dtype.itemsize}")
+    return charge
