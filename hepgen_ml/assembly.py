@@ -12,6 +12,7 @@ from torch import Tensor
 from hepgen_ml.events import PARTICLE_COLUMNS, EventSample, RunInfo
 from hepgen_ml.objects import rank_of
 from hepgen_ml.process import Process, Subprocess
+from hepgen_ml.structure import helicities
 from hepgen_ml.tensors import Discrete, Kinematics
 
 IntArray = npt.NDArray[np.int64]
@@ -111,7 +112,7 @@ def _table(
         "mass": mass,
         "color1": discrete[:, 0 : 2 * n : 2],
         "color2": discrete[:, 1 : 2 * n : 2],
-        "spin": discrete[:, 2 * n :].astype(np.float64),
+        "spin": helicities(discrete[:, 2 * n :]),
     }
     return _as_analyses_do(table) if process.is_reconstructed else table
 

@@ -19,13 +19,14 @@ from hepgen_ml.auxiliary import (
 )
 from hepgen_ml.chart_learning import ChartLearner, Seen, fixed_or_interval
 from hepgen_ml.errors import SampleError
-from hepgen_ml.events import EventSample
+from hepgen_ml.events import UNKNOWN_SPIN, EventSample
 from hepgen_ml.objects import NamedResonance
 from hepgen_ml.phase_space import Chart, Cut
 from hepgen_ml.phase_space.cuts import CutFinder, flavour_class
 from hepgen_ml.process import Channel, Process, Subprocess
 from hepgen_ml.scales import exchanged_masses
-from hepgen_ml.structure import Structure, patterns, tables
+from hepgen_ml.structure import Structure, helicity_codes, patterns, tables
+from hepgen_ml.summary import particle_name
 from hepgen_ml.tensors import final_momenta
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,8 @@ class ProcessLearner:
         self._cuts = CutFinder()
         self._energy_low = np.full(2, np.inf)
         self._energy_high = np.zeros(2)
-        self._lifetimes = False
+        self._lifetimes: set[int] = set()
+        self._spins: set[int] = set()
         self.n_events = 0
 
     def add(self, sample: EventSample) -> None:
@@ -85,12 +87,13 @@ class ProcessLearner:
             if not sample.is_reconstructed and (
                 len(structure.incoming) != 2 or not structure.final
             ):
-                found = f"{len(structure.incoming)} incoming and {len(structure.final)} final"
+                n_incoming, n_final = len(structure.incoming), len(structure.final)
+                decay = "decays of one particle are not supported; " if n_incoming == 1 else ""
                 raise SampleError(
-                    f"{found} particles",
+                    f"{n_incoming} incoming and {n_final} final particles",
                     event=int(events[0]) + 1 + self.n_events,
-                    remedy="training needs two incoming partons (status -1) and a final state; "
-                    "to train on the objects of showered events, choose them with --objects",
+                    remedy=f"{decay}training needs two incoming partons (status -1) and a final "
+                    "state; to train on the objects of showered events, choose them with --objects",
                 )
             self._add(structure, table, {n: v[events] for n, v in sample.events.items()})
         self.n_events += len(sample)
@@ -115,7 +118,7 @@ class ProcessLearner:
             energy = table["energy"][:, structure.incoming]
             self._energy_low = np.minimum(self._energy_low, energy.min(0))
             self._energy_high = np.maximum(self._energy_high, energy.max(0))
-        self._lifetimes |= bool(np.any(table.get("lifetime", 0) != 0))
+        self._note_what_is_not_learned(structure, table)
         final = final_momenta(table, structure.final)
         classes = [flavour_class(structure.pdg_id[r], float(mass[0, r])) for r in structure.final]
         self._cuts.add(final, classes, balanced=bool(structure.incoming))
@@ -173,10 +176,32 @@ class ProcessLearner:
             rates[key] = rates.get(key, 0.0) + seen.weight
         return rates
 
+    def _note_what_is_not_learned(
+        self, structure: Structure, table: dict[str, npt.NDArray[Any]]
+    ) -> None:
+        ids = np.abs(structure.pdg_id)
+        if "lifetime" in table:
+            self._lifetimes.update(ids[(table["lifetime"] != 0).any(0)].tolist())
+        if "spin" in table:
+            spin = table["spin"]
+            lost = (helicity_codes(spin) == UNKNOWN_SPIN) & (spin != UNKNOWN_SPIN)
+            self._spins.update(ids[lost.any(0)].tolist())
+
     @property
-    def has_lifetimes(self) -> bool:
-        """Whether some particle has a lifetime; lifetimes are not learned."""
-        return self._lifetimes
+    def not_learned(self) -> list[str]:
+        """What some particles of the sample have that generated ones will not, in words."""
+        found = []
+        if self._lifetimes:
+            found.append(
+                f"lifetimes ({_names(self._lifetimes)}) are not learned; generated particles have "
+                "lifetime 0"
+            )
+        if self._spins:
+            found.append(
+                f"spins that are no helicities ({_names(self._spins)}) are not learned; generated "
+                "particles have spin 9, unknown"
+            )
+        return found
 
     def process(self, beam_energy: tuple[float, float]) -> Process:
         """The process of the events seen so far.
@@ -342,6 +367,12 @@ class ProcessLearner:
 def _exchanged(rule: dict[str, Any]) -> list[float]:
     """Masses of exchanged particles in the formulas of a rule."""
     return exchanged_masses(o["formula"] for o in rule["options"] if o["kind"] == "formula")
+
+
+def _names(ids: set[int]) -> str:
+    """Particles that a warning is about, by name."""
+    some = sorted(ids)
+    return ", ".join(map(particle_name, some[:_NAMED])) + (", ..." if len(some) > _NAMED else "")
 
 
 def _reaction(structure: Structure) -> str:

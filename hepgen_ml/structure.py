@@ -25,7 +25,8 @@ from hepgen_ml.tensors import final_momenta
 Table = npt.NDArray[Any]
 
 FIRST_COLOR = 501
-_KNOWN_SPINS = (-1.0, 0.0, 1.0, UNKNOWN_SPIN)
+_LARGEST_HELICITY = 4.0
+_HALF = 100  # factor of helicities that are no integers
 
 
 @dataclass(frozen=True, order=True)
@@ -151,8 +152,10 @@ def _by_kind(columns: dict[str, Table]) -> dict[str, Table]:
 def _incoming_first(columns: dict[str, Table]) -> dict[str, Table]:
     status, pz = columns["status"], columns["pz"]
     n = status.shape[1]
-    position = np.broadcast_to(np.arange(n) + 2, status.shape)
-    key = np.where(status == -1, np.where(pz > 0, 0, 1), position)
+    position = np.broadcast_to(np.arange(n) + 2.0, status.shape)
+    # a target at rest has a longitudinal momentum of rounding's, of either sign: the larger leads
+    largest = np.maximum(np.abs(pz).max(1, keepdims=True), 1e-300)
+    key = np.where(status == -1, -pz / largest, position)
     order = np.argsort(key, axis=1, kind="stable")
     if (order == np.arange(n)).all():
         return columns
@@ -200,9 +203,11 @@ def color_flow(color1: Table, color2: Table) -> npt.NDArray[np.int32]:
     """Colour tags renumbered by first appearance, (m, n) twice -> (m, 2n).
 
     Tags of the result alternate colour and anticolour, particle by particle,
-    and count from 501; 0 stays 0.
+    and count from 501; 0 stays 0. A negative tag, a sextet's second line of the other kind,
+    stays negative.
     """
-    tags = np.stack([color1, color2], axis=2).reshape(len(color1), -1)
+    signed = np.stack([color1, color2], axis=2).reshape(len(color1), -1)
+    tags = np.abs(signed)
     flow = np.zeros_like(tags, dtype=np.int32)
     following = np.full(len(tags), FIRST_COLOR, dtype=np.int32)
     for j in range(tags.shape[1]):
@@ -214,7 +219,26 @@ def color_flow(color1: Table, color2: Table) -> npt.NDArray[np.int32]:
         new[fresh] = following[fresh]
         following[fresh] += 1
         flow[:, j] = np.where(tags[:, j] == 0, 0, new)
-    return flow
+    return np.where(signed < 0, -flow, flow)
+
+
+def helicity_codes(spin: npt.ArrayLike) -> npt.NDArray[np.int32]:
+    """Integers for helicities: themselves, halves times a hundred, 9 for what is no helicity.
+
+    Helicities are multiples of 1/2 up to 4, as generators write them for spins 1/2 to 2 (some
+    with twice the number for fermions). A tau's spin along its momentum, which may be any
+    number between -1 and 1, is none.
+    """
+    spin = np.asarray(spin, dtype=np.float64)
+    known = (2 * spin == np.round(2 * spin)) & (np.abs(spin) <= _LARGEST_HELICITY)
+    codes = np.where(spin == np.round(spin), spin, _HALF * spin)
+    return np.where(known, codes, UNKNOWN_SPIN).astype(np.int32)
+
+
+def helicities(codes: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Inverse of `helicity_codes`."""
+    codes = np.asarray(codes, dtype=np.float64)
+    return np.where(np.abs(codes) > UNKNOWN_SPIN, codes / _HALF, codes)
 
 
 def patterns(table: dict[str, Table]) -> npt.NDArray[np.int32]:
@@ -223,8 +247,8 @@ def patterns(table: dict[str, Table]) -> npt.NDArray[np.int32]:
     Returns
     -------
     (m, 3n) int32 array
-        Colour flow (2n) as from `color_flow`, then helicities (n); spins that
-        are no helicities (a tau's spin vector, say) count as unknown.
+        Colour flow (2n) as from `color_flow`, then helicities (n) as from
+        `helicity_codes`.
     """
     m, n = table["pdg_id"].shape
     if "color1" in table and "color2" in table:
@@ -232,7 +256,7 @@ def patterns(table: dict[str, Table]) -> npt.NDArray[np.int32]:
     else:
         flow = np.zeros((m, 2 * n), dtype=np.int32)
     if "spin" in table:
-        spin = np.where(np.isin(table["spin"], _KNOWN_SPINS), table["spin"], UNKNOWN_SPIN)
+        spin = helicity_codes(table["spin"])
     else:
-        spin = np.full((m, n), UNKNOWN_SPIN)
-    return np.concatenate([flow, spin.astype(np.int32)], axis=1)
+        spin = np.full((m, n), UNKNOWN_SPIN, dtype=np.int32)
+    return np.concatenate([flow, spin], axis=1)

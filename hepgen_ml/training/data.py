@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from hepgen_ml.process import Process
 from hepgen_ml.process_learning import ProcessLearner
 from hepgen_ml.sources import EventSource
 from hepgen_ml.tensors import Encoded, effective_number
-from hepgen_ml.validation.laws import bad_events
+from hepgen_ml.training.defects import DefectCounter, count_defects, find_defects, has_colors
 
 log = logging.getLogger(__name__)
 
@@ -27,10 +28,6 @@ Progress = Callable[[str, float, float | None, dict[str, float]], None]
 
 MIN_EVENTS = 1000
 """Fewest events a density is learned from."""
-
-_TOLERANCE = 1e-4
-"""Violation of a conservation law, relative to the beam energy, that makes an event useless
-for training. Rounding of printed momenta is far below; what is generated is exact anyway."""
 
 
 class SampleSource(EventSource):
@@ -50,6 +47,8 @@ class SampleSource(EventSource):
         Bad events left out in the latest pass.
     has_colors : bool
         False once events without any colour tags were met.
+    defects : DefectCounter
+        Bad events of the latest pass, with ``skip_bad``.
     """
 
     has_colors = True
@@ -58,20 +57,20 @@ class SampleSource(EventSource):
     def chunks(self) -> Iterator[EventSample]:
         """Good events, chunk by chunk, weights proportional to the cross section they stand for."""
         n_good = position = file = 0
+        self.defects = DefectCounter()
         for number, chunk in self.raw():
             if number != file:
                 position, file = 0, number
-            good, first_bad = self._good(chunk)
-            n_bad = len(chunk) - len(good)
-            if n_bad and not self.skip_bad:
-                raise SampleError(
-                    "breaks a conservation law or a mass shell",
-                    path=self.paths[number] if self.paths else None,
-                    event=None if self.cuts else position + first_bad + 1,
-                    remedy="see `hepgen-ml check`; --skip-bad leaves such events out",
-                )
+            # nothing is conserved among objects
+            found = {} if chunk.is_reconstructed else find_defects(chunk)
+            if found and not self.skip_bad:
+                raise self._all_defects().error()
+            if self.skip_bad:
+                self.defects.add(chunk, found, self._path(number), self._position(position))
             position += len(chunk)
-            self.n_skipped += n_bad
+            self.has_colors &= has_colors(chunk) or not len(chunk)
+            good = chunk[~np.any(list(found.values()), axis=0)] if found else chunk
+            self.n_skipped += len(chunk) - len(good)
             n_good += len(good)
             yield self.joined(number, good)
         if self.n_skipped > n_good:
@@ -81,18 +80,25 @@ class SampleSource(EventSource):
                 remedy="this sample is not usable; see `hepgen-ml check`",
             )
 
-    def _good(self, chunk: EventSample) -> tuple[EventSample, int]:
-        if chunk.is_reconstructed:
-            return chunk, 0  # nothing is conserved among objects
-        ignore = ["particle ids"]
-        if not np.any(chunk.particles.get("color1", 0)):
-            # Some generators write no colours at all; their kinematics can be learned all the same.
-            ignore.append("colour connection")
-            self.has_colors = False
-        bad = bad_events(chunk, chunk.run, tolerance=_TOLERANCE, ignore=ignore)
-        if not bad.any():
-            return chunk, 0
-        return chunk[~bad], int(np.argmax(bad))
+    def _all_defects(self) -> DefectCounter:
+        """Defects of the whole sample, in a pass of its own: one bad event says little."""
+
+        def placed() -> Iterator[tuple[EventSample, Path | None, int | None]]:
+            position = file = 0
+            for number, chunk in self.raw():
+                if number != file:
+                    position, file = 0, number
+                yield chunk, self._path(number), self._position(position)
+                position += len(chunk)
+
+        return count_defects(placed())
+
+    def _path(self, number: int) -> Path | None:
+        return self.paths[number] if self.paths else None
+
+    def _position(self, position: int) -> int | None:
+        """Number of an event in its file, which cuts make unknown."""
+        return None if self.cuts else position
 
     def fingerprint(self) -> str:
         """SHA-256 of the files' bytes, selection and cuts, or of momenta in memory."""
@@ -139,8 +145,8 @@ def learn_process(
             remedy=f"use at least {MIN_EVENTS}",
         )
     process = learner.process(source.run.beam_energy)
-    if learner.has_lifetimes:
-        log.warning("lifetimes are not learned; generated particles have lifetime 0")
+    for text in learner.not_learned:
+        log.warning("%s", text)
     if not with_mean_weight(source.run, source.mean_weight, process).cross_section > 0:
         log.warning(
             "the cross section is not known: generated events have weight 1 and state none (give "
@@ -151,8 +157,10 @@ def learn_process(
     colored = any(abs(i) <= 6 or i == 21 for s in process.subprocesses for i in s.structure.pdg_id)
     if colored and not source.has_colors:
         log.warning("the sample has no colour flow, so generated events cannot be showered")
-    if source.n_skipped:
-        log.warning("left out %d bad events of %d", source.n_skipped, learner.n_events)
+    if source.defects.n_bad:
+        log.warning("%s", source.defects.warning())
+    if n_unreadable := source.n_skipped - source.defects.n_bad:
+        log.warning("left out %d events that cannot be read", n_unreadable)
     if source.n_unselected:
         log.warning(
             "left out %d events by their objects or by cuts; the cross section is that of the "

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from hepgen_ml.events import UNKNOWN_SPIN, EventSample, FloatArray, IntArray
+from hepgen_ml.structure import helicities, helicity_codes
 from hepgen_ml.validation.layouts import color_partners, layouts, name_of, row_ids
 from hepgen_ml.validation.metrics import (
     MIN_ENTRIES,
@@ -86,7 +87,7 @@ def categories(sample: EventSample, kind: Kind) -> dict[str, FloatArray]:
             partners = color_partners(sample, layout.rows)
             matrix = np.concatenate([pdg_id, partners.reshape(len(pdg_id), -1)], axis=1)
         elif kind == "helicity":
-            spin = np.round(sample.spin[layout.rows]).astype(np.int64)
+            spin = helicity_codes(sample.spin[layout.rows])
             matrix = np.concatenate([pdg_id, spin], axis=1)
         ids = row_ids(matrix) if kind != "final state" else np.zeros(len(pdg_id), dtype=np.int64)
         counts = Counts.of(ids, sample.weight[layout.index], int(ids.max()) + 1)
@@ -139,9 +140,9 @@ def _subprocess_name(pdg_id: IntArray, n_incoming: int, n_resonances: int) -> st
 
 def _pattern_name(pattern: list[int], kind: Kind) -> str:
     if kind == "helicity":
-        return (
-            "(" + "".join({-1: "-", 1: "+", 0: "0", 9: "?"}.get(h, str(h)) for h in pattern) + ")"
-        )
+        names = {-1: "-", 1: "+", 0: "0", 9: "?"}
+        values = helicities(pattern).tolist()
+        return "(" + "".join(names.get(h) or f"[{h:+g}]" for h in values) + ")"
     # "1c-3a": colour of particle 1 and anticolour of particle 3 share a tag
     place = [f"{i // 2 + 1}{'ca'[i % 2]}" for i in range(len(pattern))]
     lines = [f"{place[i]}-{place[j]}" for i, j in enumerate(pattern) if j > i]

@@ -226,12 +226,27 @@ def bad_events(
     (n,) bool array
         Laws that the sample as a whole cannot be judged by do not count.
     """
-    run = run or sample.run
-    chunk = Chunk(sample, run, tolerance, ids_of(run.header))
     bad = np.zeros(len(sample), dtype=bool)
+    for broken in broken_laws(sample, run or sample.run, tolerance, ignore=ignore).values():
+        bad |= broken
+    return bad
+
+
+def broken_laws(
+    sample: EventSample,
+    run: RunInfo,
+    tolerance: float | None = None,
+    *,
+    ignore: Collection[str] = (),
+) -> dict[str, BoolArray]:
+    """Events (n,) that break each law, see `bad_events`; laws that all obey are left out."""
+    chunk = Chunk(sample, run, tolerance, ids_of(run.header))
+    found: dict[str, BoolArray] = {}
     with np.errstate(all="ignore"):
         for law in LAWS:
             if law.name not in ignore and not _missing(law, chunk):
                 verdict: Verdict = law.judge(chunk)
-                bad |= _broken(*verdict)
-    return bad
+                broken = _broken(*verdict)
+                if broken.any():
+                    found[law.name] = broken
+    return found

@@ -205,7 +205,8 @@ def color_partners(sample: EventSample, rows: IntArray) -> IntArray:
         from 0 in the row) of the first other one in the event with the same tag,
         -1 for no colour, -2 for a tag that occurs nowhere else.
     """
-    tags = np.stack([sample.color1[rows], sample.color2[rows]], axis=2).reshape(len(rows), -1)
+    both = np.stack([sample.color1[rows], sample.color2[rows]], axis=2).reshape(len(rows), -1)
+    tags = np.abs(both)  # a sextet's second line of the other kind is negative
     partner = np.where(tags == 0, -1, -2).astype(np.int64)
     width = tags.shape[1]
     for slot in range(width):
