@@ -74,6 +74,13 @@ class Auxiliaries:
             list(product(*(range(self._n_choices(name)) for name in AUXILIARY))), dtype=np.int32
         )
 
+    def check(self, incoming: Tensor, final: Tensor) -> None:
+        """Raise ValueError or IndexError for formulas that such momenta do not have."""
+        for rule in self.rules.values():
+            self._reference(rule, incoming, final)
+            for option in rule["options"]:
+                self._value(option, incoming, final, np.ones(len(final)))
+
     def _n_choices(self, name: str) -> int:
         rule = self.rules[name]
         return len(rule["options"]) + (1 if rule["free"] else 0)

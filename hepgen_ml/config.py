@@ -13,7 +13,7 @@ from hepgen_ml.errors import UsageError
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class NetworkConfig(_Section):
@@ -53,12 +53,12 @@ class JetGPTConfig(_Section):
 class SplittingConfig(_Section):
     """Number of jets as part of the likelihood, in `jetgpt-splitting` (arXiv:2412.12074)."""
 
-    max_jets: int = Field(0, ge=0, description="Most jets to generate; at least the sample's.")
+    max_jets: int = Field(
+        0, ge=0, le=1000, description="Most jets to generate; at least the sample's."
+    )
     extrapolation: Literal["naive", "truncated", "override", "bootstrap"] = "naive"
     override_weight: float = Field(0.2, ge=0, description="lambda of equation 5.31.")
-    pointers: bool = Field(
-        True, description="Place jets relative to the objects before them too."
-    )
+    pointers: bool = Field(True, description="Place jets relative to the objects before them too.")
     warm_up: float = Field(
         0.5, ge=0, lt=1, description="Fraction of training before bootstrapped events."
     )
@@ -87,12 +87,15 @@ class LGATrConfig(_Section):
 class TrainingConfig(_Section):
     """Optimisation."""
 
-    batch_size: int = Field(1024, ge=1)
+    batch_size: int = Field(1024, ge=1, le=2**30)
     learning_rate: float = Field(3e-3, gt=0)
     weight_decay: float = Field(0.1, ge=0)
     warmup: float = Field(0.02, ge=0, lt=1, description="Fraction of training spent warming up.")
     max_events: int = Field(
-        0, ge=0, description="Use so many of each channel (number of jets) at most; 0: all."
+        0,
+        ge=0,
+        le=2**53,
+        description="Use so many of each channel (number of jets) at most; 0: all.",
     )
     channel_power: float = Field(
         1.0, ge=0, le=1, description="Channels are drawn as their events to this power; 0: evenly."
@@ -100,15 +103,18 @@ class TrainingConfig(_Section):
     channel_boost: float = Field(
         0.0, ge=0, description="Largest ratio of the draws of two events by it; 0: any."
     )
-    max_steps: int = Field(40_000, ge=1)
+    max_steps: int = Field(40_000, ge=1, le=2**53)
     max_epochs: float = Field(200.0, gt=0, description="Passes over the training events.")
     max_time: float = Field(1200.0, gt=0, description="Seconds.")
     ema: float = Field(0.999, ge=0, lt=1, description="Decay per step of the averaged weights.")
     clip: float = Field(5.0, gt=0, description="Largest gradient norm.")
     validation_fraction: float = Field(0.05, gt=0, lt=1)
-    validation_interval: int = Field(500, ge=1, description="Steps.")
+    validation_interval: int = Field(500, ge=1, le=2**53, description="Steps.")
     patience: int = Field(
-        3, ge=0, description="Validations without gain before training ends early; 0: never."
+        3,
+        ge=0,
+        le=2**53,
+        description="Validations without gain before training ends early; 0: never.",
     )
     checkpoint_interval: float = Field(60.0, gt=0, description="Seconds.")
     classifier_rounds: int = Field(
@@ -140,12 +146,12 @@ class FlowConfig(_Section):
     """Integration of flow-matching models."""
 
     solver: Solver = "rk4"
-    steps: int = Field(4, ge=1, description="Of solvers with fixed steps.")
+    steps: int = Field(4, ge=1, le=10_000, description="Of solvers with fixed steps.")
     warp: float = Field(1.0, gt=0, description="Above one, smaller steps near the events.")
     tolerance: float = Field(1e-4, gt=0, description="Of bosh3 and dopri5.")
     divergence: Literal["exact", "hutchinson"] = "exact"
     likelihood_solver: Solver = "rk4"
-    likelihood_steps: int = Field(10, ge=1)
+    likelihood_steps: int = Field(10, ge=1, le=10_000)
 
 
 class Config(_Section):
@@ -166,7 +172,7 @@ class Config(_Section):
     resonances: tuple[str, ...] = Field(
         (), description="Objects of one particle, as in Z: Muon1 Muon2."
     )
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**62)
 
     def with_(self, **changes: Any) -> Config:
         """Copy with top-level or dotted (``training__max_time``) values replaced."""

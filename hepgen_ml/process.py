@@ -22,6 +22,7 @@ from hepgen_ml.auxiliary import AUXILIARY, Auxiliaries
 from hepgen_ml.events import EventSample
 from hepgen_ml.phase_space import Acceptance, Chart, Coordinate, chart_from_config
 from hepgen_ml.phase_space.chart import incoming_momenta
+from hepgen_ml.process_document import ProcessDocument
 from hepgen_ml.structure import Structure, patterns, tables
 from hepgen_ml.tensors import Encoded, Kinematics, final_momenta, pair_invariants
 
@@ -83,6 +84,14 @@ class Channel:
     def cyclic(self) -> int | None:
         """Column of the chart's cyclic coordinate."""
         return next((i for i, c in enumerate(self.chart.coordinates) if c.cyclic), None)
+
+    def check(self) -> None:
+        """Raise ValueError or IndexError unless its parts belong together."""
+        n = len(self.classes)
+        if len(self.chart.labels) != n:
+            raise ValueError(f"{n} classes of {len(self.chart.labels)} particles")
+        made = self.chart.made(torch.ones(1, n, 4, dtype=torch.float64))
+        self.auxiliaries.check(torch.ones(1, 2, 4, dtype=torch.float64), made)
 
     def join(self, x: Tensor, phi: Tensor) -> Tensor:
         """Coordinates of the chart (m, D) from learned ones and the cyclic angle (m,)."""
@@ -284,7 +293,14 @@ class Process:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Process:
-        """Inverse of `to_config`; raises KeyError, TypeError or ValueError on nonsense."""
+        """Inverse of `to_config`.
+
+        Raises
+        ------
+        ValueError
+            The document describes no process; pydantic's names the entry.
+        """
+        ProcessDocument.model_validate(config)
         channels = [
             Channel(
                 chart_from_config(c["chart"]),
@@ -316,6 +332,11 @@ class Process:
             )
             if not 0 <= subprocesses[-1].chart < len(channels):
                 raise ValueError("a subprocess names a channel that does not exist")
+        for c, channel in enumerate(channels):
+            try:
+                channel.check()
+            except (ValueError, IndexError) as error:
+                raise ValueError(f"channels.{c}: {error}") from None
         low, high = config["beam_energy"]
         return cls(
             subprocesses,

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
+from hepgen_ml import documents
 from hepgen_ml.config import Config
-from hepgen_ml.errors import ModelError, OutputError
+from hepgen_ml.errors import HepgenError, ModelError, OutputError
 from hepgen_ml.events import RunInfo, processes_from_json
 from hepgen_ml.files import DirectoryLock, naming, remove, write_text
 from hepgen_ml.models.base import Surrogate
@@ -35,7 +37,8 @@ CARD = "README.md"
 VALIDATION = "validation.json"
 CLASSIFIER = "classifier.safetensors"
 
-_MAX_CONFIG_BYTES = 256 << 20
+_SPARE_ELEMENTS = 10_000_000
+"""Of tensors that a network may make beyond a multiple of its weights."""
 
 
 def save_model(
@@ -113,23 +116,64 @@ def load_model(
         config = Config.model_validate(document["config"])
         process = Process.from_config(document["process"])
         run = run_from_config(document["run"])
-        surrogate = Surrogate(process, config)
-    except (KeyError, TypeError, ValueError, IndexError, RuntimeError, ValidationError) as error:
-        first = str(error).splitlines()[0]
+        with _Budget(_SPARE_ELEMENTS + 8 * sum(t.numel() for t in tensors.values())):
+            surrogate = Surrogate(process, config)
+    except (HepgenError, *documents.UNUSABLE) as error:
         raise ModelError(
-            f"is damaged: {type(error).__name__}: {first}", path=directory / CONFIG, remedy=retrain
+            f"is damaged: {documents.problem(error)}", path=directory / CONFIG, remedy=retrain
         ) from None
-    try:
-        surrogate.load_state_dict(tensors)
-    except RuntimeError as error:
-        # The first line says no more than that there is an error.
-        detail = " ".join(str(error).splitlines()[1:2]).strip(" \t.")
-        raise ModelError(
-            f"holds weights of another network than this version of hepgen-ml has: {detail}",
-            path=directory / WEIGHTS,
-            remedy="train again, or use the version that is named in config.json",
-        ) from None
+    _check_weights(directory / WEIGHTS, tensors, surrogate.state_dict())
+    surrogate.load_state_dict(tensors)
     return surrogate.to(device).eval(), process, config, run, dict(document.get("training", {}))
+
+
+class _Budget(TorchFunctionMode):
+    """Tensors of so many elements in all may be made: a few bytes can ask for any number."""
+
+    _FACTORIES = frozenset(["empty", "zeros", "ones", "full", "rand", "randn"])
+
+    def __init__(self, n_elements: int) -> None:
+        super().__init__()
+        self.left = n_elements
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in self._FACTORIES:
+            size = args or (kwargs.get("size", ()),)
+            sizes = size[0] if isinstance(size[0], list | tuple) else size
+            self.left -= math.prod(n for n in sizes if isinstance(n, int))
+            if self.left < 0:
+                raise ValueError("config describes a network that is larger than its weights")
+        return func(*args, **kwargs)
+
+
+def _check_weights(path: Path, found: Mapping[str, Tensor], shapes: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are not those of the network that ``config.json`` describes."""
+    wrong = sorted(set(shapes) ^ set(found)) or sorted(
+        name for name, tensor in found.items()
+        if tensor.shape != shapes[name].shape
+        or tensor.dtype.is_floating_point != shapes[name].dtype.is_floating_point
+    )  # fmt: skip
+    if wrong:
+        kinds = [
+            "no tensor" if one is None else f"{tuple(one.shape)} {one.dtype}"
+            for one in (found.get(wrong[0]), shapes.get(wrong[0]))
+        ]
+        raise ModelError(
+            f"holds weights of another network than this version of hepgen-ml has: "
+            f"{wrong[0][:100]} is {kinds[0]}, not {kinds[1]}",
+            path=path,
+            remedy="train again, or use the version that is named in config.json",
+        )
+    for name, tensor in found.items():
+        # Logarithms of frequencies are infinite where something never happens.
+        allowed = tensor.isneginf() if name.endswith("prior") else False
+        if not bool((tensor.isfinite() | allowed).all()):
+            raise ModelError(
+                f"is damaged: {name} holds what is no finite number",
+                path=path,
+                remedy="train again or fetch it anew",
+            )
 
 
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -170,23 +214,23 @@ def read_document(directory: Path) -> dict[str, Any]:
             "holds no model", path=directory, remedy="train one with `hepgen-ml train`"
         )
     try:
-        if path.stat().st_size > _MAX_CONFIG_BYTES:
-            raise ValueError("larger than any configuration")
-        document = json.loads(path.read_text(encoding="utf-8"))
-        found = int(document["version"])
-        if document["format"] != "hepgen-ml model":
-            raise ValueError("not a model of this package")
-    except (OSError, ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+        document = documents.read(path)
+        if document.get("format") == "hepgen-ml model":
+            found = document.get("version")
+            if isinstance(found, int) and found > FORMAT_VERSION:
+                raise ModelError(
+                    f"has format version {found}, this program knows up to {FORMAT_VERSION}",
+                    path=path,
+                    remedy="upgrade hepgen-ml",
+                )
+        documents.ModelDocument.model_validate(document)
+    except (OSError, ValueError) as error:
         raise ModelError(
-            f"is damaged: {error}", path=path, remedy="train again or fetch it anew"
-        ) from None
-    if found > FORMAT_VERSION:
-        raise ModelError(
-            f"has format version {found}, this program knows up to {FORMAT_VERSION}",
+            f"is damaged: {documents.problem(error)}",
             path=path,
-            remedy="upgrade hepgen-ml",
-        )
-    return dict(document)
+            remedy="train again or fetch it anew",
+        ) from None
+    return document
 
 
 def run_to_config(run: RunInfo) -> dict[str, Any]:
@@ -196,7 +240,14 @@ def run_to_config(run: RunInfo) -> dict[str, Any]:
 
 
 def run_from_config(config: Mapping[str, Any]) -> RunInfo:
-    """Inverse of `run_to_config`."""
+    """Inverse of `run_to_config`.
+
+    Raises
+    ------
+    ValueError
+        The document describes no run; pydantic's names the entry.
+    """
+    documents.RunDocument.model_validate(config)
 
     def pair(name: str, kind: type) -> Any:
         low, high = config[name]
@@ -267,9 +318,11 @@ def store_validation(directory: Path, summary: Mapping[str, Any]) -> None:
             dict(document.get("training", {})),
             summary,
         )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (HepgenError, *documents.UNUSABLE) as error:
         raise ModelError(
-            f"is damaged: {error}", path=directory / CONFIG, remedy="train again"
+            f"is damaged: {documents.problem(error)}",
+            path=directory / CONFIG,
+            remedy="train again",
         ) from None
     with DirectoryLock(directory):
         write_text(directory / VALIDATION, json.dumps(known, indent=1, allow_nan=False) + "\n")

@@ -68,16 +68,18 @@ class Structure:
 
     def leaves(self, row: int) -> list[int]:
         """Final-state rows that descend from a particle."""
-        number = row + 1
-        children = [
-            i
-            for i in range(len(self.pdg_id))
-            if i != row and number in (self.mother1[i], self.mother2[i])
-        ]
-        found = {i for i in children if self.status[i] == 1}
-        for child in children:
-            if child > row and self.status[child] != 1:
-                found.update(self.leaves(child))
+        found: set[int] = set()
+        seen, todo = {row}, [row]
+        while todo:
+            mother = todo.pop()
+            for i in range(len(self.pdg_id)):
+                if i in seen or mother + 1 not in (self.mother1[i], self.mother2[i]):
+                    continue
+                if self.status[i] == 1:
+                    found.add(i)
+                elif i > mother:
+                    seen.add(i)
+                    todo.append(i)
         return sorted(found)
 
     def identical(self) -> list[list[int]]:

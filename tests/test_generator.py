@@ -197,7 +197,7 @@ def test_weights_of_another_network(trained: tuple[Generator, Path], tmp_path: P
     document = json.loads((model / "config.json").read_text())
     document["config"]["network"]["mixtures"] += 1
     (model / "config.json").write_text(json.dumps(document))
-    with pytest.raises(ModelError, match=r"another network.*size mismatch.*train again"):
+    with pytest.raises(ModelError, match=r"another network.*train again"):
         Generator.load(model)
 
 

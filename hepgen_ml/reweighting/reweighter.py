@@ -17,12 +17,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field, Strict
 from torch import Tensor
 
+from hepgen_ml import documents
 from hepgen_ml.errors import HepgenError, ModelError, SampleError, UsageError
 from hepgen_ml.events import EventSample, FloatArray
 from hepgen_ml.reweighting.classifiers import NetworkName, restored, under
@@ -246,11 +248,9 @@ class Reweighter:
             tensors, document = load_tensors(path)
             if document.get("kind") != _KIND or document["version"] != _VERSION:
                 raise ValueError("no classifier, or of another version of hepgen-ml")
+            ClassifierDocument.model_validate(document)
             facts = dict(document["facts"])
             name, ratios = facts["network"], {}
-            limits = 1 <= int(facts["folds"]) <= 1000 and facts["unweighting_limit"] > 0
-            if not limits or facts["exchange_beams"] not in (False, True):
-                raise ValueError("impossible numbers")
             for number, group in enumerate(document["groups"]):
                 members = [
                     restored(name, under(tensors, f"{number}.{k}."), device)
@@ -267,9 +267,45 @@ class Reweighter:
             return cls(name, ratios, bool(facts["full"]), facts)
         except ModelError:
             raise
-        except (HepgenError, KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
-            first = str(error).splitlines()[0]
-            raise ModelError(f"is damaged: {first}", path=path, remedy=retrain) from None
+        except (HepgenError, *documents.UNUSABLE) as error:
+            raise ModelError(
+                f"is damaged: {documents.problem(error)}", path=path, remedy=retrain
+            ) from None
+
+
+class CalibrationDocument(documents.Document):
+    """Of `Calibration`."""
+
+    slope: documents.Number
+    offset: documents.Number
+
+
+class RatioDocument(documents.Document):
+    """Of a `GroupRatio`, without its classifiers."""
+
+    final: list[documents.Integer]
+    resonances: list[documents.Integer]
+    members: Annotated[int, Strict(), Field(ge=0, le=1000)]
+    calibration: CalibrationDocument
+    calibration_of_mean: CalibrationDocument
+    rate: documents.Amount
+
+
+class ClassifierFacts(documents.Document):
+    """What the program uses of a classifier's facts."""
+
+    network: NetworkName
+    folds: Annotated[int, Strict(), Field(ge=1, le=1000)]
+    full: documents.Truth
+    exchange_beams: documents.Truth
+    unweighting_limit: documents.Positive
+
+
+class ClassifierDocument(documents.Document):
+    """What a file of classifiers holds beside tensors."""
+
+    groups: Annotated[list[RatioDocument], Field(max_length=100_000)]
+    facts: ClassifierFacts
 
 
 def unweighting_limit(weights: FloatArray, loss: float = 1e-3) -> float:

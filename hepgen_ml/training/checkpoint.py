@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field, Strict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from hepgen_ml import documents
 from hepgen_ml.errors import ModelError, OutputError
 from hepgen_ml.files import make_readable, replacing
+
+Loss = Annotated[float, Strict()] | None
+"""Infinite or null if there was none."""
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
@@ -33,8 +38,14 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any
         make_readable(place)  # safetensors lets nobody else read it
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_tensors(path: Path, *, infinite: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `save_tensors` wrote.
+
+    Parameters
+    ----------
+    path : Path
+    infinite : bool
+        Allow infinities and nan in the metadata.
 
     Raises
     ------
@@ -44,9 +55,48 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            metadata = json.loads((file.metadata() or {}).get("json", "{}"))
-    except (OSError, SafetensorError, ValueError) as error:
+            text = (file.metadata() or {}).get("json", "{}")
+        if unknown := {str(t.dtype) for t in tensors.values()} - _TYPES:
+            raise ValueError(f"tensors of type {min(unknown)}")
+        metadata = documents.parse(text, infinite=infinite)
+    except (OSError, SafetensorError, *documents.UNUSABLE) as error:
         raise ModelError(
-            f"is missing or damaged: {error}", path=path, remedy="train again"
+            f"is missing or damaged: {documents.problem(error)}", path=path, remedy="train again"
         ) from None
     return tensors, metadata
+
+
+_TYPES = {f"torch.{kind}{bits}" for kind in ("float", "int") for bits in (16, 32, 64)}
+_TYPES |= {"torch.bool", "torch.uint8", "torch.int8"}
+
+
+class RateDocument(documents.Document):
+    """State of `hepgen_ml.training.schedule.LearningRate`."""
+
+    best: Loss
+    idle: documents.Count
+    began: documents.Amount | None
+    rate: documents.Amount
+
+
+class HistoryDocument(documents.Document):
+    """A row of the training's history; losses may be unknown."""
+
+    step: documents.Amount
+    seconds: documents.Amount
+    learning_rate: documents.Amount
+    train_loss: Loss
+    validation_loss: Loss
+    validation_head_loss: Loss
+    events_per_second: documents.Amount
+
+
+class CheckpointDocument(documents.Document):
+    """What a checkpoint holds beside tensors."""
+
+    round: documents.Count
+    step: documents.Count
+    seconds: documents.Amount
+    done: documents.Amount
+    rates: dict[str, RateDocument]
+    history: Annotated[list[HistoryDocument], Field(max_length=1_000_000)]

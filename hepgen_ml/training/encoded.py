@@ -6,14 +6,17 @@ numpy (with pydantic, safetensors and, for flows, torchdiffeq) are enough.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
-from pydantic import ValidationError
+from torch import Tensor
 
-from hepgen_ml.errors import InputError, ModelError, UsageError
+from hepgen_ml import documents
+from hepgen_ml.auxiliary import AUXILIARY
+from hepgen_ml.errors import HepgenError, InputError, ModelError, UsageError
 from hepgen_ml.events import EventSample, RunInfo
 from hepgen_ml.objects import NamedResonance, Selection
 from hepgen_ml.phase_space import Cut
@@ -99,35 +102,68 @@ class EncodedSample:
         except ModelError as error:
             raise InputError(error.message, path=path, remedy=remedy) from None
         try:
-            if document.get("kind") != _KIND or int(document["version"]) > _VERSION:
-                raise ValueError("no encoded sample, or of a newer version")
-            names = [f.name for f in fields(Encoded)]
-            wide = {torch.int32: torch.int64}
-            encoded = Encoded(
-                *(tensors[n].to(wide.get(tensors[n].dtype, tensors[n].dtype)) for n in names)
-            )
-            encoded.weight, encoded.free = encoded.weight.double(), encoded.free.double()
+            if document.get("kind") != _KIND:
+                raise ValueError("no encoded sample")
+            about = EncodedDocument.model_validate(document)
+            if about.version > _VERSION:
+                raise ValueError(f"of version {about.version}, this program knows {_VERSION}")
             process = Process.from_config(document["process"])
-            _check(encoded, process)
+            encoded = _encoded(tensors, process)
             return cls(
-                process, run_from_config(document["run"]), encoded, str(document["fingerprint"]),
-                tuple(str(f) for f in document["files"]), int(document["n_skipped"]),
+                process, run_from_config(document["run"]), encoded, about.fingerprint,
+                tuple(about.files), about.n_skipped,
             )  # fmt: skip
-        except (KeyError, TypeError, ValueError, IndexError, ValidationError) as error:
-            raise InputError(f"is not usable: {error}", path=path, remedy=remedy) from None
+        except (HepgenError, *documents.UNUSABLE) as error:
+            raise InputError(
+                f"is not usable: {documents.problem(error)}", path=path, remedy=remedy
+            ) from None
 
 
-def _check(encoded: Encoded, process: Process) -> None:
-    """Refuse tensors that do not belong together."""
-    lengths = {len(getattr(encoded, f.name)) for f in fields(Encoded)}
-    if len(lengths) != 1 or lengths == {0}:
-        raise ValueError("tensors of different lengths")
-    if encoded.x.shape[1] != process.n_coordinates or not torch.isfinite(encoded.x).all():
-        raise ValueError("coordinates do not fit the process")
-    if encoded.invariants.shape[1] != process.n_invariants:
-        raise ValueError("invariants do not fit the process")
-    if not ((encoded.subprocess >= 0) & (encoded.subprocess < len(process.subprocesses))).all():
-        raise ValueError("an event names a subprocess that does not exist")
+class EncodedDocument(documents.Document):
+    """What the file of an encoded sample holds beside tensors, process and run."""
+
+    version: documents.Count
+    fingerprint: documents.Text
+    files: list[documents.Text]
+    n_skipped: documents.Count
+    process: dict[str, Any]
+    run: dict[str, Any]
+
+
+def _encoded(tensors: Mapping[str, Tensor], process: Process) -> Encoded:
+    """Tensors as they are in training; raises ValueError or KeyError for those that cannot be."""
+    n = len(tensors["x"])
+    sizes = {
+        "x": (n, process.n_coordinates), "free": (n, len(AUXILIARY)),
+        "invariants": (n, process.n_invariants),
+    }  # fmt: skip
+    widths = {"x": torch.float64, "free": torch.float64, "weight": torch.float64}
+    columns: dict[str, Tensor] = {}
+    for name in (f.name for f in fields(Encoded)):
+        tensor, size = tensors[name], sizes.get(name, (n,))
+        real = name in widths or name == "invariants"
+        if tensor.shape != size or tensor.dtype.is_floating_point != real:
+            kind = "real" if real else "whole"
+            raise ValueError(f"{name}: not {' x '.join(map(str, size))} {kind} numbers")
+        if tensor.dtype in (torch.bool, torch.uint8) or not bool(tensor.isfinite().all()):
+            raise ValueError(f"{name}: holds what is no finite number")
+        columns[name] = tensor.to(widths.get(name, torch.float32) if real else torch.int64)
+    if not n:
+        raise ValueError("holds no events")
+    encoded = Encoded(**columns)
+    _check_range("subprocess", encoded.subprocess, len(process.subprocesses))
+    _check_range("event", encoded.event, 2**62)
+    subprocess = encoded.subprocess
+    patterns = torch.tensor([len(s.patterns) for s in process.subprocesses])
+    branches = torch.tensor([len(c.auxiliaries.branches) for c in process.channels])
+    _check_range("pattern", encoded.pattern, patterns[subprocess])
+    _check_range("branch", encoded.branch, branches[process.channel_of[subprocess]])
+    return encoded
+
+
+def _check_range(name: str, values: Tensor, end: Tensor | int) -> None:
+    if not bool(((values >= 0) & (values < end)).all()):
+        raise ValueError(f"{name}: an event has one that does not exist")
 
 
 def encode_sample(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hepgen_ml import __version__
+from hepgen_ml import __version__, documents
 from hepgen_ml.config import Config
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
 from hepgen_ml.events import EventSample, RunInfo
@@ -273,12 +273,12 @@ def _check_plan(directory: Path, fingerprint: str, config: Config) -> None:
     """Refuse to resume with anything else than it was begun with."""
     path = directory / PLAN
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = documents.read(path)
         same_sample = document["sample_sha256"] == fingerprint
         before = Config.model_validate(document["config"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, *documents.UNUSABLE) as error:
         raise ModelError(
-            f"is damaged: {error}", path=path, remedy="start again with --force"
+            f"is damaged: {documents.problem(error)}", path=path, remedy="start again with --force"
         ) from None
     if not same_sample:
         raise SampleError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hepgen_ml import documents
 from hepgen_ml.config import TrainingConfig
 from hepgen_ml.errors import ModelError, SampleError
 from hepgen_ml.files import write_text
@@ -21,7 +22,7 @@ from hepgen_ml.models.base import Surrogate, weighted_mean
 from hepgen_ml.networks.bayesian import variational_layers
 from hepgen_ml.tensors import Discrete, Encoded
 from hepgen_ml.training.batches import Batches
-from hepgen_ml.training.checkpoint import load_tensors, save_tensors
+from hepgen_ml.training.checkpoint import CheckpointDocument, load_tensors, save_tensors
 from hepgen_ml.training.data import Progress
 from hepgen_ml.training.schedule import LearningRate
 
@@ -170,35 +171,51 @@ class Trainer:
         """Take up the state of an earlier run; False if it left none."""
         if not self.checkpoint.exists():
             return False
-        tensors, state = load_tensors(self.checkpoint)
+        tensors, document = load_tensors(self.checkpoint, infinite=True)
         try:
+            state = CheckpointDocument.model_validate(document)
+            self._check(tensors)
             with torch.no_grad():
                 for name, p in self.parameters.items():
                     p.copy_(tensors[f"parameter/{name}"])
                     self.average[name].copy_(tensors[f"average/{name}"])
                     self.best[name].copy_(tensors[f"best/{name}"])
                     self.optimizer.state[p] = {
-                        "step": torch.tensor(float(state["step"])),
+                        "step": torch.tensor(float(state.step)),
                         "exp_avg": tensors[f"first/{name}"].to(self.device),
                         "exp_avg_sq": tensors[f"second/{name}"].to(self.device),
                     }
             for name, data in (("train", self.train), ("validation", self.validation)):
                 data.factor.copy_(tensors[f"factor/{name}"])
-            self._round = int(state["round"])
-            self.step, self.seconds = int(state["step"]), float(state["seconds"])
+            self._round, self.step, self.seconds = state.round, state.step, state.seconds
             # The plan may be another one now.
-            scale = self.done / float(state["done"]) if float(state["done"]) > 0 else 1.0
+            scale = self.done / state.done if state.done > 0 else 1.0
             for part, rate in self.rates.items():
-                rate.restore(state["rates"][part], scale)
-            self._rows = [{k: float(row[k]) for k in HISTORY_COLUMNS} for row in state["history"]]
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+                rate.restore(state.rates[part].model_dump(), scale)
+            self._rows = [
+                {k: math.nan if v is None else v for k, v in row.model_dump().items()}
+                for row in state.history
+            ]
+        except documents.UNUSABLE as error:
             raise ModelError(
-                f"does not fit this training: {error}",
+                f"does not fit this training: {documents.problem(error)}",
                 path=self.checkpoint,
                 remedy="resume with the configuration it was begun with, or start with --force",
             ) from None
         self._write_history()
         return True
+
+    def _check(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raise KeyError or ValueError unless the tensors of a checkpoint are of this training."""
+        expected: dict[str, Tensor] = {
+            f"{kind}/{name}": p
+            for kind in ("parameter", "average", "best", "first", "second")
+            for name, p in self.parameters.items()
+        }
+        expected |= {"factor/train": self.train.factor, "factor/validation": self.validation.factor}
+        for name, like in expected.items():
+            if tensors[name].shape != like.shape or not bool(tensors[name].isfinite().all()):
+                raise ValueError(f"{name} has another shape, or values that are no finite numbers")
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -216,8 +233,8 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "done": self.done,
-            "rates": {part: rate.state() for part, rate in self.rates.items()},
-            "history": self._rows,
+            "rates": {part: _finite(rate.state()) for part, rate in self.rates.items()},
+            "history": [_finite(row) for row in self._rows],
         }
         save_tensors(self.checkpoint, tensors, state)
 
@@ -267,7 +284,7 @@ class Trainer:
 
     def _one_step(self) -> float:
         # What a loss draws is a function of seed and step, so that a resumed run is the same.
-        torch.manual_seed(self.seed * 1_000_003 + self.step)
+        torch.manual_seed((self.seed * 1_000_003 + self.step) % 2**63)
         for group in self.optimizer.param_groups:
             rate = self.rates[group["part"]](self.step, self.done)
             group["lr"] = rate * group.get("rate", 1.0)
@@ -394,3 +411,10 @@ class Trainer:
         lines = [",".join(HISTORY_COLUMNS)]
         lines += [",".join(f"{row[name]:.8g}" for name in HISTORY_COLUMNS) for row in self._rows]
         write_text(self.history, "\n".join(lines) + "\n")
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Null for numbers that are not known: JSON has neither nan nor infinity."""
+    return {
+        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()
+    }

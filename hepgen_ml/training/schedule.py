@@ -109,9 +109,9 @@ class LearningRate:
 
     def restore(self, state: dict[str, Any], scale: float = 1.0) -> None:
         """Take up what `state` gave; fractions of its training are scaled to those of this one."""
-        began = state["began"]
+        began, best = state["began"], state["best"]
         self.progress = Progress(
-            float(state["best"]), int(state["idle"]),
+            math.inf if best is None else float(best), int(state["idle"]),
             None if began is None else scale * float(began), float(state["rate"]),
         )  # fmt: skip
 
