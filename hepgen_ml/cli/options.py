@@ -13,6 +13,8 @@ from hepgen_ml.errors import UsageError
 from hepgen_ml.objects import Selection, parse_objects
 
 DEFAULT_MODEL = Path("hepgen-model")
+MAX_SEED = 10**9
+"""Of classifiers, of which each takes a few more; scikit-learn has 32 bits for them."""
 
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more about what is done.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and debugging messages.")]

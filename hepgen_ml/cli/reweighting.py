@@ -11,6 +11,7 @@ import typer
 from hepgen_ml import _console
 from hepgen_ml.cli.options import (
     DEFAULT_MODEL,
+    MAX_SEED,
     CrossSection,
     Debug,
     Device,
@@ -64,7 +65,7 @@ def reweight(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Where the samples differ, as JSON.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED)] = 0,
     device: Device = "auto",
     objects: Objects = None,
     cross_section: CrossSection = None,

@@ -10,6 +10,7 @@ import typer
 
 from hepgen_ml import _console
 from hepgen_ml.cli.options import (
+    MAX_SEED,
     CrossSection,
     Debug,
     Device,
@@ -59,7 +60,9 @@ def validate(
         int | None,
         typer.Option(metavar="K", min=0, help="Draws of a Bayesian model (10); 0: no band."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of generated events and classifiers.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MAX_SEED, help="Of generated events and classifiers.")
+    ] = 0,
     device: Device = "auto",
     objects: Objects = None,
     cross_section: CrossSection = None,
