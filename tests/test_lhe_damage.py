@@ -43,7 +43,6 @@ BAD_EVENTS = {
     "negative mothers": (nth("1 2 501", "-1 2 501"), "mother of particle 2"),
     "unclosed": (nth("</event>\n", ""), "no closing </event>"),
     "tag": (nth("</event>", "<rwgt><wgt>1</wgt></rwgt></event>"), "malformed"),
-    "weight": (nth("</event>", "<wgt id='1'>nan</wgt></event>"), "not finite"),
     "scale": (nth("</event>", "<scales mu='x'/></event>"), "not a number"),
     "attribute": (nth("<event>", "<event a='"), "malformed|too few"),
     "big integer": (nth(" -6 ", " -99999999999 "), "not a number"),

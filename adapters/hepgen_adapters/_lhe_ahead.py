@@ -26,6 +26,7 @@ class Parsed:
     columns: Columns
     n_events: int
     position: int
+    n_no_weight: int
 
 
 class ParsedBlocks:
@@ -86,4 +87,5 @@ def _attempt(block: Block, columns: Columns, tables: tuple[Any, Any, Any]) -> Pa
         block.address + block.end, state, *columns.targets(), columns.weights, weight_table,
         by_position, columns.scales, scale_table, np.empty(0, np.int64), np.empty(0),
     )  # fmt: skip
-    return Parsed(columns, int(state[codes.N_EVENTS]), int(state[codes.POSITION]))
+    found = codes.N_EVENTS, codes.POSITION, codes.N_NO_WEIGHT
+    return Parsed(columns, *(int(state[i]) for i in found))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from hepgen_adapters._lhe_markup import unescape
 
 
 class Names:
@@ -19,9 +20,16 @@ class Names:
         self._build()
 
     def add(self, raw: bytes) -> str:
-        """Note a name as it stands in the file; returns it as people write it."""
+        """Note a name as it stands in the file; returns it as people write it.
+
+        One that is there already is another column all the same, with a number behind its name.
+        """
         self._raw.append(raw)
-        name = html.unescape(raw.decode("utf-8", "replace"))
+        name = plain = unescape(raw.decode("utf-8", "replace"))
+        k = 1
+        while name in self.names:
+            k += 1
+            name = f"{plain}_{k}"
         self.names.append(name)
         self._build()
         return name

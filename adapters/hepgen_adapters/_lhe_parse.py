@@ -31,13 +31,16 @@ from hepgen_adapters._lhe_codes import (
     N_HARD,
     N_ROWS,
     N_SOLVED,
+    NEW_ROOT,
     NO_EVENT_LEFT,
     NO_ROW_LEFT,
     NO_SPAN,
     NOT_FINITE,
+    OPEN_COMMENT,
     POSITION,
     SHORT_LINE,
     SHORTEST_PARTICLE,
+    UNCLOSED,
     WANTED,
 )
 from hepgen_adapters._lhe_memory import (
@@ -57,11 +60,16 @@ from hepgen_adapters._lhe_numbers import (
     skip_blanks,
 )
 from hepgen_adapters._lhe_tail import (
+    CDATA_WORD,
+    COMMENT_WORD,
     END_EVENT_WORD,
     END_FILE_WORD,
     EVENT_WORD,
+    MASK4,
     MASK6,
+    ROOT_WORD,
     find,
+    find_end,
     is_space,
     parse_number,
     parse_tail,
@@ -129,6 +137,16 @@ def _build(version):
                 elif word == END_FILE_WORD:
                     state[POSITION] = address
                     return END_OF_FILE
+                elif word == ROOT_WORD:
+                    state[POSITION] = address
+                    return NEW_ROOT
+                elif word & MASK4 == COMMENT_WORD or word == CDATA_WORD:
+                    behind = find_end(address + 4, end, word == CDATA_WORD)
+                    if behind == 0:
+                        state[POSITION] = address
+                        return OPEN_COMMENT
+                    address = behind
+                    continue
                 address = find(address + 1, end, 60)
             state[POSITION] = address
             if event >= capacity:
@@ -155,6 +173,12 @@ def _build(version):
                     return BAD_TAG
                 spans[event, 1] = address
             address = skip_space(address + 1)
+            while load64(address) & MASK4 == COMMENT_WORD:
+                state[MARK] = address
+                address = find_end(address + 4, end, False)
+                if address == 0:
+                    return UNCLOSED
+                address = skip_space(address)
             state[MARK] = address
             if load8(address) == 60:
                 return SHORT_LINE
@@ -199,6 +223,13 @@ def _build(version):
                 address = skip_blanks(address + 1 if byte == 10 else address)
                 byte = load8(address)
                 if is_space(byte):
+                    address = skip_space(address)
+                    byte = load8(address)
+                while byte == 60 and load64(address) & MASK4 == COMMENT_WORD:
+                    state[MARK] = address
+                    address = find_end(address + 4, end, False)
+                    if address == 0:
+                        return UNCLOSED
                     address = skip_space(address)
                     byte = load8(address)
                 if byte == 60 or byte == 35 or byte == 0:

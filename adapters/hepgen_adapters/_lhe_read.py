@@ -15,15 +15,11 @@ import numpy.typing as npt
 from hepgen_adapters import _lhe_codes as codes
 from hepgen_adapters._lhe_ahead import ParsedBlocks
 from hepgen_adapters._lhe_columns import Columns, Names
-from hepgen_adapters._lhe_header import (
-    attributes,
-    fortran_float,
-    parse_header,
-    printed_digits,
-    unread,
-)
+from hepgen_adapters._lhe_header import fortran_float, parse_header, printed_digits, unread
+from hepgen_adapters._lhe_markup import Masker, attributes
 from hepgen_adapters._lhe_parse import parse_events
 from hepgen_adapters._lhe_stream import (
+    BEGINS,
     BLOCK,
     END_OF_EVENT,
     END_OF_FILE,
@@ -44,7 +40,11 @@ MAX_ATTRIBUTES = 64
 MAX_ATTRIBUTE_TEXT = 4096
 KEPT_ERRORS = 10
 
-_END_OF_INIT = re.compile(rb"</init\s*>")
+_END_OF_INIT = re.compile(rb"</init\s{0,16}>")
+_SAME_IN_JOINED = (
+    "beam_pdg_id", "beam_energy", "pdf_group", "pdf_set", "weight_strategy", "processes",
+)  # fmt: skip
+_NO_NUMBERS = "that are not numbers (nan instead)"
 _TRUNCATED = "the file ends before </LesHouchesEvents>: it is truncated"
 _REMEDY = "--skip-bad leaves such events out"
 
@@ -74,8 +74,10 @@ class LHEReader:
         self._by_position: list[int] = []
         self._declared: dict[str, str] = {}
         text, self._start = self._read_front()
-        self.run = parse_header(text[: self._start], self.path)
+        self.run, self._by_declaration = parse_header(text[: self._start], self.path)
+        self._first_run = self.run
         self._declared = dict(self.run.weight_names)
+        self._n_no_weight = 0
         self._look_ahead(text[self._start :])
 
     def close(self) -> None:
@@ -83,7 +85,7 @@ class LHEReader:
 
     def _read_front(self) -> tuple[bytes, int]:
         """The text up to ``</init>`` and a little more, and where the former ends."""
-        text = bytearray()
+        text, masker = bytearray(), Masker()
         end = -1
         try:
             with open_text(self.path) as stream:
@@ -91,7 +93,6 @@ class LHEReader:
                     piece = stream.read(BLOCK)
                     if not piece:
                         break
-                    seen = max(0, len(text) - 16)
                     text += piece
                     if len(text) > MAX_HEADER:
                         raise InputError(
@@ -100,15 +101,24 @@ class LHEReader:
                             remedy="check that this is an LHE file",
                         )
                     if end < 0:
-                        found = _END_OF_INIT.search(text, seen)
+                        seen = max(0, len(masker.masked) - 32)
+                        masker.feed(piece)
+                        found = _END_OF_INIT.search(masker.masked, seen)
                         end = found.end() if found else -1
                         if len(text) > 1 << 16 and b"<LesHouchesEvents" not in text[: 1 << 16]:
                             break
         except GZIP_ERRORS as error:
             if end < 0 or not self.skip_bad:
                 raise gzip_error(error, self.path) from error
+        except ValueError as error:
+            remedy = "take them out, or check that this is an LHE file"
+            raise InputError(str(error), path=self.path, remedy=remedy) from None
         if not text:
             raise InputError("is empty", path=self.path, remedy="check how it was made")
+        if end < 0:  # a comment that nothing ends is text
+            masker.feed(b"", final=True)
+            found = _END_OF_INIT.search(masker.masked)
+            end = found.end() if found else -1
         if end < 0:
             if b"<LesHouchesEvents" in text:
                 what = "ends before </init>: no event, the file is truncated"
@@ -175,6 +185,8 @@ class LHEReader:
         hard_at, hard_value = np.empty(64, np.int64), np.empty(64)
         n_good = 0
         closed = truncated = False
+        comment = b""  # what ends the comment that the text so far is in
+        self._n_no_weight = 0
 
         def chunk() -> tuple[EventSample, Columns]:
             nonlocal n_good
@@ -186,9 +198,21 @@ class LHEReader:
             return sample, Columns(sizes, rows, len(self._weights), len(self._scales))
 
         for block, parsed in blocks:
-            if closed:
-                continue
             state[codes.POSITION] = block.address
+            if closed or comment:
+                parsed = None  # the text does not begin with an event
+            if comment:
+                place = block.buffer.find(comment, 0, block.end)
+                if place < 0:
+                    continue
+                state[codes.POSITION] = block.address + place + len(comment)
+                comment = b""
+            if closed:
+                place = int(state[codes.POSITION]) - block.address
+                behind = self._next_run(block, place, n_good + int(state[codes.N_EVENTS]))
+                if behind < 0:
+                    continue
+                state[codes.POSITION], closed = block.address + behind, False
             if parsed is not None:
                 done = 0
                 while done < parsed.n_events:
@@ -203,6 +227,7 @@ class LHEReader:
                     self._attributes(block, columns, used, used + stop - done, n_good)
                     done = stop
                 state[codes.POSITION] = parsed.position
+                self._n_no_weight += parsed.n_no_weight
             end = block.address + block.end
             while True:
                 first = int(state[codes.N_EVENTS])
@@ -216,8 +241,22 @@ class LHEReader:
                     self._attributes(block, columns, first, last, n_good)
                 if status == codes.END_OF_TEXT:
                     break
-                if status == codes.END_OF_FILE:
-                    closed = True
+                if status in (codes.END_OF_FILE, codes.NEW_ROOT):
+                    place = int(state[codes.POSITION]) - block.address
+                    if status == codes.NEW_ROOT:
+                        event = n_good + last + self.n_skipped + 1
+                        self._bad(
+                            InputError(_TRUNCATED, path=self.path, event=event, remedy=_REMEDY)
+                        )
+                    behind = self._next_run(block, place, n_good + last)
+                    if behind < 0:
+                        closed = True
+                        break
+                    state[codes.POSITION] = block.address + behind
+                    continue
+                if status == codes.OPEN_COMMENT:
+                    place = int(state[codes.POSITION]) - block.address
+                    comment = b"-->" if block.buffer[place + 2] == ord("-") else b"]]>"
                     break
                 if status == codes.NO_EVENT_LEFT:
                     sample, columns = chunk()
@@ -237,6 +276,12 @@ class LHEReader:
         if once:
             return
         n_good += int(state[codes.N_EVENTS])
+        self._n_no_weight += int(state[codes.N_NO_WEIGHT])
+        if self._n_no_weight:
+            self.left_out = [
+                *(text for text in self.left_out if not text.endswith(_NO_NUMBERS)),
+                f"{self._n_no_weight} named weights {_NO_NUMBERS}",
+            ]
         if not closed and not truncated:
             event = n_good + self.n_skipped + 1
             self._bad(InputError(_TRUNCATED, path=self.path, event=event, remedy=_REMEDY))
@@ -253,6 +298,41 @@ class LHEReader:
         if state[codes.N_EVENTS]:
             yield self._sample(columns, int(state[codes.N_EVENTS]), int(state[codes.N_ROWS]))
 
+    def _next_run(self, block: Block, place: int, n_good: int) -> int:
+        """Place behind ``</init>`` of another file that is joined to this one; -1 without any.
+
+        Raises
+        ------
+        InputError
+            It is of another run, or events follow that are in no file.
+        """
+        match = BEGINS.search(block.buffer, place, block.end)
+        if match is None:
+            return -1
+        event = n_good + self.n_skipped + 1
+        if match[0].startswith(b"<event"):
+            raise InputError(
+                "events follow behind </LesHouchesEvents>", path=self.path, event=event,
+                remedy="take the closing tag out, or what follows it",
+            )  # fmt: skip
+        masker = Masker()
+        masker.feed(bytes(memoryview(block.buffer)[match.start() : block.end]), final=True)
+        found = _END_OF_INIT.search(masker.masked)
+        if found is None:
+            raise InputError(_TRUNCATED, path=self.path, event=event, remedy=_REMEDY)
+        behind = match.start() + found.end()
+        front = bytes(memoryview(block.buffer)[match.start() : behind])
+        run, declared = parse_header(front, self.path)
+        first = self._first_run
+        same = all(getattr(run, n) == getattr(first, n) for n in _SAME_IN_JOINED)
+        if not same or declared != self._by_declaration:
+            what = "weights that it declares" if same else "beams, processes and cross sections"
+            raise InputError(
+                f"a second file of other {what} is joined to the first", path=self.path,
+                event=event, remedy="split them at <LesHouchesEvents> and name both files",
+            )  # fmt: skip
+        return behind
+
     def _bad(self, error: InputError) -> None:
         if not self.skip_bad:
             raise error
@@ -266,7 +346,7 @@ class LHEReader:
             names, group = self._scales, "scales"
         if status == codes.NEW_POSITION:
             position = len(self._by_position)
-            declared = dict(enumerate(self._declared)).get(position)
+            declared = dict(enumerate(self._by_declaration)).get(position)
             free = declared is not None and declared not in names.names
             name = declared if free and declared is not None else f"weights_{position + 1}"
             raw = html.escape(name, quote=False).encode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import queue
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,10 @@ INPUT = 1 << 18
 MAX_EVENT = 64 << 20
 END_OF_EVENT = b"</event>"
 END_OF_FILE = b"</LesHouchesEvents"
+BEGINS = re.compile(rb"<LesHouchesEvents\b|<event(?:\s[^<>]{0,4096})?>\s{0,64}\d")
+"""What has a meaning behind the end of a file: another one, or events that are in none."""
+
+_LONGEST_BEGINNING = 8192
 
 
 class GzipText(io.RawIOBase):
@@ -195,6 +200,22 @@ class Blocks:
             filled += count
         return filled
 
+    def _pass_over(self, stream: io.RawIOBase, text: bytes) -> tuple[bytes, int]:
+        """Read on until another file begins; returns its text so far and the bytes left out."""
+        passed = 0
+        while not self._stop.is_set():
+            match = BEGINS.search(text)
+            if match is not None:
+                return text[match.start() :], passed + match.start()
+            keep = text[-_LONGEST_BEGINNING:]
+            passed += len(text) - len(keep)
+            scrap = bytearray(BLOCK)
+            filled = self._fill(stream, memoryview(scrap))
+            if not filled:
+                return keep, passed
+            text = keep + bytes(scrap[:filled])
+        return b"", passed
+
     def _cut(self, stream: io.RawIOBase) -> None:
         rest = b""
         offset = self.offset
@@ -209,15 +230,15 @@ class Blocks:
             end = buffer.rfind(END_OF_EVENT, 0, filled) + len(END_OF_EVENT)
             if end < len(END_OF_EVENT):
                 end = 0
-                # Behind the closing tag anything may follow, of any length.
+                # Behind the closing tag anything may follow, of any length; another file, too.
                 closing = buffer.find(END_OF_FILE, 0, filled)
-                if closing >= 0:
-                    self._put(Block(buffer, filled, offset))
-                    scrap = bytearray(BLOCK)
-                    while self._fill(stream, memoryview(scrap)) == BLOCK:
-                        pass  # to the end, so that the checksum is verified
-                    self._put(Block(scrap, 0, offset + filled, final=True))
-                    return
+                if closing >= 0 and not final and not BEGINS.search(buffer, closing, filled):
+                    self._put(Block(buffer, closing + len(END_OF_FILE), offset))
+                    offset += closing + len(END_OF_FILE)
+                    rest = bytes(memoryview(buffer)[closing + len(END_OF_FILE) : filled])
+                    rest, passed = self._pass_over(stream, rest)
+                    offset += passed
+                    continue
                 if filled > MAX_EVENT:
                     raise InputError(
                         f"an event is larger than {MAX_EVENT >> 20} MB",

@@ -16,6 +16,7 @@ from hepgen_adapters._lhe_codes import (
     MARK_END,
     MAX_NAME,
     N_HARD,
+    N_NO_WEIGHT,
     N_SOLVED,
     NEW_POSITION,
     NEW_SCALE,
@@ -48,11 +49,13 @@ END_EVENT_WORD, END_FILE_WORD = _word(b"</event>"), _word(b"</LesHou")
 EVENT_WORD, _WGT, _WEIGHTS, _SCALES = (
     _word(t) for t in (b"<event", b"<wgt", b"<weights", b"<scales")
 )
-_END_WGT, _RWGT, _COMMENT, _END_SCALES = (
+_END_WGT, _RWGT, COMMENT_WORD, _END_SCALES = (
     _word(t) for t in (b"</wgt>", b"<rwgt", b"<!--", b"</scales")
 )
-_MASK3, _MASK4, _MASK5, MASK6, _MASK7 = (_mask(n) for n in (3, 4, 5, 6, 7))
-_COMMENT_END = _word(b"-->")
+ROOT_WORD = _word(b"<LesHouc")
+CDATA_WORD = _word(b"<![CDATA")
+_MASK3, MASK4, _MASK5, MASK6, _MASK7 = (_mask(n) for n in (3, 4, 5, 6, 7))
+_COMMENT_END, _CDATA_END = _word(b"-->"), _word(b"]]>")
 
 
 @njit(forceinline=True)
@@ -72,6 +75,27 @@ def find(address, end, byte):
     """Address of the next such byte, or `end`."""
     while address < end and load8(address) != byte:
         address += 1
+    return address
+
+
+@njit
+def find_end(address, end, cdata):
+    """Address behind the end of a comment or CDATA section; 0 if it does not end."""
+    ending = _CDATA_END if cdata else _COMMENT_END
+    while address + 3 <= end:
+        if load64(address) & _MASK3 == ending:
+            return address + 3
+        address += 1
+    return np.int64(0)
+
+
+@njit
+def _no_number(address, end):
+    """Behind a word that is no number."""
+    byte = load8(address)
+    while address < end and byte != 60 and not is_space(byte):
+        address += 1
+        byte = load8(address)
     return address
 
 
@@ -199,9 +223,9 @@ def parse_tail(
         word = load64(address)
         if word == END_EVENT_WORD:
             return address + 8, OK
-        if word == END_FILE_WORD or word & MASK6 == EVENT_WORD:
+        if word in (END_FILE_WORD, ROOT_WORD) or word & MASK6 == EVENT_WORD:
             return address, UNCLOSED
-        if word & _MASK4 == _WGT and (is_space(load8(address + 4)) or load8(address + 4) == 62):
+        if word & MASK4 == _WGT and (is_space(load8(address + 4)) or load8(address + 4) == 62):
             place, name, name_end = address + 4, np.int64(0), np.int64(0)
             value, value_end = name, name
             while True:
@@ -212,16 +236,19 @@ def parse_tail(
                     break
             index = _lookup(value, value_end, names, bounds, n_names, hint)
             state[MARK], state[MARK_END] = value, value_end
-            if index < 0:
+            if index < 0 or not np.isnan(weights[event, index]):
+                # new, or the same id once more: another weight all the same
                 return address, BAD_TAG if value_end - value > MAX_NAME else NEW_WEIGHT
             hint = index + 1
             address = skip_space(find(place, end, 62) + 1)
             state[MARK] = address
-            address, number, status = parse_number(address, state, hard_at, hard_value)
+            behind, number, status = parse_number(address, state, hard_at, hard_value)
             if status != OK:
-                return address, NOT_FINITE if status == INFINITE else BAD_NUMBER
+                # one variation without a number does not cost the event
+                behind, number = _no_number(address, end), np.nan
+                state[N_NO_WEIGHT] += 1
             weights[event, index] = number
-            address = skip_space(address)
+            address = skip_space(behind)
             if load64(address) & MASK6 == _END_WGT:
                 address += 6
         elif word == _WEIGHTS:
@@ -231,12 +258,15 @@ def parse_tail(
                 state[MARK] = address
                 if position >= len(by_position):
                     return address, NEW_POSITION
-                address, number, status = parse_number(address, state, hard_at, hard_value)
+                behind, number, status = parse_number(address, state, hard_at, hard_value)
                 if status != OK:
-                    return address, NOT_FINITE if status == INFINITE else BAD_NUMBER
+                    behind, number = _no_number(address, end), np.nan
+                    if behind == address:
+                        return address, BAD_NUMBER
+                    state[N_NO_WEIGHT] += 1
                 weights[event, by_position[position]] = number
                 position += 1
-                address = skip_space(address)
+                address = skip_space(behind)
             address = find(address, end, 62) + 1
         elif word & _MASK7 == _SCALES:
             place = address + 7
@@ -269,10 +299,14 @@ def parse_tail(
                         return address, BAD_TAG
                     address += 1
                 address = find(address, end, 62) + 1
-        elif word & _MASK4 == _COMMENT:
-            while address < end and load64(address) & _MASK3 != _COMMENT_END:
-                address += 1
-            address += 3
+        elif word & MASK4 == COMMENT_WORD:
+            address = find_end(address + 4, end, False)
+            if address == 0:
+                return state[MARK], UNCLOSED
+        elif word == CDATA_WORD:
+            address = find_end(address + 9, end, True)
+            if address == 0:
+                return state[MARK], UNCLOSED
         elif word & _MASK5 == _RWGT or load8(address + 1) == 47:
             address = find(address, end, 62) + 1
         else:
