@@ -135,6 +135,9 @@ class RunInfo:
         Inside of `<initrwgt>`, opaque.
     weight_names : mapping of str to str
         Name (id) of every named weight and its description.
+    weight_cross_sections : mapping of str to (float, float)
+        Cross section of named weights and its error in pb, where the source states them; nan for
+        what is not known.
     significant_digits : int or None
         Digits that the source prints for momenta; None for binary double precision.
     """
@@ -149,6 +152,7 @@ class RunInfo:
     header: str = ""
     weight_groups: str = ""
     weight_names: Mapping[str, str] = field(default_factory=dict)
+    weight_cross_sections: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     significant_digits: int | None = None
 
     @property
@@ -162,6 +166,20 @@ class RunInfo:
         if not np.isfinite(self.cross_section):
             return np.nan
         return float(np.sqrt(sum(p.error**2 for p in self.processes)))
+
+    def scaled(self, factor: float) -> RunInfo:
+        """Copy with all cross sections and errors multiplied."""
+        return replace(
+            self,
+            processes=tuple(
+                replace(p, cross_section=factor * p.cross_section, error=factor * p.error)
+                for p in self.processes
+            ),
+            weight_cross_sections={
+                name: (factor * value, factor * error)
+                for name, (value, error) in self.weight_cross_sections.items()
+            },
+        )
 
     def with_(self, **changes: Any) -> RunInfo:
         """Copy with some attributes replaced."""

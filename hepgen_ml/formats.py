@@ -99,6 +99,10 @@ class Format(Protocol):
         Whether a file cannot be begun before the number of its events is known.
     run_last : bool
         Whether the run information is written last.
+    free_weights : bool, optional
+        Whether weights have any scale, as only their sum counts, and process numbers need no
+        declaration. Otherwise both are those of the Les Houches accord: unit weights under
+        strategy 3, weights with the cross section as their mean under strategy 4.
     """
 
     name: str
@@ -158,6 +162,11 @@ def format_of(path: str | Path) -> Format:
         known = ", ".join(s for f in formats.values() for s in f.suffixes) or "none installed"
         raise UsageError("unknown file type", path=path, remedy=f"use one of: {known}")
     return max(matches, key=lambda match: match[0])[1]
+
+
+def has_free_weights(fmt: Format) -> bool:
+    """Whether weights of a format have any scale (`Format.free_weights`, by default not)."""
+    return bool(getattr(fmt, "free_weights", False))
 
 
 def open_sample(

@@ -236,7 +236,9 @@ def read_document(directory: Path) -> dict[str, Any]:
 def run_to_config(run: RunInfo) -> dict[str, Any]:
     """Plain JSON values; null for a cross section or an error that is not known."""
     processes = [p.to_json() for p in run.processes]
-    return {**asdict(run), "processes": processes, "weight_names": dict(run.weight_names)}
+    found = {**asdict(run), "processes": processes, "weight_names": dict(run.weight_names)}
+    del found["weight_cross_sections"]  # generated events have no such weights
+    return found
 
 
 def run_from_config(config: Mapping[str, Any]) -> RunInfo:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from hepgen_ml.errors import InputError
-from hepgen_ml.events import RunInfo, processes_from_json
+from hepgen_ml.events import RunInfo, finite_or_none, processes_from_json
 
 MAX_LENGTH = 16_000_000
 _ADAPTER = TypeAdapter(RunInfo)
@@ -22,6 +22,9 @@ def dump_run(run: RunInfo) -> str:
     content = {f.name: getattr(run, f.name) for f in fields(run)}
     content["weight_names"] = dict(run.weight_names)
     content["processes"] = [p.to_json() for p in run.processes]
+    content["weight_cross_sections"] = {
+        name: [finite_or_none(x) for x in pair] for name, pair in run.weight_cross_sections.items()
+    }
     return json.dumps(content, allow_nan=False)
 
 
@@ -67,6 +70,11 @@ def load_run(text: str, path: str | Path) -> RunInfo:
         content = from_json(text, allow_inf_nan=False)
         if isinstance(content, dict) and "processes" in content:
             content["processes"] = processes_from_json(content["processes"])
+        if isinstance(content, dict) and "weight_cross_sections" in content:
+            content["weight_cross_sections"] = {
+                name: tuple(math.nan if x is None else float(x) for x in pair)
+                for name, pair in content["weight_cross_sections"].items()
+            }
         run = _ADAPTER.validate_python(content)
     except ValidationError as error:
         what = error.errors()[0]
@@ -74,11 +82,13 @@ def load_run(text: str, path: str | Path) -> RunInfo:
         raise InputError(
             f"run information is not valid ({place}: {what['msg']})", path=path, remedy=remedy
         ) from error
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"run information is not valid ({error})", path=path, remedy=remedy
         ) from error
     numbers = [*run.beam_energy]
+    for pair in run.weight_cross_sections.values():
+        numbers += pair
     for process in run.processes:
         numbers += [process.cross_section, process.error, process.max_weight]
     if any(map(math.isinf, numbers)):

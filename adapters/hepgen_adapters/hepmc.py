@@ -31,6 +31,7 @@ class HepMC:
     name = "hepmc"
     suffixes = tuple(s + c for s in _SUFFIXES for c in ("", ".gz", ".zst"))
 
+    free_weights = True
     needs_n_events = False
     run_last = False
 

@@ -31,6 +31,7 @@ class ROOT:
 
     name = "root"
     suffixes = (".root",)
+    free_weights = True
     needs_n_events = False
     run_last = True
 

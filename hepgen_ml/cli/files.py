@@ -96,7 +96,7 @@ def _check_one(
     path: Path, tolerance: float | None, skip_bad: bool, chosen: Selection | None
 ) -> int:
     """Exit code of one file; an unreadable one does not keep the others from being checked."""
-    from hepgen_ml.formats import open_sample
+    from hepgen_ml.formats import format_of, has_free_weights, open_sample
     from hepgen_ml.validation.laws import check_sample
 
     try:
@@ -104,7 +104,8 @@ def _check_one(
         try:
             with _console.Progress() as progress:
                 chunks = _console.counted(reader.chunks(), progress, "check")
-                results = check_sample(chunks, reader.run, tolerance)
+                free = has_free_weights(format_of(path))
+                results = check_sample(chunks, reader.run, tolerance, free_weights=free)
         finally:
             reader.close()
     except HepgenError as error:

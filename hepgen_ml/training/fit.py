@@ -259,6 +259,7 @@ def _output_run(run: RunInfo, process: Process, fingerprint: str) -> RunInfo:
         generators=(*run.generators, ("hepgen-ml", __version__, text)),
         weight_groups="",
         weight_names={},
+        weight_cross_sections={},
         significant_digits=None,
     )
 

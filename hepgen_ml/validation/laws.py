@@ -164,7 +164,11 @@ def _broken(value: FloatArray, allowed: FloatArray) -> BoolArray:
 
 
 def check_sample(
-    samples: Iterable[EventSample], run: RunInfo, tolerance: float | None = None
+    samples: Iterable[EventSample],
+    run: RunInfo,
+    tolerance: float | None = None,
+    *,
+    free_weights: bool = False,
 ) -> list[LawResult]:
     """Judge a sample by every law.
 
@@ -177,6 +181,9 @@ def check_sample(
         Allowed deviation of momenta, relative to the beam energy. By default
         `DEFAULT_TOLERANCE`, or what rounding to ``run.significant_digits``
         explains where that is more.
+    free_weights : bool
+        Whether weights may have any scale and processes need no declaration, as in formats
+        other than LHE (`hepgen_ml.formats.Format.free_weights`).
 
     Returns
     -------
@@ -185,7 +192,7 @@ def check_sample(
         raises InputError otherwise.
     """
     tallies = [_Tally(law) for law in LAWS]
-    normalization = Normalization(run)
+    normalization = Normalization(run, free_weights)
     ids = ids_of(run.header)
     first = 0
     for sample in samples:

@@ -1,7 +1,8 @@
 """Whether weights and cross section fit together, as downstream programs use them.
 
-With strategy ±3 they take the cross section of the run and of a weight only the
-sign; with ±4 the cross section is the mean weight and the run's is ignored.
+Those of LHE files take, with strategy ±3, the cross section of the run and of a weight only
+the sign; with ±4 the cross section is the mean weight and the run's is ignored. In other
+formats a cross section belongs to the sum of all weights, whatever their scale.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ class Normalization:
     Parameters
     ----------
     run : RunInfo
+    free_weights : bool
+        Whether weights may have any scale and processes need no declaration.
     """
 
-    def __init__(self, run: RunInfo) -> None:
-        self.run = run
+    def __init__(self, run: RunInfo, free_weights: bool = False) -> None:
+        self.run, self.free_weights = run, free_weights
         self.n = 0
         self.sum, self.sum2 = 0.0, 0.0
         self.smallest, self.largest = np.inf, 0.0
@@ -75,6 +78,12 @@ class Normalization:
             return name, 0, None, 0.0, 0.0, f"not judged: {what}", False
         if not (np.isfinite(sigma) and sigma > 0):
             return name, 1, None, sigma, 0.0, f"the cross section is {sigma:.6g} pb", True
+        if self.free_weights:
+            if self.sum > 0:
+                text = f"weights of mean {self.sum / self.n:.6g} stand for {sigma:.6g} pb"
+                return name, 0, None, 0.0, 0.0, text, True
+            text = f"the weights add up to {self.sum:.6g}"
+            return name, 1, None, abs(self.sum), 0.0, text, True
         if strategy == 4:
             return self._mean_weight(name, sigma)
         if strategy != 3:
@@ -87,15 +96,11 @@ class Normalization:
                 f"but they differ: {weight:.6g} in event {event}"
             )
             return name, 1, event, abs(weight), 1.0, text, True
-        # all the same: 1, or what the run says it is
-        usual = {1.0, *self._max_weight.values(), sigma}
-        if not any(abs(self.largest - u) <= 1e-4 * abs(u) for u in usual):
-            text = (
-                f"all weights are {self.largest:.6g}, which is neither 1 nor the "
-                f"maximum weight nor the cross section of {sigma:.6g} pb"
-            )
-            return name, 1, 1, self.largest, 1.0, text, True
-        return name, 0, None, 0.0, 0.0, f"unit weights, {sigma:.6g} pb", True
+        if not self.largest > 0:
+            return name, 1, 1, 0.0, 1.0, "all weights are 0", True
+        unit = abs(self.largest - 1) <= 1e-6
+        size = "unit weights" if unit else f"weights of equal size, {self.largest:.6g}"
+        return name, 0, None, 0.0, 0.0, f"{size}, {sigma:.6g} pb", True
 
     def _mean_weight(self, name: str, sigma: float) -> Result:
         mean = self.sum / self.n
@@ -118,6 +123,9 @@ class Normalization:
         if not self._has_process or not self.run.processes or not self.n or not total > 0:
             why = "no process ids" if not self._has_process else "no cross sections to compare with"
             return name, 0, None, 0.0, 0.0, f"not judged: {why}", False
+        if self._undeclared is not None and self.free_weights:
+            text = "not judged: process ids are labels that this format does not declare"
+            return name, 0, None, 0.0, 0.0, text, False
         if self._undeclared is not None:
             event, process = self._undeclared
             text = f"process {process} of event {event} is not among those of the run"
