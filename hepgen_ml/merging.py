@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from hepgen_ml.errors import SampleError
-from hepgen_ml.events import EventSample, RunInfo
+from hepgen_ml.events import EventSample, RunInfo, Subrun
 from hepgen_ml.objects import JET
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ def merge_runs(
 
     Runs with the same process numbers, compatible cross sections and the same final
     states are repetitions of one another: their events are pooled, their cross sections
-    averaged. Other runs are different processes: their cross sections add.
+    averaged (`average`). Other runs are different processes: their cross sections add.
 
     Parameters
     ----------
@@ -176,34 +176,80 @@ def merge_runs(
             if not look(i).has_weights_of(look(model)):
                 weights_like[i] = model
     used: set[int] = set()
-    processes, shifts = [], [0] * len(runs)
+    processes: list[Subrun] = []
+    sigma: list[float] = []
+    shifts = [0] * len(runs)
     for group in groups:
         ids = {p.process_id for p in runs[group[0]].processes}
         shift = 0 if not ids & used else max(used) + 1 - min(ids)
         used |= {i + shift for i in ids}
         for i in group:
             shifts[i] = shift
-        for k, process in enumerate(runs[group[0]].processes):
-            members = [runs[i].processes[k] for i in group]
-            error = float(np.sqrt(np.sum([m.error**2 for m in members])) / len(members))
-            processes.append(
-                replace(
-                    process,
-                    process_id=process.process_id + shift,
-                    cross_section=float(np.mean([m.cross_section for m in members])),
-                    error=error if len(members) > 1 else process.error,
-                )
-            )
+        averaged = average([runs[i] for i in group])
+        sigma.append(sum(p.cross_section for p in averaged) if averaged else np.nan)
+        processes += [replace(p, process_id=p.process_id + shift) for p in averaged]
     number = {i: g for g, group in enumerate(groups) for i in group}
     return Merged(
         first.with_(
-            processes=tuple(processes), weight_strategy=runs[weights_like[0]].weight_strategy
+            processes=tuple(processes),
+            weight_strategy=runs[weights_like[0]].weight_strategy,
+            weight_cross_sections=_common([run.weight_cross_sections for run in runs]),
         ),
         tuple(number[i] for i in range(len(runs))),
-        tuple(float(np.mean([runs[i].cross_section for i in group])) for group in groups),
+        tuple(map(float, sigma)),
         tuple(shifts),
         tuple(weights_like),
     )
+
+
+def average(runs: Sequence[RunInfo]) -> tuple[Subrun, ...]:
+    """Processes of several runs of the same ones, with the average of their cross sections.
+
+    Runs whose cross sections and errors agree to all digits are jobs of one integration
+    (gridpacks, or shards of one model): events were added, not knowledge of the cross section,
+    and they count once. Independent integrations are averaged with weights 1/error^2, which is
+    the mean by numbers of events where errors come from these; errors are enlarged by
+    sqrt(chi^2/(N - 1)) where the runs scatter by more than their errors, as the Particle Data
+    Group does. Where an error is not known, all count the same and that of the mean is not known.
+
+    Parameters
+    ----------
+    runs : sequence of RunInfo
+        With the same process numbers.
+    """
+    integrations = list({_integration(run): run for run in runs}.values())
+    averaged = []
+    for k, process in enumerate(integrations[0].processes):
+        members = [run.processes[k] for run in integrations]
+        value = np.array([m.cross_section for m in members])
+        error = np.array([m.error for m in members])
+        largest = max(run.processes[k].max_weight for run in runs)
+        if len(members) == 1:
+            mean, of_mean = value[0], error[0]
+        elif np.all(error > 0):
+            weight = 1 / error**2
+            mean = np.average(value, weights=weight)
+            chi2 = float((((value - mean) / error) ** 2).sum())
+            of_mean = np.sqrt(max(1.0, chi2 / (len(members) - 1)) / weight.sum())
+        else:
+            mean, of_mean = value.mean(), np.nan
+        averaged.append(
+            replace(process, cross_section=float(mean), error=float(of_mean), max_weight=largest)
+        )
+    return tuple(averaged)
+
+
+def _integration(run: RunInfo) -> tuple[tuple[int, str, str], ...]:
+    """What tells one integration from another: its numbers, nan equal to itself."""
+    return tuple((p.process_id, repr(p.cross_section), repr(p.error)) for p in run.processes)
+
+
+def _common(
+    stated: Sequence[Mapping[str, tuple[float, float]]],
+) -> Mapping[str, tuple[float, float]]:
+    """Cross sections of named weights where all files agree about them."""
+    texts = {repr(sorted(s.items())) for s in stated}
+    return stated[0] if len(texts) == 1 else {}
 
 
 def _same_numbers(a: RunInfo, b: RunInfo) -> bool:

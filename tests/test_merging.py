@@ -28,16 +28,55 @@ def run(sigma: float, process_id: int = 1, energy: float = 6500.0) -> RunInfo:
 
 
 def test_repeated_runs_are_averaged() -> None:
-    merged = merge_runs([run(10.0), run(10.2)], [None, None])
+    """By their errors: that of two equally good ones is smaller by the root of two."""
+    merged = merge_runs([run(10.0), run(10.1)], [None, None])
     assert merged.group == (0, 0)
-    assert merged.run.cross_section == pytest.approx(10.1)
-    assert merged.run.cross_section_error == pytest.approx(0.5 * np.hypot(0.1, 0.102))
+    w = 1 / np.array([0.1, 0.101]) ** 2
+    expected = (w @ [10.0, 10.1]) / w.sum()
+    assert merged.run.cross_section == pytest.approx(expected)
+    assert merged.group_cross_section == (pytest.approx(expected),)
+    assert merged.run.cross_section_error == pytest.approx(w.sum() ** -0.5)
+
+
+@pytest.mark.parametrize("error", [0.4, 0.0, np.nan])
+def test_jobs_of_one_integration_know_no_more_than_one(error: float) -> None:
+    one = RunInfo(processes=(Subrun(0, 574.0, error), Subrun(3, 500.0, 0.1)))
+    merged = merge_runs([one] * 5, [None] * 5)
+    assert merged.group == (0,) * 5
+    np.testing.assert_equal(
+        [vars(p) for p in merged.run.processes], [vars(p) for p in one.processes]
+    )
+
+
+def test_jobs_of_several_integrations() -> None:
+    """Two gridpacks of the same precision with three and one jobs count the same."""
+    a, b = RunInfo(processes=(Subrun(0, 10.0, 0.1),)), RunInfo(processes=(Subrun(0, 10.1, 0.1),))
+    merged = merge_runs([a, b, a, a], [None] * 4)
+    assert merged.run.cross_section == pytest.approx(10.05)
+    assert merged.run.cross_section_error == pytest.approx(0.1 / np.sqrt(2))
+
+
+def test_runs_that_scatter_have_a_larger_error() -> None:
+    runs = [RunInfo(processes=(Subrun(0, x, 0.01),)) for x in (10.0, 10.04)]
+    merged = merge_runs(runs, [None] * 2)
+    assert merged.run.cross_section == pytest.approx(10.02)
+    assert merged.run.cross_section_error == pytest.approx(0.02)
+
+
+def test_average_with_an_unknown_error() -> None:
+    runs = [
+        RunInfo(processes=(Subrun(0, 10.0, 0.1),)),
+        RunInfo(processes=(Subrun(0, 10.1, np.nan),)),
+    ]
+    merged = merge_runs(runs, [None] * 2)
+    assert merged.run.cross_section == pytest.approx(10.05)
+    assert np.isnan(merged.run.cross_section_error)
 
 
 def test_different_processes_add_up() -> None:
     merged = merge_runs([run(10.0), run(3.0), run(10.1)], [None] * 3)
     assert merged.group == (0, 1, 0)
-    assert merged.run.cross_section == pytest.approx(13.05)
+    assert merged.run.cross_section == pytest.approx(13.05, abs=0.01)
     assert len({p.process_id for p in merged.run.processes}) == 2
     assert merged.shift[0] == merged.shift[2] == 0
     assert merged.shift[1] == 1
