@@ -167,8 +167,8 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
         write(EventSample(SAMPLE.run, SAMPLE.offsets, objects), tmp_path / "c.hepmc")
 
 
-def foreign(path: Path, n: int = 5, status: int = 61) -> Path:
-    """A file as shower programs write it: beams, an intermediate state, hadrons."""
+def foreign(path: Path, n: int = 5, status: int = 61, product: int = 211) -> Path:
+    """A file as shower programs write it: beams, an intermediate state, hadrons or others."""
     info = pyhepmc.GenRunInfo()
     info.weight_names = ["Weight", "up"]
     with pyhepmc.open(path, "w") as file:
@@ -183,7 +183,7 @@ def foreign(path: Path, n: int = 5, status: int = 61) -> Path:
                 (0, 0, 0, 7e6),
                 (0, 0, 0, 7e6),
             ]
-            ids, codes = [2212, 2212, 23, 211, -211], [4, 4, status, 1, 1]
+            ids, codes = [2212, 2212, 23, product, -product], [4, 4, status, 1, 1]
             rows = [
                 pyhepmc.GenParticle(p, k, s) for p, k, s in zip(momenta, ids, codes, strict=True)
             ]
@@ -219,8 +219,8 @@ def test_files_of_shower_programs(tmp_path: Path) -> None:
     assert sample.run.processes == (Subrun(0, 104.0, 5.0),)  # of the last event
     assert sample.run.beam_energy == (7000.0, 7000.0)
     assert sample.run.weight_strategy == -4
-    parton = read(foreign(tmp_path / "simple.hepmc", status=2))
-    np.testing.assert_array_equal(parton.pdg_id[:5], [2212, 2212, 23, 211, -211])
+    parton = read(foreign(tmp_path / "simple.hepmc", status=2, product=13))
+    np.testing.assert_array_equal(parton.pdg_id[:5], [2212, 2212, 23, 13, -13])
     np.testing.assert_array_equal(parton.mother1[:5], [0, 0, 1, 3, 3])
 
 

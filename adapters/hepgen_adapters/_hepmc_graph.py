@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -103,7 +104,22 @@ def _is_parton_level(particles: Any) -> npt.NDArray[np.bool_]:
     status = particles["status"]
     remnant = (particles["pid"] == REMNANT) & (status == REMNANT_STATUS)
     known: npt.NDArray[np.bool_] = np.isin(status, (0, 1, 2, 3, 4, INCOMING_STATUS)) | remnant
-    return known
+    # Programs that keep to the three statuses of the standard have hadrons, or partons that split.
+    ids, inverse = np.unique(particles["pid"], return_inverse=True)
+    hadron = np.array([is_hadron(int(i)) for i in ids], dtype=bool)[inverse.ravel()]
+    number = np.abs(particles["pid"])
+    splits = (status == 2) & ((number <= 5) | np.isin(number, (9, 21)))
+    return known & ~(hadron & (status != 4)) & ~splits
+
+
+@cache
+def is_hadron(pdg_id: int) -> bool:
+    """Whether an id is of a hadron, a nucleus, or what becomes hadrons."""
+    if abs(pdg_id) < 100:
+        return 81 <= abs(pdg_id) <= 99 and pdg_id != REMNANT  # clusters and strings
+    from particle import pdgid
+
+    return bool(pdgid.is_hadron(pdg_id) or pdgid.is_nucleus(pdg_id) or pdgid.is_diquark(pdg_id))
 
 
 def n_showered(records: list[Any]) -> int:

@@ -10,26 +10,35 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from isal import igzip
 
+from hepgen_adapters import _hepmc_lines as lines
 from hepgen_adapters._hepmc_graph import n_showered, sample_from_records, unknown_attributes
 from hepgen_adapters._hepmc_objects import Clusterer
+from hepgen_adapters._hepmc_scan import Scan
 from hepgen_adapters._hepmc_text import (
     NAMES_ATTRIBUTE,
     NOMINAL,
     RUN_ATTRIBUTE,
+    decompression_errors,
     open_bytes,
     tokens,
 )
 from hepgen_adapters._objects import nothing_selected, with_cross_section
 from hepgen_adapters._run_json import load_run
 from hepgen_ml.errors import InputError
-from hepgen_ml.events import EventSample, RunInfo, Subrun, concatenate
+from hepgen_ml.events import EventSample, RunInfo, concatenate
 from hepgen_ml.formats import DEFAULT_CHUNK
 from hepgen_ml.objects import Selection
 
+_BLOCK, _LONGEST_LINE = 1 << 20, 1 << 26
+_BEGINNING = re.compile(rb"\s{0,1000}HepMC::Version 3[^\n]{0,100}\n\s{0,1000}HepMC::Asciiv3-START")
+_OTHERS = (
+    (b"IO_GenEvent", "HepMC2 (IO_GenEvent)"), (b"Asciiv2", "HepMC2"), (b"HEPEVT", "HEPEVT"),
+)  # fmt: skip
+
 _SHOWERED = 500  # showered events in memory at a time
 _MAX_ROWS = 500_000  # particles, likewise
+_POSITION = ("x", "y", "z", "t")
 _OURS = {"GenPdfInfo", "mpi"}  # attributes that our writer makes from the columns
 
 
@@ -63,15 +72,17 @@ class HepMCReader:
         self.path, self.skip_bad = Path(path), skip_bad
         self._clusterer = Clusterer(selection) if selection and selection.objects else None
         self._begin()
-        self._n_events, cross_section = self._scan()
+        scan = self._scan()
+        self._n_events = scan.n_events
         self._open_events: list[Generator[Any, None, None]] = []
         self._weight_names: list[str] = []
         self._ours = False
-        self.run = with_cross_section(self._run_info(cross_section), selection, self.path)
+        self.run = with_cross_section(self._run_info(scan), selection, self.path)
 
     def _begin(self) -> None:
         self.skipped: list[InputError] = []
         self.n_skipped, self._n_showered, self._other_attributes = 0, 0, set[str]()
+        self._positions = False
         if self._clusterer:
             self._clusterer.n_unselected, self._clusterer.unselected_weight = 0, 0.0
 
@@ -95,6 +106,8 @@ class HepMCReader:
             result.append(
                 f"decayed and intermediate particles and vertices of {self._n_showered} events"
             )
+        elif self._positions:
+            result.append("positions of vertices")
         if others := sorted(self._other_attributes - (_OURS if self._ours else set())):
             result.append(f"attributes {', '.join(others[:5])}")
         return result
@@ -103,41 +116,61 @@ class HepMCReader:
         remedy = remedy or "make the file again, or copy it again if it was cut short"
         return InputError(what, path=self.path, event=event, remedy=remedy)
 
-    def _scan(self) -> tuple[int, tuple[float, float]]:
-        """Count events and find the last cross section, in constant memory."""
-        n_events, tail, last = 0, b"", b""
-        pattern = re.compile(rb"\nA 0 GenCrossSection ([^\n]+)(?=\n)")
+    def _scan(self) -> Scan:
+        """Check every line and gather what only the whole file tells, in constant memory."""
+        scan = Scan()
+        tail = b""
         try:
             with contextlib.closing(open_bytes(self.path, "rb")) as file:
-                first = file.read(1 << 20)
-                if not re.match(rb"\s*HepMC::Version 3[^\n]*\n\s*HepMC::Asciiv3-START", first):
-                    raise self._fail("is not HepMC3 ASCII", remedy="convert it to HepMC3 ASCII")
-                block = first
+                block = file.read(_BLOCK)
+                if not _BEGINNING.match(block):
+                    raise self._not_hepmc3(block)
                 while block:
                     # lines may straddle blocks: keep the last, unfinished one for the next round
                     text = tail + block
-                    cut = text.rfind(b"\n")
-                    cut = max(cut, 0)
-                    whole, tail = text[: cut + 1], text[cut:]
-                    n_events += whole.count(b"\nE ")
-                    at = whole.rfind(b"\nA 0 GenCrossSection ")
-                    if at >= 0 and (found := pattern.match(whole, at)):
-                        last = found.group(1)
-                    if len(tail) > 1 << 26:
-                        raise self._fail("has a line of more than 64 MiB")
-                    end = whole[-200:]
-                    block = file.read(1 << 20)
-        except (EOFError, igzip.BadGzipFile, OSError) as error:
+                    cut = text.rfind(b"\n") + 1
+                    self._check(scan, text[:cut])
+                    tail = text[cut:]
+                    if len(tail) > _LONGEST_LINE:
+                        raise self._fail(f"has a line of more than {_LONGEST_LINE >> 20} MiB")
+                    block = file.read(_BLOCK)
+                if tail.startswith(b"HepMC::"):
+                    self._check(scan, tail + b"\n")
+        except decompression_errors() as error:
             raise self._fail(f"is truncated or damaged ({error})") from error
-        if b"END_EVENT_LISTING" not in end + tail:
-            raise self._fail(f"is truncated after {n_events} events: no end of the event listing")
-        if n_events == 0:
+        if not scan.state[lines.ENDED]:
+            raise self._fail(
+                f"is truncated after {scan.n_events} events: no end of the event listing"
+            )
+        if scan.n_events == 0:
             raise self._fail("holds no events", remedy="check how it was made")
+        scan.finish()
+        return scan
+
+    def _check(self, scan: Scan, text: bytes) -> None:
+        """Lines of the next part of the file."""
         try:
-            value, error_ = (float(x) for x in last.split()[:2])
-        except ValueError:
-            value, error_ = 0.0, 0.0
-        return n_events, (value, error_)
+            text.decode("utf-8")
+        except UnicodeDecodeError as error:
+            line = int(scan.state[lines.LINE]) + 1 + text.count(b"\n", 0, error.start)
+            n = scan.n_events + text.count(b"\nE ", 0, error.start) + text.startswith(b"E ")
+            raise InputError(
+                "a text is not UTF-8", path=self.path, event=n or None, line=line,
+                remedy="write it in UTF-8",
+            ) from error  # fmt: skip
+        status = scan.take(text)
+        if status != lines.FINE:
+            event = int(scan.state[lines.BAD_EVENT])
+            raise InputError(
+                lines.WHAT[status], path=self.path, event=event or None,
+                line=int(scan.state[lines.LINE]), remedy="make the file again",
+            )  # fmt: skip
+
+    def _not_hepmc3(self, text: bytes) -> InputError:
+        for mark, what in _OTHERS:
+            if mark in text[:1000]:
+                return self._fail(f"is {what}", remedy="convert it to HepMC3 ASCII (Asciiv3)")
+        return self._fail("is not HepMC3 ASCII", remedy="convert it to HepMC3 ASCII")
 
     def _events(self) -> Generator[tuple[Any, Any], None, None]:
         """Events with their flat data, from the start of the file."""
@@ -148,7 +181,7 @@ class HepMCReader:
             while True:
                 try:
                     event = reader.read()
-                except RuntimeError as error:
+                except (RuntimeError, ValueError, OSError, EOFError) as error:
                     raise self._fail(f"cannot be read as HepMC3: {error}", n_read + 1) from error
                 if event is None:
                     return
@@ -158,14 +191,16 @@ class HepMCReader:
                 event.write_data(data)
                 yield event, data
 
-    def _run_info(self, cross_section: tuple[float, float]) -> RunInfo:
+    def _run_info(self, scan: Scan) -> RunInfo:
         with contextlib.closing(self._events()) as events:
             first = next(events, None)
         if first is None:
             raise self._fail("its first event cannot be read", 1)
         event, data = first
         info = event.run_info
-        self._weight_names = list(info.weight_names) or [NOMINAL]
+        # without names, weights are counted
+        unnamed = [NOMINAL, *(str(i) for i in range(1, len(data.weights)))]
+        self._weight_names = list(info.weight_names) or unnamed
         with contextlib.suppress(KeyError, ValueError, RecursionError):
             exact = json.loads(str(info.attributes[NAMES_ATTRIBUTE]))
             if isinstance(exact, list) and tokens(list(map(str, exact))) == self._weight_names:
@@ -181,13 +216,11 @@ class HepMCReader:
         ids, energies = [0, 0], [0.0, 0.0]
         for i, beam in enumerate(beams[:2]):
             ids[i], energies[i] = int(beam["pid"]), float(beam["e"])
-        texts = dict(zip(data.attribute_name, data.attribute_string, strict=True))
-        unit = len(data.weights) == 0 or abs(abs(data.weights[0]) - 1) < 1e-9
         return RunInfo(
             beam_pdg_id=(ids[0], ids[1]),
             beam_energy=(energies[0], energies[1]),
-            weight_strategy=-3 if unit else -4,
-            processes=(Subrun(_integer(texts.get("signal_process_id", "0")), *cross_section),),
+            weight_strategy=-3 if scan.unit_weights else -4,
+            processes=scan.processes(),
             generators=tools,
             weight_names=dict.fromkeys(self._weight_names[1:], ""),
         )
@@ -261,6 +294,7 @@ class HepMCReader:
         if self._clusterer is not None:
             return self._clusterer.sample(good, self.run, self._weight_names)
         self._n_showered += n_showered(good)
+        self._positions |= any(np.any(d.vertices[k]) for d in good for k in _POSITION)
         self._other_attributes |= unknown_attributes(good)
         return sample_from_records(good, self.run, self._weight_names)
 
@@ -268,10 +302,3 @@ class HepMCReader:
         """Close the file."""
         while self._open_events:
             self._open_events.pop().close()
-
-
-def _integer(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        return 0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from isal import igzip
+from isal import igzip, igzip_lib
 
 RUN_ATTRIBUTE = "hepgen_ml_run"
 NAMES_ATTRIBUTE = "hepgen_ml_weight_names"
@@ -21,12 +21,21 @@ def open_bytes(path: Path, mode: str) -> IO[bytes]:
             return igzip.open(path, "rb")
         return _Gzip(path)
     if name.endswith(".zst"):
-        try:
-            from compression import zstd  # type: ignore[import-not-found]
-        except ImportError:
-            from backports import zstd
-        return zstd.open(path, mode)
+        return _zstd().open(path, mode)  # type: ignore[no-any-return]
     return path.open(mode)
+
+
+def _zstd() -> Any:
+    try:
+        from compression import zstd  # type: ignore[import-not-found]
+    except ImportError:
+        from backports import zstd
+    return zstd
+
+
+def decompression_errors() -> tuple[type[Exception], ...]:
+    """What reading a file, compressed or not, may raise where it is damaged."""
+    return EOFError, OSError, igzip_lib.IsalError, _zstd().ZstdError
 
 
 class _Gzip(io.BufferedWriter):
