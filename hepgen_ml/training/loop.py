@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from hepgen_ml.tensors import Discrete, Encoded
 from hepgen_ml.training.batches import Batches
 from hepgen_ml.training.checkpoint import CheckpointDocument, load_tensors, save_tensors
 from hepgen_ml.training.data import Progress
+from hepgen_ml.training.interruption import Interruptions
 from hepgen_ml.training.schedule import LearningRate
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ class Trainer:
         self.refinement: Refinement | None = None
         self._round = 0
         self._rows: list[dict[str, float]] = []
+        self._consistent = True  # not within a step: what can be saved can be resumed
 
     def _groups(self) -> list[dict[str, Any]]:
         """Weight decay on matrices only, and not where a prior does its work."""
@@ -181,7 +183,8 @@ class Trainer:
                     self.average[name].copy_(tensors[f"average/{name}"])
                     self.best[name].copy_(tensors[f"best/{name}"])
                     self.optimizer.state[p] = {
-                        "step": torch.tensor(float(state.step)),
+                        # Heads learn nothing in steps without events for them.
+                        "step": tensors.get(f"steps/{name}", torch.tensor(float(state.step))),
                         "exp_avg": tensors[f"first/{name}"].to(self.device),
                         "exp_avg_sq": tensors[f"second/{name}"].to(self.device),
                     }
@@ -213,6 +216,7 @@ class Trainer:
             for name, p in self.parameters.items()
         }
         expected |= {"factor/train": self.train.factor, "factor/validation": self.validation.factor}
+        expected |= {n: torch.tensor(0.0) for n in tensors if n.startswith("steps/")}
         for name, like in expected.items():
             if tensors[name].shape != like.shape or not bool(tensors[name].isfinite().all()):
                 raise ValueError(f"{name} has another shape, or values that are no finite numbers")
@@ -227,6 +231,7 @@ class Trainer:
             state = self.optimizer.state.get(p, {})
             tensors[f"first/{name}"] = state.get("exp_avg", torch.zeros_like(p))
             tensors[f"second/{name}"] = state.get("exp_avg_sq", torch.zeros_like(p))
+            tensors[f"steps/{name}"] = torch.as_tensor(float(state.get("step", 0.0)))
         tensors |= {"factor/train": self.train.factor, "factor/validation": self.validation.factor}
         state = {
             "round": self._round,
@@ -240,41 +245,51 @@ class Trainer:
 
     def run(self) -> None:
         """Train until steps or time are used up; the best averaged weights are then in place."""
+        with Interruptions() as may_stop:
+            try:
+                self._steps(may_stop)
+            finally:
+                if self._consistent:
+                    self.save()
+        self.use_best()
+
+    def _steps(self, may_stop: Callable[[], None]) -> None:
         began = saved = told = time.monotonic()
         before = self.seconds
         recent: list[float] = []
         mark = (began, self.step)
-        try:
-            while self.done < self.end:
-                if self.refinement and self.done >= self.refinement.start(self._round):
-                    self._refine(self.refinement)
-                loss = self._one_step()
-                recent.append(loss)
-                self.step += 1
-                now = time.monotonic()
-                self.seconds = before + now - began
-                rate = (self.step - mark[1]) * self.batch_size / max(now - mark[0], 1e-9)
-                if self.step % self.interval == 0:
-                    self._validate(float(np.mean(recent)), now - mark[0], self.step - mark[1])
-                    recent, mark = [], (time.monotonic(), self.step)
-                # Last, because whoever is told may stop here: no validation is to be left out.
-                if now - told > 0.5:
-                    told = now
-                    info = {"step": float(self.step), "loss": loss, "events_per_s": rate}
-                    if math.isfinite(self.best_loss):
-                        info["val"] = self.best_loss
-                    self.progress("train", min(self.done / self.end, 1.0), 1.0, info)
-                if time.monotonic() - saved > self.config.checkpoint_interval:
-                    self.save()
-                    saved = time.monotonic()
-                self.seconds = before + time.monotonic() - began
-            if recent or not self._rows:
-                now = time.monotonic()
-                mean = float(np.mean(recent)) if recent else math.nan
-                self._validate(mean, now - mark[0], self.step - mark[1])
-        finally:
-            self.save()
-        self.use_best()
+        while self.done < self.end:
+            self._consistent = False
+            if self.refinement and self.done >= self.refinement.start(self._round):
+                self._refine(self.refinement)
+            loss = self._one_step()
+            recent.append(loss)
+            self.step += 1
+            now = time.monotonic()
+            self.seconds = before + now - began
+            rate = (self.step - mark[1]) * self.batch_size / max(now - mark[0], 1e-9)
+            if self.step % self.interval == 0:
+                self._validate(float(np.mean(recent)), now - mark[0], self.step - mark[1])
+                recent, mark = [], (time.monotonic(), self.step)
+            self._consistent = True
+            may_stop()
+            # Last, because whoever is told may stop here: no validation is to be left out.
+            if now - told > 0.5:
+                told = now
+                info = {"step": float(self.step), "loss": loss, "events_per_s": rate}
+                if math.isfinite(self.best_loss):
+                    info["val"] = self.best_loss
+                self.progress("train", min(self.done / self.end, 1.0), 1.0, info)
+            if time.monotonic() - saved > self.config.checkpoint_interval:
+                self.save()
+                saved = time.monotonic()
+            self.seconds = before + time.monotonic() - began
+        if not self._rows or self._rows[-1]["step"] != self.step:
+            self._consistent = False
+            now = time.monotonic()
+            mean = float(np.mean(recent)) if recent else math.nan
+            self._validate(mean, now - mark[0], self.step - mark[1])
+            self._consistent = True
 
     def use_best(self) -> None:
         """Put the best averaged weights into the surrogate ."""

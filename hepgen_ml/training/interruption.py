@@ -1,0 +1,53 @@
+"""Requests to stop, kept until nothing is half done."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interruptions:
+    """Keeps Ctrl-C and SIGTERM back between the moments at which a run may stop.
+
+    Used as a context manager, and called at these moments: there the handlers that were
+    installed before get what has come. A second signal is not kept back. Threads other than the
+    main one get no signals, there it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[int, Any] = {}
+        self._waiting: int | None = None
+
+    def __enter__(self) -> Interruptions:
+        if threading.current_thread() is threading.main_thread():
+            for number in _SIGNALS:
+                if callable(handler := signal.getsignal(number)):
+                    self._before[number] = handler
+                    signal.signal(number, self._keep)
+        return self
+
+    def __call__(self) -> None:
+        """Nothing is half done: stop now if that was asked for."""
+        number, self._waiting = self._waiting, None
+        if number is not None:
+            self._before[number](number, None)
+
+    def _keep(self, number: int, frame: FrameType | None) -> None:
+        if self._waiting is not None:
+            self._before[number](number, frame)
+        self._waiting = number
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if error is None:
+            self()

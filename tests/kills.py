@@ -1,0 +1,167 @@
+"""Kill `generate` and `train` at random moments and see what is left.
+
+    python -m tests.kills --runs 50
+
+After every kill nothing may be half-written, the next run must leave no partial file, and a
+resumed training must end with the weights of one that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from hepgen_ml.files import is_unfinished
+from hepgen_ml.formats import read
+from hepgen_ml.generator import Generator
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+CODES = {signal.SIGKILL: None, signal.SIGTERM: 143, signal.SIGINT: 130}
+
+N_EVENTS = 3000
+TRAINING = (
+    "network.width=16", "network.blocks=1", "network.heads=2", "network.mixtures=2",
+    "training.batch_size=128", "training.max_steps=120", "training.max_time=1e6",
+    "training.max_epochs=1e6", "training.validation_interval=20", "training.patience=2",
+    "training.checkpoint_interval=0.05",
+)  # fmt: skip
+
+
+def start(*arguments: object) -> subprocess.Popen[bytes]:
+    """The program with these arguments."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "hepgen_ml", *map(str, arguments)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def run(*arguments: object) -> float:
+    """Run to the end; seconds that it took."""
+    begun = time.monotonic()
+    process = start(*arguments)
+    errors = process.communicate()[1].decode()
+    assert process.returncode == 0, errors
+    return time.monotonic() - begun
+
+
+def kill(moment: float, how: signal.Signals, *arguments: object) -> str:
+    """Run and send a signal after so many seconds; what became of the run.
+
+    A process that is still importing has the system's answer to the signal, not ours.
+    """
+    process = start(*arguments)
+    try:
+        process.wait(moment)
+    except subprocess.TimeoutExpired:
+        process.send_signal(how)
+    errors = process.communicate()[1].decode()
+    code = process.returncode
+    if code == 0:
+        return "finished"
+    if code == -how:
+        return "killed" if how == signal.SIGKILL else "before it began"
+    assert code == CODES[how], (code, how, errors)
+    assert "Traceback" not in errors, errors
+    return f"exit {code}"
+
+
+def leftovers(directory: Path) -> list[str]:
+    """Names of unfinished outputs in a directory and below."""
+    return [str(p) for p in directory.rglob("*") if is_unfinished(p.name)]
+
+
+def digest(path: Path) -> str:
+    """Hash of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def generating(directory: Path, rng: random.Random, runs: int) -> Counter[str]:
+    """Kill `generate`; what became of the runs, and how many left something for the next."""
+    outputs = [directory / "events.lhe.gz", directory / "events.root"]
+    arguments = ["generate", "--model", "ttbar01j", "-n", N_EVENTS, "--seed", 1, "--force"]
+    arguments += [a for path in outputs for a in ("--out", path)]
+    took = run(*arguments)
+    found: Counter[str] = Counter()
+    for number in range(runs):
+        replaces = rng.random() < 0.5
+        if not replaces:
+            for path in outputs:
+                path.unlink()
+        before = {path: path.stat().st_ino for path in outputs if path.exists()}
+        how = SIGNALS[number % len(SIGNALS)]
+        became = kill(rng.uniform(0, 1.1 * took), how, *arguments)
+        found[became] += 1
+        found["left something"] += bool(leftovers(directory))
+        assert became in ("finished", "killed") or not leftovers(directory), became
+        for path in outputs:
+            assert path.exists() or not (replaces or became == "finished"), path
+            if path.exists() and path.stat().st_ino != before.get(path):
+                assert len(read(path)) == N_EVENTS
+        run(*arguments)
+        assert not leftovers(directory), leftovers(directory)
+        assert all(len(read(path)) == N_EVENTS for path in outputs)
+    return found
+
+
+def training(directory: Path, rng: random.Random, runs: int) -> Counter[str]:
+    """Kill `train`, and resume it, perhaps after more kills; what became of the runs."""
+    sample, model = directory / "sample.lhe.gz", directory / "model"
+    run("generate", "--model", "ttbar01j", "-n", N_EVENTS, "--seed", 2, "--out", sample)
+    arguments: list[object] = ["train", sample, "--out", model]
+    for setting in TRAINING:
+        arguments += ["--set", setting]
+    took = run(*arguments)
+    whole = digest(model / "model.safetensors")
+    found: Counter[str] = Counter()
+    for number in range(runs):
+        shutil.rmtree(model)
+        while True:
+            how = SIGNALS[number % len(SIGNALS)]
+            resume = ["--resume"] if model.exists() else []
+            became = kill(rng.uniform(0.3 * took, 1.05 * took), how, *arguments, *resume)
+            found[became] += 1
+            found["left something"] += bool(leftovers(directory))
+            if (model / "config.json").exists():
+                Generator.load(model)
+                break
+            if rng.random() < 0.7:
+                run(*arguments, *(["--resume"] if model.exists() else []))
+                break
+        # killed between the last file of the model and the removal of the checkpoint
+        if (model / "training.json").exists():
+            run(*arguments, "--resume")
+        if became != "finished" and leftovers(directory):
+            run(*arguments, "--force")
+        assert not leftovers(directory), leftovers(directory)
+        assert digest(model / "model.safetensors") == whole
+        Generator.load(model)
+    return found
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=50, help="of each verb")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    for verb in (generating, training):
+        with tempfile.TemporaryDirectory() as place:
+            found = verb(Path(place), random.Random(options.seed), options.runs)
+        text = ", ".join(f"{name} {n}" for name, n in sorted(found.items()))
+        print(f"{verb.__name__}: {options.runs} runs, all in order: {text}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
