@@ -21,7 +21,7 @@ def open_bytes(path: Path, mode: str) -> IO[bytes]:
             return igzip.open(path, "rb")
         return _Gzip(path)
     if name.endswith(".zst"):
-        return _zstd().open(path, mode)  # type: ignore[no-any-return]
+        return _zstd().open(path, mode)
     return path.open(mode)
 
 
@@ -33,9 +33,10 @@ def _zstd() -> Any:
     return zstd
 
 
-def decompression_errors() -> tuple[type[Exception], ...]:
+def decompression_errors() -> Any:
     """What reading a file, compressed or not, may raise where it is damaged."""
-    return EOFError, OSError, igzip_lib.IsalError, _zstd().ZstdError
+    errors: Any = (EOFError, OSError, igzip_lib.IsalError, _zstd().ZstdError)
+    return errors
 
 
 class _Gzip(io.BufferedWriter):
