@@ -29,6 +29,28 @@ from hepgen_ml.training.fit import PLAN, claimed, fit
 
 Weights = Literal["classifier"]
 
+BLOCK = 10_000
+"""Most events that are drawn together, with random numbers of their own."""
+
+
+def _blocks(n: int) -> Iterator[tuple[int, int]]:
+    """First and last event (excluded) of each block of n events; sizes differ by one at most."""
+    k = -(-n // BLOCK)
+    start = 0
+    for i in range(k):
+        stop = start + n // k + (i < n % k)
+        yield start, stop
+        start = stop
+
+
+def _range_of(n: int, shard: tuple[int, int]) -> tuple[int, int]:
+    """First and last event (excluded) of shard (i, k) of n events."""
+    i, k = shard
+    if not 0 <= i < k:
+        raise UsageError(f"shard {i} of {k} does not exist", remedy="count from 0 to k-1")
+    start = i * (n // k) + min(i, n % k)
+    return start, start + n // k + (1 if i < n % k else 0)
+
 
 class Generator:
     """A trained surrogate of an event sample.
@@ -170,10 +192,8 @@ class Generator:
     @staticmethod
     def shard_size(n: int, shard: tuple[int, int] = (0, 1)) -> int:
         """Events that shard (i, k) makes of n: sizes differ by one at most."""
-        i, k = shard
-        if not 0 <= i < k:
-            raise UsageError(f"shard {i} of {k} does not exist", remedy="count from 0 to k-1")
-        return n // k + (1 if i < n % k else 0)
+        start, stop = _range_of(n, shard)
+        return stop - start
 
     def run_of(
         self,
@@ -268,15 +288,16 @@ class Generator:
         n : int
             Events of all shards together.
         chunk : int
-            Largest number of events at a time.
+            Events at a time; the events do not depend on it.
         seed : int, optional
+            The same seed and n give the same events, however they are cut into chunks and
+            shards: events are made in blocks of 10,000, each with random numbers of its own
+            that are a function of the seed and the number of the block.
         shard : (i, k)
-            Which of k independent parts to make, counted from 0. Seeds of the
-            shards are spawned from one sequence, so that they never overlap.
+            Which of k parts of these events to make, counted from 0.
         device : str, optional
         posterior : int, optional
-            As for `sample`. Every chunk holds all draws: with many of them, larger
-            chunks are faster.
+            As for `sample`.
         weights, unweight
             As for `sample`.
         """
@@ -286,27 +307,42 @@ class Generator:
             raise UsageError(f"chunks of {chunk} events", remedy="ask for at least one")
         run = self.run_of(posterior)
         self.weighting = self._weighting(run, weights, unweight)
-        left = self.shard_size(n, shard)
-        if left == 0:
+        start, stop = _range_of(n, shard)
+        if start == stop:
             raise UsageError(f"{n} events leave nothing for shard {shard[0]} of {shard[1]}")
         if device is not None:
             self.device = self._sampler.device = find_device(device)
             self.surrogate.to(self.device)
-        root = np.random.SeedSequence(seed).spawn(shard[1])[shard[0]]
+        entropy = np.random.SeedSequence(seed).entropy
+        waiting: list[EventSample] = []
+        n_waiting = 0
+        for index, (first, last) in enumerate(_blocks(n)):
+            if last <= start or first >= stop:
+                continue
+            block = self._block(entropy, index, last - first, run, posterior)
+            waiting.append(block[max(start - first, 0) : min(stop, last) - first])
+            n_waiting += len(waiting[-1])
+            while n_waiting >= chunk:
+                whole = concatenate(waiting)
+                yield whole[:chunk]
+                waiting, n_waiting = [whole[chunk:]], n_waiting - chunk
+        if n_waiting:
+            yield concatenate(waiting)
+
+    def _block(
+        self, entropy: Any, index: int, size: int, run: RunInfo, posterior: int | None
+    ) -> EventSample:
+        """One block of events, which depends on nothing but the seed, its number and its size."""
+        root = np.random.SeedSequence(entropy, spawn_key=(index,))
         numpy_seed, torch_seed = root.spawn(2)
         rng = np.random.default_rng(numpy_seed)
         generator = torch.Generator(device=self.device)
         generator.manual_seed(int(torch_seed.generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
-        def make(size: int) -> EventSample:
-            return self._chunk(size, rng, generator, run, posterior)
+        def make(m: int) -> EventSample:
+            return self._chunk(m, rng, generator, run, posterior)
 
-        if self.weighting is not None:
-            yield from self.weighting.chunks(left, chunk, make, rng)
-            return
-        while left > 0:
-            yield make(size := min(left, chunk))
-            left -= size
+        return make(size) if self.weighting is None else self.weighting.block(size, make, rng)
 
     @torch.inference_mode()
     def _chunk(

@@ -11,6 +11,7 @@ import pytest
 import hepgen_ml
 from hepgen_ml.config import Config, load_config
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
+from hepgen_ml.events import concatenate
 from hepgen_ml.generator import Generator
 from hepgen_ml.validation.laws import check_sample
 
@@ -103,10 +104,27 @@ def test_seed_and_shards(trained: tuple[Generator, Path]) -> None:
     assert not np.array_equal(a.px[:100], generator.sample(700, seed=12).px[:100])
     parts = [[*generator.stream(701, seed=11, shard=(i, 3), chunk=100)] for i in range(3)]
     assert [sum(map(len, p)) for p in parts] == [234, 234, 233]
-    first_energies = [p[0].energy[0] for p in parts]
-    assert len(set(first_energies)) == 3
     with pytest.raises(UsageError, match="shard 3 of 3"):
         next(generator.stream(10, shard=(3, 3)))
+
+
+@pytest.mark.parametrize(("chunk", "shards"), [(1, 1), (7, 1), (1000, 1), (50, 3), (20, 7)])
+def test_events_do_not_depend_on_chunks_and_shards(
+    trained: tuple[Generator, Path], monkeypatch: pytest.MonkeyPatch, chunk: int, shards: int
+) -> None:
+    monkeypatch.setattr("hepgen_ml.generator.BLOCK", 90)
+    generator, _ = trained
+    whole = generator.sample(400, seed=5)
+    pieces = [
+        piece for i in range(shards) for piece in
+        generator.stream(400, seed=5, shard=(i, shards), chunk=chunk)
+    ]  # fmt: skip
+    assert max(map(len, pieces)) <= chunk
+    joined = concatenate(pieces)
+    for name, column in (whole.particles | whole.events).items():
+        assert np.array_equal(column, (joined.particles | joined.events)[name]), name
+    # blocks have random numbers of their own
+    assert len(np.unique(whole.px[np.abs(whole.px) > 0])) > 0.4 * np.sum(np.abs(whole.px) > 0)
 
 
 def test_loaded_model_is_the_same(trained: tuple[Generator, Path]) -> None:

@@ -265,17 +265,26 @@ def test_normalised_files(model: Path, suffix: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(back.weight, made.weight, rtol=1e-9)
 
 
-def test_chunks(model: Path) -> None:
-    """Every chunk is normalised, and the last is not a tiny one."""
+def test_blocks(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every block is normalised, and the last is not a tiny one."""
+    monkeypatch.setattr("hepgen_ml.generator.BLOCK", 500)
     generator = hepgen_ml.Generator.load(model)
     sizes = []
-    for chunk in generator.stream(1001, chunk=500, seed=2, weights="classifier"):
+    for chunk in generator.stream(1001, chunk=334, seed=2, weights="classifier"):
         assert chunk.weight.mean() == pytest.approx(generator.run.cross_section, rel=1e-12)
         sizes.append(len(chunk))
     assert sizes == [334, 334, 333]
     assert generator.weighting is not None
     assert generator.weighting.n_drawn == 1001
     assert 0.5 < generator.weighting.effective_fraction < 1
+    for options in ({"weights": "classifier"}, {"unweight": True}):
+        whole = generator.sample(1001, seed=2, **options)
+        parts = [
+            p for i in range(3) for p in generator.stream(1001, seed=2, shard=(i, 3), **options)
+        ]
+        joined = hepgen_ml.events.concatenate(parts)
+        assert np.array_equal(joined.px, whole.px)
+        assert np.array_equal(joined.weight, whole.weight)
 
 
 def test_unweighted(model: Path, fitted: Reweighter) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -21,9 +21,9 @@ def names_of(n_members: int) -> list[str]:
 
 
 class ClassifierWeights:
-    """Gives events, chunk by chunk, the weights of a classifier.
+    """Gives events, block by block, the weights of a classifier.
 
-    The nominal weight becomes the one it was times w(x); every chunk is scaled so that its
+    The nominal weight becomes the one it was times w(x); every block is scaled so that its
     mean weight is the cross section. Named weights follow the nominal one. The variations
     ``classifier_k`` are those of single classifiers, normalised alike; their spread is the
     uncertainty of the weights.
@@ -76,21 +76,11 @@ class ClassifierWeights:
         """Fraction of the events that rejection accepted so far."""
         return self.n_accepted / max(self.n_drawn, 1)
 
-    def chunks(
-        self,
-        n: int,
-        chunk: int,
-        make: Callable[[int], EventSample],
-        rng: np.random.Generator,
-    ) -> Iterator[EventSample]:
-        """Yield n events in chunks of equal size, `chunk` at most.
-
-        Equal, because each is normalised by itself and a tiny one would be poorly.
-        """
-        k = -(-n // chunk)
-        for i in range(k):
-            size = n // k + (i < n % k)
-            yield self._accepted(size, make, rng) if self.unweight else self.apply(make(size))
+    def block(
+        self, n: int, make: Callable[[int], EventSample], rng: np.random.Generator
+    ) -> EventSample:
+        """One block of n events, weighted or accepted, by what `make` and `rng` draw alone."""
+        return self._accepted(n, make, rng) if self.unweight else self.apply(make(n))
 
     def apply(self, events: EventSample, nominal: FloatArray | None = None) -> EventSample:
         """Events with the weights of the classifier, their mean that of the run.
@@ -143,13 +133,14 @@ class ClassifierWeights:
         """So many unit-weight events."""
         parts: list[EventSample] = []
         relative: list[FloatArray] = []
-        found = 0
+        found = drawn = 0
         for _ in range(_MAX_ROUNDS):
-            accepted = self.efficiency if self.n_accepted else 1 / self.limit
+            accepted = found / drawn if found else 1 / self.limit
             events = make(min(int((n - found) / accepted) + 16, _MAX_DRAWN))
             nominal, members = self._weights(events)
             taken = np.flatnonzero(rng.random(len(events)) * self.limit * self._unit < nominal)
             self.n_accepted += len(taken)
+            drawn += len(events)
             parts.append(events[taken])
             relative.append(members[:, taken] / nominal[taken])
             found += len(taken)
@@ -174,7 +165,7 @@ def _scaled(weights: FloatArray, mean: float) -> FloatArray:
     means = weights.mean(1, keepdims=True)
     if not np.all(means > 0):
         raise ModelError(
-            "the weights of a chunk of events do not sum to a positive number",
+            "the weights of a block of events do not sum to a positive number",
             remedy="generate more events, or train the classifier anew",
         )
     return np.asarray(weights * (mean / means))
