@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from hepgen_ml.events import EventSample, RunInfo
-from hepgen_ml.formats import AtomicWriter, format_of
+from hepgen_ml.formats import AtomicWriter, Format, format_of, has_free_weights
 from hepgen_ml.objects import Selection
 from hepgen_ml.sources import EventSource
+from hepgen_ml.strategies import WeightSums, les_houches
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[str, float, float | None], None]
 
@@ -55,7 +59,9 @@ def convert(
 
     Several inputs become one sample as in training: repeated runs are pooled;
     events of different processes get weights whose mean is the sum of the cross
-    sections (weight strategy -4), and process numbers that differ.
+    sections (weight strategy -4), and process numbers that differ. Weights of any
+    scale, as HepMC3 and ROOT files have them, are brought into the form that LHE files
+    need (`hepgen_ml.strategies`), named weights with them.
 
     Parameters
     ----------
@@ -85,61 +91,138 @@ def convert(
     for fmt in formats:
         fmt.cannot_hold(first)
     events.weigh_groups()
-    n_events = events.n_events or None
-    incomplete = selection is not None and selection.objects
-    if n_events is None and any(
-        f.needs_n_events or (incomplete and not f.run_last) for f in formats
+    target = _Target(events, paths, formats, force, progress)
+    strict = not all(map(has_free_weights, formats))
+    given = selection is not None and selection.cross_section is not None
+    mean_is_cross_section = events.states_strategy and abs(events.run.weight_strategy) == 4
+    if events.n_groups == 1 and (
+        (strict and (given or not events.states_strategy))
+        or (mean_is_cross_section and not events.run.cross_section > 0)
     ):
-        for _ in events.raw():
-            pass
-        n_events = events.n_events
-    lost: dict[Path, dict[str, None]] = {path: {} for path in paths}
-    done = 0
-    with AtomicWriter(paths, _run(events), n_events, force=force) as writer:
-        for chunk in _chunks(events):
-            for path, fmt in zip(paths, formats, strict=True):
-                lost[path] |= dict.fromkeys(fmt.cannot_hold(chunk))
-            writer.write(chunk)
-            done += len(chunk)
-            if progress is not None:
-                progress("convert", done, n_events)
-        run = _run(events)
-        writer.set_run(run)
-    return Conversion(
-        done,
-        events.n_skipped,
-        events.n_unselected,
-        run,
-        _left_out(events),
-        {path: tuple(texts) for path, texts in lost.items()},
-    )
+        target.adapt_weights(given)
+    try:
+        done = target.write(selection, strict and not target.adapted)
+    except _WeightsDifferError:
+        target.adapt_weights(given)
+        done = target.write(selection, False)
+    if not np.isfinite(done.run.cross_section):
+        log.warning(
+            "%s: the cross section is not known and is left out (give it with --cross-section)",
+            ", ".join(map(str, paths)),
+        )
+    return done
 
 
-def _run(events: EventSource) -> RunInfo:
-    """Run information of the whole, with the weights that the events get."""
-    run = events.run
-    if events.n_groups > 1:
-        run = run.with_(weight_strategy=-4)
-    if len(events.runs) > 1:
-        names = {k: v for r in reversed(events.runs) for k, v in r.weight_names.items()}
-        run = run.with_(weight_names={k: names[k] for k in _weight_names(events)})
-    return run
+class _WeightsDifferError(Exception):
+    """Events of strategy ±3 have weights of different size, which LHE files cannot have."""
 
 
-def _weight_names(events: EventSource) -> list[str]:
-    return list(dict.fromkeys(name for run in events.runs for name in run.weight_names))
+class _Target:
+    """What is written to the outputs.
 
+    Parameters
+    ----------
+    events : EventSource
+    paths, formats
+        Outputs.
+    force : bool
+        Replace existing files.
+    progress : callable, optional
+    """
 
-def _chunks(events: EventSource) -> Iterator[EventSample]:
-    run, names = _run(events), _weight_names(events)
-    for number, chunk in events.raw():
-        joined = events.joined(number, chunk)
-        joined.run = run
+    def __init__(
+        self,
+        events: EventSource,
+        paths: Sequence[Path],
+        formats: Sequence[Format],
+        force: bool,
+        progress: Progress | None,
+    ) -> None:
+        self.events, self.paths, self.formats = events, paths, formats
+        self.force, self.progress = force, progress
+        self.adapted: RunInfo | None = None
+
+    def adapt_weights(self, given: bool) -> None:
+        """Bring weights and processes into the form of the Les Houches accord, in a first pass.
+
+        Parameters
+        ----------
+        given : bool
+            Whether the cross section is the user's instead of the file's.
+        """
+        self.adapted = None
+        sums = WeightSums.of(self._chunks())
+        stated = self.events.states_strategy
+        self.adapted, factor = les_houches(self.run(), sums, stated=stated, exact=given)
+        self.events.multiply_weights(factor)
+
+    def run(self) -> RunInfo:
+        """Run information of the whole, with the weights that the events get."""
+        events = self.events
+        run = events.run
+        if events.n_groups > 1:
+            run = run.with_(weight_strategy=-4)
         if len(events.runs) > 1:
-            # all chunks of a file have the same columns; nan where a weight is absent
-            absent = dict.fromkeys(names, np.full(len(joined), np.nan))
-            joined.weights = absent | joined.weights
-        yield joined
+            names = {k: v for r in reversed(events.runs) for k, v in r.weight_names.items()}
+            run = run.with_(weight_names={k: names[k] for k in self._weight_names()})
+        if self.adapted is not None:
+            run = run.with_(
+                processes=self.adapted.processes, weight_strategy=self.adapted.weight_strategy
+            )
+        return run
+
+    def write(self, selection: Selection | None, unit: bool) -> Conversion:
+        """Write all events; `unit` where those of strategy ±3 have to have weights of one size."""
+        events = self.events
+        unit = unit and abs(self.run().weight_strategy) == 3
+        n_events = events.n_events or None
+        incomplete = selection is not None and selection.objects
+        if n_events is None and any(
+            f.needs_n_events or (incomplete and not f.run_last) for f in self.formats
+        ):
+            for _ in events.raw():
+                pass
+            n_events = events.n_events
+        lost: dict[Path, dict[str, None]] = {path: {} for path in self.paths}
+        done = 0
+        size: float | None = None
+        with AtomicWriter(self.paths, self.run(), n_events, force=self.force) as writer:
+            for chunk in self._chunks():
+                if unit and len(chunk):
+                    weight = np.abs(chunk.events["weight"])
+                    size = float(weight[0]) if size is None else size
+                    if np.any(np.abs(weight - size) > 1e-6 * size):
+                        raise _WeightsDifferError
+                for path, fmt in zip(self.paths, self.formats, strict=True):
+                    lost[path] |= dict.fromkeys(fmt.cannot_hold(chunk))
+                writer.write(chunk)
+                done += len(chunk)
+                if self.progress is not None:
+                    self.progress("convert", done, n_events)
+            run = self.run()
+            writer.set_run(run)
+        return Conversion(
+            done,
+            events.n_skipped,
+            events.n_unselected,
+            run,
+            _left_out(events),
+            {path: tuple(texts) for path, texts in lost.items()},
+        )
+
+    def _weight_names(self) -> list[str]:
+        return list(dict.fromkeys(name for run in self.events.runs for name in run.weight_names))
+
+    def _chunks(self) -> Iterator[EventSample]:
+        run, names = self.run(), self._weight_names()
+        for number, chunk in self.events.raw():
+            joined = self.events.joined(number, chunk)
+            joined.run = run
+            if len(self.events.runs) > 1:
+                # all chunks of a file have the same columns; nan where a weight is absent
+                absent = dict.fromkeys(names, np.full(len(joined), np.nan))
+                joined.weights = absent | joined.weights
+            yield joined
 
 
 def _left_out(events: EventSource) -> dict[Path, tuple[str, ...]]:

@@ -47,6 +47,9 @@ class Reader(Protocol):
         that of the whole file.
     left_out : sequence of str
         What of the file is not in its events, as far as it is known; complete after the last.
+    states_strategy : bool, optional
+        Whether ``run.weight_strategy`` is the source's; by default not in a format with
+        `Format.free_weights`, where files of others know no strategies.
     """
 
     run: RunInfo

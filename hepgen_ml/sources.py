@@ -14,7 +14,14 @@ import numpy.typing as npt
 
 from hepgen_ml.errors import InputError, SampleError, UsageError
 from hepgen_ml.events import EventSample, RunInfo
-from hepgen_ml.formats import DEFAULT_CHUNK, Reader, expand, open_sample
+from hepgen_ml.formats import (
+    DEFAULT_CHUNK,
+    Reader,
+    expand,
+    format_of,
+    has_free_weights,
+    open_sample,
+)
 from hepgen_ml.merging import PEEK, FirstEvents, Merged, merge_runs
 from hepgen_ml.objects import Selection
 
@@ -48,6 +55,8 @@ class EventSource:
         Events of the latest pass: read, bad ones, and left out by the selection.
     left_out : dict of Path to tuple of str
         What of each file is not in its events, after a pass.
+    states_strategy : bool
+        Whether all files state the weight strategy of their runs.
     """
 
     keeps_empty = True
@@ -66,6 +75,7 @@ class EventSource:
         self.left_out: dict[Path, tuple[str, ...]] = {}
         self.sample = source if isinstance(source, EventSample) else None
         self.paths: list[Path] = []
+        self.states_strategy = True
         if self.sample is not None:
             self.runs = [self.sample.run]
         else:
@@ -75,8 +85,15 @@ class EventSource:
             for path in self.paths:
                 reader = self._open(path)
                 self.runs.append(reader.run)
+                free = has_free_weights(format_of(path))
+                self.states_strategy &= bool(getattr(reader, "states_strategy", not free))
                 reader.close()
         self.merged: Merged = merge_runs(self.runs, self.paths or [None], self._first_events)
+        if selection is not None and selection.cross_section is not None and self.n_groups > 1:
+            raise UsageError(
+                f"one cross section for {self.n_groups} different processes",
+                remedy="leave out --cross-section, or take the files of one process",
+            )
         self._sums = np.zeros((len(self.runs), 2))  # weights of selected and other events
         self._of_process: dict[int, tuple[float, float]] = {}
         self._factor = np.ones(len(self.runs))  # to the weights of each file
@@ -232,6 +249,10 @@ class EventSource:
             )
         expected = np.array(self.merged.group_cross_section) * self.n_events
         self._group_weight = list(expected / self._group_sums().sum(axis=1))
+
+    def multiply_weights(self, factor: float) -> None:
+        """Multiply all weights of the passes to come."""
+        self._factor *= factor
 
     def _match_weights(self) -> None:
         """Rescale files whose weights differ in size from those of other runs of the same."""

@@ -93,6 +93,10 @@ def check_nothing_unsaid(path: Path, out: Path, said: tuple[str, ...]) -> None:
         "header": "header text", "weight_groups": "declarations of weight groups",
         "processes": "size of the weights",  # and with them their maximum
     }  # fmt: skip
+    if not a.run.cross_section > 0:  # then the mean weight is the cross section
+        if abs(a.run.weight_strategy) == 4:
+            assert b.run.cross_section == pytest.approx(a.weight.mean())
+        b.run = b.run.with_(processes=a.run.processes)
     for name in vars(a.run):
         if getattr(a.run, name) != getattr(b.run, name) and name != "significant_digits":
             assert changes.get(name, "nothing") in text, name
@@ -155,7 +159,7 @@ def test_repetitions_are_pooled(tmp_path: Path) -> None:
     assert back.run.weight_strategy == 3
     np.testing.assert_array_equal(back.weight, 1.0)
     assert back.run.cross_section == pytest.approx(10.0)
-    assert back.run.cross_section_error == pytest.approx(0.1 / 2**0.5)
+    assert back.run.cross_section_error == 0.1  # both are of one integration
 
 
 def test_processes_are_combined_by_their_cross_sections(tmp_path: Path) -> None:

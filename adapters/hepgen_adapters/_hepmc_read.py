@@ -225,6 +225,11 @@ class HepMCReader:
             weight_names=dict.fromkeys(self._weight_names[1:], ""),
         )
 
+    @property
+    def states_strategy(self) -> bool:
+        """Whether the weight strategy is the source's, as in files of this package."""
+        return self._ours
+
     def chunks(self, size: int = DEFAULT_CHUNK) -> Iterator[EventSample]:
         """Events in file order, at most `size` at a time.
 

@@ -85,8 +85,8 @@ class LHEWriter:
     """An LHE file being written; see `hepgen_ml.formats.Writer`.
 
     Numbers have 17 significant digits and read back exactly. Under weight
-    strategies ±3 the weights have to be ±1, or equal and positive: then all
-    weights are divided by the nominal one. Strategies ±4 become -4.
+    strategies ±3 the weights have to be of equal size: all weights are divided
+    by it. Strategies ±4 become -4.
 
     Parameters
     ----------
@@ -213,8 +213,8 @@ class LHEWriter:
         if abs(self.strategy) != 3 or not len(weights):
             return weights
         if self._unit is None:
-            self._unit = 1.0 if abs(weights[0]) == 1.0 or weights[0] <= 0 else float(weights[0])
-        fits = np.abs(weights) == 1.0 if self._unit == 1.0 else weights == self._unit
+            self._unit = float(abs(weights[0])) or 1.0
+        fits = np.abs(np.abs(weights) - self._unit) <= 1e-6 * self._unit
         if not fits.all():
             event = int(np.flatnonzero(~fits)[0])
             raise self._refuse(
@@ -223,7 +223,7 @@ class LHEWriter:
                 event,
                 "use strategy -4 with weights whose mean is the cross section",
             )
-        return weights / self._unit
+        return np.sign(weights)
 
     def _stack(self, columns: Mapping[str, FloatArray], n_events: int, what: str) -> FloatArray:
         for name, column in columns.items():

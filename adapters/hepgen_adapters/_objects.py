@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -154,15 +156,27 @@ def found_counts(counts: Mapping[str, Ints]) -> tuple[ObjectCount, ...]:
 
 
 def with_cross_section(run: RunInfo, selection: Selection | None, path: Path) -> RunInfo:
-    """Run information with the cross section that the user gave for a file that has none."""
+    """Run information with the cross section that the user gave, if any.
+
+    Processes keep their parts of it, where these are known.
+    """
     if selection is None or selection.cross_section is None:
         return run
     stated, given = run.cross_section, selection.cross_section
-    if stated > 0:
-        if abs(stated - given) > 1e-6 * given:
-            log.warning(
-                "%s: its own cross section of %g pb is used, not %g pb", path, stated, given
-            )
-        return run
-    number = run.processes[0].process_id if run.processes else 0
-    return run.with_(processes=(Subrun(number, given, selection.cross_section_error),))
+    error = selection.cross_section_error
+    if not stated > 0:
+        number = run.processes[0].process_id if run.processes else 0
+        return run.with_(processes=(Subrun(number, given, error),), weight_cross_sections={})
+    if abs(stated - given) > 1e-6 * given:
+        _say_replaced(path, stated, given)
+    run = run.scaled(given / stated)
+    return run.with_(processes=tuple(
+        replace(p, error=error * math.sqrt(max(p.cross_section, 0.0) / given))
+        for p in run.processes
+    ))  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _say_replaced(path: Path, stated: float, given: float) -> None:
+    """Say it once, however often the file is read."""
+    log.warning("%s: its cross section of %g pb is replaced by %g pb as asked", path, stated, given)

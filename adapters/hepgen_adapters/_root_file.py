@@ -242,6 +242,11 @@ class TreeReader(ABC):
         self.left_out: Sequence[str] = ()
         self.run: RunInfo
 
+    @property
+    def states_strategy(self) -> bool:
+        """Whether the weight strategy is the source's, as in files of this package."""
+        return self.file.run is not None
+
     @abstractmethod
     def _wanted(self) -> list[str]:
         """Branches to read."""

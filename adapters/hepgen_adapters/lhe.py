@@ -42,18 +42,21 @@ class LHE:
         InputError
             The file cannot be opened, is no LHE file, is empty or truncated.
         UsageError
-            There is a selection: these files hold partons and say their cross section.
+            Objects are selected: these files hold partons.
         """
-        if selection is not None:
+        if selection is not None and selection.objects:
             raise UsageError(
-                "an LHE file holds partons, not reconstructed objects, and its own cross section",
+                "an LHE file holds partons, not reconstructed objects",
                 path=path,
-                remedy="leave out --objects, --cross-section and --jet-... for LHE files",
+                remedy="leave out --objects and --jet-... for LHE files",
             )
         from hepgen_adapters._lhe_read import LHEReader
+        from hepgen_adapters._objects import with_cross_section
 
         try:
-            return LHEReader(path, skip_bad=skip_bad)
+            reader = LHEReader(path, skip_bad=skip_bad)
+            reader.run = with_cross_section(reader.run, selection, path)
+            return reader
         except OSError as error:
             raise InputError(
                 f"cannot be read: {error.strerror or error}",

@@ -31,6 +31,7 @@ from hepgen_ml.objects import Selection, parse_resonance
 from hepgen_ml.phase_space import parse_cut
 from hepgen_ml.process import Process
 from hepgen_ml.storage import CARD, CLASSIFIER, CONFIG, VALIDATION, WEIGHTS, save_model
+from hepgen_ml.strategies import declared
 from hepgen_ml.symmetry import (
     check_reflection,
     exchanged_beams,
@@ -240,9 +241,15 @@ def _output_run(run: RunInfo, process: Process, fingerprint: str) -> RunInfo:
     """Run information of generated events: the sample's, without what describes its file.
 
     A process of the run whose weights do not add up to a rate is not generated; the others
-    share its cross section, so that the whole stays.
+    share its cross section, so that the whole stays. Where the sample's format declares no
+    processes, they get the parts of their events.
     """
-    made = {s.structure.process_id for s in process.subprocesses}
+    made: dict[int, float] = {}
+    for s in process.subprocesses:
+        number = s.structure.process_id
+        made[number] = made.get(number, 0.0) + s.frequency
+    if not process.is_reconstructed:
+        run = declared(run, made)
     left = [p for p in run.processes if p.process_id in made]
     rest = sum(p.cross_section for p in left)
     if left and rest > 0 and len(left) < len(run.processes) and not process.is_reconstructed:
