@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from pathlib import Path
 
 import awkward as ak
@@ -251,3 +252,40 @@ def test_names_in_a_file_are_never_language(
         file["Events"].arrays([name])  # what was done before
     assert seen
 
+
+
+def test_equal_events_give_equal_bytes(tmp_path: Path) -> None:
+    """Whenever and under whichever name they are written."""
+    first = write(SAMPLE, tmp_path / "a.root").read_bytes()
+    (tmp_path / "other").mkdir()
+    time.sleep(1.1)  # dates of ROOT files are of whole seconds
+    assert write(SAMPLE, tmp_path / "other" / "a.root").read_bytes() == first
+
+
+def test_attributes_have_no_counter_that_is_not_theirs(tmp_path: Path) -> None:
+    """As coffea's NanoAODSchema groups branches: by what stands before the first underscore."""
+    n = len(SAMPLE)
+    attributes = {
+        "trials": np.array([str(i) for i in range(n)]),
+        "mu_f2": np.array(["7.5e3"] * (n - 1) + [""]),
+        "note": np.array(["a text"] * n),
+    }
+    sample = EventSample(
+        SAMPLE.run, SAMPLE.offsets, SAMPLE.particles, SAMPLE.events, weights=SAMPLE.weights,
+        scales=SAMPLE.scales, attributes=attributes,
+    )  # fmt: skip
+    path = write(sample, tmp_path / "a.root")
+    with uproot.open(path) as file:
+        tree = file["Events"]
+        names = [b.name for b in tree.branches]
+        lists = [b.name for b in tree.branches if isinstance(b.interpretation, uproot.AsJagged)]
+        assert tree["LHEText_trials"].array().tolist() == list(range(n))
+        numbers = tree["LHEText_mu_f2"].array().to_numpy()
+    assert np.array_equal(numbers, [7500.0] * (n - 1) + [np.nan], equal_nan=True)
+    assert "LHEText_note" not in names
+    for name in lists:
+        collection = name.split("_")[0]
+        members = [k for k in lists if k.split("_")[0] == collection]
+        assert f"n{collection}" in names
+        assert len(members) == 1 or collection == "LHEPart", members
+    assert_same(read(path), sample)

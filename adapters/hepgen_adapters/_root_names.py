@@ -5,6 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 METADATA = "hepgen_ml"
+TEXT, NUMBER = "LHEText", "LHEText_"
+"""Beginnings of the branches of event attributes: the exact texts, and numbers for clients. Lists
+of bytes under a name with an underscore would be a collection for coffea, with a common counter."""
+
 VERSION = 1
 
 # column of EventSample: 64-bit branch; names that vector behaviours do not take for coordinates

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import json
 import re
+import threading
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +21,19 @@ from hepgen_adapters._root_names import (
     INTEGER,
     METADATA,
     MOTHERS,
+    NUMBER,
     OBJECT_EXACT,
+    TEXT,
     VERSION,
 )
 from hepgen_adapters._run_json import dump_run, shortened
 from hepgen_ml.errors import OutputError
 from hepgen_ml.events import EventSample, RunInfo, concatenate
 from hepgen_ml.objects import CHARGED, OBJECTS
+
+_UUID = uuid.UUID(int=0)
+_DATE = datetime.datetime(1995, 1, 1)
+_CLOCK = threading.RLock()
 
 _FLUSH_EVENTS = 50_000
 _FLUSH_ROWS = 1_000_000
@@ -49,7 +60,9 @@ class ROOTWriter:
         self._sums = np.zeros(2)
         self._branches: dict[str, str] = {}
         self._objects: dict[str, None] = {}  # collections that occur
-        self._file = uproot.recreate(path)
+        self._numeric: list[str] | None = None  # attributes that are numbers
+        with _timeless():
+            self._file = uproot.recreate(path, uuid_function=lambda: _UUID)
         self._closed = False
 
     def write(self, sample: EventSample) -> None:
@@ -81,8 +94,10 @@ class ROOTWriter:
                     name: v.dtype if isinstance(v, np.ndarray) else v.type.content
                     for name, v in branches.items()
                 }
-                self._tree = self._file.mktree("Events", types, title="Events")
-            self._tree.extend(branches)
+                with _timeless():
+                    self._tree = self._file.mktree("Events", types, title="Events")
+            with _timeless():
+                self._tree.extend(branches)
             weight = sample.events["weight"]
             self._sums += np.sum(weight), np.sum(weight**2)
             self._n += len(sample)
@@ -109,8 +124,16 @@ class ROOTWriter:
             record = _particle_branches(sample, self.four_vectors)
             branches["LHEPart"] = ak.unflatten(ak.zip(record, depth_limit=1), sample.counts)
         texts = {name: _text_column(values) for name, values in sample.attributes.items()}
-        self._name(branches, "LHEText_", texts)
+        self._name(branches, TEXT, texts)
+        self._name(branches, NUMBER, self._numbers(sample))
         return branches
+
+    def _numbers(self, sample: EventSample) -> dict[str, npt.NDArray[np.float64]]:
+        """Attributes that are numbers in the first events, beside their texts; nan for others."""
+        columns = {name: _number_column(values) for name, values in sample.attributes.items()}
+        if self._numeric is None:
+            self._numeric = [n for n, v in columns.items() if np.isfinite(v).any()]
+        return {name: columns[name] for name in self._numeric}
 
     def _object_branches(self, sample: EventSample) -> dict[str, Any]:
         """All collections, also those without any object: later events may have some."""
@@ -148,7 +171,9 @@ class ROOTWriter:
         for name, values in columns.items():
             key = f"{prefix}:{name}"
             if key not in self._branches:
-                stem = prefix + (re.sub(r"\W", "_", name, flags=re.ASCII) or "_")
+                # an underscore would make coffea look for a collection of this name
+                mark = "" if prefix == TEXT else "_"
+                stem = prefix + re.sub(r"\W|_" if mark == "" else r"\W", mark, name, flags=re.ASCII)
                 taken = {*self._branches.values(), *branches}
                 branch, k = stem, 2
                 while branch in taken:
@@ -161,7 +186,7 @@ class ROOTWriter:
         if self._closed:
             return
         self._closed = True
-        try:
+        with _timeless(), contextlib.closing(self._file):
             self._flush()
             runs: dict[str, npt.NDArray[Any]] = {
                 "run": np.ones(1, dtype=np.uint32),
@@ -176,7 +201,9 @@ class ROOTWriter:
                 runs["genCrossSectionError"] = np.array([error])
             self._file.mktree("Runs", {k: v.dtype for k, v in runs.items()}, title="Runs")
             self._file["Runs"].extend(runs)
-            names: dict[str, dict[str, str]] = {"LHEWeight_": {}, "LHEScale_": {}, "LHEText_": {}}
+            names: dict[str, dict[str, str]] = {
+                "LHEWeight_": {}, "LHEScale_": {}, TEXT: {}, NUMBER: {},
+            }  # fmt: skip
             for key, branch in self._branches.items():
                 prefix, name = key.split(":", 1)
                 names[prefix][branch] = name
@@ -185,14 +212,29 @@ class ROOTWriter:
                     "version": VERSION,
                     "weights": names["LHEWeight_"],
                     "scales": names["LHEScale_"],
-                    "attributes": names["LHEText_"],
+                    "attributes": names[TEXT],
                     "columns": [] if self._columns is None else self._columns[0],
                     "run": dump_run(shortened(self.run)),
                 }
                 | ({"objects": list(self._objects)} if self._objects else {})
             )
+
+
+@contextlib.contextmanager
+def _timeless() -> Iterator[None]:
+    """Files without the time of writing: the same events give the same bytes.
+
+    uproot asks the clock for the dates of a file and its objects and offers no other source.
+    """
+    import uproot
+
+    with _CLOCK:
+        given = uproot._util.datetime_to_code
+        uproot._util.datetime_to_code = lambda _: given(_DATE)
+        try:
+            yield
         finally:
-            self._file.close()
+            uproot._util.datetime_to_code = given
 
 
 def _parton_densities(sample: EventSample) -> dict[str, Any]:
@@ -255,6 +297,20 @@ def _particle_branches(sample: EventSample, exact: bool) -> dict[str, npt.NDArra
             if column in p:
                 record[branch] = p[column]
     return record
+
+
+def _number_column(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Texts as numbers, nan where they are none."""
+    with contextlib.suppress(ValueError):
+        return values.astype(np.float64)
+    return np.array([_number(v) for v in values.tolist()])
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
 
 
 def _text_column(values: npt.NDArray[Any]) -> Any:
