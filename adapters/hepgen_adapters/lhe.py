@@ -95,6 +95,8 @@ class LHE:
         from hepgen_adapters._lhe_header import lost_texts
 
         found = lost_texts(sample.run, sample.weights)
+        if sample.run.weight_cross_sections:
+            found.append("cross sections of named weights")
         weight = sample.events["weight"]
         if abs(sample.run.weight_strategy) == 3 and np.any(np.abs(weight) != 1.0):
             found.append(
