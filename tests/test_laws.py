@@ -332,6 +332,7 @@ def test_normalisation_is_broken(sample: EventSample, text: str) -> None:
     "sample",
     [
         weighted(1.0),
+        weighted(np.where(np.arange(60) % 9, 3.0, 4.0)),  # partially unweighted
         weighted(17.0),  # of a weight only the sign counts
         weighted(np.where(np.arange(60) % 9, 1.0, -1.0), weight_strategy=-3),
         weighted(60.0, weight_strategy=-4),

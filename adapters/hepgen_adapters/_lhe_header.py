@@ -316,7 +316,7 @@ def format_header(run: RunInfo, strategy: int, weight_names: Iterable[str]) -> s
         if not math.isfinite(process.cross_section):
             raise OutputError(
                 "the cross section is not known, and an LHE file has to state it",
-                remedy="give it with --cross-section",
+                remedy="train or convert with --cross-section",
             )
         maximum = 1.0 if abs(strategy) == 3 else process.max_weight
         error = process.error if math.isfinite(process.error) else 0.0

@@ -50,7 +50,7 @@ Objects = Annotated[
 CrossSection = Annotated[
     str | None,
     typer.Option(
-        "--cross-section", metavar="PB", help="For files that do not say: 1460.9 or 1460.9+-0.9."
+        "--cross-section", metavar="PB", help="Of all events of the files: 1460.9 or 1460.9+-0.9."
     ),
 ]
 JetRadius = Annotated[

@@ -156,7 +156,10 @@ def learn_process(
         _compare_mean(source.run, *moments)
     colored = any(abs(i) <= 6 or i == 21 for s in process.subprocesses for i in s.structure.pdg_id)
     if colored and not source.has_colors:
-        log.warning("the sample has no colour flow, so generated events cannot be showered")
+        log.warning(
+            "the sample has no colour flow, so generated events have none and Pythia cannot shower "
+            "them; HepMC3 files of the generator's own shower can be learned with --objects"
+        )
     if source.defects.n_bad:
         log.warning("%s", source.defects.warning())
     if n_unreadable := source.n_skipped - source.defects.n_bad:

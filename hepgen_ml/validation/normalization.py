@@ -12,6 +12,8 @@ import numpy as np
 from hepgen_ml.events import EventSample, RunInfo
 
 _SIGMAS = 5.0
+_EQUAL = 1e-6  # relative difference of weights of the same size
+_UNWEIGHTED = 0.8  # part of the events with the common weight where unweighting left some above it
 Result = tuple[str, int, int | None, float, float, str, bool]
 
 
@@ -30,6 +32,7 @@ class Normalization:
         self.n = 0
         self.sum, self.sum2 = 0.0, 0.0
         self.smallest, self.largest = np.inf, 0.0
+        self._n_smallest = 0
         self._max_weight = {p.process_id: p.max_weight for p in run.processes}
         self._unit = {"1": True, "max": True}
         self._odd: tuple[int, float] | None = None
@@ -46,7 +49,10 @@ class Normalization:
         self.sum += float(w.sum())
         self.sum2 += float((w**2).sum())
         size = np.abs(w)
-        self.smallest = min(self.smallest, float(size.min()))
+        smallest = float(size.min())
+        if smallest < (1 - _EQUAL) * self.smallest:
+            self.smallest, self._n_smallest = smallest, 0
+        self._n_smallest += int((size <= (1 + _EQUAL) * self.smallest).sum())
         self.largest = max(self.largest, float(size.max()))
         if self._odd is None and (off := np.abs(size - size[0]) > 1e-6 * size[0]).any():
             i = int(np.argmax(off))
@@ -89,8 +95,16 @@ class Normalization:
         if strategy != 3:
             text = f"not judged: weighted events for strategy {self.run.weight_strategy}"
             return name, 0, None, 0.0, 0.0, text, False
-        if self._odd is not None or self.largest - self.smallest > 1e-6 * self.largest:
+        if self._odd is not None or self.largest - self.smallest > _EQUAL * self.largest:
             event, weight = self._odd or (1, self.largest)
+            more = self.n - self._n_smallest
+            if self._n_smallest >= _UNWEIGHTED * self.n:
+                text = (
+                    f"partially unweighted, {sigma:.6g} pb: {more} of {self.n} weights are above "
+                    f"{self.smallest:.6g}, of which strategy {self.run.weight_strategy} keeps only "
+                    "the sign"
+                )
+                return name, 0, None, 0.0, 0.0, text, True
             text = (
                 f"strategy {self.run.weight_strategy} keeps only the sign of a weight, "
                 f"but they differ: {weight:.6g} in event {event}"
