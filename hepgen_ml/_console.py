@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
 import os
 import re
@@ -10,14 +12,14 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from hepgen_ml.errors import HepgenError, UsageError
+from hepgen_ml.errors import HepgenError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -93,18 +95,83 @@ def reporting(
         raise typer.Exit(EXIT_TERMINATED if ended else EXIT_INTERRUPTED) from None
     except BrokenPipeError:
         # The reader of our output has gone; keep the interpreter from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_nowhere()
         raise typer.Exit(EXIT_BROKEN_PIPE) from None
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except Exception as error:
         if debug:
             traceback.print_exc()
+        if isinstance(error, OSError) and error.errno in _NO_SPACE:
+            raise typer.Exit(_unwritable(error)) from None
         hint = "please report it" + ("" if debug else " with the output of --debug")
         error_line(f"internal: {type(error).__name__}: {error} ({hint})")
         raise typer.Exit(EXIT_DEFECT) from None
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def _unwritable(error: OSError) -> int:
+    """Say that output cannot be written; the exit code for it."""
+    where = error.filename or "standard output or a temporary file"
+    _write_nowhere()
+    error_line(OutputError(f"cannot write to {where}: {error.strerror}", remedy="free some space"))
+    return OutputError.exit_code
+
+
+def _write_nowhere() -> None:
+    """Let what is left of standard output vanish, the interpreter's last words too."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def prepare_streams() -> None:
+    """Make output possible whatever standard streams the program was started with.
+
+    Streams that are closed lead nowhere (or an event file would take their place and get what is
+    printed); characters that an encoding does not have are replaced.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the smallest free number: this one
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def run(program: Callable[[], object]) -> NoReturn:
+    """Run a command-line program and exit; its output has arrived, or there is an error.
+
+    Parameters
+    ----------
+    program : callable
+        Raises SystemExit, or returns when all is well.
+    """
+    prepare_streams()
+    code: Any = 0
+    try:
+        try:
+            program()
+        except SystemExit as done:
+            code = done.code
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _write_nowhere()
+        code = EXIT_BROKEN_PIPE
+    except KeyboardInterrupt:
+        error_line("interrupted: nothing was changed")
+        code = EXIT_INTERRUPTED
+    except OSError as error:
+        code = _unwritable(error)
+    sys.exit(code)
 
 
 def _raise_terminated(number: int, frame: FrameType | None) -> None:

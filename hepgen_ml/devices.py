@@ -19,8 +19,9 @@ def find_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        first = str(error).splitlines()[0]
+        torch.zeros(1, device=device).cpu()  # some name a device that holds no numbers
+        torch.Generator(device=device)
+    except (RuntimeError, AssertionError, ImportError, AttributeError) as error:
+        first = str(error).splitlines()[0].partition(". ")[0][:200]
         raise UsageError(f"device {name!r}: {first}", remedy="use --device cpu") from None
     return device

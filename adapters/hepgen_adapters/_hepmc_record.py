@@ -15,6 +15,7 @@ import numpy as np
 from hepgen_adapters import _lhe_memory, _lhe_numbers
 from hepgen_adapters._lhe_memory import source_version, store8
 from hepgen_adapters._lhe_numbers import format_float, format_int
+from hepgen_ml._compiled import compiled
 
 BYTES_PER_EVENT = 4096
 BYTES_PER_ROW = 512
@@ -73,7 +74,7 @@ def _particle(at, number, mother, pdg_id, p, status):
 def _build(version):
     """Compile with the version of the modules it calls in the closure, see `source_version`."""
 
-    @numba.njit(cache=True)
+    @compiled()
     def format_events(
         out,
         first_number,

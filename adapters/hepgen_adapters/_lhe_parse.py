@@ -12,7 +12,6 @@ event is whole, so the caller simply calls again.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from hepgen_adapters import _lhe_codes, _lhe_memory, _lhe_numbers, _lhe_tail
 from hepgen_adapters._lhe_codes import (
@@ -75,10 +74,11 @@ from hepgen_adapters._lhe_tail import (
     parse_tail,
     skip_space,
 )
+from hepgen_ml._compiled import compiled
 
 
 def _build(version):
-    @njit(cache=True, nogil=True)
+    @compiled(nogil=True)
     def parse_events(
         end, state, offsets, ints, floats, process_id, event_floats, spans,
         weights, weight_table, by_position, scales, scale_table, hard_at, hard_value,

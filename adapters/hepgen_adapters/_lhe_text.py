@@ -11,6 +11,7 @@ from numba import njit
 from hepgen_adapters import _lhe_memory, _lhe_numbers
 from hepgen_adapters._lhe_memory import load_float, load_int, opaque, source_version, store8
 from hepgen_adapters._lhe_numbers import format_float, format_int
+from hepgen_ml._compiled import compiled
 
 # Upper bounds of the text of one particle and of one event without names and attributes.
 PARTICLE_BYTES = 6 * 12 + 7 * 27 + 8
@@ -53,7 +54,7 @@ def _short(address, value):
 
 
 def _build(version):
-    @njit(cache=True, nogil=True)
+    @compiled(nogil=True)
     def format_events(
         out, first, last, offsets, columns, process_id, event_floats,
         attributes, attribute_bounds, weights, weight_tags, weight_bounds,

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from hepgen_ml import __version__
+from hepgen_ml import __version__, _console
 from hepgen_ml.cli.files import check, convert, info
 from hepgen_ml.cli.generation import generate
 from hepgen_ml.cli.reweighting import reweight
@@ -49,4 +49,4 @@ for verb in (train, encode, generate, reweight, validate, convert, check, info):
 
 def main() -> None:
     """Entry point of the ``hepgen-ml`` command."""
-    app()
+    _console.run(app)

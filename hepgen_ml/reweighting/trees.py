@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hepgen_ml._compiled import compiled
 from hepgen_ml.errors import SampleError, UsageError
 from hepgen_ml.events import FloatArray
 from hepgen_ml.reweighting.features import Inputs
@@ -278,7 +278,7 @@ def _below(threshold: FloatArray) -> FloatArray:
     return np.where(rounded > threshold, np.nextafter(rounded, np.float32(-np.inf)), rounded)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _add(x, feature, value, right, start, total):  # type: ignore[no-untyped-def]
     """Add the leaf values of all trees to the totals (n,) of events x (n, k)."""
     for low in range(0, len(x), _BLOCK):

@@ -14,25 +14,25 @@ from typing import Any
 import numba
 import torch
 
+from hepgen_ml._compiled import compiled
+
 FAST = {"nnan", "nsz", "arcp", "contract", "afn", "reassoc"}
 """Sums may be reordered; infinities are respected."""
 
 GROUP = 32
 """Tokens that a thread takes at a time."""
 
-inline = numba.njit(fastmath=FAST, cache=True, forceinline=True, error_model="numpy")
+inline = compiled(fastmath=FAST, forceinline=True, error_model="numpy")
 
 
 def parallel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function whose `numba.prange` shares as many threads as torch uses."""
-    compiled = numba.njit(
-        parallel=True, fastmath=FAST, cache=True, nogil=True, error_model="numpy"
-    )(function)
+    loop = compiled(parallel=True, fastmath=FAST, nogil=True, error_model="numpy")(function)
 
     @wraps(function)
     def call(*arguments: Any) -> Any:
         _share_threads()
-        return compiled(*arguments)
+        return loop(*arguments)
 
     return call
 
