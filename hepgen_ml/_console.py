@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from hepgen_ml.errors import HepgenError, OutputError, UsageError
+from hepgen_ml.errors import HepgenError, InputError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -104,6 +104,9 @@ def reporting(
             traceback.print_exc()
         if isinstance(error, OSError) and error.errno in _NO_SPACE:
             raise typer.Exit(_unwritable(error)) from None
+        if isinstance(error, OSError) and error.errno in _NO_ACCESS and error.filename:
+            error_line(InputError(f"no access: {error.strerror}", path=error.filename))
+            raise typer.Exit(InputError.exit_code) from None
         hint = "please report it" + ("" if debug else " with the output of --debug")
         error_line(f"internal: {type(error).__name__}: {error} ({hint})")
         raise typer.Exit(EXIT_DEFECT) from None
@@ -112,6 +115,7 @@ def reporting(
 
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_NO_ACCESS = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 def _unwritable(error: OSError) -> int:

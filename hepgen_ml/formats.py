@@ -187,7 +187,7 @@ def open_sample(
         Objects to read, from files that hold or can give them.
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise InputError("no such file", path=path, remedy="check the path")
     return format_of(path).open(path, skip_bad=skip_bad, selection=selection)
 

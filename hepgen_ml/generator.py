@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -167,13 +168,13 @@ class Generator:
             Missing, damaged, newer, or an unfinished training.
         """
         directory = find_model(path)
-        if (directory / PLAN).exists() and not (directory / CONFIG).exists():
+        if os.path.exists(directory / PLAN) and not os.path.exists(directory / CONFIG):
             raise ModelError(
                 "its training is not finished", path=directory, remedy="train with --resume"
             )
         place = find_device(device)
         surrogate, process, config, run, facts = load_model(directory, place)
-        has_classifier = (directory / CLASSIFIER).exists()
+        has_classifier = os.path.lexists(directory / CLASSIFIER)
         classifier = Reweighter.load(directory, place) if has_classifier else None
         return cls(surrogate, process, config, run, facts, place, classifier)
 

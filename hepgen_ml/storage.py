@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -194,7 +195,7 @@ def find_model(path: str | Path) -> Path:
         Neither exists.
     """
     directory = Path(path)
-    if directory.exists():
+    if os.path.exists(directory):
         return directory
     if str(path) in pretrained():
         return PRETRAINED / str(path)
@@ -209,7 +210,9 @@ def find_model(path: str | Path) -> Path:
 def read_document(directory: Path) -> dict[str, Any]:
     """Contents of ``config.json``, its version checked."""
     path = directory / CONFIG
-    if not directory.is_dir() or not path.is_file():
+    if not os.path.isdir(directory) or (
+        not os.path.isfile(path) and os.access(directory, os.R_OK | os.X_OK)
+    ):
         raise ModelError(
             "holds no model", path=directory, remedy="train one with `hepgen-ml train`"
         )
@@ -224,7 +227,11 @@ def read_document(directory: Path) -> dict[str, Any]:
                     remedy="upgrade hepgen-ml",
                 )
         documents.ModelDocument.model_validate(document)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ModelError(
+            f"cannot be read: {error.strerror}", path=path, remedy="check its permissions"
+        ) from None
+    except ValueError as error:
         raise ModelError(
             f"is damaged: {documents.problem(error)}",
             path=path,
@@ -277,7 +284,9 @@ def file_hash(path: Path) -> str:
                 digest.update(block)
     except OSError as error:
         raise ModelError(
-            f"cannot be read: {error.strerror}", path=path, remedy="train again"
+            f"cannot be read: {error.strerror}",
+            path=path,
+            remedy="check its permissions",
         ) from None
     return digest.hexdigest()
 

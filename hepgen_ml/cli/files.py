@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,10 +27,14 @@ from hepgen_ml.objects import Selection
 
 
 def convert(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Event files.")],
+    files: Annotated[
+        list[Path], typer.Argument(readable=False, metavar="FILE...", help="Event files.")
+    ],
     out: Annotated[
         list[Path],
-        typer.Option(metavar="FILE", help="Output; repeated, the same events in each."),
+        typer.Option(
+            readable=False, metavar="FILE", help="Output; repeated, the same events in each."
+        ),
     ],
     objects: Objects = None,
     cross_section: CrossSection = None,
@@ -68,7 +73,9 @@ def convert(
 
 
 def check(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Event files.")],
+    files: Annotated[
+        list[Path], typer.Argument(readable=False, metavar="FILE...", help="Event files.")
+    ],
     tolerance: Annotated[
         float | None,
         typer.Option(min=0, help="Allowed relative deviation; by default from the file's digits."),
@@ -126,7 +133,9 @@ def _show_law(verdict: str, name: str, text: str) -> None:
 
 
 def info(
-    path: Annotated[Path, typer.Argument(metavar="DIR-or-FILE", help="Model or event file.")],
+    path: Annotated[
+        Path, typer.Argument(readable=False, metavar="DIR-or-FILE", help="Model or event file.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
     objects: Objects = None,
     cross_section: CrossSection = None,
@@ -150,10 +159,10 @@ def info(
 
 
 def _describe(path: Path, skip_bad: bool, chosen: Selection | None) -> dict[str, Any]:
-    if not path.is_file():  # models need torch, files answer without
+    if not os.path.isfile(path):  # models need torch, files answer without
         from hepgen_ml.storage import pretrained
 
-        if path.is_dir() or str(path) in pretrained():
+        if os.path.isdir(path) or str(path) in pretrained():
             from hepgen_ml.generator import Generator
 
             return dict(Generator.load(path, device="cpu").describe())

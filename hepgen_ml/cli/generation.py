@@ -26,6 +26,7 @@ def generate(
     out: Annotated[
         list[Path],
         typer.Option(
+            readable=False,
             metavar="FILE",
             help="events.lhe, .lhe.gz, .hepmc, .hepmc.gz or .root; repeated, the same events in "
             "each. {shard} stands for the number of the shard.",
@@ -36,7 +37,9 @@ def generate(
     ] = "10000",
     model: Annotated[
         Path,
-        typer.Option(metavar="DIR", help="Trained model, or the name of one in the package."),
+        typer.Option(
+            readable=False, metavar="DIR", help="Trained model, or the name of one in the package."
+        ),
     ] = DEFAULT_MODEL,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Same seed, same events; a new one if not given.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -29,18 +30,23 @@ from hepgen_ml.errors import OutputError, UsageError
 def reweight(
     truth: Annotated[
         list[Path],
-        typer.Option(metavar="FILE", help="Events to agree with; may be repeated."),
+        typer.Option(readable=False, metavar="FILE", help="Events to agree with; may be repeated."),
     ],
     model: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Trained model whose events are weighted."),
+        typer.Option(
+            readable=False, metavar="DIR", help="Trained model whose events are weighted."
+        ),
     ] = None,
     source: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="Events to weight, instead of a model's."),
+        typer.Option(
+            readable=False, metavar="FILE", help="Events to weight, instead of a model's."
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The events of --source with weights.")
+        Path | None,
+        typer.Option(readable=False, metavar="FILE", help="The events of --source with weights."),
     ] = None,
     events: Annotated[
         str, typer.Option("--events", "-n", metavar="N", help="Use N events of each at most.")
@@ -63,7 +69,10 @@ def reweight(
         typer.Option("--training-events", help="Allow truth that the model was trained on."),
     ] = False,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE.json", help="Where the samples differ, as JSON.")
+        Path | None,
+        typer.Option(
+            readable=False, metavar="FILE.json", help="Where the samples differ, as JSON."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED)] = 0,
     device: Device = "auto",
@@ -91,7 +100,7 @@ def reweight(
         from hepgen_ml.reweighting import tasks
 
         for path in (out, report):
-            if path is not None and path.exists() and not force:
+            if path is not None and os.path.lexists(path) and not force:
                 raise OutputError("exists already", path=path, remedy="add --force to replace it")
         options = tasks.Options(
             network=network, folds=folds, full=full, n_events=n_events, seconds=seconds,

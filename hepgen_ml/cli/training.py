@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -32,21 +33,30 @@ LHE_SUFFIXES = (".lhe", ".lhe.gz")
 def train(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE]...", help="Files, as after --from."),
+        typer.Argument(readable=False, metavar="[FILE]...", help="Files, as after --from."),
     ] = None,
     from_lhe: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE...", help="LHE files to learn from; names, patterns, .gz."),
+        typer.Option(
+            readable=False, metavar="FILE...", help="LHE files to learn from; names, patterns, .gz."
+        ),
     ] = None,
     from_: Annotated[
         list[Path] | None,
-        typer.Option("--from", metavar="FILE...", help="Files of any format, told by the name."),
+        typer.Option(
+            "--from",
+            readable=False,
+            metavar="FILE...",
+            help="Files of any format, told by the name.",
+        ),
     ] = None,
     model: Annotated[
         str | None,
         typer.Option(help="jetgpt (if not configured), jetgpt-splitting, lgatr-cfm, mlp-cfm …"),
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Model directory.")] = DEFAULT_MODEL,
+    out: Annotated[
+        Path, typer.Option(readable=False, metavar="DIR", help="Model directory.")
+    ] = DEFAULT_MODEL,
     device: Device = "auto",
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of all random numbers; 0 if not configured.")
@@ -56,7 +66,8 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from a checkpoint.")] = False,
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE.toml", help="Settings that replace defaults.")
+        Path | None,
+        typer.Option(readable=False, metavar="FILE.toml", help="Settings that replace defaults."),
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -113,17 +124,23 @@ def train(
 def encode(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE]...", help="Files, as after --from."),
+        typer.Argument(readable=False, metavar="[FILE]...", help="Files, as after --from."),
     ] = None,
     from_lhe: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE...", help="LHE files to learn from.")
+        list[Path] | None,
+        typer.Option(readable=False, metavar="FILE...", help="LHE files to learn from."),
     ] = None,
     from_: Annotated[
         list[Path] | None,
-        typer.Option("--from", metavar="FILE...", help="Files of any format, told by the name."),
+        typer.Option(
+            "--from",
+            readable=False,
+            metavar="FILE...",
+            help="Files of any format, told by the name.",
+        ),
     ] = None,
     out: Annotated[
-        Path, typer.Option(metavar="FILE.safetensors", help="The encoded sample.")
+        Path, typer.Option(readable=False, metavar="FILE.safetensors", help="The encoded sample.")
     ] = Path("sample.safetensors"),
     objects: Objects = None,
     cut: Cuts = None,
@@ -145,7 +162,7 @@ def encode(
 
         if not out.name.endswith(SUFFIX):
             raise UsageError(f"not named {SUFFIX}", path=out, remedy="change the name")
-        if out.exists() and not force:
+        if os.path.lexists(out) and not force:
             raise OutputError("exists already", path=out, remedy="add --force to replace it")
         paths = _inputs(from_lhe or [], [*(from_ or []), *(files or [])])
         chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta)
@@ -180,6 +197,6 @@ def _inputs(lhe: list[Path], others: list[Path]) -> list[Path]:
 
 
 def _kept(out: Path) -> str:
-    if (out / "checkpoint.safetensors").exists():
+    if os.path.exists(out / "checkpoint.safetensors"):
         return f"{out} keeps the last checkpoint; go on with --resume"
     return "no checkpoint was written yet, nothing is kept"

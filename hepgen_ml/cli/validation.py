@@ -28,27 +28,35 @@ from hepgen_ml.cli.options import (
 def validate(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE]...", help="More files of truth, as after --truth."),
+        typer.Argument(
+            readable=False, metavar="[FILE]...", help="More files of truth, as after --truth."
+        ),
     ] = None,
     truth: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE...", help="Events that the model never saw."),
+        typer.Option(readable=False, metavar="FILE...", help="Events that the model never saw."),
     ] = None,
     model: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Trained model, or the name of one in the package."),
+        typer.Option(
+            readable=False, metavar="DIR", help="Trained model, or the name of one in the package."
+        ),
     ] = None,
     generated: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="Events to judge instead of a model; may be repeated."),
+        typer.Option(
+            readable=False,
+            metavar="FILE",
+            help="Events to judge instead of a model; may be repeated.",
+        ),
     ] = None,
     events: Annotated[
         str | None,
         typer.Option("--events", "-n", metavar="N", help="Generated events; as many as truth."),
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the report goes.")] = Path(
-        "validation"
-    ),
+    out: Annotated[
+        Path, typer.Option(readable=False, metavar="DIR", help="Where the report goes.")
+    ] = Path("validation"),
     observables: Annotated[
         str | None,
         typer.Option(

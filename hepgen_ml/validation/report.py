@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -298,16 +299,17 @@ def _warnings(truth: EventSample | Files, generator: Generator | None) -> list[s
 
 
 def _check_target(out: Path, force: bool) -> None:
-    if out.is_symlink() and not force:
+    if os.path.islink(out) and not force:
         raise OutputError(
             "is a link", path=out, remedy="name what it points to, or add --force to replace it"
         )
-    if not out.exists():
-        return
-    earlier = out.is_dir() and ((out / METRICS).is_file() or not any(out.iterdir()))
-    if not earlier:
+    with naming(out):
+        if not out.exists():
+            return
+        names = os.listdir(out) if out.is_dir() else None
+    if names is None or (names and METRICS not in names):
         raise OutputError("exists and is no report", path=out, remedy="choose another --out")
-    if not force and any(out.iterdir()):
+    if names and not force:
         raise OutputError("holds a report already", path=out, remedy="add --force to replace it")
 
 
