@@ -51,6 +51,13 @@ def finite_or_none(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
+EVENT_NUMBERS: dict[str, type] = {
+    "event_number": np.int64,
+    "run_number": np.int64,
+    "luminosity_block": np.int64,
+}
+"""Optional columns that tell one event from another; without them events count from the first."""
+
 UNKNOWN_SPIN = 9.0
 """Value of ``spin`` for a particle whose helicity is not known (Les Houches accord)."""
 
@@ -198,7 +205,7 @@ class EventSample:
         Columns of `PARTICLE_COLUMNS`; px, py, pz and energy are required, a
         reconstructed sample may lack others.
     events : mapping of str to array, optional
-        Columns of `EVENT_COLUMNS`; a missing weight is 1.
+        Columns of `EVENT_COLUMNS` and `EVENT_NUMBERS`; a missing weight is 1.
     weights : mapping of str to (n,) float array, optional
         Named weights beside the nominal one.
     scales : mapping of str to (n,) float array, optional
@@ -230,7 +237,7 @@ class EventSample:
             for name, values in particles.items()
         }
         self.events = {
-            name: _column(name, values, EVENT_COLUMNS.get(name), n_events)
+            name: _column(name, values, (EVENT_COLUMNS | EVENT_NUMBERS).get(name), n_events)
             for name, values in (events or {}).items()
         }
         if "weight" not in self.events:
@@ -386,6 +393,8 @@ def concatenate(samples: Sequence[EventSample], run: RunInfo | None = None) -> E
         for name in names:
             parts = [getattr(s, group).get(name) for s in samples]
             if any(p is None for p in parts):
+                if name in EVENT_NUMBERS:
+                    continue  # numbers that some events lack tell nothing
                 if missing is None:
                     raise ValueError(f"column {name!r} is missing in some samples")
                 parts = [

@@ -321,6 +321,7 @@ class Generator:
             if last <= start or first >= stop:
                 continue
             block = self._block(entropy, index, last - first, run, posterior)
+            block.events["event_number"] = np.arange(first + 1, last + 1)
             waiting.append(block[max(start - first, 0) : min(stop, last) - first])
             n_waiting += len(waiting[-1])
             while n_waiting >= chunk:

@@ -18,8 +18,9 @@ from hepgen_ml.cli import app
 from hepgen_ml.cli.options import parse_cross_section, selection
 from hepgen_ml.conversion import Conversion, convert
 from hepgen_ml.errors import InputError, OutputError, SampleError, UsageError
-from hepgen_ml.events import EventSample, RunInfo, Subrun
+from hepgen_ml.events import EventSample, RunInfo, Subrun, concatenate
 from hepgen_ml.formats import AtomicWriter, format_of, read, write
+from hepgen_ml.generator import Generator
 from hepgen_ml.merging import merge_runs
 from hepgen_ml.objects import Selection, parse_objects
 from hepgen_ml.sources import EventSource
@@ -411,3 +412,30 @@ def test_from_python() -> None:
     assert hepgen_ml.convert is convert
     assert hepgen_ml.Selection is Selection
     assert Conversion.__doc__
+
+
+def test_event_numbers_survive(tmp_path: Path) -> None:
+    """From HepMC to ROOT and back; an LHE file has no place for them, which is said."""
+    numbers = np.arange(len(SAMPLE))[::-1] * 3 + 1000
+    sample = SAMPLE[:]
+    sample.events["event_number"] = numbers
+    write(sample, tmp_path / "a.hepmc")
+    done = convert(tmp_path / "a.hepmc", [tmp_path / "b.root", tmp_path / "b.lhe"])
+    assert read(tmp_path / "b.root").events["event_number"].tolist() == numbers.tolist()
+    assert any("event numbers" in text for text in done.lost[tmp_path / "b.lhe"])
+    convert(tmp_path / "b.root", tmp_path / "c.hepmc")
+    assert read(tmp_path / "c.hepmc").events["event_number"].tolist() == numbers.tolist()
+
+
+def test_shards_have_numbers_of_their_own(tmp_path: Path) -> None:
+    generator = Generator.load("ttbar01j")
+    for i in range(2):
+        part = [*generator.stream(21, seed=1, shard=(i, 2))]
+        write(concatenate(part), tmp_path / f"{i}.root")
+        write(concatenate(part), tmp_path / f"{i}.hepmc")
+    for suffix in ("root", "hepmc"):
+        found = [
+            read(tmp_path / f"{i}.{suffix}").events.get("event_number", np.arange(1, 12))
+            for i in range(2)
+        ]
+        assert np.concatenate(found).tolist() == list(range(1, 22))

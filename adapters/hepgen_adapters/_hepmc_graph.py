@@ -25,7 +25,9 @@ _PARTICLE_ATTRIBUTES = {
 }
 
 
-def sample_from_records(records: list[Any], run: RunInfo, weight_names: list[str]) -> EventSample:
+def sample_from_records(
+    records: list[Any], run: RunInfo, weight_names: list[str], *, ours: bool = False
+) -> EventSample:
     """Columns from pyhepmc ``GenEventData`` records in GeV and mm.
 
     Parameters
@@ -35,6 +37,8 @@ def sample_from_records(records: list[Any], run: RunInfo, weight_names: list[str
     run : RunInfo
     weight_names : list of str
         The nominal weight first.
+    ours : bool
+        Whether our writer made them: whatever they hold, nothing was showered.
 
     Returns
     -------
@@ -54,7 +58,7 @@ def sample_from_records(records: list[Any], run: RunInfo, weight_names: list[str
     status = particles["status"].astype(np.int32)
     has_partons = np.bincount(event, status == INCOMING_STATUS, n) > 0
     remnant = (particles["pid"] == REMNANT) & (status == REMNANT_STATUS)
-    simple = np.bincount(event, ~_is_parton_level(particles), n) == 0
+    simple = np.bincount(event, ~_is_parton_level(particles, ours), n) == 0
 
     incoming = np.where((simple & has_partons)[event], status == INCOMING_STATUS, status == 4)
     keep = np.where(simple[event], (status != 4) & ~remnant, status == 1) | incoming
@@ -99,11 +103,13 @@ def sample_from_records(records: list[Any], run: RunInfo, weight_names: list[str
     )
 
 
-def _is_parton_level(particles: Any) -> npt.NDArray[np.bool_]:
+def _is_parton_level(particles: Any, ours: bool) -> npt.NDArray[np.bool_]:
     """Particles that records without a shower are made of."""
     status = particles["status"]
     remnant = (particles["pid"] == REMNANT) & (status == REMNANT_STATUS)
     known: npt.NDArray[np.bool_] = np.isin(status, (0, 1, 2, 3, 4, INCOMING_STATUS)) | remnant
+    if ours:
+        return known
     # Programs that keep to the three statuses of the standard have hadrons, or partons that split.
     ids, inverse = np.unique(particles["pid"], return_inverse=True)
     hadron = np.array([is_hadron(int(i)) for i in ids], dtype=bool)[inverse.ravel()]
@@ -122,9 +128,9 @@ def is_hadron(pdg_id: int) -> bool:
     return bool(pdgid.is_hadron(pdg_id) or pdgid.is_nucleus(pdg_id) or pdgid.is_diquark(pdg_id))
 
 
-def n_showered(records: list[Any]) -> int:
+def n_showered(records: list[Any], ours: bool) -> int:
     """How many records hold more than `sample_from_records` takes from them."""
-    return sum(not _is_parton_level(r.particles).all() for r in records)
+    return sum(not _is_parton_level(r.particles, ours).all() for r in records)
 
 
 def unknown_attributes(records: list[Any]) -> set[str]:

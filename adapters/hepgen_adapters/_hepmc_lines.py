@@ -26,8 +26,8 @@ from hepgen_ml._compiled import compiled
 # Places in the state.
 N_EVENTS, IN_EVENT, ENDED, VERTICES, PARTICLES, N_VERTICES, N_PARTICLES = range(7)
 """Events so far, and of the event at hand: what is announced, and what came so far."""
-WEIGHTS, N_BEFORE, LINE, N_NAMES, BAD_EVENT = 7, 8, 9, 10, 11
-STATE_SIZE = 12
+WEIGHTS, N_BEFORE, LINE, N_NAMES, BAD_EVENT, FIRST_NUMBER, OTHER_NUMBERS = range(7, 14)
+STATE_SIZE = 14
 
 # What is wrong.
 (
@@ -246,9 +246,13 @@ def _weights(at, end, state, weight):
 
 @numba.njit
 def _event(at, end, state):
-    at, _number = _whole(at, end)
+    at, number = _whole(at, end)
     if at == 0:
         return WRONG_NUMBERS
+    if state[N_EVENTS] == 1:
+        state[FIRST_NUMBER] = number
+    elif number != state[FIRST_NUMBER] + state[N_EVENTS] - 1:
+        state[OTHER_NUMBERS] = 1
     at, vertices = _whole(at, end)
     if at == 0:
         return WRONG_NUMBERS

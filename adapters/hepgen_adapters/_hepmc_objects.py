@@ -69,7 +69,9 @@ class Clusterer:
             self._fastjet = fastjet
             self._definition = fastjet.JetDefinition(fastjet.antikt_algorithm, selection.jet_radius)
 
-    def sample(self, records: list[Any], run: RunInfo, weight_names: list[str]) -> EventSample:
+    def sample(
+        self, records: list[Any], run: RunInfo, weight_names: list[str], numbered: bool = False
+    ) -> EventSample:
         """Objects of those events that have the numbers asked for.
 
         Parameters
@@ -79,6 +81,8 @@ class Clusterer:
         run : RunInfo
         weight_names : list of str
             The nominal weight first.
+        numbered : bool
+            Keep the numbers of the events.
         """
         n = len(records)
         particles: Any = np.concatenate([r.particles for r in records])
@@ -112,7 +116,8 @@ class Clusterer:
             run,
             offsets,
             columns,
-            {"weight": weights[:, 0]},
+            {"weight": weights[:, 0]}
+            | ({"event_number": [r.event_number for r in records]} if numbered else {}),
             weights={name: weights[:, i] for i, name in enumerate(weight_names) if i},
         )
         selected = is_selected(counts, self.selection.objects, n)

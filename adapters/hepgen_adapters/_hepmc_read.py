@@ -73,7 +73,7 @@ class HepMCReader:
         self._clusterer = Clusterer(selection) if selection and selection.objects else None
         self._begin()
         scan = self._scan()
-        self._n_events = scan.n_events
+        self._n_events, self._has_numbers = scan.n_events, scan.has_numbers
         self._open_events: list[Generator[Any, None, None]] = []
         self._weight_names: list[str] = []
         self._ours = False
@@ -297,11 +297,14 @@ class HepMCReader:
         if not good:
             return None
         if self._clusterer is not None:
-            return self._clusterer.sample(good, self.run, self._weight_names)
-        self._n_showered += n_showered(good)
+            return self._clusterer.sample(good, self.run, self._weight_names, self._has_numbers)
+        self._n_showered += n_showered(good, self._ours)
         self._positions |= any(np.any(d.vertices[k]) for d in good for k in _POSITION)
         self._other_attributes |= unknown_attributes(good)
-        return sample_from_records(good, self.run, self._weight_names)
+        sample = sample_from_records(good, self.run, self._weight_names, ours=self._ours)
+        if self._has_numbers:
+            sample.events["event_number"] = np.array([d.event_number for d in good], np.int64)
+        return sample
 
     def close(self) -> None:
         """Close the file."""

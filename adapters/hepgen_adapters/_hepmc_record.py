@@ -77,7 +77,7 @@ def _build(version):
     @compiled()
     def format_events(
         out,
-        first_number,
+        numbers,
         offsets,
         pdg_id,
         status,
@@ -103,8 +103,8 @@ def _build(version):
         ----------
         out : int
             Address of a buffer that is large enough: see the ``BYTES_PER_...`` constants.
-        first_number : int
-            Number of the first event.
+        numbers : (n,) int64 array
+            Numbers of the events.
         offsets : (n + 1,) int64 array
         pdg_id, status : (rows,) int32 arrays
         mothers, colors : (rows, 2) int32 arrays
@@ -238,7 +238,7 @@ def _build(version):
                 return at - out, i
 
             # event header
-            at = _number(_char(at, 69), first_number + i)
+            at = _number(_char(at, 69), numbers[i])
             at = _number(at, n_vertices)
             at = _end(_number(at, count))
             at = put(at, names[0])  # units come before the weights, as HepMC3 prints them

@@ -39,6 +39,12 @@ class Scan:
         """Events that began so far."""
         return int(self.state[lines.N_EVENTS])
 
+    @property
+    def has_numbers(self) -> bool:
+        """Whether event numbers say more than the order of the events."""
+        first = int(self.state[lines.FIRST_NUMBER])
+        return first not in (0, 1) or bool(self.state[lines.OTHER_NUMBERS])
+
     def take(self, text: bytes) -> int:
         """Check whole lines and gather; returns what is wrong, see `_hepmc_lines`."""
         if not text:

@@ -135,7 +135,7 @@ class HepMCWriter:
             self._buffer = np.empty(need, dtype=np.uint8)
         length, bad = hepmc_record.format_events(
             self._buffer.ctypes.data,
-            self._number,
+            e.get("event_number", np.arange(self._number, self._number + n)),
             sample.offsets,
             p["pdg_id"],
             p["status"],
@@ -239,6 +239,8 @@ def lost(sample: EventSample) -> list[str]:
         found.append("which named weights are absent (0 is written)")
     if np.any(sample.particles.get("status", 0) < -1):
         found.append("status codes below -1 (3 is written)")
+    if numbers := {"run_number", "luminosity_block"} & set(sample.events):
+        found.append(" and ".join(sorted(n.replace("_", " ") + "s" for n in numbers)))
     return found
 
 

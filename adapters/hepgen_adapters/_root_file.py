@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from hepgen_adapters._objects import with_cross_section
 from hepgen_adapters._root_branches import Branches
-from hepgen_adapters._root_names import EVENT, METADATA, VERSION
+from hepgen_adapters._root_names import EVENT, METADATA, NUMBERS, VERSION
 from hepgen_adapters._run_json import MAX_LENGTH, load_run
 from hepgen_ml.errors import InputError
 from hepgen_ml.events import EventSample, RunInfo, Subrun
@@ -206,6 +206,20 @@ class ROOTFile:
             for ends in self.ranges([branch])
         ))  # fmt: skip
 
+    def numbers(self) -> list[str]:
+        """Branches that number the events, where they say more than their order."""
+        found = [b for b, _ in NUMBERS.values() if b in self.branches]
+        if found != [b for b, _ in NUMBERS.values()]:
+            return []
+        for start, stop in self.ranges(found):
+            arrays = self.arrays(found, start, stop)
+            for branch in found:
+                values = np.asarray(arrays[branch])
+                expected = np.arange(start + 1, stop + 1) if branch == "event" else 1
+                if not np.array_equal(values, np.broadcast_to(expected, values.shape)):
+                    return found
+        return []
+
     def ranges(self, branches: Sequence[str]) -> Iterator[tuple[int, int]]:
         """Ranges of entries to read at once: bounded, and along the file's own blocks."""
         n = self.tree.num_entries
@@ -307,7 +321,7 @@ def event_columns(file: ROOTFile, arrays: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "events": {
             column: ak.to_numpy(arrays[branch])
-            for column, (branch, _) in EVENT.items()
+            for column, (branch, _) in (EVENT | NUMBERS).items()
             if branch in arrays
         },
         "weights": {k: ak.to_numpy(v) for k, v in named("weights").items()},

@@ -36,5 +36,11 @@ EVENT = {
     "alpha_qcd": ("LHE_AlphaS", np.float64),
     "alpha_qed": ("LHE_AlphaQED", np.float64),
 }
+# column of EventSample: branch, type in the file
+NUMBERS = {
+    "run_number": ("run", np.uint32),
+    "luminosity_block": ("luminosityBlock", np.uint32),
+    "event_number": ("event", np.uint64),
+}
 # column of EventSample: 64-bit branch of a reconstructed object
 OBJECT_EXACT = {c: EXACT[c] for c in ("px", "py", "pz", "energy", "mass")}

@@ -131,6 +131,7 @@ class ObjectReader(TreeReader):
                 path=self.path,
                 remedy="leave out --jet-radius, --jet-pt and --jet-eta",
             )
+        self._numbers = file.numbers()
         branches = set(file.branches)
         for o in self._objects:
             if missing := [b for b in _needed(self._layout, o.name) if b not in branches]:
@@ -165,7 +166,7 @@ class ObjectReader(TreeReader):
     def _event_branches(self) -> list[str]:
         named = [b for names in self.file.names.values() for b in names]
         own = [b for b, _ in EVENT.values()] if self.file.run is not None else []
-        wanted = dict.fromkeys([self._layout.weight, *own, *named])
+        wanted = dict.fromkeys([self._layout.weight, *own, *self._numbers, *named])
         return [b for b in wanted if b in self.file.branches]
 
     def _wanted(self) -> list[str]:

@@ -50,6 +50,7 @@ class ROOTReader(TreeReader):
         needed = {f"LHEPart_{k}" for k in ("pt", "eta", "phi", "pdgId")}
         if missing := sorted(needed - set(file.branches)):
             raise file.fail(f"its events have no {', '.join(missing)}", remedy=objects_remedy(file))
+        self._numbers = file.numbers()
         self.run = file.run_info("genWeight", "", selection)
         if file.run is None:
             self.left_out = other_branches(file, {*self._wanted(), "LHEWeight_originalXWGTUP"})
@@ -58,6 +59,7 @@ class ROOTReader(TreeReader):
         branches = self.file.branches
         wanted = [k for k in branches if k.startswith("LHEPart_")]
         wanted += [branch for branch, _ in EVENT.values() if branch in branches]
+        wanted += self._numbers
         return wanted + [branch for names in self.file.names.values() for branch in names]
 
     def _sample(self, arrays: Mapping[str, Any]) -> tuple[EventSample, npt.NDArray[np.int64]]:

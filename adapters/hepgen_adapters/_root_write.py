@@ -22,6 +22,7 @@ from hepgen_adapters._root_names import (
     METADATA,
     MOTHERS,
     NUMBER,
+    NUMBERS,
     OBJECT_EXACT,
     TEXT,
     VERSION,
@@ -111,7 +112,7 @@ class ROOTWriter:
             "luminosityBlock": np.ones(n, dtype=np.uint32),
             "event": np.arange(self._n + 1, self._n + n + 1, dtype=np.uint64),
         }
-        for column, (branch, dtype) in EVENT.items():
+        for column, (branch, dtype) in (NUMBERS | EVENT).items():
             if column in sample.events:
                 branches[branch] = sample.events[column].astype(dtype)
         branches["LHEWeight_originalXWGTUP"] = sample.events["weight"]

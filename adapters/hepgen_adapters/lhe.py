@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hepgen_ml.errors import InputError, OutputError, UsageError
-from hepgen_ml.events import RunInfo
+from hepgen_ml.events import EVENT_NUMBERS, RunInfo
 
 if TYPE_CHECKING:
     from hepgen_ml.events import EventSample
@@ -103,4 +103,6 @@ class LHE:
                 f"the size of the weights, {weight[0]:g}: strategy {sample.run.weight_strategy} "
                 "has unit weights (all of an event are divided by it)"
             )
+        if numbers := [n.replace("_", " ") + "s" for n in EVENT_NUMBERS if n in sample.events]:
+            found.append(", ".join(numbers))
         return found
