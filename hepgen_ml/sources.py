@@ -131,7 +131,9 @@ class EventSource:
             share = inside / (inside + outside) if inside + outside > 0 else fractions[g]
             changed = replace(p, cross_section=p.cross_section * share, error=p.error * share)
             processes.append(changed)
-        return self.merged.run.with_(processes=tuple(processes))
+        whole = float(sums[:, 0].sum() / sums.sum())
+        scaled = self.merged.run.scaled(whole)  # cross sections of named weights
+        return scaled.with_(processes=tuple(processes))
 
     @property
     def mean_weight(self) -> float:

@@ -356,6 +356,16 @@ def test_formats_with_weights_of_any_scale() -> None:
     assert results["normalisation"].n_broken
 
 
+def test_weight_of_an_event_without_particles() -> None:
+    offsets = np.insert(SAMPLE.offsets, 6, SAMPLE.offsets[5])
+    events = {name: np.insert(values, 5, 0) for name, values in SAMPLE.events.items()}
+    sample = EventSample(SAMPLE.run, offsets, SAMPLE.particles, events)
+    results = check(sample)
+    assert {name for name, r in results.items() if r.n_broken} == {"incoming particles"}
+    assert results["incoming particles"].worst_event == 6
+    assert "malformed record" in results["incoming particles"].text
+
+
 def test_processes() -> None:
     assert "processes" in broken(weighted(1.0, processes=(Subrun(0, 60.0, 0.1),)))
     skewed = (Subrun(0, 59.0, 0.1), Subrun(7, 1.0, 0.1))

@@ -18,6 +18,7 @@ from hepgen_ml.formats import write
 from hepgen_ml.generator import Generator
 from hepgen_ml.merging import merge_runs
 from hepgen_ml.storage import model_card, run_from_config, run_to_config
+from hepgen_ml.training.data import SampleSource, learn_process, with_mean_weight
 
 from .parton_events import parton_sample
 from .samples import toy_top_pairs
@@ -118,3 +119,15 @@ def test_training_and_generation(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert "20 events, cross section not known" in done.stdout
+
+
+def test_mean_weight_is_the_cross_section_only_where_the_source_says_so() -> None:
+    sample = toy_top_pairs(1200, jets=False)
+    sample.run = sample.run.with_(
+        processes=(Subrun(0, NAN, NAN), Subrun(1, NAN, NAN)), weight_strategy=-4
+    )
+    source = SampleSource(sample)
+    process = learn_process(source, seed=0)
+    assert with_mean_weight(source, process).cross_section == pytest.approx(3.0)
+    source.states_strategy = False  # as files of others in HepMC3 and ROOT
+    assert np.isnan(with_mean_weight(source, process).cross_section)

@@ -147,12 +147,13 @@ def learn_process(
     process = learner.process(source.run.beam_energy)
     for text in learner.not_learned:
         log.warning("%s", text)
-    if not with_mean_weight(source.run, source.mean_weight, process).cross_section > 0:
+    if not with_mean_weight(source, process).cross_section > 0:
         log.warning(
             "the cross section is not known: generated events have weight 1 and state none (give "
             "it with --cross-section)"
         )
-    if abs(source.run.weight_strategy) == 4 and source.n_groups == 1 and not source.n_unselected:
+    one_run = source.n_groups == 1 and not source.n_unselected and source.states_strategy
+    if one_run and abs(source.run.weight_strategy) == 4:
         _compare_mean(source.run, *moments)
     colored = any(abs(i) <= 6 or i == 21 for s in process.subprocesses for i in s.structure.pdg_id)
     if colored and not source.has_colors:
@@ -175,13 +176,16 @@ def learn_process(
     return process
 
 
-def with_mean_weight(run: RunInfo, mean: float, process: Process) -> RunInfo:
+def with_mean_weight(source: SampleSource, process: Process) -> RunInfo:
     """The run with the mean weight in pb as cross section, where only weights have it.
 
     Some generators write a cross section of -1 with strategy 4, or none, which says that it is the
     mean weight. Processes have the shares of their events.
     """
+    run, mean = source.run, source.mean_weight
     if abs(run.weight_strategy) != 4 or run.cross_section > 0 or not mean > 0:
+        return run
+    if not source.states_strategy:  # weights of any scale say nothing
         return run
     log.info("the file states no cross section: the mean weight, %.6g pb, is taken", mean)
     share = {p.process_id: 0.0 for p in run.processes}

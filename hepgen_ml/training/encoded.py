@@ -209,5 +209,5 @@ def encode_sample(
     process = learn_process(samples, seed=seed, resonances=resonances, progress=progress)
     encoded = encode_all(samples, process, progress=progress)
     files = tuple(p.name for p in samples.paths)
-    run = with_mean_weight(samples.run, samples.mean_weight, process)
+    run = with_mean_weight(samples, process)
     return EncodedSample(process, run, encoded, fingerprint, files, samples.n_skipped)

@@ -34,7 +34,6 @@ class Normalization:
         self.smallest, self.largest = np.inf, 0.0
         self._n_smallest = 0
         self._max_weight = {p.process_id: p.max_weight for p in run.processes}
-        self._unit = {"1": True, "max": True}
         self._odd: tuple[int, float] | None = None
         self._per_process: dict[int, tuple[int, float, float]] = {}
         self._has_process = True
@@ -43,6 +42,10 @@ class Normalization:
     def add(self, sample: EventSample, first: int) -> None:
         """Take in a chunk whose first event has the number `first`, from 0."""
         w = sample.events["weight"]
+        number = np.arange(first + 1, first + 1 + len(w))
+        if not sample.is_reconstructed and not (filled := sample.counts > 0).all():
+            # an event without particles is a malformed record, whatever its weight
+            w, number, sample = w[filled], number[filled], sample[filled]
         if not len(w):
             return
         self.n += len(w)
@@ -56,14 +59,14 @@ class Normalization:
         self.largest = max(self.largest, float(size.max()))
         if self._odd is None and (off := np.abs(size - size[0]) > 1e-6 * size[0]).any():
             i = int(np.argmax(off))
-            self._odd = (first + i + 1, float(w[i]))
+            self._odd = (int(number[i]), float(w[i]))
         if "process_id" not in sample.events:
             self._has_process = False
             return
         for process in np.unique(sample.events["process_id"]):
             mine = sample.events["process_id"] == process
             if int(process) not in self._max_weight and self._undeclared is None:
-                self._undeclared = (first + int(np.argmax(mine)) + 1, int(process))
+                self._undeclared = (int(number[np.argmax(mine)]), int(process))
             n, s, s2 = self._per_process.get(int(process), (0, 0.0, 0.0))
             if len(self._per_process) < 10_000:
                 self._per_process[int(process)] = (
