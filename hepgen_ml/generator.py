@@ -324,10 +324,13 @@ class Generator:
             block.events["event_number"] = np.arange(first + 1, last + 1)
             waiting.append(block[max(start - first, 0) : min(stop, last) - first])
             n_waiting += len(waiting[-1])
-            while n_waiting >= chunk:
-                whole = concatenate(waiting)
-                yield whole[:chunk]
-                waiting, n_waiting = [whole[chunk:]], n_waiting - chunk
+            if n_waiting < chunk:
+                continue
+            whole = concatenate(waiting)
+            n_waiting %= chunk
+            end = len(whole) - n_waiting
+            yield from whole[:end].chunks(chunk)
+            waiting = [whole[end:]] if n_waiting else []
         if n_waiting:
             yield concatenate(waiting)
 
