@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from hepgen_ml.errors import UsageError
 
+_MAX_BYTES = 1 << 20
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -200,12 +202,16 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     data: dict[str, Any] = {}
     if path is not None:
         try:
-            data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            with Path(path).open("rb") as file:
+                content = file.read(_MAX_BYTES + 1)
+            if len(content) > _MAX_BYTES:
+                raise ValueError("larger than any configuration")
+            data = tomllib.loads(content.decode())
         except OSError as error:
             raise UsageError(
                 f"cannot be read: {error.strerror}", path=path, remedy="check the path"
             ) from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"is not TOML: {error}", path=path, remedy="mend it") from None
     for override in overrides:
         key, separator, text = override.partition("=")
@@ -220,6 +226,8 @@ def _value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{text[:40]!r} is no value: {error}", remedy="see docs/cli.md") from None
 
 
 def _put(data: dict[str, Any], keys: Sequence[str], value: Any) -> None:

@@ -25,6 +25,10 @@ _MAX_ROUNDS = 200
 """Redraws of events outside the cuts before a model is given up as useless."""
 
 
+_HOPELESS = 2_000
+"""Draws of which not one is inside the cuts before a model is given up."""
+
+
 class Sampler:
     """Draws events of a surrogate, with its density as it is set at the time.
 
@@ -95,7 +99,7 @@ class Sampler:
         final = torch.zeros(n, process.n_final, 4, dtype=torch.float64)
         incoming = torch.zeros(n, 2, 4, dtype=torch.float64)
         todo = torch.arange(n)
-        for _ in range(_MAX_ROUNDS):
+        for k in range(_MAX_ROUNDS):
             # Rejected events keep their subprocess, so that its frequency is not distorted.
             phi = torch.from_numpy(rng.uniform(-math.pi, math.pi, len(todo)))
             drawn = self._coordinates(subprocess[todo], generator)
@@ -108,13 +112,14 @@ class Sampler:
             self._accepted += int(good.sum())
             todo = todo[~good]
             if len(todo) == 0:
+                passes = torch.ones(n, dtype=torch.bool)
+                return x, subprocess, Kinematics(final, incoming, passes)
+            if len(todo) == n and (k + 1) * n >= _HOPELESS:
                 break
-        else:
-            raise ModelError(
-                f"{len(todo)} of {n} events keep falling outside the cuts",
-                remedy="the model is not trained well enough; train longer",
-            )
-        return x, subprocess, Kinematics(final, incoming, torch.ones(n, dtype=torch.bool))
+        raise ModelError(
+            f"{len(todo)} of {n} events keep falling outside the cuts",
+            remedy="the model is not trained well enough; train longer",
+        )
 
     def _coordinates(self, subprocess: Tensor, generator: torch.Generator) -> Tensor:
         """Coordinates from the network."""

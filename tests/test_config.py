@@ -49,3 +49,24 @@ def test_changes_are_validated() -> None:
     assert Config().with_(training__max_time=5.0).training.max_time == 5.0
     with pytest.raises(UsageError, match="max_time"):
         Config().with_(training__max_time=-1.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["network.width=" + "[" * 5000, "seed=" + "9" * 5000, "seed=1e400", "training.max_time=nan",
+     "training.max_time=inf", "network.width=10000000000", "flow.steps=1000000000"],
+)  # fmt: skip
+def test_values_beyond_all_bounds(text: str) -> None:
+    with pytest.raises(UsageError):
+        load_config(None, [text])
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xff", b"a=" + b"[" * 10_000, b"a=" + b"9" * 5000, b"#" * 2_000_000, b"\0"]
+)
+def test_damaged_files(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes(data)
+    with pytest.raises(UsageError, match="is not TOML") as found:
+        load_config(path)
+    assert found.value.path == path
