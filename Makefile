@@ -1,5 +1,6 @@
 # make demo   set up, train, generate, check and draw: see demo/
 # make test   set up and run the tests
+# make fuzz   read damaged files (make fuzz N=10000)
 # make lint   ruff and mypy
 # make help   the rest
 
@@ -10,12 +11,15 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --no-compile
 SETUP := pyproject.toml constraints.txt
 
-.PHONY: help demo test test-slow lint install clean
+N ?= 1000
+
+.PHONY: help demo test test-slow fuzz lint install clean
 
 help:
 	@echo "make demo       train on a small sample, generate, check, draw (about 5 minutes)"
 	@echo "make test       run the tests"
 	@echo "make test-slow  run the tests that take minutes"
+	@echo "make fuzz       read N=1000 damaged files of every kind"
 	@echo "make lint       ruff and mypy"
 	@echo "make clean      remove .venv, demo/ and caches"
 
@@ -27,6 +31,9 @@ test: $(VENV)/.installed-test
 
 test-slow: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -m slow
+
+fuzz: $(VENV)/.installed-test
+	@$(BIN)/python -m tests.fuzz.campaign -n $(N)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
