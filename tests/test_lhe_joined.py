@@ -159,3 +159,32 @@ def test_hostile_headers_are_read_in_linear_time(make, text: str) -> None:
         with contextlib.suppress(InputError):
             assert len(read(path)[0]) == 1
         assert time.monotonic() - start < 20
+
+
+def sherpa(n: int, weight: str = "1.5e5") -> str:
+    text = INIT.split("<init>")[0]
+    text += "<init>\n2212 2212 6500 6500 0 0 93300 93300 3 1\n1 1 1 1\n</init>\n"
+    for i in range(n):
+        event = EVENT.replace("<event>", f"<event trials='{i % 7 + 1}' mur2='8.1e3'>")
+        text += event.replace("+1.0786064e+03", weight).replace(" 2 0 ", " 2 1 ", 1)
+    return text + END
+
+
+@pytest.mark.parametrize("n", [7, 70_00])
+def test_cross_section_by_trials(make, n: int) -> None:
+    """Sherpa prints 1 +- 1 pb and the trials of each event: sum of weights over their sum."""
+    run = read(make(sherpa(n), "a.lhe.gz"))[1].run
+    mean = 1.5e5 / 4
+    assert run.cross_section == pytest.approx(mean)
+    assert run.cross_section_error == pytest.approx(np.sqrt((1.5e5 * mean - mean**2) / (4 * n)))
+
+
+def test_one_picobarn_without_trials_is_one_picobarn(make) -> None:
+    text = sherpa(3).replace("trials", "tries")
+    assert read(make(text))[1].run.cross_section == 1.0
+
+
+@pytest.mark.parametrize("numbers", ["0 0 1 1", "-1 -1 1 1", "-1 0 1 1"])
+def test_placeholders_are_not_known(make, numbers: str) -> None:
+    text = sherpa(3).replace("trials", "tries").replace("1 1 1 1", numbers)
+    assert np.isnan(read(make(text))[1].run.cross_section)

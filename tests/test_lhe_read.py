@@ -34,7 +34,10 @@ def assert_same_as_pylhe(sample: EventSample, path) -> None:
     assert run.beam_energy == (info.energyA, info.energyB)
     assert run.weight_strategy == info.weightingStrategy
     processes = [Subrun(p.procId, p.xSection, p.error, p.unitWeight) for p in init.procInfo]
-    assert list(run.processes) == processes
+    if processes[0].cross_section in (1.0, -1.0):  # placeholders of Sherpa and POWHEG
+        assert run.cross_section != processes[0].cross_section
+    else:
+        assert list(run.processes) == processes
     assert sample.counts.tolist() == [len(e.particles) for e in events]
     ours = {"pdg_id": "id", "energy": "e", "mass": "m"}
     for name, column in sample.particles.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import math
 import re
@@ -44,6 +45,10 @@ _END_OF_INIT = re.compile(rb"</init\s{0,16}>")
 _SAME_IN_JOINED = (
     "beam_pdg_id", "beam_energy", "pdf_group", "pdf_set", "weight_strategy", "processes",
 )  # fmt: skip
+_TRIALS = re.compile(
+    rb"<event\s[^<>]{0,400}?\btrials\s?=\s?['\"]\s{0,8}(\d{1,18})[^<>]{0,400}>\s{0,8}"
+    rb"\d{1,9}[ \t]{1,40}-?\d{1,9}[ \t]{1,40}([-+.\deE]{1,39})"
+)
 _NO_NUMBERS = "that are not numbers (nan instead)"
 _TRUNCATED = "the file ends before </LesHouchesEvents>: it is truncated"
 _REMEDY = "--skip-bad leaves such events out"
@@ -76,6 +81,7 @@ class LHEReader:
         text, self._start = self._read_front()
         self.run, self._by_declaration = parse_header(text[: self._start], self.path)
         self._first_run = self.run
+        self._state_cross_section()
         self._declared = dict(self.run.weight_names)
         self._n_no_weight = 0
         self._look_ahead(text[self._start :])
@@ -152,6 +158,49 @@ class LHEReader:
                 if name not in self._weights.names:
                     self._weights.add(html.escape(name, quote=False).encode())
         self._note_names()
+
+    def _state_cross_section(self) -> None:
+        """Cross section of a file whose ``<init>`` holds a placeholder: unknown, or by its trials.
+
+        Sherpa prints 1 +- 1, since it knows the value at the end only, and with each event how
+        many trials it took: the cross section is the sum of weights over that of trials.
+        """
+        found = [(p.cross_section, p.error) for p in self.run.processes]
+        if found in ([(0.0, 0.0)], [(-1.0, -1.0)], [(-1.0, 0.0)], [(-1.0, 1.0)]):
+            value, error = math.nan, math.nan
+        elif found == [(1.0, 1.0)]:
+            value, error = self._by_trials()
+            if math.isnan(value):
+                return
+        else:
+            return
+        (process,) = self.run.processes
+        stated = dataclasses.replace(process, cross_section=value, error=error)
+        self.run = self.run.with_(processes=(stated,))
+
+    def _by_trials(self) -> tuple[float, float]:
+        """Sum of weights over sum of trials with its statistical error; nan without trials."""
+        sums = np.zeros(3)  # trials, weights, their squares
+        n_events, tail = 0, b""
+        try:
+            with open_text(self.path) as stream:
+                while piece := stream.read(BLOCK):
+                    text = tail + piece
+                    cut = text.rfind(b"<event")
+                    found = _TRIALS.findall(text, 0, cut if cut >= 0 else len(text))
+                    n_events += text.count(b"<event", 0, max(cut, 0))
+                    tail = text[cut:] if cut >= 0 else text[-MAX_ATTRIBUTE_TEXT:]
+                    sums += _summed(found)
+                    if n_events and not sums[0]:
+                        return math.nan, math.nan
+                sums += _summed(_TRIALS.findall(tail))
+        except GZIP_ERRORS:
+            return math.nan, math.nan  # said when the events are read
+        n = sums[0]
+        if not n > 0 or not np.isfinite(sums).all():
+            return math.nan, math.nan
+        mean = sums[1] / n
+        return float(mean), float(np.sqrt(max(sums[2] / n - mean**2, 0.0) / n))
 
     def _note_names(self) -> None:
         names = {name: self._declared.get(name, "") for name in self._weights.names}
@@ -447,6 +496,18 @@ class LHEReader:
                 line += piece.count(b"\n")
                 offset -= len(piece)
         return line
+
+
+def _summed(found: list[tuple[bytes, bytes]]) -> npt.NDArray[np.float64]:
+    """Sums of trials, weights and squared weights."""
+    if not found:
+        return np.zeros(3)
+    trials, weights = np.array(found, dtype="S40").T
+    try:
+        w = weights.astype(np.float64)
+        return np.array([trials.astype(np.float64).sum(), w.sum(), (w**2).sum()])
+    except ValueError:
+        return np.full(3, np.nan)
 
 
 def _resume(block: Block, state: Any) -> int:
