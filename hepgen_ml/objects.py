@@ -65,6 +65,8 @@ class Selection:
         Collections that are read; events with other numbers of them are left out.
     cross_section, cross_section_error : float, optional
         In pb, for files that do not say; an error of nan is not known.
+    tree : str, optional
+        Of a ROOT file, with the directories that it is in: ``dir/nominal``.
     jet_radius : float
         Of the anti-kT algorithm, for files of particles.
     jet_pt, jet_eta : float
@@ -74,6 +76,7 @@ class Selection:
     objects: tuple[ObjectCount, ...] = field(default=())
     cross_section: float | None = None
     cross_section_error: float = math.nan
+    tree: str | None = None
     jet_radius: float = 0.4
     jet_pt: float = 20.0
     jet_eta: float = 5.0

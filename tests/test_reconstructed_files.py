@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import awkward as ak
@@ -325,3 +326,16 @@ def test_rntuple(tmp_path: Path) -> None:
     sample = read(path, chosen("Muon:0-2"))
     assert sample.counts.tolist() == [2, 1, 0]
     assert np.allclose(np.hypot(sample.px, sample.py), [30, 20, 25])
+
+
+def test_trees_in_directories(tmp_path: Path) -> None:
+    muons = {f"Muon_{k}": ak.Array([[30.0, 20.0], [25.0]]) for k in ("pt", "eta", "phi")}
+    muons["Muon_charge"] = ak.Array([[1, -1], [1]])
+    path = nano(tmp_path / "a.root", tree="analysis/nominal", **muons)
+    selection = chosen("Muon:0-2")
+    with pytest.raises(InputError, match="analysis/nominal: choose one with --tree"):
+        read(path, selection)
+    sample = read(path, replace(selection, tree="analysis/nominal"))
+    assert sample.counts.tolist() == [2, 1]
+    with pytest.raises(InputError, match="'analysis/other'"):
+        read(path, replace(selection, tree="analysis/other"))

@@ -34,7 +34,7 @@ class ROOTFile:
     Attributes
     ----------
     tree : uproot.TTree
-        ``Events``, or ``Delphes`` where there is only that.
+        That of the name given; else ``Events``, or ``Delphes`` where there is only that.
     branches : Branches
         By their names.
     run : RunInfo or None
@@ -52,10 +52,11 @@ class ROOTFile:
         On files that are not ROOT, hold no such tree, or whose run information is not valid.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, tree: str | None = None) -> None:
         import uproot
 
         self.path = Path(path)
+        self._wanted_tree = tree
         self.run: RunInfo | None = None
         self.names: dict[str, dict[str, str]] = {"weights": {}, "scales": {}, "attributes": {}}
         self.columns: list[str] | None = None
@@ -92,11 +93,19 @@ class ROOTFile:
     def _describe(self) -> None:
         names = set(self._file.keys(cycle=False))
         self._trees = names
-        found = [n for n in ("Events", "Delphes") if n in names]
+        wanted = ("Events", "Delphes") if self._wanted_tree is None else (self._wanted_tree,)
+        found = [n for n in wanted if n in names]
         if not found or not hasattr(self._file[found[0]], "num_entries"):
+            others = sorted(
+                k for k, c in self._file.classnames(cycle=False).items()
+                if c in ("TTree", "TNtuple", "TNtupleD", "ROOT::RNTuple")
+            )  # fmt: skip
+            trees = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
             raise self.fail(
-                "has no tree 'Events'", remedy="name a file in NanoAOD format or of Delphes"
-            )
+                f"has no tree {wanted[0]!r}",
+                remedy=f"it has {trees}: choose one with --tree" if others
+                else "name a file in NanoAOD format or of Delphes",
+            )  # fmt: skip
         self.tree_name, self.tree = found[0], self._file[found[0]]
         self.branches = Branches(self.tree)
         if self.tree.num_entries == 0:

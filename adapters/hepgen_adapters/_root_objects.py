@@ -57,7 +57,9 @@ DELPHES = Layout(".", ("PT", "Eta", "Phi", "Mass", "Charge"), "Event.Weight", "E
 
 
 def _layout(file: ROOTFile) -> Layout:
-    return DELPHES if file.tree_name == "Delphes" else NANOAOD
+    """By the names of branches, whatever the tree is called."""
+    delphes = any(DELPHES.branch(c, 0) in file.branches for c in OBJECTS)
+    return DELPHES if delphes else NANOAOD
 
 
 def _needed(layout: Layout, collection: str) -> list[str]:
@@ -125,6 +127,7 @@ class ObjectReader(TreeReader):
             objects=selection.objects,
             cross_section=selection.cross_section,
             cross_section_error=selection.cross_section_error,
+            tree=selection.tree,
         ):
             raise UsageError(
                 "its jets are clustered already",

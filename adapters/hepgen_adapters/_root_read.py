@@ -20,7 +20,7 @@ def open_root(
     path: Path, *, skip_bad: bool = False, selection: Selection | None = None
 ) -> TreeReader:
     """Reader for what a file holds, or for what is selected of it."""
-    file = ROOTFile(path)
+    file = ROOTFile(path, None if selection is None else selection.tree)
     try:
         if file.objects or (selection is not None and selection.objects):
             return ObjectReader(file, skip_bad=skip_bad, selection=selection)

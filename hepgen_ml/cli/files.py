@@ -19,6 +19,7 @@ from hepgen_ml.cli.options import (
     JetRadius,
     Objects,
     SkipBad,
+    Tree,
     Verbose,
     selection,
 )
@@ -41,6 +42,7 @@ def convert(
     jet_radius: JetRadius = None,
     jet_pt: JetPt = None,
     jet_eta: JetEta = None,
+    tree: Tree = None,
     skip_bad: SkipBad = False,
     force: Force = False,
     verbose: Verbose = False,
@@ -48,7 +50,7 @@ def convert(
 ) -> None:
     """Write events in another format: hepgen-ml convert a.lhe.gz b.lhe.gz --out all.root."""
     with _console.reporting(lambda: "no file was written", verbose=verbose, debug=debug):
-        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta)
+        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta, tree)
         from hepgen_ml.conversion import convert as convert_files
 
         with _console.Progress() as progress:
@@ -85,6 +87,7 @@ def check(
     jet_radius: JetRadius = None,
     jet_pt: JetPt = None,
     jet_eta: JetEta = None,
+    tree: Tree = None,
     skip_bad: SkipBad = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -93,7 +96,7 @@ def check(
     with _console.reporting(verbose=verbose, debug=debug):
         from hepgen_ml.formats import expand
 
-        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta)
+        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta, tree)
         codes = [_check_one(path, tolerance, skip_bad, chosen) for path in expand(files)]
         if any(codes):
             raise typer.Exit(max(codes))
@@ -142,13 +145,14 @@ def info(
     jet_radius: JetRadius = None,
     jet_pt: JetPt = None,
     jet_eta: JetEta = None,
+    tree: Tree = None,
     skip_bad: SkipBad = False,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Show what a model or an event file holds."""
     with _console.reporting(verbose=verbose, debug=debug):
-        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta)
+        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta, tree)
         found = _describe(path, skip_bad, chosen)
         if as_json:
             typer.echo(json.dumps(found, indent=2))

@@ -66,6 +66,13 @@ JetEta = Annotated[
     typer.Option("--jet-eta", min=0, help="Largest |eta| of such jets (5)."),
 ]
 
+Tree = Annotated[
+    str | None,
+    typer.Option(
+        "--tree", metavar="NAME", help="Tree of a ROOT file, if not Events or Delphes: dir/nominal."
+    ),
+]
+
 
 def parse_cross_section(text: str) -> tuple[float, float]:
     """Value and error in pb of ``1460.9`` (error nan), ``1460.9+-0.9`` or ``1460.9±0.9``.
@@ -90,6 +97,7 @@ def selection(
     jet_radius: float | None,
     jet_pt: float | None,
     jet_eta: float | None,
+    tree: str | None = None,
 ) -> Selection | None:
     """Selection of the options, None without any.
 
@@ -100,7 +108,7 @@ def selection(
     """
     jets = {"jet_radius": jet_radius, "jet_pt": jet_pt, "jet_eta": jet_eta}
     given = {name: value for name, value in jets.items() if value is not None}
-    if objects is None and cross_section is None and not given:
+    if objects is None and cross_section is None and tree is None and not given:
         return None
     chosen = () if objects is None else parse_objects(objects)
     if given and all(o.name != "Jet" for o in chosen):
@@ -109,4 +117,6 @@ def selection(
     value, error = None, math.nan
     if cross_section is not None:
         value, error = parse_cross_section(cross_section)
-    return Selection(objects=chosen, cross_section=value, cross_section_error=error, **given)
+    return Selection(
+        objects=chosen, cross_section=value, cross_section_error=error, tree=tree, **given
+    )

@@ -21,6 +21,7 @@ from hepgen_ml.cli.options import (
     JetPt,
     JetRadius,
     Objects,
+    Tree,
     Verbose,
     selection,
 )
@@ -81,6 +82,7 @@ def reweight(
     jet_radius: JetRadius = None,
     jet_pt: JetPt = None,
     jet_eta: JetEta = None,
+    tree: Tree = None,
     force: Force = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -89,7 +91,7 @@ def reweight(
     with _console.reporting(lambda: "nothing was stored", verbose=verbose, debug=debug):
         n_events = _console.parse_count(events)
         seconds = None if max_time is None else _console.parse_duration(max_time)
-        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta)
+        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta, tree)
         if source and (model is not None or out is None):
             raise UsageError(
                 "--source takes --out, and no --model",

@@ -22,6 +22,7 @@ from hepgen_ml.cli.options import (
     Objects,
     Resonances,
     SkipBad,
+    Tree,
     Verbose,
     selection,
 )
@@ -80,6 +81,7 @@ def train(
     jet_radius: JetRadius = None,
     jet_pt: JetPt = None,
     jet_eta: JetEta = None,
+    tree: Tree = None,
     skip_bad: SkipBad = False,
     force: Force = False,
     verbose: Verbose = False,
@@ -88,7 +90,7 @@ def train(
     """Learn a sample: hepgen-ml train --from-lhe a.lhe.gz b.lhe.gz --max-time 20m."""
     with _console.reporting(lambda: _kept(out), verbose=verbose, debug=debug):
         paths = _inputs(from_lhe or [], [*(from_ or []), *(files or [])])
-        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta)
+        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta, tree)
         seconds = None if max_time is None else _console.parse_duration(max_time)
         from hepgen_ml.config import load_config
         from hepgen_ml.generator import Generator
@@ -149,6 +151,7 @@ def encode(
     jet_radius: JetRadius = None,
     jet_pt: JetPt = None,
     jet_eta: JetEta = None,
+    tree: Tree = None,
     skip_bad: SkipBad = False,
     force: Force = False,
     verbose: Verbose = False,
@@ -165,7 +168,7 @@ def encode(
         if os.path.lexists(out) and not force:
             raise OutputError("exists already", path=out, remedy="add --force to replace it")
         paths = _inputs(from_lhe or [], [*(from_ or []), *(files or [])])
-        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta)
+        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta, tree)
         with _console.Progress() as progress:
             sample = encode_sample(
                 paths,

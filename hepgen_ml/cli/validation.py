@@ -20,6 +20,7 @@ from hepgen_ml.cli.options import (
     JetRadius,
     Objects,
     SkipBad,
+    Tree,
     Verbose,
     selection,
 )
@@ -77,6 +78,7 @@ def validate(
     jet_radius: JetRadius = None,
     jet_pt: JetPt = None,
     jet_eta: JetEta = None,
+    tree: Tree = None,
     skip_bad: SkipBad = False,
     force: Force = False,
     verbose: Verbose = False,
@@ -93,7 +95,7 @@ def validate(
         paths = [*(truth or []), *(files or [])]
         if not paths:
             raise UsageError("nothing to compare with", remedy="add --truth FILE")
-        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta)
+        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta, tree)
         user = None if observables is None else load_function(observables)
         with _console.Progress({"draw": "figures"}) as progress:
             metrics = write_report(
