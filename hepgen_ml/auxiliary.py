@@ -171,14 +171,14 @@ class Auxiliaries:
             return option["factor"] * formula(option["formula"], incoming, final).numpy()
         if option.get("of") is not None:
             name, factor = option["of"]
-            scale = factor * formula(name, incoming, final).numpy()
+            scale = factor * _positive(name, incoming, final)
         knots, inverse = np.asarray(option["knots"]), np.asarray(option["inverse"])
         return 1.0 / _interpolate(np.log(np.maximum(scale, 1e-300)), knots, inverse)
 
     @staticmethod
     def _reference(rule: dict[str, Any], incoming: Tensor, final: Tensor) -> FloatArray:
         name, factor = rule["reference"]
-        return np.asarray(factor * formula(name, incoming, final).numpy())
+        return np.asarray(factor * _positive(name, incoming, final))
 
 
 def learn_scale(
@@ -229,7 +229,7 @@ def learn_scale(
         found |= dict.fromkeys(options[: max(_MOST_OPTIONS - len(found), 0)])
         left[mine] = unexplained
     names = dict.fromkeys([*formula_names(final), *(name for name, _ in found)])
-    computed = {n: formula(n, incoming, final).numpy() for n in names}
+    computed = {n: _positive(n, incoming, final) for n in names}
     if found:
         off = np.stack([np.abs(value / (computed[n] * f) - 1) for n, f in found])
         left = np.asarray(~(off <= tolerance).any(axis=0))
@@ -245,6 +245,11 @@ def learn_scale(
     }
 
 
+def _positive(name: str, incoming: Tensor, final: Tensor) -> FloatArray:
+    """A formula, nowhere zero: particles along the beam have no transverse momentum."""
+    return np.asarray(np.maximum(formula(name, incoming, final).numpy(), 1e-12))
+
+
 def _search(
     incoming: Tensor,
     final: Tensor,
@@ -253,7 +258,7 @@ def _search(
     masses: Sequence[float] | None,
 ) -> tuple[list[tuple[str, float]], npt.NDArray[np.bool_]]:
     """Formulas with factors that events follow exactly, and which events follow none."""
-    computed = {n: formula(n, incoming, final).numpy() for n in formula_names(final)}
+    computed = {n: _positive(n, incoming, final) for n in formula_names(final)}
     candidates = [(n, f) for n, c in computed.items() for f in (1.0, _factor(value / c)) if f > 0]
     off = np.stack([np.abs(value / (computed[n] * f) - 1) for n, f in candidates])
     left, found = np.ones(len(value), dtype=bool), []
@@ -274,7 +279,7 @@ def _search(
         if mean is None:
             break
         found.append((mean.name, 1.0))
-        left &= np.abs(value / formula(mean.name, incoming, final).numpy() - 1) > tolerance
+        left &= np.abs(value / _positive(mean.name, incoming, final) - 1) > tolerance
     return found, left
 
 
