@@ -160,8 +160,8 @@ class Config(_Section):
     """Everything that decides how a surrogate is built and trained."""
 
     model: Literal[
-        "jetgpt", "jetgpt-splitting", "mlp-cfm", "transformer-cfm", "gatr-cfm", "lgatr-cfm"
-    ] = "jetgpt"
+        "auto", "jetgpt", "jetgpt-splitting", "mlp-cfm", "transformer-cfm", "gatr-cfm", "lgatr-cfm"
+    ] = "auto"
     network: NetworkConfig = NetworkConfig()
     jetgpt: JetGPTConfig = JetGPTConfig()
     splitting: SplittingConfig = SplittingConfig()
@@ -178,7 +178,7 @@ class Config(_Section):
 
     def with_(self, **changes: Any) -> Config:
         """Copy with top-level or dotted (``training__max_time``) values replaced."""
-        data = self.model_dump()
+        data = self.model_dump(exclude_unset=True)  # what was not set may still be chosen
         for key, value in changes.items():
             _put(data, key.split("__"), value)
         return _validated(data, "the configuration")

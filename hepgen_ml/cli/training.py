@@ -53,7 +53,7 @@ def train(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="jetgpt (if not configured), jetgpt-splitting, lgatr-cfm, mlp-cfm …"),
+        typer.Option(help="auto (if not configured), jetgpt, jetgpt-splitting, mlp-cfm …"),
     ] = None,
     out: Annotated[
         Path, typer.Option(readable=False, metavar="DIR", help="Model directory.")

@@ -20,5 +20,5 @@ MODELS: dict[str, Callable[[Process, Config], DensityModel]] = {
 
 
 def build(process: Process, config: Config) -> DensityModel:
-    """Make the untrained model that the configuration names."""
-    return MODELS[config.model](process, config)
+    """Make the untrained model that the configuration names; without a choice, JetGPT."""
+    return MODELS[JetGPT.name if config.model == "auto" else config.model](process, config)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hepgen_ml import __version__, documents
-from hepgen_ml.config import Config
+from hepgen_ml.config import Config, TrainingConfig
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
 from hepgen_ml.events import EventSample, RunInfo
 from hepgen_ml.files import DirectoryLock, is_unfinished, naming, remove, write_text
@@ -41,6 +43,7 @@ from hepgen_ml.symmetry import (
     symmetrize_frequencies,
 )
 from hepgen_ml.tensors import Discrete, Encoded, effective_number
+from hepgen_ml.training.choices import chosen
 from hepgen_ml.training.data import Progress, draw_rates, evened, split
 from hepgen_ml.training.encoded import EncodedSample, encode_sample
 from hepgen_ml.training.loop import CHECKPOINT, HISTORY, Trainer
@@ -55,6 +58,12 @@ _CALIBRATION_EVENTS = 200_000
 
 _ACCEPTANCE_EVENTS = 5_000
 """Draws per channel; at an acceptance of 95 % its relative error is 0.3 %."""
+
+_FEWEST_DRAWS = 100
+"""Draws per channel where time is short."""
+
+_CLOSING = 0.08
+"""Part of the time of a training that calibration and acceptance take."""
 
 Trained = tuple[Surrogate, Process, Config, RunInfo, dict[str, Any], torch.device]
 
@@ -112,6 +121,7 @@ def _fit(
         remove(out, *stored, HISTORY, CHECKPOINT)
         _write_plan(out, sample.fingerprint, config)
     encoded = sample.encoded
+    config = chosen(config, process, encoded)
     if config.model == SplittingJetGPT.name:
         process = with_more_jets(process, config.splitting.max_jets)
         encoded.x = F.pad(encoded.x, (0, process.n_coordinates - encoded.x.shape[1]))
@@ -161,7 +171,7 @@ def _fit(
         surrogate,
         training,
         validation,
-        config.training,
+        _without_closing(config.training),
         n_events=n_events,
         rate=rate,
         seed=config.seed,
@@ -176,8 +186,10 @@ def _fit(
     if resume and trainer.resume():
         log.info("resumed at step %d", trainer.step)
     trainer.run()
+    begun = time.monotonic()
     _calibrate(surrogate, process, trainer, config.seed)
-    acceptance = measure_acceptance(surrogate, process, device, config.seed)
+    left = _CLOSING * config.training.max_time - (time.monotonic() - begun)
+    acceptance = measure_acceptance(surrogate, process, device, config.seed, left, progress)
     facts = {
         "sample_sha256": sample.fingerprint,
         "sample_files": list(sample.files),
@@ -197,6 +209,11 @@ def _fit(
     save_model(out, surrogate, process, config, run, facts)
     remove(out, PLAN, CHECKPOINT)
     return surrogate, process, config, run, facts, device
+
+
+def _without_closing(training: TrainingConfig) -> TrainingConfig:
+    """Settings of the training itself: what follows it is part of the time that it may take."""
+    return training.model_copy(update={"max_time": (1 - _CLOSING) * training.max_time})
 
 
 @contextmanager
@@ -378,12 +395,25 @@ def _calibrate(surrogate: Surrogate, process: Process, trainer: Trainer, seed: i
 
 @torch.no_grad()
 def measure_acceptance(
-    surrogate: Surrogate, process: Process, device: torch.device, seed: int
+    surrogate: Surrogate,
+    process: Process,
+    device: torch.device,
+    seed: int,
+    seconds: float = math.inf,
+    progress: Progress | None = None,
 ) -> list[float]:
     """Fraction of each channel's draws that obey all cuts.
 
     What a generator keeps of the density; without it, the density of generated
     events would not be normalised.
+
+    Parameters
+    ----------
+    surrogate, process, device, seed
+    seconds : float
+        Where many channels would take longer, fewer draws are made of each.
+    progress : callable, optional
+        Called with stage, done, total and an empty dict.
     """
     surrogate.eval()
     generator = torch.Generator(device=device).manual_seed(seed)
@@ -391,9 +421,18 @@ def measure_acceptance(
         return surrogate.density.measure_acceptance(process.inside, _ACCEPTANCE_EVENTS, generator)
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2,)))
     channel_of, fractions = process.channel_of.numpy(), []
-    for c in range(len(process.channels)):
+    begun, n_channels, n, n_drawn = time.monotonic(), len(process.channels), _ACCEPTANCE_EVENTS, 0
+    for c in range(n_channels):
+        if n_drawn:
+            taken = time.monotonic() - begun
+            # what is left, by the time of one draw so far, for each of the channels to come
+            affordable = max(seconds - taken, 0.0) / (taken / n_drawn * (n_channels - c))
+            n = int(min(max(affordable, _FEWEST_DRAWS), _ACCEPTANCE_EVENTS))
+        n_drawn += n
+        if progress is not None:
+            progress("acceptance", c, n_channels, {})
         p = np.where(channel_of == c, process.frequencies, 0.0)
-        drawn = rng.choice(len(p), _ACCEPTANCE_EVENTS, p=p / p.sum())
+        drawn = rng.choice(len(p), n, p=p / p.sum())
         subprocess = torch.from_numpy(drawn)
         x = surrogate.density.sample(subprocess.to(device), generator)
         passes = process.kinematics(x, subprocess, torch.zeros(len(x))).passes
