@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hepgen_ml.networks.elementwise import silu
 from hepgen_ml.phase_space import Coordinate
 from hepgen_ml.process import Process
 
@@ -137,4 +138,4 @@ class TimeSubprocessEmbedding(nn.Module):
         """Times (m,) in [0, 1] and subprocesses (m,) -> vectors (m, width)."""
         angle = t.unsqueeze(-1) * self.frequencies
         time = self.time(torch.cat([torch.sin(angle), torch.cos(angle)], dim=-1))
-        return F.silu(self.mix(F.silu(time + self.subprocess()[subprocess])))
+        return silu(self.mix(silu(time + self.subprocess()[subprocess])))

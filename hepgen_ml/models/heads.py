@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from hepgen_ml.auxiliary import AUXILIARY
 from hepgen_ml.models.mixtures import gaussian_log_prob, sample_gaussian
+from hepgen_ml.networks.elementwise import silu
 from hepgen_ml.process import Process
 from hepgen_ml.tensors import Discrete, Encoded
 
@@ -62,9 +63,9 @@ class Trunk(nn.Module):
         """Hidden state (m, width) of coordinates (m, D) and invariants (m, P)."""
         standard = (invariants - self.mean) / self.std
         features = torch.cat([z, torch.sin(z), torch.cos(z), standard, *extra], dim=-1)
-        h = F.silu(self.first(features) + self.embedding(condition))
+        h = silu(self.first(features) + self.embedding(condition))
         for layer in self.hidden:
-            h = h + F.silu(layer(h))
+            h = h + silu(layer(h))
         return h
 
 

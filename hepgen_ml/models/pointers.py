@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hepgen_ml.models import rings
+from hepgen_ml.networks.elementwise import silu
 from hepgen_ml.phase_space import Chart, ReconstructedChart
 from hepgen_ml.phase_space.coordinates import (
     azimuth,
@@ -254,7 +255,7 @@ class Pointers(nn.Module):
         columns += self._balancing(around)
         kinds = F.one_hot(around.kind, self.n_kinds).float().expand(m, r, -1)
         seen = self.look[number](torch.cat([torch.stack(columns, -1), kinds], -1))
-        shown = F.silu(seen) * around.present.unsqueeze(-1)
+        shown = silu(seen) * around.present.unsqueeze(-1)
         told: Tensor = self.tell[number](shown.sum(1))
         return seen, told
 
@@ -289,7 +290,7 @@ class Pointers(nn.Module):
         what, present = self.what[number], around.present
         if what != "phi":
             seen, present = seen[:, -IDEAL:], present[:, -IDEAL:]
-        h = F.silu(seen + self.mix[number](hidden).unsqueeze(1))
+        h = silu(seen + self.mix[number](hidden).unsqueeze(1))
         logits, shift, width = self.place[number](h).chunk(3, dim=-1)
         logits = torch.where(present.unsqueeze(-1), logits, -torch.inf)
         if what == "phi":
@@ -302,7 +303,7 @@ class Pointers(nn.Module):
 
     def rings(self, number: int, around: Surroundings, seen: Tensor, hidden: Tensor) -> Rings:
         """Rings about all objects, from what the first component of a direction sees."""
-        h = F.silu(seen + self.mix[number](hidden).unsqueeze(1))[:, :-IDEAL]
+        h = silu(seen + self.mix[number](hidden).unsqueeze(1))[:, :-IDEAL]
         out = self.ring[number](h).unflatten(-1, (rings.N_PARAMETERS, rings.RINGS))
         logits = torch.where(around.present[:, :-IDEAL, None], out[:, :, 0], -torch.inf)
         out = torch.cat([logits.unsqueeze(2), out[:, :, 1:]], dim=2)

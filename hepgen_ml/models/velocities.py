@@ -10,6 +10,7 @@ from hepgen_ml.config import Config
 from hepgen_ml.models.conditions import CoordinateEmbedding, Layouts, TimeSubprocessEmbedding
 from hepgen_ml.models.geometric import GeometricVelocity, RotationVelocity
 from hepgen_ml.models.velocity import NamedHead, Velocity
+from hepgen_ml.networks.elementwise import silu
 from hepgen_ml.networks.transformer import Transformer
 from hepgen_ml.process import Process
 
@@ -42,7 +43,7 @@ class MLPVelocity(Velocity):
         h = self.inputs.total(z, channel) + condition
         for i, (up, down) in enumerate(zip(self.up, self.down, strict=True)):
             norm = F.layer_norm(h, h.shape[-1:])
-            h = h + down(F.silu(up(torch.addcmul(parts[2 * i], norm, 1 + parts[2 * i + 1]))))
+            h = h + down(silu(up(torch.addcmul(parts[2 * i], norm, 1 + parts[2 * i + 1]))))
         return self.head(F.layer_norm(h, h.shape[-1:]), t, z, channel)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hepgen_ml.networks.bayesian import BayesianLinear
+from hepgen_ml.networks.elementwise import softmax_
 
 Linear = nn.Linear | BayesianLinear
 """Linear maps may have a posterior, see `hepgen_ml.networks.bayesian.make_bayesian`."""
@@ -179,7 +180,7 @@ class FoldedBlock:
         product = work.product.view(self.heads, self.size, batch)
         for t, (key, _) in enumerate(past):
             torch.sum(torch.mul(key, q, out=product), 1, out=work.logits[t])
-        weight = work.logits[: position + 1].softmax(0).unsqueeze(2)
+        weight = softmax_(work.logits[: position + 1]).unsqueeze(2)
         attended = torch.mul(past[0, 1], weight[0], out=product)
         for t in range(1, len(past)):
             attended.addcmul_(past[t, 1], weight[t])
@@ -217,7 +218,8 @@ class Workspace:
 def _folded(norm: nn.LayerNorm, linear: Linear) -> tuple[Tensor, Tensor]:
     """Weight (out, in) and bias (out, 1) of a linear map after a norm."""
     weight = linear.weight * norm.weight
-    bias = linear.bias + linear.weight @ norm.bias
+    # row by row: how threads share a product of matrix and vector shows in its rounding
+    bias = linear.bias + (linear.weight * norm.bias).sum(1)
     return weight - weight.mean(1, keepdim=True), bias.unsqueeze(1)
 
 

@@ -1,0 +1,25 @@
+"""Functions that round alike for any number of threads.
+
+Threads divide the elements of a tensor among them, and torch computes what does not fill a vector
+of the processor at the end of each share by other code. For ``exp``, ``log``, ``tanh``, ``erf``,
+``sin``, ``cos``, products and sums both round alike; not so for ``sigmoid``, ``silu``, ``softmax``
+along the batch, ``sinh``, ``cosh`` and others, with which events would depend on the number of
+threads.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def silu(x: Tensor) -> Tensor:
+    """Sigmoid linear unit of each element; in training by the faster fused function."""
+    return F.silu(x) if x.requires_grad else x / torch.exp(-x).add_(1)
+
+
+def softmax_(x: Tensor) -> Tensor:
+    """Softmax along the first dimension of (k, ..., batch), in place."""
+    x.sub_(x.amax(0)).exp_()
+    return x.div_(x.sum(0))
