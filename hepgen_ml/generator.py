@@ -293,7 +293,9 @@ class Generator:
         seed : int, optional
             The same seed and n give the same events, however they are cut into chunks and
             shards: events are made in blocks of 10,000, each with random numbers of its own
-            that are a function of the seed and the number of the block.
+            that are a function of the seed and the number of the block. On one kind of processor
+            the number of threads changes next to nothing, and nothing as far as measured where
+            ``MKL_CBWR=AUTO,STRICT`` is in the environment before torch is imported.
         shard : (i, k)
             Which of k parts of these events to make, counted from 0.
         device : str, optional

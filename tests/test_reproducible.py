@@ -31,10 +31,15 @@ def generate(directory: Path, *arguments: object, suffixes: tuple[str, ...] = SU
     assert result.exit_code == 0, result.output
 
 
-def generate_apart(directory: Path, n: int, hashes: int) -> Path:
-    """Events of a process of its own."""
-    out = directory / f"{hashes}.lhe"
-    environment = {**os.environ, "PYTHONHASHSEED": str(hashes)}
+def generate_apart(directory: Path, n: int, k: int) -> Path:
+    """Events of a process of its own, with k threads and the k-th order of hashes."""
+    out = directory / f"{k}.lhe"
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(k),
+        "OMP_WAIT_POLICY": "passive",
+        "PYTHONHASHSEED": str(k),
+    }
     subprocess.run(
         [
             sys.executable, "-m", "hepgen_ml", "generate", "-n", str(n), "--seed", "4",
@@ -172,9 +177,9 @@ def test_frequencies_over_many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
         assert abs(found - expected) < 4 * np.sqrt(expected * (1 - expected) / 4000)
 
 
-def test_hashes(tmp_path: Path) -> None:
-    """Neither the order of sets and dictionaries nor a process of its own matters."""
-    one, other = (generate_apart(tmp_path, 300, hashes) for hashes in (1, 2))
+def test_processes(tmp_path: Path) -> None:
+    """Neither threads nor the order of sets and dictionaries matter."""
+    one, other = (generate_apart(tmp_path, 4_501, k) for k in (1, 2))
     assert one.read_bytes() == other.read_bytes()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -74,6 +75,8 @@ def generate(
             raise UsageError(
                 f"--weights {weights} is not known", remedy="write --weights classifier"
             )
+        # Matrix products round alike for any number of threads; MKL reads it when torch is loaded.
+        os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
         from hepgen_ml.formats import AtomicWriter, format_of
         from hepgen_ml.generator import Generator
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hepgen_ml.models import rings
-from hepgen_ml.networks.elementwise import silu
+from hepgen_ml.networks.elementwise import SiLU, silu
 from hepgen_ml.phase_space import Chart, ReconstructedChart
 from hepgen_ml.phase_space.coordinates import (
     azimuth,
@@ -168,7 +168,7 @@ class Pointers(nn.Module):
         self.what = [name.split(":")[0] for name in names]
         n_inputs = _N_FEATURES + n_kinds + IDEAL
         self.look = nn.ModuleList(
-            nn.Sequential(nn.Linear(n_inputs, _HIDDEN), nn.SiLU(), nn.Linear(_HIDDEN, _HIDDEN))
+            nn.Sequential(nn.Linear(n_inputs, _HIDDEN), SiLU(), nn.Linear(_HIDDEN, _HIDDEN))
             for _ in names
         )
         self.tell = nn.ModuleList(nn.Linear(_HIDDEN, width) for _ in names)

@@ -30,6 +30,7 @@ from hepgen_ml.models.kinds import Kinds, ObjectLists
 from hepgen_ml.models.pointers import Surroundings
 from hepgen_ml.multiplicity import families
 from hepgen_ml.networks.bayesian import BayesianLinear, kl_divergence, make_bayesian
+from hepgen_ml.networks.elementwise import SiLU
 from hepgen_ml.networks.transformer import CausalTransformer
 from hepgen_ml.process import Process
 from hepgen_ml.tensors import Encoded
@@ -92,7 +93,7 @@ class SplittingJetGPT(DensityModel):
         self.embedding = CoordinateEmbedding([k.coordinates for k in self.lists.kinds], net.width)
         self.following = nn.Embedding(len(self.lists.kinds), net.width)
         self.balance = nn.Sequential(
-            nn.Linear(3, net.width), nn.SiLU(), nn.Linear(net.width, net.width)
+            nn.Linear(3, net.width), SiLU(), nn.Linear(net.width, net.width)
         )
         self.start = nn.Embedding(len(self.families), net.width)
         self.history = CausalTransformer(

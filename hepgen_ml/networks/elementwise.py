@@ -10,13 +10,21 @@ threads.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
 def silu(x: Tensor) -> Tensor:
     """Sigmoid linear unit of each element; in training by the faster fused function."""
     return F.silu(x) if x.requires_grad else x / torch.exp(-x).add_(1)
+
+
+class SiLU(nn.Module):
+    """`silu` as a layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The function of each element."""
+        return silu(x)
 
 
 def softmax_(x: Tensor) -> Tensor:
