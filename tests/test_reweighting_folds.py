@@ -12,7 +12,7 @@ from hepgen_ml.events import FloatArray
 from hepgen_ml.reweighting import trees
 from hepgen_ml.reweighting.features import Group, Inputs
 from hepgen_ml.reweighting.folds import Calibration, Folds, calibrate, of_mean
-from hepgen_ml.reweighting.training import Labelled, Schedule, loss_of
+from hepgen_ml.reweighting.training import Labelled, Schedule, logistic, loss_of
 from hepgen_ml.validation.layouts import Signature
 
 
@@ -98,3 +98,26 @@ def test_new_events_get_the_best_slope(monkeypatch: pytest.MonkeyPatch) -> None:
     nominal, _ = ratio.log_weights(x)
     assert gain(nominal) > 1.01 * gain(ratio.single(logits))
     assert np.exp(nominal[n:]).mean() == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_coefficients_of_least_loss(k: int) -> None:
+    """Where the loss, with what holds the coefficients near their start, has no slope."""
+    generator = torch.Generator().manual_seed(k)
+    n = 3_001
+    columns = torch.randn(n, k, dtype=torch.float64, generator=generator)
+    columns[:, -1] *= 30
+    truth = (torch.rand(n, generator=generator) < torch.sigmoid(columns[:, 0]).float()).float()
+    weight = torch.rand(n, generator=generator) + 0.5
+    inputs = Inputs(torch.zeros(n, 1), torch.zeros(n, 1).long(), torch.zeros(n, 0, 5))
+    start = (0.3,) * k
+    found = logistic(columns, Labelled(inputs, truth, weight), start, strength=10.0)
+    found.requires_grad_()
+    logits = columns @ found
+    each = torch.nn.functional.binary_cross_entropy_with_logits(
+        logits, truth.double(), weight.double(), reduction="sum"
+    )
+    total = each + 5.0 * ((found - torch.tensor(start, dtype=torch.float64)) ** 2).sum()
+    total.backward()
+    assert found.grad is not None
+    assert float(found.grad.abs().max()) < 1e-6

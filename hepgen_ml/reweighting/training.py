@@ -98,14 +98,27 @@ def logistic(
     prior, origin = strength * torch.eye(len(start), dtype=torch.float64), parameters.clone()
     truth, weight = events.truth.double(), events.weight.double()
     for _ in range(30):
-        p = torch.sigmoid(columns @ parameters)
-        gradient = columns.T @ (weight * (p - truth)) + prior @ (parameters - origin)
-        curvature = (columns * (weight * p * (1 - p)).unsqueeze(1)).T @ columns + prior
-        step = torch.linalg.lstsq(curvature, gradient.unsqueeze(1)).solution.squeeze(1)
+        # No products of matrices, whose rounding may differ between two runs.
+        p = torch.sigmoid((columns * parameters).sum(1))
+        slope = columns * (weight * (p - truth)).unsqueeze(1)
+        bend = columns * (weight * p * (1 - p)).unsqueeze(1)
+        gradient = slope.sum(0) + (prior * (parameters - origin)).sum(1)
+        curvature = torch.stack([(bend * c.unsqueeze(1)).sum(0) for c in columns.T]) + prior
+        step = _solved(curvature, gradient)
         parameters = parameters - step
         if float(step.abs().max()) < 1e-9:
             break
     return parameters if bool(torch.isfinite(parameters).all()) else origin
+
+
+def _solved(matrix: Tensor, vector: Tensor) -> Tensor:
+    """Solution (k,) of k linear equations with a positive definite matrix, by elimination."""
+    rows = torch.cat([matrix, vector.unsqueeze(1)], dim=1)
+    for i in range(len(rows)):
+        pivot = rows[i] / rows[i, i]
+        rows = rows - rows[:, i : i + 1] * pivot
+        rows[i] = pivot
+    return rows[:, -1]
 
 
 def n_validation(n_events: int) -> int:
