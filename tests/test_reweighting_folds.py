@@ -106,7 +106,7 @@ def test_coefficients_of_least_loss(k: int) -> None:
     generator = torch.Generator().manual_seed(k)
     n = 3_001
     columns = torch.randn(n, k, dtype=torch.float64, generator=generator)
-    columns[:, -1] *= 30
+    columns[:, -1] *= 2
     truth = (torch.rand(n, generator=generator) < torch.sigmoid(columns[:, 0]).float()).float()
     weight = torch.rand(n, generator=generator) + 0.5
     inputs = Inputs(torch.zeros(n, 1), torch.zeros(n, 1).long(), torch.zeros(n, 0, 5))
