@@ -228,7 +228,10 @@ def make(name: str, n: int, seed: int = 1) -> EventSample:
     weighted = bool(np.ptp(columns["weight"]) > 0)
     if weighted:
         columns["weight"] *= total / columns["weight"].mean()
-    beams = (info.idA(), info.idB()), (info.eA(), info.eB())
+    energies = info.eA(), info.eB()
+    if pythia.settings.mode("Beams:frameType") == 2:  # Pythia collides in the rest frame
+        energies = tuple(pythia.settings.parm(f"Beams:e{side}") for side in "AB")
+    beams = (info.idA(), info.idB()), energies
     run = RunInfo(
         *beams, weight_strategy=-4 if weighted else 3, processes=subruns,
         generators=(("Pythia", "8", process.title),),

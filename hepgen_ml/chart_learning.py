@@ -17,8 +17,10 @@ from hepgen_ml.errors import UsageError
 from hepgen_ml.objects import CHARGED, JET, NamedResonance, collection_of
 from hepgen_ml.peaks import find_peak
 from hepgen_ml.phase_space import (
+    MARGIN,
     Acceptance,
     BalancedChart,
+    BeamsChart,
     Chart,
     Cut,
     DecayChart,
@@ -54,6 +56,38 @@ class Seen:
     kept: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Beams:
+    """Energies of the incoming particles along +z and -z, over all events.
+
+    Attributes
+    ----------
+    energies : (float or None, float or None)
+        In GeV, where an energy does not vary.
+    largest : (float, float)
+        In GeV, a little above that of the sample.
+    """
+
+    energies: tuple[float | None, float | None]
+    largest: tuple[float, float]
+
+    @property
+    def both_fixed(self) -> bool:
+        """Whether neither varies."""
+        return None not in self.energies
+
+    @classmethod
+    def seen(
+        cls, low: npt.NDArray[np.float64], high: npt.NDArray[np.float64], nominal: Sequence[float]
+    ) -> Beams:
+        """From the smallest and largest energies of a sample and those of the beams."""
+        fixed = (high - low) <= 1e-6 * high
+        return cls(
+            tuple(float(h) if f else None for f, h in zip(fixed, high, strict=True)),  # type: ignore[arg-type]
+            tuple(float(max(h, e)) * (1 + MARGIN) for h, e in zip(high, nominal, strict=True)),  # type: ignore[arg-type]
+        )
+
+
 class ChartLearner:
     """Charts of all structures of a sample.
 
@@ -63,8 +97,8 @@ class ChartLearner:
     cuts : CutFinder
     stated : sequence of Cut
     acceptance : Acceptance
-    fixed_energy : (float, float), optional
-        Energies of the incoming particles in GeV if they do not vary.
+    beams : Beams
+        What the energies of the incoming particles do.
     named : sequence of NamedResonance
         Reconstructed objects that come from one particle.
 
@@ -80,11 +114,11 @@ class ChartLearner:
         cuts: CutFinder,
         stated: Sequence[Cut],
         acceptance: Acceptance,
-        fixed_energy: tuple[float, float] | None,
+        beams: Beams,
         named: Sequence[NamedResonance] = (),
     ) -> None:
         self.seen, self.cuts, self.stated = seen, cuts, tuple(stated)
-        self.acceptance, self.fixed_energy = acceptance, fixed_energy
+        self.acceptance, self.beams = acceptance, beams
         self.named = tuple(named)
         self._peaks: dict[tuple[str, ...], tuple[float, float] | None] = {}
         self._resonances: dict[int, MassSpec] = {}
@@ -113,16 +147,34 @@ class ChartLearner:
         labels = _labels([_name(structure.pdg_id[r], classes[r]) for r in order])
         masses = [specs[r] for r in order]
         chart: Chart
-        if self.fixed_energy is not None and len(order) > 1:
-            chart = FixedEnergyChart(labels, masses, self._total(structure))
-        else:
-            chart = BalancedChart(labels, masses, [pt_min[r] for r in order[:-1]])
+        production = self._production(structure, [pt_min[r] for r in order])
+        kinds: dict[str, type[Chart]] = {
+            c.kind: c for c in (BalancedChart, FixedEnergyChart, BeamsChart)
+        }
+        chart = kinds[production.pop("kind")](labels, masses, **production)
         return chart, tuple(classes[r] for r in order), tuple(order)
+
+    def _production(self, structure: Structure, pt_min: Sequence[float]) -> dict[str, Any]:
+        """Kind of the chart of what is made in the collision, and what it needs of the beams."""
+        balanced = {"kind": BalancedChart.kind, "pt_min": list(pt_min[:-1])}
+        if len(pt_min) < 2:
+            return balanced
+        if self.beams.both_fixed:
+            return {"kind": FixedEnergyChart.kind, "total": self._total(structure)}
+        leptons = all(10 < abs(structure.pdg_id[r]) < 20 for r in structure.incoming)
+        if not leptons and all(e is None for e in self.beams.energies):
+            return balanced
+        masses = [sum(b) / 2 for b in _bounds(self.seen[structure], structure.incoming)]
+        return {
+            "kind": BeamsChart.kind,
+            "energies": list(self.beams.energies),
+            "largest": list(self.beams.largest),
+            "incoming_masses": [float(f"{m:.10g}") for m in masses],
+        }
 
     def _total(self, structure: Structure) -> list[float]:
         """Total momentum of beams of fixed energy."""
-        assert self.fixed_energy is not None
-        e1, e2 = self.fixed_energy
+        e1, e2 = (e or 0.0 for e in self.beams.energies)
         m1, m2 = (sum(b) / 2 for b in _bounds(self.seen[structure], structure.incoming))
         p1, p2 = math.sqrt(max(e1**2 - m1**2, 0.0)), math.sqrt(max(e2**2 - m2**2, 0.0))
         return [0.0, 0.0, p1 - p2, e1 + e2]
@@ -160,13 +212,9 @@ class ChartLearner:
         nodes = [
             Node(labels[r], specs[r], tuple(number[c] for c in children.get(r, ()))) for r in queue
         ]
-        production: dict[str, Any] = {
-            "kind": BalancedChart.kind, "pt_min": [pt_min[r] for r in order[:-1]]
-        }  # fmt: skip
-        if self.fixed_energy is not None:
-            if len(order) < 2:
-                return None
-            production = {"kind": FixedEnergyChart.kind, "total": self._total(structure)}
+        if self.beams.both_fixed and len(order) < 2:
+            return None
+        production = self._production(structure, [pt_min[r] for r in order])
         chart = DecayChart(nodes, len(order), production)
         rows = tuple(queue[i] for i in chart.leaves)
         return chart, tuple(classes[r] for r in rows), rows

@@ -85,6 +85,26 @@ class FixedEnergyDocument(_Strict):
         return self
 
 
+class BeamsDocument(_Strict):
+    """Of a `BeamsChart`."""
+
+    kind: Literal["beams"]
+    labels: Labels
+    masses: Annotated[list[Mass], Particles]
+    energies: Annotated[list[Positive | None], Field(min_length=2, max_length=2)]
+    largest: Annotated[list[Amount], Field(min_length=2, max_length=2)]
+    incoming_masses: Annotated[list[Amount], Field(min_length=2, max_length=2)]
+
+    @model_validator(mode="after")
+    def _check(self) -> BeamsDocument:
+        for mass in self.masses:
+            _check_mass(mass)
+        for energy, largest in zip(self.energies, self.largest, strict=True):
+            if energy is None and not largest > 0:
+                raise ValueError("a beam whose energy varies has a largest one")
+        return self
+
+
 class ResonanceDocument(_Strict):
     """Of a resonance of a `ReconstructedChart`."""
 
@@ -137,9 +157,12 @@ class NodeDocument(_Strict):
 class ProductionDocument(_Strict):
     """Of the production's chart of a `DecayChart`."""
 
-    kind: Literal["balanced", "fixed_energy"]
+    kind: Literal["balanced", "fixed_energy", "beams"]
     pt_min: Annotated[list[Amount], Particles] = Field(default_factory=list)
     total: list[Number] = Field(default_factory=list)
+    energies: list[Positive | None] = Field(default_factory=list)
+    largest: list[Amount] = Field(default_factory=list)
+    incoming_masses: list[Amount] = Field(default_factory=list)
 
 
 class DecayDocument(_Strict):
@@ -161,13 +184,20 @@ class DecayDocument(_Strict):
             "masses": [n.mass for n in made],
             **self.production.model_dump(exclude_unset=True),
         }
-        balanced = self.production.kind == "balanced"
-        (BalancedDocument if balanced else FixedEnergyDocument).model_validate(parts)
+        documents: dict[str, type[_Strict]] = {
+            "balanced": BalancedDocument, "fixed_energy": FixedEnergyDocument,
+            "beams": BeamsDocument,
+        }  # fmt: skip
+        documents[self.production.kind].model_validate(parts)
         return self
 
 
 ChartDocument = Annotated[
-    BalancedDocument | FixedEnergyDocument | ReconstructedDocument | DecayDocument,
+    BalancedDocument
+    | FixedEnergyDocument
+    | BeamsDocument
+    | ReconstructedDocument
+    | DecayDocument,
     Field(discriminator="kind"),
 ]
 

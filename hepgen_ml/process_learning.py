@@ -17,7 +17,7 @@ from hepgen_ml.auxiliary import (
     learn_coupling,
     learn_scale,
 )
-from hepgen_ml.chart_learning import ChartLearner, Seen, fixed_or_interval
+from hepgen_ml.chart_learning import Beams, ChartLearner, Seen, fixed_or_interval
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events import UNKNOWN_SPIN, EventSample
 from hepgen_ml.objects import NamedResonance
@@ -215,19 +215,14 @@ class ProcessLearner:
             raise SampleError("no events", remedy="check how the sample was made")
         self._leave_out()
         acceptance = self._cuts.acceptance(self._stated)
-        spread = self._energy_high - self._energy_low
-        fixed = bool(np.all(np.abs(spread) <= 1e-6 * self._energy_high))
-        fixed_energy = (float(self._energy_high[0]), float(self._energy_high[1]))
+        beams = Beams.seen(self._energy_low, self._energy_high, beam_energy)
         learner = ChartLearner(
-            self._seen, self._cuts, self._stated, acceptance, fixed_energy if fixed else None,
-            self._named,
-        )  # fmt: skip
-        limit = tuple(
-            float(b) if b > 0 else float(e)
-            for b, e in zip(beam_energy, self._energy_high, strict=True)
+            self._seen, self._cuts, self._stated, acceptance, beams, self._named
         )
-        if fixed:
-            limit = tuple(float(e) * (1 + 1e-6) for e in self._energy_high)
+        limit = tuple(
+            e * (1 + 1e-6) if e is not None else largest
+            for e, largest in zip(beams.energies, beams.largest, strict=True)
+        )
         total_weight = sum(s.weight for s in self._seen.values())
         groups: dict[str, list[Structure]] = {}
         layouts: dict[str, tuple[Chart, tuple[str, ...]]] = {}

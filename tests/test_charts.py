@@ -9,6 +9,7 @@ import torch
 
 from hepgen_ml.phase_space import (
     BalancedChart,
+    BeamsChart,
     Chart,
     DecayChart,
     FixedEnergyChart,
@@ -35,6 +36,8 @@ CHARTS = [
     FixedEnergyChart(["13", "-13"], [0.1, 0.1], [0.0, 0.0, 0.0, 91.2]),
     FixedEnergyChart(["j1", "j2", "j3"], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 91.2]),
     FixedEnergyChart(["a", "b", "c", "d"], [0.0, 4.0, 0.0, (1.0, 3.0)], [0.0, 0.0, 10.0, 191.2]),
+    BeamsChart(["e", "q"], [0.000511, 0.0], [None, 27.5], [920.0, 0.0], [0.0, 0.000511]),
+    BeamsChart(["a", "b", "c"], [0.1, (1.0, 3.0), 0.0], [None, None], [120.0, 130.0], [0.0, 0.0]),
     ReconstructedChart(
         ["mu", "nu", "j1", "j2"],
         [0.1056583755, 0.1056583755, None, None],
@@ -99,6 +102,18 @@ CHARTS = [
         2,
         {"kind": "fixed_energy", "total": [0.0, 0.0, 0.0, 500.0]},
     ),
+    DecayChart(
+        [
+            Node("H", (1.0, 30.0), (2, 3)),
+            Node("Z", Peak(1.0, 30.0, 9.0, 0.5), (4, 5)),
+            *(Node(f"l{i}", 0.0) for i in range(4)),
+        ],
+        2,
+        {
+            "kind": "beams", "energies": [None, 240.0], "largest": [240.0, 0.0],
+            "incoming_masses": [0.0, 0.000511],
+        },
+    ),
 ]
 IDS = [f"{c.kind}-{len(c.labels)}" for c in CHARTS]
 
@@ -157,10 +172,10 @@ def test_momenta_are_on_shell_and_balanced(chart: Chart) -> None:
 def test_degrees_of_freedom(chart: Chart) -> None:
     n = len(chart.labels)
     varying = sum(isinstance(m, tuple) for m in chart.masses) + sum(getattr(chart, "free", ()))
-    constraints = {BalancedChart: 2, FixedEnergyChart: 4, ReconstructedChart: 0}
+    constraints = {BalancedChart: 2, FixedEnergyChart: 4, BeamsChart: 4, ReconstructedChart: 0}
     made = chart.production if isinstance(chart, DecayChart) else chart
     expected = 3 * n - constraints[type(made)]
-    assert chart.n_coordinates == expected + varying
+    assert chart.n_coordinates == expected + varying + getattr(made, "n_beams", 0)
 
 
 def measure(chart: Chart, x: torch.Tensor) -> torch.Tensor:
@@ -181,6 +196,9 @@ def measure(chart: Chart, x: torch.Tensor) -> torch.Tensor:
         mass = torch.sqrt(pair[3] ** 2 - (pair[:3] ** 2).sum())
         local = boost(p[n - 2], reverse(pair), mass)
         parts += [(local[2] / local[:3].norm())[None], torch.atan2(local[1], local[0])[None]]
+    if isinstance(chart, BeamsChart):
+        incoming = incoming_momenta(p.sum(0), *chart.incoming_masses)
+        parts += [incoming[i, 3:] for i, e in enumerate(chart.energies) if e is None]
     for i, spec in enumerate(chart.masses):
         if isinstance(spec, tuple):
             parts.append(torch.sqrt(p[i, 3] ** 2 - (p[i, :3] ** 2).sum())[None])
@@ -367,3 +385,34 @@ def test_objects_belong_to_one_resonance() -> None:
                 ["a", "b", "c"], [0.0] * 3, [0.0] * 3, [False] * 3,
                 [Resonance("x", (0, 1), peak), Resonance("y", objects, peak)],
             )  # fmt: skip
+
+
+def test_a_fixed_beam_is_exact() -> None:
+    """Whatever the coordinates: the electron of deep-inelastic scattering has its energy."""
+    chart = next(c for c in CHARTS if isinstance(c, BeamsChart))
+    p, _ = chart.inverse(3 * draws(chart))
+    incoming = incoming_momenta(p.sum(1), 0.0, 0.000511)
+    finite = torch.isfinite(p).all(-1).all(-1)
+    assert finite.float().mean() > 0.5
+    assert (incoming[finite, 1, 3] / 27.5 - 1).abs().max() < 1e-12
+    assert (incoming[finite, 0, 3] < 920.0).all()
+
+
+def test_events_at_the_full_energy_have_a_place() -> None:
+    """Radiation leaves most electrons next to their whole energy, and some exactly there."""
+    top = 120.0 * (1 + 1e-11)
+    chart = BeamsChart(["13", "-13"], [0.1, 0.1], [None, None], [top, top], [0.0, 0.0])
+    for loss in (0.0, 1e-10, 1e-6, 1e-2, 0.5):
+        energy = torch.tensor(120.0 * (1 - loss), dtype=torch.float64)
+        x = torch.tensor([[0.0, 0.0, 0.3, 0.1]], dtype=torch.float64)
+        x[0, 0] = x[0, 1] = torch.log(energy / (top - energy))
+        p, _ = chart.inverse(x)
+        found = incoming_momenta(p.sum(1), 0.0, 0.0)[0, :, 3]
+        assert torch.allclose(found, energy, rtol=1e-13)
+        assert torch.allclose(chart.forward(p)[0, :2], x[0, :2], rtol=1e-2)
+
+
+def test_too_little_energy_is_no_event() -> None:
+    chart = BeamsChart(["t", "t~"], [173.0, 173.0], [None, None], [250.0, 250.0], [0.0, 0.0])
+    p, _ = chart.inverse(torch.tensor([[-3.0, -3.0, 0.1, 0.2]], dtype=torch.float64))
+    assert not torch.isfinite(p).any()

@@ -3,7 +3,7 @@
 from typing import Any
 
 from hepgen_ml.phase_space.chart import Chart
-from hepgen_ml.phase_space.charts import BalancedChart, FixedEnergyChart
+from hepgen_ml.phase_space.charts import MARGIN, BalancedChart, BeamsChart, FixedEnergyChart
 from hepgen_ml.phase_space.coordinates import Coordinate
 from hepgen_ml.phase_space.cuts import Acceptance, Cut, parse_cut
 from hepgen_ml.phase_space.decay import DecayChart, Node
@@ -11,8 +11,10 @@ from hepgen_ml.phase_space.masses import MassSpec, Peak
 from hepgen_ml.phase_space.reconstructed import ReconstructedChart, Resonance
 
 __all__ = [
+    "MARGIN",
     "Acceptance",
     "BalancedChart",
+    "BeamsChart",
     "Chart",
     "Coordinate",
     "Cut",
@@ -39,7 +41,7 @@ def chart_from_config(config: dict[str, Any]) -> Chart:
             "objects": [pair["first"], pair["second"]],
             "mass": [pair[key] for key in ("low", "high", "mass", "width")],
         }]  # fmt: skip
-    for chart in (BalancedChart, FixedEnergyChart, ReconstructedChart, DecayChart):
+    for chart in (BalancedChart, FixedEnergyChart, BeamsChart, ReconstructedChart, DecayChart):
         if kind == chart.kind:
             return chart(**arguments)
     raise ValueError(f"unknown chart {kind!r}")

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hepgen_ml.phase_space.chart import Chart
+from hepgen_ml.phase_space.chart import Chart, incoming_momenta
 from hepgen_ml.phase_space.coordinates import (
     Coordinate,
     azimuth,
@@ -180,17 +180,21 @@ class FixedEnergyChart(Chart):
     """
 
     kind = "fixed_energy"
+    n_beams = 0
+    """Beams whose energies are coordinates."""
 
     def __init__(
         self, labels: Sequence[str], masses: Sequence[MassSpec], total: Sequence[float]
     ) -> None:
         super().__init__(labels, masses)
+        self.total = tuple(float(v) for v in total)
+        self._set_coordinates([])
+
+    def _set_coordinates(self, beams: Sequence[Coordinate]) -> None:
         if len(self.labels) < 2:
             raise ValueError("a fixed total momentum leaves a single particle no freedom")
-        self.total = tuple(float(v) for v in total)
-        self.energy = math.sqrt((self.total[3] - self.total[2]) * (self.total[3] + self.total[2]))
         self._mass_names = self._mass_coordinates()
-        free: list[Coordinate] = []
+        free = list(beams)
         n = len(self.labels)
         for i, label in enumerate(self.labels[:-1]):
             if i < n - 2:
@@ -209,16 +213,26 @@ class FixedEnergyChart(Chart):
             "total": list(self.total),
         }
 
-    def _start(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        frame = like.new_tensor(self.total).expand(*like.shape[:-1], 4)
-        return frame, torch.full_like(like[..., 0], self.energy)
+    def _total_of(self, p: Tensor) -> Tensor:
+        """Total momentum (..., 4) of events with momenta (..., n, 4)."""
+        return p.new_tensor(self.total).expand(*p.shape[:-2], 4)
+
+    def _total_at(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Total momentum (..., 4) at coordinates (..., D), and its part of the log-determinant."""
+        return x.new_tensor(self.total).expand(*x.shape[:-1], 4), torch.zeros_like(x[..., 0])
+
+    def _columns_of_beams(self, total: Tensor) -> list[Tensor]:
+        """Coordinates of the beams' energies, none if they are fixed."""
+        return []
 
     def forward(self, p: Tensor) -> Tensor:
         columns, masses = self._encode_masses(p)
         n = len(self.labels)
         reference = azimuth(p[..., 0, :])
         p = rotate_about_beam(p, -reference.unsqueeze(-1))
-        frame, frame_mass = self._start(p[..., 0, :])
+        frame = self._total_of(p)
+        columns += self._columns_of_beams(frame)
+        frame_mass = torch.sqrt(invariant_mass_squared(frame))
         for k in range(n - 1):
             rest = p[..., k + 1 :, :].sum(-2)
             recoil_mass = torch.sqrt(invariant_mass_squared(rest).clamp_min(0.0))
@@ -233,9 +247,13 @@ class FixedEnergyChart(Chart):
 
     def _walk(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Momenta (..., n, 4) and log-determinant of the momenta in the coordinates."""
-        n, column = len(self.labels), len(self._mass_names)
+        n, column = len(self.labels), len(self._mass_names) + self.n_beams
         masses, log_det = self._decode_masses(x)
-        frame, frame_mass = self._start(x)
+        frame, slope_of_beams = self._total_at(x)
+        log_det = log_det + slope_of_beams
+        # nan where the collision has too little energy for the particles
+        frame_mass = torch.sqrt(invariant_mass_squared(frame))
+        frame_mass = torch.where(frame_mass > masses.sum(-1), frame_mass, torch.nan)
         momenta: list[Tensor] = []
         reference = None
         for k in range(n - 1):
@@ -271,7 +289,107 @@ class FixedEnergyChart(Chart):
 
     def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
         p, _ = self._walk(x)
-        return p, x.new_tensor(self.total).expand(*x.shape[:-1], 4)
+        return p, self._total_at(x)[0]
 
     def log_det(self, x: Tensor) -> Tensor:
         return self._walk(x)[1]
+
+
+MARGIN = 1e-11
+"""By which part the largest energy of a beam that varies is above that of the sample."""
+
+
+class BeamsChart(FixedEnergyChart):
+    r"""Events whose incoming particles have energies of their own: leptons that radiate.
+
+    Each incoming particle has a fixed energy (the electron of deep-inelastic scattering), or its
+    energy is a coordinate, :math:`\log E - \log(E_{max} - E)`, which resolves both a spike at
+    the full energy of the beam and small fractions of it. Given both energies, the rest is that of
+    a `FixedEnergyChart` in the rest frame of the collision.
+
+    The largest energy is that of the beam and a little more (`MARGIN`), so that events at the full
+    energy, which files round to it, have a finite coordinate.
+
+    Measure: that of `FixedEnergyChart` for the total momentum at hand, times :math:`dE` for each
+    energy that varies.
+
+    Parameters
+    ----------
+    labels, masses
+        See `Chart`; at least two particles.
+    energies : sequence of 2 (float or None)
+        Of the incoming particles along +z and -z in GeV, None where it varies.
+    largest : sequence of 2 float
+        Largest energies in GeV of those that vary.
+    incoming_masses : sequence of 2 float
+        In GeV.
+    """
+
+    kind = "beams"
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        masses: Sequence[MassSpec],
+        energies: Sequence[float | None],
+        largest: Sequence[float],
+        incoming_masses: Sequence[float],
+    ) -> None:
+        Chart.__init__(self, labels, masses)
+        self.energies = tuple(None if e is None else float(e) for e in energies)
+        self.largest = tuple(float(e) for e in largest)
+        self.incoming_masses = tuple(float(m) for m in incoming_masses)
+        if not len(self.energies) == len(self.largest) == len(self.incoming_masses) == 2:
+            raise ValueError("there are two incoming particles")
+        self._vary = [i for i, e in enumerate(self.energies) if e is None]
+        self.n_beams = len(self._vary)
+        names = [f"logit_energy:beam{i + 1}" for i in self._vary]
+        self._set_coordinates([Coordinate(name, logarithmic=True) for name in names])
+
+    def to_config(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "labels": list(self.labels),
+            "masses": [mass_config(m) for m in self.masses],
+            "energies": list(self.energies),
+            "largest": list(self.largest),
+            "incoming_masses": list(self.incoming_masses),
+        }
+
+    def _total(self, energies: Sequence[Tensor]) -> Tensor:
+        """Total momentum of incoming particles with these energies."""
+        momenta = [
+            torch.sqrt(((e - m) * (e + m)).clamp_min(0.0))
+            for e, m in zip(energies, self.incoming_masses, strict=True)
+        ]
+        zero = torch.zeros_like(energies[0])
+        return torch.stack([zero, zero, momenta[0] - momenta[1], energies[0] + energies[1]], -1)
+
+    def _total_of(self, p: Tensor) -> Tensor:
+        """Total momentum, the energy of a beam that has a fixed one put in exactly."""
+        total = p.sum(-2)
+        incoming = incoming_momenta(total, *self.incoming_masses)
+        return self._total(
+            [
+                incoming[..., i, 3] if e is None else torch.full_like(total[..., 3], e)
+                for i, e in enumerate(self.energies)
+            ]
+        )
+
+    def _columns_of_beams(self, total: Tensor) -> list[Tensor]:
+        energy = incoming_momenta(total, *self.incoming_masses)[..., 3]
+        return [logit_between(energy[..., i], 0.0, self.largest[i]) for i in self._vary]
+
+    def _total_at(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        column, log_det = len(self._mass_names), torch.zeros_like(x[..., 0])
+        energies: list[Tensor] = []
+        for i, fixed in enumerate(self.energies):
+            if fixed is not None:
+                energies.append(torch.full_like(x[..., 0], fixed))
+                continue
+            t, most = x[..., column], self.largest[i]
+            energies.append(expit_between(t, 0.0, most))
+            log_sigmoid = torch.nn.functional.logsigmoid
+            log_det = log_det + math.log(most) + log_sigmoid(t) + log_sigmoid(-t)
+            column += 1
+        return self._total(energies), log_det

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.phase_space.chart import Chart
-from hepgen_ml.phase_space.charts import BalancedChart, FixedEnergyChart
+from hepgen_ml.phase_space.charts import BalancedChart, BeamsChart, FixedEnergyChart
 from hepgen_ml.phase_space.coordinates import (
     Coordinate,
     azimuth,
@@ -70,7 +70,7 @@ class DecayChart(Chart):
         How many are made in the collision, in the order of the production's chart.
     production : mapping
         What the chart of the production needs beside labels and masses: its kind, and
-        ``pt_min`` or ``total``.
+        ``pt_min``, ``total``, or the energies of the beams.
     """
 
     kind = "decay"
@@ -99,9 +99,8 @@ class DecayChart(Chart):
         self.n_made, self._arguments = n_made, dict(production)
         made = self.nodes[:n_made]
         rest = dict(production)
-        kinds: dict[str, type[BalancedChart] | type[FixedEnergyChart]] = {
-            BalancedChart.kind: BalancedChart,
-            FixedEnergyChart.kind: FixedEnergyChart,
+        kinds: dict[str, type[BalancedChart] | type[FixedEnergyChart] | type[BeamsChart]] = {
+            chart.kind: chart for chart in (BalancedChart, FixedEnergyChart, BeamsChart)
         }
         self.production: Chart = kinds[rest.pop("kind")](
             [n.label for n in made], [n.mass for n in made], **rest
