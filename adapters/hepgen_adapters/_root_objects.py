@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -122,13 +122,8 @@ class ObjectReader(TreeReader):
         asked = selection.objects if selection is not None else ()
         self._objects = asked or tuple(ObjectCount(c, 0, 1 << 30) for c in file.objects)
         plain = Selection()
-        if selection is not None and selection != replace(
-            plain,
-            objects=selection.objects,
-            cross_section=selection.cross_section,
-            cross_section_error=selection.cross_section_error,
-            tree=selection.tree,
-        ):
+        jets = ("jet_radius", "jet_pt", "jet_eta")
+        if selection is not None and any(getattr(selection, k) != getattr(plain, k) for k in jets):
             raise UsageError(
                 "its jets are clustered already",
                 path=self.path,
