@@ -383,7 +383,6 @@ def test_real_files(data_dir: Path) -> None:
 
     known = {
         "pylhe-testfile-madgraph-2.2.1-Z-fxfx.lhe.gz": {"mass shells"},  # event 965: E < 0
-        "pylhe-testfile-powheg-box-v2-directphoton.lhe": {"normalisation"},  # -1 pb
     }
     paths = sorted((data_dir / "readers").glob("*.lhe*"))
     assert paths

@@ -45,10 +45,11 @@ _END_OF_INIT = re.compile(rb"</init\s{0,16}>")
 _SAME_IN_JOINED = (
     "beam_pdg_id", "beam_energy", "pdf_group", "pdf_set", "weight_strategy", "processes",
 )  # fmt: skip
+_EVENT_LINE = rb"\s{0,8}\d{1,9}[ \t]{1,40}-?\d{1,9}[ \t]{1,40}([-+.\deE]{1,39})"
 _TRIALS = re.compile(
-    rb"<event\s[^<>]{0,400}?\btrials\s?=\s?['\"]\s{0,8}(\d{1,18})[^<>]{0,400}>\s{0,8}"
-    rb"\d{1,9}[ \t]{1,40}-?\d{1,9}[ \t]{1,40}([-+.\deE]{1,39})"
+    rb"<event\s[^<>]{0,400}?\btrials\s?=\s?['\"]\s{0,8}(\d{1,18})[^<>]{0,400}>" + _EVENT_LINE
 )
+_WEIGHT = re.compile(rb"<event(?:\s[^<>]{0,800})?()>" + _EVENT_LINE)
 _NO_NUMBERS = "that are not numbers (nan instead)"
 _TRUNCATED = "the file ends before </LesHouchesEvents>: it is truncated"
 _REMEDY = "--skip-bad leaves such events out"
@@ -160,16 +161,19 @@ class LHEReader:
         self._note_names()
 
     def _state_cross_section(self) -> None:
-        """Cross section of a file whose ``<init>`` holds a placeholder: unknown, or by its trials.
+        """Cross section of a file whose ``<init>`` holds a placeholder: that of its events.
 
-        Sherpa prints 1 +- 1, since it knows the value at the end only, and with each event how
-        many trials it took: the cross section is the sum of weights over that of trials.
+        POWHEG prints -1 where weights have it: under strategies +-4 it is their mean, else it is
+        not known. Sherpa prints 1 +- 1, since it knows the value at the end only, and with
+        each event how many trials it took: the cross section is the sum of weights over theirs.
         """
         found = [(p.cross_section, p.error) for p in self.run.processes]
         if found in ([(0.0, 0.0)], [(-1.0, -1.0)], [(-1.0, 0.0)], [(-1.0, 1.0)]):
             value, error = math.nan, math.nan
+            if abs(self.run.weight_strategy) == 4:
+                value, error = self._by_weights(_WEIGHT)
         elif found == [(1.0, 1.0)]:
-            value, error = self._by_trials()
+            value, error = self._by_weights(_TRIALS)
             if math.isnan(value):
                 return
         else:
@@ -178,8 +182,11 @@ class LHEReader:
         stated = dataclasses.replace(process, cross_section=value, error=error)
         self.run = self.run.with_(processes=(stated,))
 
-    def _by_trials(self) -> tuple[float, float]:
-        """Sum of weights over sum of trials with its statistical error; nan without trials."""
+    def _by_weights(self, pattern: re.Pattern[bytes]) -> tuple[float, float]:
+        """Sum of weights over that of trials with its statistical error; nan without trials.
+
+        The pattern finds trials, none for one, and weight of each event.
+        """
         sums = np.zeros(3)  # trials, weights, their squares
         n_events, tail = 0, b""
         try:
@@ -187,13 +194,13 @@ class LHEReader:
                 while piece := stream.read(BLOCK):
                     text = tail + piece
                     cut = text.rfind(b"<event")
-                    found = _TRIALS.findall(text, 0, cut if cut >= 0 else len(text))
+                    found = pattern.findall(text, 0, cut if cut >= 0 else len(text))
                     n_events += text.count(b"<event", 0, max(cut, 0))
                     tail = text[cut:] if cut >= 0 else text[-MAX_ATTRIBUTE_TEXT:]
                     sums += _summed(found)
                     if n_events and not sums[0]:
                         return math.nan, math.nan
-                sums += _summed(_TRIALS.findall(tail))
+                sums += _summed(pattern.findall(tail))
         except GZIP_ERRORS:
             return math.nan, math.nan  # said when the events are read
         n = sums[0]
@@ -503,6 +510,7 @@ def _summed(found: list[tuple[bytes, bytes]]) -> npt.NDArray[np.float64]:
     if not found:
         return np.zeros(3)
     trials, weights = np.array(found, dtype="S40").T
+    trials = np.where(trials == b"", b"1", trials)
     try:
         w = weights.astype(np.float64)
         return np.array([trials.astype(np.float64).sum(), w.sum(), (w**2).sum()])
