@@ -19,7 +19,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hepgen_ml.scales import directions, find_mean, formula, formula_names, stands_out
+from hepgen_ml.scale_search import directions, find_mean, stands_out
+from hepgen_ml.scales import formula, formula_names
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -203,7 +204,7 @@ def learn_scale(
     exact : float or (m,) array
         Relative deviation that counts as exact.
     masses : sequence of float, optional
-        As for `hepgen_ml.scales.find_mean`.
+        As for `hepgen_ml.scale_search.find_mean`.
 
     Returns
     -------
@@ -385,7 +386,7 @@ def best_table(
     """Table of a coupling in the scale that it follows most closely, see `coupling_table`.
 
     The event's scale where that is as good as any formula of the momenta. Masses are those of
-    `hepgen_ml.scales.directions`.
+    `hepgen_ml.scale_search.directions`.
     """
     known = value > 0
     rows = torch.from_numpy(known)

@@ -24,7 +24,7 @@ from hepgen_ml.objects import NamedResonance
 from hepgen_ml.phase_space import Chart, Cut
 from hepgen_ml.phase_space.cuts import CutFinder, flavour_class
 from hepgen_ml.process import Channel, Process, Subprocess
-from hepgen_ml.scales import exchanged_masses
+from hepgen_ml.scale_search import exchanged_masses
 from hepgen_ml.structure import Structure, helicity_codes, patterns, tables
 from hepgen_ml.summary import particle_name
 from hepgen_ml.tensors import final_momenta

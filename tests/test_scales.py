@@ -11,7 +11,8 @@ import torch
 from hepgen_ml.phase_space import BalancedChart
 from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.phase_space.coordinates import transverse_momentum
-from hepgen_ml.scales import Mean, exchanged_masses, find_mean, formula, formula_names
+from hepgen_ml.scale_search import exchanged_masses, find_mean
+from hepgen_ml.scales import Mean, formula, formula_names
 
 CHART = BalancedChart(["25", "j1", "j2"], [125.0, 0.33, 0.0], [0.0, 0.0])
 

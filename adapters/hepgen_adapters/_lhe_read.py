@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import html
 import math
 import re
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from hepgen_adapters import _lhe_codes as codes
 from hepgen_adapters._lhe_ahead import ParsedBlocks
 from hepgen_adapters._lhe_columns import Columns, Names
+from hepgen_adapters._lhe_cross_section import with_weighted_cross_section
 from hepgen_adapters._lhe_header import fortran_float, parse_header, printed_digits, unread
 from hepgen_adapters._lhe_markup import Masker, attributes
 from hepgen_adapters._lhe_parse import parse_events
@@ -45,11 +45,6 @@ _END_OF_INIT = re.compile(rb"</init\s{0,16}>")
 _SAME_IN_JOINED = (
     "beam_pdg_id", "beam_energy", "pdf_group", "pdf_set", "weight_strategy", "processes",
 )  # fmt: skip
-_EVENT_LINE = rb"\s{0,8}\d{1,9}[ \t]{1,40}-?\d{1,9}[ \t]{1,40}([-+.\deE]{1,39})"
-_TRIALS = re.compile(
-    rb"<event\s[^<>]{0,400}?\btrials\s?=\s?['\"]\s{0,8}(\d{1,18})[^<>]{0,400}>" + _EVENT_LINE
-)
-_WEIGHT = re.compile(rb"<event(?:\s[^<>]{0,800})?()>" + _EVENT_LINE)
 _NO_NUMBERS = "that are not numbers (nan instead)"
 _TRUNCATED = "the file ends before </LesHouchesEvents>: it is truncated"
 _REMEDY = "--skip-bad leaves such events out"
@@ -82,7 +77,7 @@ class LHEReader:
         text, self._start = self._read_front()
         self.run, self._by_declaration = parse_header(text[: self._start], self.path)
         self._first_run = self.run
-        self._state_cross_section()
+        self.run = with_weighted_cross_section(self.run, self.path)
         self._declared = dict(self.run.weight_names)
         self._n_no_weight = 0
         self._look_ahead(text[self._start :])
@@ -159,55 +154,6 @@ class LHEReader:
                 if name not in self._weights.names:
                     self._weights.add(html.escape(name, quote=False).encode())
         self._note_names()
-
-    def _state_cross_section(self) -> None:
-        """Cross section of a file whose ``<init>`` holds a placeholder: that of its events.
-
-        POWHEG prints -1 where weights have it: under strategies +-4 it is their mean, else it is
-        not known. Sherpa prints 1 +- 1, since it knows the value at the end only, and with
-        each event how many trials it took: the cross section is the sum of weights over theirs.
-        """
-        found = [(p.cross_section, p.error) for p in self.run.processes]
-        if found in ([(0.0, 0.0)], [(-1.0, -1.0)], [(-1.0, 0.0)], [(-1.0, 1.0)]):
-            value, error = math.nan, math.nan
-            if abs(self.run.weight_strategy) == 4:
-                value, error = self._by_weights(_WEIGHT)
-        elif found == [(1.0, 1.0)]:
-            value, error = self._by_weights(_TRIALS)
-            if math.isnan(value):
-                return
-        else:
-            return
-        (process,) = self.run.processes
-        stated = dataclasses.replace(process, cross_section=value, error=error)
-        self.run = self.run.with_(processes=(stated,))
-
-    def _by_weights(self, pattern: re.Pattern[bytes]) -> tuple[float, float]:
-        """Sum of weights over that of trials with its statistical error; nan without trials.
-
-        The pattern finds trials, none for one, and weight of each event.
-        """
-        sums = np.zeros(3)  # trials, weights, their squares
-        n_events, tail = 0, b""
-        try:
-            with open_text(self.path) as stream:
-                while piece := stream.read(BLOCK):
-                    text = tail + piece
-                    cut = text.rfind(b"<event")
-                    found = pattern.findall(text, 0, cut if cut >= 0 else len(text))
-                    n_events += text.count(b"<event", 0, max(cut, 0))
-                    tail = text[cut:] if cut >= 0 else text[-MAX_ATTRIBUTE_TEXT:]
-                    sums += _summed(found)
-                    if n_events and not sums[0]:
-                        return math.nan, math.nan
-                sums += _summed(pattern.findall(tail))
-        except GZIP_ERRORS:
-            return math.nan, math.nan  # said when the events are read
-        n = sums[0]
-        if not n > 0 or not np.isfinite(sums).all():
-            return math.nan, math.nan
-        mean = sums[1] / n
-        return float(mean), float(np.sqrt(max(sums[2] / n - mean**2, 0.0) / n))
 
     def _note_names(self) -> None:
         names = {name: self._declared.get(name, "") for name in self._weights.names}
@@ -503,19 +449,6 @@ class LHEReader:
                 line += piece.count(b"\n")
                 offset -= len(piece)
         return line
-
-
-def _summed(found: list[tuple[bytes, bytes]]) -> npt.NDArray[np.float64]:
-    """Sums of trials, weights and squared weights."""
-    if not found:
-        return np.zeros(3)
-    trials, weights = np.array(found, dtype="S40").T
-    trials = np.where(trials == b"", b"1", trials)
-    try:
-        w = weights.astype(np.float64)
-        return np.array([trials.astype(np.float64).sum(), w.sum(), (w**2).sum()])
-    except ValueError:
-        return np.full(3, np.nan)
 
 
 def _resume(block: Block, state: Any) -> int:
