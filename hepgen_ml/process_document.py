@@ -270,14 +270,14 @@ class ChannelDocument(Document):
 class CutDocument(Document):
     """Of `hepgen_ml.phase_space.Cut`."""
 
-    observable: Literal["pt", "abs_eta", "delta_r", "mass"]
+    observable: Literal["pt", "abs_eta", "plus", "minus", "delta_r", "mass"]
     classes: Annotated[list[Label], Field(min_length=1, max_length=2)]
     low: Number | None
     high: Number | None
 
     @model_validator(mode="after")
     def _check(self) -> CutDocument:
-        if len(self.classes) != (1 if self.observable in ("pt", "abs_eta") else 2):
+        if len(self.classes) != (1 if self.observable in ("pt", "abs_eta", "plus", "minus") else 2):
             raise ValueError("a cut on particles has one class, a cut on pairs two")
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise ValueError("a cut that no event passes")

@@ -214,8 +214,9 @@ class ProcessLearner:
         if not self._seen:
             raise SampleError("no events", remedy="check how the sample was made")
         self._leave_out()
-        acceptance = self._cuts.acceptance(self._stated)
         beams = Beams.seen(self._energy_low, self._energy_high, beam_energy)
+        one_fixed = any(beams.energies) and not beams.both_fixed
+        acceptance = self._cuts.acceptance(self._stated, light_cone=one_fixed)
         learner = ChartLearner(
             self._seen, self._cuts, self._stated, acceptance, beams, self._named
         )

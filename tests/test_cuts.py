@@ -205,3 +205,25 @@ def test_cuts_take_each_process_its_own_share() -> None:
     hard = np.hypot(sample.px, sample.py)[sample.offsets[1:] - 1] > 40
     jet = sample.process_id == 1
     assert with_jet.cross_section == pytest.approx(1.5 * hard[jet].mean())
+
+
+def test_momentum_transfer_from_a_fixed_beam() -> None:
+    """Q² > 25 GeV² of an electron of 27.5 GeV along -z is an edge of its light-cone momentum."""
+    rng = np.random.default_rng(8)
+    n, beam = 40_000, 27.5
+    q2 = 25 * rng.random(n) ** -1.0  # falls as 1/Q⁴ above the cut
+    y = rng.uniform(0.05, 0.9, n)
+    keep = q2 < 0.5 * 4 * beam * 920 * y
+    q2, y = q2[keep], y[keep]
+    plus, minus = q2 / (2 * beam), 2 * beam * (1 - y)
+    phi = rng.uniform(-np.pi, np.pi, len(q2))
+    pt = np.sqrt(plus * minus)
+    momenta = [pt * np.cos(phi), pt * np.sin(phi), (plus - minus) / 2, (plus + minus) / 2]
+    electron = torch.from_numpy(np.stack(momenta, axis=1))
+    quark = electron * torch.tensor([-1.0, -1.0, 1.0, 1.0], dtype=torch.float64)
+    finder = CutFinder()
+    finder.add(torch.stack([electron, quark], dim=1), ["11", "j"])
+    assert not any(c.observable == "plus" for c in finder.acceptance().cuts)
+    (found,) = [c for c in finder.acceptance(light_cone=True).cuts if c.observable == "plus"]
+    assert found.low == pytest.approx(25 / 55, rel=1e-4)
+    assert str(parse_cut("plus(11) > 0.45")) == "0.45 <= plus(11)"

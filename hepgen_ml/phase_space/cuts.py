@@ -52,6 +52,7 @@ _ABOVE_THRESHOLD = 1.1
 that sum ends there by itself."""
 
 _LIGHT = frozenset([1, 2, 3, 4, 5, 21])
+_LEPTONS = frozenset(map(str, range(11, 17)))
 
 
 def flavour_class(pdg_id: int, mass: float) -> str:
@@ -75,7 +76,9 @@ class Cut:
     Attributes
     ----------
     observable : str
-        ``pt``, ``abs_eta`` of a particle, ``delta_r`` or ``mass`` of a pair.
+        ``pt``, ``abs_eta``, and ``plus`` and ``minus``, the light-cone momenta E + pz and E - pz,
+        of a particle, ``delta_r`` or ``mass`` of a pair. The momentum transfer from a
+        beam of fixed energy E along -z to a particle is Q² = 2 E (E' + pz') up to masses.
     classes : tuple of str
         Flavour classes, one or two.
     low, high : float
@@ -94,7 +97,10 @@ class Cut:
         return f"{left}{name}{right}"
 
 
-_CUT = re.compile(r"\s*(pt|abs_eta|delta_r|mass)\s*\(([^()]*)\)\s*(<|>)=?\s*(\S+)\s*")
+_SINGLE = ("pt", "abs_eta", "plus", "minus")
+"""Observables of one particle."""
+
+_CUT = re.compile(r"\s*(pt|abs_eta|plus|minus|delta_r|mass)\s*\(([^()]*)\)\s*(<|>)=?\s*(\S+)\s*")
 
 
 def parse_cut(text: str) -> Cut:
@@ -103,7 +109,8 @@ def parse_cut(text: str) -> Cut:
     Parameters
     ----------
     text : str
-        An observable of one class or two (``pt``, ``abs_eta``, ``delta_r``, ``mass``), ``<`` or
+        An observable of one class (``pt``, ``abs_eta``, ``plus``, ``minus``) or two (``delta_r``,
+        ``mass``), ``<`` or
         ``>``, and a number. Classes are collections (``Muon``), ``j`` for light quarks and
         gluons, or PDG numbers.
 
@@ -123,7 +130,7 @@ def parse_cut(text: str) -> Cut:
             raise ValueError(text)
         names = [name.strip() for name in match[2].split(",")]
         classes = tuple(sorted(_class_named(name) for name in names))
-        if len(classes) != (1 if match[1] in ("pt", "abs_eta") else 2):
+        if len(classes) != (1 if match[1] in _SINGLE else 2):
             raise ValueError(text)
         value = float(match[4])
         if not math.isfinite(value):
@@ -184,6 +191,9 @@ def particle_observables(
     for i in range(len(labels)):
         add("pt", lambda i: pt[:, i], i)
         add("abs_eta", lambda i: eta[:, i].abs(), i)
+        if labels[i] in _LEPTONS:
+            add("plus", lambda i: p[:, i, 3] + p[:, i, 2], i)
+            add("minus", lambda i: p[:, i, 3] - p[:, i, 2], i)
     for i, j in combinations(range(len(labels)), 2):
         add("delta_r", distance, i, j)
         add("mass", mass, i, j)
@@ -303,8 +313,15 @@ class CutFinder:
         (cut,) = tighter([cut, *same])
         return cut.low, cut.high
 
-    def acceptance(self, stated: Sequence[Cut] = ()) -> Acceptance:
+    def acceptance(self, stated: Sequence[Cut] = (), *, light_cone: bool = False) -> Acceptance:
         """The cuts whose edges are populated, and those that someone states.
+
+        Parameters
+        ----------
+        stated : sequence of Cut
+        light_cone : bool
+            Look at light-cone momenta, too: where a beam has a fixed energy, cuts in the momentum
+            transfer are edges of these.
 
         Raises
         ------
@@ -323,6 +340,8 @@ class CutFinder:
             if entries < MIN_ENTRIES:
                 continue
             observable, classes = key
+            if observable in ("plus", "minus") and not light_cone:
+                continue
             # A power of the observable whose density is flat at zero without a cut, so that a
             # natural lower bound is recognised as an edge at zero.
             power = 1.0 if observable == "abs_eta" else 2.0
