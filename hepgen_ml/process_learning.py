@@ -121,7 +121,9 @@ class ProcessLearner:
         self._note_what_is_not_learned(structure, table)
         final = final_momenta(table, structure.final)
         classes = [flavour_class(structure.pdg_id[r], float(mass[0, r])) for r in structure.final]
-        self._cuts.add(final, classes, balanced=bool(structure.incoming))
+        self._cuts.add(
+            final, classes, balanced=bool(structure.incoming), decays=structure.pairs_of_decays
+        )
         kept = {
             "final": final.numpy(),
             "incoming": final_momenta(table, structure.incoming).numpy(),

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from functools import cached_property
+from itertools import combinations, groupby
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,16 @@ class Structure:
                     seen.add(i)
                     todo.append(i)
         return sorted(found)
+
+    @cached_property
+    def pairs_of_decays(self) -> frozenset[tuple[int, int]]:
+        """Pairs of final-state particles, by their place in `final`, that come from a resonance."""
+        place = {row: k for k, row in enumerate(self.final)}
+        return frozenset(
+            (place[a], place[b])
+            for row in self.intermediate
+            for a, b in combinations(self.leaves(row), 2)
+        )
 
     def identical(self) -> list[list[int]]:
         """Sets of final-state rows with the same flavour and the same mothers."""

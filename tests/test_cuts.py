@@ -13,7 +13,13 @@ import hepgen_ml
 from hepgen_ml.errors import UsageError
 from hepgen_ml.events import EventSample
 from hepgen_ml.phase_space import Acceptance, Cut, parse_cut
-from hepgen_ml.phase_space.coordinates import from_pt_rapidity_phi
+from hepgen_ml.phase_space.coordinates import (
+    azimuth,
+    boost,
+    from_pt_rapidity_phi,
+    pseudorapidity,
+    wrap,
+)
 from hepgen_ml.phase_space.cuts import CutFinder, _lower_edge, flavour_class
 from hepgen_ml.tensors import Encoded
 from hepgen_ml.training.data import SampleSource, learn_process
@@ -227,3 +233,77 @@ def test_momentum_transfer_from_a_fixed_beam() -> None:
     (found,) = [c for c in finder.acceptance(light_cone=True).cuts if c.observable == "plus"]
     assert found.low == pytest.approx(25 / 55, rel=1e-4)
     assert str(parse_cut("plus(11) > 0.45")) == "0.45 <= plus(11)"
+
+
+def two_bodies(n: int, mass: float, top: float, seed: int) -> torch.Tensor:
+    """Massless products of a particle with transverse momenta up to `top` GeV."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(low: float, high: float) -> torch.Tensor:
+        return low + (high - low) * torch.rand(n, generator=generator, dtype=torch.float64)
+
+    cos, phi, turn = uniform(-1, 1), uniform(-math.pi, math.pi), uniform(-math.pi, math.pi)
+    sin = torch.sqrt(1 - cos**2)
+    rest = torch.stack([sin * torch.cos(phi), sin * torch.sin(phi), cos, torch.ones_like(cos)], -1)
+    mother = from_pt_rapidity_phi(uniform(0, top), uniform(-2, 2), turn, torch.full((n,), mass))
+    size = torch.full((n,), mass, dtype=torch.float64)
+    pair = [boost(mass / 2 * sign * rest, mother, size) for sign in (
+        torch.ones(4), torch.tensor([-1.0, -1.0, -1.0, 1.0])
+    )]  # fmt: skip
+    return torch.stack(pair, dim=1)
+
+
+def test_the_edge_of_a_decay_is_no_cut() -> None:
+    """Products of a W of limited transverse momentum are never close to each other."""
+    p = two_bodies(60_000, 80.4, 90.0, seed=1)
+    finder = CutFinder()
+    finder.add(p, ["11", "12"], balanced=False, decays={(0, 1)})
+    assert finder.acceptance().cuts == ()
+
+
+def test_a_cut_on_products_of_a_decay_is_found() -> None:
+    p = two_bodies(200_000, 30.0, 400.0, seed=2)
+    distance = torch.hypot(
+        pseudorapidity(p[:, 0]) - pseudorapidity(p[:, 1]),
+        wrap(azimuth(p[:, 0]) - azimuth(p[:, 1])),
+    )
+    finder = CutFinder()
+    finder.add(p[distance > 0.4], ["11", "13"], balanced=False, decays={(0, 1)})
+    (found,) = [c for c in finder.acceptance().cuts if c.observable == "delta_r"]
+    assert found.low == pytest.approx(0.4, abs=2e-3)
+
+
+def test_pairs_of_decays_obey_the_cuts_of_others() -> None:
+    """A separation that jets of the collision keep and those of a W do not is no cut."""
+    rng = torch.Generator().manual_seed(3)
+    n = 20_000
+    pt = 30 + 50 * torch.rand(n, 2, generator=rng, dtype=torch.float64)
+    gap = 0.4 + 2 * torch.rand(n, generator=rng, dtype=torch.float64)
+    zero = torch.zeros(n, dtype=torch.float64)
+    jets = torch.stack([
+        from_pt_rapidity_phi(pt[:, 0], zero, zero, zero),
+        from_pt_rapidity_phi(pt[:, 1], gap, zero, zero),
+    ], dim=1)  # fmt: skip
+    finder = CutFinder()
+    finder.add(jets, ["j", "j"], balanced=False)
+    assert any(c.observable == "delta_r" for c in finder.acceptance().cuts)
+    finder.add(two_bodies(1000, 20.0, 300.0, seed=4), ["j", "j"], balanced=False, decays={(0, 1)})
+    assert not any(c.observable == "delta_r" for c in finder.acceptance().cuts)
+
+
+def test_few_charm_jets_have_the_cut_of_others() -> None:
+    rng = np.random.default_rng(5)
+
+    def particles(pt: np.ndarray) -> torch.Tensor:
+        phi, y = rng.uniform(-3, 3, len(pt)), rng.uniform(-2, 2, len(pt))
+        columns = (torch.from_numpy(v) for v in (pt, y, phi, np.zeros(len(pt))))
+        return from_pt_rapidity_phi(*columns)[:, None]
+
+    light, charm = 30 + rng.exponential(30, 20_000), 30 + rng.exponential(30, 60)
+    finder = CutFinder()
+    finder.add(particles(light), ["j"])
+    finder.add(particles(charm), ["4"])
+    assert finder.acceptance().pt_min("4") == finder.acceptance().pt_min("j") == 30.0
+    finder.add(particles(np.array([12.0])), ["4"])
+    assert finder.acceptance().pt_min("4") == 0.0
+    assert finder.acceptance().pt_min("j") == 30.0

@@ -40,6 +40,12 @@ at its very end."""
 _STRAIGHT, _STRAIGHT_SOFT = 0.72, 0.66
 """Largest position of the middle value between first and last; halfway for a sharp edge."""
 
+_MOST_OF_DECAYS = 65_536
+"""Smallest values kept of pairs that come from one resonance."""
+
+_STAYS = 3e-3
+"""By which part an edge may move between slow and fast pairs and still be a cut."""
+
 MIN_ENTRIES = 500
 """Fewest values from which a cut is inferred at all."""
 
@@ -52,6 +58,9 @@ _ABOVE_THRESHOLD = 1.1
 that sum ends there by itself."""
 
 _LIGHT = frozenset([1, 2, 3, 4, 5, 21])
+_RELATIVES = {"4": "j", "5": "j", "13": "11"}
+"""Classes that generators cut alike, by one of them."""
+
 _LEPTONS = frozenset(map(str, range(11, 17)))
 
 
@@ -157,7 +166,11 @@ Key = tuple[str, tuple[str, ...]]
 
 
 def particle_observables(
-    p: Tensor, labels: Sequence[str], wanted: Collection[Key] | None = None
+    p: Tensor,
+    labels: Sequence[str],
+    wanted: Collection[Key] | None = None,
+    pairs: Sequence[tuple[int, int]] | None = None,
+    single: bool = True,
 ) -> dict[Key, Tensor]:
     """All observables that a cut may bound.
 
@@ -168,6 +181,10 @@ def particle_observables(
         Flavour classes.
     wanted : collection of Key, optional
         Compute these only.
+    pairs : sequence of (int, int), optional
+        Compute pair observables of these only.
+    single : bool
+        Compute observables of single particles.
 
     Returns
     -------
@@ -188,13 +205,13 @@ def particle_observables(
     def mass(i: int, j: int) -> Tensor:
         return torch.sqrt(invariant_mass_squared(p[:, i] + p[:, j]).clamp_min(0.0))
 
-    for i in range(len(labels)):
+    for i in range(len(labels) if single else 0):
         add("pt", lambda i: pt[:, i], i)
         add("abs_eta", lambda i: eta[:, i].abs(), i)
         if labels[i] in _LEPTONS:
             add("plus", lambda i: p[:, i, 3] + p[:, i, 2], i)
             add("minus", lambda i: p[:, i, 3] - p[:, i, 2], i)
-    for i, j in combinations(range(len(labels)), 2):
+    for i, j in combinations(range(len(labels)), 2) if pairs is None else pairs:
         add("delta_r", distance, i, j)
         add("mass", mass, i, j)
     return {key: torch.stack(values, dim=-1) for key, values in found.items()}
@@ -265,6 +282,32 @@ def tighter(cuts: Sequence[Cut]) -> list[Cut]:
     return list(found.values())
 
 
+class _DecayEdges:
+    """The smallest values of pairs from one resonance, with the transverse momenta of the pairs."""
+
+    def __init__(self) -> None:
+        self.ends = (math.inf, -math.inf)
+        self.n = 0
+        self._rows: npt.NDArray[np.float64] = np.zeros((2, 0))
+
+    def add(self, values: npt.NDArray[np.float64], pt: npt.NDArray[np.float64]) -> None:
+        """Take in values and transverse momenta of pairs."""
+        good = np.isfinite(values)
+        if not good.any():
+            return
+        rows = np.stack([values[good], pt[good]])
+        self.n += rows.shape[1]
+        self.ends = min(self.ends[0], float(rows[0].min())), max(self.ends[1], float(rows[0].max()))
+        joined = np.concatenate([self._rows, rows], axis=1)
+        self._rows = joined[:, np.argsort(joined[0], kind="stable")[:_MOST_OF_DECAYS]]
+
+    def halves(self) -> list[npt.NDArray[np.float64]]:
+        """The smallest tenth of the values, sorted: of slow pairs, and of fast ones."""
+        some = self._rows[:, : max(self.n // 10, 4 * _MOST)]
+        fast = some[1] > np.median(some[1])
+        return [some[0, ~fast], some[0, fast]]
+
+
 class CutFinder:
     """Finds cuts in a stream of events, keeping only the extreme values it has seen."""
 
@@ -274,14 +317,27 @@ class CutFinder:
         self._entries: dict[tuple[str, tuple[str, ...]], int] = {}
         self.classes: set[str] = set()
         self._threshold: dict[tuple[str, tuple[str, ...]], float] = {}
+        self._of_decays: dict[Key, _DecayEdges] = {}
 
-    def add(self, p: Tensor, labels: Sequence[str], *, balanced: bool = True) -> None:
+    def add(
+        self,
+        p: Tensor,
+        labels: Sequence[str],
+        *,
+        balanced: bool = True,
+        decays: Collection[tuple[int, int]] = (),
+    ) -> None:
         """Take in final states (events, n, 4) of particles with these classes.
 
         Of two particles whose transverse momenta balance, Delta R is above pi without any cut.
+        Pairs that come from one resonance (`decays`) have edges by the kinematics of its decay,
+        which move with the momentum of the pair: only one that stays is a cut.
         """
         self.classes.update(labels)
-        for key, values in particle_observables(p, labels).items():
+        self._add_decays(p, labels, sorted(decays))
+        others = [ij for ij in combinations(range(len(labels)), 2) if ij not in decays]
+        observables = particle_observables(p, labels, pairs=others)
+        for key, values in observables.items():
             if key[0] == "delta_r" and balanced and len(labels) == 2:
                 continue
             if key[0] == "mass" and "Jet" in key[1]:
@@ -299,6 +355,20 @@ class CutFinder:
                 key = ("mass", tuple(sorted((labels[i], labels[j]))))
                 threshold = masses[i] + masses[j]
                 self._threshold[key] = min(threshold, self._threshold.get(key, threshold))
+
+    def _add_decays(
+        self, p: Tensor, labels: Sequence[str], pairs: Sequence[tuple[int, int]]
+    ) -> None:
+        """Take in pairs that come from one resonance."""
+        if not pairs or not len(p):
+            return
+        first, second = (list(rows) for rows in zip(*pairs, strict=True))
+        pt = transverse_momentum(p[:, first] + p[:, second]).numpy()
+        classes = [tuple(sorted((labels[i], labels[j]))) for i, j in pairs]
+        for key, values in particle_observables(p, labels, pairs=pairs, single=False).items():
+            columns = [k for k, c in enumerate(classes) if c == key[1]]
+            edges = self._of_decays.setdefault(key, _DecayEdges())
+            edges.add(values.numpy().ravel(), pt[:, columns].ravel())
 
     def range(
         self, observable: str, classes: tuple[str, ...], stated: Sequence[Cut] = ()
@@ -342,22 +412,78 @@ class CutFinder:
             observable, classes = key
             if observable in ("plus", "minus") and not light_cone:
                 continue
-            # A power of the observable whose density is flat at zero without a cut, so that a
-            # natural lower bound is recognised as an edge at zero.
-            power = 1.0 if observable == "abs_eta" else 2.0
-            low, high = -math.inf, math.inf
-            if observable != "abs_eta":
-                natural = self._threshold.get(key, 0.0) ** power
-                low = _lower_edge(self._low[key] ** power, entries, natural) ** (1 / power)
-                if observable == "mass" and low < _ABOVE_THRESHOLD * self._threshold.get(key, 0.0):
-                    low = 0.0
-            # A mass without a lower cut ends at the collision energy by nature, not by choice.
-            if observable == "abs_eta" or (observable == "mass" and low > 0):
-                high = -_lower_edge(-self._high[key], entries)
-            low = low if low > 0 else -math.inf
+            low, high = self._edges(key, self._low[key], self._high[key], entries)
+            if key in self._of_decays:  # cuts hold for these pairs, too
+                ends = self._of_decays[key].ends
+                low = -math.inf if ends[0] < low else low
+                high = math.inf if ends[1] > high else high
             if not (math.isinf(low) and math.isinf(high)):
                 cuts.append(Cut(observable, classes, low, high))
+        cuts += self._that_stay({(c.observable, c.classes) for c in cuts})
+        cuts += self._of_relatives(cuts)
         return Acceptance(tighter([*cuts, *stated]))
+
+    def _edges(
+        self,
+        key: Key,
+        low_values: npt.NDArray[np.float64],
+        high_values: npt.NDArray[np.float64],
+        entries: int,
+    ) -> tuple[float, float]:
+        """Lower and upper edge of an observable by its extreme values, infinite without any."""
+        observable = key[0]
+        # A power of the observable whose density is flat at zero without a cut, so that a
+        # natural lower bound is recognised as an edge at zero.
+        power = 1.0 if observable == "abs_eta" else 2.0
+        low, high = -math.inf, math.inf
+        if observable != "abs_eta":
+            natural = self._threshold.get(key, 0.0) ** power
+            low = _lower_edge(low_values**power, entries, natural) ** (1 / power)
+            if observable == "mass" and low < _ABOVE_THRESHOLD * self._threshold.get(key, 0.0):
+                low = 0.0
+        # A mass without a lower cut ends at the collision energy by nature, not by choice.
+        if observable == "abs_eta" or (observable == "mass" and low > 0):
+            high = -_lower_edge(-high_values, entries)
+        return (low if low > 0 else -math.inf), high
+
+    def _that_stay(self, known: Collection[Key]) -> list[Cut]:
+        """Cuts on pairs of decays: lower edges that are the same for slow and for fast pairs."""
+        found = []
+        for key, edges in self._of_decays.items():
+            if key in known or key[0] == "mass":
+                continue  # masses of resonances have ranges of their own
+            halves = [half for half in edges.halves() if len(half) >= MIN_ENTRIES]
+            lows = [self._edges(key, half, half, edges.n // 2)[0] for half in halves]
+            stays = len(lows) == 2 and 0 < max(lows) <= (1 + _STAYS) * min(lows)
+            if stays and min(lows) <= edges.ends[0]:
+                found.append(Cut(*key, low=min(lows)))
+        return found
+
+    def _of_relatives(self, cuts: Sequence[Cut]) -> list[Cut]:
+        """Cuts of classes with few entries that generators cut like others, if none is outside.
+
+        Charm and bottom quarks with masses are jets as others are; electrons and muons are cut
+        alike.
+        """
+        found = []
+        known = {(c.observable, c.classes) for c in cuts}
+        for cut in cuts:
+            for key, entries in self._entries.items():
+                alike = key[0] == cut.observable and [_RELATIVES.get(c, c) for c in key[1]] == [
+                    _RELATIVES.get(c, c) for c in cut.classes
+                ]
+                if not alike or key in known or not 0 < entries < MIN_ENTRIES:
+                    continue
+                if cut.observable == "mass":
+                    continue  # thresholds are those of each class
+                decays = self._of_decays.get(key)
+                ends = (math.inf, -math.inf) if decays is None else decays.ends
+                low = min(float(self._low[key][0]), ends[0])
+                high = max(float(self._high[key][-1]), ends[1])
+                if low >= cut.low and high <= cut.high:
+                    known.add(key)
+                    found.append(Cut(key[0], key[1], cut.low, cut.high))
+        return found
 
 
 def _smallest(values: npt.NDArray[np.float64], k: int) -> npt.NDArray[np.float64]:
