@@ -188,3 +188,10 @@ def test_one_picobarn_without_trials_is_one_picobarn(make) -> None:
 def test_placeholders_are_not_known(make, numbers: str) -> None:
     text = sherpa(3).replace("trials", "tries").replace("1 1 1 1", numbers)
     assert np.isnan(read(make(text))[1].run.cross_section)
+
+
+@pytest.mark.parametrize("strategy", [0, 7, -12])
+def test_unknown_weight_strategies_are_named(make, strategy: int, caplog) -> None:
+    text = sherpa(3).replace("93300 3 1", f"93300 {strategy} 1")
+    assert read(make(text))[1].run.weight_strategy == 3
+    assert f"weight strategy {strategy} is none" in caplog.text

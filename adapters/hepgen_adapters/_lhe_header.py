@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Iterable
@@ -13,6 +14,8 @@ from xml.sax.saxutils import escape, quoteattr
 from hepgen_adapters._lhe_markup import attributes, elements, end_of_tag, masked, unescape
 from hepgen_ml.errors import InputError, OutputError
 from hepgen_ml.events import RunInfo, Subrun
+
+log = logging.getLogger(__name__)
 
 _ROOT = b"<LesHouchesEvents"
 _NAME = re.compile(rb"[A-Za-z_][\w:.-]{0,100}")
@@ -230,7 +233,13 @@ def _parse_init(text: str, path: Path, line: int) -> RunInfo:
     whole = (*beams[:2], *beams[4:], *(row[3] for row in processes if len(row) == 4))
     if any(abs(x) >= 2**31 for x in whole):
         raise broken("a number of <init> is too large for an integer")
-    count = int(beams[9])
+    count, strategy = int(beams[9]), int(beams[8])
+    if not 1 <= abs(strategy) <= 4:
+        log.warning(
+            "%s: weight strategy %d is none of the accord's: weights are taken as under 3, "
+            "where they are of equal size, else as under -4", path, strategy,
+        )  # fmt: skip
+        strategy = 3
     # GiBUU announces processes and lists none; anything between none and all is damage.
     if (processes and len(processes) != count) or any(len(row) < 4 for row in processes):
         raise broken(f"<init> announces {count} processes but has {len(processes)} whole lines")
@@ -239,7 +248,7 @@ def _parse_init(text: str, path: Path, line: int) -> RunInfo:
         beam_energy=(beams[2], beams[3]),
         pdf_group=(int(beams[4]), int(beams[5])),
         pdf_set=(int(beams[6]), int(beams[7])),
-        weight_strategy=int(beams[8]),
+        weight_strategy=strategy,
         processes=tuple(Subrun(int(row[3]), row[0], row[1], row[2]) for row in processes),
     )
 
