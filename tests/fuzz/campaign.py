@@ -10,6 +10,7 @@ refusal names the file. The number of an input and the seed make it again.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -79,17 +80,21 @@ class Worker:
         if line:
             answer: dict[str, Any] = json.loads(line)
             return answer
-        self._process.kill()
-        code = self._process.wait()
-        self._process = None
+        code = self.close()
         hung = line is None
         return {"code": 70, "said": "hangs" if hung else f"ends the process ({code})", "memory": 0}
 
-    def close(self) -> None:
-        """End the process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+    def close(self) -> int:
+        """End the process; how it ended."""
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        process.kill()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+        return process.wait()
 
 
 def _line(stream: IO[bytes], seconds: float) -> bytes | None:
