@@ -19,11 +19,11 @@ import numpy as np
 from zjets import OBJECTS, jets
 
 import hepgen_ml
+from hepgen_ml.analysis.metrics import marginals
+from hepgen_ml.analysis.observables import observables
 from hepgen_ml.config import load_config
-from hepgen_ml.events import EventSample
-from hepgen_ml.objects import Selection, parse_objects
-from hepgen_ml.validation.metrics import marginals
-from hepgen_ml.validation.observables import observables
+from hepgen_ml.events.objects import Selection, parse_objects
+from hepgen_ml.events.sample import EventSample
 
 WAYS = ("naive", "truncated", "override", "bootstrap")
 TRAINED, GENERATED = 4, 6

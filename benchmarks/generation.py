@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from hepgen_ml import Generator
-from hepgen_ml.formats import AtomicWriter
+from hepgen_ml.events.formats import AtomicWriter
 
 
 def resident() -> float:

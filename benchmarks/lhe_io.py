@@ -23,7 +23,7 @@ import pylhe
 from hepgen_adapters._lhe_stream import BLOCK, open_text
 from hepgen_adapters.lhe import LHE
 
-from hepgen_ml.formats import read
+from hepgen_ml.events.formats import read
 
 
 def timed(action, repeat):

@@ -23,9 +23,9 @@ import numpy as np
 import torch
 
 import hepgen_ml
+from hepgen_ml.analysis.classifier import classifier_auc
+from hepgen_ml.analysis.observables import observables
 from hepgen_ml.config import load_config
-from hepgen_ml.validation.classifier import classifier_auc
-from hepgen_ml.validation.observables import observables
 
 MODELS = ["jetgpt", "lgatr-cfm", "transformer-cfm", "mlp-cfm"]
 

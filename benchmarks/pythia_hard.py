@@ -17,7 +17,7 @@ import numpy as np
 import pythia8mc
 
 import hepgen_ml
-from hepgen_ml.events import EventSample, RunInfo, Subrun
+from hepgen_ml.events.sample import EventSample, RunInfo, Subrun
 
 COMMON = (
     "PartonLevel:all = off", "HadronLevel:all = off", "Random:setSeed = on", "Print:quiet = on",

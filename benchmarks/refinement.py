@@ -19,7 +19,7 @@ from reweighting import judge
 
 import hepgen_ml
 from hepgen_ml.config import load_config
-from hepgen_ml.objects import Selection, parse_objects
+from hepgen_ml.events.objects import Selection, parse_objects
 
 
 def main() -> None:

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 import hepgen_ml
+from hepgen_ml.analysis.peaks import Peak, peaks
 from hepgen_ml.config import load_config
 from hepgen_ml.validation.comparison import compare
-from hepgen_ml.validation.peaks import Peak, peaks
 
 
 def compared(peak: Peak) -> str:

@@ -21,15 +21,15 @@ import numpy as np
 from zjets import events, halves
 
 import hepgen_ml
-from hepgen_ml.objects import Selection, parse_objects
+from hepgen_ml.analysis.classifier import classifier_auc
+from hepgen_ml.analysis.metrics import effective_size, marginals
+from hepgen_ml.analysis.observables import observables
+from hepgen_ml.events.objects import Selection, parse_objects
+from hepgen_ml.generation.reweighting import GENERATED, Options, read_some
 from hepgen_ml.reweighting import Reweighter
 from hepgen_ml.reweighting.application import ClassifierWeights
 from hepgen_ml.reweighting.classifiers import NETWORKS
-from hepgen_ml.reweighting.tasks import GENERATED, Options, read_some
 from hepgen_ml.reweighting.training import Schedule
-from hepgen_ml.validation.classifier import classifier_auc
-from hepgen_ml.validation.metrics import effective_size, marginals
-from hepgen_ml.validation.observables import observables
 
 
 def judge(truth: Any, other: Any, n: int, name: str, divisions: int = 1) -> dict[str, Any]:

@@ -18,8 +18,8 @@ import numpy as np
 
 from hepgen_ml import Generator
 from hepgen_ml.config import Config
-from hepgen_ml.events import EventSample, concatenate
-from hepgen_ml.formats import open_sample
+from hepgen_ml.events.formats import open_sample
+from hepgen_ml.events.sample import EventSample, concatenate
 from hepgen_ml.validation.comparison import compare
 
 

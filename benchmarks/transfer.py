@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 import hepgen_ml
+from hepgen_ml.analysis.classifier import classifier_auc
+from hepgen_ml.analysis.observables import observables
 from hepgen_ml.config import load_config
-from hepgen_ml.events import EventSample
-from hepgen_ml.validation.classifier import classifier_auc
-from hepgen_ml.validation.observables import observables
+from hepgen_ml.events.sample import EventSample
 
 
 def with_final(sample: EventSample, n_final: int) -> EventSample:
@@ -34,7 +34,7 @@ def judge(generator: hepgen_ml.Generator, truth: EventSample, seed: int) -> tupl
     made: list[EventSample] = []
     while sum(map(len, made)) < len(truth):
         made.append(with_final(generator.sample(20_000, seed=seed + len(made)), n_final))
-    events = hepgen_ml.events.concatenate(made)[: len(truth)]
+    events = hepgen_ml.events.sample.concatenate(made)[: len(truth)]
     true, fake = observables(truth), observables(events)
     signature = next(iter(true))
     auc = classifier_auc(true[signature], fake[signature], n_events=len(truth), seed=seed)

@@ -20,8 +20,8 @@ from zjets import events, halves, jets, pair_mass
 
 import hepgen_ml
 from hepgen_ml.config import load_config
-from hepgen_ml.events import EventSample
-from hepgen_ml.objects import JET
+from hepgen_ml.events.objects import JET
+from hepgen_ml.events.sample import EventSample
 
 
 def pair_pt(sample: EventSample) -> np.ndarray:

@@ -23,11 +23,11 @@ import numpy as np
 import torch
 
 import hepgen_ml
+from hepgen_ml.analysis.peaks import peaks
 from hepgen_ml.config import load_config
-from hepgen_ml.events import EventSample
-from hepgen_ml.objects import JET, Selection, parse_objects
+from hepgen_ml.events.objects import JET, Selection, parse_objects
+from hepgen_ml.events.sample import EventSample
 from hepgen_ml.validation.comparison import compare
-from hepgen_ml.validation.peaks import peaks
 
 OBJECTS = "Muon:2,Jet:0-10"
 

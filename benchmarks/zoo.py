@@ -27,11 +27,11 @@ import numpy as np
 import pythia_hard
 
 import hepgen_ml
-from hepgen_ml.events import EventSample
-from hepgen_ml.objects import Selection, parse_objects
+from hepgen_ml.analysis.laws import check_sample
+from hepgen_ml.analysis.peaks import peaks
+from hepgen_ml.events.objects import Selection, parse_objects
+from hepgen_ml.events.sample import EventSample
 from hepgen_ml.validation.comparison import Comparison, compare, with_floor
-from hepgen_ml.validation.laws import check_sample
-from hepgen_ml.validation.peaks import peaks
 
 STORED = {
     "ttbar01j": ("ttbar01j_train.lhe.gz", "pp → tt̄ + 0, 1 jets (MadGraph)", ""),

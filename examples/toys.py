@@ -23,11 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from hepgen_ml.config import Config, load_config
+from hepgen_ml.generation.posterior import weights
 from hepgen_ml.models.autoregressive import AutoregressiveDensity
 from hepgen_ml.networks.bayesian import posterior_draw
 from hepgen_ml.phase_space import Coordinate
-from hepgen_ml.posterior import weights
-from hepgen_ml.tensors import Discrete, Encoded
+from hepgen_ml.process.encoded import Discrete, Encoded
 from hepgen_ml.training.loop import Trainer
 from hepgen_ml.validation import figures
 
@@ -218,8 +218,8 @@ def band(
 ) -> Band:
     """Generate events of the mixture of posterior draws and fill one histogram per draw.
 
-    Weight variations w_k = p_k / mean_j p_j, as `hepgen_ml.posterior` gives them to events: all
-    draws share the same events, so that their statistics cancel in the spread.
+    Weight variations w_k = p_k / mean_j p_j, as `hepgen_ml.generation.posterior` gives them to
+    events: all draws share the same events, so that their statistics cancel in the spread.
     """
     generator = torch.Generator().manual_seed(1)
     parts = []

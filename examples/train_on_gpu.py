@@ -23,7 +23,7 @@ except ModuleNotFoundError:
 
 from hepgen_ml.config import load_config
 from hepgen_ml.errors import HepgenError
-from hepgen_ml.generator import Generator
+from hepgen_ml.generation.generator import Generator
 
 # Batches that fill a GPU, and the sizes of the papers.
 PRESETS: dict[str, dict[str, Any]] = {

@@ -5,18 +5,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from hepgen_ml._version import __version__
 
 # Resolved on first use, so that importing the package loads neither torch nor a file library.
 _LAZY = {
-    "EventSample": "hepgen_ml.events",
-    "RunInfo": "hepgen_ml.events",
-    "Generator": "hepgen_ml.generator",
-    "Selection": "hepgen_ml.objects",
-    "convert": "hepgen_ml.conversion",
-    "parse_objects": "hepgen_ml.objects",
-    "read": "hepgen_ml.formats",
-    "write": "hepgen_ml.formats",
+    "EventSample": "hepgen_ml.events.sample",
+    "RunInfo": "hepgen_ml.events.sample",
+    "Generator": "hepgen_ml.generation.generator",
+    "Selection": "hepgen_ml.events.objects",
+    "convert": "hepgen_ml.events.conversion",
+    "parse_objects": "hepgen_ml.events.objects",
+    "read": "hepgen_ml.events.formats",
+    "write": "hepgen_ml.events.formats",
 }
 
 __all__ = [
@@ -32,11 +32,11 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from hepgen_ml.conversion import convert
-    from hepgen_ml.events import EventSample, RunInfo
-    from hepgen_ml.formats import read, write
-    from hepgen_ml.generator import Generator
-    from hepgen_ml.objects import Selection, parse_objects
+    from hepgen_ml.events.conversion import convert
+    from hepgen_ml.events.formats import read, write
+    from hepgen_ml.events.objects import Selection, parse_objects
+    from hepgen_ml.events.sample import EventSample, RunInfo
+    from hepgen_ml.generation.generator import Generator
 
 
 def __getattr__(name: str) -> Any:

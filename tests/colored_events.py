@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hepgen_ml.events import EventSample, RunInfo, Subrun, concatenate
+from hepgen_ml.events.sample import EventSample, RunInfo, Subrun, concatenate
 
 Row = tuple[int, int, int, int, int, int]
 """PDG id, status, mothers, colour and anticolour."""

@@ -21,9 +21,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from hepgen_ml.files import is_unfinished
-from hepgen_ml.formats import read
-from hepgen_ml.generator import Generator
+from hepgen_ml.events.formats import read
+from hepgen_ml.files.outputs import is_unfinished
+from hepgen_ml.generation.generator import Generator
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 CODES = {signal.SIGKILL: None, signal.SIGTERM: 143, signal.SIGINT: 130}

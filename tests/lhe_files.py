@@ -8,7 +8,7 @@ from pathlib import Path
 from hepgen_adapters._lhe_read import LHEReader
 from hepgen_adapters.lhe import LHE
 
-from hepgen_ml.events import EventSample, concatenate
+from hepgen_ml.events.sample import EventSample, concatenate
 
 INIT = """<LesHouchesEvents version="3.0">
 <header>

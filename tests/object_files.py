@@ -10,9 +10,9 @@ import pyhepmc
 import uproot
 from hepgen_adapters._objects import Objects, object_columns
 
-from hepgen_ml.events import EventSample, RunInfo, Subrun, concatenate
-from hepgen_ml.formats import open_sample
-from hepgen_ml.objects import MASSES, Selection, parse_objects
+from hepgen_ml.events.formats import open_sample
+from hepgen_ml.events.objects import MASSES, Selection, parse_objects
+from hepgen_ml.events.sample import EventSample, RunInfo, Subrun, concatenate
 
 COLUMNS = ("pdg_id", "px", "py", "pz", "energy", "mass")
 MUON = MASSES["Muon"]

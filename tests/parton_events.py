@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hepgen_ml.events import EventSample, RunInfo, Subrun
+from hepgen_ml.events.sample import EventSample, RunInfo, Subrun
 
 BEAM = 6500.0
 TOP, W, B, MUON, Z = 173.0, 80.4, 4.8, 0.10566, 91.2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from hepgen_ml.events import EventSample, RunInfo, Subrun
+from hepgen_ml.events.sample import EventSample, RunInfo, Subrun
 from hepgen_ml.phase_space.coordinates import from_pt_rapidity_phi
 
 MUON = 0.1056583755

@@ -13,12 +13,12 @@ from typing import Any
 import numba
 import pytest
 
-from hepgen_ml import _compiled
-from hepgen_ml.devices import find_device
 from hepgen_ml.errors import UsageError
-from hepgen_ml.events import RunInfo
-from hepgen_ml.formats import AtomicWriter
-from hepgen_ml.storage import PRETRAINED
+from hepgen_ml.events.formats import AtomicWriter
+from hepgen_ml.events.sample import RunInfo
+from hepgen_ml.models.storage import PRETRAINED
+from hepgen_ml.networks import compiled as _compiled
+from hepgen_ml.training.devices import find_device
 
 PROGRAM = f'"{sys.executable}" -m hepgen_ml'
 

@@ -37,7 +37,7 @@ def loaded_after(code: str) -> set[str]:
     "code",
     [
         "import hepgen_ml",
-        "import hepgen_ml.formats, hepgen_ml.events",
+        "import hepgen_ml.events.formats, hepgen_ml.events.sample",
         HELP.format(["--help"]),
         HELP.format(["train", "-h"]),
         HELP.format(["validate", "-h"]),

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hepgen_adapters._hepmc_record import INCOMING_STATUS, REMNANT, REMNANT_STATUS
-from hepgen_ml.events import UNKNOWN_SPIN, EventSample, RunInfo
+from hepgen_ml.events.sample import UNKNOWN_SPIN, EventSample, RunInfo
 
 _EVENT_ATTRIBUTES = {
     "signal_process_id": ("process_id", 0.0),

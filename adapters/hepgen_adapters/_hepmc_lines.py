@@ -21,7 +21,7 @@ import numpy as np
 from hepgen_adapters import _lhe_memory, _lhe_numbers
 from hepgen_adapters._lhe_memory import load8, source_version
 from hepgen_adapters._lhe_numbers import BAD, HARD, parse_float, parse_int
-from hepgen_ml._compiled import compiled
+from hepgen_ml.networks.compiled import compiled
 
 # Places in the state.
 N_EVENTS, IN_EVENT, ENDED, VERTICES, PARTICLES, N_VERTICES, N_PARTICLES = range(7)

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from hepgen_adapters._objects import Objects, is_selected, object_columns
 from hepgen_ml.errors import UsageError
-from hepgen_ml.events import EventSample, RunInfo
-from hepgen_ml.objects import MASSES, OBJECTS, ObjectCount, Selection
+from hepgen_ml.events.objects import MASSES, OBJECTS, ObjectCount, Selection
+from hepgen_ml.events.sample import EventSample, RunInfo
 
 log = logging.getLogger("hepgen_adapters.hepmc")
 
@@ -46,7 +46,7 @@ class Clusterer:
     particles are picked out, as many as its largest number; so an electron from
     the decay of a hadron stays in its jet only where harder ones fill the places.
     All other visible stable particles go into jets, bare leptons' photons too.
-    Leptons have the masses of `hepgen_ml.objects.MASSES` and keep their order.
+    Leptons have the masses of `hepgen_ml.events.objects.MASSES` and keep their order.
 
     Parameters
     ----------

@@ -26,9 +26,9 @@ from hepgen_adapters._hepmc_text import (
 from hepgen_adapters._objects import nothing_selected, with_cross_section
 from hepgen_adapters._run_json import load_run
 from hepgen_ml.errors import InputError
-from hepgen_ml.events import EventSample, RunInfo, concatenate
-from hepgen_ml.formats import DEFAULT_CHUNK
-from hepgen_ml.objects import Selection
+from hepgen_ml.events.formats import DEFAULT_CHUNK
+from hepgen_ml.events.objects import Selection
+from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
 
 _BLOCK, _LONGEST_LINE = 1 << 20, 1 << 26
 _BEGINNING = re.compile(rb"\s{0,1000}HepMC::Version 3[^\n]{0,100}\n\s{0,1000}HepMC::Asciiv3-START")

@@ -15,7 +15,7 @@ import numpy as np
 from hepgen_adapters import _lhe_memory, _lhe_numbers
 from hepgen_adapters._lhe_memory import source_version, store8
 from hepgen_adapters._lhe_numbers import format_float, format_int
-from hepgen_ml._compiled import compiled
+from hepgen_ml.networks.compiled import compiled
 
 BYTES_PER_EVENT = 4096
 BYTES_PER_ROW = 512

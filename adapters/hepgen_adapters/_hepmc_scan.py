@@ -8,7 +8,7 @@ import re
 import numpy as np
 
 from hepgen_adapters import _hepmc_lines as lines
-from hepgen_ml.events import Subrun
+from hepgen_ml.events.sample import Subrun
 
 _NO_PROCESS = np.iinfo(np.int64).min
 _MOST_PROCESSES = 10_000

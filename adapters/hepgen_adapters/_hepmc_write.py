@@ -22,7 +22,7 @@ from hepgen_adapters._hepmc_text import (
 )
 from hepgen_adapters._run_json import dump_run
 from hepgen_ml.errors import OutputError
-from hepgen_ml.events import UNKNOWN_SPIN, EventSample, RunInfo
+from hepgen_ml.events.sample import UNKNOWN_SPIN, EventSample, RunInfo
 
 logger = logging.getLogger("hepgen_adapters.hepmc")
 

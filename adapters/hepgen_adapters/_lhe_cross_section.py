@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hepgen_adapters._lhe_stream import BLOCK, GZIP_ERRORS, open_text
-from hepgen_ml.events import RunInfo
+from hepgen_ml.events.sample import RunInfo
 
 _KEPT = 4096
 """Bytes of a block that has no event, kept for the next: the beginning of one may be among them."""

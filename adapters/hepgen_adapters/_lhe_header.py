@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from hepgen_adapters._lhe_markup import attributes, elements, end_of_tag, masked, unescape
 from hepgen_ml.errors import InputError, OutputError
-from hepgen_ml.events import RunInfo, Subrun
+from hepgen_ml.events.sample import RunInfo, Subrun
 
 log = logging.getLogger(__name__)
 

@@ -74,7 +74,7 @@ from hepgen_adapters._lhe_tail import (
     parse_tail,
     skip_space,
 )
-from hepgen_ml._compiled import compiled
+from hepgen_ml.networks.compiled import compiled
 
 
 def _build(version):

@@ -32,8 +32,8 @@ from hepgen_adapters._lhe_stream import (
     open_text,
 )
 from hepgen_ml.errors import InputError
-from hepgen_ml.events import EVENT_COLUMNS, PARTICLE_COLUMNS, EventSample
-from hepgen_ml.formats import DEFAULT_CHUNK
+from hepgen_ml.events.formats import DEFAULT_CHUNK
+from hepgen_ml.events.sample import EVENT_COLUMNS, PARTICLE_COLUMNS, EventSample
 
 MAX_HEADER = 256 << 20
 MAX_NAMES = 8192
@@ -51,7 +51,7 @@ _REMEDY = "--skip-bad leaves such events out"
 
 
 class LHEReader:
-    """An opened LHE file; see `hepgen_ml.formats.Reader`.
+    """An opened LHE file; see `hepgen_ml.events.formats.Reader`.
 
     Parameters
     ----------

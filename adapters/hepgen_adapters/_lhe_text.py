@@ -11,7 +11,7 @@ from numba import njit
 from hepgen_adapters import _lhe_memory, _lhe_numbers
 from hepgen_adapters._lhe_memory import load_float, load_int, opaque, source_version, store8
 from hepgen_adapters._lhe_numbers import format_float, format_int
-from hepgen_ml._compiled import compiled
+from hepgen_ml.networks.compiled import compiled
 
 # Upper bounds of the text of one particle and of one event without names and attributes.
 PARTICLE_BYTES = 6 * 12 + 7 * 27 + 8

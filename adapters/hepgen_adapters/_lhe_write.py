@@ -19,7 +19,7 @@ from isal import igzip
 from hepgen_adapters import _lhe_text as text
 from hepgen_adapters._lhe_header import format_header
 from hepgen_ml.errors import OutputError
-from hepgen_ml.events import (
+from hepgen_ml.events.sample import (
     EVENT_COLUMNS,
     PARTICLE_COLUMNS,
     UNKNOWN_SPIN,
@@ -82,7 +82,7 @@ def _tags(pieces: Iterable[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.
 
 
 class LHEWriter:
-    """An LHE file being written; see `hepgen_ml.formats.Writer`.
+    """An LHE file being written; see `hepgen_ml.events.formats.Writer`.
 
     Numbers have 17 significant digits and read back exactly. Under weight
     strategies ±3 the weights have to be of equal size: all weights are divided

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hepgen_ml.errors import InputError
-from hepgen_ml.events import RunInfo, Subrun
-from hepgen_ml.objects import CHARGED, MASSES, OBJECTS, ObjectCount, Selection, counts_text
+from hepgen_ml.events.objects import CHARGED, MASSES, OBJECTS, ObjectCount, Selection, counts_text
+from hepgen_ml.events.sample import RunInfo, Subrun
 
 log = logging.getLogger("hepgen_adapters.objects")
 

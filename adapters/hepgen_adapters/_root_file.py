@@ -17,9 +17,9 @@ from hepgen_adapters._root_branches import Branches
 from hepgen_adapters._root_names import EVENT, METADATA, NUMBERS, VERSION
 from hepgen_adapters._run_json import MAX_LENGTH, load_run
 from hepgen_ml.errors import InputError
-from hepgen_ml.events import EventSample, RunInfo, Subrun
-from hepgen_ml.formats import DEFAULT_CHUNK
-from hepgen_ml.objects import OBJECTS, Selection
+from hepgen_ml.events.formats import DEFAULT_CHUNK
+from hepgen_ml.events.objects import OBJECTS, Selection
+from hepgen_ml.events.sample import EventSample, RunInfo, Subrun
 
 _BLOCK_BYTES = 32 << 20
 _BLOCK_EVENTS = 200_000

@@ -20,9 +20,9 @@ from hepgen_adapters._objects import (
 from hepgen_adapters._root_file import ROOTFile, TreeReader, event_columns, other_branches
 from hepgen_adapters._root_names import EVENT, OBJECT_EXACT
 from hepgen_ml.errors import UsageError
-from hepgen_ml.events import EventSample
-from hepgen_ml.formats import DEFAULT_CHUNK
-from hepgen_ml.objects import CHARGED, OBJECTS, ObjectCount, Selection, counts_text
+from hepgen_ml.events.formats import DEFAULT_CHUNK
+from hepgen_ml.events.objects import CHARGED, OBJECTS, ObjectCount, Selection, counts_text
+from hepgen_ml.events.sample import EventSample
 
 _LOOK_AHEAD = 1000  # events that the counts in an error message are taken from
 
@@ -96,7 +96,7 @@ def objects_remedy(file: ROOTFile) -> str:
 
 
 class ObjectReader(TreeReader):
-    """Reads reconstructed objects; see `hepgen_ml.objects`.
+    """Reads reconstructed objects; see `hepgen_ml.events.objects`.
 
     Parameters
     ----------

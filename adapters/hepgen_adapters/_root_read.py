@@ -12,8 +12,8 @@ import numpy.typing as npt
 from hepgen_adapters._root_file import ROOTFile, TreeReader, event_columns, other_branches
 from hepgen_adapters._root_names import EVENT, EXACT, INTEGER, MOTHERS
 from hepgen_adapters._root_objects import ObjectReader, objects_remedy
-from hepgen_ml.events import UNKNOWN_SPIN, EventSample
-from hepgen_ml.objects import Selection
+from hepgen_ml.events.objects import Selection
+from hepgen_ml.events.sample import UNKNOWN_SPIN, EventSample
 
 
 def open_root(

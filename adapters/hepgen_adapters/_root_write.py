@@ -29,8 +29,8 @@ from hepgen_adapters._root_names import (
 )
 from hepgen_adapters._run_json import dump_run, shortened
 from hepgen_ml.errors import OutputError
-from hepgen_ml.events import EventSample, RunInfo, concatenate
-from hepgen_ml.objects import CHARGED, OBJECTS
+from hepgen_ml.events.objects import CHARGED, OBJECTS
+from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
 
 _UUID = uuid.UUID(int=0)
 _DATE = datetime.datetime(1995, 1, 1)

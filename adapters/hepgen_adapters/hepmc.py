@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from hepgen_ml.errors import OutputError
 
 if TYPE_CHECKING:
-    from hepgen_ml.events import EventSample, RunInfo
-    from hepgen_ml.formats import Reader, Writer
-    from hepgen_ml.objects import Selection
+    from hepgen_ml.events.formats import Reader, Writer
+    from hepgen_ml.events.objects import Selection
+    from hepgen_ml.events.sample import EventSample, RunInfo
 
 _SUFFIXES = (".hepmc", ".hepmc3")
 

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hepgen_ml.errors import InputError, OutputError, UsageError
-from hepgen_ml.events import EVENT_NUMBERS, RunInfo
+from hepgen_ml.events.sample import EVENT_NUMBERS, RunInfo
 
 if TYPE_CHECKING:
-    from hepgen_ml.events import EventSample
-    from hepgen_ml.formats import Reader, Writer
-    from hepgen_ml.objects import Selection
+    from hepgen_ml.events.formats import Reader, Writer
+    from hepgen_ml.events.objects import Selection
+    from hepgen_ml.events.sample import EventSample
 
 
 class LHE:
-    """The LHE format; see `hepgen_ml.formats.Format`.
+    """The LHE format; see `hepgen_ml.events.formats.Format`.
 
     The compiled parser and its compiler are loaded when a file is opened.
     """

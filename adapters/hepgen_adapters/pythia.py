@@ -1,7 +1,7 @@
 """Pythia 8 as a consumer: whether it showers the events, and with which cross section.
 
 Pythia is optional (``pip install hepgen-ml[pythia]``). It repairs many defects
-silently, so that acceptance comes on top of `hepgen_ml.validation.laws`, never
+silently, so that acceptance comes on top of `hepgen_ml.analysis.laws`, never
 instead.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hepgen_ml.errors import InputError, SampleError, UsageError
-from hepgen_ml.events import UNKNOWN_SPIN, EventSample
+from hepgen_ml.events.sample import UNKNOWN_SPIN, EventSample
 
 _PB_PER_MB = 1e9
 

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hepgen_ml.events import EventSample, RunInfo
-    from hepgen_ml.formats import Reader, Writer
-    from hepgen_ml.objects import Selection
+    from hepgen_ml.events.formats import Reader, Writer
+    from hepgen_ml.events.objects import Selection
+    from hepgen_ml.events.sample import EventSample, RunInfo
 
 
 class ROOT:

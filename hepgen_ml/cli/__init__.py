@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from hepgen_ml import __version__, _console
+from hepgen_ml._version import __version__
+from hepgen_ml.cli import console as _console
 from hepgen_ml.cli.files import check, convert, info
 from hepgen_ml.cli.generation import generate
 from hepgen_ml.cli.reweighting import reweight

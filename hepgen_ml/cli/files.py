@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hepgen_ml import _console
+from hepgen_ml.cli import console as _console
 from hepgen_ml.cli.options import (
     CrossSection,
     Debug,
@@ -24,7 +24,7 @@ from hepgen_ml.cli.options import (
     selection,
 )
 from hepgen_ml.errors import HepgenError, InputError
-from hepgen_ml.objects import Selection
+from hepgen_ml.events.objects import Selection
 
 
 def convert(
@@ -51,7 +51,7 @@ def convert(
     """Write events in another format: hepgen-ml convert a.lhe.gz b.lhe.gz --out all.root."""
     with _console.reporting(lambda: "no file was written", verbose=verbose, debug=debug):
         chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta, tree)
-        from hepgen_ml.conversion import convert as convert_files
+        from hepgen_ml.events.conversion import convert as convert_files
 
         with _console.Progress() as progress:
             done = convert_files(
@@ -94,7 +94,7 @@ def check(
 ) -> None:
     """Check that events are physics: one line per law, exit code 1 if any is broken."""
     with _console.reporting(verbose=verbose, debug=debug):
-        from hepgen_ml.formats import expand
+        from hepgen_ml.events.formats import expand
 
         chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta, tree)
         codes = [_check_one(path, tolerance, skip_bad, chosen) for path in expand(files)]
@@ -106,8 +106,8 @@ def _check_one(
     path: Path, tolerance: float | None, skip_bad: bool, chosen: Selection | None
 ) -> int:
     """Exit code of one file; an unreadable one does not keep the others from being checked."""
-    from hepgen_ml.formats import format_of, has_free_weights, open_sample
-    from hepgen_ml.validation.laws import check_sample
+    from hepgen_ml.analysis.laws import check_sample
+    from hepgen_ml.events.formats import format_of, has_free_weights, open_sample
 
     try:
         reader = open_sample(path, skip_bad=skip_bad, selection=chosen)
@@ -157,22 +157,22 @@ def info(
         if as_json:
             typer.echo(json.dumps(found, indent=2))
         else:
-            from hepgen_ml import _tables
+            from hepgen_ml.cli import tables as _tables
 
             _tables.show(path, found)
 
 
 def _describe(path: Path, skip_bad: bool, chosen: Selection | None) -> dict[str, Any]:
     if not os.path.isfile(path):  # models need torch, files answer without
-        from hepgen_ml.storage import pretrained
+        from hepgen_ml.models.storage import pretrained
 
         if os.path.isdir(path) or str(path) in pretrained():
-            from hepgen_ml.generator import Generator
+            from hepgen_ml.generation.generator import Generator
 
             return dict(Generator.load(path, device="cpu").describe())
         raise InputError("no such file or directory", path=path, remedy="check the path")
-    from hepgen_ml.formats import format_of, open_sample
-    from hepgen_ml.summary import summarize
+    from hepgen_ml.events.formats import format_of, open_sample
+    from hepgen_ml.events.summary import summarize
 
     reader = open_sample(path, skip_bad=skip_bad, selection=chosen)
     try:

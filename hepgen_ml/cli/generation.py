@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hepgen_ml import _console
+from hepgen_ml.cli import console as _console
 from hepgen_ml.cli.options import (
     DEFAULT_MODEL,
     Debug,
@@ -20,7 +20,7 @@ from hepgen_ml.cli.options import (
 from hepgen_ml.errors import UsageError
 
 if TYPE_CHECKING:
-    from hepgen_ml.generator import Weights
+    from hepgen_ml.generation.generator import Weights
 
 
 def generate(
@@ -77,8 +77,8 @@ def generate(
             )
         # Matrix products round alike for any number of threads; MKL reads it when torch is loaded.
         os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
-        from hepgen_ml.formats import AtomicWriter, format_of
-        from hepgen_ml.generator import Generator
+        from hepgen_ml.events.formats import AtomicWriter, format_of
+        from hepgen_ml.generation.generator import Generator
 
         chosen: Weights | None = "classifier" if weights else None
         for path in paths:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from hepgen_ml.errors import UsageError
-from hepgen_ml.objects import Selection, parse_objects
+from hepgen_ml.events.objects import Selection, parse_objects
 
 DEFAULT_MODEL = Path("hepgen-model")
 MAX_SEED = 10**9

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hepgen_ml import _console
+from hepgen_ml.cli import console as _console
 from hepgen_ml.cli.options import (
     DEFAULT_MODEL,
     MAX_SEED,
@@ -99,7 +99,7 @@ def reweight(
             )
         if not source and out is not None:
             raise UsageError("--out without --source", remedy="weights of a model stay with it")
-        from hepgen_ml.reweighting import tasks
+        from hepgen_ml.generation import reweighting as tasks
 
         for path in (out, report):
             if path is not None and os.path.lexists(path) and not force:
@@ -140,6 +140,6 @@ def reweight(
             )
         typer.echo(done.text)
         if report is not None:
-            from hepgen_ml.files import write_text
+            from hepgen_ml.files.outputs import write_text
 
             write_text(report, json.dumps(done.report, indent=1, allow_nan=False) + "\n")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hepgen_ml import _console
+from hepgen_ml.cli import console as _console
 from hepgen_ml.cli.options import (
     DEFAULT_MODEL,
     CrossSection,
@@ -93,7 +93,7 @@ def train(
         chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta, tree)
         seconds = None if max_time is None else _console.parse_duration(max_time)
         from hepgen_ml.config import load_config
-        from hepgen_ml.generator import Generator
+        from hepgen_ml.generation.generator import Generator
 
         settings = load_config(config, set_ or [])
         settings = settings.with_(
@@ -159,7 +159,7 @@ def encode(
 ) -> None:
     """Make a sample ready to train on elsewhere: hepgen-ml train --from sample.safetensors."""
     with _console.reporting(verbose=verbose, debug=debug):
-        from hepgen_ml.objects import parse_resonance
+        from hepgen_ml.events.objects import parse_resonance
         from hepgen_ml.phase_space import parse_cut
         from hepgen_ml.training.encoded import SUFFIX, encode_sample
 
@@ -185,7 +185,7 @@ def encode(
 
 def _inputs(lhe: list[Path], others: list[Path]) -> list[Path]:
     """Input files; what follows the first file of --from-lhe arrives as an argument."""
-    from hepgen_ml.formats import expand
+    from hepgen_ml.events.formats import expand
 
     if not lhe and not others:
         raise UsageError("nothing to learn from", remedy="add --from-lhe FILE or --from FILE")

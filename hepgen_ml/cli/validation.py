@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hepgen_ml import _console
+from hepgen_ml.cli import console as _console
 from hepgen_ml.cli.options import (
     MAX_SEED,
     CrossSection,
@@ -86,10 +86,10 @@ def validate(
 ) -> None:
     """Judge a model: hepgen-ml validate --model hepgen-model --truth held_out.lhe.gz."""
     with _console.reporting(lambda: "no report was written", verbose=verbose, debug=debug):
+        from hepgen_ml.analysis.user_observables import load_function
         from hepgen_ml.errors import UsageError
         from hepgen_ml.validation.report import PAGE
         from hepgen_ml.validation.report import validate as write_report
-        from hepgen_ml.validation.user_observables import load_function
         from hepgen_ml.validation.verdict import plain_words
 
         paths = [*(truth or []), *(files or [])]

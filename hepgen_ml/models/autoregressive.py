@@ -37,7 +37,7 @@ from hepgen_ml.networks.bayesian import (
     with_noise,
 )
 from hepgen_ml.networks.transformer import CausalTransformer
-from hepgen_ml.process import Process
+from hepgen_ml.process.process import Process
 
 _BATCH = {True: 2048, False: 65536}
 """Events sampled together, on a CPU (where keys and values should stay in the cache) or not."""

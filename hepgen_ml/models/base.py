@@ -14,8 +14,8 @@ from hepgen_ml.config import Config
 from hepgen_ml.models.heads import Heads
 from hepgen_ml.networks.bayesian import posterior_draw, variational_layers
 from hepgen_ml.phase_space import Coordinate
-from hepgen_ml.process import Process
-from hepgen_ml.tensors import Encoded
+from hepgen_ml.process.encoded import Encoded
+from hepgen_ml.process.process import Process
 
 _BATCH = 4096
 """Events whose densities under many draws are evaluated together."""

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from hepgen_ml.errors import ModelError
 from hepgen_ml.models.conditions import Layouts
 from hepgen_ml.models.mixtures import LOG_KAPPA, sample_von_mises, von_mises_log_prob
-from hepgen_ml.process import Process
-from hepgen_ml.tensors import effective_number
+from hepgen_ml.process.encoded import effective_number
+from hepgen_ml.process.process import Process
 
 UNREJECTED = 0.01
 """Fraction of draws that are not rejected, so that no event has density zero: an event that the

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.phase_space.coordinates import azimuth, pseudorapidity
-from hepgen_ml.tensors import Encoded, effective_number
+from hepgen_ml.process.encoded import Encoded, effective_number
 
 if TYPE_CHECKING:
     from hepgen_ml.models.splitting import Inside, SplittingJetGPT

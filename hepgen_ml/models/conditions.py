@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from hepgen_ml.networks.elementwise import silu
 from hepgen_ml.phase_space import Coordinate
-from hepgen_ml.process import Process
+from hepgen_ml.process.process import Process
 
 Layouts = Sequence[Sequence[Coordinate]]
 """Learned coordinates of every channel."""

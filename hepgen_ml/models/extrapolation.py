@@ -23,9 +23,9 @@ from torch.nn import functional as F
 
 from hepgen_ml.config import SplittingConfig
 from hepgen_ml.errors import UsageError
-from hepgen_ml.multiplicity import Family
-from hepgen_ml.process import Process
-from hepgen_ml.tensors import Encoded, effective_number
+from hepgen_ml.process.encoded import Encoded, effective_number
+from hepgen_ml.process.multiplicity import Family
+from hepgen_ml.process.process import Process
 
 if TYPE_CHECKING:
     from hepgen_ml.models.splitting import SplittingJetGPT

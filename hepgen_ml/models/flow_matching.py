@@ -21,8 +21,8 @@ from hepgen_ml.models.base_distribution import BaseDistribution
 from hepgen_ml.models.ode import integrate
 from hepgen_ml.models.velocities import VELOCITIES
 from hepgen_ml.phase_space.coordinates import wrap
-from hepgen_ml.process import Process
-from hepgen_ml.tensors import Encoded
+from hepgen_ml.process.encoded import Encoded
+from hepgen_ml.process.process import Process
 
 SUFFIX = "-cfm"
 

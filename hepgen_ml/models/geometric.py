@@ -21,7 +21,7 @@ from hepgen_ml.networks.lgatr import LGATr, Multivectors
 from hepgen_ml.networks.lgatr.algebra import COMPONENTS, embed_vectors, from_components
 from hepgen_ml.networks.lgatr.inference import Inference
 from hepgen_ml.phase_space.coordinates import Coordinate
-from hepgen_ml.process import Process
+from hepgen_ml.process.process import Process
 
 _LIMIT = 10.0
 """Standardised coordinates beyond this are shown to the network as this."""

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hepgen_ml.auxiliary import AUXILIARY
 from hepgen_ml.models.mixtures import gaussian_log_prob, sample_gaussian
 from hepgen_ml.networks.elementwise import silu
-from hepgen_ml.process import Process
-from hepgen_ml.tensors import Discrete, Encoded
+from hepgen_ml.process.auxiliary import AUXILIARY
+from hepgen_ml.process.encoded import Discrete, Encoded
+from hepgen_ml.process.process import Process
 
 _WIDTH = 128
 _MIXTURES = 16

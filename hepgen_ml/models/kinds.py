@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from hepgen_ml.events.objects import OBJECTS
 from hepgen_ml.models.pointers import Surroundings
-from hepgen_ml.multiplicity import Family
-from hepgen_ml.objects import OBJECTS
 from hepgen_ml.phase_space import Coordinate, ReconstructedChart
-from hepgen_ml.process import Channel, Process
+from hepgen_ml.process.multiplicity import Family
+from hepgen_ml.process.process import Channel, Process
 
 _ORDER = ("eta:", "phi:", "log_pt:", "logit_pt:")
 

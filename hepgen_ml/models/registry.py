@@ -10,7 +10,7 @@ from hepgen_ml.models.base import DensityModel
 from hepgen_ml.models.flow_matching import SUFFIX, FlowMatching
 from hepgen_ml.models.splitting import SplittingJetGPT
 from hepgen_ml.models.velocities import VELOCITIES
-from hepgen_ml.process import Process
+from hepgen_ml.process.process import Process
 
 MODELS: dict[str, Callable[[Process, Config], DensityModel]] = {
     JetGPT.name: JetGPT,

@@ -28,12 +28,12 @@ from hepgen_ml.models.conditions import CoordinateEmbedding
 from hepgen_ml.models.extrapolation import Extrapolation
 from hepgen_ml.models.kinds import Kinds, ObjectLists
 from hepgen_ml.models.pointers import Surroundings
-from hepgen_ml.multiplicity import families
 from hepgen_ml.networks.bayesian import BayesianLinear, kl_divergence, make_bayesian
 from hepgen_ml.networks.elementwise import SiLU
 from hepgen_ml.networks.transformer import CausalTransformer
-from hepgen_ml.process import Process
-from hepgen_ml.tensors import Encoded
+from hepgen_ml.process.encoded import Encoded
+from hepgen_ml.process.multiplicity import families
+from hepgen_ml.process.process import Process
 
 _BATCH = 8192
 """Events sampled together."""
@@ -54,8 +54,8 @@ class SplittingJetGPT(DensityModel):
     Parameters
     ----------
     process : Process
-        From `hepgen_ml.multiplicity.with_more_jets`, so that it has all multiplicities up to
-        the largest to be generated.
+        From `hepgen_ml.process.multiplicity.with_more_jets`, so that it has all multiplicities up
+        to the largest to be generated.
     config : Config
     """
 

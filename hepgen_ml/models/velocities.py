@@ -12,7 +12,7 @@ from hepgen_ml.models.geometric import GeometricVelocity, RotationVelocity
 from hepgen_ml.models.velocity import NamedHead, Velocity
 from hepgen_ml.networks.elementwise import silu
 from hepgen_ml.networks.transformer import Transformer
-from hepgen_ml.process import Process
+from hepgen_ml.process.process import Process
 
 
 class MLPVelocity(Velocity):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hepgen_ml.config import Config
 from hepgen_ml.models.conditions import CoordinateEmbedding, Layouts
-from hepgen_ml.process import Process
+from hepgen_ml.process.process import Process
 
 
 class Velocity(nn.Module, ABC):

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.errors import UsageError
-from hepgen_ml.objects import JET, OBJECTS
+from hepgen_ml.events.objects import JET, OBJECTS
 from hepgen_ml.phase_space.coordinates import (
     azimuth,
     invariant_mass_squared,

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from hepgen_ml.errors import ModelError
-from hepgen_ml.events import EventSample, FloatArray, RunInfo, concatenate
+from hepgen_ml.events.sample import EventSample, FloatArray, RunInfo, concatenate
 from hepgen_ml.reweighting.reweighter import Reweighter
 
 _MAX_ROUNDS = 1000

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hepgen_ml.events import EventSample, FloatArray, IntArray
-from hepgen_ml.symmetry import CLEAR, EXCHANGE, largest_pull
-from hepgen_ml.validation.layouts import Layout, Signature, layouts
-from hepgen_ml.validation.observables import ObservableTable, invariant_mass, observables
+from hepgen_ml.analysis.final_states import Layout, Signature, layouts
+from hepgen_ml.analysis.observables import ObservableTable, invariant_mass, observables
+from hepgen_ml.events.sample import EventSample, FloatArray, IntArray
+from hepgen_ml.process.symmetry import CLEAR, EXCHANGE, largest_pull
 
 _COMBINED_UP_TO = 7
 """Final-state particles up to which sums of two and three of them are looked at."""

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hepgen_ml.events import FloatArray
+from hepgen_ml.analysis.classifier import weighted_auc
+from hepgen_ml.events.sample import FloatArray
 from hepgen_ml.reweighting.classifiers import Classifier, NetworkName, trained
 from hepgen_ml.reweighting.features import Group, Inputs
 from hepgen_ml.reweighting.training import Labelled, Schedule, logistic, loss_of
-from hepgen_ml.validation.classifier import weighted_auc
 
 MAX_LOG_WEIGHT = math.log(100.0)
 """Weights stay between 1/100 and 100 of those of their final state."""

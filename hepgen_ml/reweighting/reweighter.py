@@ -24,18 +24,18 @@ import torch
 from pydantic import Field, Strict
 from torch import Tensor
 
-from hepgen_ml import documents
+from hepgen_ml.analysis.final_states import Signature
+from hepgen_ml.analysis.metrics import effective_size
 from hepgen_ml.errors import HepgenError, ModelError, SampleError, UsageError
-from hepgen_ml.events import EventSample, FloatArray
+from hepgen_ml.events.sample import EventSample, FloatArray
+from hepgen_ml.files import documents
+from hepgen_ml.files.tensors import load_tensors, save_tensors
+from hepgen_ml.models.storage import CLASSIFIER
+from hepgen_ml.process.symmetry import has_equal_beams
 from hepgen_ml.reweighting.classifiers import NetworkName, restored, under
 from hepgen_ml.reweighting.features import Group, groups
 from hepgen_ml.reweighting.folds import NONE, Calibration, Folds, GroupRatio
 from hepgen_ml.reweighting.training import Schedule
-from hepgen_ml.storage import CLASSIFIER
-from hepgen_ml.symmetry import has_equal_beams
-from hepgen_ml.training.checkpoint import load_tensors, save_tensors
-from hepgen_ml.validation.layouts import Signature
-from hepgen_ml.validation.metrics import effective_size
 
 MIN_EVENTS = 500
 """Final states with fewer events in either sample only have the ratio of their frequencies."""

@@ -15,9 +15,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hepgen_ml._compiled import compiled
 from hepgen_ml.errors import SampleError, UsageError
-from hepgen_ml.events import FloatArray
+from hepgen_ml.events.sample import FloatArray
+from hepgen_ml.networks.compiled import compiled
 from hepgen_ml.reweighting.features import Inputs
 from hepgen_ml.reweighting.training import Labelled, Schedule
 

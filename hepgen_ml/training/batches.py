@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.models.base import Surrogate
-from hepgen_ml.tensors import Discrete, Encoded
+from hepgen_ml.process.encoded import Discrete, Encoded
 
 
 class Batches:

@@ -7,11 +7,11 @@ from typing import Any
 
 from hepgen_ml.config import Config
 from hepgen_ml.errors import SampleError
+from hepgen_ml.events.objects import JET
 from hepgen_ml.models.splitting import SplittingJetGPT
-from hepgen_ml.objects import JET
-from hepgen_ml.process import Process
-from hepgen_ml.symmetry import check_reflection
-from hepgen_ml.tensors import Encoded
+from hepgen_ml.process.encoded import Encoded
+from hepgen_ml.process.process import Process
+from hepgen_ml.process.symmetry import check_reflection
 
 log = logging.getLogger(__name__)
 

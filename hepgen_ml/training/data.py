@@ -12,14 +12,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hepgen_ml.auxiliary import AUXILIARY
 from hepgen_ml.errors import SampleError
-from hepgen_ml.events import EventSample, RunInfo
-from hepgen_ml.objects import NamedResonance
-from hepgen_ml.process import Process
-from hepgen_ml.process_learning import ProcessLearner
-from hepgen_ml.sources import EventSource
-from hepgen_ml.tensors import Encoded, effective_number
+from hepgen_ml.events.objects import NamedResonance, Selection
+from hepgen_ml.events.sample import EventSample, RunInfo
+from hepgen_ml.events.source import EventSource
+from hepgen_ml.phase_space import Cut
+from hepgen_ml.process.auxiliary import AUXILIARY
+from hepgen_ml.process.encoded import Encoded, effective_number
+from hepgen_ml.process.learner import ProcessLearner
+from hepgen_ml.process.process import Process
+from hepgen_ml.process.structure import inside_cuts
 from hepgen_ml.training.defects import DefectCounter, count_defects, find_defects, has_colors
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,8 @@ class SampleSource(EventSource):
         Leave out events that are malformed or break a conservation law.
     selection : Selection, optional
         Objects to read.
+    cuts : sequence of Cut
+        Other events are left out.
 
     Attributes
     ----------
@@ -53,6 +57,18 @@ class SampleSource(EventSource):
 
     has_colors = True
     keeps_empty = False  # an event without any object is none for a density
+
+    def __init__(
+        self,
+        source: EventSample | str | Path | Sequence[str | Path],
+        *,
+        skip_bad: bool = False,
+        selection: Selection | None = None,
+        cuts: Sequence[Cut] = (),
+    ) -> None:
+        self.cuts = tuple(cuts)
+        inside = inside_cuts(self.cuts)
+        super().__init__(source, skip_bad=skip_bad, selection=selection, inside=inside)
 
     def chunks(self) -> Iterator[EventSample]:
         """Good events, chunk by chunk, weights proportional to the cross section they stand for."""

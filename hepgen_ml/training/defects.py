@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from hepgen_ml.analysis.laws import broken_laws
 from hepgen_ml.errors import SampleError
-from hepgen_ml.events import EventSample
-from hepgen_ml.summary import Flavors, SampleSummary, process_name
-from hepgen_ml.validation.laws import broken_laws
+from hepgen_ml.events.sample import EventSample
+from hepgen_ml.events.summary import Flavors, SampleSummary, process_name
 
 BoolArray = npt.NDArray[np.bool_]
 

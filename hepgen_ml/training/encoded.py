@@ -14,16 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hepgen_ml import documents
-from hepgen_ml.auxiliary import AUXILIARY
 from hepgen_ml.errors import HepgenError, InputError, ModelError, UsageError
-from hepgen_ml.events import EventSample, RunInfo
-from hepgen_ml.objects import NamedResonance, Selection
+from hepgen_ml.events.objects import NamedResonance, Selection
+from hepgen_ml.events.sample import EventSample, RunInfo
+from hepgen_ml.files import documents
+from hepgen_ml.files.tensors import load_tensors, save_tensors
+from hepgen_ml.models.storage import run_from_config, run_to_config
 from hepgen_ml.phase_space import Cut
-from hepgen_ml.process import Process
-from hepgen_ml.storage import run_from_config, run_to_config
-from hepgen_ml.tensors import Encoded
-from hepgen_ml.training.checkpoint import load_tensors, save_tensors
+from hepgen_ml.process.auxiliary import AUXILIARY
+from hepgen_ml.process.encoded import Encoded
+from hepgen_ml.process.process import Process
 from hepgen_ml.training.data import (
     Progress,
     SampleSource,

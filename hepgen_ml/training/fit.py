@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,23 +18,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hepgen_ml import __version__, documents
+from hepgen_ml._version import __version__
 from hepgen_ml.config import Config, TrainingConfig
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
-from hepgen_ml.events import EventSample, RunInfo
-from hepgen_ml.files import DirectoryLock, is_unfinished, naming, remove, write_text
+from hepgen_ml.events.objects import Selection, parse_resonance
+from hepgen_ml.events.sample import EventSample, RunInfo
+from hepgen_ml.events.weights import declared
+from hepgen_ml.files import documents
+from hepgen_ml.files.outputs import DirectoryLock, is_unfinished, naming, remove, write_text
 from hepgen_ml.models.base import Surrogate
 from hepgen_ml.models.calibration import calibrate_rates, emphasize
 from hepgen_ml.models.splitting import SplittingJetGPT
-from hepgen_ml.multiplicity import with_more_jets
+from hepgen_ml.models.storage import CARD, CLASSIFIER, CONFIG, VALIDATION, WEIGHTS, save_model
 from hepgen_ml.networks.lgatr import LGATr
 from hepgen_ml.networks.transformer import Transformer
-from hepgen_ml.objects import Selection, parse_resonance
 from hepgen_ml.phase_space import parse_cut
-from hepgen_ml.process import Process
-from hepgen_ml.storage import CARD, CLASSIFIER, CONFIG, VALIDATION, WEIGHTS, save_model
-from hepgen_ml.strategies import declared
-from hepgen_ml.symmetry import (
+from hepgen_ml.process.encoded import Discrete, Encoded, effective_number
+from hepgen_ml.process.multiplicity import with_more_jets
+from hepgen_ml.process.process import Process
+from hepgen_ml.process.symmetry import (
     check_reflection,
     exchanged_beams,
     has_exchange,
@@ -42,12 +44,10 @@ from hepgen_ml.symmetry import (
     reflected,
     symmetrize_frequencies,
 )
-from hepgen_ml.tensors import Discrete, Encoded, effective_number
 from hepgen_ml.training.choices import chosen
 from hepgen_ml.training.data import Progress, draw_rates, evened, split
 from hepgen_ml.training.encoded import EncodedSample, encode_sample
-from hepgen_ml.training.loop import CHECKPOINT, HISTORY, Trainer
-from hepgen_ml.training.refinement import Refinement
+from hepgen_ml.training.loop import CHECKPOINT, HISTORY, EventWeights, Trainer
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +65,11 @@ _FEWEST_DRAWS = 100
 _CLOSING = 0.08
 """Part of the time of a training that calibration and acceptance take."""
 
+Refiner = Callable[
+    [Surrogate, Process, RunInfo, Encoded, Encoded, TrainingConfig, int, torch.device], EventWeights
+]
+"""Makes the classifiers in the loss: surrogate, process, run, training and validation events."""
+
 Trained = tuple[Surrogate, Process, Config, RunInfo, dict[str, Any], torch.device]
 
 
@@ -79,15 +84,17 @@ def fit(
     skip_bad: bool,
     selection: Selection | None,
     progress: Progress | None,
+    refine: Refiner,
 ) -> Trained:
     """Learn process and density of a sample and store the model.
 
-    Parameters are those of `hepgen_ml.generator.Generator.train`.
+    Parameters are those of `hepgen_ml.generation.generator.Generator.train`, and what makes weights
+    from classifiers where the configuration asks for them.
 
     Returns
     -------
     tuple
-        Arguments of `hepgen_ml.generator.Generator`.
+        Arguments of `hepgen_ml.generation.generator.Generator`.
     """
     with claimed(out, resume=resume, force=force):
         sample = encode_sample(
@@ -99,7 +106,7 @@ def fit(
             resonances=[parse_resonance(text) for text in config.resonances],
             progress=progress,
         )
-        return _fit(sample, out, config, device, resume, progress)
+        return _fit(sample, out, config, device, resume, progress, refine)
 
 
 def _fit(
@@ -109,6 +116,7 @@ def _fit(
     device: torch.device,
     resume: bool,
     progress: Progress | None,
+    refine: Refiner,
 ) -> Trained:
     process, run = sample.process, _output_run(sample.run, sample.process, sample.fingerprint)
     resume = resume and (out / PLAN).exists()
@@ -180,7 +188,7 @@ def _fit(
         progress=progress,
     )
     if config.training.classifier_rounds:
-        trainer.refinement = Refinement(
+        trainer.refinement = refine(
             surrogate, process, run, training, validation, config.training, config.seed, device
         )
     if resume and trainer.resume():

@@ -8,29 +8,42 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hepgen_ml import documents
 from hepgen_ml.config import TrainingConfig
 from hepgen_ml.errors import ModelError, SampleError
-from hepgen_ml.files import write_text
+from hepgen_ml.files import documents
+from hepgen_ml.files.outputs import write_text
+from hepgen_ml.files.tensors import load_tensors, save_tensors
 from hepgen_ml.models.base import Surrogate, weighted_mean
 from hepgen_ml.networks.bayesian import variational_layers
-from hepgen_ml.tensors import Discrete, Encoded
+from hepgen_ml.process.encoded import Discrete, Encoded
 from hepgen_ml.training.batches import Batches
-from hepgen_ml.training.checkpoint import CheckpointDocument, load_tensors, save_tensors
+from hepgen_ml.training.checkpoint import CheckpointDocument
 from hepgen_ml.training.data import Progress
 from hepgen_ml.training.interruption import Interruptions
 from hepgen_ml.training.schedule import LearningRate
 
-if TYPE_CHECKING:
-    from hepgen_ml.training.refinement import Refinement
-
 log = logging.getLogger(__name__)
+
+
+class EventWeights(Protocol):
+    """Factors to the weights of events that change from round to round of a training."""
+
+    n_rounds: int
+
+    def start(self, number: int) -> float:
+        """Fraction of the training at which a round begins; infinite after the last."""
+        ...
+
+    def weights(self, number: int) -> tuple[Tensor, Tensor]:
+        """Factors (m,) of training and of validation events."""
+        ...
+
 
 CHECKPOINT = "checkpoint.safetensors"
 HISTORY = "history.csv"
@@ -124,7 +137,7 @@ class Trainer:
             self._groups(), lr=config.learning_rate, betas=(0.9, 0.99), foreach=True
         )
         self.step, self.seconds = 0, 0.0
-        self.refinement: Refinement | None = None
+        self.refinement: EventWeights | None = None
         self._round = 0
         self._rows: list[dict[str, float]] = []
         self._consistent = True  # not within a step: what can be saved can be resumed
@@ -346,7 +359,7 @@ class Trainer:
         log_p = self.surrogate.heads.log_prob(z, data.invariants[i], subprocess, discrete)
         return weighted_mean(-log_p, weight)
 
-    def _refine(self, refinement: Refinement) -> None:
+    def _refine(self, refinement: EventWeights) -> None:
         """Next round of classifier weights, against the averaged weights as they are."""
         with self._averaged():
             factors = refinement.weights(self._round)

@@ -9,14 +9,14 @@ from typing import Any, get_args
 
 import numpy as np
 
+from hepgen_ml.analysis.classifier import AUC, Judgement, judge
+from hepgen_ml.analysis.final_states import Signature
+from hepgen_ml.analysis.frequencies import Frequencies, Kind, frequencies
+from hepgen_ml.analysis.metrics import N_BINS, Marginal, marginals
+from hepgen_ml.analysis.observables import ObservableTable, observables
+from hepgen_ml.analysis.user_observables import ObservableFunction, extended
 from hepgen_ml.errors import SampleError
-from hepgen_ml.events import EventSample
-from hepgen_ml.validation.classifier import AUC, Judgement, judge
-from hepgen_ml.validation.frequencies import Frequencies, Kind, frequencies
-from hepgen_ml.validation.layouts import Signature
-from hepgen_ml.validation.metrics import N_BINS, Marginal, marginals
-from hepgen_ml.validation.observables import ObservableTable, observables
-from hepgen_ml.validation.user_observables import ObservableFunction, extended
+from hepgen_ml.events.sample import EventSample
 
 MIN_GROUP = 1000
 """Groups with fewer events in either sample are only counted, not compared."""

@@ -8,21 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from hepgen_ml.events import EventSample, FloatArray
-from hepgen_ml.validation.comparison import Comparison, GroupComparison, compare
-from hepgen_ml.validation.correlations import (
+from hepgen_ml.analysis.correlations import (
     Correlations,
     PlaneRatio,
     correlated_pairs,
     correlations,
     plane_ratio,
 )
+from hepgen_ml.analysis.frequencies import Frequencies
+from hepgen_ml.analysis.laws import LawResult, check_sample
+from hepgen_ml.analysis.observables import Observable
+from hepgen_ml.analysis.peaks import Peak, peaks
+from hepgen_ml.analysis.user_observables import ObservableFunction
+from hepgen_ml.events.sample import EventSample, FloatArray
+from hepgen_ml.validation.comparison import Comparison, GroupComparison, compare
 from hepgen_ml.validation.figures.panels import choose
-from hepgen_ml.validation.frequencies import Frequencies
-from hepgen_ml.validation.laws import LawResult, check_sample
-from hepgen_ml.validation.observables import Observable
-from hepgen_ml.validation.peaks import Peak, peaks
-from hepgen_ml.validation.user_observables import ObservableFunction
 
 SHOWN_OBSERVABLES = 12
 """In figures of a final state, the user's own among them; tables hold all."""

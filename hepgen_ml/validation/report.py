@@ -17,24 +17,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hepgen_ml.analysis.user_observables import ObservableFunction, extended
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
-from hepgen_ml.events import EventSample, FloatArray, RunInfo, concatenate, finite_or_none
-from hepgen_ml.files import PartialFile, naming, write_text
-from hepgen_ml.objects import Selection
-from hepgen_ml.sources import EventSource
-from hepgen_ml.storage import PRETRAINED, file_hash, find_model, packages, store_validation
+from hepgen_ml.events.objects import Selection
+from hepgen_ml.events.sample import EventSample, FloatArray, RunInfo, concatenate, finite_or_none
+from hepgen_ml.events.source import EventSource
+from hepgen_ml.files.outputs import PartialFile, naming, write_text
+from hepgen_ml.models.storage import PRETRAINED, file_hash, find_model, packages, store_validation
 from hepgen_ml.training.data import Progress
 from hepgen_ml.training.loop import HISTORY, HISTORY_COLUMNS
 from hepgen_ml.validation.figures.style import plotting, save
 from hepgen_ml.validation.measurements import Labelled, Measurements, finite, measure
 from hepgen_ml.validation.report_figures import ReportFigure, draw
 from hepgen_ml.validation.report_html import page
-from hepgen_ml.validation.user_observables import ObservableFunction, extended
 from hepgen_ml.validation.verdict import summarize
 
 if TYPE_CHECKING:
-    from hepgen_ml.generator import Generator
-    from hepgen_ml.phase_space import Cut
+    from hepgen_ml.generation.generator import Generator
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +139,7 @@ def validate(
     watch("read")
     generator = directory = None
     if model is not None:
-        from hepgen_ml.generator import Generator
+        from hepgen_ml.generation.generator import Generator
 
         generator, directory = Generator.load(model, device=device), find_model(model)
     true = _read(truth, selection, skip_bad, generator)
@@ -197,14 +196,15 @@ def _read(
     generator: Generator | None = None,
 ) -> EventSample:
     """Events of a sample or of files; where cuts were stated for a model, those inside."""
-    cuts: list[Cut] = []
+    inside = None
     if generator is not None and generator.config.cuts:
         from hepgen_ml.phase_space import parse_cut
+        from hepgen_ml.process.structure import inside_cuts
 
-        cuts = [parse_cut(text) for text in generator.config.cuts]
-    if isinstance(source, EventSample) and not cuts:
+        inside = inside_cuts([parse_cut(text) for text in generator.config.cuts])
+    if isinstance(source, EventSample) and inside is None:
         return source
-    events = EventSource(source, skip_bad=skip_bad, selection=selection, cuts=cuts)
+    events = EventSource(source, skip_bad=skip_bad, selection=selection, inside=inside)
     events.weigh_groups()
     parts = [events.joined(number, chunk) for number, chunk in events.raw() if len(chunk)]
     if not parts:
@@ -279,7 +279,7 @@ def _model(directory: Path, generator: Generator) -> dict[str, Any]:
 def _hashes(source: EventSample | Files | None) -> dict[str, str]:
     if source is None or isinstance(source, EventSample):
         return {}
-    from hepgen_ml.formats import expand
+    from hepgen_ml.events.formats import expand
 
     paths = expand([source] if isinstance(source, str | Path) else source)
     return {str(path): file_hash(path) for path in paths}

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hepgen_ml.events import EventSample, FloatArray
+from hepgen_ml.analysis.final_states import latex_of, name_of
+from hepgen_ml.events.sample import EventSample, FloatArray
 from hepgen_ml.validation.comparison import GroupComparison
 from hepgen_ml.validation.figures.correlations import matrices, planes
 from hepgen_ml.validation.figures.judgement import judgements
@@ -16,7 +17,6 @@ from hepgen_ml.validation.figures.panels import Curve, Panel, grid, process_titl
 from hepgen_ml.validation.figures.peaks import mass_peaks
 from hepgen_ml.validation.figures.rates import pull_distributions, rates
 from hepgen_ml.validation.figures.training import training_curves
-from hepgen_ml.validation.layouts import latex_of, name_of
 from hepgen_ml.validation.measurements import GroupDetails, Measurements
 
 if TYPE_CHECKING:

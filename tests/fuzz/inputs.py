@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hepgen_ml.config import load_config
-from hepgen_ml.formats import read, write
-from hepgen_ml.generator import Generator
+from hepgen_ml.events.formats import read, write
+from hepgen_ml.generation.generator import Generator
 from hepgen_ml.training.encoded import encode_sample
 from tests.fuzz import mutations
 from tests.lhe_files import END, EVENT, INIT, WEIGHTED

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hepgen_ml.events import FloatArray
-from hepgen_ml.validation.correlations import Correlations, PlaneRatio
+from hepgen_ml.analysis.correlations import Correlations, PlaneRatio
+from hepgen_ml.events.sample import FloatArray
 from hepgen_ml.validation.figures.style import LOOKS, house_style, new_figure, plain_log_ticks
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hepgen_ml.validation.classifier import Judgement
+from hepgen_ml.analysis.classifier import Judgement
 from hepgen_ml.validation.figures.style import (
     FLOOR_COLOR,
     LOOKS,

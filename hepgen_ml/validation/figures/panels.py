@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from hepgen_ml.analysis.final_states import Signature, latex_of
+from hepgen_ml.analysis.metrics import ChiSquare, bin_edges, histogram_chi2
+from hepgen_ml.analysis.observables import Observable, ObservableTable, observables
 from hepgen_ml.errors import SampleError
-from hepgen_ml.events import EventSample, FloatArray, RunInfo
+from hepgen_ml.events.sample import EventSample, FloatArray, RunInfo
 from hepgen_ml.validation.figures.style import (
     LOOKS,
     MODEL_COLOR,
@@ -22,9 +25,6 @@ from hepgen_ml.validation.figures.style import (
     plotting,
     reach,
 )
-from hepgen_ml.validation.layouts import Signature, latex_of
-from hepgen_ml.validation.metrics import ChiSquare, bin_edges, histogram_chi2
-from hepgen_ml.validation.observables import Observable, ObservableTable, observables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hepgen_ml.events import FloatArray
+from hepgen_ml.analysis.peaks import Peak, Spectrum
+from hepgen_ml.events.sample import FloatArray
 from hepgen_ml.validation.figures.style import LOOKS, band, house_style, new_figure, reach
-from hepgen_ml.validation.peaks import Peak, Spectrum
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hepgen_ml.events import FloatArray, IntArray
+from hepgen_ml.analysis.frequencies import Frequencies
+from hepgen_ml.events.sample import FloatArray, IntArray
 from hepgen_ml.validation.figures.style import LOOKS, MODEL_COLOR, house_style, new_figure
-from hepgen_ml.validation.frequencies import Frequencies
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hepgen_ml.errors import UsageError
-from hepgen_ml.events import FloatArray
-from hepgen_ml.files import replacing
+from hepgen_ml.events.sample import FloatArray
+from hepgen_ml.files.outputs import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

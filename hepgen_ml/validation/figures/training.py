@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hepgen_ml.events import FloatArray
+from hepgen_ml.events.sample import FloatArray
 from hepgen_ml.validation.figures.style import LOOKS, house_style, new_figure
 
 if TYPE_CHECKING:

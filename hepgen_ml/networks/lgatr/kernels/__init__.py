@@ -14,7 +14,7 @@ from typing import Any
 import numba
 import torch
 
-from hepgen_ml._compiled import compiled
+from hepgen_ml.networks.compiled import compiled
 
 FAST = {"nnan", "nsz", "arcp", "contract", "afn", "reassoc"}
 """Sums may be reordered; infinities are respected."""

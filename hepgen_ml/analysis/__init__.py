@@ -1,0 +1,1 @@
+"""What is measured on events: final states, observables, conservation laws, comparisons."""

@@ -1,0 +1,1 @@
+"""Event samples: columns, formats, sources, merging and conversion. Needs no torch."""

@@ -1,0 +1,361 @@
+"""Reading and writing event files through plugins.
+
+The core knows no file format. A format is an object found through the
+entry-point group ``hepgen_ml.formats``; anyone may add one. It has the
+attributes and methods of `Format`; those that cannot read or cannot write
+raise `UsageError` from the method concerned.
+"""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, runtime_checkable
+
+from hepgen_ml.errors import InputError, OutputError, UsageError
+from hepgen_ml.events.objects import Selection
+from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
+from hepgen_ml.files.outputs import PartialFile, naming
+
+log = logging.getLogger(__name__)
+
+ENTRY_POINT_GROUP = "hepgen_ml.formats"
+DEFAULT_CHUNK = 20_000
+
+
+class Reader(Protocol):
+    """An opened event file.
+
+    Attributes
+    ----------
+    run : RunInfo
+        Known as soon as the file is open.
+    skipped : list of InputError
+        Bad events left out so far (``skip_bad``), each with path, event and line.
+    n_skipped : int
+        How many those were; the list itself stays short.
+    n_unselected : int
+        Events left out so far because they have other numbers of objects than the selection.
+    unselected_weight : float
+        Sum of their weights: what is missing of the cross section of `run`, which is always
+        that of the whole file.
+    left_out : sequence of str
+        What of the file is not in its events, as far as it is known; complete after the last.
+    states_strategy : bool, optional
+        Whether ``run.weight_strategy`` is the source's; by default not in a format with
+        `Format.free_weights`, where files of others know no strategies.
+    """
+
+    run: RunInfo
+    skipped: list[InputError]
+    n_skipped: int
+
+    @property
+    def n_unselected(self) -> int: ...
+
+    @property
+    def unselected_weight(self) -> float: ...
+
+    @property
+    def left_out(self) -> Sequence[str]: ...
+
+    def chunks(self, size: int = DEFAULT_CHUNK) -> Iterator[EventSample]:
+        """Events in file order, `size` at a time; memory does not grow with the file."""
+
+    def close(self) -> None: ...
+
+
+class Writer(Protocol):
+    """An output file being written.
+
+    Attributes
+    ----------
+    run : RunInfo
+        May be replaced before `close` where the format has ``run_last``.
+    """
+
+    run: RunInfo
+
+    def write(self, sample: EventSample) -> None:
+        """Append the events of one chunk; all chunks have the same columns."""
+
+    def close(self) -> None:
+        """Finish the file."""
+
+
+@runtime_checkable
+class Format(Protocol):
+    """A file format.
+
+    Attributes
+    ----------
+    name : str
+    suffixes : tuple of str
+        Including compression: ``(".lhe", ".lhe.gz")``.
+    needs_n_events : bool
+        Whether a file cannot be begun before the number of its events is known.
+    run_last : bool
+        Whether the run information is written last.
+    free_weights : bool, optional
+        Whether weights have any scale, as only their sum counts, and process numbers need no
+        declaration. Otherwise both are those of the Les Houches accord: unit weights under
+        strategy 3, weights with the cross section as their mean under strategy 4.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    needs_n_events: bool
+    run_last: bool
+
+    def open(
+        self, path: Path, *, skip_bad: bool = False, selection: Selection | None = None
+    ) -> Reader:
+        """Open for reading.
+
+        Raises
+        ------
+        InputError
+            Anything that is not this format.
+        UsageError
+            A selection that this format has no use for.
+        """
+
+    def create(self, path: Path, run: RunInfo, n_events: int | None, **options: Any) -> Writer:
+        """Begin a file that will hold `n_events` events; `path` may be a temporary name."""
+
+    def cannot_hold(self, sample: EventSample) -> list[str]:
+        """What of a sample and its run is lost in such a file, one line each.
+
+        Raises
+        ------
+        OutputError
+            Such a sample cannot be written at all.
+        """
+
+
+def available_formats() -> dict[str, Format]:
+    """All installed formats by name; a plugin that cannot be imported is left out."""
+    formats: dict[str, Format] = {}
+    for entry in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda e: e.name):
+        try:
+            formats[entry.name] = entry.load()()
+        except ImportError as error:
+            log.warning("format %s is not available: %s", entry.name, error)
+    return formats
+
+
+def format_of(path: str | Path) -> Format:
+    """Format for a file name, by the longest matching suffix.
+
+    Raises
+    ------
+    UsageError
+        No installed format has this suffix.
+    """
+    formats = available_formats()
+    name = Path(path).name.lower()
+    matches = [(len(s), f) for f in formats.values() for s in f.suffixes if name.endswith(s)]
+    if not matches:
+        known = ", ".join(s for f in formats.values() for s in f.suffixes) or "none installed"
+        raise UsageError("unknown file type", path=path, remedy=f"use one of: {known}")
+    return max(matches, key=lambda match: match[0])[1]
+
+
+def has_free_weights(fmt: Format) -> bool:
+    """Whether weights of a format have any scale (`Format.free_weights`, by default not)."""
+    return bool(getattr(fmt, "free_weights", False))
+
+
+def open_sample(
+    path: str | Path, *, skip_bad: bool = False, selection: Selection | None = None
+) -> Reader:
+    """Open an event file for reading in chunks.
+
+    Parameters
+    ----------
+    path : path-like
+    skip_bad : bool
+        Leave out events that cannot be understood instead of raising; a file
+        with more bad events than good ones is refused all the same.
+    selection : Selection, optional
+        Objects to read, from files that hold or can give them.
+    """
+    path = Path(path)
+    if not os.path.exists(path):
+        raise InputError("no such file", path=path, remedy="check the path")
+    return format_of(path).open(path, skip_bad=skip_bad, selection=selection)
+
+
+def expand(patterns: Sequence[str | Path]) -> list[Path]:
+    """File names from names and glob patterns, each once, in order."""
+    paths: dict[Path, None] = {}
+    for pattern in patterns:
+        text = os.path.expanduser(str(pattern))
+        found = [text] if os.path.exists(text) else sorted(glob.glob(text))
+        if not found:
+            raise InputError("no such file", path=text, remedy="check the path or pattern")
+        paths.update(dict.fromkeys(map(Path, found)))
+    return list(paths)
+
+
+def read(
+    path: str | Path | Sequence[str | Path],
+    *,
+    skip_bad: bool = False,
+    max_events: int | None = None,
+    selection: Selection | None = None,
+) -> EventSample:
+    """Read whole files into memory.
+
+    Parameters
+    ----------
+    path : path-like or sequence of path-like
+        Files or glob patterns; their events are joined under the run
+        information of the first (see `hepgen_ml.events.merging` for combining runs).
+    skip_bad : bool
+        Leave out events that cannot be understood.
+    max_events : int, optional
+        Stop after so many events.
+    selection : Selection, optional
+        Objects to read: ``Selection(parse_objects("Muon:2,Jet:0-10"))``.
+    """
+    paths = expand([path] if isinstance(path, str | Path) else path)
+    parts: list[EventSample] = []
+    n_read = 0
+    run: RunInfo | None = None
+    for one in paths:
+        reader = open_sample(one, skip_bad=skip_bad, selection=selection)
+        try:
+            run = run or reader.run
+            for chunk in reader.chunks():
+                parts.append(chunk)
+                n_read += len(chunk)
+                if max_events is not None and n_read >= max_events:
+                    break
+        finally:
+            reader.close()
+        if max_events is not None and n_read >= max_events:
+            break
+    if not parts:
+        raise InputError("holds no events", path=paths[0], remedy="check how it was made")
+    sample = concatenate(parts, run)
+    return sample if max_events is None else sample[:max_events]
+
+
+class AtomicWriter:
+    """Write several files at once; each appears under its final name only when whole.
+
+    Parameters
+    ----------
+    paths : sequence of path-like
+    run : RunInfo
+    n_events : int, optional
+        Events that will be written; fewer is an error. Without it, as many as come.
+    force : bool
+        Replace existing files.
+    options : mapping, optional
+        Passed to every format.
+
+    Used as a context manager. On any error the partial files are removed and
+    whatever stood under the final names is untouched (`hepgen_ml.files.outputs`).
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str | Path],
+        run: RunInfo,
+        n_events: int | None,
+        *,
+        force: bool = False,
+        **options: Any,
+    ) -> None:
+        self.paths = [Path(p) for p in paths]
+        places = {Path(os.path.realpath(p.parent), p.name) for p in self.paths}
+        if len(places) < len(self.paths):
+            raise UsageError("the same output is named twice", remedy="name each output once")
+        self.n_events, self.n_written = n_events, 0
+        self.formats = [format_of(p) for p in self.paths]
+        self._partial: dict[Path, PartialFile] = {}
+        self._writers: list[Writer] = []
+        try:
+            # In one order for all runs, so that of two with the same outputs one gets all.
+            for path in sorted(self.paths):
+                self._partial[path] = PartialFile(path, force=force)
+            for path, fmt in zip(self.paths, self.formats, strict=True):
+                with naming(path):
+                    place = self._partial[path].place
+                    self._writers.append(fmt.create(place, run, n_events, **options))
+        except BaseException:
+            self._discard()
+            raise
+
+    def write(self, sample: EventSample) -> None:
+        """Append a chunk to every file."""
+        for path, writer in zip(self.paths, self._writers, strict=True):
+            with naming(path):
+                writer.write(sample)
+        self.n_written += len(sample)
+
+    def set_run(self, run: RunInfo) -> None:
+        """Replace the run information in formats that write it last."""
+        for writer, fmt in zip(self._writers, self.formats, strict=True):
+            if fmt.run_last:
+                writer.run = run
+
+    def __enter__(self) -> AtomicWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self._discard()
+            return
+        try:
+            for path, writer in zip(self.paths, self._writers, strict=True):
+                with naming(path):
+                    writer.close()
+            if self.n_events is not None and self.n_written != self.n_events:
+                raise OutputError(
+                    f"{self.n_written} events instead of the {self.n_events} asked for",
+                    path=self.paths[0],
+                    remedy="nothing was written; this is a defect, please report it",
+                )
+            for path in self.paths:
+                self._partial[path].commit()
+        except BaseException:
+            self._discard()
+            raise
+
+    def _discard(self) -> None:
+        for writer in self._writers:
+            with suppress(Exception):  # the partial file is removed next, whatever it holds
+                writer.close()
+        for partial in self._partial.values():
+            partial.discard()
+
+
+def write(sample: EventSample, path: str | Path, *, force: bool = False, **options: Any) -> None:
+    """Write a sample to a file whose format follows from its name.
+
+    Parameters
+    ----------
+    sample : EventSample
+    path : path-like
+    force : bool
+        Replace an existing file.
+    **options
+        Passed to the format's writer.
+    """
+    with AtomicWriter([path], sample.run, len(sample), force=force, **options) as out:
+        for chunk in sample.chunks(DEFAULT_CHUNK):
+            out.write(chunk)

@@ -1,0 +1,279 @@
+"""Samples in memory or in several files, as one stream of events."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from hepgen_ml.errors import InputError, SampleError, UsageError
+from hepgen_ml.events.formats import (
+    DEFAULT_CHUNK,
+    Reader,
+    expand,
+    format_of,
+    has_free_weights,
+    open_sample,
+)
+from hepgen_ml.events.merging import PEEK, FirstEvents, Merged, merge_runs
+from hepgen_ml.events.objects import Selection
+from hepgen_ml.events.sample import EventSample, RunInfo
+
+log = logging.getLogger(__name__)
+
+Mask = Callable[[EventSample], npt.NDArray[np.bool_]]
+"""Which events (n,) of a sample to keep."""
+
+
+class EventSource:
+    """Events of one sample or several files, as one, that can be gone through several times.
+
+    Parameters
+    ----------
+    source : EventSample, or path or glob pattern or several of these
+    skip_bad : bool
+        Leave out events that cannot be understood.
+    selection : Selection, optional
+        Objects to read.
+    inside : callable, optional
+        Mask (n,) of the events of a sample to keep; the share of others in the cross section
+        goes with them.
+
+    Attributes
+    ----------
+    runs : list of RunInfo
+        Of each file.
+    merged : Merged
+    paths : list of Path
+        Empty for a sample in memory.
+    n_events, n_skipped, n_unselected : int
+        Events of the latest pass: read, bad ones, and left out by the selection.
+    left_out : dict of Path to tuple of str
+        What of each file is not in its events, after a pass.
+    states_strategy : bool
+        Whether all files state the weight strategy of their runs.
+    """
+
+    keeps_empty = True
+    """Whether events without any particle or object count."""
+
+    def __init__(
+        self,
+        source: EventSample | str | Path | Sequence[str | Path],
+        *,
+        skip_bad: bool = False,
+        selection: Selection | None = None,
+        inside: Mask | None = None,
+    ) -> None:
+        self.skip_bad, self.selection, self.inside = skip_bad, selection, inside
+        self.n_events = self.n_skipped = self.n_unselected = 0
+        self.left_out: dict[Path, tuple[str, ...]] = {}
+        self.sample = source if isinstance(source, EventSample) else None
+        self.paths: list[Path] = []
+        self.states_strategy = True
+        if self.sample is not None:
+            self.runs = [self.sample.run]
+        else:
+            assert not isinstance(source, EventSample)
+            self.paths = expand([source] if isinstance(source, str | Path) else source)
+            self.runs = []
+            for path in self.paths:
+                reader = self._open(path)
+                self.runs.append(reader.run)
+                free = has_free_weights(format_of(path))
+                self.states_strategy &= bool(getattr(reader, "states_strategy", not free))
+                reader.close()
+        self.merged: Merged = merge_runs(self.runs, self.paths or [None], self._first_events)
+        if selection is not None and selection.cross_section is not None and self.n_groups > 1:
+            raise UsageError(
+                f"one cross section for {self.n_groups} different processes",
+                remedy="leave out --cross-section, or take the files of one process",
+            )
+        self._sums = np.zeros((len(self.runs), 2))  # weights of selected and other events
+        self._of_process: dict[int, tuple[float, float]] = {}
+        self._factor = np.ones(len(self.runs))  # to the weights of each file
+        self._group_weight: list[float] | None = None
+
+    def _open(self, path: Path) -> Reader:
+        return open_sample(path, skip_bad=self.skip_bad, selection=self.selection)
+
+    def _first_events(self, number: int) -> FirstEvents:
+        """A look into a file: at all of its events where possible, as selected ones look alike."""
+        for selection in dict.fromkeys((None, self.selection)):
+            # what is wrong with the file is said when it is read
+            with suppress(InputError, UsageError):
+                reader = open_sample(self.paths[number], skip_bad=True, selection=selection)
+                with closing(reader):
+                    for chunk in reader.chunks(PEEK):
+                        return FirstEvents.of(chunk)
+        return FirstEvents()
+
+    @property
+    def run(self) -> RunInfo:
+        """Run information of all files together, after a pass that of the selected events."""
+        if not self._sums[:, 1].any():
+            return self.merged.run
+        sums = self._group_sums()
+        fractions = sums[:, 0] / sums.sum(axis=1)
+        group = self.merged.group
+        owners = [
+            g for g in range(self.n_groups) for _ in self.runs[group.index(g)].processes
+        ]  # of the processes of the whole
+        processes = []
+        for p, g in zip(self.merged.run.processes, owners, strict=True):
+            # Cuts take more of one process than of another; a reader's selection is not told apart.
+            inside, outside = self._of_process.get(p.process_id, (0.0, 0.0))
+            share = inside / (inside + outside) if inside + outside > 0 else fractions[g]
+            changed = replace(p, cross_section=p.cross_section * share, error=p.error * share)
+            processes.append(changed)
+        whole = float(sums[:, 0].sum() / sums.sum())
+        scaled = self.merged.run.scaled(whole)  # cross sections of named weights
+        return scaled.with_(processes=tuple(processes))
+
+    @property
+    def mean_weight(self) -> float:
+        """Weights of the selected events of the latest pass over the number of all."""
+        return float(self._sums[:, 0].sum() / max(self.n_events + self.n_unselected, 1))
+
+    def _group_sums(self) -> npt.NDArray[np.float64]:
+        """Weights of selected and of other events in each group."""
+        sums = np.zeros((self.n_groups, 2))
+        np.add.at(sums, list(self.merged.group), self._sums)
+        return sums
+
+    def peek(self) -> EventSample:
+        """The first event."""
+        if self.sample is not None:
+            return self.sample[:1]
+        reader = self._open(self.paths[0])
+        try:
+            return next(iter(reader.chunks(1)))
+        finally:
+            reader.close()
+
+    def raw(self) -> Iterator[tuple[int, EventSample]]:
+        """Number of the file and chunk, as it is in the file but for the size of weights."""
+        self.n_events = self.n_skipped = self.n_unselected = 0
+        self._of_process = {}
+        sums = np.zeros_like(self._sums)
+        if self.sample is not None:
+            for chunk in self.sample.chunks(DEFAULT_CHUNK):
+                self.n_events += len(chunk)
+                yield 0, self._inside(chunk, sums[0], 0)
+        for number, path in enumerate(self.paths):
+            reader = self._open(path)
+            try:
+                for chunk in reader.chunks(DEFAULT_CHUNK):
+                    self.n_events += len(chunk)
+                    _rescale(chunk, self._factor[number])
+                    yield number, self._inside(chunk, sums[number], number)
+                sums[number, 1] += reader.unselected_weight * self._factor[number]
+                self.n_skipped += reader.n_skipped
+                self.n_unselected += reader.n_unselected
+                self.left_out[path] = tuple(reader.left_out)
+            finally:
+                reader.close()
+        self._sums = sums
+
+    def _inside(
+        self, chunk: EventSample, sums: npt.NDArray[np.float64], number: int
+    ) -> EventSample:
+        """Events inside the stated cuts; sums of weights of these and of others grow."""
+        passes = (chunk.counts > 0) | self.keeps_empty
+        if self.inside is not None:
+            passes &= self.inside(chunk)
+        if self.inside is not None and "process_id" in chunk.events:
+            for process in np.unique(chunk.process_id).tolist():
+                mine = chunk.process_id == process
+                key = process + self.merged.shift[number]
+                selected, others = self._of_process.get(key, (0.0, 0.0))
+                selected += float(chunk.weight[mine & passes].sum())
+                others += float(chunk.weight[mine & ~passes].sum())
+                self._of_process[key] = selected, others
+        if passes.all():
+            sums[0] += chunk.weight.sum()
+            return chunk
+        sums += chunk.weight[passes].sum(), chunk.weight[~passes].sum()
+        self.n_unselected += int((~passes).sum())
+        self.n_events -= int((~passes).sum())
+        return chunk[passes]
+
+    def joined(self, number: int, chunk: EventSample) -> EventSample:
+        """A chunk of file `number` as part of the whole: weights, process numbers, run."""
+        if self._group_weight is not None:
+            _rescale(chunk, self._group_weight[self.merged.group[number]])
+        if self.merged.shift[number] and "process_id" in chunk.events:
+            chunk.events["process_id"] = chunk.process_id + self.merged.shift[number]
+        return chunk
+
+    @property
+    def n_groups(self) -> int:
+        """How many different processes the files hold, each with a cross section of its own."""
+        return len(self.merged.group_cross_section)
+
+    def weigh_groups(self) -> None:
+        """Give each group of files the weight of its cross section; the mean becomes their sum.
+
+        Within a group, files have the same mean absolute weight. Needs a pass over the files
+        where several processes are combined, and one where weights of a group differ in size.
+
+        Raises
+        ------
+        SampleError
+            A cross section is not known.
+        """
+        self._match_weights()
+        if self.n_groups < 2:
+            return
+        for run, path in zip(self.runs, self.paths, strict=True):
+            if not run.cross_section > 0:
+                raise SampleError(
+                    "has no cross section, so it cannot be combined with other processes",
+                    path=path,
+                    remedy="give it with --cross-section, or take one file at a time",
+                )
+        for _ in self.raw():
+            pass
+        # what the selection left out of a group is missing of its cross section, too
+        if not (self._group_sums().sum(axis=1) > 0).all():
+            raise SampleError(
+                "the weights of a process do not have a positive sum",
+                path=self.paths[0],
+                remedy="take one process at a time",
+            )
+        expected = np.array(self.merged.group_cross_section) * self.n_events
+        self._group_weight = list(expected / self._group_sums().sum(axis=1))
+
+    def multiply_weights(self, factor: float) -> None:
+        """Multiply all weights of the passes to come."""
+        self._factor *= factor
+
+    def _match_weights(self) -> None:
+        """Rescale files whose weights differ in size from those of other runs of the same."""
+        like = list(self.merged.weights_like)
+        if like == list(range(len(like))):
+            return
+        sums = np.zeros((len(like), 2))
+        for number, chunk in self.raw():
+            sums[number] += np.abs(chunk.weight).sum(), len(chunk)
+        if not sums[:, 0].all():
+            return  # a file without events that count
+        mean = sums[:, 0] / sums[:, 1]
+        self._factor *= np.where(np.arange(len(like)) == like, 1.0, mean[like] / mean)
+        for number, model in enumerate(like):
+            if number != model:
+                log.info(
+                    "weights of %s are multiplied by %.6g, to be as large as those of %s",
+                    self.paths[number], self._factor[number], self.paths[model],
+                )  # fmt: skip
+
+
+def _rescale(chunk: EventSample, factor: float) -> None:
+    if factor != 1:
+        chunk.events["weight"] = chunk.weight * factor
+        chunk.weights = {name: w * factor for name, w in chunk.weights.items()}

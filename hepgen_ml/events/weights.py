@@ -1,0 +1,170 @@
+"""Weights of the Les Houches accord for events whose weights have any scale.
+
+HepMC3 and ROOT files normalise events by the sum of their weights, whatever these are. Programs
+that read LHE files take, under strategy ±3, the cross section of the run and of a weight its sign
+only; under ±4 they take the mean weight for the cross section. So events with weights of equal
+size become unit weights, others are multiplied until their mean is the cross section.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from hepgen_ml.errors import OutputError
+from hepgen_ml.events.sample import EventSample, RunInfo, Subrun
+
+_EQUAL = 1e-6  # relative difference of weights of the same size
+_SIGMAS = 5.0
+
+
+@dataclass
+class WeightSums:
+    """Sums of weights of a sample, chunk by chunk.
+
+    Attributes
+    ----------
+    n : int
+        Events.
+    total, squares : float
+        Sums of weights and of their squares.
+    smallest, largest : float
+        Absolute weights.
+    negative : bool
+        Whether any is below zero.
+    processes : dict of int to float
+        Sum of weights by process number.
+    """
+
+    n: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+    smallest: float = np.inf
+    largest: float = 0.0
+    negative: bool = False
+    processes: dict[int, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, chunks: Iterable[EventSample]) -> WeightSums:
+        """Those of all chunks of a sample."""
+        sums = cls()
+        for chunk in chunks:
+            sums.add(chunk)
+        return sums
+
+    def add(self, chunk: EventSample) -> None:
+        """Take in the events of one chunk."""
+        weight = chunk.events["weight"]
+        if not len(weight):
+            return
+        size = np.abs(weight)
+        self.n += len(weight)
+        self.total += float(weight.sum())
+        self.squares += float((weight**2).sum())
+        self.smallest = min(self.smallest, float(size.min()))
+        self.largest = max(self.largest, float(size.max()))
+        self.negative |= bool((weight < 0).any())
+        ids = chunk.events.get("process_id", np.zeros(len(weight), dtype=np.int32))
+        found, where = np.unique(ids, return_inverse=True)
+        sums = np.bincount(where, weight, len(found))
+        for process, value in zip(found.tolist(), sums.tolist(), strict=True):
+            self.processes[process] = self.processes.get(process, 0.0) + value
+
+    @property
+    def mean(self) -> float:
+        """Mean weight."""
+        return self.total / max(self.n, 1)
+
+    @property
+    def equal(self) -> bool:
+        """Whether all weights have the same size."""
+        return self.largest - self.smallest <= _EQUAL * self.largest
+
+
+def declared(run: RunInfo, weights: Mapping[int, float]) -> RunInfo:
+    """The run with all processes that its events have, each with its part of the cross section.
+
+    Parameters
+    ----------
+    run : RunInfo
+        Unchanged if it declares all of them.
+    weights : mapping of int to float
+        Sum of weights by process number.
+    """
+    total = sum(weights.values())
+    if set(weights) <= {p.process_id for p in run.processes} or not total > 0:
+        return run
+    sigma, error = run.cross_section, run.cross_section_error
+    largest = max((p.max_weight for p in run.processes), default=1.0)
+    shares = {process: s / total for process, s in sorted(weights.items())}
+    return run.with_(processes=_divided(shares, sigma, error, largest))
+
+
+def _divided(
+    shares: dict[int, float], sigma: float, error: float, largest: float
+) -> tuple[Subrun, ...]:
+    """Processes with parts of a cross section, whose errors in quadrature are that of the whole."""
+    size = sum(map(abs, shares.values()))
+    return tuple(
+        Subrun(process, share * sigma, error * float(np.sqrt(abs(share) / size)), largest)
+        for process, share in shares.items()
+    )
+
+
+def les_houches(
+    run: RunInfo, sums: WeightSums, *, stated: bool, exact: bool = False
+) -> tuple[RunInfo, float]:
+    """Run information for an LHE file, and what its weights are to be multiplied by.
+
+    Parameters
+    ----------
+    run : RunInfo
+    sums : WeightSums
+        Of the events.
+    stated : bool
+        Whether the weights come with the run's strategy, and not from a format without any.
+    exact : bool
+        Whether the mean weight has to be the cross section, and not only up to fluctuations.
+
+    Raises
+    ------
+    OutputError
+        The cross section is not known, or the weights do not have a positive sum.
+    """
+    strategy = abs(run.weight_strategy)
+    if not sums.n:
+        return run, 1.0
+    if not run.cross_section > 0:
+        if not (stated and strategy == 4 and sums.mean > 0):
+            raise OutputError(
+                "the cross section is not known, and an LHE file has to state it",
+                remedy="give it with --cross-section",
+            )
+        shares = {process: s / sums.total for process, s in sorted(sums.processes.items())}
+        run = run.with_(processes=_divided(shares, sums.mean, np.nan, sums.largest))
+        return run, 1.0
+    run = declared(run, sums.processes)
+    if stated and strategy == 3 and sums.equal:
+        return run, 1.0
+    if not sums.total > 0:
+        raise OutputError(
+            f"the weights add up to {sums.total:g}, which stands for no cross section",
+            remedy="take more events",
+        )
+    if strategy == 4 and stated and not exact and _is_mean(run, sums):
+        return run, 1.0
+    if sums.equal and not stated:
+        return run.with_(weight_strategy=-3 if sums.negative else 3), 1.0
+    factor = run.cross_section / sums.mean
+    processes = tuple(replace(p, max_weight=factor * sums.largest) for p in run.processes)
+    return run.with_(weight_strategy=-4, processes=processes), factor
+
+
+def _is_mean(run: RunInfo, sums: WeightSums) -> bool:
+    """Whether the mean weight is the cross section, but for the fluctuations of both."""
+    sigma, mean = run.cross_section, sums.mean
+    variance = max(0.0, sums.squares / sums.n - min(mean**2, sigma**2))
+    error = np.hypot(np.sqrt(variance / sums.n), np.nan_to_num(run.cross_section_error))
+    return bool(abs(mean - sigma) <= _SIGMAS * error + 1e-5 * sigma)

@@ -1,0 +1,182 @@
+"""JSON documents in models, encoded samples and checkpoints: read as data, checked as a whole.
+
+They may come from anybody. What a document holds is described once, as pydantic models, with the
+kind and range of every value; nothing of it is used before all of it has been checked.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError
+
+MAX_BYTES = 32 << 20
+"""Of a document; a process of hundreds of subprocesses takes less than one of them."""
+
+
+
+def _unicode(text: str) -> str:
+    """Half a surrogate pair, which JSON can hold, cannot be written to any file."""
+    text.encode()
+    return text
+
+
+Integer = Annotated[int, Strict(), Field(ge=-(2**31), lt=2**31)]
+Count = Annotated[int, Strict(), Field(ge=0, lt=2**53)]
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Amount = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
+Truth = Annotated[bool, Strict()]
+Text = Annotated[str, Strict(), Field(max_length=10_000), AfterValidator(_unicode)]
+LongText = Annotated[str, Strict(), AfterValidator(_unicode)]
+Digest = Annotated[str, Strict(), Field(pattern="^[0-9a-f]{64}$")]
+
+
+UNUSABLE = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError,
+    TypeError, ValueError,
+)  # fmt: skip
+"""What is raised where values that a document may hold do not belong together after all."""
+
+
+class Document(BaseModel):
+    """Base of what a document is described with; entries that are not described are left out."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+def parse(text: str | bytes, *, infinite: bool = False) -> dict[str, Any]:
+    """Contents of a JSON document.
+
+    Parameters
+    ----------
+    text : str or bytes
+    infinite : bool
+        Allow infinities and nan.
+
+    Raises
+    ------
+    ValueError
+        No JSON object, too large, too deep, or a number that is none.
+    """
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"larger than {MAX_BYTES >> 20} MB")
+
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError("no JSON object")
+    if not infinite:
+        _require_finite(found)
+    return found
+
+
+def _require_finite(document: dict[str, Any]) -> None:
+    todo: list[tuple[Any, Any]] = [((), document)]
+    while todo:
+        key, value = todo.pop()
+        entries = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, one in entries:
+            if isinstance(one, float):
+                if not math.isfinite(one):
+                    raise ValueError(f"{_joined((key, name))}: {one} is no finite number")
+            elif one and isinstance(one, dict | list):
+                todo.append(((key, name), one))
+
+
+def _joined(key: Any) -> str:
+    """Names of an entry and what it is in, from (what it is in, its name)."""
+    names: list[str] = []
+    while key:
+        key, name = key
+        names.insert(0, str(name)[:100])
+    return ".".join(names)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Contents of a file with a JSON document.
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    ValueError
+        As `parse`.
+    """
+    with path.open("rb") as file:
+        return parse(file.read(MAX_BYTES + 1))
+
+
+def problem(error: Exception) -> str:
+    """What is wrong with a document, in one line that names the entry."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        return f"{key}: {message}" if key else message
+    text = (str(error).splitlines() or [""])[0][:200]
+    if isinstance(error, KeyError):
+        return f"{text} is missing"
+    if isinstance(error, OSError):
+        return error.strerror or text
+    return text
+
+
+Pair = Annotated[list[Integer], Field(min_length=2, max_length=2)]
+NumberOrUnknown = Number | None
+
+
+class SubrunDocument(Document):
+    """A process of `RunDocument`."""
+
+    process_id: Integer
+    cross_section: NumberOrUnknown
+    error: NumberOrUnknown
+    max_weight: Number
+
+
+class RunDocument(Document):
+    """Of `hepgen_ml.events.sample.RunInfo`."""
+
+    beam_pdg_id: Pair
+    beam_energy: Annotated[list[Amount], Field(min_length=2, max_length=2)]
+    pdf_group: Pair
+    pdf_set: Pair
+    weight_strategy: Annotated[int, Strict(), Field(ge=-4, le=4)]
+    processes: Annotated[list[SubrunDocument], Field(max_length=100_000)]
+    generators: Annotated[
+        list[Annotated[list[LongText], Field(min_length=3, max_length=3)]],
+        Field(max_length=10_000),
+    ]
+    header: LongText
+
+
+Fact = Text | Truth | Count | Number | list[Text] | list[Number] | None
+
+
+class TrainingFacts(Document):
+    """About a training, for people; the entries described here are used by the program too."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, Fact]
+
+    sample_sha256: Text = ""
+    sample_files: list[Text] = []
+    acceptance: list[Annotated[float, Strict(), Field(gt=0, le=1)]] | None = None
+
+
+class ModelDocument(Document):
+    """``config.json`` of a model, but for what is described elsewhere."""
+
+    format: Literal["hepgen-ml model"]
+    version: Count
+    weights_sha256: Digest
+    config: dict[str, Any]
+    run: RunDocument
+    process: dict[str, Any]
+    training: TrainingFacts = TrainingFacts()

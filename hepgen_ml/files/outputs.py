@@ -1,0 +1,409 @@
+"""Output files that appear under their names only when whole.
+
+Everything that is written (events, models, checkpoints, reports, figures) is written in a
+directory of its own beside its place, which nobody else can enter and whose name nobody can
+guess, and is moved to its name at the end. So nobody sees half a file, nothing is written
+through a link that somebody else has put there, and a run that fails leaves what was there
+before. A run that is killed leaves that directory; the next one with the same output removes it.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+
+from hepgen_ml.errors import OutputError
+from hepgen_ml.files import locks
+
+PREFIX = ".partial-"
+"""Names of unfinished outputs begin with it."""
+
+_LOCK = ".in-use"
+"""File in the directory of an unfinished output; locked for as long as somebody writes there."""
+
+_REPLACED = ".replaced"
+"""What a directory of output takes the place of, until it is removed."""
+
+_IDLE = 86_400.0
+"""Seconds without a change after which an unfinished output counts as left behind, where locks
+cannot tell: written on another machine, or a file system that knows none."""
+
+_LONGEST = 120  # bytes of a target's name in that of its unfinished output
+_WAIT = 2.0  # seconds for another run that looks for unfinished outputs at this moment
+
+_OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE = _OPEN | os.O_CREAT
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space or choose another place",
+    errno.EDQUOT: "free some space or choose another place",
+    errno.EFBIG: "choose a place that allows larger files",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOENT: "create its directory first",
+    errno.ENOTDIR: "choose another place",
+    errno.EISDIR: "choose another name",
+}
+
+
+class PartialFile:
+    """An output under construction: a file, or a directory of files.
+
+    Parameters
+    ----------
+    path : path-like
+        Its final name. A link of this name is replaced itself, never what it points to.
+    force : bool
+        Replace what is there; otherwise an existing file is an error, also one that appears
+        while this is written.
+    directory : bool
+        Whether a directory will be written; an empty one may be there already.
+
+    Attributes
+    ----------
+    path : Path
+    place : Path
+        Where to write; does not exist yet.
+
+    Raises
+    ------
+    OutputError
+        It exists, another run is writing it, or its directory cannot be written to.
+    """
+
+    def __init__(self, path: str | Path, *, force: bool = False, directory: bool = False) -> None:
+        self.path, self.force = Path(path), force
+        self._lock = -1
+        with naming(self.path):
+            if not (force or directory) and os.path.lexists(self.path):
+                raise OutputError("exists already", path=path, remedy="add --force to replace it")
+            if not directory and self.path.is_dir() and not self.path.is_symlink():
+                raise OutputError("is a directory", path=path, remedy="choose another name")
+            if self.path.name in ("", "..", _LOCK, _REPLACED):
+                raise OutputError("is no name for a file", path=path, remedy="choose another name")
+            if not self.path.parent.is_dir():
+                raise OutputError("its directory does not exist", path=path, remedy="create it")
+            with _alone_in(self.path.parent):
+                if _remove_abandoned(self.path):
+                    raise OutputError(
+                        "is being written by another run",
+                        path=path,
+                        remedy="wait for it, or choose another name",
+                    )
+                self._begin()
+        self.place = self._directory / self.path.name
+
+    def _begin(self) -> None:
+        name = self.path.name.encode(errors="surrogateescape")
+        while True:
+            directory = self.path.parent / f"{PREFIX}{secrets.token_hex(8)}-{_short(name)}"
+            os.mkdir(directory, 0o700)
+            try:
+                lock = os.open(directory / _LOCK, _CREATE | os.O_EXCL, 0o600)
+            except FileNotFoundError:  # taken for an abandoned one
+                continue
+            except OSError:
+                os.rmdir(directory)
+                raise
+            locks.take(lock)
+            if os.fstat(lock).st_nlink:
+                os.write(lock, locks.owner())
+                self._directory, self._lock = directory, lock
+                return
+            os.close(lock)
+
+    def commit(self, *, sync: bool = False) -> None:
+        """Move what was written to its final name.
+
+        Parameters
+        ----------
+        sync : bool
+            First make sure that it is on the disk, so that a power failure cannot leave an
+            empty file under this name either.
+        """
+        try:
+            with naming(self.path):
+                if sync:
+                    _sync(self.place)
+                if self.place.is_dir():
+                    self._move_directory()
+                elif self.force:
+                    os.replace(self.place, self.path)
+                else:
+                    self._move_new()
+        finally:
+            self.discard()
+
+    def _move_new(self) -> None:
+        """Never replaces a file, not even one that appeared meanwhile."""
+        taken = OutputError(
+            "appeared while this run was writing", path=self.path, remedy="choose another name"
+        )
+        try:
+            os.link(self.place, self.path)
+        except FileExistsError:
+            raise taken from None
+        except OSError:  # a file system without hard links
+            with _alone_in(self.path.parent):
+                if os.path.lexists(self.path):
+                    raise taken from None
+                os.rename(self.place, self.path)
+
+    def _move_directory(self) -> None:
+        if self.force and os.path.lexists(self.path):
+            os.rename(self.path, self._directory / _REPLACED)
+        try:
+            os.rename(self.place, self.path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            raise OutputError(
+                "appeared while this run was writing", path=self.path, remedy="choose another name"
+            ) from None
+
+    def discard(self) -> None:
+        """Remove what was written and not moved to its name; may be called again."""
+        if self._lock < 0:
+            return
+        with suppress(OSError):  # the next run with this output tries again
+            _remove(self._directory)
+        os.close(self._lock)
+        self._lock = -1
+
+    def __enter__(self) -> PartialFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.discard()
+
+
+@contextmanager
+def replacing(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
+    """Write a file, whole or not at all; what has its name is replaced.
+
+    Yields
+    ------
+    Path
+        Where to write.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written.
+    """
+    with PartialFile(path, force=True) as partial:
+        with naming(path):
+            yield partial.place
+        partial.commit(sync=sync)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all; what has its name is replaced.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written.
+    """
+    with replacing(path) as place:
+        place.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def remove(directory: Path, *names: str) -> None:
+    """Remove these files of a directory, as far as they are there.
+
+    Raises
+    ------
+    OutputError
+        They cannot be removed.
+    """
+    for name in names:
+        with naming(directory / name):
+            (directory / name).unlink(missing_ok=True)
+
+
+def make_readable(path: Path) -> None:
+    """Permissions of a new file as the user's umask has them."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Turn errors of the operating system (a full disk, no permission) into OutputError.
+
+    Errors of a writer name the final file instead of the unfinished one.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot be written: {error.strerror or error}",
+            path=path,
+            remedy=_REMEDIES.get(error.errno or 0, "choose another place"),
+        ) from error
+    except OutputError as error:
+        error.path = Path(path)
+        raise
+
+
+class DirectoryLock:
+    """A directory that one run at a time may change.
+
+    Parameters
+    ----------
+    directory : Path
+        Must exist. Holds a file `DirectoryLock.name` while the lock is held.
+
+    Raises
+    ------
+    OutputError
+        Another run holds it, or the directory cannot be written to.
+    """
+
+    name = ".in-use"
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / self.name
+        with naming(directory):
+            while True:
+                self._file = os.open(self.path, _CREATE, 0o600)
+                locked = locks.take(self._file)
+                if locked is False or (locked is None and locks.is_alive(self._file)):
+                    os.close(self._file)
+                    raise OutputError(
+                        "is being written by another run",
+                        path=directory,
+                        remedy="wait for it, or choose another directory"
+                        + ("" if locked is False else f"; remove {self.path} if there is none"),
+                    )
+                with suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(self._file), os.lstat(self.path)):
+                        os.ftruncate(self._file, 0)
+                        os.pwrite(self._file, locks.owner(), 0)
+                        return
+                os.close(self._file)  # the run before has just given it up
+
+    def __enter__(self) -> DirectoryLock:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with suppress(OSError):  # the next run takes it over
+            self.path.unlink()
+        os.close(self._file)
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether a file name is that of an unfinished output or a lock."""
+    return name.startswith(PREFIX) or name == DirectoryLock.name
+
+
+def _short(name: bytes) -> str:
+    """The name, or its end and a hash of it if it is too long for one with a prefix."""
+    if len(name) > _LONGEST:
+        name = hashlib.sha256(name).hexdigest()[:16].encode() + b"-" + name[-_LONGEST + 17 :]
+    return os.fsdecode(name)
+
+
+@contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Keep other runs from beginning an output in the directory meanwhile, for moments only."""
+    try:
+        gate = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:  # may be written to without being read
+        yield
+        return
+    try:
+        until = time.monotonic() + _WAIT
+        while locks.take(gate) is False and time.monotonic() < until:
+            time.sleep(0.01)
+        yield
+    finally:
+        os.close(gate)
+
+
+def _remove_abandoned(path: Path) -> bool:
+    """Remove what killed runs left of this output; whether another run is writing it now."""
+    ending = f"-{_short(path.name.encode(errors='surrogateescape'))}"
+    length = len(PREFIX) + 16 + len(ending)
+    try:
+        with os.scandir(path.parent) as entries:
+            names = [e.name for e in entries if len(e.name) == length]
+    except PermissionError:
+        return False
+    found = [n for n in names if n.startswith(PREFIX) and n.endswith(ending)]
+    return any([_in_use(path.parent / name) for name in found])
+
+
+def _in_use(directory: Path) -> bool:
+    """Remove an unfinished output of ours unless a run still writes it."""
+    try:
+        about = os.lstat(directory)
+        if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid():
+            return False
+        try:
+            lock = os.open(directory / _LOCK, _OPEN)
+        except FileNotFoundError:  # killed at its very beginning or end
+            with suppress(OSError):
+                os.rmdir(directory)
+            return False
+        try:
+            locked = locks.take(lock)
+            if locked is False:
+                return True
+            # Locks may be known to one machine only, or to none.
+            told = locked is True and locks.is_of_this_machine(lock)
+            if not told and locks.is_alive(lock) and _age(directory) < _IDLE:
+                return True
+            _remove(directory)
+        finally:
+            os.close(lock)
+    except OSError:  # gone, or no longer ours to remove
+        return False
+    return False
+
+
+def _age(directory: Path) -> float:
+    """Seconds since anything in a directory changed."""
+    last = [e.stat(follow_symlinks=False).st_mtime for e in os.scandir(directory)]
+    return time.time() - max(last, default=0.0)
+
+
+def _remove(directory: Path) -> None:
+    """Remove the directory of an unfinished output; its lock last, so that none is left without."""
+    for entry in os.scandir(directory):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        elif entry.name != _LOCK:
+            os.unlink(entry.path)
+    os.unlink(directory / _LOCK)
+    os.rmdir(directory)
+
+
+def _sync(path: Path) -> None:
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file():
+            descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)

@@ -1,0 +1,1 @@
+"""New events from a trained surrogate."""

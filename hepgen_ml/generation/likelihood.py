@@ -1,0 +1,64 @@
+"""Density of events under a surrogate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from hepgen_ml.events.sample import EventSample, FloatArray
+from hepgen_ml.generation.sampling import HEAD_BATCH
+from hepgen_ml.models.base import Surrogate, uniform_angle_log_prob
+from hepgen_ml.process.encoded import Discrete
+from hepgen_ml.process.process import Process
+
+
+@torch.inference_mode()
+def log_prob(
+    surrogate: Surrogate,
+    process: Process,
+    sample: EventSample,
+    device: torch.device,
+    accepted: Sequence[float],
+) -> FloatArray:
+    """Log density (n,) of events, see `hepgen_ml.generation.generator.Generator.log_prob`.
+
+    Parameters
+    ----------
+    surrogate : Surrogate
+    process : Process
+    sample : EventSample
+    device : torch.device
+        Of the surrogate.
+    accepted : sequence of float
+        Fraction of each channel's draws inside the cuts.
+    """
+    result = np.full(len(sample), -np.inf)
+    encoded = process.encode(sample)
+    channel_of = process.channel_of[encoded.subprocess]
+    log_frequency = torch.log(torch.from_numpy(process.frequencies))
+    for c, channel in enumerate(process.channels):
+        rows = torch.nonzero(channel_of == c).squeeze(-1)
+        for part in rows.split(HEAD_BATCH):
+            x, sub = encoded.x[part], encoded.subprocess[part]
+            log_p = surrogate.density.log_prob(x.to(device), sub.to(device)).to("cpu")
+            z = surrogate.density.prepare(x.to(device), sub.to(device))
+            names = ("pattern", "branch", "free")
+            discrete = Discrete(*(getattr(encoded, n)[part].to(device) for n in names))
+            log_p += surrogate.heads.log_prob(
+                z, encoded.invariants[part].to(device), sub.to(device), discrete
+            ).to("cpu")
+            if not surrogate.density.chooses_subprocess:
+                log_p += log_frequency[sub]
+            log_p -= channel.chart.log_det(
+                channel.join(x, torch.zeros(len(x), dtype=torch.float64))
+            )
+            log_p -= math.log(accepted[c])
+            if channel.cyclic is not None:
+                log_p += uniform_angle_log_prob()
+            kinematics = process.kinematics(x, sub, torch.zeros(len(x)))
+            log_p[~kinematics.passes] = -torch.inf
+            result[encoded.event[part].numpy()] = log_p.numpy()
+    return result

@@ -1,0 +1,111 @@
+r"""Posterior draws of a Bayesian surrogate as weight variations of its events.
+
+Events come from the equal mixture of K posterior draws with densities p_k, so
+that under their nominal weight they follow the posterior predictive density.
+The variations
+
+.. math:: w_k(x) = p_k(x) / \frac{1}{K} \sum_j p_j(x)
+
+turn a histogram of all events into that of draw k; their mean over k is one.
+The spread of the K histograms is the uncertainty of the surrogate. Colour flow,
+helicities and scale are drawn by networks without posterior and cancel in the
+ratio, as do the Jacobian of the chart and the azimuth of the event. The
+fractions of the draws inside the cuts are taken as equal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hepgen_ml.errors import UsageError
+from hepgen_ml.events.sample import EventSample, FloatArray, RunInfo, concatenate
+from hepgen_ml.models.base import DensityModel
+from hepgen_ml.networks.bayesian import posterior_draw
+
+MAX_DRAWS = 1000
+
+Block = tuple[EventSample, Tensor, Tensor]
+"""Events, their learned coordinates (m, D) and subprocesses (m,)."""
+
+
+def names_of(n_draws: int) -> list[str]:
+    """Names of the weight variations: ``posterior_1`` ... ``posterior_K``."""
+    return [f"posterior_{k + 1}" for k in range(n_draws)]
+
+
+def check(density: DensityModel, n_draws: int) -> None:
+    """Refuse what has no posterior.
+
+    Raises
+    ------
+    UsageError
+        A number of draws below two or above `MAX_DRAWS`, or a model that is not Bayesian.
+    """
+    if not 2 <= n_draws <= MAX_DRAWS:
+        raise UsageError(f"{n_draws} posterior draws", remedy=f"ask for 2 to {MAX_DRAWS}, say 10")
+    if not density.bayesian:
+        raise UsageError(
+            "the model is not Bayesian: it has no posterior to draw from",
+            remedy="train one with --set jetgpt.bayesian=last",
+        )
+
+
+def with_posterior(run: RunInfo, n_draws: int) -> RunInfo:
+    """Run information that declares the weight variations."""
+    names = {
+        name: f"posterior draw {k} of {n_draws} of the surrogate"
+        for k, name in enumerate(names_of(n_draws), 1)
+    }
+    weights = [f'<weight id="{name}">{text}</weight>' for name, text in names.items()]
+    group = '<weightgroup name="hepgen-ml posterior" combine="replicas">'
+    return run.with_(
+        weight_names={**run.weight_names, **names},
+        weight_groups="\n".join([group, *weights, "</weightgroup>"]),
+    )
+
+
+def sample_posterior(
+    density: DensityModel, n: int, n_draws: int, run: RunInfo, make: Callable[[int], Block]
+) -> EventSample:
+    """Events of the equal mixture of posterior draws, with their weight variations.
+
+    Parameters
+    ----------
+    density : DensityModel
+    n, n_draws : int
+        Event i is of draw i mod K.
+    run : RunInfo
+        From `with_posterior`.
+    make : callable
+        Makes events of the density as it is when called; those outside the cuts
+        have to be drawn again there, so that they stay with their draw.
+    """
+    blocks: list[Block] = []
+    numbers: list[torch.Tensor] = []
+    for k in range(min(n_draws, n)):
+        numbers.append(torch.arange(k, n, n_draws))
+        with posterior_draw(density, k):
+            blocks.append(make(len(numbers[-1])))
+    order = torch.argsort(torch.cat(numbers))
+    events = concatenate([block[0] for block in blocks], run)[order.numpy()]
+    x = torch.cat([x for _, x, _ in blocks])[order]
+    subprocess = torch.cat([subprocess for _, _, subprocess in blocks])[order]
+    variations = weights(density, x, subprocess, n_draws) * events.weight
+    events.weights |= dict(zip(names_of(n_draws), variations, strict=True))
+    return events
+
+
+@torch.no_grad()
+def weights(density: DensityModel, x: Tensor, subprocess: Tensor, n_draws: int) -> FloatArray:
+    """Variations w_k (K, m) of events with coordinates (m, D); their mean over k is one."""
+    device = density.mean.device
+    subprocess = subprocess.to(device)
+    z = density.prepare(x.to(device), subprocess)
+    log_p = density.log_prob_draws(z, subprocess, n_draws).to("cpu", torch.float64)
+    log_mean = torch.logsumexp(log_p, 0) - math.log(n_draws)
+    return np.asarray(torch.exp(log_p - log_mean).numpy())

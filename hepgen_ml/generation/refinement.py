@@ -1,0 +1,135 @@
+r"""A classifier in the loss of a generator.
+
+From a point of the training on, events count with the weight
+
+.. math:: w(x)^\alpha, \quad w(x) = D(x) / (1 - D(x)),
+
+of a classifier between the sample and what the generator makes of it at that time: regions that it
+populates too little count more (arXiv:2110.13632, section 4; 2305.10475, section 5). A network that
+learned the density perfectly has w = 1 and stays where it is.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hepgen_ml.config import TrainingConfig
+from hepgen_ml.events.sample import EventSample, RunInfo
+from hepgen_ml.generation.sampling import Sampler
+from hepgen_ml.models.base import Surrogate
+from hepgen_ml.process.assembly import assemble
+from hepgen_ml.process.encoded import Discrete, Encoded
+from hepgen_ml.process.process import Process
+from hepgen_ml.reweighting import Reweighter
+from hepgen_ml.reweighting.classifiers import NetworkName
+from hepgen_ml.reweighting.training import Schedule
+from hepgen_ml.reweighting.trees import boosting
+
+MAX_EVENTS = 50_000
+"""Events of each sample that a classifier is trained on."""
+
+_START = 0.4  # of the training is over before the first classifier
+_CHUNK = 20_000
+_SCHEDULE = Schedule(epochs=8, patience=3)
+
+
+class Refinement:
+    """Weights of events from classifiers, round after round.
+
+    Parameters
+    ----------
+    surrogate : Surrogate
+        As it is when a round is asked for.
+    process : Process
+    run : RunInfo
+    training, validation : Encoded
+    config : TrainingConfig
+    seed : int
+    device : torch.device
+
+    Raises
+    ------
+    UsageError
+        Boosted trees are to be trained without scikit-learn.
+    """
+
+    def __init__(
+        self,
+        surrogate: Surrogate,
+        process: Process,
+        run: RunInfo,
+        training: Encoded,
+        validation: Encoded,
+        config: TrainingConfig,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.surrogate, self.process, self.run = surrogate, process, run
+        self.training, self.validation = training, validation
+        self.power, self.seed, self.device = config.classifier_power, seed, device
+        self.n_rounds = config.classifier_rounds
+        self.network: NetworkName = "mlp" if bool((training.weight < 0).any()) else "trees"
+        if self.network == "trees":
+            boosting()  # missing, it shall not be missed in the middle of the training
+
+    def start(self, number: int) -> float:
+        """Fraction of the training at which a round begins; infinite after the last."""
+        if number >= self.n_rounds:
+            return math.inf
+        return _START + (1 - _START) * number / self.n_rounds
+
+    def weights(self, number: int) -> tuple[Tensor, Tensor]:
+        """Factors (m,) of training and validation events in a round, one on average."""
+        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(3, number)))
+        n = min(len(self.training), MAX_EVENTS)
+        chosen = torch.from_numpy(np.sort(rng.permutation(len(self.training))[:n]))
+        truth = self._events(self.training[chosen])
+        generator = torch.Generator(device=self.device)
+        generator.manual_seed(int(rng.integers(1 << 62)))
+        sampler = Sampler(self.surrogate, self.process, self.run, self.device)
+        with torch.no_grad():
+            made = sampler.events(n, rng, generator)[0]
+        made.events["weight"] = np.ones(n)
+        classifier = Reweighter.fit(
+            truth, made, network=self.network, folds=2, schedule=_SCHEDULE, seed=self.seed,
+            device=self.device,
+        )  # fmt: skip
+        assert classifier.held_out_truth is not None
+        weight = self._classified(classifier, self.training)
+        # events that a classifier has seen would count as their fluctuations have it
+        seen = classifier.held_out_truth * classifier.facts["mean_weight_before_normalisation"]
+        weight[chosen] = torch.from_numpy(seen)
+        other = self._classified(classifier, self.validation)
+        return self._factors(weight, self.training), self._factors(other, self.validation)
+
+    def _events(self, encoded: Encoded) -> EventSample:
+        """Complete events again, at a random azimuth: classifiers see it."""
+        generator = torch.Generator().manual_seed(self.seed)
+        phi = 2 * math.pi * torch.rand(len(encoded), dtype=encoded.x.dtype, generator=generator)
+        kinematics = self.process.kinematics(encoded.x, encoded.subprocess, phi)
+        discrete = Discrete(encoded.pattern, encoded.branch, encoded.free)
+        events = assemble(self.process, kinematics, encoded.subprocess, discrete, self.run)
+        events.events["weight"] = encoded.weight.numpy().astype(float)
+        return events
+
+    def _classified(self, classifier: Reweighter, encoded: Encoded) -> Tensor:
+        rows = torch.arange(len(encoded)).split(_CHUNK)
+        found = [classifier.weights(self._events(encoded[i]))[0] for i in rows]
+        return torch.from_numpy(np.concatenate(found))
+
+    def _factors(self, weight: Tensor, encoded: Encoded) -> Tensor:
+        factor = weight**self.power
+        if self.surrogate.density.chooses_subprocess:
+            return factor / torch.mean(factor * encoded.weight) * encoded.weight.mean()
+        # rates come from the sample: a channel keeps the weight that it has
+        channel_of = self.process.channel_of[encoded.subprocess]
+        for c in torch.unique(channel_of).tolist():
+            mine = channel_of == c
+            before, after = encoded.weight[mine].sum(), (factor * encoded.weight)[mine].sum()
+            if before > 0 and after > 0:
+                factor[mine] *= before / after
+        return factor

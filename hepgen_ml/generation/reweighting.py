@@ -1,0 +1,258 @@
+"""Whole runs: weights for a model, or for the events of a file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from hepgen_ml.errors import OutputError, UsageError
+from hepgen_ml.events import formats
+from hepgen_ml.events.formats import AtomicWriter
+from hepgen_ml.events.objects import Selection
+from hepgen_ml.events.sample import EventSample, concatenate
+from hepgen_ml.events.source import EventSource
+from hepgen_ml.files.outputs import DirectoryLock
+from hepgen_ml.generation.generator import Generator
+from hepgen_ml.models.storage import CLASSIFIER, PRETRAINED, find_model, read_document
+from hepgen_ml.phase_space import parse_cut
+from hepgen_ml.reweighting import location
+from hepgen_ml.reweighting.application import ClassifierWeights
+from hepgen_ml.reweighting.classifiers import NETWORKS, NetworkName
+from hepgen_ml.reweighting.reweighter import Progress, Reweighter
+from hepgen_ml.reweighting.training import Schedule
+from hepgen_ml.training.data import SampleSource
+from hepgen_ml.training.devices import find_device
+
+GENERATED = 2
+"""Events of a model for each of the truth: they cost little, and their fluctuations blur."""
+
+Files = Sequence[str | Path]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How classifiers are trained.
+
+    Attributes
+    ----------
+    network : {"trees+mlp", "trees", "mlp", "transformer", "lgatr"}
+    folds : int
+    full : bool
+        See `Reweighter.fit`.
+    n_events : int
+        Of each sample, at most; of a model there are `GENERATED` times as many.
+    seconds : float or None
+        For all classifiers together.
+    seed : int
+    device : str
+    selection : Selection or None
+        Objects to read.
+    """
+
+    network: str = "trees+mlp"
+    folds: int = 5
+    full: bool = False
+    n_events: int = 200_000
+    seconds: float | None = None
+    seed: int = 0
+    device: str = "auto"
+    selection: Selection | None = None
+
+    def fit(
+        self, truth: EventSample, generated: EventSample, progress: Progress | None
+    ) -> Reweighter:
+        """Train classifiers between two samples."""
+        if self.network not in NETWORKS:
+            raise UsageError(
+                f"{self.network!r} is no classifier network",
+                remedy=f"use one of {', '.join(NETWORKS)}",
+            )
+        name: NetworkName = next(n for n in get_args(NetworkName) if n == self.network)
+        schedule = Schedule()
+        if self.seconds is not None:
+            schedule = replace(schedule, seconds=self.seconds, epochs=10_000)
+        return Reweighter.fit(
+            truth, generated, network=name, folds=self.folds, full=self.full, schedule=schedule,
+            seed=self.seed, device=find_device(self.device), progress=progress,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Done:
+    """Result of a run.
+
+    Attributes
+    ----------
+    reweighter : Reweighter
+    report : dict
+        Facts of the training and where the samples differ.
+    text : str
+        The latter for a terminal.
+    """
+
+    reweighter: Reweighter
+    report: dict[str, Any]
+    text: str
+
+
+def reweight_model(
+    model: str | Path,
+    truth: Files,
+    options: Options,
+    *,
+    force: bool = False,
+    training_events: bool = False,
+    progress: Progress | None = None,
+) -> Done:
+    """Train the classifier of a model and store it there.
+
+    Parameters
+    ----------
+    model : path-like
+    truth : files
+        Of events that the model was not trained on.
+    options : Options
+    force : bool
+        Replace a classifier.
+    training_events : bool
+        Allow the sample that the model was trained on.
+    progress : callable, optional
+
+    Raises
+    ------
+    UsageError
+        The truth is the training sample, or a model that comes with the package is given.
+    OutputError
+        The model has a classifier already.
+    """
+    directory = find_model(model)
+    if directory.parent == PRETRAINED:
+        raise UsageError(
+            "comes with the package and is not changed",
+            path=directory,
+            remedy="copy the directory and give its path",
+        )
+    if (directory / CLASSIFIER).exists() and not force:
+        raise OutputError(
+            "has a classifier already", path=directory, remedy="add --force to replace it"
+        )
+    read_document(directory)
+    with DirectoryLock(directory):
+        return _reweight_model(directory, truth, options, training_events, progress)
+
+
+def _reweight_model(
+    directory: Path,
+    truth: Files,
+    options: Options,
+    training_events: bool,
+    progress: Progress | None,
+) -> Done:
+    generator = Generator.load(directory, device=options.device)
+    cuts = [parse_cut(text) for text in generator.config.cuts]
+    source = SampleSource(list(truth), selection=options.selection, cuts=cuts)
+    if not training_events and source.fingerprint() == generator.facts["sample_sha256"]:
+        raise UsageError(
+            "is the sample that the model was trained on, where it looks better than it is",
+            path=source.paths[0],
+            remedy="give other events, or add --training-events",
+        )
+    true = read_some(truth, options, progress)
+    made = generator.sample(GENERATED * len(true), seed=options.seed + 1)
+    reweighter = options.fit(true, made, progress)
+    reweighter.save(directory)
+    return _done(reweighter, true, made)
+
+
+def reweight_sample(
+    source: Files,
+    truth: Files,
+    out: str | Path,
+    options: Options,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Done:
+    """Give the events of a sample weights with which they follow another.
+
+    The classifiers are trained on these very events, so each is weighted by the one that
+    did not see it. Mean weight and cross section become those of the truth.
+
+    Parameters
+    ----------
+    source, truth : files
+    out : path-like
+        File of all source events that are used.
+    options : Options
+    force : bool
+    progress : callable, optional
+    """
+    true, made = read_some(truth, options, progress), read_some(source, options, progress)
+    reweighter = options.fit(true, made, progress)
+    assert reweighter.held_out is not None
+    sigma, error = true.run.cross_section, true.run.cross_section_error
+    # processes keep their shares; what a classifier moves between them shows in the weights
+    processes = tuple(
+        replace(p, cross_section=share * sigma, error=share * error)
+        for p, share in zip(made.run.processes, _shares(made), strict=True)
+    )
+    weighting = ClassifierWeights(reweighter, made.run.with_(processes=processes))
+    weighted = weighting.apply(made, reweighter.held_out)
+    with AtomicWriter([Path(out)], weighting.run, len(weighted), force=force) as writer:
+        for chunk in weighted.chunks(formats.DEFAULT_CHUNK):
+            writer.write(chunk)
+    return _done(reweighter, true, made)
+
+
+def _shares(sample: EventSample) -> list[float]:
+    """Part of each process of the run in its cross section, or in the weights if not known."""
+    total, processes = sample.run.cross_section, sample.run.processes
+    if total > 0 or len(processes) < 2 or "process_id" not in sample.events:
+        return [p.cross_section / total if total > 0 else 1 / len(processes) for p in processes]
+    sums = [float(sample.weight[sample.process_id == p.process_id].sum()) for p in processes]
+    return [s / sum(sums) for s in sums]
+
+
+def read_some(files: Files, options: Options, progress: Progress | None = None) -> EventSample:
+    """At most `options.n_events` events of files, chosen at random, weights as in training."""
+    source = EventSource(list(files), selection=options.selection)
+    source.weigh_groups()
+    rng = np.random.default_rng(options.seed)
+    kept: list[EventSample] = []
+    keys: list[np.ndarray] = []
+    n_kept, limit = 0, math.inf
+    for number, chunk in source.raw():
+        # the events with the smallest random keys: a sample of all in bounded memory
+        key = rng.random(len(chunk))
+        chosen = key < limit
+        kept.append(source.joined(number, chunk[chosen]))
+        keys.append(key[chosen])
+        n_kept += int(chosen.sum())
+        if n_kept > 2 * options.n_events:
+            kept, keys, limit = _smallest(kept, keys, options.n_events)
+            n_kept = options.n_events
+        if progress is not None:
+            progress("read", source.n_events, None, {})
+    if n_kept > options.n_events:
+        kept, keys, limit = _smallest(kept, keys, options.n_events)
+    return concatenate(kept, source.run)
+
+
+def _smallest(
+    kept: list[EventSample], keys: list[np.ndarray], n: int
+) -> tuple[list[EventSample], list[np.ndarray], float]:
+    key = np.concatenate(keys)
+    chosen = np.sort(np.argpartition(key, n - 1)[:n])
+    return [concatenate(kept)[chosen]], [key[chosen]], float(key[chosen].max())
+
+
+def _done(reweighter: Reweighter, truth: EventSample, generated: EventSample) -> Done:
+    assert reweighter.held_out is not None
+    found = location.locate(truth, generated, reweighter.held_out)
+    report = {**reweighter.facts, "located": location.to_dict(found)}
+    return Done(reweighter, report, location.summary(found))

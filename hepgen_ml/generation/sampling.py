@@ -1,0 +1,148 @@
+"""Drawing events: coordinates from a density, what is discrete from the heads, cuts enforced."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hepgen_ml.errors import ModelError
+from hepgen_ml.events.sample import RunInfo
+from hepgen_ml.generation.posterior import Block
+from hepgen_ml.models.base import Surrogate
+from hepgen_ml.models.splitting import SplittingJetGPT
+from hepgen_ml.process.assembly import assemble
+from hepgen_ml.process.auxiliary import AUXILIARY
+from hepgen_ml.process.encoded import Discrete, Kinematics
+from hepgen_ml.process.process import Process
+
+HEAD_BATCH = 8192
+"""Events per call of the heads; bounds the memory of their logits."""
+
+_MAX_ROUNDS = 200
+"""Redraws of events outside the cuts before a model is given up as useless."""
+
+
+_HOPELESS = 2_000
+"""Draws of which not one is inside the cuts before a model is given up."""
+
+
+class Sampler:
+    """Draws events of a surrogate, with its density as it is set at the time.
+
+    Parameters
+    ----------
+    surrogate : Surrogate
+    process : Process
+    run : RunInfo
+        Of the events.
+    device : torch.device
+        Of the surrogate.
+    """
+
+    def __init__(
+        self, surrogate: Surrogate, process: Process, run: RunInfo, device: torch.device
+    ) -> None:
+        self.surrogate, self.process, self.run, self.device = surrogate, process, run, device
+        self._drawn = self._accepted = 0
+
+    @property
+    def acceptance(self) -> float:
+        """Fraction of the network's draws inside the cuts so far; nan before the first."""
+        return self._accepted / self._drawn if self._drawn else math.nan
+
+    def events(self, n: int, rng: np.random.Generator, generator: torch.Generator) -> Block:
+        """Draw n events, also as coordinates and subprocesses.
+
+        Raises
+        ------
+        ModelError
+            The network draws next to nothing inside the cuts.
+        """
+        density = self.surrogate.density
+        if isinstance(density, SplittingJetGPT):
+            x, subprocess, kinematics = self._grown(density, n, rng, generator)
+        else:
+            x, subprocess, kinematics = self._drawn_whole(n, rng, generator)
+        discrete = self._discrete(x, kinematics, subprocess, generator)
+        events = assemble(self.process, kinematics, subprocess, discrete, self.run)
+        if abs(self.run.weight_strategy) == 4 and math.isfinite(self.run.cross_section):
+            events.events["weight"] = np.full(n, self.run.cross_section)
+        return events, x, subprocess
+
+    def _grown(
+        self,
+        density: SplittingJetGPT,
+        n: int,
+        rng: np.random.Generator,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor, Kinematics]:
+        """Events whose number of jets the density chooses; it enforces the cuts jet by jet."""
+        drawn, accepted = float(density.drawn.sum()), float(density.accepted.sum())
+        x, subprocess = (t.cpu() for t in density.sample_events(n, generator, self.process.inside))
+        self._drawn += int(density.drawn.sum() - drawn)
+        self._accepted += int(density.accepted.sum() - accepted)
+        phi = torch.from_numpy(rng.uniform(-math.pi, math.pi, n))
+        return x, subprocess, self.process.kinematics(x, subprocess, phi)
+
+    def _drawn_whole(
+        self, n: int, rng: np.random.Generator, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Kinematics]:
+        """Events of subprocesses drawn with their frequencies; those outside are drawn again."""
+        process = self.process
+        subprocess = torch.from_numpy(
+            rng.choice(len(process.subprocesses), n, p=process.frequencies)
+        )
+        x = torch.zeros(n, process.n_coordinates, dtype=torch.float64)
+        final = torch.zeros(n, process.n_final, 4, dtype=torch.float64)
+        incoming = torch.zeros(n, 2, 4, dtype=torch.float64)
+        todo = torch.arange(n)
+        for k in range(_MAX_ROUNDS):
+            # Rejected events keep their subprocess, so that its frequency is not distorted.
+            phi = torch.from_numpy(rng.uniform(-math.pi, math.pi, len(todo)))
+            drawn = self._coordinates(subprocess[todo], generator)
+            kinematics = process.kinematics(drawn, subprocess[todo], phi)
+            good = kinematics.passes
+            x[todo[good]] = drawn[good]
+            final[todo[good]] = kinematics.final[good]
+            incoming[todo[good]] = kinematics.incoming[good]
+            self._drawn += len(todo)
+            self._accepted += int(good.sum())
+            todo = todo[~good]
+            if len(todo) == 0:
+                passes = torch.ones(n, dtype=torch.bool)
+                return x, subprocess, Kinematics(final, incoming, passes)
+            if len(todo) == n and (k + 1) * n >= _HOPELESS:
+                break
+        raise ModelError(
+            f"{len(todo)} of {n} events keep falling outside the cuts",
+            remedy="the model is not trained well enough; train longer",
+        )
+
+    def _coordinates(self, subprocess: Tensor, generator: torch.Generator) -> Tensor:
+        """Coordinates from the network."""
+        return self.surrogate.density.sample(subprocess.to(self.device), generator).to("cpu")
+
+    def _discrete(
+        self, x: Tensor, kinematics: Kinematics, subprocess: Tensor, generator: torch.Generator
+    ) -> Discrete:
+        process, n = self.process, len(subprocess)
+        free = torch.zeros(n, len(AUXILIARY), dtype=torch.float64)
+        discrete = Discrete(torch.zeros(n).long(), torch.zeros(n).long(), free)
+        if process.is_reconstructed:
+            return discrete
+        channel_of = process.channel_of[subprocess]
+        for c, channel in enumerate(process.channels):
+            rows = torch.nonzero(channel_of == c).squeeze(-1)
+            for part in rows.split(HEAD_BATCH):
+                final = kinematics.final[part, : len(channel.classes)]
+                invariants = process.invariants(kinematics.incoming[part], final)
+                sub = subprocess[part].to(self.device)
+                z = self.surrogate.density.prepare(x[part].to(self.device), sub)
+                drawn = self.surrogate.heads.sample(z, invariants.to(self.device), sub, generator)
+                discrete.pattern[part] = drawn.pattern.to("cpu")
+                discrete.branch[part] = drawn.branch.to("cpu")
+                discrete.free[part] = drawn.free.to("cpu")
+        return discrete

@@ -1,0 +1,408 @@
+"""A trained model on disk: a directory of weights, configuration and model card.
+
+``model.safetensors`` holds the weights, ``config.json`` everything else
+(versioned; it names the weights' hash), ``README.md`` is the model card for
+people. ``validation.json``, where there is one, is the summary of a report about
+these weights. Nothing in it is executed when it is loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from hepgen_ml.config import Config
+from hepgen_ml.errors import HepgenError, ModelError, OutputError
+from hepgen_ml.events.sample import RunInfo, processes_from_json
+from hepgen_ml.files import documents
+from hepgen_ml.files.outputs import DirectoryLock, naming, remove, write_text
+from hepgen_ml.files.tensors import load_tensors, save_tensors
+from hepgen_ml.models.base import Surrogate
+from hepgen_ml.process.process import Process
+
+FORMAT_VERSION = 1
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+CARD = "README.md"
+VALIDATION = "validation.json"
+CLASSIFIER = "classifier.safetensors"
+
+_SPARE_ELEMENTS = 10_000_000
+"""Of tensors that a network may make beyond a multiple of its weights."""
+
+
+def save_model(
+    directory: Path,
+    surrogate: Surrogate,
+    process: Process,
+    config: Config,
+    run: RunInfo,
+    facts: Mapping[str, Any],
+) -> None:
+    """Write a model directory; ``config.json`` appears last, so that it names whole weights.
+
+    Parameters
+    ----------
+    directory : Path
+        Made if need be.
+    surrogate, process, config, run
+        The model.
+    facts : mapping
+        About the training: sample hash and size, losses, time (plain JSON values).
+
+    Raises
+    ------
+    OutputError
+        No space, or a fact that is no finite number; the latter is seen before anything is
+        replaced.
+    """
+    for name, value in facts.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError:
+            raise OutputError(
+                f"cannot be written: {name.replace('_', ' ')} is {value}",
+                path=directory,
+                remedy="train again, with a smaller training.learning_rate if it is a loss",
+            ) from None
+    with naming(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    remove(directory, VALIDATION, CLASSIFIER)  # they were about other weights
+    save_tensors(directory / WEIGHTS, dict(surrogate.state_dict()), {})
+    document = {
+        "format": "hepgen-ml model",
+        "version": FORMAT_VERSION,
+        "weights_sha256": file_hash(directory / WEIGHTS),
+        "config": config.model_dump(),
+        "run": run_to_config(run),
+        "process": process.to_config(),
+        "training": dict(facts),
+        "packages": packages(),
+    }
+    write_text(directory / CARD, model_card(process, config, run, facts))
+    write_text(directory / CONFIG, json.dumps(document, allow_nan=False) + "\n")
+
+
+def load_model(
+    directory: Path, device: torch.device
+) -> tuple[Surrogate, Process, Config, RunInfo, dict[str, Any]]:
+    """Read a model directory.
+
+    Raises
+    ------
+    ModelError
+        Missing, damaged, or of a newer format.
+    """
+    document = read_document(directory)
+    retrain = "train again or fetch it anew"
+    if file_hash(directory / WEIGHTS) != document.get("weights_sha256"):
+        raise ModelError(
+            "is damaged: weights and config.json do not match",
+            path=directory / WEIGHTS,
+            remedy=retrain,
+        )
+    tensors, _ = load_tensors(directory / WEIGHTS)
+    try:
+        config = Config.model_validate(document["config"])
+        process = Process.from_config(document["process"])
+        run = run_from_config(document["run"])
+        with _Budget(_SPARE_ELEMENTS + 8 * sum(t.numel() for t in tensors.values())):
+            surrogate = Surrogate(process, config)
+    except (HepgenError, *documents.UNUSABLE) as error:
+        raise ModelError(
+            f"is damaged: {documents.problem(error)}", path=directory / CONFIG, remedy=retrain
+        ) from None
+    _check_weights(directory / WEIGHTS, tensors, surrogate.state_dict())
+    surrogate.load_state_dict(tensors)
+    return surrogate.to(device).eval(), process, config, run, dict(document.get("training", {}))
+
+
+class _Budget(TorchFunctionMode):
+    """Tensors of so many elements in all may be made: a few bytes can ask for any number."""
+
+    _FACTORIES = frozenset(["empty", "zeros", "ones", "full", "rand", "randn"])
+
+    def __init__(self, n_elements: int) -> None:
+        super().__init__()
+        self.left = n_elements
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in self._FACTORIES:
+            size = args or (kwargs.get("size", ()),)
+            sizes = size[0] if isinstance(size[0], list | tuple) else size
+            self.left -= math.prod(n for n in sizes if isinstance(n, int))
+            if self.left < 0:
+                raise ValueError("config describes a network that is larger than its weights")
+        return func(*args, **kwargs)
+
+
+def _check_weights(path: Path, found: Mapping[str, Tensor], shapes: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are not those of the network that ``config.json`` describes."""
+    wrong = sorted(set(shapes) ^ set(found)) or sorted(
+        name for name, tensor in found.items()
+        if tensor.shape != shapes[name].shape
+        or tensor.dtype.is_floating_point != shapes[name].dtype.is_floating_point
+    )  # fmt: skip
+    if wrong:
+        kinds = [
+            "no tensor" if one is None else f"{tuple(one.shape)} {one.dtype}"
+            for one in (found.get(wrong[0]), shapes.get(wrong[0]))
+        ]
+        raise ModelError(
+            f"holds weights of another network than this version of hepgen-ml has: "
+            f"{wrong[0][:100]} is {kinds[0]}, not {kinds[1]}",
+            path=path,
+            remedy="train again, or use the version that is named in config.json",
+        )
+    for name, tensor in found.items():
+        # Logarithms of frequencies are infinite where something never happens.
+        allowed = tensor.isneginf() if name.endswith("prior") else False
+        if not bool((tensor.isfinite() | allowed).all()):
+            raise ModelError(
+                f"is damaged: {name} holds what is no finite number",
+                path=path,
+                remedy="train again or fetch it anew",
+            )
+
+
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
+"""Models that come with the package, a directory each."""
+
+
+def pretrained() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(p.parent.name for p in PRETRAINED.glob(f"*/{CONFIG}"))
+
+
+def find_model(path: str | Path) -> Path:
+    """Model directory: the one of this path, or else the pretrained one of this name.
+
+    Raises
+    ------
+    ModelError
+        Neither exists.
+    """
+    directory = Path(path)
+    if os.path.exists(directory):
+        return directory
+    if str(path) in pretrained():
+        return PRETRAINED / str(path)
+    known = ", ".join(pretrained())
+    raise ModelError(
+        "holds no model",
+        path=directory,
+        remedy=f"train one with `hepgen-ml train`, or use one that comes with the package: {known}",
+    )
+
+
+def read_document(directory: Path) -> dict[str, Any]:
+    """Contents of ``config.json``, its version checked."""
+    path = directory / CONFIG
+    if not os.path.isdir(directory) or (
+        not os.path.isfile(path) and os.access(directory, os.R_OK | os.X_OK)
+    ):
+        raise ModelError(
+            "holds no model", path=directory, remedy="train one with `hepgen-ml train`"
+        )
+    try:
+        document = documents.read(path)
+        if document.get("format") == "hepgen-ml model":
+            found = document.get("version")
+            if isinstance(found, int) and found > FORMAT_VERSION:
+                raise ModelError(
+                    f"has format version {found}, this program knows up to {FORMAT_VERSION}",
+                    path=path,
+                    remedy="upgrade hepgen-ml",
+                )
+        documents.ModelDocument.model_validate(document)
+    except OSError as error:
+        raise ModelError(
+            f"cannot be read: {error.strerror}", path=path, remedy="check its permissions"
+        ) from None
+    except ValueError as error:
+        raise ModelError(
+            f"is damaged: {documents.problem(error)}",
+            path=path,
+            remedy="train again or fetch it anew",
+        ) from None
+    return document
+
+
+def run_to_config(run: RunInfo) -> dict[str, Any]:
+    """Plain JSON values; null for a cross section or an error that is not known."""
+    processes = [p.to_json() for p in run.processes]
+    found = {**asdict(run), "processes": processes, "weight_names": dict(run.weight_names)}
+    del found["weight_cross_sections"]  # generated events have no such weights
+    return found
+
+
+def run_from_config(config: Mapping[str, Any]) -> RunInfo:
+    """Inverse of `run_to_config`.
+
+    Raises
+    ------
+    ValueError
+        The document describes no run; pydantic's names the entry.
+    """
+    documents.RunDocument.model_validate(config)
+
+    def pair(name: str, kind: type) -> Any:
+        low, high = config[name]
+        return (kind(low), kind(high))
+
+    return RunInfo(
+        beam_pdg_id=pair("beam_pdg_id", int),
+        beam_energy=pair("beam_energy", float),
+        pdf_group=pair("pdf_group", int),
+        pdf_set=pair("pdf_set", int),
+        weight_strategy=int(config["weight_strategy"]),
+        processes=processes_from_json(config["processes"]),
+        generators=tuple((str(a), str(b), str(c)) for a, b, c in config["generators"]),
+        header=str(config["header"]),
+        significant_digits=None,
+    )
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise ModelError(
+            f"cannot be read: {error.strerror}",
+            path=path,
+            remedy="check its permissions",
+        ) from None
+    return digest.hexdigest()
+
+
+def packages() -> dict[str, str]:
+    """Versions of the packages that decide what a model does."""
+    found = {}
+    for name in ("hepgen-ml", "torch", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def store_validation(directory: Path, summary: Mapping[str, Any]) -> None:
+    """Keep the summary of a report with its model, and rewrite the model card with it.
+
+    Parameters
+    ----------
+    directory : Path
+        Model directory; its weights and ``config.json`` stay as they are.
+    summary : mapping
+        Of `hepgen_ml.validation.verdict`, with ``truth`` and ``generated`` (plain JSON values).
+
+    Raises
+    ------
+    ModelError
+        The directory holds no model.
+    OutputError
+        It cannot be written to.
+    """
+    document = read_document(directory)
+    known = {"weights_sha256": document["weights_sha256"], **summary}
+    try:
+        card = model_card(
+            Process.from_config(document["process"]),
+            Config.model_validate(document["config"]),
+            run_from_config(document["run"]),
+            dict(document.get("training", {})),
+            summary,
+        )
+    except (HepgenError, *documents.UNUSABLE) as error:
+        raise ModelError(
+            f"is damaged: {documents.problem(error)}",
+            path=directory / CONFIG,
+            remedy="train again",
+        ) from None
+    with DirectoryLock(directory):
+        write_text(directory / VALIDATION, json.dumps(known, indent=1, allow_nan=False) + "\n")
+        write_text(directory / CARD, card)
+
+
+def model_card(
+    process: Process,
+    config: Config,
+    run: RunInfo,
+    facts: Mapping[str, Any],
+    validation: Mapping[str, Any] | None = None,
+) -> str:
+    """Markdown description of a model for people; `validation` is what `store_validation` keeps."""
+    cuts = "\n".join(f"- {cut} (GeV where it applies)" for cut in process.acceptance.cuts)
+    energy = sum(run.beam_energy)
+    subprocesses = sorted(process.subprocesses, key=lambda s: -s.frequency)
+    names = "\n".join(
+        f"- {' '.join(str(s.structure.pdg_id[r]) for r in s.structure.incoming)} -> "
+        f"{' '.join(str(s.structure.pdg_id[r]) for r in s.structure.final)}: {s.frequency:.4%}"
+        for s in subprocesses[:20]
+    )
+    more = len(subprocesses) - 20
+    training = "\n".join(f"- {key.replace('_', ' ')}: {value}" for key, value in facts.items())
+    return (
+        f"# Event surrogate ({config.model})\n\n"
+        f"- beams: {run.beam_pdg_id[0]} and {run.beam_pdg_id[1]} (PDG numbers) at "
+        f"{energy:g} GeV in all\n"
+        f"- cross section: {_cross_section(run)}\n"
+        f"- subprocesses: {len(subprocesses)}\n\n## Cuts\n\n{cuts or 'none found'}\n\n"
+        f"## Subprocesses\n\n{names}\n"
+        + (f"- and {more} more\n" if more > 0 else "")
+        + f"\n## Training\n\n{training}\n\n"
+        + ("" if validation is None else _validation_section(validation))
+        + "Events outside the cuts and subprocesses above are not described by this model.\n"
+    )
+
+
+def _cross_section(run: RunInfo) -> str:
+    sigma, error = run.cross_section, run.cross_section_error
+    if not math.isfinite(sigma):
+        return "not known"
+    stated = f"{sigma:.8g} +- {error:.2g} pb" if math.isfinite(error) else f"{sigma:.8g} pb"
+    return f"{stated}, that of the training sample"
+
+
+def _validation_section(found: Mapping[str, Any]) -> str:
+    """Markdown of a report's summary."""
+    rows = []
+    for s in found["final_states"]:
+        areas = (s[key] for key in ("auc", "auc_full", "auc_floor"))
+        cells = " | ".join(f"{a['value']:.4f} ± {a['error']:.4f}" for a in areas)
+        chi2 = s["largest_chi2_per_ndf"]
+        largest = "none" if chi2 is None else f"{chi2:.2f} ({s['largest_chi2_observable']})"
+        rows.append(f"| {s['final_state']}, {s['sample']} | {cells} | {largest} |")
+    broken = found["laws"]["broken"]
+    rates = "".join(
+        f"- {kind}: largest pull {r['worst_pull']:+.1f} of {r['categories']} ({r['worst']})\n"
+        for kind, r in found["rates"].items()
+    )
+    made = found["generated"]
+    return (
+        f"## Validation\n\n{made['events']:,} generated events against "
+        f"{found['truth']['events']:,} events of truth, {found['date'][:10]}. Areas under the ROC "
+        "curve of boosted trees, 0.5 where samples cannot be told apart; the last one is truth "
+        "against truth.\n\n"
+        "| events | AUC, kinematics | AUC, all inputs | AUC of truth | largest chi2/ndf |\n"
+        "|---|---|---|---|---|\n" + "\n".join(rows) + "\n\n"
+        f"- conservation laws: {found['laws']['judged']} judged, "
+        f"{'broken: ' + ', '.join(broken) if broken else 'none broken'}\n{rates}"
+        f"- generation: {made['events_per_second']:,.0f} events/s on {made['device']}\n\n"
+    )

@@ -1,0 +1,1 @@
+"""A process as learned from its events: subprocesses, channels, charts, scales."""

@@ -1,0 +1,129 @@
+"""Complete events from the momenta and the choices of a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hepgen_ml.events.objects import rank_of
+from hepgen_ml.events.sample import PARTICLE_COLUMNS, EventSample, RunInfo
+from hepgen_ml.process.encoded import Discrete, Kinematics
+from hepgen_ml.process.process import Process, Subprocess
+from hepgen_ml.process.structure import helicities
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+_RECONSTRUCTED = ("pdg_id", "px", "py", "pz", "energy", "mass")
+
+
+def assemble(
+    process: Process, kinematics: Kinematics, subprocess: Tensor, discrete: Discrete, run: RunInfo
+) -> EventSample:
+    """Events from momenta, subprocess and what is discrete.
+
+    Parameters
+    ----------
+    process : Process
+    kinematics : Kinematics
+    subprocess : (m,) int64 tensor
+    discrete : Discrete
+    run : RunInfo
+        Of the result.
+
+    Returns
+    -------
+    EventSample
+        Unit weights; the order of the input is kept.
+    """
+    numbers = subprocess.numpy()
+    lengths = np.array([len(s.structure.pdg_id) for s in process.subprocesses])
+    offsets = np.concatenate([[0], np.cumsum(lengths[numbers])])
+    names = _RECONSTRUCTED if process.is_reconstructed else PARTICLE_COLUMNS
+    columns = {name: np.zeros(offsets[-1], dtype=PARTICLE_COLUMNS[name]) for name in names}
+    for number in np.unique(numbers):
+        sub = process.subprocesses[number]
+        chosen = np.flatnonzero(numbers == number)
+        rows = offsets[:-1][chosen][:, None] + np.arange(len(sub.structure.pdg_id))
+        table = _table(
+            process,
+            sub,
+            kinematics.final[chosen].numpy(),
+            kinematics.incoming[chosen].numpy(),
+            discrete.pattern[chosen].numpy(),
+        )
+        for name, values in table.items():
+            columns[name][rows] = values
+    events: dict[str, npt.NDArray[Any]] = {"weight": np.ones(len(numbers))}
+    if not process.is_reconstructed:
+        ids = np.array([s.structure.process_id for s in process.subprocesses])
+        events = {"process_id": ids[numbers], **events}
+        events |= _scales(process, kinematics, subprocess, discrete)
+    return EventSample(run, offsets, columns, events)
+
+
+def _scales(
+    process: Process, kinematics: Kinematics, subprocess: Tensor, discrete: Discrete
+) -> dict[str, FloatArray]:
+    """Scale and couplings."""
+    events: dict[str, FloatArray] = {}
+    for c, channel in enumerate(process.channels):
+        where = torch.nonzero(process.channel_of[subprocess] == c).squeeze(-1)
+        if len(where) == 0:
+            continue
+        p = channel.chart.made(kinematics.final[where, : len(channel.classes)])
+        values_of = channel.auxiliaries.decode(
+            kinematics.incoming[where], p, discrete.branch[where], discrete.free[where]
+        )
+        for name, values in values_of.items():
+            events.setdefault(name, np.zeros(len(subprocess)))[where.numpy()] = values
+    return events
+
+
+def _table(
+    process: Process, sub: Subprocess, final: FloatArray, incoming: FloatArray, pattern: IntArray
+) -> dict[str, npt.NDArray[Any]]:
+    """Particle columns (m, n) of events of one subprocess."""
+    structure, channel = sub.structure, process.channels[sub.chart]
+    n = len(structure.pdg_id)
+    p = np.zeros((len(final), n, 4))
+    mass = np.zeros((len(final), n))
+    if structure.incoming:
+        p[:, structure.incoming] = incoming
+        mass[:, structure.incoming] = sub.incoming_masses
+    p[:, sub.order] = final[:, : len(sub.order)]
+    for i, row in enumerate(sub.order):
+        spec = channel.chart.fixed_mass(i)
+        mass[:, row] = _mass(p[:, row]) if spec is None else spec
+    for row in reversed(structure.intermediate):
+        p[:, row] = p[:, structure.leaves(row)].sum(1)
+        mass[:, row] = _mass(p[:, row])
+    discrete = sub.patterns[pattern]
+    table: dict[str, npt.NDArray[Any]] = {
+        name: np.broadcast_to(np.array(getattr(structure, name)), (len(final), n))
+        for name in ("pdg_id", "status", "mother1", "mother2")
+    }
+    table |= {name: p[..., i] for i, name in enumerate(("px", "py", "pz", "energy"))}
+    table |= {
+        "mass": mass,
+        "color1": discrete[:, 0 : 2 * n : 2],
+        "color2": discrete[:, 1 : 2 * n : 2],
+        "spin": helicities(discrete[:, 2 * n :]),
+    }
+    return _as_analyses_do(table) if process.is_reconstructed else table
+
+
+def _as_analyses_do(table: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """Objects of every collection by falling transverse momentum, whatever their charge."""
+    pt2 = table["px"] ** 2 + table["py"] ** 2
+    order = np.lexsort((-pt2, rank_of(table["pdg_id"])), axis=1)
+    return {name: np.take_along_axis(table[name], order, axis=1) for name in _RECONSTRUCTED}
+
+
+def _mass(p: FloatArray) -> FloatArray:
+    size = np.sqrt((p[:, :3] ** 2).sum(1))
+    return np.asarray(np.sqrt(np.maximum((p[:, 3] - size) * (p[:, 3] + size), 0.0)))

@@ -1,0 +1,352 @@
+"""What the JSON document of a process holds, see `hepgen_ml.process.process.Process.to_config`."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, Strict, model_validator
+
+from hepgen_ml.files.documents import (
+    Amount,
+    Count,
+    Document,
+    Integer,
+    Number,
+    Positive,
+    Truth,
+)
+
+MAX_PARTICLES = 64
+"""Of an event; sizes of networks grow with the square."""
+
+MAX_BRANCHES = 100_000
+"""Combinations of the options for scale and couplings of a channel."""
+
+Index = Annotated[int, Strict(), Field(ge=0, lt=MAX_PARTICLES)]
+Mother = Annotated[int, Strict(), Field(ge=0, le=MAX_PARTICLES)]
+Particles = Field(max_length=MAX_PARTICLES)
+Label = Annotated[str, Strict(), Field(min_length=1, max_length=200)]
+Formula = Annotated[str, Strict(), Field(min_length=1, max_length=5000)]
+Labels = Annotated[list[Label], Field(min_length=1, max_length=MAX_PARTICLES)]
+
+
+def _check_mass(mass: Any) -> Any:
+    """Range of a mass, with a peak if there are four numbers."""
+    if isinstance(mass, list):
+        if len(mass) not in (2, 4) or mass[0] is None or mass[0] < 0:
+            raise ValueError("a range of masses is two numbers, or four with a peak")
+        if mass[1] is not None and mass[1] <= mass[0]:
+            raise ValueError("a range of masses ends where it begins")
+        if len(mass) == 2 and mass[1] is None:
+            raise ValueError("a range of masses without peak needs an end")
+        if len(mass) == 4 and not all(v is not None and v > 0 for v in mass[2:]):
+            raise ValueError("a peak needs a positive mass and width")
+    return mass
+
+
+class _Strict(Document):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Mass = Amount | Annotated[list[Number | None], Field(min_length=2, max_length=4)]
+
+
+class BalancedDocument(_Strict):
+    """Of a `BalancedChart`."""
+
+    kind: Literal["balanced"]
+    labels: Labels
+    masses: Annotated[list[Mass], Particles]
+    pt_min: Annotated[list[Amount], Particles]
+
+    @model_validator(mode="after")
+    def _check(self) -> BalancedDocument:
+        for mass in self.masses:
+            _check_mass(mass)
+        return self
+
+
+class FixedEnergyDocument(_Strict):
+    """Of a `FixedEnergyChart`."""
+
+    kind: Literal["fixed_energy"]
+    labels: Labels
+    masses: Annotated[list[Mass], Particles]
+    total: Annotated[list[Number], Field(min_length=4, max_length=4)]
+
+    @model_validator(mode="after")
+    def _check(self) -> FixedEnergyDocument:
+        for mass in self.masses:
+            _check_mass(mass)
+        if not self.total[3] > math.hypot(*self.total[:3]):
+            raise ValueError("a total energy below the total momentum")
+        return self
+
+
+class BeamsDocument(_Strict):
+    """Of a `BeamsChart`."""
+
+    kind: Literal["beams"]
+    labels: Labels
+    masses: Annotated[list[Mass], Particles]
+    energies: Annotated[list[Positive | None], Field(min_length=2, max_length=2)]
+    largest: Annotated[list[Amount], Field(min_length=2, max_length=2)]
+    incoming_masses: Annotated[list[Amount], Field(min_length=2, max_length=2)]
+
+    @model_validator(mode="after")
+    def _check(self) -> BeamsDocument:
+        for mass in self.masses:
+            _check_mass(mass)
+        for energy, largest in zip(self.energies, self.largest, strict=True):
+            if energy is None and not largest > 0:
+                raise ValueError("a beam whose energy varies has a largest one")
+        return self
+
+
+class ResonanceDocument(_Strict):
+    """Of a resonance of a `ReconstructedChart`."""
+
+    label: Label
+    objects: Annotated[list[Index], Field(min_length=2, max_length=MAX_PARTICLES)]
+    mass: Annotated[list[Number | None], Field(min_length=4, max_length=4)]
+
+    @model_validator(mode="after")
+    def _check(self) -> ResonanceDocument:
+        _check_mass(self.mass)
+        return self
+
+
+class PairDocument(_Strict):
+    """Of a resonance as models had it before resonances could be named."""
+
+    first: Index
+    second: Index
+    low: Amount
+    high: Amount
+    mass: Positive
+    width: Positive
+
+
+class ReconstructedDocument(_Strict):
+    """Of a `ReconstructedChart`."""
+
+    kind: Literal["reconstructed"]
+    labels: Labels
+    masses: Annotated[list[Amount | None], Particles]
+    pt_min: Annotated[list[Amount], Particles]
+    ordered: Annotated[list[Truth], Particles]
+    resonances: Annotated[list[ResonanceDocument], Particles] = Field(default_factory=list)
+    pair: PairDocument | None = None
+
+
+class NodeDocument(_Strict):
+    """Of a particle of a `DecayChart`."""
+
+    label: Label
+    mass: Mass
+    children: Annotated[list[Index], Field(max_length=2)] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _check(self) -> NodeDocument:
+        _check_mass(self.mass)
+        return self
+
+
+class ProductionDocument(_Strict):
+    """Of the production's chart of a `DecayChart`."""
+
+    kind: Literal["balanced", "fixed_energy", "beams"]
+    pt_min: Annotated[list[Amount], Particles] = Field(default_factory=list)
+    total: list[Number] = Field(default_factory=list)
+    energies: list[Positive | None] = Field(default_factory=list)
+    largest: list[Amount] = Field(default_factory=list)
+    incoming_masses: list[Amount] = Field(default_factory=list)
+
+
+class DecayDocument(_Strict):
+    """Of a `DecayChart`."""
+
+    kind: Literal["decay"]
+    nodes: Annotated[list[NodeDocument], Field(min_length=1, max_length=2 * MAX_PARTICLES)]
+    n_made: Annotated[int, Strict(), Field(ge=1)]
+    production: ProductionDocument
+
+    @model_validator(mode="after")
+    def _check(self) -> DecayDocument:
+        for i, node in enumerate(self.nodes):
+            if any(not i < child < len(self.nodes) for child in node.children):
+                raise ValueError("products of a decay come after it")
+        made = self.nodes[: self.n_made]
+        parts = {
+            "labels": [n.label for n in made],
+            "masses": [n.mass for n in made],
+            **self.production.model_dump(exclude_unset=True),
+        }
+        documents: dict[str, type[_Strict]] = {
+            "balanced": BalancedDocument, "fixed_energy": FixedEnergyDocument,
+            "beams": BeamsDocument,
+        }  # fmt: skip
+        documents[self.production.kind].model_validate(parts)
+        return self
+
+
+ChartDocument = Annotated[
+    BalancedDocument
+    | FixedEnergyDocument
+    | BeamsDocument
+    | ReconstructedDocument
+    | DecayDocument,
+    Field(discriminator="kind"),
+]
+
+
+class ConstantOption(Document):
+    """A value that never changes."""
+
+    kind: Literal["constant"]
+    value: Number
+
+
+class FormulaOption(Document):
+    """A multiple of a formula of the momenta."""
+
+    kind: Literal["formula"]
+    formula: Formula
+    factor: Positive
+
+
+class TableOption(Document):
+    """A function of the scale."""
+
+    kind: Literal["table"]
+    knots: Annotated[list[Number], Field(min_length=2, max_length=100_000)]
+    inverse: list[Positive]
+    of: tuple[Formula, Positive] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> TableOption:
+        if len(self.inverse) != len(self.knots) or any(a >= b for a, b in pairwise(self.knots)):
+            raise ValueError("a table needs rising knots, each with a value")
+        return self
+
+
+class RuleDocument(Document):
+    """How the scale or a coupling follows, see `hepgen_ml.process.auxiliary.Auxiliaries`."""
+
+    options: Annotated[
+        list[Annotated[ConstantOption | FormulaOption | TableOption, Field(discriminator="kind")]],
+        Field(max_length=1000),
+    ]
+    reference: tuple[Formula, Positive]
+    free: Truth
+
+
+class AuxiliariesDocument(Document):
+    """Rules of a channel."""
+
+    scale: RuleDocument
+    alpha_qcd: RuleDocument
+    alpha_qed: RuleDocument
+
+    @model_validator(mode="after")
+    def _check(self) -> AuxiliariesDocument:
+        rules = (self.scale, self.alpha_qcd, self.alpha_qed)
+        n = math.prod(len(rule.options) + rule.free for rule in rules)
+        if not 1 <= n <= MAX_BRANCHES:
+            raise ValueError(f"{n} combinations of options")
+        return self
+
+
+class ChannelDocument(Document):
+    """Of `hepgen_ml.process.process.Channel`."""
+
+    chart: ChartDocument
+    auxiliaries: AuxiliariesDocument
+    classes: Labels
+
+
+class CutDocument(Document):
+    """Of `hepgen_ml.phase_space.Cut`."""
+
+    observable: Literal["pt", "abs_eta", "plus", "minus", "delta_r", "mass"]
+    classes: Annotated[list[Label], Field(min_length=1, max_length=2)]
+    low: Number | None
+    high: Number | None
+
+    @model_validator(mode="after")
+    def _check(self) -> CutDocument:
+        if len(self.classes) != (1 if self.observable in ("pt", "abs_eta", "plus", "minus") else 2):
+            raise ValueError("a cut on particles has one class, a cut on pairs two")
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise ValueError("a cut that no event passes")
+        return self
+
+
+class StructureDocument(Document):
+    """Of `hepgen_ml.process.structure.Structure`."""
+
+    process_id: Integer
+    pdg_id: Annotated[list[Integer], Field(min_length=1, max_length=MAX_PARTICLES)]
+    status: Annotated[list[Integer], Particles]
+    mother1: Annotated[list[Mother], Particles]
+    mother2: Annotated[list[Mother], Particles]
+
+    @model_validator(mode="after")
+    def _check(self) -> StructureDocument:
+        n = len(self.pdg_id)
+        if not len(self.status) == len(self.mother1) == len(self.mother2) == n:
+            raise ValueError("columns of different lengths")
+        if max([*self.mother1, *self.mother2]) > n:
+            raise ValueError("a mother that does not exist")
+        if self.status.count(-1) not in (0, 2):
+            raise ValueError("incoming particles have to be two, or none")
+        return self
+
+
+class SubprocessDocument(Document):
+    """Of `hepgen_ml.process.process.Subprocess`."""
+
+    structure: StructureDocument
+    frequency: Amount
+    chart: Count
+    order: Annotated[list[Index], Field(min_length=1, max_length=MAX_PARTICLES)]
+    incoming_masses: Annotated[list[Amount], Field(min_length=2, max_length=2)]
+    patterns: Annotated[list[list[Integer]], Field(min_length=1, max_length=1_000_000)]
+    pattern_frequency: list[Amount]
+
+    @model_validator(mode="after")
+    def _check(self) -> SubprocessDocument:
+        n = len(self.structure.pdg_id)
+        final = [i for i, status in enumerate(self.structure.status) if status == 1]
+        if sorted(self.order) != final:
+            raise ValueError("order: not the final particles, each once")
+        if any(len(row) != 3 * n for row in self.patterns):
+            raise ValueError("patterns: not three numbers of every particle")
+        if len(self.pattern_frequency) != len(self.patterns) or not sum(self.pattern_frequency) > 0:
+            raise ValueError("pattern_frequency: not one of every pattern, with a positive sum")
+        return self
+
+
+class ProcessDocument(Document):
+    """Of `hepgen_ml.process.process.Process`."""
+
+    beam_energy: Annotated[list[Amount], Field(min_length=2, max_length=2)]
+    acceptance: Annotated[list[CutDocument], Field(max_length=10_000)]
+    channels: Annotated[list[ChannelDocument], Field(min_length=1, max_length=10_000)]
+    subprocesses: Annotated[list[SubprocessDocument], Field(min_length=1, max_length=100_000)]
+
+    @model_validator(mode="after")
+    def _check(self) -> ProcessDocument:
+        for number, s in enumerate(self.subprocesses):
+            where = f"subprocesses.{number}"
+            if s.chart >= len(self.channels):
+                raise ValueError(f"{where}: chart: a channel that does not exist")
+            if len(s.order) != len(self.channels[s.chart].classes):
+                raise ValueError(f"{where}: order: not the particles of its channel")
+        if len({tuple(s.structure.status).count(-1) for s in self.subprocesses}) > 1:
+            raise ValueError("subprocesses: some with incoming particles, some without")
+        if not 0 < sum(s.frequency for s in self.subprocesses) < math.inf:
+            raise ValueError("subprocesses: frequencies without a positive sum")
+        return self

@@ -1,0 +1,109 @@
+"""Events as tensors, on their way between samples and models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Encoded:
+    """Events as tensors.
+
+    Attributes
+    ----------
+    x : (m, D) float64 tensor
+        Learned coordinates, zero beyond those of the event's channel.
+    subprocess, pattern : (m,) int64 tensors
+    branch : (m,) int64 tensor
+        How scale and couplings follow, see `hepgen_ml.process.auxiliary`.
+    free : (m, 3) float64 tensor
+        Logarithms of scale and couplings over their reference, zero where they are exact.
+    weight : (m,) float64 tensor
+    invariants : (m, P) float32 tensor
+        Logarithms of 2 p_i.p_j over GeV^2 for all pairs of incoming and final particles.
+    event : (m,) int64 tensor
+        Event number in the sample; events of unknown structure are left out.
+    """
+
+    x: Tensor
+    subprocess: Tensor
+    pattern: Tensor
+    branch: Tensor
+    free: Tensor
+    weight: Tensor
+    invariants: Tensor
+    event: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: Tensor | slice) -> Encoded:
+        return Encoded(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
+    @staticmethod
+    def join(parts: Sequence[Encoded]) -> Encoded:
+        """One after another."""
+        return Encoded(
+            *(torch.cat([getattr(p, n) for p in parts]) for n in Encoded.__dataclass_fields__)
+        )
+
+
+@dataclass
+class Kinematics:
+    """Momenta of generated events, before flavour patterns are attached.
+
+    Attributes
+    ----------
+    final : (m, n, 4) float64 tensor
+        In the order of the chart, zero beyond the event's particles.
+    incoming : (m, 2, 4) float64 tensor
+    passes : (m,) bool tensor
+        Finite, inside all cuts and below the beam energy.
+    """
+
+    final: Tensor
+    incoming: Tensor
+    passes: Tensor
+
+
+@dataclass
+class Discrete:
+    """What is drawn given the kinematics.
+
+    Attributes
+    ----------
+    pattern, branch : (m,) int64 tensors
+    free : (m, 3) float64 tensor
+        As in `Encoded`.
+    """
+
+    pattern: Tensor
+    branch: Tensor
+    free: Tensor
+
+
+def effective_number(weight: Tensor) -> float:
+    """Events of equal weight that have the statistical power of these (m,), of either sign."""
+    return float(weight.sum() ** 2 / (weight**2).sum().clamp_min(1e-300))
+
+
+def final_momenta(table: dict[str, npt.NDArray[Any]], rows: Sequence[int]) -> Tensor:
+    """Momenta (m, k, 4) of some rows of a table of events."""
+    return torch.stack(
+        [torch.from_numpy(table[name][:, list(rows)]) for name in ("px", "py", "pz", "energy")], -1
+    )
+
+
+def pair_invariants(incoming: Tensor, final: Tensor) -> Tensor:
+    """Logarithms of 2 p_i.p_j over GeV^2, (m, 2, 4) and (m, n, 4) -> (m, pairs) float32."""
+    p = torch.cat([incoming, final], dim=1)
+    metric = p.new_tensor([-2.0, -2.0, -2.0, 2.0])
+    gram = torch.einsum("mic,mjc->mij", p * metric, p)
+    i, j = torch.triu_indices(p.shape[1], p.shape[1], offset=1)
+    return torch.log(gram[:, i, j].clamp_min(1e-3)).to(torch.float32)

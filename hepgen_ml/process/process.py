@@ -1,0 +1,360 @@
+"""Process: everything about a sample's physics that is known without a network.
+
+Subprocesses with their frequencies, masses, statuses, colour flows and
+helicities, the cuts and the rules for scale and couplings; and the translation
+between events and the coordinates that a density model learns. It is learned
+from a sample (`hepgen_ml.process.learner`), never written by hand.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hepgen_ml.events.sample import EventSample
+from hepgen_ml.phase_space import Acceptance, Chart, Coordinate, chart_from_config
+from hepgen_ml.phase_space.chart import incoming_momenta
+from hepgen_ml.process.auxiliary import AUXILIARY, Auxiliaries
+from hepgen_ml.process.document import ProcessDocument
+from hepgen_ml.process.encoded import Encoded, Kinematics, final_momenta, pair_invariants
+from hepgen_ml.process.structure import Structure, patterns, tables
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Subprocess:
+    """An assignment of flavours with all that is fixed for it.
+
+    Attributes
+    ----------
+    structure : Structure
+    frequency : float
+        Fraction of the sample.
+    chart : int
+        Index of its channel in the process.
+    order : tuple of int
+        Rows of the final-state particles in the order of the chart.
+    incoming_masses : (float, float)
+        In GeV.
+    patterns : (k, 3n) int32 array
+        Colour flows and helicities that occur, see `hepgen_ml.process.structure.patterns`.
+    pattern_frequency : (k,) float array
+        Their fractions within the subprocess.
+    """
+
+    structure: Structure
+    frequency: float
+    chart: int
+    order: tuple[int, ...]
+    incoming_masses: tuple[float, float]
+    patterns: npt.NDArray[np.int32]
+    pattern_frequency: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Channel:
+    """Subprocesses that share a chart: the same masses, classes and cuts.
+
+    Attributes
+    ----------
+    chart : Chart
+    auxiliaries : Auxiliaries
+    classes : tuple of str
+        Flavour classes of the particles, in the order of the chart.
+    """
+
+    chart: Chart
+    auxiliaries: Auxiliaries
+    classes: tuple[str, ...]
+
+    @cached_property
+    def coordinates(self) -> tuple[Coordinate, ...]:
+        """Coordinates that a density learns: those of the chart but the cyclic one."""
+        return tuple(c for c in self.chart.coordinates if not c.cyclic)
+
+    @cached_property
+    def cyclic(self) -> int | None:
+        """Column of the chart's cyclic coordinate."""
+        return next((i for i, c in enumerate(self.chart.coordinates) if c.cyclic), None)
+
+    def check(self) -> None:
+        """Raise ValueError or IndexError unless its parts belong together."""
+        n = len(self.classes)
+        if len(self.chart.labels) != n:
+            raise ValueError(f"{n} classes of {len(self.chart.labels)} particles")
+        made = self.chart.made(torch.ones(1, n, 4, dtype=torch.float64))
+        self.auxiliaries.check(torch.ones(1, 2, 4, dtype=torch.float64), made)
+
+    def join(self, x: Tensor, phi: Tensor) -> Tensor:
+        """Coordinates of the chart (m, D) from learned ones and the cyclic angle (m,)."""
+        n, i = self.chart.n_coordinates, self.cyclic
+        if i is None:
+            return x[:, :n]
+        return torch.cat([x[:, :i], phi.unsqueeze(-1), x[:, i : n - 1]], dim=-1)
+
+
+@dataclass
+class Process:
+    """Physics of a sample.
+
+    Attributes
+    ----------
+    subprocesses : list of Subprocess
+    channels : list of Channel
+    acceptance : Acceptance
+    beam_energy : (float, float)
+        Upper bound of the incoming partons' energies, GeV.
+    """
+
+    subprocesses: list[Subprocess]
+    channels: list[Channel]
+    acceptance: Acceptance
+    beam_energy: tuple[float, float]
+    _index: dict[Structure, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._index = {s.structure: i for i, s in enumerate(self.subprocesses)}
+
+    @cached_property
+    def n_coordinates(self) -> int:
+        """Largest number of learned coordinates."""
+        return max(len(c.coordinates) for c in self.channels)
+
+    @cached_property
+    def is_reconstructed(self) -> bool:
+        """Whether events are objects of an analysis, without incoming partons."""
+        return not any(s.structure.incoming for s in self.subprocesses)
+
+    @cached_property
+    def n_invariants(self) -> int:
+        """Largest number of pair invariants; reconstructed events have nothing to draw by them."""
+        if self.is_reconstructed:
+            return 0
+        return max(math.comb(len(c.classes) + 2, 2) for c in self.channels)
+
+    @cached_property
+    def n_final(self) -> int:
+        """Largest number of final-state particles."""
+        return max(len(c.classes) for c in self.channels)
+
+    @cached_property
+    def channel_of(self) -> Tensor:
+        """(S,) channel of each subprocess."""
+        return torch.tensor([s.chart for s in self.subprocesses])
+
+    @cached_property
+    def frequencies(self) -> npt.NDArray[np.float64]:
+        """(S,) fractions of the subprocesses, summing to one."""
+        f = np.array([s.frequency for s in self.subprocesses])
+        return np.asarray(f / f.sum())
+
+    def encode(self, sample: EventSample) -> Encoded:
+        """Translate events into tensors.
+
+        Events whose structure or pattern is not part of the process, or that are outside
+        its cuts, are left out; `Encoded.event` tells which remain.
+        """
+        parts = []
+        for structure, events, table in tables(sample):
+            number = self._index.get(structure)
+            if number is None:
+                continue
+            sub = self.subprocesses[number]
+            channel = self.channels[sub.chart]
+            final = final_momenta(table, sub.order)
+            chart_x = channel.chart.forward(final)
+            keep = [i for i in range(chart_x.shape[1]) if i != channel.cyclic]
+            values = {n: sample.events[n][events] for n in AUXILIARY if n in sample.events}
+            x = chart_x[:, keep]
+            pattern = _pattern_numbers(patterns(table), sub.patterns)
+            incoming = final_momenta(table, structure.incoming)
+            branch, free = channel.auxiliaries.encode(
+                incoming, channel.chart.made(final), values
+            )
+            good = torch.isfinite(x).all(1) & torch.isfinite(free).all(1)
+            good &= (pattern >= 0) & (branch >= 0)
+            good &= self.acceptance.passes(final, channel.classes)
+            part = Encoded(
+                _padded(x, self.n_coordinates),
+                torch.full((len(x),), number),
+                pattern,
+                branch,
+                free,
+                torch.as_tensor(sample.weight[events]),
+                self.invariants(incoming, final),
+                torch.as_tensor(events),
+            )
+            parts.append(part[good])
+        if not parts:
+            return self._nothing()
+        encoded = Encoded.join(parts)
+        return encoded[torch.argsort(encoded.event)]
+
+    def inside(self, x: Tensor, subprocess: Tensor) -> Tensor:
+        """Mask (m,) of coordinates (m, D) whose events are possible and inside all cuts."""
+        place = subprocess.device
+        phi = torch.zeros(len(x))
+        return self.kinematics(x.cpu(), subprocess.cpu(), phi).passes.to(place)
+
+    def invariants(self, incoming: Tensor, final: Tensor) -> Tensor:
+        """Pair invariants (m, P) float32, zero beyond those of the event."""
+        if self.is_reconstructed:
+            return torch.zeros(len(final), 0)
+        return _padded(pair_invariants(incoming, final), self.n_invariants)
+
+    def _nothing(self) -> Encoded:
+        """Zero events."""
+        number, real = torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.float64)
+        x = torch.zeros(0, self.n_coordinates, dtype=torch.float64)
+        free = torch.zeros(0, len(AUXILIARY), dtype=torch.float64)
+        invariants = torch.zeros(0, self.n_invariants)
+        return Encoded(x, number, number, number, free, real, invariants, number)
+
+    def kinematics(self, x: Tensor, subprocess: Tensor, phi: Tensor) -> Kinematics:
+        """Momenta from learned coordinates.
+
+        Parameters
+        ----------
+        x : (m, D) tensor
+        subprocess : (m,) int64 tensor
+        phi : (m,) tensor
+            Azimuth of the whole event.
+        """
+        x, phi = x.to("cpu", torch.float64), phi.to("cpu", torch.float64)
+        m = len(x)
+        final = x.new_zeros((m, self.n_final, 4))
+        incoming = x.new_zeros((m, 2, 4))
+        passes = torch.zeros(m, dtype=torch.bool)
+        channel_of = self.channel_of[subprocess]
+        masses = torch.tensor([s.incoming_masses for s in self.subprocesses], dtype=torch.float64)
+        for c, channel in enumerate(self.channels):
+            where = torch.nonzero(channel_of == c).squeeze(-1)
+            if len(where) == 0:
+                continue
+            p, _ = channel.chart.inverse(channel.join(x[where], phi[where]))
+            final[where, : p.shape[1]] = p
+            passes[where] = torch.isfinite(p).all(-1).all(-1)
+            passes[where] &= channel.chart.allows(p)
+            passes[where] &= self.acceptance.passes(p, channel.classes)
+            if self.is_reconstructed:
+                continue
+            pair_masses = masses[subprocess[where]]
+            for pair in torch.unique(pair_masses, dim=0):
+                same = where[(pair_masses == pair).all(-1)]
+                incoming[same] = incoming_momenta(final[same].sum(1), *pair.tolist())
+        if self.is_reconstructed:
+            return Kinematics(final, incoming, passes)
+        limit = torch.tensor(self.beam_energy, dtype=torch.float64)
+        # Partons of fixed energy carry all of it; rounding must not reject them.
+        passes &= (incoming[..., 3] <= limit * (1 + 1e-12)).all(-1)
+        passes &= (incoming[..., 3] > 0).all(-1)
+        return Kinematics(final, incoming, passes)
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "beam_energy": list(self.beam_energy),
+            "acceptance": self.acceptance.to_config(),
+            "channels": [
+                {
+                    "chart": c.chart.to_config(),
+                    "auxiliaries": c.auxiliaries.rules,
+                    "classes": list(c.classes),
+                }
+                for c in self.channels
+            ],
+            "subprocesses": [
+                {
+                    "structure": {
+                        "process_id": s.structure.process_id,
+                        **{
+                            name: list(getattr(s.structure, name))
+                            for name in ("pdg_id", "status", "mother1", "mother2")
+                        },
+                    },
+                    "frequency": s.frequency,
+                    "chart": s.chart,
+                    "order": list(s.order),
+                    "incoming_masses": list(s.incoming_masses),
+                    "patterns": s.patterns.tolist(),
+                    "pattern_frequency": s.pattern_frequency.tolist(),
+                }
+                for s in self.subprocesses
+            ],
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Process:
+        """Inverse of `to_config`.
+
+        Raises
+        ------
+        ValueError
+            The document describes no process; pydantic's names the entry.
+        """
+        ProcessDocument.model_validate(config)
+        channels = [
+            Channel(
+                chart_from_config(c["chart"]),
+                Auxiliaries(c["auxiliaries"]),
+                tuple(str(v) for v in c["classes"]),
+            )
+            for c in config["channels"]
+        ]
+        subprocesses = []
+        for s in config["subprocesses"]:
+            t = s["structure"]
+            structure = Structure(
+                int(t["process_id"]),
+                *(
+                    tuple(int(v) for v in t[name])
+                    for name in ("pdg_id", "status", "mother1", "mother2")
+                ),
+            )
+            subprocesses.append(
+                Subprocess(
+                    structure,
+                    float(s["frequency"]),
+                    int(s["chart"]),
+                    tuple(int(v) for v in s["order"]),
+                    (float(s["incoming_masses"][0]), float(s["incoming_masses"][1])),
+                    np.array(s["patterns"], dtype=np.int32).reshape(-1, 3 * len(structure.pdg_id)),
+                    np.array(s["pattern_frequency"], dtype=np.float64),
+                )
+            )
+            if not 0 <= subprocesses[-1].chart < len(channels):
+                raise ValueError("a subprocess names a channel that does not exist")
+        for c, channel in enumerate(channels):
+            try:
+                channel.check()
+            except (ValueError, IndexError) as error:
+                raise ValueError(f"channels.{c}: {error}") from None
+        low, high = config["beam_energy"]
+        return cls(
+            subprocesses,
+            channels,
+            Acceptance.from_config(config["acceptance"]),
+            (float(low), float(high)),
+        )
+
+
+def _padded(x: Tensor, width: int) -> Tensor:
+    return torch.nn.functional.pad(x, (0, width - x.shape[1]))
+
+
+def _pattern_numbers(found: npt.NDArray[np.int32], known: npt.NDArray[np.int32]) -> Tensor:
+    """Row of `known` that each row of `found` equals, −1 if none."""
+    both = np.concatenate([known, found])
+    _, inverse = np.unique(both, axis=0, return_inverse=True)
+    inverse = inverse.ravel()  # two-dimensional in NumPy 2.0
+    number = np.full(len(both), -1)
+    number[inverse[: len(known)]] = np.arange(len(known))
+    return torch.from_numpy(number[inverse[len(known) :]])

@@ -1,0 +1,280 @@
+"""Canonical form of parton-level events: who is who, before any kinematics.
+
+Events of the same structure (flavours, statuses, mothers, process number) are
+gathered into tables with one row per event and one column per particle:
+incoming partons first, the one along +z leading, and identical final-state
+particles ordered by transverse momentum. Objects of reconstructed samples count as
+final particles without mothers, ordered by kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import combinations, groupby
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hepgen_ml.events.objects import rank_of
+from hepgen_ml.events.sample import UNKNOWN_SPIN, EventSample
+from hepgen_ml.phase_space.cuts import Acceptance, Cut, flavour_class, tighter
+from hepgen_ml.process.encoded import final_momenta
+
+Table = npt.NDArray[Any]
+
+FIRST_COLOR = 501
+_LARGEST_HELICITY = 4.0
+_HALF = 100  # factor of helicities that are no integers
+
+
+@dataclass(frozen=True, order=True)
+class Structure:
+    """An assignment of flavours: what distinguishes one subprocess from another.
+
+    Attributes
+    ----------
+    process_id : int
+        LPRUP of the run's process it belongs to.
+    pdg_id, status, mother1, mother2 : tuple of int
+        One entry per particle; mothers count from 1.
+    """
+
+    process_id: int
+    pdg_id: tuple[int, ...]
+    status: tuple[int, ...]
+    mother1: tuple[int, ...]
+    mother2: tuple[int, ...]
+
+    def rows(self, status: int) -> list[int]:
+        """Rows of the particles with this status."""
+        return [i for i, s in enumerate(self.status) if s == status]
+
+    @property
+    def incoming(self) -> list[int]:
+        """Rows of the incoming partons."""
+        return self.rows(-1)
+
+    @property
+    def final(self) -> list[int]:
+        """Rows of the final-state particles."""
+        return self.rows(1)
+
+    @property
+    def intermediate(self) -> list[int]:
+        """Rows of everything else: resonances."""
+        return [i for i, s in enumerate(self.status) if s not in (-1, 1)]
+
+    def leaves(self, row: int) -> list[int]:
+        """Final-state rows that descend from a particle."""
+        found: set[int] = set()
+        seen, todo = {row}, [row]
+        while todo:
+            mother = todo.pop()
+            for i in range(len(self.pdg_id)):
+                if i in seen or mother + 1 not in (self.mother1[i], self.mother2[i]):
+                    continue
+                if self.status[i] == 1:
+                    found.add(i)
+                elif i > mother:
+                    seen.add(i)
+                    todo.append(i)
+        return sorted(found)
+
+    @cached_property
+    def pairs_of_decays(self) -> frozenset[tuple[int, int]]:
+        """Pairs of final-state particles, by their place in `final`, that come from a resonance."""
+        place = {row: k for k, row in enumerate(self.final)}
+        return frozenset(
+            (place[a], place[b])
+            for row in self.intermediate
+            for a, b in combinations(self.leaves(row), 2)
+        )
+
+    def identical(self) -> list[list[int]]:
+        """Sets of final-state rows with the same flavour and the same mothers."""
+
+        def key(i: int) -> tuple[int, int, int]:
+            return (self.pdg_id[i], self.mother1[i], self.mother2[i])
+
+        rows = sorted(self.final, key=key)
+        sets = [sorted(group) for _, group in groupby(rows, key=key)]
+        return [s for s in sets if len(s) > 1]
+
+
+def tables(
+    sample: EventSample,
+) -> Iterator[tuple[Structure, npt.NDArray[np.int64], dict[str, Table]]]:
+    """Events of a sample, gathered by structure.
+
+    Yields
+    ------
+    structure : Structure
+    events : (m,) int array
+        Event numbers in the sample.
+    columns : dict of str to (m, n) array
+        Particle columns in canonical order, mothers renumbered with them.
+    """
+    counts = sample.counts
+    for n in np.unique(counts):
+        if n == 0:
+            continue
+        events = np.flatnonzero(counts == n)
+        rows = sample.offsets[:-1][events][:, None] + np.arange(n)
+        columns = {name: values[rows] for name, values in sample.particles.items()}
+        if sample.is_reconstructed:
+            columns = _by_kind(columns)
+        columns = _incoming_first(columns)
+        for chosen in _alike(columns, sample.events.get("process_id"), events):
+            table = {name: values[chosen] for name, values in columns.items()}
+            first = chosen[0]
+            structure = Structure(
+                int(sample.process_id[events[first]]) if "process_id" in sample.events else 0,
+                *(
+                    tuple(int(v) for v in columns[name][first])
+                    for name in ("pdg_id", "status", "mother1", "mother2")
+                ),
+            )
+            _order_identical(table, structure)
+            yield structure, events[chosen], table
+
+
+def inside_cuts(cuts: Sequence[Cut]) -> Callable[[EventSample], npt.NDArray[np.bool_]] | None:
+    """Mask of the events of a sample that obey all these cuts; None without any."""
+    return partial(inside, acceptance=Acceptance(tighter(cuts))) if cuts else None
+
+
+def inside(sample: EventSample, acceptance: Acceptance) -> npt.NDArray[np.bool_]:
+    """Which events (n,) of a sample obey all cuts with their final state."""
+    passes = np.zeros(len(sample), dtype=bool)
+    for structure, events, table in tables(sample):
+        final = final_momenta(table, structure.final)
+        classes = [
+            flavour_class(structure.pdg_id[r], float(table["mass"][0, r])) for r in structure.final
+        ]
+        passes[events] = acceptance.passes(final, classes).numpy()
+    return passes
+
+
+def _by_kind(columns: dict[str, Table]) -> dict[str, Table]:
+    """Reconstructed objects in a fixed order, with the columns of final particles."""
+    pdg_id = columns["pdg_id"]
+    order = np.argsort(2 * rank_of(pdg_id) + (pdg_id < 0), axis=1, kind="stable")
+    columns = {name: np.take_along_axis(v, order, axis=1) for name, v in columns.items()}
+    nothing = np.zeros_like(pdg_id)
+    return columns | {"status": nothing + 1, "mother1": nothing, "mother2": nothing}
+
+
+def _incoming_first(columns: dict[str, Table]) -> dict[str, Table]:
+    status, pz = columns["status"], columns["pz"]
+    n = status.shape[1]
+    position = np.broadcast_to(np.arange(n) + 2.0, status.shape)
+    # a target at rest has a longitudinal momentum of rounding's, of either sign: the larger leads
+    largest = np.maximum(np.abs(pz).max(1, keepdims=True), 1e-300)
+    key = np.where(status == -1, -pz / largest, position)
+    order = np.argsort(key, axis=1, kind="stable")
+    if (order == np.arange(n)).all():
+        return columns
+    columns = {name: np.take_along_axis(v, order, axis=1) for name, v in columns.items()}
+    new_number = np.zeros((len(order), n + 1), dtype=np.int32)
+    np.put_along_axis(new_number[:, 1:], order, np.arange(1, n + 1, dtype=np.int32)[None], axis=1)
+    mothers = [
+        np.take_along_axis(new_number, np.clip(columns[name], 0, n), axis=1)
+        for name in ("mother1", "mother2")
+    ]
+    # A pair of mothers is written in ascending order; a zero second mother stays second.
+    swap = (mothers[1] > 0) & (mothers[0] > mothers[1])
+    columns["mother1"] = np.where(swap, mothers[1], mothers[0])
+    columns["mother2"] = np.where(swap, mothers[0], mothers[1])
+    return columns
+
+
+def _alike(
+    columns: dict[str, Table], process_id: Table | None, events: npt.NDArray[np.int64]
+) -> list[npt.NDArray[np.int64]]:
+    """Row numbers of the events of each structure (equality by a 64-bit hash)."""
+    names = ("pdg_id", "status", "mother1", "mother2")
+    parts = [columns[name] for name in names]
+    if process_id is not None:
+        parts.append(process_id[events][:, None])
+    keys = np.concatenate(parts, axis=1).astype(np.int64)
+    # A fixed seed: the order of the groups must not change from run to run.
+    factors = np.random.default_rng(1).integers(1, 2**62, keys.shape[1]) * 2 + 1
+    with np.errstate(over="ignore"):
+        hashes = (keys * factors).sum(axis=1)
+    order = np.argsort(hashes, kind="stable")
+    edges = np.flatnonzero(np.diff(hashes[order])) + 1
+    return np.split(order, edges)
+
+
+def _order_identical(table: dict[str, Table], structure: Structure) -> None:
+    for rows in structure.identical():
+        pt2 = table["px"][:, rows] ** 2 + table["py"][:, rows] ** 2
+        order = np.argsort(-pt2, axis=1, kind="stable")
+        for values in table.values():
+            values[:, rows] = np.take_along_axis(values[:, rows], order, axis=1)
+
+
+def color_flow(color1: Table, color2: Table) -> npt.NDArray[np.int32]:
+    """Colour tags renumbered by first appearance, (m, n) twice -> (m, 2n).
+
+    Tags of the result alternate colour and anticolour, particle by particle,
+    and count from 501; 0 stays 0. A negative tag, a sextet's second line of the other kind,
+    stays negative.
+    """
+    signed = np.stack([color1, color2], axis=2).reshape(len(color1), -1)
+    tags = np.abs(signed)
+    flow = np.zeros_like(tags, dtype=np.int32)
+    following = np.full(len(tags), FIRST_COLOR, dtype=np.int32)
+    for j in range(tags.shape[1]):
+        new = np.zeros(len(tags), dtype=np.int32)
+        for i in range(j):
+            same = (tags[:, j] == tags[:, i]) & (new == 0)
+            new[same] = flow[same, i]
+        fresh = (tags[:, j] != 0) & (new == 0)
+        new[fresh] = following[fresh]
+        following[fresh] += 1
+        flow[:, j] = np.where(tags[:, j] == 0, 0, new)
+    return np.where(signed < 0, -flow, flow)
+
+
+def helicity_codes(spin: npt.ArrayLike) -> npt.NDArray[np.int32]:
+    """Integers for helicities: themselves, halves times a hundred, 9 for what is no helicity.
+
+    Helicities are multiples of 1/2 up to 4, as generators write them for spins 1/2 to 2 (some
+    with twice the number for fermions). A tau's spin along its momentum, which may be any
+    number between -1 and 1, is none.
+    """
+    spin = np.asarray(spin, dtype=np.float64)
+    known = (2 * spin == np.round(2 * spin)) & (np.abs(spin) <= _LARGEST_HELICITY)
+    codes = np.where(spin == np.round(spin), spin, _HALF * spin)
+    return np.where(known, codes, UNKNOWN_SPIN).astype(np.int32)
+
+
+def helicities(codes: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Inverse of `helicity_codes`."""
+    codes = np.asarray(codes, dtype=np.float64)
+    return np.where(np.abs(codes) > UNKNOWN_SPIN, codes / _HALF, codes)
+
+
+def patterns(table: dict[str, Table]) -> npt.NDArray[np.int32]:
+    """Discrete part of events of one structure: colour flow and helicities.
+
+    Returns
+    -------
+    (m, 3n) int32 array
+        Colour flow (2n) as from `color_flow`, then helicities (n) as from
+        `helicity_codes`.
+    """
+    m, n = table["pdg_id"].shape
+    if "color1" in table and "color2" in table:
+        flow = color_flow(table["color1"], table["color2"])
+    else:
+        flow = np.zeros((m, 2 * n), dtype=np.int32)
+    if "spin" in table:
+        spin = helicity_codes(table["spin"])
+    else:
+        spin = np.full((m, n), UNKNOWN_SPIN, dtype=np.int32)
+    return np.concatenate([flow, spin], axis=1)

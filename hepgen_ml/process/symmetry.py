@@ -1,0 +1,284 @@
+"""Symmetries that give further training events.
+
+Exchange of equal beams, which is exact: two unpolarised beams of the same particles and energy
+look the same after a rotation by pi about the x axis: rapidities and azimuths change sign, the
+incoming partons change places, helicities stay. The mirrored event is as likely
+as the original, so a model may train on both. The same holds for reconstructed objects.
+
+Reflection at a plane through the beams: what is summed over helicities depends on products
+p_i.p_j only, unless the amplitude has an absorptive part (loops) or violates CP: then it
+also depends on triple products, which a reflection gives the other sign. So it is for
+the user to ask for it; a sample that shows such a dependence is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hepgen_ml.errors import SampleError
+from hepgen_ml.events.sample import RunInfo
+from hepgen_ml.phase_space import FixedEnergyChart
+from hepgen_ml.process.encoded import Encoded
+from hepgen_ml.process.process import Channel, Process, Subprocess
+from hepgen_ml.process.structure import Structure, color_flow
+
+EXCHANGE, REFLECTION = (1.0, -1.0, -1.0, 1.0), (1.0, -1.0, 1.0, 1.0)
+"""What the two do to a momentum (px, py, pz, E)."""
+
+CLEAR = 6.0
+"""Standard deviations from which a sample is taken to break a symmetry."""
+
+
+def has_equal_beams(run: RunInfo) -> bool:
+    """Whether both beams are of the same particles and energy."""
+    same = run.beam_pdg_id[0] == run.beam_pdg_id[1]
+    return same and bool(np.isclose(run.beam_energy[0], run.beam_energy[1], rtol=1e-9))
+
+
+def has_exchange(run: RunInfo, process: Process) -> bool:
+    """Whether the exchange is a symmetry of this run."""
+    # A chart of fixed energy knows its total momentum, which need not be symmetric.
+    fixed = any(isinstance(c.chart, FixedEnergyChart) for c in process.channels)
+    return has_equal_beams(run) and not fixed
+
+
+def looks_symmetric(process: Process, encoded: Encoded) -> bool:
+    """Whether rapidities average to zero, as they do unless someone selected one side.
+
+    So do all coordinates that the exchange gives the other sign. Subprocesses whose mirror image
+    the sample does not have count for nothing here: some programs list q qbar in one order of
+    the final state and qbar q in another.
+    """
+    known = {s.structure for s in process.subprocesses}
+    has_image = torch.tensor([_exchanged(s.structure) in known for s in process.subprocesses])
+    encoded = encoded[has_image[encoded.subprocess]]
+    channel_of = process.channel_of[encoded.subprocess]
+    for c, channel in enumerate(process.channels):
+        some = encoded.x[channel_of == c][:100]
+        turned = _mirrored(channel, some, EXCHANGE)
+        odd = [
+            i
+            for i, k in enumerate(channel.coordinates)
+            if not k.periodic and torch.allclose(turned[:, i], -some[:, i], rtol=1e-6, atol=1e-6)
+        ]
+        weight = encoded.weight[channel_of == c].unsqueeze(1)
+        if largest_pull(encoded.x[channel_of == c][:, odd], weight) > CLEAR:
+            return False
+    return True
+
+
+def largest_pull(values: Tensor, weight: Tensor) -> float:
+    """Mean of a column over its statistical error, of the column where it is largest.
+
+    Parameters
+    ----------
+    values : (n, k) tensor
+    weight : (n, 1) tensor
+    """
+    error = torch.sqrt(((weight * values) ** 2).sum(0)).clamp_min(1e-12)
+    return float(((weight * values).sum(0) / error).abs().max()) if values.numel() else 0.0
+
+
+def symmetrize_frequencies(process: Process) -> None:
+    """Give each subprocess and its mirror image the same frequency, their average."""
+    index = {s.structure: i for i, s in enumerate(process.subprocesses)}
+    mirrored = [index.get(_exchanged(s.structure)) for s in process.subprocesses]
+    before = [s.frequency for s in process.subprocesses]
+    process.subprocesses[:] = [
+        s if other is None else replace(s, frequency=(before[i] + before[other]) / 2)
+        for i, (s, other) in enumerate(zip(process.subprocesses, mirrored, strict=True))
+    ]
+    process.__dict__.pop("frequencies", None)  # which may have been asked for before
+
+
+def exchanged_beams(process: Process, encoded: Encoded) -> tuple[Encoded, Tensor]:
+    """Mirror images of events.
+
+    Parameters
+    ----------
+    process : Process
+    encoded : Encoded
+
+    Returns
+    -------
+    mirrored : Encoded
+        Of the events whose mirror image belongs to the process too.
+    possible : (m,) bool tensor
+        Which events these are.
+    """
+    index = {s.structure: i for i, s in enumerate(process.subprocesses)}
+    parts, possible = [], torch.zeros(len(encoded), dtype=torch.bool)
+    for number, sub in enumerate(process.subprocesses):
+        rows = torch.nonzero(encoded.subprocess == number).squeeze(-1)
+        other = index.get(_exchanged(sub.structure))
+        if other is None or len(rows) == 0:
+            continue
+        target = process.subprocesses[other]
+        channel = process.channels[sub.chart]
+        pattern = _pattern_map(sub, target)[encoded.pattern[rows]]
+        branch = _branch_map(channel, process.channels[target.chart])[encoded.branch[rows]]
+        good = (pattern >= 0) & (branch >= 0)
+        rows = rows[good]
+        x = torch.zeros_like(encoded.x[rows])
+        x[:, : len(channel.coordinates)] = _mirrored(channel, encoded.x[rows], EXCHANGE)
+        part = encoded[rows]
+        columns = list(range(part.invariants.shape[1]))
+        if sub.structure.incoming:
+            columns = _invariant_map(len(channel.classes), len(columns))
+        parts.append(
+            Encoded(
+                x,
+                torch.full_like(part.subprocess, other),
+                pattern[good],
+                branch[good],
+                part.free,
+                part.weight,
+                part.invariants[:, columns],
+                part.event,
+            )
+        )
+        possible[rows] = True
+    return (Encoded.join(parts) if parts else encoded[:0]), possible
+
+
+def reflected(process: Process, encoded: Encoded) -> tuple[Encoded, Tensor]:
+    """Events reflected at a plane through the beams, and which of them (m,) these are.
+
+    Events with helicities are not among them: a reflection would change these too, and only
+    for interactions that do not know left from right.
+    """
+    unpolarised = [
+        torch.from_numpy(np.all(np.isin(s.patterns[:, 2 * len(s.structure.pdg_id) :], (0, 9)), 1))
+        for s in process.subprocesses
+    ]
+    possible = torch.zeros(len(encoded), dtype=torch.bool)
+    for number, free in enumerate(unpolarised):
+        rows = encoded.subprocess == number
+        possible[rows] = free[encoded.pattern[rows]]
+    images = encoded[possible]
+    x, channel_of = torch.zeros_like(images.x), process.channel_of[images.subprocess]
+    for c, channel in enumerate(process.channels):
+        rows = torch.nonzero(channel_of == c).squeeze(-1)
+        if len(rows):
+            x[rows, : len(channel.coordinates)] = _mirrored(channel, images.x[rows], REFLECTION)
+    return replace(images, x=x), possible
+
+
+def check_reflection(process: Process, encoded: Encoded) -> None:
+    """Refuse a sample that a reflection at a plane through the beams would change.
+
+    Looks at the sines of all angles that change sign, and at their products with all other
+    coordinates.
+
+    Raises
+    ------
+    SampleError
+        One of these means is not zero.
+    """
+    channel_of = process.channel_of[encoded.subprocess]
+    for c, channel in enumerate(process.channels):
+        rows = channel_of == c
+        x, weight = encoded.x[rows], encoded.weight[rows].unsqueeze(1)
+        some = x[:100]
+        turned = _mirrored(channel, some, REFLECTION) if len(x) else some
+        odd = [
+            i
+            for i, k in enumerate(channel.coordinates)
+            if k.periodic and torch.allclose(torch.sin(turned[:, i]), -torch.sin(some[:, i]),
+                                             rtol=1e-5, atol=1e-5)
+        ]  # fmt: skip
+        even = [i for i, k in enumerate(channel.coordinates) if not k.periodic]
+        for i in odd:
+            y = torch.sin(x[:, [i]]) * torch.cat([torch.ones_like(x[:, :1]), x[:, even]], dim=1)
+            pull = largest_pull(y, weight)
+            if pull > CLEAR:
+                name = channel.coordinates[i].name
+                raise SampleError(
+                    f"a reflection changes its events: the mean of a triple product with {name} "
+                    f"is {pull:.1f} standard deviations from zero",
+                    remedy="train with training.reflect=false",
+                )
+
+
+def _mirrored(channel: Channel, x: Tensor, signs: tuple[float, ...]) -> Tensor:
+    """Learned coordinates of events whose momenta are multiplied by signs."""
+    p, _ = channel.chart.inverse(channel.join(x, torch.zeros(len(x), dtype=x.dtype)))
+    turned = channel.chart.forward(p * p.new_tensor(signs))
+    keep = [i for i in range(turned.shape[1]) if i != channel.cyclic]
+    return turned[:, keep]
+
+
+def _exchanged(structure: Structure) -> Structure:
+    """The structure with its first two particles, the incoming ones, exchanged."""
+    if not structure.incoming:
+        return structure
+    swapped = {1: 2, 2: 1}
+
+    def mothers(i: int) -> tuple[int, int]:
+        a, b = structure.mother1[i], structure.mother2[i]
+        a, b = swapped.get(a, a), swapped.get(b, b)
+        return (b, a) if b > 0 and a > b else (a, b)
+
+    n = len(structure.pdg_id)
+    order = [1, 0, *range(2, n)]
+    return Structure(
+        structure.process_id,
+        tuple(structure.pdg_id[i] for i in order),
+        tuple(structure.status[i] for i in order),
+        tuple(mothers(i)[0] for i in order),
+        tuple(mothers(i)[1] for i in order),
+    )
+
+
+def _pattern_map(sub: Subprocess, target: Subprocess) -> Tensor:
+    """Number among the target's patterns of each pattern's mirror image, −1 without one."""
+    n = len(sub.structure.pdg_id)
+    order = [1, 0, *range(2, n)] if sub.structure.incoming else list(range(n))
+    flow = sub.patterns[:, : 2 * n].reshape(-1, n, 2)[:, order]
+    spins = sub.patterns[:, 2 * n :][:, order]
+    mirrored = np.concatenate([color_flow(flow[..., 0], flow[..., 1]), spins], axis=1)
+    known = {row.tobytes(): i for i, row in enumerate(np.ascontiguousarray(target.patterns))}
+    rows = np.ascontiguousarray(mirrored.astype(target.patterns.dtype))
+    return torch.tensor([known.get(row.tobytes(), -1) for row in rows])
+
+
+def _branch_map(channel: Channel, target: Channel) -> Tensor:
+    """Branch of the mirror image for each branch, −1 without one.
+
+    Clustering some particles to the first beam mirrors to clustering the others to it.
+    """
+    here, there = channel.auxiliaries, target.auxiliaries
+    names = [o.get("formula") for o in there.rules["scale"]["options"]]
+    emitted = {
+        i for name in names if name and name.startswith("core_mt:") for i in _particles(name)
+    }
+    choices = []
+    for number, option in enumerate(here.rules["scale"]["options"]):
+        name = option.get("formula")
+        if name and name.startswith("core_mt:"):
+            others = sorted(emitted - set(_particles(name)))
+            mirrored = f"core_mt:{','.join(map(str, others))}"
+            choices.append(names.index(mirrored) if mirrored in names else -1)
+        else:
+            choices.append(number if number < len(names) and names[number] == name else -1)
+    if here.rules["scale"]["free"]:
+        choices.append(len(names) if there.rules["scale"]["free"] else -1)
+    known = {tuple(row): i for i, row in enumerate(there.branches.tolist())}
+    return torch.tensor([known.get((choices[b[0]], *b[1:]), -1) for b in here.branches.tolist()])
+
+
+def _particles(name: str) -> list[int]:
+    return [int(text) for text in name.partition(":")[2].split(",") if text]
+
+
+def _invariant_map(n_final: int, width: int) -> list[int]:
+    """Columns of the pair invariants with the two incoming partons exchanged."""
+    n = n_final + 2
+    pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
+    order = [1, 0, *range(2, n)]
+    mirrored = [pairs.index(tuple(sorted((order[i], order[j])))) for i, j in pairs]
+    return [*mirrored, *range(len(mirrored), width)]

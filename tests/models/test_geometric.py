@@ -1,0 +1,177 @@
+"""Equivariant velocities: symmetry in momentum space, the way back to coordinates."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from hepgen_ml.config import load_config
+from hepgen_ml.models.flow_matching import FlowMatching
+from hepgen_ml.models.geometric import GeometricVelocity, reference_components, vector_part
+from hepgen_ml.phase_space.coordinates import boost, rotate_about_beam, wrap
+from hepgen_ml.process.encoded import Encoded
+from hepgen_ml.process.learner import ProcessLearner
+from hepgen_ml.process.process import Process
+from tests.samples import toy_top_pairs
+
+SMALL = ["lgatr.channels=4", "lgatr.scalars=8", "lgatr.blocks=2", "lgatr.heads=2"]
+
+
+@pytest.fixture(scope="module")
+def process() -> Process:
+    learner = ProcessLearner()
+    learner.add(toy_top_pairs(2000))
+    return learner.process((6500.0, 6500.0))
+
+
+@pytest.fixture(scope="module")
+def encoded(process: Process) -> Encoded:
+    return process.encode(toy_top_pairs(2000))
+
+
+def velocity(process: Process, encoded: Encoded, model: str, *settings: str) -> GeometricVelocity:
+    torch.manual_seed(0)
+    flow = FlowMatching(process, load_config(None, [f"model={model}", *SMALL, *settings]))
+    flow.fit_standardization(encoded)
+    assert isinstance(flow.velocity, GeometricVelocity)
+    with torch.no_grad():
+        for p in flow.velocity.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    return flow.velocity.double()
+
+
+def event(process: Process, encoded: Encoded, c: int) -> tuple[Tensor, Tensor]:
+    rows = torch.nonzero(process.channel_of[encoded.subprocess] == c).squeeze(-1)[:40]
+    d = len(process.channels[c].coordinates)
+    torch.manual_seed(1)
+    return torch.randn(len(rows), d, dtype=torch.float64), encoded.subprocess[rows]
+
+
+def vectors(net: GeometricVelocity, t: Tensor, z: Tensor, p: Tensor, s: Tensor, c: int) -> Tensor:
+    out = net.network(net.tokens(t, z, p / net.unit, s, c))
+    return vector_part(out, net.symmetry)[:, : p.shape[1]]
+
+
+def boosted(p: Tensor, along: tuple[float, float, float]) -> Tensor:
+    frame = torch.tensor([*along, math.sqrt(1 + sum(k * k for k in along))], dtype=p.dtype)
+    return boost(p, frame.expand_as(p), torch.ones_like(p[..., 0]))
+
+
+def turned(p: Tensor) -> Tensor:
+    return rotate_about_beam(p, torch.full_like(p[..., 0], 0.7))
+
+
+def about_x(p: Tensor) -> Tensor:
+    return rotate_about_beam(p[..., [1, 2, 0, 3]], torch.full_like(p[..., 0], 0.7))[
+        ..., [2, 0, 1, 3]
+    ]
+
+
+TRANSFORMS = {
+    "about beam": turned,
+    "about x": about_x,
+    "along beam": lambda p: boosted(p, (0.0, 0.0, 1.5)),
+    "across": lambda p: boosted(p, (1.2, 0.0, 0.0)),
+}
+
+KEPT = [
+    # model, settings, what is kept
+    ("lgatr-cfm", ["lgatr.reference=none", "lgatr.time=false"], set(TRANSFORMS)),
+    ("lgatr-cfm", ["lgatr.reference=none"], {"about beam", "about x"}),
+    ("lgatr-cfm", ["lgatr.time=false"], {"about beam", "along beam"}),
+    ("lgatr-cfm", [], {"about beam"}),
+    ("lgatr-cfm", ["lgatr.reference=beams", "lgatr.time=false"], {"about beam"}),
+    ("lgatr-cfm", ["lgatr.reference=beams", "lgatr.reference_tokens=true"], {"about beam"}),
+    ("gatr-cfm", ["lgatr.reference=none"], {"about beam", "about x"}),
+    ("gatr-cfm", [], {"about beam"}),
+]
+
+
+@pytest.mark.parametrize(("model", "settings", "kept"), KEPT)
+def test_symmetry_is_broken_to_what_the_references_leave(
+    model: str, settings: list[str], kept: set[str], process: Process, encoded: Encoded
+) -> None:
+    net = velocity(process, encoded, model, *settings)
+    for c in range(len(process.channels)):
+        z, s = event(process, encoded, c)
+        t = torch.rand(len(z), dtype=torch.float64)
+        p = net.momenta(z, c)
+        with torch.no_grad():
+            v = vectors(net, t, z, p, s, c)
+            for name, transform in TRANSFORMS.items():
+                moved = vectors(net, t, z, transform(p), s, c)
+                error = (moved - transform(v)).abs().max() / v.abs().max()
+                assert (error < 1e-9) == (name in kept), (name, error)
+
+
+def test_references_as_channels_and_tokens_are_different_networks(
+    process: Process, encoded: Encoded
+) -> None:
+    channels = velocity(process, encoded, "lgatr-cfm")
+    tokens = velocity(process, encoded, "lgatr-cfm", "lgatr.reference_tokens=true")
+    z, s = event(process, encoded, 0)
+    p = channels.momenta(z, 0)
+    t = torch.full((len(z),), 0.5, dtype=torch.float64)
+    n = p.shape[1]
+    assert channels.tokens(t, z, p, s, 0).vectors.shape[2:] == (n, 6)
+    assert tokens.tokens(t, z, p, s, 0).vectors.shape[2:] == (n + 2, 2)
+
+
+def test_references_are_what_they_are_called() -> None:
+    assert reference_components("plane", True).nonzero().tolist() == [[0, 8], [1, 1]]
+    assert reference_components("beams", False)[:, 1:5].tolist() == [[1, 0, 0, 1], [1, 0, 0, -1]]
+    assert len(reference_components("none", False)) == 0
+
+
+@pytest.mark.parametrize("model", ["lgatr-cfm", "gatr-cfm"])
+def test_coordinates_move_with_the_momenta(model: str, process: Process, encoded: Encoded) -> None:
+    """A small step of the momenta along v_p changes all but the logarithmic coordinates
+    as the velocity of the coordinates says."""
+    net = velocity(process, encoded, model)
+    net.head.real.zero_()  # leaves the push-forward and the scalar outputs alone
+    for c, channel in enumerate(process.channels):
+        z, s = event(process, encoded, c)
+        t = torch.full((len(z),), 0.3, dtype=torch.float64)
+        with torch.no_grad():
+            velocity_z = net(t, z, s, c)
+            p = net.momenta(z, c)
+            mt = torch.sqrt((p[..., 3] - p[..., 2]) * (p[..., 3] + p[..., 2]))
+            v = vectors(net, t, z, p, s, c) * mt.unsqueeze(-1)
+        v[:, -1, :2] = -v[:, :-1, :2].sum(1)
+        step = 1e-6
+        change = channel.chart.forward(p + step * v) - channel.chart.forward(p - step * v)
+        keep = [i for i in range(change.shape[1]) if i != channel.cyclic]
+        bias = net.head.bias[net.head.numbers[c]]
+        for i, coordinate in enumerate(channel.coordinates):
+            if coordinate.logarithmic:
+                continue
+            found = wrap(change[:, keep[i]]) / (2 * step) / net.std[c, i] + bias[i]
+            assert torch.allclose(found, velocity_z[:, i], rtol=1e-4, atol=1e-5)
+
+
+def test_prepared_weights_follow_training(process: Process, encoded: Encoded) -> None:
+    """The fast path is renewed when the weights change, and agrees with the network."""
+    net = velocity(process, encoded, "lgatr-cfm").float().eval()
+    z, s = event(process, encoded, 1)
+    z = z.float()
+    t = torch.full((len(z),), 0.3)
+    with torch.no_grad():
+        first = net(t, z, s, 1)
+        for p in net.network.parameters():
+            p.mul_(1.3)
+        second = net(t, z, s, 1)
+    with torch.enable_grad():
+        slow = net(t, z, s, 1)
+    assert (first - second).abs().max() > 1e-3
+    assert torch.allclose(second, slow, rtol=1e-4, atol=1e-4)
+
+
+def test_far_coordinates_stay_finite(process: Process, encoded: Encoded) -> None:
+    net = velocity(process, encoded, "lgatr-cfm").float()
+    for c, channel in enumerate(process.channels):
+        z = 30 * torch.randn(200, len(channel.coordinates))
+        s = encoded.subprocess[process.channel_of[encoded.subprocess] == c][:1].expand(200)
+        assert torch.isfinite(net(torch.rand(200), z, s, c)).all()

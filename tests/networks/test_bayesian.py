@@ -1,0 +1,227 @@
+"""Variational weights: divergence, noise, draws, and how models and training treat them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hepgen_ml.config import load_config
+from hepgen_ml.generation.generator import Generator
+from hepgen_ml.models.base import Surrogate
+from hepgen_ml.networks.bayesian import (
+    BayesianLinear,
+    Variational,
+    kl_divergence,
+    make_bayesian,
+    posterior_draw,
+    variational_layers,
+)
+from hepgen_ml.process.encoded import Encoded
+from hepgen_ml.process.learner import ProcessLearner
+from hepgen_ml.process.process import Process
+from hepgen_ml.training.loop import Trainer
+from tests.samples import toy_top_pairs
+
+SMALL = ["network.width=32", "network.blocks=2", "network.mixtures=8", "network.heads=2"]
+
+
+@pytest.fixture(scope="module")
+def process() -> Process:
+    learner = ProcessLearner()
+    learner.add(toy_top_pairs(1500))
+    return learner.process((6500.0, 6500.0))
+
+
+@pytest.fixture(scope="module")
+def encoded(process: Process) -> Encoded:
+    return process.encode(toy_top_pairs(1500))
+
+
+def build(process: Process, encoded: Encoded, *more: str, spread: float = -4.0) -> Surrogate:
+    torch.manual_seed(0)
+    surrogate = Surrogate(process, load_config(None, [*SMALL, *more]))
+    surrogate.fit_standardization(encoded)
+    for layer in variational_layers(surrogate):
+        nn.init.constant_(layer.log_variance, spread)
+    return surrogate.eval()
+
+
+def test_divergence_is_that_of_torch() -> None:
+    torch.manual_seed(0)
+    layer = BayesianLinear(nn.Linear(5, 3), prior_std=0.7)
+    nn.init.normal_(layer.log_variance, -2.0, 1.5)
+    expected = 0.0
+    for part in (layer, layer.offset):
+        q = torch.distributions.Normal(part.mean, torch.exp(0.5 * part.log_variance))
+        p = torch.distributions.Normal(0.0, torch.tensor(0.7))
+        expected += torch.distributions.kl_divergence(q, p).sum().item()
+    assert kl_divergence(layer).item() == pytest.approx(expected, rel=1e-5)
+    assert kl_divergence(nn.Sequential(layer, layer, nn.Linear(2, 2))) == kl_divergence(layer)
+    assert kl_divergence(nn.Linear(2, 2)) == 0.0
+    used = torch.tensor([[True, False], [True, True]])
+    half = Variational(torch.ones(2, 2), 1.0, used)
+    assert half.kl().item() == pytest.approx(0.75 * Variational(torch.ones(2, 2)).kl().item())
+
+
+def test_noise_has_the_variance_of_the_posterior() -> None:
+    torch.manual_seed(0)
+    layer = BayesianLinear(nn.Linear(6, 2))
+    nn.init.constant_(layer.log_variance, -1.0)
+    x = torch.randn(1, 6).expand(50_000, -1)
+    nn.init.constant_(layer.offset.log_variance, 0.0)
+    out = layer(x)
+    expected = 1.0 + math.exp(-1.0) * float((x[0] ** 2).sum())
+    assert out.var(0).detach().numpy() == pytest.approx(expected, rel=0.03)
+    assert torch.allclose(out.mean(0), layer.eval()(x[0]), atol=0.04)
+    out.sum().backward()
+    assert layer.log_variance.grad.abs().min() > 0
+    # without inputs and biases there is no noise, and the gradient is finite
+    layer.offset = None
+    layer.train()(torch.zeros(3, 6)).sum().backward()
+    assert torch.isfinite(layer.log_variance.grad).all()
+
+
+def test_draws_are_functions_of_the_stored_seed() -> None:
+    torch.manual_seed(0)
+    layer = BayesianLinear(nn.Linear(40, 50)).eval()
+    nn.init.constant_(layer.log_variance, -2.0)
+    module, x = nn.Sequential(layer), torch.randn(7, 40)
+    mean = module(x)
+    with posterior_draw(module, 3):
+        third = module(x)
+        with posterior_draw(module, 4):
+            assert not torch.allclose(module(x), third)
+        assert torch.equal(module(x), third)
+        with posterior_draw(module, None):
+            assert torch.equal(module(x), mean)
+        pull = (layer.weight - layer.mean) / math.exp(-1.0)
+    assert torch.equal(module(x), mean)
+    assert abs(pull.mean().item()) < 0.1
+    assert pull.std().item() == pytest.approx(1.0, abs=0.1)
+    other = BayesianLinear(nn.Linear(40, 50)).eval()
+    other.load_state_dict(layer.state_dict())
+    with posterior_draw(other, 3):
+        assert torch.equal(other(x), third)
+
+
+def test_replaced_maps_are_the_same_function() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Sequential(nn.Linear(8, 2)))
+    x = torch.randn(3, 4)
+    before = network(x)
+    make_bayesian(network)
+    assert len(variational_layers(network)) == 4
+    assert torch.equal(network.eval()(x), before)
+
+
+@pytest.mark.parametrize("which", ["last", "all"])
+@pytest.mark.parametrize("density", ["mixtures", "bins"])
+def test_samples_of_a_draw_follow_its_density(
+    process: Process, encoded: Encoded, which: str, density: str
+) -> None:
+    """Sampling with its cache and the parallel pass use the same drawn weights."""
+    order = ["jetgpt.order=['phi:*','rapidity:*']", f"jetgpt.density={density}"]
+    model = build(process, encoded, f"jetgpt.bayesian={which}", *order).density
+    z = model.prepare(encoded.x, encoded.subprocess)[:200]
+    subprocess = encoded.subprocess[:200]
+    with torch.no_grad():
+        together = model.log_prob_draws(z, subprocess, 3)
+        mean = model.log_prob_z(z, subprocess)
+    for k in range(3):
+        with posterior_draw(model, k), torch.no_grad():
+            assert torch.allclose(model.log_prob_z(z, subprocess), together[k], atol=1e-4)
+        assert (together[k] - mean).abs().mean() > 1e-3
+    # importance sampling: the mean of p_1/p_0 over events of draw 0 is one
+    many = torch.full((20_000,), int(subprocess[0]))
+    with posterior_draw(model, 0):
+        x = model.sample_z(many, torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        first, second, _ = model.log_prob_draws(x, many, 3)
+    ratio = torch.exp(second - first).clamp_max(100.0)
+    assert abs(ratio.mean().item() - 1) < 5 * float(ratio.std()) / math.sqrt(len(ratio))
+
+
+def test_order_changes_the_factors_and_not_the_columns(process: Process, encoded: Encoded) -> None:
+    model = build(process, encoded, "jetgpt.order=['phi:*','*rapidity*']").density
+    layout = [c.name for c in model.layouts[-1]]
+    inside = [layout[i] for i in model.order[-1]]
+    assert inside[0].startswith("phi:")
+    assert sorted(inside) == sorted(layout)
+    row = torch.nonzero(process.channel_of[encoded.subprocess] == len(model.layouts) - 1)[0]
+    z = model.prepare(encoded.x[row], encoded.subprocess[row]).expand(2, -1).clone()
+    first = layout.index(inside[0])
+    z[1, first] += 0.5
+    parameters = model.parameters_of(z, encoded.subprocess[row].expand(2), len(model.layouts) - 1)
+    changed = (parameters[0] - parameters[1]).abs().amax(-1) > 1e-6
+    assert [layout[i] for i in torch.nonzero(~changed).flatten()] == [inside[0]]
+    x = model.sample(encoded.subprocess, torch.Generator().manual_seed(0))
+    angle = layout.index(inside[0])
+    rows = process.channel_of[encoded.subprocess] == len(model.layouts) - 1
+    assert x[rows, angle].abs().max() <= math.pi
+
+
+def test_loss_contains_the_divergence_while_training(process: Process, encoded: Encoded) -> None:
+    model = build(process, encoded, "jetgpt.bayesian=last", spread=-11.0).density
+    model.n_training = 500
+    z, one = model.prepare(encoded.x, encoded.subprocess), torch.ones(len(encoded))
+    with torch.no_grad():
+        quiet = model.loss(z, encoded.subprocess, one)
+        loud = model.train().loss(z, encoded.subprocess, one)
+    assert (loud - quiet).item() == pytest.approx(kl_divergence(model).item() / 500, rel=0.02)
+
+
+def test_training_events_and_weight_decay(
+    process: Process, encoded: Encoded, tmp_path: Path
+) -> None:
+    surrogate = build(process, encoded, "jetgpt.bayesian=all", spread=-9.0)
+    config = load_config(None, ["training.batch_size=64", "training.max_steps=2"]).training
+    trainer = Trainer(surrogate, encoded, encoded[:50], config, n_events=700, seed=1,
+                      directory=tmp_path, device=torch.device("cpu"))  # fmt: skip
+    assert surrogate.density.n_training == 700
+    prior = {id(p) for layer in variational_layers(surrogate) for p in layer.parameters()}
+    decayed = [p for g in trainer.optimizer.param_groups if g["weight_decay"] for p in g["params"]]
+    assert decayed
+    assert not prior & {id(p) for p in decayed}
+    every = [id(p) for g in trainer.optimizer.param_groups for p in g["params"]]
+    assert sorted(every) == sorted(id(p) for p in surrogate.parameters())
+    trainer.run()
+    assert all(np.isfinite(row["validation_loss"]) for row in trainer._rows)
+
+
+def test_mirror_images_are_no_events(tmp_path: Path) -> None:
+    config = load_config(None, [*SMALL, "jetgpt.bayesian=last", "training.max_steps=2"])
+    generator = Generator.train(toy_top_pairs(1200), out=tmp_path / "m", config=config)
+    facts = generator.facts
+    assert generator.surrogate.density.n_training == facts["events"] - facts["validation_events"]
+
+
+def test_resumed_training_is_the_same(process: Process, encoded: Encoded, tmp_path: Path) -> None:
+    """Noise, averages and the state of the optimiser go on where they stopped."""
+    overrides = ["training.batch_size=64", "training.max_steps=20", "training.max_epochs=1e6",
+                 "training.max_time=1e6"]  # fmt: skip
+    config = load_config(None, overrides).training
+
+    def trainer(directory: Path) -> Trainer:
+        surrogate = build(process, encoded, "jetgpt.bayesian=all", spread=-9.0).train()
+        directory.mkdir(exist_ok=True)
+        return Trainer(surrogate, encoded, encoded[:50], config, seed=1,
+                       directory=directory, device=torch.device("cpu"))  # fmt: skip
+
+    whole, begun = trainer(tmp_path / "a"), trainer(tmp_path / "b")
+    whole.run()
+    for _ in range(8):
+        begun._one_step()
+        begun.step += 1
+    begun.save()
+    resumed = trainer(tmp_path / "b")
+    assert resumed.resume()
+    resumed.run()
+    for name, p in whole.surrogate.state_dict().items():
+        assert torch.allclose(p, resumed.surrogate.state_dict()[name], atol=1e-6), name
+    widths = [layer.log_variance for layer in variational_layers(whole.surrogate)]
+    assert any((w + 9.0).abs().max() > 0.005 for w in widths)

@@ -1,0 +1,214 @@
+"""Resonances: from records to decay charts and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hepgen_ml import Generator
+from hepgen_ml.analysis.laws import check_sample
+from hepgen_ml.config import Config
+from hepgen_ml.events.sample import EventSample, RunInfo, Subrun
+from hepgen_ml.phase_space import DecayChart, Node, Peak
+from hepgen_ml.phase_space.chart import incoming_momenta
+from hepgen_ml.process.assembly import assemble
+from hepgen_ml.process.chart_choice import decay_tree
+from hepgen_ml.process.encoded import Discrete
+from hepgen_ml.process.learner import ProcessLearner
+from hepgen_ml.process.process import Process
+from hepgen_ml.process.structure import Structure, color_flow
+from hepgen_ml.process.symmetry import exchanged_beams, has_exchange, looks_symmetric
+
+TOP = Peak(150.0, 200.0, 173.0, 1.5)
+W = Peak(50.0, 110.0, 80.4, 2.1)
+CHART = DecayChart(
+    [
+        Node("6", TOP, (2, 3)), Node("-6", TOP, (4, 5)), Node("24", W, (6, 7)), Node("b", 4.8),
+        Node("-24", W, (8, 9)), Node("b~", 4.8), *(Node(f"q{i}", 0.0) for i in range(4)),
+    ],
+    2,
+    {"kind": "balanced", "pt_min": [0.0]},
+)  # fmt: skip
+IDS = (21, 21, 6, -6, 24, 5, -24, -5, 2, -1, 1, -2)
+STATUS = (-1, -1, 2, 2, 2, 1, 2, 1, 1, 1, 1, 1)
+MOTHER1 = (0, 0, 1, 1, 3, 3, 4, 4, 5, 5, 7, 7)
+MOTHER2 = (0, 0, 2, 2, 3, 3, 4, 4, 5, 5, 7, 7)
+COLOR1 = (501, 502, 501, 0, 0, 501, 0, 0, 504, 0, 505, 0)
+COLOR2 = (502, 503, 0, 503, 0, 0, 0, 503, 0, 504, 0, 505)
+LEAVES = (5, 7, 8, 9, 10, 11)  # rows of the chart's particles b, b~, q0 ... q3
+
+
+def hadronic_tops(n: int, seed: int = 0) -> EventSample:
+    """gg -> t t~ -> six quarks, with masses that follow Breit-Wigner distributions."""
+    rng = torch.Generator().manual_seed(seed)
+    u = torch.rand(n, CHART.n_coordinates, generator=rng, dtype=torch.float64)
+    x = torch.log(u) - torch.log1p(-u)
+    for i, coordinate in enumerate(CHART.coordinates):
+        if coordinate.periodic:
+            x[:, i] = 2 * np.pi * u[:, i] - np.pi
+        elif coordinate.name.startswith("log_pt"):
+            x[:, i] = 4.0 + 0.3 * x[:, i]
+        elif "rapidity" in coordinate.name:
+            x[:, i] *= 0.5
+    final, total = CHART.inverse(x)
+    p = torch.zeros(n, 12, 4, dtype=torch.float64)
+    p[:, :2] = incoming_momenta(total, 0.0, 0.0)
+    p[:, LEAVES] = final
+    for row, daughters in ((6, (10, 11)), (4, (8, 9)), (3, (6, 7)), (2, (4, 5))):
+        p[:, row] = p[:, daughters].sum(1)
+    values = p.numpy()
+    mass = np.sqrt(np.maximum(values[..., 3] ** 2 - (values[..., :3] ** 2).sum(-1), 0.0))
+    mass[:, [0, 1, 8, 9, 10, 11]] = 0.0
+    mass[:, [5, 7]] = 4.8
+    constant = {"pdg_id": IDS, "status": STATUS, "mother1": MOTHER1, "mother2": MOTHER2,
+                "color1": COLOR1, "color2": COLOR2}  # fmt: skip
+    columns = {name: np.tile(row, n) for name, row in constant.items()}
+    for name in ("color1", "color2"):  # either gluon may be the one that the top's colour is of
+        table = columns[name].reshape(n, 12)
+        table[::2, :2] = table[::2, 1::-1]
+    columns |= {k: values[..., i].ravel() for i, k in enumerate(("px", "py", "pz", "energy"))}
+    columns |= {"mass": mass.ravel(), "lifetime": np.zeros(12 * n), "spin": np.full(12 * n, 9.0)}
+    run = RunInfo((2212, 2212), (6500.0, 6500.0), processes=(Subrun(1, 200.0, 1.0),))
+    events = {"process_id": np.ones(n), "scale": np.full(n, 173.0), "alpha_qed": np.full(n, 0.0078),
+              "alpha_qcd": np.full(n, 0.108)}  # fmt: skip
+    return EventSample(run, 12 * np.arange(n + 1), columns, events)
+
+
+@pytest.fixture(scope="module")
+def sample() -> EventSample:
+    return hadronic_tops(4000)
+
+
+@pytest.fixture(scope="module")
+def process(sample: EventSample) -> Process:
+    learner = ProcessLearner()
+    learner.add(sample)
+    return learner.process(sample.run.beam_energy)
+
+
+def test_what_is_learned(process: Process) -> None:
+    (channel,) = process.channels
+    chart = channel.chart
+    assert isinstance(chart, DecayChart)
+    assert [n.label for n in chart.nodes if n.children] == ["6", "-6", "24", "-24"]
+    for node in chart.nodes:
+        if node.children:
+            assert isinstance(node.mass, Peak)
+            truth = TOP if node.label.endswith("6") else W
+            assert node.mass.mass == pytest.approx(truth.mass, abs=0.15)
+            assert node.mass.width == pytest.approx(truth.width, rel=0.1)
+    assert len(channel.coordinates) == 4 + 4 * 2 + 2 + 1  # masses, angles, momenta; one azimuth off
+    # A Breit-Wigner mass is a logistic coordinate, of variance pi^2 / 3.
+    names = [c.name for c in channel.coordinates]
+    assert {"logit_mass:24", "artanh_cos_theta:24", "decay_phi:24>1"} <= set(names)
+    again = Process.from_config(process.to_config())
+    assert again.channels[0].chart.to_config() == chart.to_config()
+
+
+def test_round_trip(sample: EventSample, process: Process) -> None:
+    encoded = process.encode(sample)
+    assert len(encoded) == len(sample)
+    mass = [c.name for c in process.channels[0].coordinates].index("logit_mass:24")
+    assert float(encoded.x[:, mass].std()) == pytest.approx(np.pi / 3**0.5, rel=0.1)
+    kinematics = process.kinematics(encoded.x, encoded.subprocess, torch.zeros(len(sample)))
+    discrete = Discrete(encoded.pattern, encoded.branch, encoded.free)
+    again = assemble(process, kinematics, encoded.subprocess, discrete, sample.run)
+    for name in ("pdg_id", "status", "mother1", "mother2"):
+        assert (again.particles[name] == sample.particles[name]).all(), name
+    flows = [color_flow(*(s.particles[k].reshape(-1, 12) for k in ("color1", "color2")))
+             for s in (again, sample)]  # fmt: skip
+    assert (flows[0] == flows[1]).all()
+    assert again.mass == pytest.approx(sample.mass, abs=1e-4)
+    assert again.energy == pytest.approx(sample.energy, rel=1e-9)
+    assert np.hypot(again.px, again.py) == pytest.approx(np.hypot(sample.px, sample.py), abs=1e-6)
+    tops = again.status == 2
+    for name in ("px", "py", "pz", "energy"):  # resonances are the sums of their daughters
+        value, first = again.particles[name], again.offsets[:-1]
+        assert value[first + 2] == pytest.approx(value[first + 4] + value[first + 5], abs=1e-8)
+    assert tops.sum() == 4 * len(sample)
+
+
+def test_mirror_images(sample: EventSample, process: Process) -> None:
+    encoded = process.encode(sample[:500])
+    assert has_exchange(sample.run, process)
+    mirrored, possible = exchanged_beams(process, encoded)
+    assert possible.all()
+    here = process.kinematics(encoded.x, encoded.subprocess, torch.full((500,), 0.4))
+    there = process.kinematics(mirrored.x, mirrored.subprocess, torch.full((500,), -0.4))
+    turned = here.final * torch.tensor([1.0, -1.0, -1.0, 1.0])
+    assert torch.allclose(there.final, turned, rtol=1e-8, atol=1e-8)
+
+
+def test_polarised_decays_are_symmetric_too(process: Process, sample: EventSample) -> None:
+    """Angles in helicity frames keep their sign under the exchange, and may favour one side."""
+    encoded = process.encode(sample)
+    names = [c.name for c in process.channels[0].coordinates]
+    encoded.x[:, names.index("artanh_cos_theta:24>1")] += 0.5
+    assert looks_symmetric(process, encoded)
+    encoded.x[:, names.index("rapidity:6")] += 0.5
+    assert not looks_symmetric(process, encoded)
+
+
+def structure(ids: list[int], status: list[int], mother: list[int]) -> Structure:
+    mothers2 = [2 if m == 1 else m for m in mother]
+    return Structure(1, tuple(ids), tuple(status), tuple(mother), tuple(mothers2))
+
+
+def test_trees() -> None:
+    full = Structure(1, IDS, STATUS, MOTHER1, MOTHER2)
+    assert decay_tree(full) == (
+        [2, 3], {2: (4, 5), 3: (6, 7), 4: (8, 9), 6: (10, 11)}
+    )  # fmt: skip
+    copied = structure([1, -1, 23, 23, 13, -13], [-1, -1, 2, 2, 1, 1], [0, 0, 1, 3, 4, 4])
+    assert decay_tree(copied) == ([3], {3: (4, 5)})
+    three_body = structure([21, 21, 6, 5, -11, 12, -6], [-1, -1, 2, 1, 1, 1, 1],
+                           [0, 0, 1, 3, 3, 3, 1])  # fmt: skip
+    assert decay_tree(three_body) is None
+    stable = structure([21, 21, 6, -6], [-1, -1, 1, 1], [0, 0, 1, 1])
+    assert decay_tree(stable) is None
+
+
+@pytest.mark.parametrize(
+    "model", ["mlp-cfm", pytest.param("lgatr-cfm", marks=pytest.mark.slow)]
+)
+def test_flows_take_decay_charts(
+    sample: EventSample, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hepgen_ml.models.base_distribution._PROPOSALS", 2000)
+    monkeypatch.setattr("hepgen_ml.training.fit._ACCEPTANCE_EVENTS", 100)
+    config = Config().with_(
+        model=model, training__max_steps=3, training__batch_size=128, training__max_epochs=100,
+        network__width=32, network__blocks=2, lgatr__channels=2, lgatr__scalars=8,
+        lgatr__blocks=1, lgatr__heads=2, flow__solver="euler",
+        flow__steps=2, flow__likelihood_solver="euler", flow__likelihood_steps=2,
+    )  # fmt: skip
+    Generator.train(sample[:1200], out=tmp_path / "m", config=config, skip_bad=True)
+    generator = Generator.load(tmp_path / "m")
+    events = generator.sample(100, seed=1)
+    assert not any(r.n_broken for r in check_sample([events], events.run))
+    top = events.pdg_id == 6
+    assert (np.abs(events.mass[top] - 175.0) < 25.1).all()
+    assert np.isfinite(generator.log_prob(sample[:5])).all()
+
+
+def test_scale_of_what_is_made(sample: EventSample) -> None:
+    """A scale by the resonances' momenta is recognised, and exact in generated events."""
+    tops = [sample.particles[c].reshape(-1, 12)[:, 2:4] for c in ("px", "py", "energy", "pz")]
+    mt = np.sqrt(tops[2] ** 2 - tops[3] ** 2)
+    events = {**sample.events, "scale": mt.min(1)}
+    changed = EventSample(sample.run, sample.offsets, sample.particles, events)
+    learner = ProcessLearner()
+    learner.add(changed)
+    process = learner.process(sample.run.beam_energy)
+    rule = process.channels[0].auxiliaries.rules["scale"]
+    assert [o["formula"] for o in rule["options"]] == ["min_mt"]
+    assert not rule["free"]
+    encoded = process.encode(changed)
+    phi = torch.full((len(encoded),), 0.3, dtype=torch.float64)
+    kinematics = process.kinematics(encoded.x, encoded.subprocess, phi)
+    discrete = Discrete(encoded.pattern, encoded.branch, encoded.free)
+    made = assemble(process, kinematics, encoded.subprocess, discrete, sample.run)
+    np.testing.assert_allclose(made.scale, mt.min(1)[encoded.event.numpy()], rtol=1e-8)
