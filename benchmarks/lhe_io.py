@@ -20,8 +20,8 @@ import warnings
 from pathlib import Path
 
 import pylhe
-from hepgen_adapters._lhe_stream import BLOCK, open_text
 from hepgen_adapters.lhe import LHE
+from hepgen_adapters.lhe.stream import BLOCK, open_text
 
 from hepgen_ml.events.formats import read
 

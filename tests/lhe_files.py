@@ -5,8 +5,8 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
-from hepgen_adapters._lhe_read import LHEReader
 from hepgen_adapters.lhe import LHE
+from hepgen_adapters.lhe.read import LHEReader
 
 from hepgen_ml.events.sample import EventSample, concatenate
 

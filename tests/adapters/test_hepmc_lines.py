@@ -108,7 +108,7 @@ def test_joined_listings_are_refused(tmp_path: Path) -> None:
 
 def test_blocks_end_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """State goes from block to block, wherever these end."""
-    monkeypatch.setattr("hepgen_adapters._hepmc_read._BLOCK", 150)
+    monkeypatch.setattr("hepgen_adapters.hepmc.read._BLOCK", 150)
     events = [event(i, f"{1 + i % 3}", f"A 0 signal_process_id {i % 2}\n") for i in range(30)]
     sample = read(tmp_path, *events, head=TOOL)
     assert len(sample) == 30

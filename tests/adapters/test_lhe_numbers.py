@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hepgen_adapters import _lhe_numbers as numbers
-from hepgen_adapters._lhe_memory import PADDING
+from hepgen_adapters.text import numbers as numbers
+from hepgen_adapters.text.memory import PADDING
 from numba import njit
 
 

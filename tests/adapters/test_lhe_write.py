@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pylhe
 import pytest
-from hepgen_adapters._lhe_header import harmless
 from hepgen_adapters.lhe import LHE
+from hepgen_adapters.lhe.header import harmless
 
 from hepgen_ml.errors import OutputError, UsageError
 from hepgen_ml.events.sample import EventSample, RunInfo, Subrun, concatenate

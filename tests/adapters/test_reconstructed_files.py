@@ -10,11 +10,12 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
-from hepgen_adapters import _root_file, _root_write
 from hepgen_adapters._objects import Objects, object_columns
 from hepgen_adapters.hepmc import HepMC
 from hepgen_adapters.lhe import LHE
 from hepgen_adapters.root import ROOT
+from hepgen_adapters.root import file as _root_file
+from hepgen_adapters.root import write as _root_write
 
 from hepgen_ml.errors import InputError, OutputError, UsageError
 from hepgen_ml.events.objects import JET, MASSES

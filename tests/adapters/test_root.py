@@ -11,8 +11,8 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
-from hepgen_adapters import _root_write as root
 from hepgen_adapters.root import ROOT
+from hepgen_adapters.root import write as root
 
 from hepgen_ml.errors import InputError, OutputError
 from hepgen_ml.events.sample import EventSample, concatenate

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pyhepmc
 import pytest
-from hepgen_adapters import _hepmc_objects, _hepmc_read
 from hepgen_adapters.hepmc import HepMC
+from hepgen_adapters.hepmc import objects as _hepmc_objects
+from hepgen_adapters.hepmc import read as _hepmc_read
 from hepgen_adapters.root import ROOT
 
 from hepgen_ml.errors import InputError, UsageError

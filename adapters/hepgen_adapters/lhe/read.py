@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hepgen_adapters import _lhe_codes as codes
-from hepgen_adapters._lhe_ahead import ParsedBlocks
-from hepgen_adapters._lhe_columns import Columns, Names
-from hepgen_adapters._lhe_cross_section import with_weighted_cross_section
-from hepgen_adapters._lhe_header import fortran_float, parse_header, printed_digits, unread
-from hepgen_adapters._lhe_markup import Masker, attributes
-from hepgen_adapters._lhe_parse import parse_events
-from hepgen_adapters._lhe_stream import (
+from hepgen_adapters.lhe import codes as codes
+from hepgen_adapters.lhe.ahead import ParsedBlocks
+from hepgen_adapters.lhe.columns import Columns, Names
+from hepgen_adapters.lhe.cross_section import with_weighted_cross_section
+from hepgen_adapters.lhe.header import fortran_float, parse_header, printed_digits, unread
+from hepgen_adapters.lhe.markup import Masker, attributes
+from hepgen_adapters.lhe.parse import parse_events
+from hepgen_adapters.lhe.stream import (
     BEGINS,
     BLOCK,
     END_OF_EVENT,

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hepgen_adapters._root_names import (
+from hepgen_adapters._run_json import dump_run, shortened
+from hepgen_adapters.root.names import (
     EVENT,
     EXACT,
     INTEGER,
@@ -27,7 +28,6 @@ from hepgen_adapters._root_names import (
     TEXT,
     VERSION,
 )
-from hepgen_adapters._run_json import dump_run, shortened
 from hepgen_ml.errors import OutputError
 from hepgen_ml.events.objects import CHARGED, OBJECTS
 from hepgen_ml.events.sample import EventSample, RunInfo, concatenate

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hepgen_adapters._objects import with_cross_section
-from hepgen_adapters._root_branches import Branches
-from hepgen_adapters._root_names import EVENT, METADATA, NUMBERS, VERSION
 from hepgen_adapters._run_json import MAX_LENGTH, load_run
+from hepgen_adapters.root.branches import Branches
+from hepgen_adapters.root.names import EVENT, METADATA, NUMBERS, VERSION
 from hepgen_ml.errors import InputError
 from hepgen_ml.events.formats import DEFAULT_CHUNK
 from hepgen_ml.events.objects import OBJECTS, Selection

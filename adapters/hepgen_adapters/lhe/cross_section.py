@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from hepgen_adapters._lhe_stream import BLOCK, GZIP_ERRORS, open_text
+from hepgen_adapters.lhe.stream import BLOCK, GZIP_ERRORS, open_text
 from hepgen_ml.events.sample import RunInfo
 
 _KEPT = 4096

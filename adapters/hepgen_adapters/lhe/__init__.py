@@ -50,8 +50,8 @@ class LHE:
                 path=path,
                 remedy="leave out --objects and --jet-... for LHE files",
             )
-        from hepgen_adapters._lhe_read import LHEReader
         from hepgen_adapters._objects import with_cross_section
+        from hepgen_adapters.lhe.read import LHEReader
 
         try:
             reader = LHEReader(path, skip_bad=skip_bad)
@@ -77,7 +77,7 @@ class LHE:
         compression : int, optional
             Level 0 (fast) to 3 (small); default 1.
         """
-        from hepgen_adapters._lhe_write import LHEWriter
+        from hepgen_adapters.lhe.write import LHEWriter
 
         compression = options.get("compression", 1)
         if compression not in (0, 1, 2, 3):
@@ -92,7 +92,7 @@ class LHE:
             raise OutputError(
                 "an LHE file cannot hold reconstructed objects", remedy="name the output .root"
             )
-        from hepgen_adapters._lhe_header import lost_texts
+        from hepgen_adapters.lhe.header import lost_texts
 
         found = lost_texts(sample.run, sample.weights)
         if sample.run.weight_cross_sections:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from hepgen_adapters import _lhe_codes as codes
-from hepgen_adapters._lhe_columns import Columns, Names
-from hepgen_adapters._lhe_parse import parse_events
-from hepgen_adapters._lhe_stream import Block, Blocks
+from hepgen_adapters.lhe import codes as codes
+from hepgen_adapters.lhe.columns import Columns, Names
+from hepgen_adapters.lhe.parse import parse_events
+from hepgen_adapters.lhe.stream import Block, Blocks
 
 WORKERS = 2
 MAX_VALUES = 1 << 21

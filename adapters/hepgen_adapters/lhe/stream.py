@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from isal import igzip_lib
 
-from hepgen_adapters._lhe_memory import PADDING
+from hepgen_adapters.text.memory import PADDING
 from hepgen_ml.errors import InputError
 
 BLOCK = 1 << 20

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hepgen_adapters._hepmc_record import INCOMING_STATUS, REMNANT, REMNANT_STATUS
+from hepgen_adapters.hepmc.record import INCOMING_STATUS, REMNANT, REMNANT_STATUS
 from hepgen_ml.events.sample import UNKNOWN_SPIN, EventSample, RunInfo
 
 _EVENT_ATTRIBUTES = {

@@ -12,9 +12,10 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from hepgen_adapters import _lhe_memory, _lhe_numbers
-from hepgen_adapters._lhe_memory import source_version, store8
-from hepgen_adapters._lhe_numbers import format_float, format_int
+from hepgen_adapters.text import memory as _lhe_memory
+from hepgen_adapters.text import numbers as _lhe_numbers
+from hepgen_adapters.text.memory import source_version, store8
+from hepgen_adapters.text.numbers import format_float, format_int
 from hepgen_ml.networks.compiled import compiled
 
 BYTES_PER_EVENT = 4096

@@ -8,9 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from hepgen_adapters import _lhe_memory, _lhe_numbers
-from hepgen_adapters._lhe_memory import load_float, load_int, opaque, source_version, store8
-from hepgen_adapters._lhe_numbers import format_float, format_int
+from hepgen_adapters.text import memory as _lhe_memory
+from hepgen_adapters.text import numbers as _lhe_numbers
+from hepgen_adapters.text.memory import load_float, load_int, opaque, source_version, store8
+from hepgen_adapters.text.numbers import format_float, format_int
 from hepgen_ml.networks.compiled import compiled
 
 # Upper bounds of the text of one particle and of one event without names and attributes.

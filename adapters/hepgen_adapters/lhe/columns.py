@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hepgen_adapters._lhe_markup import unescape
+from hepgen_adapters.lhe.markup import unescape
 
 
 class Names:

@@ -47,13 +47,13 @@ class HepMC:
         UsageError
             Jets are asked for and fastjet is not installed.
         """
-        from hepgen_adapters._hepmc_read import HepMCReader
+        from hepgen_adapters.hepmc.read import HepMCReader
 
         return HepMCReader(path, skip_bad=skip_bad, selection=selection)
 
     def create(self, path: Path, run: RunInfo, n_events: int | None, **options: Any) -> Writer:
         """Begin a file of parton-level events; options of other formats are ignored."""
-        from hepgen_adapters._hepmc_write import HepMCWriter
+        from hepgen_adapters.hepmc.write import HepMCWriter
 
         return HepMCWriter(path, run)
 
@@ -63,6 +63,6 @@ class HepMC:
             raise OutputError(
                 "HepMC3 cannot hold reconstructed objects", remedy="name the output .root"
             )
-        from hepgen_adapters._hepmc_write import lost
+        from hepgen_adapters.hepmc.write import lost
 
         return lost(sample)

@@ -47,7 +47,7 @@ class ROOT:
         UsageError
             The selection says how to cluster jets.
         """
-        from hepgen_adapters._root_read import open_root
+        from hepgen_adapters.root.read import open_root
 
         return open_root(path, skip_bad=skip_bad, selection=selection)
 
@@ -73,7 +73,7 @@ class ROOT:
         **options
             Options of other formats, ignored.
         """
-        from hepgen_adapters._root_write import ROOTWriter
+        from hepgen_adapters.root.write import ROOTWriter
 
         return ROOTWriter(path, run, four_vectors=four_vectors)
 

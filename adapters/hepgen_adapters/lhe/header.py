@@ -11,7 +11,7 @@ from pathlib import Path
 from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
-from hepgen_adapters._lhe_markup import attributes, elements, end_of_tag, masked, unescape
+from hepgen_adapters.lhe.markup import attributes, elements, end_of_tag, masked, unescape
 from hepgen_ml.errors import InputError, OutputError
 from hepgen_ml.events.sample import RunInfo, Subrun
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from hepgen_adapters._lhe_memory import (
+from hepgen_adapters.text.memory import (
     bits_float,
     float_bits,
     leading_zeros,
@@ -31,7 +31,7 @@ from hepgen_adapters._lhe_memory import (
     store_long,
     trailing_zeros,
 )
-from hepgen_adapters._lhe_memory import (
+from hepgen_adapters.text.memory import (
     store8 as store8,
 )
 

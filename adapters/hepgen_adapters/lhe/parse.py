@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from hepgen_adapters import _lhe_codes, _lhe_memory, _lhe_numbers, _lhe_tail
-from hepgen_adapters._lhe_codes import (
+from hepgen_adapters.lhe import codes as _lhe_codes
+from hepgen_adapters.lhe import tail as _lhe_tail
+from hepgen_adapters.lhe.codes import (
     BAD_COUNT,
     BAD_MOTHER,
     BAD_NUMBER,
@@ -42,23 +43,7 @@ from hepgen_adapters._lhe_codes import (
     UNCLOSED,
     WANTED,
 )
-from hepgen_adapters._lhe_memory import (
-    load8,
-    load64,
-    opaque,
-    source_version,
-    store_float,
-    store_int,
-)
-from hepgen_adapters._lhe_numbers import (
-    INFINITE,
-    OK,
-    follow,
-    parse_float,
-    parse_int,
-    skip_blanks,
-)
-from hepgen_adapters._lhe_tail import (
+from hepgen_adapters.lhe.tail import (
     CDATA_WORD,
     COMMENT_WORD,
     END_EVENT_WORD,
@@ -73,6 +58,24 @@ from hepgen_adapters._lhe_tail import (
     parse_number,
     parse_tail,
     skip_space,
+)
+from hepgen_adapters.text import memory as _lhe_memory
+from hepgen_adapters.text import numbers as _lhe_numbers
+from hepgen_adapters.text.memory import (
+    load8,
+    load64,
+    opaque,
+    source_version,
+    store_float,
+    store_int,
+)
+from hepgen_adapters.text.numbers import (
+    INFINITE,
+    OK,
+    follow,
+    parse_float,
+    parse_int,
+    skip_blanks,
 )
 from hepgen_ml.networks.compiled import compiled
 

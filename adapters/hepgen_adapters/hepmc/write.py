@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hepgen_adapters import _hepmc_record as hepmc_record
-from hepgen_adapters._hepmc_text import (
+from hepgen_adapters._run_json import dump_run
+from hepgen_adapters.hepmc import record as hepmc_record
+from hepgen_adapters.hepmc.text import (
     NAMES_ATTRIBUTE,
     NOMINAL,
     RUN_ATTRIBUTE,
@@ -20,7 +21,6 @@ from hepgen_adapters._hepmc_text import (
     open_bytes,
     tokens,
 )
-from hepgen_adapters._run_json import dump_run
 from hepgen_ml.errors import OutputError
 from hepgen_ml.events.sample import UNKNOWN_SPIN, EventSample, RunInfo
 

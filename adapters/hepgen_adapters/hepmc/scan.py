@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 
-from hepgen_adapters import _hepmc_lines as lines
+from hepgen_adapters.hepmc import lines as lines
 from hepgen_ml.events.sample import Subrun
 
 _NO_PROCESS = np.iinfo(np.int64).min

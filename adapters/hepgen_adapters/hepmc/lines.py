@@ -18,9 +18,10 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from hepgen_adapters import _lhe_memory, _lhe_numbers
-from hepgen_adapters._lhe_memory import load8, source_version
-from hepgen_adapters._lhe_numbers import BAD, HARD, parse_float, parse_int
+from hepgen_adapters.text import memory as _lhe_memory
+from hepgen_adapters.text import numbers as _lhe_numbers
+from hepgen_adapters.text.memory import load8, source_version
+from hepgen_adapters.text.numbers import BAD, HARD, parse_float, parse_int
 from hepgen_ml.networks.compiled import compiled
 
 # Places in the state.

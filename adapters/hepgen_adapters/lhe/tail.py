@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from hepgen_adapters._lhe_codes import (
+from hepgen_adapters.lhe.codes import (
     BAD_NUMBER,
     BAD_TAG,
     MANY_LINES,
@@ -24,11 +24,11 @@ from hepgen_adapters._lhe_codes import (
     NOT_FINITE,
     UNCLOSED,
 )
-from hepgen_adapters._lhe_memory import (
+from hepgen_adapters.text.memory import (
     load8,
     load64,
 )
-from hepgen_adapters._lhe_numbers import (
+from hepgen_adapters.text.numbers import (
     BAD,
     HARD,
     INFINITE,
@@ -60,11 +60,13 @@ _COMMENT_END, _CDATA_END = _word(b"-->"), _word(b"]]>")
 
 @njit(forceinline=True)
 def is_space(byte):
+    """Whether a byte is white space."""
     return byte == 32 or byte == 10 or byte == 13 or byte == 9
 
 
 @njit
 def skip_space(address):
+    """Address of the first byte that is no white space."""
     while is_space(load8(address)):
         address += 1
     return address

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from isal import igzip
 
-from hepgen_adapters import _lhe_text as text
-from hepgen_adapters._lhe_header import format_header
+from hepgen_adapters.lhe import text as text
+from hepgen_adapters.lhe.header import format_header
 from hepgen_ml.errors import OutputError
 from hepgen_ml.events.sample import (
     EVENT_COLUMNS,

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from hepgen_adapters import _hepmc_lines as lines
-from hepgen_adapters._hepmc_graph import n_showered, sample_from_records, unknown_attributes
-from hepgen_adapters._hepmc_objects import Clusterer
-from hepgen_adapters._hepmc_scan import Scan
-from hepgen_adapters._hepmc_text import (
+from hepgen_adapters._objects import nothing_selected, with_cross_section
+from hepgen_adapters._run_json import load_run
+from hepgen_adapters.hepmc import lines as lines
+from hepgen_adapters.hepmc.graph import n_showered, sample_from_records, unknown_attributes
+from hepgen_adapters.hepmc.objects import Clusterer
+from hepgen_adapters.hepmc.scan import Scan
+from hepgen_adapters.hepmc.text import (
     NAMES_ATTRIBUTE,
     NOMINAL,
     RUN_ATTRIBUTE,
@@ -23,8 +25,6 @@ from hepgen_adapters._hepmc_text import (
     open_bytes,
     tokens,
 )
-from hepgen_adapters._objects import nothing_selected, with_cross_section
-from hepgen_adapters._run_json import load_run
 from hepgen_ml.errors import InputError
 from hepgen_ml.events.formats import DEFAULT_CHUNK
 from hepgen_ml.events.objects import Selection
@@ -52,7 +52,7 @@ class HepMCReader:
         Leave out events with numbers that are not finite.
     selection : Selection, optional
         With objects: leptons, photons and jets of the final particles are read instead of
-        these; see `hepgen_adapters._hepmc_objects.Clusterer`.
+        these; see `hepgen_adapters.hepmc.objects.Clusterer`.
 
     Parton-level records (nothing but beams, incoming partons, resonances and
     final particles) come back whole, with colours where the file has them. Of

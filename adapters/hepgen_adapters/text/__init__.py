@@ -1,0 +1,1 @@
+"""Compiled handling of text: words in memory, and numbers as decimal digits."""
