@@ -1,7 +1,8 @@
 # make demo   set up, train, generate, check and draw: see demo/
 # make test   set up and run the tests
 # make fuzz   read damaged files (make fuzz N=10000)
-# make lint   ruff and mypy
+# make docs   build the documentation site in build/docs
+# make lint   ruff, mypy and the documentation site
 # make help   the rest
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -12,15 +13,18 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --no-compile
 SETUP := pyproject.toml constraints.txt
 
 N ?= 1000
+# Sources are read from the root of the repository, so that links are the same in both places.
+SITE = $(BIN)/python -m sphinx -q -W --keep-going -b html -d build/doctrees -c docs . build/docs
 
-.PHONY: help demo test test-slow fuzz lint install clean
+.PHONY: help demo test test-slow fuzz lint docs install clean
 
 help:
 	@echo "make demo       train on a small sample, generate, check, draw (about 5 minutes)"
 	@echo "make test       run the tests"
 	@echo "make test-slow  run the tests that take minutes"
 	@echo "make fuzz       read N=1000 damaged files of every kind"
-	@echo "make lint       ruff and mypy"
+	@echo "make docs       build the documentation site in build/docs; any warning is an error"
+	@echo "make lint       ruff, mypy and the documentation site"
 	@echo "make clean      remove .venv, demo/ and caches"
 
 demo: $(VENV)/.installed
@@ -38,6 +42,11 @@ fuzz: $(VENV)/.installed-test
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/mypy
+	$(SITE)
+
+docs: $(VENV)/.installed-dev
+	$(SITE)
+	@echo "build/docs/docs/index.html"
 
 install: $(VENV)/.installed
 
