@@ -11,10 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from hepgen_ml.cli.console import cross_section, stdout_console
-from hepgen_ml.events.summary import particle_name, process_name
+from hepgen_ml.events.summary import process_name
 
 MAX_ROWS = 40
 _NUMBERS = {"events", "fraction", "weight fraction", "colour and helicity patterns", "R(n+1)/n"}
+_UNDERSTOOD = {"auxiliary_fractions", "not_learned", "beam_exchange", "reflection"}
+"""Facts about a training that its sentences say."""
+
 _STRATEGIES = {3: "unit weights", 4: "the mean weight is the cross section"}
 
 
@@ -100,23 +103,29 @@ def _rates(counts: Mapping[str, int], n: int) -> Sequence[tuple[str, ...]]:
 
 def _show_model(console: Console, path: Path, found: Mapping[str, Any]) -> None:
     facts = _two_columns(str(path))
-    beams = zip(found["beams"], found["beam_energy"], strict=True)
     facts.add_row("model", f"{found['model']}, {found['parameters']:,} parameters")
-    text = " on ".join(f"{particle_name(i)} {e:g} GeV" for i, e in beams)
-    facts.add_row("beams", text if any(found["beam_energy"]) else "not known")
     facts.add_row(
         "cross section", cross_section(found["cross_section"], found["cross_section_error"])
     )
-    for number, cut in enumerate(found["cuts"]):
-        facts.add_row("" if number else "cuts", Text(cut))
+    for subject, text in found["understood"]:
+        facts.add_row(subject, Text(text))
     for key, value in found["training"].items():
-        facts.add_row(key.replace("_", " "), Text(_plain(value)))
+        if key not in _UNDERSTOOD:
+            facts.add_row(key.replace("_", " "), Text(_plain(value)))
     console.print(facts)
     rows = [
         (process_name(s["incoming"], s["final"]), f"{s['frequency']:.4f}", str(s["patterns"]))
         for s in sorted(found["subprocesses"], key=lambda s: -s["frequency"])
     ]
     _print_table(console, ("subprocess", "fraction", "colour and helicity patterns"), rows)
+
+
+def show_understanding(sentences: Sequence[Sequence[str]]) -> None:
+    """Print what a training has understood of its sample, a line for each subject."""
+    table = _two_columns("understood")
+    for subject, text in sentences:
+        table.add_row(subject, Text(text))
+    stdout_console().print(table)
 
 
 def _plain(value: Any) -> str:

@@ -115,12 +115,16 @@ def train(
                 selection=chosen,
                 progress=progress,
             )
-        facts = generator.describe()["training"]
+        found = generator.describe()
+        facts = found["training"]
         typer.echo(
             f"{out}: learned {facts['events']:,} events, {facts['steps']:,} steps in "
             f"{_console.duration(facts['training_seconds'])}, "
             f"validation loss {facts['validation_loss']:.4f}"
         )
+        from hepgen_ml.cli.tables import show_understanding
+
+        show_understanding(found["understood"])
 
 
 def encode(

@@ -29,6 +29,7 @@ Count = Annotated[int, Strict(), Field(ge=0, lt=2**53)]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Amount = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Strict(), Field(ge=0, le=1 + 1e-6)]
 Truth = Annotated[bool, Strict()]
 Text = Annotated[str, Strict(), Field(max_length=10_000), AfterValidator(_unicode)]
 LongText = Annotated[str, Strict(), AfterValidator(_unicode)]
@@ -168,6 +169,16 @@ class TrainingFacts(Document):
     sample_sha256: Text = ""
     sample_files: list[Text] = []
     acceptance: list[Annotated[float, Strict(), Field(gt=0, le=1)]] | None = None
+    events: Count | None = None
+    effective_events: Count | None = None
+    negative_weights: Fraction | None = None
+    not_learned: list[Text] = []
+    beam_exchange: Text = ""
+    reflection: Text = ""
+    auxiliary_fractions: dict[
+        Literal["scale", "alpha_qcd", "alpha_qed"],
+        dict[Literal["constant", "formula", "table", "drawn"], Fraction],
+    ] = {}
 
 
 class ModelDocument(Document):

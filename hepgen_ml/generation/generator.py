@@ -23,6 +23,7 @@ from hepgen_ml.generation.sampling import Sampler
 from hepgen_ml.models.base import Surrogate
 from hepgen_ml.models.storage import CLASSIFIER, CONFIG, find_model, load_model, save_model
 from hepgen_ml.process.process import Process
+from hepgen_ml.process.understanding import understood
 from hepgen_ml.reweighting import Reweighter
 from hepgen_ml.reweighting.application import ClassifierWeights
 from hepgen_ml.training.data import Progress
@@ -421,6 +422,7 @@ class Generator:
                 }
                 for s in process.subprocesses
             ],
+            "understood": [list(pair) for pair in understood(process, self.run, self.facts)],
             "cuts": [str(c) for c in process.acceptance.cuts],
             "coordinates": [[c.name for c in ch.coordinates] for ch in process.channels],
             "training": self.facts,

@@ -245,3 +245,45 @@ def formula_names(final: Tensor) -> list[str]:
         names += [f"{kind}:{pair}" for kind in ("mass", "mt", "kt") for pair in pairs]
         names += [f"mt:{i}" for i in range(n)]
     return names
+
+
+_WORDS = {
+    "constant": "1 GeV", "ht": "H_T of transverse masses", "sqrt_shat": "√ŝ",
+    "geometric_mean_mt": "geometric mean of transverse masses",
+    "min_mt": "smallest transverse mass", "max_pt": "largest pT", "min_pt": "smallest pT",
+    "pair_mt": "transverse mass of the heaviest pair",
+    "massless_pt": "pT without masses",
+}  # fmt: skip
+
+_WORDS_OF = {
+    "mass": "mass of", "mt": "transverse mass of", "kt": "relative pT of",
+    "core_mt": "transverse mass of the heaviest pair after clustering to the first beam",
+}  # fmt: skip
+
+
+def in_words(name: str, factor: float = 1.0) -> str:
+    """A scale choice for people; particles made in the collision are counted from 1."""
+    kind, _, argument = name.partition(":")
+    if kind == "mean":
+        text = _mean_in_words(Mean.parse(name))
+    elif kind in _WORDS:
+        text = _WORDS[kind]
+    else:
+        rows = [str(int(text) + 1) for text in argument.split(",") if text]
+        text = f"{_WORDS_OF.get(kind, kind)} {', '.join(rows) or 'none'}"
+    if kind == "constant":
+        return f"{factor:.6g} GeV"
+    return text if abs(factor - 1) < 1e-9 else f"{factor:.6g} × {text}"
+
+
+def _mean_in_words(mean: Mean) -> str:
+    def scale(kind: str, i: int, mass: float) -> str:
+        if kind != "mt2":
+            return "√ŝ" if kind == "s" else "1 GeV"
+        return f"mT({i + 1})" if math.isnan(mass) else f"√(pT({i + 1})² + {mass:.6g}²)"
+
+    if mean.power == 0:
+        return " · ".join(f"{scale(*t[1:])}^{t[0]:.3g}" for t in mean.terms)
+    power = "²" if mean.power == 2 else ""
+    text = " + ".join(f"{t[0]:.3g} {scale(*t[1:])}{power}" for t in mean.terms)
+    return f"√({text})" if mean.power == 2 else text

@@ -53,6 +53,8 @@ class SampleSource(EventSource):
         False once events without any colour tags were met.
     defects : DefectCounter
         Bad events of the latest pass, with ``skip_bad``.
+    not_learned : list of str
+        What `learn_process` and `encode_all` leave out, in words.
     """
 
     has_colors = True
@@ -67,6 +69,7 @@ class SampleSource(EventSource):
         cuts: Sequence[Cut] = (),
     ) -> None:
         self.cuts = tuple(cuts)
+        self.not_learned: list[str] = []
         inside = inside_cuts(self.cuts)
         super().__init__(source, skip_bad=skip_bad, selection=selection, inside=inside)
 
@@ -161,6 +164,7 @@ def learn_process(
             remedy=f"use at least {MIN_EVENTS}",
         )
     process = learner.process(source.run.beam_energy)
+    source.not_learned = list(learner.not_learned)
     for text in learner.not_learned:
         log.warning("%s", text)
     if not with_mean_weight(source, process).cross_section > 0:
@@ -245,10 +249,11 @@ def encode_all(
     encoded = Encoded.join(parts)
     lost = n_events - len(encoded)
     if lost:
-        log.warning(
-            "%d of %d events could not be translated and are left out%s", lost, n_events,
-            f", {n_unknown} of them without a positive scale or coupling" if n_unknown else "",
-        )  # fmt: skip
+        text = f"{lost} of {n_events} events could not be translated and are left out"
+        if n_unknown:
+            text += f", {n_unknown} of them without a positive scale or coupling"
+        source.not_learned.append(text)
+        log.warning("%s", text)
     if not encoded.weight.sum() > 0:
         raise SampleError(
             "the weights of its events do not have a positive sum",

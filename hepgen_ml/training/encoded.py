@@ -59,6 +59,8 @@ class EncodedSample:
         Their names.
     n_skipped : int
         Bad events left out.
+    not_learned : tuple of str
+        What is left out beside them, in words.
     """
 
     process: Process
@@ -67,6 +69,7 @@ class EncodedSample:
     fingerprint: str
     files: tuple[str, ...]
     n_skipped: int
+    not_learned: tuple[str, ...] = ()
 
     def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all."""
@@ -84,6 +87,7 @@ class EncodedSample:
             "fingerprint": self.fingerprint,
             "files": list(self.files),
             "n_skipped": self.n_skipped,
+            "not_learned": list(self.not_learned),
         }
         save_tensors(Path(path), tensors, document)
 
@@ -111,7 +115,7 @@ class EncodedSample:
             encoded = _encoded(tensors, process)
             return cls(
                 process, run_from_config(document["run"]), encoded, about.fingerprint,
-                tuple(about.files), about.n_skipped,
+                tuple(about.files), about.n_skipped, tuple(about.not_learned),
             )  # fmt: skip
         except (HepgenError, *documents.UNUSABLE) as error:
             raise InputError(
@@ -126,6 +130,7 @@ class EncodedDocument(documents.Document):
     fingerprint: documents.Text
     files: list[documents.Text]
     n_skipped: documents.Count
+    not_learned: tuple[documents.Text, ...] = ()
     process: dict[str, Any]
     run: dict[str, Any]
 
@@ -210,4 +215,6 @@ def encode_sample(
     encoded = encode_all(samples, process, progress=progress)
     files = tuple(p.name for p in samples.paths)
     run = with_mean_weight(samples, process)
-    return EncodedSample(process, run, encoded, fingerprint, files, samples.n_skipped)
+    return EncodedSample(
+        process, run, encoded, fingerprint, files, samples.n_skipped, tuple(samples.not_learned)
+    )

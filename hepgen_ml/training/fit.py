@@ -39,11 +39,13 @@ from hepgen_ml.process.process import Process
 from hepgen_ml.process.symmetry import (
     check_reflection,
     exchanged_beams,
+    has_equal_beams,
     has_exchange,
     looks_symmetric,
     reflected,
     symmetrize_frequencies,
 )
+from hepgen_ml.process.understanding import auxiliary_fractions
 from hepgen_ml.training.choices import chosen
 from hepgen_ml.training.data import Progress, draw_rates, evened, split
 from hepgen_ml.training.encoded import EncodedSample, encode_sample
@@ -153,14 +155,7 @@ def _fit(
     if config.training.reflect:
         check_reflection(process, training)
     n_events = round(effective_number(training.weight))  # a mirror image is no further event
-    if config.training.exchange_beams and has_exchange(run, process):
-        if looks_symmetric(process, training):
-            symmetrize_frequencies(process)
-            training = _doubled(training, *exchanged_beams(process, training))
-        else:
-            log.warning("beams are equal but the events favour one side: no mirror images are used")
-    if config.training.reflect:
-        training = _doubled(training, *reflected(process, training))
+    training, symmetries = _with_images(training, process, run, config.training)
     rate = None
     if config.training.channel_power < 1:
         how = config.training.channel_power, config.training.channel_boost
@@ -211,6 +206,9 @@ def _fit(
         "validation_loss": trainer.best_loss,
         "acceptance": acceptance,
         "parameters": surrogate.n_parameters,
+        **symmetries,
+        "auxiliary_fractions": auxiliary_fractions(process, encoded),
+        "not_learned": list(sample.not_learned),
         "device": str(device),
         "threads": torch.get_num_threads(),
     }
@@ -366,6 +364,29 @@ def thinned(process: Process, training: Encoded, most: int, keep_rates: bool) ->
     some = training[torch.cat(kept).sort().values]
     some.weight /= some.weight.mean()
     return some
+
+
+def _with_images(
+    training: Encoded, process: Process, run: RunInfo, config: TrainingConfig
+) -> tuple[Encoded, dict[str, str]]:
+    """Training events and their images under the symmetries that hold, and what was found."""
+    said = {"beam_exchange": "not used", "reflection": "not used"}
+    if not has_exchange(run, process):
+        equal = has_equal_beams(run)
+        said["beam_exchange"] = "not used: " + (
+            "the total momentum is fixed" if equal else "the beams differ"
+        )
+    elif config.exchange_beams and looks_symmetric(process, training):
+        symmetrize_frequencies(process)
+        training = _doubled(training, *exchanged_beams(process, training))
+        said["beam_exchange"] = "holds: trained on mirror images too"
+    elif config.exchange_beams:
+        log.warning("beams are equal but the events favour one side: no mirror images are used")
+        said["beam_exchange"] = "does not hold: the events favour one side"
+    if config.reflect:
+        training = _doubled(training, *reflected(process, training))
+        said["reflection"] = "holds: trained on reflected events too"
+    return training, said
 
 
 def _doubled(training: Encoded, mirrored: Encoded, possible: Tensor) -> Encoded:

@@ -85,6 +85,7 @@ class StandIn:
             "subprocesses": [
                 {"incoming": [21, 21], "final": [6, -6], "frequency": 1.0, "patterns": 8}
             ],
+            "understood": [["beams", "p 6500 GeV on p 6500 GeV"], ["cuts", "pt(jet) > 20 GeV"]],
             "cuts": ["pt(jet) > 20 GeV", "|eta(jet)| < 5"],
             "training": {
                 "events": 20000,

@@ -1,0 +1,294 @@
+"""What a model has understood of its sample, in a few sentences for physicists.
+
+`hepgen-ml train` ends with them and `hepgen-ml info` shows them, so that a misunderstanding is seen
+before a million events are made. Everything is said by what the process and the facts about the
+training hold; models that were stored without a fact say less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hepgen_ml.events.sample import UNKNOWN_SPIN, RunInfo
+from hepgen_ml.events.summary import particle_name, process_name
+from hepgen_ml.phase_space import Chart, DecayChart, FixedEnergyChart, MassSpec, ReconstructedChart
+from hepgen_ml.process.auxiliary import AUXILIARY
+from hepgen_ml.process.encoded import Encoded
+from hepgen_ml.process.process import Channel, Process, Subprocess
+from hepgen_ml.process.scales import in_words
+
+_MOST_NAMED = 3
+"""Subprocesses and formulas that a sentence names."""
+
+_MOST_RESONANCES, _MOST_CUTS = 8, 12
+
+_NAMES = {"scale": "scale", "alpha_qcd": "α_s", "alpha_qed": "α_em"}
+
+_HOW = {
+    "constant": "constant", "formula": "exact by formula", "table": "exact by a table in the scale",
+    "drawn": "drawn from a density",
+}  # fmt: skip
+
+
+def auxiliary_fractions(process: Process, encoded: Encoded) -> dict[str, dict[str, float]]:
+    """How scale and couplings follow: fractions of the events by the kind of rule that they take.
+
+    Returns
+    -------
+    dict
+        For each of ``scale``, ``alpha_qcd``, ``alpha_qed`` fractions for ``constant``, ``formula``,
+        ``table`` and ``drawn``, as far as they occur.
+    """
+    found: dict[str, dict[str, float]] = {name: {} for name in AUXILIARY}
+    if process.is_reconstructed or not len(encoded):
+        return {}
+    channel_of = process.channel_of[encoded.subprocess]
+    for c, channel in enumerate(process.channels):
+        branch = encoded.branch[channel_of == c].numpy()
+        choice = channel.auxiliaries.branches[branch]
+        for k, name in enumerate(AUXILIARY):
+            kinds = [o["kind"] for o in channel.auxiliaries.rules[name]["options"]] + ["drawn"]
+            for number, count in zip(*np.unique(choice[:, k], return_counts=True), strict=True):
+                kind = kinds[number]
+                found[name][kind] = found[name].get(kind, 0.0) + float(count) / len(encoded)
+    return {n: {k: round(v, 6) for k, v in kinds.items()} for n, kinds in found.items()}
+
+
+def understood(process: Process, run: RunInfo, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Sentences about a process, each with its subject.
+
+    Parameters
+    ----------
+    process : Process
+    run : RunInfo
+        Of generated events.
+    facts : mapping
+        About the training, see `hepgen_ml.training.fit`; what is missing is not spoken of.
+    """
+    lines = [
+        ("beams", _beams(process, run)),
+        ("subprocesses", _subprocesses(process)),
+        ("resonances", _resonances(process)),
+        ("cuts", _some([str(c) for c in process.acceptance.cuts], _MOST_CUTS) or "none found"),
+    ]
+    if not process.is_reconstructed:
+        lines.append(("scale, couplings", _scales(process, facts)))
+    if weights := _weights(facts):
+        lines.append(("weights", weights))
+    if symmetry := _symmetry(facts):
+        lines.append(("symmetry", symmetry))
+    missing = _not_learned(process, run, facts)
+    lines.append(("not learned", "; ".join(missing) or "nothing that the record holds"))
+    return lines
+
+
+def _beams(process: Process, run: RunInfo) -> str:
+    known = any(run.beam_energy)
+    beams = [
+        f"{particle_name(i)} {e:g} GeV"
+        for i, e in zip(run.beam_pdg_id, run.beam_energy, strict=True)
+    ]
+    text = " on ".join(beams) if known else "energies not stated"
+    if process.is_reconstructed:
+        return f"{text}; events are reconstructed objects, without incoming particles"
+    charts = [_production(c.chart) for c in process.channels]
+    named = [
+        _species({s.structure.pdg_id[s.structure.incoming[k]] for s in process.subprocesses})
+        for k in range(2)
+    ]
+    if all(isinstance(c, FixedEnergyChart) and not c.n_beams for c in charts):
+        total = charts[0].total  # type: ignore[attr-defined]
+        root = float(np.sqrt(max(total[3] ** 2 - total[2] ** 2, 0.0)))
+        return f"{text}; both of fixed energy, √s = {root:.8g} GeV in every event"
+    energies = next((e for c in charts if (e := getattr(c, "energies", None))), (None, None))
+    parts = [
+        f"{name} of {_up_to(limit) if e is None else f'{e:.8g} GeV in every event'}"
+        for name, e, limit in zip(named, energies, process.beam_energy, strict=True)
+    ]
+    return f"{text}; incoming {' and '.join(dict.fromkeys(parts))}"
+
+
+def _production(chart: Chart) -> Chart:
+    """Chart of what is made in the collision."""
+    return chart.production if isinstance(chart, DecayChart) else chart
+
+
+def _up_to(limit: float) -> str:
+    return f"any energy up to {limit:.6g} GeV"
+
+
+def _species(ids: set[int]) -> str:
+    """Particles in words: partons, or what they are."""
+    if all(abs(i) <= 6 or i == 21 for i in ids):
+        return "partons"
+    return _some([particle_name(i) for i in sorted(ids)], _MOST_NAMED)
+
+
+def _subprocesses(process: Process) -> str:
+    ranked = sorted(process.subprocesses, key=lambda s: -s.frequency)
+    sizes = [len(c.coordinates) for c in process.channels]
+    names = [f"{_name(s)} {100 * s.frequency:.3g} %" for s in ranked]
+    spread = f"{min(sizes)} to {max(sizes)}" if min(sizes) < max(sizes) else f"{sizes[0]}"
+    return (
+        f"{_number(len(names), 'subprocess', 'subprocesses')} in "
+        f"{_number(len(sizes), 'channel', 'channels')} of {spread} coordinates: "
+        + _some(names, _MOST_NAMED)
+    )
+
+
+def _name(s: Subprocess) -> str:
+    ids = s.structure.pdg_id
+    incoming = [ids[r] for r in s.structure.incoming]
+    final = [ids[r] for r in s.structure.final]
+    return process_name(incoming, final) if incoming else " ".join(map(particle_name, final))
+
+
+def _resonances(process: Process) -> str:
+    found: dict[str, str] = {}
+    for s in sorted(process.subprocesses, key=lambda s: -s.frequency):
+        chart = process.channels[s.chart].chart
+        if isinstance(chart, ReconstructedChart):
+            for resonance in chart.resonances:
+                found.setdefault(resonance.label, _mass(resonance.mass))
+        if isinstance(chart, DecayChart):
+            ids = {abs(s.structure.pdg_id[r]) for r in s.structure.intermediate}
+            for node in chart.nodes:
+                flavour = _flavour(node.label, ids)
+                if node.children and flavour:
+                    found.setdefault(particle_name(flavour), _mass(node.mass))
+    return _some([f"{name} {text}" for name, text in found.items()], _MOST_RESONANCES) or (
+        "none with a peak" if process.is_reconstructed else "none in the record"
+    )
+
+
+def _flavour(label: str, ids: set[int]) -> int | None:
+    """Flavour, of some, that a label of a chart names, with a rank behind it or without."""
+    text = label.lstrip("-")
+    named = [i for i in ids if text == str(i)] or [
+        i for i in ids if text.startswith(str(i)) and text[len(str(i)) :].isdigit()
+    ]
+    return max(named, default=None)
+
+
+def _mass(spec: MassSpec) -> str:
+    if isinstance(spec, float | int):
+        return f"at {spec:.6g} GeV, fixed"
+    if len(spec) > 2:
+        low, high, mass, width = spec[:4]
+        ends = f"from {low:.4g}" + (f" to {high:.4g} GeV" if np.isfinite(high) else " GeV on")
+        return f"at {mass:.6g} GeV with width {width:.3g} GeV, {ends}"
+    return f"between {spec[0]:.4g} and {spec[1]:.4g} GeV without a peak"
+
+
+def _scales(process: Process, facts: Mapping[str, Any]) -> str:
+    fractions: Mapping[str, Mapping[str, float]] = facts.get("auxiliary_fractions") or {}
+    largest = _largest(process)
+    parts = []
+    for name in AUXILIARY:
+        rule, known = largest.auxiliaries.rules[name], fractions.get(name)
+        kinds = dict(known) if known else _kinds(rule)
+        text = ", ".join(
+            (f"{100 * value:.3g} % " if known else "") + _HOW[kind]
+            for kind, value in sorted(kinds.items(), key=lambda pair: -pair[1])
+        )
+        formulas = [
+            in_words(o["formula"], o["factor"]) for o in rule["options"] if o["kind"] == "formula"
+        ]
+        constants = [o["value"] for o in rule["options"] if o["kind"] == "constant"]
+        if set(kinds) == {"constant"}:
+            value = constants[0] if constants else -1.0
+            text = f"constant, {value:.6g}" if value > 0 else "not given"
+        elif name == "scale" and formulas:
+            text += f" ({_some(formulas, _MOST_NAMED)})"
+        parts.append(f"{_NAMES[name]}: {text}")
+    return "; ".join(parts)
+
+
+def _kinds(rule: Mapping[str, Any]) -> dict[str, float]:
+    """Kinds of options of a rule, where how often they occur is not known."""
+    kinds = dict.fromkeys((str(o["kind"]) for o in rule["options"]), 1.0)
+    return kinds | ({"drawn": 0.5} if rule["free"] else {})
+
+
+def _largest(process: Process) -> Channel:
+    """The channel with most events."""
+    rates = np.bincount(
+        process.channel_of.numpy(), process.frequencies, minlength=len(process.channels)
+    )
+    return process.channels[int(rates.argmax())]
+
+
+def _weights(facts: Mapping[str, Any]) -> str:
+    events, effective = facts.get("events"), facts.get("effective_events")
+    if events is None or effective is None:
+        return ""
+    if effective >= 0.999 * events:
+        return f"equal, {events:,} events"
+    negative = facts.get("negative_weights") or 0.0
+    signed = f", {100 * negative:.3g} % of them negative" if negative else ""
+    return f"of {events:,} events differ{signed}: they are worth {effective:,} of equal weight"
+
+
+def _symmetry(facts: Mapping[str, Any]) -> str:
+    parts = []
+    for key, name in (("beam_exchange", "exchange of the beams"), ("reflection", "reflection")):
+        if facts.get(key):
+            parts.append(f"{name} {facts[key]}")
+    return "; ".join(parts)
+
+
+def _not_learned(process: Process, run: RunInfo, facts: Mapping[str, Any]) -> list[str]:
+    """What the sample has that generated events will not, or that they lack altogether."""
+    found = list(facts.get("not_learned") or [])
+    flat = [
+        s for s in process.subprocesses
+        if s.structure.intermediate
+        and not isinstance(process.channels[s.chart].chart, DecayChart)
+    ]  # fmt: skip
+    if flat:
+        share = sum(s.frequency for s in flat)
+        example = max(flat, key=lambda s: s.frequency)
+        names = {particle_name(example.structure.pdg_id[r]) for r in example.structure.intermediate}
+        found.append(
+            f"the record of {_number(len(flat), 'subprocess', 'subprocesses')} "
+            f"({100 * share:.3g} % of the events) is no chain of decays, so that no peak is built "
+            f"in: {_name(example)} by {', '.join(sorted(names))}"
+        )
+    if not process.is_reconstructed:
+        found += _patterns_not_given(process)
+    if lost := facts.get("events_not_translated"):
+        found.append(f"{lost:,} events that could not be translated are left out")
+    if bad := facts.get("bad_events_skipped"):
+        found.append(f"{bad:,} bad events are left out")
+    if not run.cross_section > 0:
+        found.append("the cross section is not known")
+    return found
+
+
+def _patterns_not_given(process: Process) -> list[str]:
+    """Colours and helicities that the sample does not state."""
+    colours = spins = has_partons = False
+    for s in process.subprocesses:
+        n = len(s.structure.pdg_id)
+        colours |= bool(s.patterns[:, : 2 * n].any())
+        spins |= bool((s.patterns[:, 2 * n :] != UNKNOWN_SPIN).any())
+        has_partons |= any(abs(i) <= 6 or i == 21 for i in s.structure.pdg_id)
+    found = []
+    if has_partons and not colours:
+        found.append("colour flow is not given, so that Pythia cannot shower the events")
+    if not spins:
+        found.append("helicities are not given")
+    return found
+
+
+def _some(names: Sequence[str], most: int) -> str:
+    """The first of some names, and how many there are beyond them."""
+    more = len(names) - most
+    return "; ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def _number(n: int, one: str, several: str) -> str:
+    return f"{n:,} {one if n == 1 else several}"
