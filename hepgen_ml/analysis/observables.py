@@ -21,6 +21,9 @@ from hepgen_ml.analysis.final_states import (
 from hepgen_ml.events.sample import EventSample, FloatArray, IntArray
 
 _PT_FLOOR = 1e-3  # GeV; below it lies the rounding noise of particles along the beam
+_RAPIDITY_DIGITS = 6
+"""Decimal places of rapidities. Where both beam energies are fixed, that of all particles is zero
+but for rounding, and the last bits of a program would separate samples of the same physics."""
 
 
 @dataclass(frozen=True)
@@ -283,5 +286,5 @@ def invariant_mass(px: FloatArray, py: FloatArray, pz: FloatArray, e: FloatArray
 def _rapidity(pz: FloatArray, e: FloatArray) -> FloatArray:
     # arctanh(p_z / E) kept finite for massless particles along the beam
     ratio = np.clip(pz / np.maximum(e, 1e-12), -1 + 1e-15, 1 - 1e-15)
-    rapidity: FloatArray = np.arctanh(ratio)
+    rapidity: FloatArray = np.round(np.arctanh(ratio), _RAPIDITY_DIGITS) + 0.0  # no -0
     return rapidity
