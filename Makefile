@@ -30,8 +30,9 @@ help:
 demo: $(VENV)/.installed
 	@$(BIN)/python examples/demo.py
 
+# Two workers with one thread each: small networks gain nothing from more threads.
 test: $(VENV)/.installed-test
-	@$(BIN)/python -m pytest -m "not slow"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 test-slow: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -m slow

@@ -1,4 +1,4 @@
-"""Speed of LHE reading and writing against pylhe and against decompression alone.
+"""Speed of LHE reading and writing against pylhe, decompression alone, and LHEH5.
 
     python benchmarks/lhe_io.py events.lhe.gz [--events N] [--repeat R]
 
@@ -20,10 +20,9 @@ import warnings
 from pathlib import Path
 
 import pylhe
-from hepgen_adapters.lhe import LHE
 from hepgen_adapters.lhe.stream import BLOCK, open_text
 
-from hepgen_ml.events.formats import read
+from hepgen_ml.events.formats import format_of, read
 
 
 def timed(action, repeat):
@@ -37,6 +36,19 @@ def timed(action, repeat):
     return statistics.median(times)
 
 
+def paired(one, other, repeat):
+    """Median of the ratios of wall times, one over the other, and of the other's times."""
+    ratios, times = [], []
+    for _ in range(repeat + 1):
+        start = time.perf_counter()
+        one()
+        middle = time.perf_counter()
+        other()
+        times.append(time.perf_counter() - middle)
+        ratios.append((middle - start) / times[-1])
+    return statistics.median(ratios[1:]), statistics.median(times[1:])
+
+
 def drain(stream):
     """Read a stream to its end in large pieces, as the reader does."""
     place = memoryview(bytearray(BLOCK))
@@ -46,12 +58,12 @@ def drain(stream):
 
 
 def read_all(path):
-    for _ in LHE().open(path).chunks():
+    for _ in format_of(path).open(path).chunks():
         pass
 
 
 def write_all(sample, path):
-    writer = LHE().create(path, sample.run, len(sample))
+    writer = format_of(path).create(path, sample.run, len(sample))
     for chunk in sample.chunks(20_000):
         writer.write(chunk)
     writer.close()
@@ -127,7 +139,17 @@ def main():
         print(f"pylhe write    {1 / theirs:12.0f} events/s, gzipped {1 / theirs_gz:.0f}")
         print(f"read back own  {n / own:12.0f} events/s (17 digits)")
         print(f"writing / pylhe                    {theirs / (ours / n):8.1f} x")
-        print(f"writing gzipped / pylhe gzipped    {theirs_gz / (ours_gz / n):8.1f} x")
+        print(f"writing gzipped / pylhe gzipped    {theirs_gz / (ours_gz / n):8.1f} x\n")
+
+        hdf5 = Path(place, "out.hdf5")
+        for name, action, lhe_action in (
+            ("write", lambda: write_all(sample, hdf5), lambda: write_all(sample, out_gz)),
+            ("read", lambda: read_all(hdf5), lambda: read_all(out_gz)),
+        ):
+            ratio, seconds = paired(lhe_action, action, repeat)
+            print(f"LHEH5 {name:5s}    {n / seconds:12.0f} events/s, {ratio:.2f} x gzipped LHE")
+        sizes = hdf5.stat().st_size / n, out_gz.stat().st_size / n
+        print(f"LHEH5 size     {sizes[0]:12.0f} bytes an event, gzipped LHE {sizes[1]:.0f}")
 
 
 if __name__ == "__main__":

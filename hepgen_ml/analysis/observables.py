@@ -286,5 +286,5 @@ def invariant_mass(px: FloatArray, py: FloatArray, pz: FloatArray, e: FloatArray
 def _rapidity(pz: FloatArray, e: FloatArray) -> FloatArray:
     # arctanh(p_z / E) kept finite for massless particles along the beam
     ratio = np.clip(pz / np.maximum(e, 1e-12), -1 + 1e-15, 1 - 1e-15)
-    rapidity: FloatArray = np.round(np.arctanh(ratio), _RAPIDITY_DIGITS) + 0.0  # no -0
+    rapidity: FloatArray = np.arctanh(ratio).round(_RAPIDITY_DIGITS) + 0.0  # no -0
     return rapidity

@@ -1,0 +1,37 @@
+"""Names and order of the columns of LHEH5 files, and the columns of a sample they belong to."""
+
+from __future__ import annotations
+
+INIT = (
+    "beamA", "beamB", "energyA", "energyB", "PDFgroupA", "PDFgroupB", "PDFsetA", "PDFsetB",
+    "weightingStrategy", "numProcesses",
+)  # fmt: skip
+PROCESSES = ("procId", "npLO", "npNLO", "xSection", "error", "unitWeight")
+EVENTS = (
+    "pid", "nparticles", "start", "trials", "scale", "fscale", "rscale", "aqed", "aqcd", "NOMINAL",
+)  # fmt: skip
+PARTICLES = (
+    "id", "status", "mother1", "mother2", "color1", "color2", "px", "py", "pz", "e", "m",
+    "lifetime", "spin",
+)  # fmt: skip
+NOMINAL = ("NOMINAL", "weight", "Weight", "nominal")
+"""Names that the column of the nominal weight has."""
+
+NOT_WEIGHTS = frozenset([*EVENTS, *NOMINAL, "npLO", "npNLO"])
+"""Columns of ``events`` that are no named weights."""
+
+PARTICLE_COLUMNS = {
+    "pdg_id": "id", "status": "status", "mother1": "mother1", "mother2": "mother2",
+    "color1": "color1", "color2": "color2", "px": "px", "py": "py", "pz": "pz", "energy": "e",
+    "mass": "m", "lifetime": "lifetime", "spin": "spin",
+}  # fmt: skip
+"""Columns of an event sample, and those of ``particles``."""
+
+INTEGERS = ("pdg_id", "status", "mother1", "mother2", "color1", "color2")
+
+METADATA = "hepgen_ml"
+"""Group with what other readers pass over."""
+
+METADATA_VERSION = 1
+PB_PER_GEV2 = 3.893793656e8
+"""GeV^-2 in pb: unit weights of version 2.0.0 are in GeV^-2."""
