@@ -16,7 +16,7 @@ from hepgen_ml.models.splitting import SplittingJetGPT
 from hepgen_ml.process.assembly import assemble
 from hepgen_ml.process.auxiliary import AUXILIARY
 from hepgen_ml.process.encoded import Discrete, Kinematics
-from hepgen_ml.process.process import Process
+from hepgen_ml.process.process import Process, by_value
 
 HEAD_BATCH = 8192
 """Events per call of the heads; bounds the memory of their logits."""
@@ -24,6 +24,8 @@ HEAD_BATCH = 8192
 _MAX_ROUNDS = 200
 """Redraws of events outside the cuts before a model is given up as useless."""
 
+_FEW_CHANNELS = 64
+"""Channels up to which the heads are evaluated for each of them."""
 
 _HOPELESS = 2_000
 """Draws of which not one is inside the cuts before a model is given up."""
@@ -133,11 +135,9 @@ class Sampler:
         discrete = Discrete(torch.zeros(n).long(), torch.zeros(n).long(), free)
         if process.is_reconstructed:
             return discrete
-        channel_of = process.channel_of[subprocess]
-        for c, channel in enumerate(process.channels):
-            rows = torch.nonzero(channel_of == c).squeeze(-1)
+        for n_final, rows in self._together(subprocess):
             for part in rows.split(HEAD_BATCH):
-                final = kinematics.final[part, : len(channel.classes)]
+                final = kinematics.final[part, :n_final]
                 invariants = process.invariants(kinematics.incoming[part], final)
                 sub = subprocess[part].to(self.device)
                 z = self.surrogate.density.prepare(x[part].to(self.device), sub)
@@ -146,3 +146,14 @@ class Sampler:
                 discrete.branch[part] = drawn.branch.to("cpu")
                 discrete.free[part] = drawn.free.to("cpu")
         return discrete
+
+    def _together(self, subprocess: Tensor) -> list[tuple[int, Tensor]]:
+        """Numbers of final-state particles, and events whose heads are evaluated together.
+
+        Those of one channel; where these are very many, those of one length.
+        """
+        lengths = [len(channel.classes) for channel in self.process.channels]
+        channel_of = self.process.channel_of[subprocess]
+        if len(lengths) <= _FEW_CHANNELS:
+            return [(lengths[c], rows) for c, rows in by_value(channel_of)]
+        return by_value(torch.tensor(lengths)[channel_of])

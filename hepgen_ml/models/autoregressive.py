@@ -29,6 +29,7 @@ from hepgen_ml.models.densities import (
     choose_densities,
     order_of,
 )
+from hepgen_ml.models.mixed_layouts import MixedLayouts, Weights
 from hepgen_ml.models.pointers import Pointers, Surroundings, joined
 from hepgen_ml.networks.bayesian import (
     Variational,
@@ -44,6 +45,9 @@ _BATCH = {True: 2048, False: 65536}
 
 _PADDING = 2500
 """Tokens of padding that are cheaper than another pass through the network."""
+
+_MANY = 32
+"""Layouts of coordinates up to which each has a pass of its own."""
 
 _HEAD = "mtw,twk->mtk"
 """Product of hidden states with the output matrices of their coordinates."""
@@ -120,19 +124,24 @@ class AutoregressiveDensity(DensityModel):
             for module in last:
                 make_bayesian(module, settings.prior_std)
         self._groups = [_groups([densities[i] for i in row]) for row in self.numbers]
+        self.mixed: MixedLayouts | None = None
+        if len(torch.unique(self.alike)) > _MANY and settings.bayesian == "off":
+            self.mixed = MixedLayouts(self.order, self.numbers, densities)
 
     def fit_coordinates(self, x: Tensor, subprocess: Tensor) -> None:
         """Take mean and width of each coordinate, and the edges of bins, from a sample."""
         super().fit_coordinates(x, subprocess)
         z = self.prepare(x, subprocess)
         channel_of = self.channel_of[subprocess]
+        counts = torch.bincount(channel_of, minlength=len(self.numbers)).tolist()
+        rows = torch.argsort(channel_of, stable=True).split(counts)
+        places: list[list[tuple[int, int]]] = [[] for _ in self.densities]
+        for c, (numbers, order) in enumerate(zip(self.numbers, self.order, strict=True)):
+            for number, column in zip(numbers, order, strict=True):
+                places[number].append((c, column))
         for number, density in enumerate(self.densities):
             assert isinstance(density, Density1D)
-            parts = [
-                z[channel_of == c, self.order[c][row.index(number)]]
-                for c, row in enumerate(self.numbers)
-                if number in row
-            ]
+            parts = [z[rows[c], column] for c, column in places[number]]
             density.fit(torch.cat(parts))
             with torch.no_grad():
                 _values(self.head_bias)[number, : density.n_parameters] = density.bias()
@@ -187,11 +196,32 @@ class AutoregressiveDensity(DensityModel):
         return parameters[:, torch.tensor(order).argsort()]
 
     def log_prob_z(self, z: Tensor, subprocess: Tensor) -> Tensor:
+        if self.mixed is not None and self._is_mixed(subprocess):
+            return self.mixed.log_prob(
+                z, self._conditions(subprocess), self.channel_of[subprocess], self.transformer,
+                self._weights(), self.bfloat16_blocks and self.training,
+            )  # fmt: skip
         result, conditions = z.new_zeros(len(z)), self.condition()
         for channel, rows, lengths in self._merged(subprocess):
             log_p = self.log_prob_given(z[rows], conditions[subprocess[rows]], channel, lengths)
             result = result.index_put((rows,), log_p)
         return result
+
+    def _is_mixed(self, subprocess: Tensor) -> bool:
+        """Whether events are of so many layouts that they had better go together."""
+        layouts = self.alike.to(subprocess.device)[self.channel_of[subprocess]]
+        return len(torch.unique(layouts)) > _MANY
+
+    def _conditions(self, subprocess: Tensor) -> Tensor:
+        """Vectors (m, width) of these subprocesses."""
+        if isinstance(self.condition, SubprocessEmbedding):
+            return self.condition.of(subprocess)
+        conditions: Tensor = self.condition()
+        return conditions[subprocess]
+
+    def _weights(self) -> Weights:
+        values, heads, biases = (_values(w) for w in (self.value, self.head, self.head_bias))
+        return Weights(values, self.keep, self.target.weight, heads, biases)
 
     def _merged(self, subprocess: Tensor) -> list[tuple[int, Tensor, Tensor | None]]:
         """Channels, rows of events, and their lengths where shorter channels are among them.
@@ -327,6 +357,16 @@ class AutoregressiveDensity(DensityModel):
         z = torch.zeros(
             len(subprocess), self.mean.shape[1], device=self.mean.device, dtype=torch.float32
         )
+        if self.mixed is not None and self._is_mixed(subprocess):
+            layout = self.channel_of[subprocess]
+            # Events of like length together, so that little is computed for nothing.
+            order = torch.argsort(self.mixed.lengths[layout], stable=True)
+            for part in order.split(_BATCH[z.device.type == "cpu"]):
+                z[part] = self.mixed.sample(
+                    self._conditions(subprocess[part]), layout[part], self.transformer,
+                    self._weights(), generator,
+                )  # fmt: skip
+            return z
         conditions = self.condition()
         for channel, rows in self.by_channel(subprocess):
             for part in rows.split(_BATCH[z.device.type == "cpu"]):

@@ -169,8 +169,9 @@ class DensityModel(nn.Module, ABC):
         Channels with the same coordinates count as the first of them.
         """
         channel = self.alike.to(subprocess.device)[self.channel_of[subprocess]]
-        present = torch.unique(channel).tolist()
-        return [(c, torch.nonzero(channel == c).squeeze(-1)) for c in present]
+        present, counts = torch.unique(channel, return_counts=True)
+        rows = torch.argsort(channel, stable=True).split(counts.tolist())
+        return list(zip(present.tolist(), rows, strict=True))
 
 
 def weighted_mean(each: Tensor, weight: Tensor, size: Tensor | float = 1.0) -> Tensor:

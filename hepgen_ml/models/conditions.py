@@ -17,6 +17,9 @@ Layouts = Sequence[Sequence[Coordinate]]
 """Learned coordinates of every channel."""
 
 _HARMONICS = 4
+_LARGEST_TABLE = 1_000_000
+"""Subprocesses times flavours up to which vectors of all subprocesses are computed at once."""
+
 N_FEATURES = 1 + 2 * _HARMONICS
 
 _TIME_FREQUENCIES = tuple(0.5 * math.pi * 2**k for k in range(4))
@@ -103,9 +106,17 @@ class SubprocessEmbedding(nn.Module):
             keys += [(i, sub.structure.pdg_id[r], "out") for i, r in enumerate(sub.order)]
             keys += [(sub.chart, 0, "channel"), (sub.structure.process_id, 0, "process")]
             rows.append([known.setdefault(key, len(known)) for key in keys])
-        counts = torch.zeros(len(rows), len(known))
-        for i, row in enumerate(rows):
+        self.many = len(rows) * len(known) > _LARGEST_TABLE
+        counts = torch.zeros(0 if self.many else len(rows), len(known))
+        for i, row in enumerate(rows if not self.many else ()):
             counts[i, row] = 1.0
+        # Numbers from one on; the last rows of shorter events have zeros, which count nothing.
+        longest = max(map(len, rows)) if self.many else 0
+        numbers = torch.zeros(len(rows) if self.many else 0, longest, dtype=torch.int64)
+        for i, row in enumerate(rows if self.many else ()):
+            numbers[i, : len(row)] = torch.tensor(row) + 1
+        self.numbers: Tensor
+        self.register_buffer("numbers", numbers, persistent=False)
         self.counts: Tensor
         self.register_buffer("counts", counts, persistent=False)
         self.flavours = nn.Linear(len(known), width)
@@ -113,7 +124,22 @@ class SubprocessEmbedding(nn.Module):
 
     def forward(self) -> Tensor:
         """Vectors (S, width) of all subprocesses."""
-        h = self.flavours(self.counts)
+        return self.mixed(self.numbers if self.many else self.counts)
+
+    def of(self, subprocess: Tensor) -> Tensor:
+        """Vectors (m, width) of subprocesses (m,); of many, those that occur are computed."""
+        if not self.many:
+            return self()[subprocess]
+        present, number = torch.unique(subprocess, return_inverse=True)
+        return self.mixed(self.numbers[present])[number]
+
+    def mixed(self, flavours: Tensor) -> Tensor:
+        """Vectors of subprocesses, by their flavours as numbers or as counts."""
+        if self.many:
+            table = F.pad(self.flavours.weight.t(), (0, 0, 1, 0))
+            h = F.embedding(flavours, table).sum(-2) + self.flavours.bias
+        else:
+            h = self.flavours(flavours)
         return h + self.mix(F.gelu(h))
 
 
@@ -138,4 +164,4 @@ class TimeSubprocessEmbedding(nn.Module):
         """Times (m,) in [0, 1] and subprocesses (m,) -> vectors (m, width)."""
         angle = t.unsqueeze(-1) * self.frequencies
         time = self.time(torch.cat([torch.sin(angle), torch.cos(angle)], dim=-1))
-        return silu(self.mix(silu(time + self.subprocess()[subprocess])))
+        return silu(self.mix(silu(time + self.subprocess.of(subprocess))))

@@ -8,7 +8,7 @@ logarithms of all pair invariants, on which amplitudes and clusterings depend.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,13 @@ from hepgen_ml.process.process import Process
 
 _WIDTH = 128
 _MIXTURES = 16
+
+_LARGEST_TABLE, _LEAST_GAIN = 1_000_000, 4
+"""Subprocesses times entries up to which a head treats all entries alike, and how many times the
+entries of a subprocess all of them are where it does not."""
+
+_COMPACT_BATCH = 1024
+"""Events whose entries' parameters are looked up together."""
 
 _STEP = 3.0
 """Largest change of a log frequency in one step of the calibration."""
@@ -83,6 +90,12 @@ class CategoricalHead(nn.Module):
         Entries of each subprocess.
     frequency : sequence of (k,) float array
         Their fractions.
+
+    Attributes
+    ----------
+    compact : bool
+        Whether there are so many subprocesses and entries that probabilities are computed for the
+        entries of each subprocess only, rather than for all with those of others at zero.
     """
 
     def __init__(
@@ -97,12 +110,19 @@ class CategoricalHead(nn.Module):
             torch.tensor([number.setdefault(row.tobytes(), len(number)) for row in some])
             for some in rows
         ]
-        prior = torch.full((len(rows), len(number)), -torch.inf)
-        local = torch.zeros((len(rows), len(number)), dtype=torch.int64)
-        for s, (entries, f) in enumerate(zip(self.entries, frequency, strict=True)):
-            prior[s, entries] = torch.log(torch.from_numpy(np.maximum(f, 1e-6))).float()
-            local[s, entries] = torch.arange(len(entries))
         width = max(len(e) for e in self.entries)
+        self.compact = len(rows) * len(number) > _LARGEST_TABLE
+        self.compact &= _LEAST_GAIN * width <= len(number)
+        columns = width if self.compact else len(number)
+        prior = torch.full((len(rows), columns), -torch.inf)
+        local = torch.zeros((len(rows), 0 if self.compact else columns), dtype=torch.int64)
+        for s, (entries, f) in enumerate(zip(self.entries, frequency, strict=True)):
+            at = torch.arange(len(entries))
+            prior[s, at if self.compact else entries] = torch.log(
+                torch.from_numpy(np.maximum(f, 1e-6))
+            ).float()
+            if not self.compact:
+                local[s, entries] = at
         shared = torch.stack([F.pad(e, (0, width - len(e))) for e in self.entries])
         self.prior: Tensor
         self.local: Tensor
@@ -121,7 +141,14 @@ class CategoricalHead(nn.Module):
         return self.shared.shape[1] == 1
 
     def logits(self, z: Tensor, invariants: Tensor, subprocess: Tensor) -> Tensor:
-        """Unnormalised log probabilities (m, all entries); -inf where not allowed."""
+        """Unnormalised log probabilities (m, all entries); -inf where not allowed.
+
+        Of a compact head (m, k), for the entries as they are counted within the subprocess.
+        """
+        if self.compact:
+            h, entries = self.trunk(z, invariants, subprocess), self.shared[subprocess]
+            product = torch.einsum("mw,mkw->mk", h, F.embedding(entries, self.last.weight))
+            return product + self.last.bias[entries] + self.prior[subprocess]
         return self.last(self.trunk(z, invariants, subprocess)) + self.prior[subprocess]
 
     def log_prob(self, z: Tensor, invariants: Tensor, subprocess: Tensor, entry: Tensor) -> Tensor:
@@ -129,7 +156,8 @@ class CategoricalHead(nn.Module):
         if self.trivial:
             return z.new_zeros(len(z))
         logits = self.logits(z, invariants, subprocess)
-        return -F.cross_entropy(logits, self.shared[subprocess, entry], reduction="none")
+        entry = entry if self.compact else self.shared[subprocess, entry]
+        return -F.cross_entropy(logits, entry, reduction="none")
 
     def sample(
         self,
@@ -146,6 +174,8 @@ class CategoricalHead(nn.Module):
         # Strictly below the sum: an entry of probability zero is never chosen.
         u = torch.minimum(u, torch.nextafter(cumulative[:, -1:], torch.zeros_like(u)))
         entry = torch.searchsorted(cumulative, u, right=True)
+        if self.compact:
+            return entry.squeeze(-1)
         return self.local[subprocess].gather(-1, entry).squeeze(-1)
 
     @torch.no_grad()
@@ -154,6 +184,9 @@ class CategoricalHead(nn.Module):
     ) -> None:
         """Shift the log frequencies until mean prediction and observed fractions agree."""
         if self.trivial:
+            return
+        if self.compact:
+            self._calibrate_all(z, invariants, subprocess, entry, weight)
             return
         for s, entries in enumerate(self.entries):
             rows = torch.nonzero(subprocess == s).squeeze(-1)
@@ -178,6 +211,36 @@ class CategoricalHead(nn.Module):
                 seen = (observed > 0) & (mean > 0)
                 shift[seen] += torch.log(observed / mean)[seen].clamp(-_STEP, _STEP)
             self.prior[s, entries.to(z.device)] += shift
+
+    def _calibrate_all(
+        self, z: Tensor, invariants: Tensor, subprocess: Tensor, entry: Tensor, weight: Tensor
+    ) -> None:
+        """As `calibrate`, for all subprocesses together."""
+        total = torch.zeros_like(self.prior[:, 0]).index_add(0, subprocess, weight)
+        rows = torch.nonzero(total[subprocess] > 0).squeeze(-1)
+        subprocess, entry = subprocess[rows], entry[rows]
+        w = (weight[rows] / total[subprocess]).unsqueeze(-1)
+        observed = torch.zeros_like(self.prior).index_put(
+            (subprocess, entry), w.squeeze(-1), accumulate=True
+        )
+        observed = observed.clamp_min(0)
+        observed /= observed.sum(-1, keepdim=True).clamp_min(1e-30)
+        parts = zip(rows.split(_COMPACT_BATCH), subprocess.split(_COMPACT_BATCH), strict=True)
+        logits = torch.cat([self.logits(z[i], invariants[i], s) for i, s in parts])
+        shift = torch.zeros_like(self.prior)
+        for _ in range(5):
+            predicted = (logits + shift[subprocess]).softmax(-1)
+            mean = torch.zeros_like(self.prior).index_add(0, subprocess, w * predicted)
+            seen = (observed > 0) & (mean > 0)
+            shift[seen] += torch.log(observed / mean)[seen].clamp(-_STEP, _STEP)
+        self.prior += shift
+
+    def compacted(self, prior: Tensor) -> Tensor:
+        """Log frequencies as this head keeps them, of those for all entries."""
+        if not self.compact or prior.shape != (len(self.entries), self.last.out_features):
+            return prior
+        allowed = self.prior > -torch.inf
+        return prior.gather(1, self.shared).where(allowed, -torch.inf)
 
 
 class FreeHead(nn.Module):
@@ -297,6 +360,15 @@ class Heads(nn.Module):
         self.patterns.trunk.fit_standardization(encoded)
         self.branches.trunk.fit_standardization(encoded)
         self.free.fit_standardization(encoded)
+
+    def compacted(self, tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+        """Stored tensors with the log frequencies as these heads keep them."""
+        found = dict(tensors)
+        for name, head in (("patterns", self.patterns), ("branches", self.branches)):
+            key = f"{prefix}{name}.prior"
+            if key in found:
+                found[key] = head.compacted(found[key])
+        return found
 
     def log_prob(
         self, z: Tensor, invariants: Tensor, subprocess: Tensor, discrete: Discrete

@@ -123,6 +123,7 @@ def load_model(
         raise ModelError(
             f"is damaged: {documents.problem(error)}", path=directory / CONFIG, remedy=retrain
         ) from None
+    tensors = surrogate.heads.compacted(tensors, "heads.")
     _check_weights(directory / WEIGHTS, tensors, surrogate.state_dict())
     surrogate.load_state_dict(tensors)
     return surrogate.to(device).eval(), process, config, run, dict(document.get("training", {}))

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,9 @@ _STRAIGHT, _STRAIGHT_SOFT = 0.72, 0.66
 
 _MOST_OF_DECAYS = 65_536
 """Smallest values kept of pairs that come from one resonance."""
+
+_VALUES = 1_000_000
+"""Values of pairs that are computed together; bounds the memory."""
 
 _STAYS = 3e-3
 """By which part an edge may move between slow and fast pairs and still be a cut."""
@@ -107,7 +110,9 @@ class Cut:
 
 
 _SINGLE = ("pt", "abs_eta", "plus", "minus")
-"""Observables of one particle."""
+"""Observables of one particle, the last two of leptons alone."""
+
+_OF_PAIRS = ("delta_r", "mass")
 
 _CUT = re.compile(r"\s*(pt|abs_eta|plus|minus|delta_r|mass)\s*\(([^()]*)\)\s*(<|>)=?\s*(\S+)\s*")
 
@@ -191,30 +196,35 @@ def particle_observables(
     dict
         (observable, classes) to (events, k) tensor of the k particles or pairs.
     """
-    pt, eta, phi = transverse_momentum(p), pseudorapidity(p), azimuth(p)
-    found: dict[Key, list[Tensor]] = {}
-
-    def add(name: str, values: Callable[..., Tensor], *at: int) -> None:
-        key = (name, tuple(sorted(labels[i] for i in at)))
-        if wanted is None or key in wanted:
-            found.setdefault(key, []).append(values(*at))
-
-    def distance(i: int, j: int) -> Tensor:
-        return torch.hypot(eta[:, i] - eta[:, j], wrap(phi[:, i] - phi[:, j]))
-
-    def mass(i: int, j: int) -> Tensor:
-        return torch.sqrt(invariant_mass_squared(p[:, i] + p[:, j]).clamp_min(0.0))
-
-    for i in range(len(labels) if single else 0):
-        add("pt", lambda i: pt[:, i], i)
-        add("abs_eta", lambda i: eta[:, i].abs(), i)
-        if labels[i] in _LEPTONS:
-            add("plus", lambda i: p[:, i, 3] + p[:, i, 2], i)
-            add("minus", lambda i: p[:, i, 3] - p[:, i, 2], i)
+    pt, eta = transverse_momentum(p), pseudorapidity(p)
+    columns: dict[str, Callable[[list[int]], Tensor]] = {
+        "pt": lambda i: pt[:, i],
+        "abs_eta": lambda i: eta[:, i].abs(),
+        "plus": lambda i: p[:, i, 3] + p[:, i, 2],
+        "minus": lambda i: p[:, i, 3] - p[:, i, 2],
+    }
+    found: dict[Key, list[Any]] = {}
+    for i, label in enumerate(labels if single else ()):
+        for name in _SINGLE if label in _LEPTONS else _SINGLE[:2]:
+            found.setdefault((name, (label,)), []).append(i)
     for i, j in combinations(range(len(labels)), 2) if pairs is None else pairs:
-        add("delta_r", distance, i, j)
-        add("mass", mass, i, j)
-    return {key: torch.stack(values, dim=-1) for key, values in found.items()}
+        classes = tuple(sorted((labels[i], labels[j])))
+        for name in _OF_PAIRS:
+            found.setdefault((name, classes), []).append((i, j))
+    return {
+        key: columns[key[0]](at) if key[0] in _SINGLE else pair_observable(key[0], p, at)
+        for key, at in found.items()
+        if wanted is None or key in wanted
+    }
+
+
+def pair_observable(name: str, p: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
+    """Observable (events, k) of k pairs of the particles (events, n, 4)."""
+    i, j = ([pair[k] for pair in pairs] for k in (0, 1))
+    if name == "mass":
+        return torch.sqrt(invariant_mass_squared(p[:, i] + p[:, j]).clamp_min(0.0))
+    eta, phi = pseudorapidity(p), azimuth(p)
+    return torch.hypot(eta[:, i] - eta[:, j], wrap(phi[:, i] - phi[:, j]))
 
 
 class Acceptance:
@@ -308,6 +318,26 @@ class _DecayEdges:
         return [some[0, ~fast], some[0, fast]]
 
 
+class FinalStates(NamedTuple):
+    """Final states that are made of particles of the same classes.
+
+    Attributes
+    ----------
+    p : (events, n, 4) tensor
+    labels : sequence of n str
+        Flavour classes.
+    balanced : bool
+        Whether transverse momenta add up to zero.
+    decays : collection of (int, int)
+        Pairs that come from one resonance.
+    """
+
+    p: Tensor
+    labels: Sequence[str]
+    balanced: bool = True
+    decays: Collection[tuple[int, int]] = ()
+
+
 class CutFinder:
     """Finds cuts in a stream of events, keeping only the extreme values it has seen."""
 
@@ -318,6 +348,7 @@ class CutFinder:
         self.classes: set[str] = set()
         self._threshold: dict[tuple[str, tuple[str, ...]], float] = {}
         self._of_decays: dict[Key, _DecayEdges] = {}
+        self._known: set[tuple[Any, ...]] = set()
 
     def add(
         self,
@@ -327,48 +358,118 @@ class CutFinder:
         balanced: bool = True,
         decays: Collection[tuple[int, int]] = (),
     ) -> None:
-        """Take in final states (events, n, 4) of particles with these classes.
+        """Take in final states (events, n, 4) of particles with these classes, see `add_all`."""
+        self.add_all([FinalStates(p, labels, balanced, decays)])
+
+    def add_all(self, states: Sequence[FinalStates]) -> None:
+        """Take in final states of any classes, those of equal length together.
 
         Of two particles whose transverse momenta balance, Delta R is above pi without any cut.
         Pairs that come from one resonance (`decays`) have edges by the kinematics of its decay,
         which move with the momentum of the pair: only one that stays is a cut.
         """
-        self.classes.update(labels)
-        self._add_decays(p, labels, sorted(decays))
-        others = [ij for ij in combinations(range(len(labels)), 2) if ij not in decays]
-        observables = particle_observables(p, labels, pairs=others)
-        for key, values in observables.items():
-            if key[0] == "delta_r" and balanced and len(labels) == 2:
-                continue
-            if key[0] == "mass" and "Jet" in key[1]:
-                continue  # no analysis cuts there, and jets have no threshold to tell it from
-            flat = values.reshape(-1).numpy()
-            flat = flat[np.isfinite(flat)]
-            self._entries[key] = self._entries.get(key, 0) + len(flat)
-            low = np.concatenate([self._low.get(key, flat[:0]), flat])
-            high = np.concatenate([self._high.get(key, flat[:0]), flat])
-            self._low[key] = _smallest(low, _MOST + 1)
-            self._high[key] = -_smallest(-high, _MOST + 1)
-        if len(p):
-            masses = torch.sqrt(invariant_mass_squared(p[0]).clamp_min(0.0)).tolist()
-            for i, j in combinations(range(len(labels)), 2):
-                key = ("mass", tuple(sorted((labels[i], labels[j]))))
-                threshold = masses[i] + masses[j]
-                self._threshold[key] = min(threshold, self._threshold.get(key, threshold))
+        groups: dict[tuple[int, bool], list[FinalStates]] = {}
+        for state in states:
+            self._register(state)
+            if len(state.p):
+                groups.setdefault((len(state.labels), state.balanced), []).append(state)
+        for (n, balanced), some in groups.items():
+            left_out = {"delta_r"} if balanced and n == 2 else set()
+            for part in _bounded(some, max(1, _VALUES // max(math.comb(n, 2), 1))):
+                self._add_together(part, left_out)
 
-    def _add_decays(
-        self, p: Tensor, labels: Sequence[str], pairs: Sequence[tuple[int, int]]
-    ) -> None:
-        """Take in pairs that come from one resonance."""
-        if not pairs or not len(p):
+    def _register(self, state: FinalStates) -> None:
+        """Make places for all observables, in an order that depends on the sample alone."""
+        labels, decays = tuple(state.labels), frozenset(state.decays)
+        if (labels, decays, state.balanced) in self._known:
             return
-        first, second = (list(rows) for rows in zip(*pairs, strict=True))
-        pt = transverse_momentum(p[:, first] + p[:, second]).numpy()
-        classes = [tuple(sorted((labels[i], labels[j]))) for i, j in pairs]
-        for key, values in particle_observables(p, labels, pairs=pairs, single=False).items():
-            columns = [k for k, c in enumerate(classes) if c == key[1]]
-            edges = self._of_decays.setdefault(key, _DecayEdges())
-            edges.add(values.numpy().ravel(), pt[:, columns].ravel())
+        self._known.add((labels, decays, state.balanced))
+        self.classes.update(labels)
+        for label in labels:
+            for name in _SINGLE if label in _LEPTONS else _SINGLE[:2]:
+                self._entries.setdefault((name, (label,)), 0)
+        for ij in combinations(range(len(labels)), 2):
+            classes = tuple(sorted(labels[i] for i in ij))
+            for name in _OF_PAIRS:
+                if ij in decays:
+                    self._of_decays.setdefault((name, classes), _DecayEdges())
+                elif self._is_judged(name, classes, state):
+                    self._entries.setdefault((name, classes), 0)
+
+    @staticmethod
+    def _is_judged(name: str, classes: Sequence[str], state: FinalStates) -> bool:
+        if name == "delta_r":
+            return not (state.balanced and len(state.labels) == 2)
+        return "Jet" not in classes  # no analysis cuts there, and jets have no threshold
+
+    def _add_together(self, states: Sequence[FinalStates], left_out: Collection[str]) -> None:
+        """Take in final states of one length."""
+        p = torch.cat([state.p for state in states])
+        names = sorted({label for state in states for label in state.labels})
+        number = {name: k for k, name in enumerate(names)}
+        sizes = np.array([len(state.p) for state in states])
+        classes = np.array([[number[label] for label in state.labels] for state in states])
+        each = np.repeat(classes, sizes, axis=0)
+        eta = pseudorapidity(p).numpy()
+        leptons = np.array([name in _LEPTONS for name in names])[each]
+        energy, pz = p[..., 3].numpy(), p[..., 2].numpy()
+        for name, values, mask in (
+            ("pt", transverse_momentum(p).numpy(), None),
+            ("abs_eta", np.abs(eta), None),
+            ("plus", energy + pz, leptons),
+            ("minus", energy - pz, leptons),
+        ):
+            chosen = slice(None) if mask is None else mask
+            for code, (some,) in _by_code(each[chosen].ravel(), values[chosen].ravel()):
+                self._add_values((name, (names[code],)), some)
+        pairs = list(combinations(range(p.shape[1]), 2))
+        if not pairs:
+            return
+        first, second = np.array(pairs).T
+        low, high = np.minimum(classes[:, first], classes[:, second]), np.maximum(
+            classes[:, first], classes[:, second]
+        )
+        code = low * len(names) + high
+        decays = np.array([[ij in state.decays for ij in pairs] for state in states])
+        self._add_thresholds(p[torch.from_numpy(np.cumsum(sizes) - sizes)], names, code, pairs)
+        of_one, codes = np.repeat(decays, sizes, axis=0), np.repeat(code, sizes, axis=0)
+        pt = transverse_momentum(p[:, first] + p[:, second]).numpy() if of_one.any() else None
+        for name in _OF_PAIRS:
+            values = pair_observable(name, p, pairs).numpy()
+            for c, (some,) in _by_code(codes[~of_one], values[~of_one]):
+                key = name, (names[c // len(names)], names[c % len(names)])
+                if name in left_out or (name == "mass" and "Jet" in key[1]):
+                    continue
+                self._add_values(key, some)
+            if pt is None:
+                continue
+            for c, (some, speed) in _by_code(codes[of_one], values[of_one], pt[of_one]):
+                classes_of = names[c // len(names)], names[c % len(names)]
+                self._of_decays[name, classes_of].add(some, speed)
+
+    def _add_values(self, key: Key, values: npt.NDArray[np.float64]) -> None:
+        """Take in values of one observable."""
+        values = values[np.isfinite(values)]
+        self._entries[key] = self._entries.get(key, 0) + len(values)
+        low = np.concatenate([self._low.get(key, values[:0]), values])
+        high = np.concatenate([self._high.get(key, values[:0]), values])
+        self._low[key] = _smallest(low, _MOST + 1)
+        self._high[key] = -_smallest(-high, _MOST + 1)
+
+    def _add_thresholds(
+        self,
+        p: Tensor,
+        names: Sequence[str],
+        code: npt.NDArray[np.int64],
+        pairs: Sequence[tuple[int, int]],
+    ) -> None:
+        """Sums of masses of pairs (events, k), of which each has a code, by their classes."""
+        masses = torch.sqrt(invariant_mass_squared(p).clamp_min(0.0)).numpy()
+        i, j = np.array(pairs).T
+        for c, (sums,) in _by_code(code.ravel(), (masses[:, i] + masses[:, j]).ravel()):
+            key = "mass", (names[c // len(names)], names[c % len(names)])
+            threshold = float(sums.min())
+            self._threshold[key] = min(threshold, self._threshold.get(key, threshold))
 
     def range(
         self, observable: str, classes: tuple[str, ...], stated: Sequence[Cut] = ()
@@ -484,6 +585,32 @@ class CutFinder:
                     known.add(key)
                     found.append(Cut(key[0], key[1], cut.low, cut.high))
         return found
+
+
+def _by_code(
+    code: npt.NDArray[np.int64], *values: npt.NDArray[np.float64]
+) -> Iterator[tuple[int, list[npt.NDArray[np.float64]]]]:
+    """Values (m,) of each code (m,)."""
+    order = np.argsort(code, kind="stable")
+    found, starts = np.unique(code[order], return_index=True)
+    columns = [np.split(v[order], starts[1:]) for v in values]
+    for k, c in enumerate(found.tolist()):
+        yield c, [column[k] for column in columns]
+
+
+def _bounded(states: Sequence[FinalStates], most: int) -> Iterator[list[FinalStates]]:
+    """Final states in groups of at most so many events, none split that is smaller."""
+    group: list[FinalStates] = []
+    n = 0
+    for state in states:
+        for part in state.p.split(most):
+            if n + len(part) > most and group:
+                yield group
+                group, n = [], 0
+            group.append(state._replace(p=part))
+            n += len(part)
+    if group:
+        yield group
 
 
 def _smallest(values: npt.NDArray[np.float64], k: int) -> npt.NDArray[np.float64]:

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from hepgen_ml.events.objects import rank_of
 from hepgen_ml.events.sample import PARTICLE_COLUMNS, EventSample, RunInfo
 from hepgen_ml.process.encoded import Discrete, Kinematics
-from hepgen_ml.process.process import Process, Subprocess
+from hepgen_ml.process.process import Process, Subprocess, by_value
 from hepgen_ml.process.structure import helicities
 
 IntArray = npt.NDArray[np.int64]
@@ -45,9 +44,8 @@ def assemble(
     offsets = np.concatenate([[0], np.cumsum(lengths[numbers])])
     names = _RECONSTRUCTED if process.is_reconstructed else PARTICLE_COLUMNS
     columns = {name: np.zeros(offsets[-1], dtype=PARTICLE_COLUMNS[name]) for name in names}
-    for number in np.unique(numbers):
-        sub = process.subprocesses[number]
-        chosen = np.flatnonzero(numbers == number)
+    for number, where in by_value(subprocess):
+        sub, chosen = process.subprocesses[number], where.numpy()
         rows = offsets[:-1][chosen][:, None] + np.arange(len(sub.structure.pdg_id))
         table = _table(
             process,
@@ -71,10 +69,8 @@ def _scales(
 ) -> dict[str, FloatArray]:
     """Scale and couplings."""
     events: dict[str, FloatArray] = {}
-    for c, channel in enumerate(process.channels):
-        where = torch.nonzero(process.channel_of[subprocess] == c).squeeze(-1)
-        if len(where) == 0:
-            continue
+    for c, where in by_value(process.channel_of[subprocess]):
+        channel = process.channels[c]
         p = channel.chart.made(kinematics.final[where, : len(channel.classes)])
         values_of = channel.auxiliaries.decode(
             kinematics.incoming[where], p, discrete.branch[where], discrete.free[where]

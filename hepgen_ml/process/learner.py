@@ -15,7 +15,7 @@ from hepgen_ml.events.objects import NamedResonance
 from hepgen_ml.events.sample import UNKNOWN_SPIN, EventSample
 from hepgen_ml.events.summary import particle_name
 from hepgen_ml.phase_space import Chart, Cut
-from hepgen_ml.phase_space.cuts import CutFinder, flavour_class
+from hepgen_ml.phase_space.cuts import CutFinder, FinalStates, flavour_class
 from hepgen_ml.process.auxiliary import (
     AUXILIARY,
     Auxiliaries,
@@ -27,7 +27,7 @@ from hepgen_ml.process.chart_choice import Beams, ChartLearner, Seen, fixed_or_i
 from hepgen_ml.process.encoded import final_momenta
 from hepgen_ml.process.process import Channel, Process, Subprocess
 from hepgen_ml.process.scale_search import exchanged_masses
-from hepgen_ml.process.structure import Structure, helicity_codes, patterns, tables
+from hepgen_ml.process.structure import PATTERN, Structure, helicity_codes, tables
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,8 @@ class ProcessLearner:
                 remedy="training needs parton-level events with flavours and mothers, or "
                 "reconstructed objects (see --objects)",
             )
-        for structure, events, table in tables(sample):
+        final_states: list[FinalStates] = []
+        for structure, events, table in tables(sample, discrete=True):
             if not sample.is_reconstructed and (
                 len(structure.incoming) != 2 or not structure.final
             ):
@@ -95,7 +96,9 @@ class ProcessLearner:
                     remedy=f"{decay}training needs two incoming partons (status -1) and a final "
                     "state; to train on the objects of showered events, choose them with --objects",
                 )
-            self._add(structure, table, {n: v[events] for n, v in sample.events.items()})
+            some = {n: v[events] for n, v in sample.events.items()}
+            final_states.append(self._add(structure, table, some))
+        self._cuts.add_all(final_states)
         self.n_events += len(sample)
 
     def _add(
@@ -103,14 +106,14 @@ class ProcessLearner:
         structure: Structure,
         table: dict[str, npt.NDArray[Any]],
         events: dict[str, npt.NDArray[Any]],
-    ) -> None:
+    ) -> FinalStates:
         n, weight = len(structure.pdg_id), events["weight"]
         mass = table["mass"]
         seen = self._seen.setdefault(structure, Seen(np.full(n, np.inf), np.full(n, -np.inf)))
         seen.weight += float(weight.sum())
         seen.mass_low = np.minimum(seen.mass_low, mass.min(0))
         seen.mass_high = np.maximum(seen.mass_high, mass.max(0))
-        found, inverse = np.unique(patterns(table), axis=0, return_inverse=True)
+        found, inverse = np.unique(table[PATTERN], axis=0, return_inverse=True)
         for row, w in zip(found, np.bincount(inverse.ravel(), weights=weight), strict=True):
             key = row.astype(np.int32).tobytes()
             seen.patterns[key] = seen.patterns.get(key, 0.0) + float(w)
@@ -121,14 +124,12 @@ class ProcessLearner:
         self._note_what_is_not_learned(structure, table)
         final = final_momenta(table, structure.final)
         classes = [flavour_class(structure.pdg_id[r], float(mass[0, r])) for r in structure.final]
-        self._cuts.add(
-            final, classes, balanced=bool(structure.incoming), decays=structure.pairs_of_decays
-        )
         kept = {
             "final": final.numpy(),
             "incoming": final_momenta(table, structure.incoming).numpy(),
         }
         self._keep(seen, kept | {k: events[k] for k in AUXILIARY if k in events})
+        return FinalStates(final, classes, bool(structure.incoming), structure.pairs_of_decays)
 
     def _keep(self, seen: Seen, new: dict[str, npt.NDArray[Any]]) -> None:
         """Random subset of fixed size, each event with the same chance (smallest priorities)."""

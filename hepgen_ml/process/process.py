@@ -9,9 +9,10 @@ from a sample (`hepgen_ml.process.learner`), never written by hand.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.process.auxiliary import AUXILIARY, Auxiliaries
 from hepgen_ml.process.document import ProcessDocument
 from hepgen_ml.process.encoded import Encoded, Kinematics, final_momenta, pair_invariants
-from hepgen_ml.process.structure import Structure, patterns, tables
+from hepgen_ml.process.structure import PATTERN, Structure, tables
 
 IntArray = npt.NDArray[np.int64]
 
@@ -162,41 +163,53 @@ class Process:
         Events whose structure or pattern is not part of the process, or that are outside
         its cuts, are left out; `Encoded.event` tells which remain.
         """
-        parts = []
-        for structure, events, table in tables(sample):
+        # Subprocesses of one channel go through its chart together.
+        found: dict[int, list[_Table]] = {}
+        for structure, events, table in tables(sample, discrete=True):
             number = self._index.get(structure)
             if number is None:
                 continue
             sub = self.subprocesses[number]
-            channel = self.channels[sub.chart]
-            final = final_momenta(table, sub.order)
-            chart_x = channel.chart.forward(final)
-            keep = [i for i in range(chart_x.shape[1]) if i != channel.cyclic]
-            values = {n: sample.events[n][events] for n in AUXILIARY if n in sample.events}
-            x = chart_x[:, keep]
-            pattern = _pattern_numbers(patterns(table), sub.patterns)
-            incoming = final_momenta(table, structure.incoming)
-            branch, free = channel.auxiliaries.encode(
-                incoming, channel.chart.made(final), values
+            found.setdefault(sub.chart, []).append(
+                _Table(
+                    torch.full((len(events),), number),
+                    torch.from_numpy(events),
+                    final_momenta(table, sub.order),
+                    final_momenta(table, structure.incoming),
+                    _pattern_numbers(table[PATTERN], sub.patterns),
+                )
             )
-            good = torch.isfinite(x).all(1) & torch.isfinite(free).all(1)
-            good &= (pattern >= 0) & (branch >= 0)
-            good &= self.acceptance.passes(final, channel.classes)
-            part = Encoded(
-                _padded(x, self.n_coordinates),
-                torch.full((len(x),), number),
-                pattern,
-                branch,
-                free,
-                torch.as_tensor(sample.weight[events]),
-                self.invariants(incoming, final),
-                torch.as_tensor(events),
-            )
-            parts.append(part[good])
+        parts = [self._encode_channel(sample, c, some) for c, some in found.items()]
         if not parts:
             return self._nothing()
         encoded = Encoded.join(parts)
         return encoded[torch.argsort(encoded.event)]
+
+    def _encode_channel(
+        self, sample: EventSample, number: int, found: Sequence[_Table]
+    ) -> Encoded:
+        """Events of one channel."""
+        channel = self.channels[number]
+        subprocess, events, final, incoming, pattern = map(torch.cat, zip(*found, strict=True))
+        chart_x = channel.chart.forward(final)
+        keep = [i for i in range(chart_x.shape[1]) if i != channel.cyclic]
+        x, rows = chart_x[:, keep], events.numpy()
+        values = {n: sample.events[n][rows] for n in AUXILIARY if n in sample.events}
+        branch, free = channel.auxiliaries.encode(incoming, channel.chart.made(final), values)
+        good = torch.isfinite(x).all(1) & torch.isfinite(free).all(1)
+        good &= (pattern >= 0) & (branch >= 0)
+        good &= self.acceptance.passes(final, channel.classes)
+        encoded = Encoded(
+            _padded(x, self.n_coordinates),
+            subprocess,
+            pattern,
+            branch,
+            free,
+            torch.as_tensor(sample.weight[rows]),
+            self.invariants(incoming, final),
+            events,
+        )
+        return encoded[good]
 
     def inside(self, x: Tensor, subprocess: Tensor) -> Tensor:
         """Mask (m,) of coordinates (m, D) whose events are possible and inside all cuts."""
@@ -235,10 +248,8 @@ class Process:
         passes = torch.zeros(m, dtype=torch.bool)
         channel_of = self.channel_of[subprocess]
         masses = torch.tensor([s.incoming_masses for s in self.subprocesses], dtype=torch.float64)
-        for c, channel in enumerate(self.channels):
-            where = torch.nonzero(channel_of == c).squeeze(-1)
-            if len(where) == 0:
-                continue
+        for c, where in by_value(channel_of):
+            channel = self.channels[c]
             p, _ = channel.chart.inverse(channel.join(x[where], phi[where]))
             final[where, : p.shape[1]] = p
             passes[where] = torch.isfinite(p).all(-1).all(-1)
@@ -344,6 +355,23 @@ class Process:
             Acceptance.from_config(config["acceptance"]),
             (float(low), float(high)),
         )
+
+
+class _Table(NamedTuple):
+    """Events of one subprocess on their way to coordinates."""
+
+    subprocess: Tensor
+    event: Tensor
+    final: Tensor
+    incoming: Tensor
+    pattern: Tensor
+
+
+def by_value(number: Tensor) -> list[tuple[int, Tensor]]:
+    """Values that occur among whole numbers (m,), rising, each with its rows."""
+    present, counts = torch.unique(number, return_counts=True)
+    rows = torch.argsort(number, stable=True).split(counts.tolist())
+    return list(zip(present.tolist(), rows, strict=True))
 
 
 def _padded(x: Tensor, width: int) -> Tensor:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import combinations, groupby
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,10 @@ from hepgen_ml.process.encoded import final_momenta
 Table = npt.NDArray[Any]
 
 FIRST_COLOR = 501
+
+PATTERN = "pattern"
+"""Column (m, 3n) of the discrete part of events, see `patterns`."""
+
 _LARGEST_HELICITY = 4.0
 _HALF = 100  # factor of helicities that are no integers
 
@@ -93,21 +97,20 @@ class Structure:
             for a, b in combinations(self.leaves(row), 2)
         )
 
-    def identical(self) -> list[list[int]]:
-        """Sets of final-state rows with the same flavour and the same mothers."""
-
-        def key(i: int) -> tuple[int, int, int]:
-            return (self.pdg_id[i], self.mother1[i], self.mother2[i])
-
-        rows = sorted(self.final, key=key)
-        sets = [sorted(group) for _, group in groupby(rows, key=key)]
-        return [s for s in sets if len(s) > 1]
-
 
 def tables(
-    sample: EventSample,
+    sample: EventSample, *, discrete: bool = False
 ) -> Iterator[tuple[Structure, npt.NDArray[np.int64], dict[str, Table]]]:
     """Events of a sample, gathered by structure.
+
+    All that is computed is computed for all events of a length together: samples may have
+    thousands of structures with few events each.
+
+    Parameters
+    ----------
+    sample : EventSample
+    discrete : bool
+        Add the column `PATTERN`, see `patterns`.
 
     Yields
     ------
@@ -126,7 +129,9 @@ def tables(
         columns = {name: values[rows] for name, values in sample.particles.items()}
         if sample.is_reconstructed:
             columns = _by_kind(columns)
-        columns = _incoming_first(columns)
+        columns = _ordered(_incoming_first(columns))
+        if discrete:
+            columns[PATTERN] = patterns(columns)
         for chosen in _alike(columns, sample.events.get("process_id"), events):
             table = {name: values[chosen] for name, values in columns.items()}
             first = chosen[0]
@@ -137,7 +142,6 @@ def tables(
                     for name in ("pdg_id", "status", "mother1", "mother2")
                 ),
             )
-            _order_identical(table, structure)
             yield structure, events[chosen], table
 
 
@@ -209,12 +213,28 @@ def _alike(
     return np.split(order, edges)
 
 
-def _order_identical(table: dict[str, Table], structure: Structure) -> None:
-    for rows in structure.identical():
-        pt2 = table["px"][:, rows] ** 2 + table["py"][:, rows] ** 2
-        order = np.argsort(-pt2, axis=1, kind="stable")
-        for values in table.values():
-            values[:, rows] = np.take_along_axis(values[:, rows], order, axis=1)
+def _ordered(columns: dict[str, Table]) -> dict[str, Table]:
+    """Identical final-state particles of the same mothers by falling transverse momentum."""
+    names = ("pdg_id", "mother1", "mother2", "status")
+    same = np.ones((*columns["status"].shape, columns["status"].shape[1]), dtype=bool)
+    for name in names:
+        same &= columns[name][:, :, None] == columns[name][:, None, :]
+    same &= (columns["status"] == 1)[:, :, None]
+    n = same.shape[1]
+    same |= np.eye(n, dtype=bool)
+    # The first of those that are identical stands for all of them.
+    kind = np.argmax(same, axis=1)
+    if (kind == np.arange(n)).all():
+        return columns
+    pt2 = columns["px"] ** 2 + columns["py"] ** 2
+    by_pt = np.argsort(-pt2, axis=1, kind="stable")
+    source = np.take_along_axis(
+        by_pt, np.argsort(np.take_along_axis(kind, by_pt, axis=1), axis=1, kind="stable"), axis=1
+    )
+    place = np.argsort(kind, axis=1, kind="stable")
+    order = np.empty_like(source)
+    np.put_along_axis(order, place, source, axis=1)
+    return {name: np.take_along_axis(values, order, axis=1) for name, values in columns.items()}
 
 
 def color_flow(color1: Table, color2: Table) -> npt.NDArray[np.int32]:

@@ -13,9 +13,11 @@ the user to ask for it; a sample that shows such a dependence is refused.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -23,7 +25,7 @@ from hepgen_ml.errors import SampleError
 from hepgen_ml.events.sample import RunInfo
 from hepgen_ml.phase_space import FixedEnergyChart
 from hepgen_ml.process.encoded import Encoded
-from hepgen_ml.process.process import Channel, Process, Subprocess
+from hepgen_ml.process.process import Channel, Process, Subprocess, by_value
 from hepgen_ml.process.structure import Structure, color_flow
 
 EXCHANGE, REFLECTION = (1.0, -1.0, -1.0, 1.0), (1.0, -1.0, 1.0, 1.0)
@@ -57,18 +59,26 @@ def looks_symmetric(process: Process, encoded: Encoded) -> bool:
     has_image = torch.tensor([_exchanged(s.structure) in known for s in process.subprocesses])
     encoded = encoded[has_image[encoded.subprocess]]
     channel_of = process.channel_of[encoded.subprocess]
-    for c, channel in enumerate(process.channels):
-        some = encoded.x[channel_of == c][:100]
-        turned = _mirrored(channel, some, EXCHANGE)
-        odd = [
-            i
-            for i, k in enumerate(channel.coordinates)
-            if not k.periodic and torch.allclose(turned[:, i], -some[:, i], rtol=1e-6, atol=1e-6)
-        ]
-        weight = encoded.weight[channel_of == c].unsqueeze(1)
-        if largest_pull(encoded.x[channel_of == c][:, odd], weight) > CLEAR:
+    # Which coordinates change sign is a matter of their names.
+    odd_of: dict[tuple[str, ...], list[int]] = {}
+    for c, rows in by_value(channel_of):
+        channel, x = process.channels[c], encoded.x[rows]
+        names = tuple(k.name for k in channel.coordinates)
+        if names not in odd_of:
+            odd_of[names] = _odd(channel, x[:100])
+        if largest_pull(x[:, odd_of[names]], encoded.weight[rows].unsqueeze(1)) > CLEAR:
             return False
     return True
+
+
+def _odd(channel: Channel, x: Tensor) -> list[int]:
+    """Coordinates of events (n, D) that the exchange of the beams gives the other sign."""
+    turned = _mirrored(channel, x, EXCHANGE)
+    return [
+        i
+        for i, k in enumerate(channel.coordinates)
+        if not k.periodic and torch.allclose(turned[:, i], -x[:, i], rtol=1e-6, atol=1e-6)
+    ]
 
 
 def largest_pull(values: Tensor, weight: Tensor) -> float:
@@ -112,26 +122,26 @@ def exchanged_beams(process: Process, encoded: Encoded) -> tuple[Encoded, Tensor
     """
     index = {s.structure: i for i, s in enumerate(process.subprocesses)}
     parts, possible = [], torch.zeros(len(encoded), dtype=torch.bool)
-    for number, sub in enumerate(process.subprocesses):
-        rows = torch.nonzero(encoded.subprocess == number).squeeze(-1)
+    turned = _all_mirrored(process, encoded, EXCHANGE)
+    patterns = _mirrored_patterns(process.subprocesses)
+    for number, rows in by_value(encoded.subprocess):
+        sub = process.subprocesses[number]
         other = index.get(_exchanged(sub.structure))
-        if other is None or len(rows) == 0:
+        if other is None:
             continue
         target = process.subprocesses[other]
         channel = process.channels[sub.chart]
-        pattern = _pattern_map(sub, target)[encoded.pattern[rows]]
+        pattern = _pattern_map(patterns[number], target)[encoded.pattern[rows]]
         branch = _branch_map(channel, process.channels[target.chart])[encoded.branch[rows]]
         good = (pattern >= 0) & (branch >= 0)
         rows = rows[good]
-        x = torch.zeros_like(encoded.x[rows])
-        x[:, : len(channel.coordinates)] = _mirrored(channel, encoded.x[rows], EXCHANGE)
         part = encoded[rows]
         columns = list(range(part.invariants.shape[1]))
         if sub.structure.incoming:
             columns = _invariant_map(len(channel.classes), len(columns))
         parts.append(
             Encoded(
-                x,
+                turned[rows],
                 torch.full_like(part.subprocess, other),
                 pattern[good],
                 branch[good],
@@ -160,12 +170,16 @@ def reflected(process: Process, encoded: Encoded) -> tuple[Encoded, Tensor]:
         rows = encoded.subprocess == number
         possible[rows] = free[encoded.pattern[rows]]
     images = encoded[possible]
-    x, channel_of = torch.zeros_like(images.x), process.channel_of[images.subprocess]
-    for c, channel in enumerate(process.channels):
-        rows = torch.nonzero(channel_of == c).squeeze(-1)
-        if len(rows):
-            x[rows, : len(channel.coordinates)] = _mirrored(channel, images.x[rows], REFLECTION)
-    return replace(images, x=x), possible
+    return replace(images, x=_all_mirrored(process, images, REFLECTION)), possible
+
+
+def _all_mirrored(process: Process, encoded: Encoded, signs: tuple[float, ...]) -> Tensor:
+    """Learned coordinates (m, D) of events whose momenta are multiplied by signs."""
+    x = torch.zeros_like(encoded.x)
+    for c, rows in by_value(process.channel_of[encoded.subprocess]):
+        channel = process.channels[c]
+        x[rows, : len(channel.coordinates)] = _mirrored(channel, encoded.x[rows], signs)
+    return x
 
 
 def check_reflection(process: Process, encoded: Encoded) -> None:
@@ -234,13 +248,28 @@ def _exchanged(structure: Structure) -> Structure:
     )
 
 
-def _pattern_map(sub: Subprocess, target: Subprocess) -> Tensor:
-    """Number among the target's patterns of each pattern's mirror image, −1 without one."""
-    n = len(sub.structure.pdg_id)
-    order = [1, 0, *range(2, n)] if sub.structure.incoming else list(range(n))
-    flow = sub.patterns[:, : 2 * n].reshape(-1, n, 2)[:, order]
-    spins = sub.patterns[:, 2 * n :][:, order]
-    mirrored = np.concatenate([color_flow(flow[..., 0], flow[..., 1]), spins], axis=1)
+def _mirrored_patterns(
+    subprocesses: Sequence[Subprocess],
+) -> list[npt.NDArray[np.int32]]:
+    """Patterns of all subprocesses with their beams exchanged, those of one length together."""
+    found = [s.patterns for s in subprocesses]
+    kinds: dict[tuple[int, bool], list[int]] = {}
+    for i, s in enumerate(subprocesses):
+        kinds.setdefault((len(s.structure.pdg_id), bool(s.structure.incoming)), []).append(i)
+    for (n, incoming), members in kinds.items():
+        together = np.concatenate([found[i] for i in members])
+        order = [1, 0, *range(2, n)] if incoming else list(range(n))
+        flow = together[:, : 2 * n].reshape(-1, n, 2)[:, order]
+        spins = together[:, 2 * n :][:, order]
+        mirrored = np.concatenate([color_flow(flow[..., 0], flow[..., 1]), spins], axis=1)
+        ends = np.cumsum([len(found[i]) for i in members])[:-1]
+        for i, part in zip(members, np.split(mirrored, ends), strict=True):
+            found[i] = part
+    return found
+
+
+def _pattern_map(mirrored: npt.NDArray[np.int32], target: Subprocess) -> Tensor:
+    """Number among the target's patterns of each mirrored pattern, −1 without one."""
     known = {row.tobytes(): i for i, row in enumerate(np.ascontiguousarray(target.patterns))}
     rows = np.ascontiguousarray(mirrored.astype(target.patterns.dtype))
     return torch.tensor([known.get(row.tobytes(), -1) for row in rows])

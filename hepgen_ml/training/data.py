@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import torch
 
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events.objects import NamedResonance, Selection
-from hepgen_ml.events.sample import EventSample, RunInfo
+from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
 from hepgen_ml.events.source import EventSource
 from hepgen_ml.phase_space import Cut
 from hepgen_ml.process.auxiliary import AUXILIARY
@@ -27,6 +27,10 @@ from hepgen_ml.training.defects import DefectCounter, count_defects, find_defect
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str, float, float | None, dict[str, float]], None]
+
+_PER_CHANNEL, _TOGETHER = 100, 100_000
+"""Events of each channel that are worth a pass through its chart, and most that are encoded
+together."""
 
 MIN_EVENTS = 1000
 """Fewest events a density is learned from."""
@@ -233,7 +237,7 @@ def encode_all(
 ) -> Encoded:
     """Second pass: all events as tensors, weights averaging to one."""
     parts, n_events, n_unknown = [], 0, 0
-    for chunk in source.chunks():
+    for chunk in _joined(source.chunks(), min(_PER_CHANNEL * len(process.channels), _TOGETHER)):
         parts.append(process.encode(chunk))
         n_events += len(chunk)
         lost_rows = np.delete(np.arange(len(chunk)), parts[-1].event.numpy())
@@ -271,6 +275,22 @@ def encode_all(
             len(encoded),
         )
     return encoded
+
+
+def _joined(chunks: Iterable[EventSample], size: int) -> Iterator[EventSample]:
+    """Chunks joined to at least so many events, unless columns change."""
+    waiting: list[EventSample] = []
+    for chunk in chunks:
+        if waiting and (
+            sum(map(len, waiting)) >= size
+            or waiting[0].particles.keys() != chunk.particles.keys()
+            or waiting[0].events.keys() != chunk.events.keys()
+        ):
+            yield concatenate(waiting)
+            waiting = []
+        waiting.append(chunk)
+    if waiting:
+        yield concatenate(waiting)
 
 
 def _is_unknown(chunk: EventSample) -> npt.NDArray[np.bool_]:

@@ -46,6 +46,7 @@ from hepgen_ml.process.symmetry import (
     symmetrize_frequencies,
 )
 from hepgen_ml.process.understanding import auxiliary_fractions
+from hepgen_ml.training.acceptance import acceptance_together
 from hepgen_ml.training.choices import chosen
 from hepgen_ml.training.data import Progress, draw_rates, evened, split
 from hepgen_ml.training.encoded import EncodedSample, encode_sample
@@ -63,6 +64,9 @@ _ACCEPTANCE_EVENTS = 5_000
 
 _FEWEST_DRAWS = 100
 """Draws per channel where time is short."""
+
+_FEW_CHANNELS = 64
+"""Channels up to which the acceptance of each is measured alone."""
 
 _CLOSING = 0.08
 """Part of the time of a training that calibration and acceptance take."""
@@ -449,6 +453,10 @@ def measure_acceptance(
     if isinstance(surrogate.density, SplittingJetGPT):
         return surrogate.density.measure_acceptance(process.inside, _ACCEPTANCE_EVENTS, generator)
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2,)))
+    if len(process.channels) > _FEW_CHANNELS:
+        return acceptance_together(
+            surrogate, process, device, rng, generator, _ACCEPTANCE_EVENTS, seconds, progress
+        )
     channel_of, fractions = process.channel_of.numpy(), []
     begun, n_channels, n, n_drawn = time.monotonic(), len(process.channels), _ACCEPTANCE_EVENTS, 0
     for c in range(n_channels):

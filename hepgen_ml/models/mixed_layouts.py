@@ -1,0 +1,186 @@
+"""Events of many layouts of coordinates in one pass through an autoregressive network.
+
+Samples with decays have hundreds of layouts, few events of each in a batch, and a pass of their
+own for each would cost as many times what one costs. Here events of all layouts go through the
+transformer together, padded at the end: nothing sees what comes later. What belongs to a
+coordinate (how it enters, the parameters of its density) is computed for all its tokens at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hepgen_ml.models.conditions import coordinate_features
+from hepgen_ml.models.densities import Density1D
+from hepgen_ml.networks.transformer import CausalTransformer
+
+
+class MixedLayouts(nn.Module):
+    """Which coordinates the tokens of each layout are.
+
+    Parameters
+    ----------
+    order : sequence of sequences of int
+        Column of each token, layout by layout.
+    numbers : sequence of sequences of int
+        Number of its coordinate.
+    densities : sequence of Density1D
+        Of the coordinates, by number.
+    """
+
+    def __init__(
+        self,
+        order: Sequence[Sequence[int]],
+        numbers: Sequence[Sequence[int]],
+        densities: Sequence[Density1D],
+    ) -> None:
+        super().__init__()
+        longest = max(map(len, numbers))
+        for name, rows in (("columns", order), ("numbers", numbers)):
+            table = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
+            self.register_buffer(name, table, persistent=False)
+        self.columns: Tensor
+        self.numbers: Tensor
+        self.lengths: Tensor
+        self.register_buffer("lengths", torch.tensor(list(map(len, numbers))), persistent=False)
+        # Coordinates that share a density come one after another.
+        self.distinct = list(dict.fromkeys(densities))
+        kinds = torch.tensor([self.distinct.index(d) for d in densities])
+        self.kinds: Tensor
+        self.register_buffer("kinds", kinds, persistent=False)
+
+    def sorted(self, numbers: Tensor) -> tuple[Tensor, list[tuple[int, int]]]:
+        """Order of tokens (k,) by density and coordinate, and how many each coordinate has."""
+        key = self.kinds[numbers] * len(self.kinds) + numbers
+        order = torch.argsort(key, stable=True)
+        found, counts = torch.unique_consecutive(numbers[order], return_counts=True)
+        return order, list(zip(found.tolist(), counts.tolist(), strict=True))
+
+    def by_density(
+        self, groups: Sequence[tuple[int, int]]
+    ) -> Iterator[tuple[Density1D, slice]]:
+        """Densities with the part of the sorted tokens that has them."""
+        kinds, start = self.kinds.tolist(), 0
+        totals: dict[int, int] = {}
+        for number, count in groups:
+            totals[kinds[number]] = totals.get(kinds[number], 0) + count
+        for kind, count in totals.items():
+            yield self.distinct[kind], slice(start, start + count)
+            start += count
+
+    def log_prob(
+        self,
+        z: Tensor,
+        condition: Tensor,
+        layout: Tensor,
+        transformer: CausalTransformer,
+        weights: Weights,
+        bfloat16: bool = False,
+    ) -> Tensor:
+        """Log density (m,) of standardised coordinates (m, D) of these layouts (m,)."""
+        length = int(self.lengths[layout].max())
+        numbers, lengths = self.numbers[layout, :length], self.lengths[layout]
+        ordered = z.gather(1, self.columns[layout, :length])
+        there = torch.arange(length, device=z.device) < lengths.unsqueeze(-1)
+        place = torch.nonzero(there.flatten()).squeeze(-1)
+        order, groups = self.sorted(numbers.flatten()[place])
+        place = place[order]
+        values = ordered.flatten()[place]
+        past = torch.cat(
+            [x @ weights.value(n) for (n, _), x in _split(coordinate_features(values), groups)]
+        )
+        tokens = z.new_zeros(len(z) * length, past.shape[1]).index_copy(0, place, past)
+        tokens = F.pad(tokens.view(len(z), length, -1)[:, :-1], (0, 0, 1, 0))
+        tokens = tokens + weights.target[numbers] + condition.unsqueeze(1)
+        with torch.autocast(z.device.type, torch.bfloat16, enabled=bfloat16):
+            hidden = transformer(tokens)
+        parameters = self._output(hidden.float().flatten(0, 1)[place], groups, weights)
+        each = [
+            density.log_prob(values[part], parameters[part, : density.n_parameters])
+            for density, part in self.by_density(groups)
+        ]
+        event = torch.div(place, length, rounding_mode="floor")
+        return z.new_zeros(len(z)).index_add(0, event, torch.cat(each))
+
+    def sample(
+        self,
+        condition: Tensor,
+        layout: Tensor,
+        transformer: CausalTransformer,
+        weights: Weights,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Standardised coordinates (m, D) of these layouts (m,)."""
+        length = int(self.lengths[layout].max())
+        z = condition.new_zeros(len(layout), self.columns.shape[1])
+        cache = transformer.start(len(layout), length)
+        entered = torch.zeros_like(condition)
+        for t in range(length):
+            numbers = self.numbers[layout, t]
+            token = condition + weights.target[numbers] + entered
+            hidden = transformer.step(
+                token.t().clone(memory_format=torch.contiguous_format), cache
+            ).t()
+            rows = torch.nonzero(self.lengths[layout] > t).squeeze(-1)
+            order, groups = self.sorted(numbers[rows])
+            rows = rows[order]
+            parameters = self._output(hidden[rows], groups, weights)
+            drawn = torch.cat([
+                density.sample(parameters[part, : density.n_parameters], generator)
+                for density, part in self.by_density(groups)
+            ])  # fmt: skip
+            z[rows, self.columns[layout[rows], t]] = drawn
+            features = coordinate_features(drawn)
+            entered = torch.zeros_like(condition)
+            entered[rows] = torch.cat(
+                [x @ weights.value(n) for (n, _), x in _split(features, groups)]
+            )
+        return z
+
+    @staticmethod
+    def _output(
+        hidden: Tensor, groups: Sequence[tuple[int, int]], weights: Weights
+    ) -> Tensor:
+        """Parameters (k, P) of the densities of sorted tokens, from their hidden states."""
+        return torch.cat([
+            torch.addmm(weights.bias[n], x, weights.head[n])
+            for (n, _), x in _split(hidden, groups)
+        ])  # fmt: skip
+
+
+class Weights:
+    """Weights of an autoregressive density that belong to its coordinates, by their numbers.
+
+    Parameters
+    ----------
+    value : (N, F, width) tensor
+        How coordinates enter.
+    keep : (N, F) tensor
+        Which of their features do.
+    target : (N, width) tensor
+        Embeddings of the coordinates to be predicted.
+    head, bias : (N, width, P), (N, P) tensors
+        Output.
+    """
+
+    def __init__(
+        self, value: Tensor, keep: Tensor, target: Tensor, head: Tensor, bias: Tensor
+    ) -> None:
+        self._value = (value * keep.unsqueeze(-1)).unbind(0)
+        self.target = target
+        self.head, self.bias = head.unbind(0), bias.unbind(0)
+
+    def value(self, number: int) -> Tensor:
+        """Matrix (F, width) of one coordinate."""
+        return self._value[number]
+
+
+def _split(
+    x: Tensor, groups: Sequence[tuple[int, int]]
+) -> Iterator[tuple[tuple[int, int], Tensor]]:
+    """Groups with their part of sorted tokens."""
+    return zip(groups, x.split([count for _, count in groups]), strict=True)
