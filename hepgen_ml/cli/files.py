@@ -71,7 +71,7 @@ def convert(
         if done.n_skipped:
             typer.echo(f"  left out: {done.n_skipped:,} bad events")
         if not any([*done.lost.values(), *done.left_out.values()]):
-            typer.echo("  of these events nothing is lost")
+            typer.echo("  nothing was lost")
 
 
 def check(
@@ -92,7 +92,7 @@ def check(
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
-    """Check that events are physics: one line per law, exit code 1 if any is broken."""
+    """Test conservation laws and consistency, one line each; exit code 1 if any is broken."""
     with _console.reporting(verbose=verbose, debug=debug):
         from hepgen_ml.events.formats import expand
 
@@ -150,7 +150,7 @@ def info(
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
-    """Show what a model or an event file holds."""
+    """Show the content of a model or an event file."""
     with _console.reporting(verbose=verbose, debug=debug):
         chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta, tree)
         found = _describe(path, skip_bad, chosen)

@@ -34,7 +34,10 @@ def generate(
         ),
     ],
     events: Annotated[
-        str, typer.Option("--events", "-n", metavar="N", help="How many, of all shards together.")
+        str,
+        typer.Option(
+            "--events", "-n", metavar="N", help="Number of events, of all shards together."
+        ),
     ] = "10000",
     model: Annotated[
         Path,
@@ -43,11 +46,12 @@ def generate(
         ),
     ] = DEFAULT_MODEL,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Same seed, same events; a new one if not given.")
+        int | None,
+        typer.Option(min=0, help="The same seed gives the same events; random by default."),
     ] = None,
     device: Device = "auto",
     shard: Annotated[
-        str, typer.Option(metavar="I/N", help="Make only part I of N, I from 0 to N-1.")
+        str, typer.Option(metavar="I/N", help="Generate only part I of N, I from 0 to N-1.")
     ] = "0/1",
     posterior: Annotated[
         int | None,
@@ -61,7 +65,7 @@ def generate(
     ] = None,
     unweight: Annotated[
         bool,
-        typer.Option("--unweight", help="Accept events by these weights: events of unit weight."),
+        typer.Option("--unweight", help="Accept events by these weights, and write unit weights."),
     ] = False,
     force: Force = False,
     verbose: Verbose = False,

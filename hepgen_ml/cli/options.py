@@ -16,10 +16,10 @@ DEFAULT_MODEL = Path("hepgen-model")
 MAX_SEED = 10**9
 """Of classifiers, of which each takes a few more; scikit-learn has 32 bits for them."""
 
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more about what is done.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Report progress in more detail.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and debugging messages.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 … or auto.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace existing output.")]
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out events that cannot be read, and count them.")
 ]
@@ -28,7 +28,7 @@ Cuts = Annotated[
     typer.Option(
         "--cut",
         metavar="CUT",
-        help="Train on events inside: pt(Jet)>25, delta_r(Jet,Jet)>0.4 …; may be repeated.",
+        help="Learn only events inside a cut: pt(Jet)>25, delta_r(Jet,Jet)>0.4 …; may be repeated.",
     ),
 ]
 Resonances = Annotated[
@@ -36,7 +36,7 @@ Resonances = Annotated[
     typer.Option(
         "--resonance",
         metavar="NAME: OBJECTS",
-        help='Objects of one particle, "W: Jet1 Jet2": their mass is learned; may be repeated.',
+        help='Objects from one decay, "W: Jet1 Jet2": their mass is a coordinate; may be repeated.',
     ),
 ]
 Objects = Annotated[
@@ -50,12 +50,14 @@ Objects = Annotated[
 CrossSection = Annotated[
     str | None,
     typer.Option(
-        "--cross-section", metavar="PB", help="Of all events of the files: 1460.9 or 1460.9+-0.9."
+        "--cross-section",
+        metavar="PB",
+        help="Total cross section of the files: 1460.9 or 1460.9+-0.9.",
     ),
 ]
 JetRadius = Annotated[
     float | None,
-    typer.Option("--jet-radius", min=0, help="Of anti-kT jets from particles (0.4)."),
+    typer.Option("--jet-radius", min=0, help="Radius of anti-kT jets made of particles (0.4)."),
 ]
 JetPt = Annotated[
     float | None,

@@ -31,7 +31,7 @@ from hepgen_ml.errors import OutputError, UsageError
 def reweight(
     truth: Annotated[
         list[Path],
-        typer.Option(readable=False, metavar="FILE", help="Events to agree with; may be repeated."),
+        typer.Option(readable=False, metavar="FILE", help="True events; may be repeated."),
     ],
     model: Annotated[
         Path | None,
@@ -41,9 +41,7 @@ def reweight(
     ] = None,
     source: Annotated[
         list[Path] | None,
-        typer.Option(
-            readable=False, metavar="FILE", help="Events to weight, instead of a model's."
-        ),
+        typer.Option(readable=False, metavar="FILE", help="Events to weight instead of a model's."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -56,26 +54,29 @@ def reweight(
         str, typer.Option(help="trees+mlp, trees, mlp, transformer or lgatr.")
     ] = "trees+mlp",
     folds: Annotated[
-        int, typer.Option(min=2, max=100, help="Classifiers, each without one part of the events.")
+        int,
+        typer.Option(
+            min=2, max=100, help="Classifiers, each trained without a part of the events."
+        ),
     ] = 5,
     full: Annotated[
         bool,
-        typer.Option("--full", help="See flavours, helicities, colours and scale too."),
+        typer.Option("--full", help="Flavours, helicities, colours and scale are inputs too."),
     ] = False,
     max_time: Annotated[
-        str | None, typer.Option(metavar="TIME", help="For all classifiers together: 10m …")
+        str | None, typer.Option(metavar="TIME", help="Time for all classifiers together: 10m …")
     ] = None,
     training_events: Annotated[
         bool,
-        typer.Option("--training-events", help="Allow truth that the model was trained on."),
+        typer.Option("--training-events", help="Allow the training sample as truth."),
     ] = False,
     report: Annotated[
         Path | None,
         typer.Option(
-            readable=False, metavar="FILE.json", help="Where the samples differ, as JSON."
+            readable=False, metavar="FILE.json", help="Write where the samples differ as JSON."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of all random numbers.")] = 0,
     device: Device = "auto",
     objects: Objects = None,
     cross_section: CrossSection = None,
@@ -87,7 +88,7 @@ def reweight(
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
-    """Learn weights from events to truth: hepgen-ml reweight --model DIR --truth other.lhe.gz."""
+    """Learn weights towards truth: hepgen-ml reweight --model DIR --truth held_out.lhe.gz."""
     with _console.reporting(lambda: "nothing was stored", verbose=verbose, debug=debug):
         n_events = _console.parse_count(events)
         seconds = None if max_time is None else _console.parse_duration(max_time)
@@ -98,7 +99,9 @@ def reweight(
                 remedy="write --source A --truth B --out FILE, or --model DIR --truth B",
             )
         if not source and out is not None:
-            raise UsageError("--out without --source", remedy="weights of a model stay with it")
+            raise UsageError(
+                "--out without --source", remedy="weights of a model are stored with the model"
+            )
         from hepgen_ml.generation import reweighting as tasks
 
         for path in (out, report):

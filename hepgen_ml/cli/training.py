@@ -39,7 +39,9 @@ def train(
     from_lhe: Annotated[
         list[Path] | None,
         typer.Option(
-            readable=False, metavar="FILE...", help="LHE files to learn from; names, patterns, .gz."
+            readable=False,
+            metavar="FILE...",
+            help="LHE files to learn, plain or gzipped; patterns too.",
         ),
     ] = None,
     from_: Annotated[
@@ -48,7 +50,7 @@ def train(
             "--from",
             readable=False,
             metavar="FILE...",
-            help="Files of any format, told by the name.",
+            help="Files of any format; it follows from the name.",
         ),
     ] = None,
     model: Annotated[
@@ -65,7 +67,7 @@ def train(
     max_time: Annotated[
         str | None, typer.Option(metavar="TIME", help="Stop after 90s, 20m, 1h30m …")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from a checkpoint.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from a checkpoint.")] = False,
     config: Annotated[
         Path | None,
         typer.Option(readable=False, metavar="FILE.toml", help="Settings that replace defaults."),
@@ -134,7 +136,7 @@ def encode(
     ] = None,
     from_lhe: Annotated[
         list[Path] | None,
-        typer.Option(readable=False, metavar="FILE...", help="LHE files to learn from."),
+        typer.Option(readable=False, metavar="FILE...", help="LHE files to learn."),
     ] = None,
     from_: Annotated[
         list[Path] | None,
@@ -142,7 +144,7 @@ def encode(
             "--from",
             readable=False,
             metavar="FILE...",
-            help="Files of any format, told by the name.",
+            help="Files of any format; it follows from the name.",
         ),
     ] = None,
     out: Annotated[
@@ -161,7 +163,7 @@ def encode(
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
-    """Make a sample ready to train on elsewhere: hepgen-ml train --from sample.safetensors."""
+    """Prepare a sample for training elsewhere: hepgen-ml train --from sample.safetensors."""
     with _console.reporting(verbose=verbose, debug=debug):
         from hepgen_ml.events.objects import parse_resonance
         from hepgen_ml.phase_space import parse_cut
@@ -192,7 +194,7 @@ def _inputs(lhe: list[Path], others: list[Path]) -> list[Path]:
     from hepgen_ml.events.formats import expand
 
     if not lhe and not others:
-        raise UsageError("nothing to learn from", remedy="add --from-lhe FILE or --from FILE")
+        raise UsageError("no files to learn from", remedy="add --from-lhe FILE or --from FILE")
     paths = expand([*lhe, *others])
     if lhe:
         for path in expand(lhe):

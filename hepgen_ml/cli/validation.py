@@ -35,7 +35,9 @@ def validate(
     ] = None,
     truth: Annotated[
         list[Path] | None,
-        typer.Option(readable=False, metavar="FILE...", help="Events that the model never saw."),
+        typer.Option(
+            readable=False, metavar="FILE...", help="Held-out events, which the training never saw."
+        ),
     ] = None,
     model: Annotated[
         Path | None,
@@ -48,29 +50,38 @@ def validate(
         typer.Option(
             readable=False,
             metavar="FILE",
-            help="Events to judge instead of a model; may be repeated.",
+            help="Events to compare instead of a model's; may be repeated.",
         ),
     ] = None,
     events: Annotated[
         str | None,
-        typer.Option("--events", "-n", metavar="N", help="Generated events; as many as truth."),
+        typer.Option(
+            "--events",
+            "-n",
+            metavar="N",
+            help="Number of generated events; by default that of the truth.",
+        ),
     ] = None,
     out: Annotated[
-        Path, typer.Option(readable=False, metavar="DIR", help="Where the report goes.")
+        Path, typer.Option(readable=False, metavar="DIR", help="Directory of the report.")
     ] = Path("validation"),
     observables: Annotated[
         str | None,
         typer.Option(
             metavar="FILE.py:FUNCTION",
-            help="Further observables: a function of yours, from samples to arrays by name.",
+            help="Further observables: your function from a sample to arrays by name.",
         ),
     ] = None,
     posterior: Annotated[
         int | None,
-        typer.Option(metavar="K", min=0, help="Draws of a Bayesian model (10); 0: no band."),
+        typer.Option(
+            metavar="K",
+            min=0,
+            help="Posterior draws for the band of a Bayesian model (10); 0: none.",
+        ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, max=MAX_SEED, help="Of generated events and classifiers.")
+        int, typer.Option(min=0, max=MAX_SEED, help="Seed of generated events and classifiers.")
     ] = 0,
     device: Device = "auto",
     objects: Objects = None,
@@ -84,7 +95,7 @@ def validate(
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
-    """Judge a model: hepgen-ml validate --model hepgen-model --truth held_out.lhe.gz."""
+    """Compare a model with truth: hepgen-ml validate --model DIR --truth held_out.lhe.gz."""
     with _console.reporting(lambda: "no report was written", verbose=verbose, debug=debug):
         from hepgen_ml.analysis.user_observables import load_function
         from hepgen_ml.errors import UsageError

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer.main
 from typer.testing import CliRunner, Result
 
 import hepgen_ml
@@ -363,3 +364,14 @@ def test_documentation_knows_every_setting_and_exit_code() -> None:
     named = {kind.exit_code for kind in errors.HepgenError.__subclasses__()}
     own = {value for name, value in vars(_console).items() if name.startswith("EXIT_")}
     assert codes == named | own | {0, 1}
+
+
+def test_documentation_knows_every_option() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        assert f"## {name}\n" in text
+        for parameter in command.params:
+            assert getattr(parameter, "help", None), f"{name}: {parameter.name}"
+            if parameter.param_type_name == "option" and parameter.name != "help":
+                named = any(re.search(rf"`{option}\b", text) for option in parameter.opts)
+                assert named, f"{name}: {parameter.opts}"

@@ -317,7 +317,7 @@ def test_command(tmp_path: Path) -> None:
     done = run("convert", tmp_path / "a.root", "--out", tmp_path / "b.root")
     assert done.exit_code == 0, done.output
     assert "60 events, 60.00 ± 0.56 pb" in done.stdout
-    assert "nothing is lost" in done.stdout
+    assert "nothing was lost" in done.stdout
     assert run("convert", tmp_path / "a.root", "--out", tmp_path / "b.root").exit_code == 6
     assert run("convert", "--out", "x.root", tmp_path / "no.root").exit_code == 3
     again = run(
@@ -339,7 +339,7 @@ def test_command_with_objects(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "events with other numbers of objects" in done.stdout
     assert f"not taken from {path}: collection Photon" in done.stdout
-    assert "nothing is lost" not in done.stdout
+    assert "nothing was lost" not in done.stdout
     refused = run("convert", path, "--out", tmp_path / "c.lhe")
     assert refused.exit_code == 6
     assert ".root" in refused.stderr
