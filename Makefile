@@ -32,7 +32,7 @@ demo: $(VENV)/.installed
 
 # Two workers with one thread each: small networks gain nothing from more threads.
 test: $(VENV)/.installed-test
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -m slow
