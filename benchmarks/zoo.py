@@ -187,15 +187,14 @@ def _incoming(sample: EventSample) -> dict[str, Any]:
 
 def _shower(sample: EventSample) -> dict[str, float]:
     """Fraction that Pythia accepts, and the mean number of charged particles after the shower."""
-    from hepgen_adapters.pythia import lha_source, load_pythia
+    from hepgen_adapters.pythia import LHAupSample, load_pythia
 
     pythia = load_pythia().Pythia("", False)
-    source = lha_source(sample)  # Pythia holds no reference of its own
     for line in ("Print:quiet = on", "SLHA:verbose = 0", "Random:setSeed = on", "Random:seed = 5",
-                 "PartonLevel:MPI = off", "Beams:frameType = 5",
+                 "PartonLevel:MPI = off",
                  "Main:timesAllowErrors = 1000000000"):  # fmt: skip
         pythia.readString(line)
-    pythia.setLHAupPtr(source)
+    LHAupSample(sample).attach(pythia)
     if not pythia.init():
         return {"accepted": 0.0, "charged": float("nan"), "charged_error": float("nan")}
     charged, accepted = [], 0

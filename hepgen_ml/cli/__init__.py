@@ -15,6 +15,7 @@ from hepgen_ml.cli import console as _console
 from hepgen_ml.cli.files import check, convert, info
 from hepgen_ml.cli.generation import generate
 from hepgen_ml.cli.reweighting import reweight
+from hepgen_ml.cli.showering import shower
 from hepgen_ml.cli.training import encode, train
 from hepgen_ml.cli.validation import validate
 
@@ -44,7 +45,7 @@ def _common(
     pass
 
 
-for verb in (train, encode, generate, reweight, validate, convert, check, info):
+for verb in (train, encode, generate, shower, reweight, validate, convert, check, info):
     app.command()(verb)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import builtins
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hepgen_adapters.pythia import lha_source, shower_acceptance
+from hepgen_adapters.pythia import LHAupSample, shower_acceptance
 
 from hepgen_ml.errors import InputError, SampleError, UsageError
 from hepgen_ml.events.formats import read
@@ -58,15 +58,9 @@ def test_errors(tops: EventSample, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         shower_acceptance(tops, settings=["Not:aSetting = 1"])
     momenta = {k: tops.particles[k] for k in ("px", "py", "pz", "energy")}
     with pytest.raises(SampleError, match="pdg_id"):
-        lha_source(EventSample(tops.run, tops.offsets, momenta))
-    original = builtins.__import__
-
-    def without(name: str, *args, **kwargs):
-        if name == "pythia8mc":
-            raise ImportError(name)
-        return original(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+        LHAupSample(EventSample(tops.run, tops.offsets, momenta))
+    for name in ("pythia8mc", "pythia8"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UsageError, match=r"hepgen-ml\[pythia\]"):
         shower_acceptance(tops)
     assert np.isfinite(tops.weight).all()

@@ -37,39 +37,44 @@ def put(at, text):
 
 
 @numba.njit
-def _char(at, code):
+def put_char(at, code):
+    """Append a character; the address behind it."""
     store8(at, np.uint8(code))
     return at + 1
 
 
 @numba.njit
-def _number(at, value):
-    return format_int(_char(at, 32), value)
+def put_number(at, value):
+    """Append a blank and an integer."""
+    return format_int(put_char(at, 32), value)
 
 
 @numba.njit
-def _real(at, value):
-    return format_float(_char(at, 32), value)
+def put_real(at, value):
+    """Append a blank and a number that reads back exactly."""
+    return format_float(put_char(at, 32), value)
 
 
 @numba.njit
-def _end(at):
-    return _char(at, 10)
+def put_end(at):
+    """Append the end of the line."""
+    return put_char(at, 10)
 
 
 @numba.njit
 def _attribute(at, owner, name):
-    return put(_char(_number(_char(at, 65), owner), 32), name)
+    return put(put_char(put_number(put_char(at, 65), owner), 32), name)
 
 
 @numba.njit
-def _particle(at, number, mother, pdg_id, p, status):
-    at = _number(_char(at, 80), number)
-    at = _number(at, mother)
-    at = _number(at, pdg_id)
+def put_particle(at, number, mother, pdg_id, p, status):
+    """Append the line of a particle with px, py, pz, energy and mass in p."""
+    at = put_number(put_char(at, 80), number)
+    at = put_number(at, mother)
+    at = put_number(at, pdg_id)
     for k in range(5):
-        at = _real(at, p[k])
-    return _end(_number(at, status))
+        at = put_real(at, p[k])
+    return put_end(put_number(at, status))
 
 
 def _build(version):
@@ -239,14 +244,14 @@ def _build(version):
                 return at - out, i
 
             # event header
-            at = _number(_char(at, 69), numbers[i])
-            at = _number(at, n_vertices)
-            at = _end(_number(at, count))
+            at = put_number(put_char(at, 69), numbers[i])
+            at = put_number(at, n_vertices)
+            at = put_end(put_number(at, count))
             at = put(at, names[0])  # units come before the weights, as HepMC3 prints them
-            at = _char(at, 87)
+            at = put_char(at, 87)
             for k in range(weights.shape[1]):
-                at = _real(at, weights[i, k])
-            at = _end(at)
+                at = put_real(at, weights[i, k])
+            at = put_end(at)
             at = put(at, constant)
             if n_incoming == 2:
                 rows = order[:2].copy()
@@ -254,34 +259,34 @@ def _build(version):
                     rows = rows[::-1].copy()
                 at = _attribute(at, 0, names[1])
                 for k in range(2):
-                    at = _number(at, pdg_id[start + rows[k]])
+                    at = put_number(at, pdg_id[start + rows[k]])
                 for k in range(2):
                     p, energy = momentum[start + rows[k]], beam[k, 3]
                     x = (p[3] + abs(p[2])) / (2.0 * energy) if energy > 0.0 else 1.0
-                    at = _real(at, x)
-                at = _real(at, scalars[i, 0])
+                    at = put_real(at, x)
+                at = put_real(at, scalars[i, 0])
                 at = put(at, names[2])  # x times the densities are not known
                 for k in range(2):
-                    at = _number(at, pdf_set[k])
-                at = _end(at)
+                    at = put_number(at, pdf_set[k])
+                at = put_end(at)
             at = _attribute(at, 0, names[3])
-            at = _end(_number(at, process_id[i]))
+            at = put_end(put_number(at, process_id[i]))
             for k in range(3):
                 at = _attribute(at, 0, names[4 + k])
-                at = _end(_real(at, scalars[i, k]))
+                at = put_end(put_real(at, scalars[i, k]))
             at = put(at, extra[extra_offsets[i] : extra_offsets[i + 1]])
             for j in order[:n]:
                 row = start + j
                 for k in range(2):
                     if colors[row, k]:
                         at = _attribute(at, printed[j], names[7 + k])
-                        at = _end(_number(at, colors[row, k]))
+                        at = put_end(put_number(at, colors[row, k]))
                 if spin[row] != 9.0:
                     at = _attribute(at, printed[j], names[9])
-                    at = _end(_real(at, spin[row]))
+                    at = put_end(put_real(at, spin[row]))
                 if lifetime[row] != 0.0:
                     at = _attribute(at, printed[j], names[10])
-                    at = _end(_real(at, lifetime[row]))
+                    at = put_end(put_real(at, lifetime[row]))
 
             # particles, and each vertex with several incoming particles before its first daughter
             written = 0
@@ -289,7 +294,7 @@ def _build(version):
                 if side_of[k] >= 0:
                     written += 1
                     side = side_of[k]
-                    at = _particle(at, written, 0, beam_id[side], beam[side], 4)
+                    at = put_particle(at, written, 0, beam_id[side], beam[side], 4)
             n_written_vertices = 0
             beam_number = 0
             for position in range(n):
@@ -299,7 +304,7 @@ def _build(version):
                     if n_incoming == 2 and side_of[position] >= 0:
                         beam_number += 1
                         n_written_vertices += 1
-                        at = _particle(
+                        at = put_particle(
                             at, printed[j], beam_number, pdg_id[row], momentum[row], INCOMING_STATUS
                         )
                         for k in range(4):
@@ -308,11 +313,11 @@ def _build(version):
                         square = (remnant[3] - pz) * (remnant[3] + pz)
                         square -= remnant[0] ** 2 + remnant[1] ** 2
                         remnant[4] = np.sqrt(max(square, 0.0))
-                        at = _particle(
+                        at = put_particle(
                             at, printed[j] + 1, beam_number, REMNANT, remnant, REMNANT_STATUS
                         )
                     else:
-                        at = _particle(at, printed[j], 0, pdg_id[row], momentum[row], 4)
+                        at = put_particle(at, printed[j], 0, pdg_id[row], momentum[row], 4)
                     continue
                 mother = 0
                 if born[j]:
@@ -326,20 +331,20 @@ def _build(version):
                     if born[j] > n_written_vertices:
                         n_written_vertices = born[j]
                         if n_mothers > 1:
-                            at = _number(_char(at, 86), -born[j])
+                            at = put_number(put_char(at, 86), -born[j])
                             at = put(at, names[11])
                             separator = 91
                             for m in order[:n]:
                                 if ends[m] == born[j]:
-                                    at = _char(at, separator)
+                                    at = put_char(at, separator)
                                     separator = 44
                                     at = format_int(at, printed[m])
-                            at = _char(at, 93)
-                            at = _end(at)
+                            at = put_char(at, 93)
+                            at = put_end(at)
                 code = status[row]
                 if code < 0:
                     code = 3
-                at = _particle(at, printed[j], mother, pdg_id[row], momentum[row], code)
+                at = put_particle(at, printed[j], mother, pdg_id[row], momentum[row], code)
         return at - out, -1
 
     return format_events

@@ -1,0 +1,152 @@
+"""Showers by Pythia, in several processes, to HepMC3 files."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from hepgen_adapters.hepmc.text import open_bytes
+from hepgen_adapters.pythia.module import configured, load_pythia
+from hepgen_ml.errors import OutputError, SampleError
+from hepgen_ml.events.sample import EventSample, RunInfo
+
+_AHEAD = 2  # chunks waiting for each process
+
+
+class Showering:
+    """Pythia 8 as a shower program; see `hepgen_ml.generation.showering.ShowerProgram`."""
+
+    def open(
+        self, path: Path, run: RunInfo, names: Sequence[str], settings: Sequence[str], workers: int
+    ) -> Session:
+        """Begin a file; see `hepgen_ml.generation.showering.ShowerProgram`."""
+        return Session(path, run, list(names), list(settings), workers)
+
+
+class Session:
+    """A HepMC3 file of showered events being written.
+
+    Pythia is started here once, whatever the number of processes, so that settings it does not
+    know and runs that it refuses are told at once.
+    """
+
+    def __init__(
+        self, path: Path, run: RunInfo, names: list[str], settings: list[str], workers: int
+    ) -> None:
+        from hepgen_adapters.pythia import hepmc
+
+        self._worker = Worker(run, settings)
+        self._pool: ProcessPoolExecutor | None = None
+        self._n = 0
+        self._file = open_bytes(path, "wb")
+        version = str(getattr(load_pythia(), "__version__", ""))
+        tools = (*run.generators, ("Pythia", version, "parton shower and hadronization"))
+        self._file.write(hepmc.header(names, tools))
+        self._end = hepmc.END
+        if workers > 1:
+            self._pool = ProcessPoolExecutor(
+                workers,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_begin,
+                initargs=(run, settings),
+            )
+            self._ahead = _AHEAD * workers
+
+    def shower(self, chunks: Iterator[EventSample], seeds: Iterator[int]) -> Iterator[int]:
+        """Shower chunks, each with a seed, and append them; accepted events of each, in order."""
+        for batch in self._batches(chunks, seeds):
+            text, n = batch
+            self._file.write(_renumbered(text, self._n))
+            self._n += n
+            yield n
+
+    def _batches(
+        self, chunks: Iterator[EventSample], seeds: Iterator[int]
+    ) -> Iterator[tuple[bytes, int]]:
+        if self._pool is None:
+            for chunk in chunks:
+                yield self._worker.shower(chunk, next(seeds))
+            return
+        waiting: deque[Future[tuple[bytes, int]]] = deque()
+        try:
+            for chunk in chunks:
+                waiting.append(self._pool.submit(_shower, chunk, next(seeds)))
+                if len(waiting) >= self._ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenExecutor as error:
+            raise OutputError(
+                "a process that showers events has died",
+                remedy="take fewer processes (--workers) or more memory",
+            ) from error
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def close(self) -> None:
+        """Finish the file and end all processes."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+        if not self._file.closed:
+            try:
+                self._file.write(self._end)
+            finally:
+                self._file.close()
+
+
+class Worker:
+    """A Pythia that showers chunks of events."""
+
+    def __init__(self, run: RunInfo, settings: list[str]) -> None:
+        from hepgen_adapters.pythia.source import classes
+
+        # give up where the events give up, not after ten failures in a row
+        self._pythia = configured(["Main:timesAllowErrors = 1000000000", *settings])
+        self._source = classes()["Source"](run, ())
+        self._source.attach(self._pythia)
+        if not self._pythia.init():
+            raise SampleError(
+                "Pythia refuses the run information of the events",
+                remedy="check beams, processes, weight strategy and settings",
+            )
+        self._rate = run.cross_section, run.cross_section_error
+
+    def shower(self, sample: EventSample, seed: int) -> tuple[bytes, int]:
+        """Text of the events that Pythia accepts, counted from 1, and their number."""
+        from hepgen_adapters.pythia.hepmc import text_of
+
+        self._pythia.rndm.init(seed)
+        self._source.feed(sample)
+        batch = self._pythia.nextBatch(len(sample))
+        return text_of(batch, 1, self._rate), len(batch)
+
+
+def _renumbered(text: bytes, first: int) -> bytes:
+    """Events counted on from a number."""
+    if first == 0:
+        return text
+    lines: list[bytes] = []
+    for line in text.splitlines(keepends=True):
+        if line.startswith(b"E "):
+            number, _, rest = line[2:].partition(b" ")
+            line = b"E %d %s" % (int(number) + first, rest)
+        lines.append(line)
+    return b"".join(lines)
+
+
+_OF_PROCESS: dict[str, Any] = {}
+
+
+def _begin(run: RunInfo, settings: list[str]) -> None:
+    _OF_PROCESS["worker"] = Worker(run, settings)
+
+
+def _shower(sample: EventSample, seed: int) -> tuple[bytes, int]:
+    worker: Worker = _OF_PROCESS["worker"]
+    return worker.shower(sample, seed)

@@ -1,0 +1,94 @@
+"""The verb that showers events: shower."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from hepgen_ml.cli import console as _console
+from hepgen_ml.cli.options import DEFAULT_MODEL, Debug, Device, Force, Verbose
+from hepgen_ml.errors import InputError
+
+
+def shower(
+    out: Annotated[
+        Path,
+        typer.Option(readable=False, metavar="FILE", help="events.hepmc, .hepmc.gz or .hepmc.zst"),
+    ],
+    events: Annotated[str, typer.Option("--events", "-n", metavar="N", help="How many.")] = "1000",
+    model: Annotated[
+        Path,
+        typer.Option(
+            readable=False, metavar="DIR", help="Trained model, or the name of one in the package."
+        ),
+    ] = DEFAULT_MODEL,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Same seed, same events; a new one if not given.")
+    ] = None,
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            "--pythia", readable=False, metavar="FILE", help="Settings of Pythia, one a line."
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that shower; the cores of this process by default."),
+    ] = None,
+    device: Device = "auto",
+    force: Force = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Generate events and shower them: hepgen-ml shower -n 1000 --out events.hepmc.gz."""
+    with _console.reporting(lambda: "no file was written", verbose=verbose, debug=debug):
+        n = _console.parse_count(events)
+        lines = [] if settings is None else read_settings(settings)
+        os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+        from hepgen_ml.generation.generator import Generator
+        from hepgen_ml.generation.showering import shower as run
+
+        generator = Generator.load(model, device=device)
+        if seed is None:
+            seed = int(np.random.SeedSequence().generate_state(1)[0])
+        count = workers or len(os.sched_getaffinity(0))
+        begun = time.monotonic()
+        with _console.Progress() as progress:
+            done = run(
+                generator, out, n, seed=seed, settings=lines, workers=count, force=force,
+                progress=progress,
+            )  # fmt: skip
+        rate = n / (time.monotonic() - begun)
+        sigma = _console.stated_cross_section(
+            generator.run.cross_section, generator.run.cross_section_error
+        )
+        size = _console.file_size(out.stat().st_size)
+        made = f"{done.n_events:,} showered events"
+        typer.echo(f"{out}: {made}, {sigma}, {size}, {rate:,.0f} events/s")
+        if done.n_refused:
+            typer.echo(f"  {done.n_refused:,} events that Pythia refused were replaced")
+
+
+def read_settings(path: Path) -> list[str]:
+    """Settings of a file of Pythia (``.cmnd``), without comments.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"cannot be read: {getattr(error, 'strerror', None) or error}",
+            path=path,
+            remedy="check the path",
+        ) from error
+    stripped = (line.split("!", 1)[0].strip() for line in lines)
+    return [line for line in stripped if line and line[0].isalnum()]
