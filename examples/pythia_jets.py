@@ -21,6 +21,7 @@ vector.register_awkward()
 
 
 def main(model: str = "ttbar01j", n: str = "500") -> None:
+    """Shower n events of a model and draw the transverse momenta of their jets."""
     pythia = pythia8mc.Pythia("", False)
     for setting in ("Print:quiet = on", "PartonLevel:MPI = off"):
         pythia.readString(setting)
