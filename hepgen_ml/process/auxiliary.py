@@ -189,6 +189,7 @@ def learn_scale(
     process_id: npt.NDArray[Any] | None = None,
     exact: FloatArray | float = EXACT,
     masses: Sequence[float] | None = None,
+    hints: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Rule for the scale of events that are made alike.
 
@@ -205,6 +206,8 @@ def learn_scale(
         Relative deviation that counts as exact.
     masses : sequence of float, optional
         As for `hepgen_ml.process.scale_search.find_mean`.
+    hints : sequence of str
+        Formulas of as many particles that hold elsewhere: tried before others are searched for.
 
     Returns
     -------
@@ -225,7 +228,7 @@ def learn_scale(
         mine = np.flatnonzero(process == number)
         some = torch.from_numpy(mine)
         options, unexplained = _search(
-            incoming[some], final[some], value[mine], tolerance[mine], masses
+            incoming[some], final[some], value[mine], tolerance[mine], masses, hints
         )
         found |= dict.fromkeys(options[: max(_MOST_OPTIONS - len(found), 0)])
         left[mine] = unexplained
@@ -257,10 +260,13 @@ def _search(
     value: FloatArray,
     tolerance: FloatArray,
     masses: Sequence[float] | None,
+    hints: Sequence[str],
 ) -> tuple[list[tuple[str, float]], npt.NDArray[np.bool_]]:
     """Formulas with factors that events follow exactly, and which events follow none."""
     computed = {n: _positive(n, incoming, final) for n in formula_names(final)}
     candidates = [(n, f) for n, c in computed.items() for f in (1.0, _factor(value / c)) if f > 0]
+    computed |= {n: _positive(n, incoming, final) for n in hints}
+    candidates += [(n, 1.0) for n in hints]
     off = np.stack([np.abs(value / (computed[n] * f) - 1) for n, f in candidates])
     left, found = np.ones(len(value), dtype=bool), []
     # A factor is fitted to the events: it is right for one of them whatever it is.
@@ -298,6 +304,7 @@ def learn_coupling(
     tables: Sequence[Any],
     process_id: npt.NDArray[Any] | None = None,
     masses: Sequence[float] = (),
+    hints: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Rule for a coupling: constant, a function of a scale where it is one, or free.
 
@@ -311,7 +318,7 @@ def learn_coupling(
     scale, value : (m,) arrays
     tables : sequence of table options
         To choose from, see `coupling_table`.
-    process_id, masses
+    process_id, masses, hints
         As for `learn_scale`.
     """
     constant = _constant(value)
@@ -331,7 +338,8 @@ def learn_coupling(
             options, share = [dict(table)], float(np.mean(off <= EXACT))
     if share < 1 - 1e-3:
         for table in tables[:_MOST_INVERTED]:
-            own = _own_scale(incoming, final, value, table, process_id, masses)
+            told = list(dict.fromkeys([*hints, *means_of({"options": options})]))
+            own = _own_scale(incoming, final, value, table, process_id, masses, told)
             off = _least_off(own, incoming, final, value)
             if np.mean(off <= EXACT) > share + 1e-3:
                 options, share = own, float(np.mean(off <= EXACT))
@@ -347,6 +355,7 @@ def _own_scale(
     table: dict[str, Any],
     process_id: npt.NDArray[Any] | None,
     masses: Sequence[float],
+    hints: Sequence[str],
 ) -> list[dict[str, Any]]:
     """The table in other scales than the event's: those that the couplings stand for."""
     knots, inverse = np.asarray(table["knots"]), np.asarray(table["inverse"])
@@ -358,12 +367,18 @@ def _own_scale(
         return []  # far beyond what the table knows
     slope = np.abs((inverse[-1] - inverse[0]) / (knots[-1] - knots[0])) * value
     exact = EXACT / np.maximum(slope, 1e-3)
-    rule = learn_scale(incoming, final, np.exp(log_scale), process_id, exact, masses)
+    rule = learn_scale(incoming, final, np.exp(log_scale), process_id, exact, masses, hints)
     return [
         {**table, "of": [o["formula"], o["factor"]]}
         for o in rule["options"]
         if o["kind"] == "formula"
     ]
+
+
+def means_of(rule: Mapping[str, Any]) -> list[str]:
+    """Means that a rule's options follow, themselves or by a table: hints for other rules."""
+    names = [o.get("formula") or (o.get("of") or [""])[0] for o in rule["options"]]
+    return [name for name in names if name.startswith("mean:")]
 
 
 def _least_off(

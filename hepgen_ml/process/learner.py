@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from hepgen_ml.process.auxiliary import (
     best_table,
     learn_coupling,
     learn_scale,
+    means_of,
 )
 from hepgen_ml.process.chart_choice import Beams, ChartLearner, Seen, fixed_or_interval
 from hepgen_ml.process.encoded import final_momenta
@@ -39,6 +40,9 @@ _KEPT = 5_000
 
 _MOST_TABLES = 6
 """Functions of the scale that are tried for a coupling."""
+
+_MOST_HINTS = 8
+"""Formulas of other channels that are tried."""
 
 _POOLED = 20_000
 """Events to which the rules of channels that make the same particles are fitted."""
@@ -206,13 +210,19 @@ class ProcessLearner:
             )
         return found
 
-    def process(self, beam_energy: tuple[float, float]) -> Process:
+    def process(
+        self,
+        beam_energy: tuple[float, float],
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Process:
         """The process of the events seen so far.
 
         Parameters
         ----------
         beam_energy : (float, float)
             In GeV; zero where the file does not say, then the largest energy seen counts.
+        progress : callable
+            Called with how many of the rules for scale and couplings are found, and their number.
         """
         if not self._seen:
             raise SampleError("no events", remedy="check how the sample was made")
@@ -239,7 +249,7 @@ class ProcessLearner:
         channels: list[Channel] = []
         subprocesses: list[Subprocess] = []
         charts = {key: chart for key, (chart, _) in layouts.items()}
-        rules_of = self._auxiliaries(groups, orders, charts)
+        rules_of = self._auxiliaries(groups, orders, charts, progress)
         for key, structures in groups.items():
             chart, classes = layouts[key]
             rules = rules_of[key]
@@ -268,11 +278,13 @@ class ProcessLearner:
         groups: dict[str, list[Structure]],
         orders: dict[Structure, tuple[int, ...]],
         charts: dict[str, Chart],
+        progress: Callable[[int, int], None],
     ) -> dict[str, Auxiliaries]:
         """Rules of every channel, learned together for those that make the same particles.
 
         What a particle decays to does not matter for scale and couplings, so that channels
-        with few events have the rules of others.
+        with few events have the rules of others. What holds for those with most events is tried
+        first for the others.
         """
         kept = {key: self._kept(structures, orders) for key, structures in groups.items()}
         for key, k in kept.items():
@@ -282,13 +294,19 @@ class ProcessLearner:
             names = tuple(label.lstrip("-") for label in charts[key].made_labels)
             pools.setdefault(names, []).append(key)
         together = {names: self._together([kept[k] for k in keys]) for names, keys in pools.items()}
-        scales = {
-            names: learn_scale(
-                torch.from_numpy(k["incoming"]), torch.from_numpy(k["made"]), k["scale"],
-                k["process_id"],
-            )
-            for names, k in together.items() if "scale" in k
-        }  # fmt: skip
+        ranked = sorted(pools, key=lambda names: -len(together[names]["incoming"]))
+        hints: dict[int, dict[str, None]] = {len(names): {} for names in pools}
+        scales, done, total = {}, 0, len(pools) * len(AUXILIARY)
+        for names in ranked:
+            k, known = together[names], hints[len(names)]
+            if "scale" in k:
+                scales[names] = learn_scale(
+                    torch.from_numpy(k["incoming"]), torch.from_numpy(k["made"]), k["scale"],
+                    k["process_id"], hints=list(known)[:_MOST_HINTS],
+                )  # fmt: skip
+                known |= dict.fromkeys(means_of(scales[names]))
+            done += 1
+            progress(done, total)
         tables = {name: self._tables(name, together, scales) for name in AUXILIARY[1:]}
         unknown = {
             "options": [{"kind": "constant", "value": -1.0}],
@@ -296,8 +314,8 @@ class ProcessLearner:
             "free": False,
         }
         rules = {}
-        for names, keys in pools.items():
-            k = together[names]
+        for names in ranked:
+            k, known = together[names], hints[len(names)]
             rule: dict[str, dict[str, Any]] = dict.fromkeys(AUXILIARY, unknown)
             incoming, made = (torch.from_numpy(k[n]) for n in ("incoming", "made"))
             if names in scales:
@@ -307,9 +325,12 @@ class ProcessLearner:
                     scale = k.get("scale", np.ones(len(k[name])))
                     rule[name] = learn_coupling(
                         incoming, made, scale, k[name], candidates, k["process_id"],
-                        _exchanged(rule["scale"]),
+                        _exchanged(rule["scale"]), list(known)[:_MOST_HINTS],
                     )  # fmt: skip
-            for key in keys:
+                    known |= dict.fromkeys(means_of(rule[name]))
+                done += 1
+                progress(done, total)
+            for key in pools[names]:
                 own = kept[key]
                 incoming, made = (torch.from_numpy(own[n]) for n in ("incoming", "made"))
                 values = {n: own[n] for n in AUXILIARY if n in own}

@@ -167,7 +167,10 @@ def learn_process(
             path=source.paths[0] if source.paths else None,
             remedy=f"use at least {MIN_EVENTS}",
         )
-    process = learner.process(source.run.beam_energy)
+    process = learner.process(
+        source.run.beam_energy,
+        lambda done, total: progress("formulas", done, total, {}) if progress else None,
+    )
     source.not_learned = list(learner.not_learned)
     for text in learner.not_learned:
         log.warning("%s", text)

@@ -11,6 +11,7 @@ import torch
 from hepgen_ml.phase_space import BalancedChart
 from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.phase_space.coordinates import transverse_momentum
+from hepgen_ml.process.auxiliary import learn_scale, means_of
 from hepgen_ml.process.scale_search import exchanged_masses, find_mean
 from hepgen_ml.process.scales import Mean, formula, formula_names
 
@@ -69,6 +70,19 @@ def test_masses_of_exchanged_bosons_are_exact() -> None:
     found = find_mean(p, value, 2e-5)
     assert found is not None
     assert exchanged_masses([found.name]) == [80.385]
+
+
+def test_what_holds_elsewhere_is_tried_first() -> None:
+    """Too few events to search with follow the formula of other channels."""
+    name = "mean:0:0.5*mt2.1@80.385 0.5*mt2.2@80.385"
+    incoming, p = events(30)
+    value = formula(name, incoming, p).numpy()
+    alone = learn_scale(incoming, p, value)
+    assert alone["free"]
+    told = learn_scale(incoming, p, value, hints=[name])
+    assert told["options"] == [{"kind": "formula", "formula": name, "factor": 1.0}]
+    assert not told["free"]
+    assert means_of(told) == [name]
 
 
 def test_no_mean_where_there_is_none() -> None:
