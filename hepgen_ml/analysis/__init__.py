@@ -1,1 +1,1 @@
-"""What is measured on events: final states, observables, conservation laws, comparisons."""
+"""Measurements on events: final states, observables, conservation laws, comparisons."""

@@ -12,7 +12,7 @@ from hepgen_ml.events.sample import EventSample, FloatArray, IntArray, RunInfo
 
 BoolArray = npt.NDArray[np.bool_]
 DEFAULT_TOLERANCE = 1e-9
-"""Of the beam energy."""
+"""Allowed deviation as a fraction of the beam energy."""
 
 
 class Chunk:

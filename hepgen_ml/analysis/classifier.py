@@ -41,7 +41,7 @@ class AUC:
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """What the trees found, each event judged by trees that were trained without it.
+    """Result of the trees; each event is classified by trees that were trained without it.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ def judge(
     n_bags: int = 2,
     seed: int = 0,
 ) -> Judgement:
-    """Let gradient-boosted trees try to tell two samples apart.
+    """Train gradient-boosted trees to separate two samples.
 
     Equal numbers of both are shuffled and halved. Trees trained on one half are
     judged on the other, then the halves change places; the area is the mean of

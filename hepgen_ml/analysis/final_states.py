@@ -29,7 +29,7 @@ _INCOMING, _RESONANCE, _FINAL = 0, 1, 2
 
 @dataclass(frozen=True)
 class Signature:
-    """What defines a group of events.
+    """Definition of a group of events.
 
     Attributes
     ----------

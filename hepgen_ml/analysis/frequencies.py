@@ -1,4 +1,4 @@
-"""How often final states, subprocesses, colour flows and helicities occur."""
+"""Frequencies of final states, subprocesses, colour flows and helicities."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ __all__ = ["DEFAULT_TOLERANCE", "LawResult", "bad_events", "check_sample"]
 
 @dataclass(frozen=True)
 class LawResult:
-    """How a sample stands with one law.
+    """Result of testing one law on a sample.
 
     Attributes
     ----------

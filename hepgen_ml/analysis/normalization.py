@@ -1,4 +1,4 @@
-"""Whether weights and cross section fit together, as downstream programs use them.
+"""Consistency of weights and cross section, as downstream programs use them.
 
 Those of LHE files take, with strategy ±3, the cross section of the run and of a weight only
 the sign; with ±4 the cross section is the mean weight and the run's is ignored. In other

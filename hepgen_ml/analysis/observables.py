@@ -78,7 +78,7 @@ class ObservableTable:
         What the columns are.
     values : (n, k) float32 array
         Single precision on purpose: columns that are constant but for rounding
-        (back-to-back particles, a fixed beam energy) must not tell samples apart
+        (back-to-back particles, a fixed beam energy) must not separate samples
         by the digits that a file prints.
     weight : (n,) float array
         Event weights, scaled to mean 1 (left alone if they sum to zero).

@@ -120,7 +120,7 @@ def peaks(*samples: EventSample) -> list[Peak]:
     ----------
     *samples : EventSample
         Truth first. The window is four widths of the truth's peak to each side, as the densest
-        four tenths of its masses tell them.
+        four tenths of its masses determine them.
 
     Raises
     ------

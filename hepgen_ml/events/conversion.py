@@ -22,7 +22,7 @@ Progress = Callable[[str, float, float | None], None]
 
 @dataclass(frozen=True)
 class Conversion:
-    """What `convert` did.
+    """Account of a conversion.
 
     Attributes
     ----------
@@ -118,7 +118,7 @@ class _WeightsDifferError(Exception):
 
 
 class _Target:
-    """What is written to the outputs.
+    """Events that are written to the outputs.
 
     Parameters
     ----------

@@ -39,14 +39,14 @@ class Reader(Protocol):
     skipped : list of InputError
         Bad events left out so far (``skip_bad``), each with path, event and line.
     n_skipped : int
-        How many those were; the list itself stays short.
+        Number of these events; the list itself stays short.
     n_unselected : int
-        Events left out so far because they have other numbers of objects than the selection.
+        Events left out so far because their numbers of objects are not those of the selection.
     unselected_weight : float
-        Sum of their weights: what is missing of the cross section of `run`, which is always
-        that of the whole file.
+        Sum of their weights. Their cross section is not subtracted from that of `run`, which is
+        always that of the whole file.
     left_out : sequence of str
-        What of the file is not in its events, as far as it is known; complete after the last.
+        Parts of the file that are not in its events, as far as known; complete after the last.
     states_strategy : bool, optional
         Whether ``run.weight_strategy`` is the source's; by default not in a format with
         `Format.free_weights`, where files of others know no strategies.
@@ -130,7 +130,7 @@ class Format(Protocol):
         """Begin a file that will hold `n_events` events; `path` may be a temporary name."""
 
     def cannot_hold(self, sample: EventSample) -> list[str]:
-        """What of a sample and its run is lost in such a file, one line each.
+        """Parts of a sample and its run that are lost in such a file, one line each.
 
         Raises
         ------

@@ -18,7 +18,7 @@ from hepgen_ml.events.sample import EventSample, RunInfo, Subrun
 log = logging.getLogger(__name__)
 
 PEEK = 1000
-"""Events at the start of a file that tell its final states and the size of its weights."""
+"""Number of first events from which final states and the size of weights are estimated."""
 
 _FEWEST = 100  # events of which final states say whether they are of one process
 _NAMED = 8  # files that a message names
@@ -51,7 +51,7 @@ class Merged:
 
 @dataclass(frozen=True)
 class FirstEvents:
-    """What the first events of a file tell about it.
+    """Properties of a file, estimated from its first events.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class FirstEvents:
 
     @classmethod
     def of(cls, sample: EventSample) -> FirstEvents:
-        """Those of a sample that is not empty."""
+        """Properties of the events of a sample that is not empty."""
         n = len(sample)
         process = sample.events.get("process_id", np.zeros(n, dtype=np.int32))
         ids = sample.particles.get("pdg_id", np.zeros(int(sample.offsets[-1]), dtype=np.int32))
@@ -90,7 +90,7 @@ class FirstEvents:
         )
 
     def has_final_states_of(self, other: FirstEvents) -> bool:
-        """Whether species are as frequent there, by half; so if there are too few events to say.
+        """Whether species are as frequent there, within half; so too if the events are too few.
 
         Only processes that both have count, as files may be sorted.
         """
@@ -106,7 +106,7 @@ class FirstEvents:
         return n < _FEWEST or shared >= 0.5 * all_
 
     def has_weights_of(self, other: FirstEvents) -> bool:
-        """Whether weights are as large there, up to fluctuations."""
+        """Whether mean weights agree up to statistical fluctuations."""
         margin = 5 * np.hypot(self.weight_error, other.weight_error) + 0.1 * other.weight
         return bool(abs(self.weight - other.weight) <= margin)
 
@@ -240,7 +240,7 @@ def average(runs: Sequence[RunInfo]) -> tuple[Subrun, ...]:
 
 
 def _integration(run: RunInfo) -> tuple[tuple[int, str, str], ...]:
-    """What tells one integration from another: its numbers, nan equal to itself."""
+    """Key that identifies one integration: its cross sections and errors, with nan equal to nan."""
     return tuple((p.process_id, repr(p.cross_section), repr(p.error)) for p in run.processes)
 
 

@@ -40,7 +40,7 @@ MASSES = {"Electron": 0.000510998950, "Muon": 0.1056583755, "Tau": 1.77693, "Pho
 
 @dataclass(frozen=True)
 class ObjectCount:
-    """How many objects of a collection an event shall have.
+    """Number of objects of one collection that an event may have.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class ObjectCount:
 
 @dataclass(frozen=True)
 class Selection:
-    """What to take from files of reconstructed or of showered events.
+    """Objects to take from files of reconstructed or showered events.
 
     Attributes
     ----------

@@ -56,7 +56,7 @@ EVENT_NUMBERS: dict[str, type] = {
     "run_number": np.int64,
     "luminosity_block": np.int64,
 }
-"""Optional columns that tell one event from another; without them events count from the first."""
+"""Optional columns that identify an event; without them events count from the first."""
 
 UNKNOWN_SPIN = 9.0
 """Value of ``spin`` for a particle whose helicity is not known (Les Houches accord)."""
@@ -121,7 +121,7 @@ def processes_from_json(values: Sequence[Mapping[str, Any]]) -> tuple[Subrun, ..
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What holds for the whole run: beams, cross sections, weights, provenance.
+    """Information about the whole run: beams, cross sections, weights, provenance.
 
     Attributes
     ----------
@@ -285,7 +285,7 @@ class EventSample:
 
     @property
     def is_reconstructed(self) -> bool:
-        """Whether these are objects of an analysis (`hepgen_ml.events.objects`), not a record."""
+        """Whether events hold reconstructed objects (`hepgen_ml.events.objects`), not partons."""
         return "status" not in self.particles
 
     @property
@@ -394,7 +394,7 @@ def concatenate(samples: Sequence[EventSample], run: RunInfo | None = None) -> E
             parts = [getattr(s, group).get(name) for s in samples]
             if any(p is None for p in parts):
                 if name in EVENT_NUMBERS:
-                    continue  # numbers that some events lack tell nothing
+                    continue  # numbers that some events lack identify nothing
                 if missing is None:
                     raise ValueError(f"column {name!r} is missing in some samples")
                 parts = [

@@ -27,7 +27,7 @@ from hepgen_ml.events.sample import EventSample, RunInfo
 log = logging.getLogger(__name__)
 
 Mask = Callable[[EventSample], npt.NDArray[np.bool_]]
-"""Which events (n,) of a sample to keep."""
+"""Function from a sample to the mask (n,) of events to keep."""
 
 
 class EventSource:
@@ -213,7 +213,7 @@ class EventSource:
 
     @property
     def n_groups(self) -> int:
-        """How many different processes the files hold, each with a cross section of its own."""
+        """Number of different processes in the files, each with its own cross section."""
         return len(self.merged.group_cross_section)
 
     def weigh_groups(self) -> None:

@@ -1,4 +1,4 @@
-"""What a sample holds, found in one pass over its file."""
+"""Summary of a sample in one pass over its file."""
 
 from __future__ import annotations
 

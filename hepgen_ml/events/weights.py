@@ -48,7 +48,7 @@ class WeightSums:
 
     @classmethod
     def of(cls, chunks: Iterable[EventSample]) -> WeightSums:
-        """Those of all chunks of a sample."""
+        """Sums over all chunks of a sample."""
         sums = cls()
         for chunk in chunks:
             sums.add(chunk)
@@ -163,7 +163,7 @@ def les_houches(
 
 
 def _is_mean(run: RunInfo, sums: WeightSums) -> bool:
-    """Whether the mean weight is the cross section, but for the fluctuations of both."""
+    """Whether the mean weight is the cross section within the errors of both."""
     sigma, mean = run.cross_section, sums.mean
     variance = max(0.0, sums.squares / sums.n - min(mean**2, sigma**2))
     error = np.hypot(np.sqrt(variance / sums.n), np.nan_to_num(run.cross_section_error))

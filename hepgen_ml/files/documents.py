@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError
 
 MAX_BYTES = 32 << 20
-"""Of a document; a process of hundreds of subprocesses takes less than one of them."""
+"""Largest size of a document; a process of hundreds of subprocesses takes less than 1 MiB."""
 
 
 
@@ -40,7 +40,7 @@ UNUSABLE = (
     ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError,
     TypeError, ValueError,
 )  # fmt: skip
-"""What is raised where values that a document may hold do not belong together after all."""
+"""Exceptions from values that are valid one by one but do not fit together."""
 
 
 class Document(BaseModel):
@@ -114,7 +114,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def problem(error: Exception) -> str:
-    """What is wrong with a document, in one line that names the entry."""
+    """Defect of a document in one line that names the entry."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -142,7 +142,7 @@ class SubrunDocument(Document):
 
 
 class RunDocument(Document):
-    """Of `hepgen_ml.events.sample.RunInfo`."""
+    """Stored form of `hepgen_ml.events.sample.RunInfo`."""
 
     beam_pdg_id: Pair
     beam_energy: Annotated[list[Amount], Field(min_length=2, max_length=2)]

@@ -31,7 +31,7 @@ _LOCK = ".in-use"
 """File in the directory of an unfinished output; locked for as long as somebody writes there."""
 
 _REPLACED = ".replaced"
-"""What a directory of output takes the place of, until it is removed."""
+"""Name of the earlier directory that an output replaces, until it is removed."""
 
 _IDLE = 86_400.0
 """Seconds without a change after which an unfinished output counts as left behind, where locks

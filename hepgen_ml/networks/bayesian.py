@@ -75,7 +75,7 @@ class Variational(nn.Module):
 
     @property
     def noisy(self) -> bool:
-        """Whether products carry noise now."""
+        """Whether linear maps add the noise of the posterior at present."""
         return self.training and self._drawn is None
 
     def einsum(self, equation: str, x: Tensor, rows: list[int] | Tensor | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a classifier sees of events: observables, momenta and labels, per final state."""
+"""Inputs of a classifier: observables, momenta and labels of each final state."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COMBINED_UP_TO = 7
 _PT_FLOOR = 1e-3  # GeV; below it lie the digits that a file prints
 
 _NOT_KINEMATIC = ("scale", "alpha_qcd")
-"""Functions of the kinematics that a generator chose: samples are told apart by their formula."""
+"""Functions of the kinematics that a generator chose; their formula alone separates samples."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def _combined(p: FloatArray, is_reconstructed: bool) -> dict[str, FloatArray]:
     """Columns (n,) of several of the particles p (n, k, 4) together, beside their observables.
 
     These are directions in which densities are simple, and which classifiers otherwise have to
-    piece together from many: where a pair recoils, and what is missing points.
+    piece together from many: the recoil of a pair, the direction of the missing pT.
     """
     n = p.shape[1]
     found: dict[str, FloatArray] = {}
@@ -183,7 +183,7 @@ def _combined(p: FloatArray, is_reconstructed: bool) -> dict[str, FloatArray]:
         for two in combinations(range(n), 2):
             found[_name("pt", two)] = np.log(_pt(p[:, two].sum(axis=1)))
         found["ht"] = np.log(_pt(p).sum(axis=1))
-    if is_reconstructed:  # else what is missing is made of rounding errors
+    if is_reconstructed:  # for partons the missing pT is a rounding error
         phi, missing = (np.arctan2(q[..., 1], q[..., 0]) for q in (p, p.sum(axis=1)))
         for i in range(n):
             found[_name("dphi_total", [i])] = np.abs(np.angle(np.exp(1j * (phi[:, i] - missing))))

@@ -18,13 +18,13 @@ from hepgen_ml.reweighting.features import Group, Inputs
 from hepgen_ml.reweighting.training import Labelled, Schedule, logistic, loss_of
 
 MAX_LOG_WEIGHT = math.log(100.0)
-"""Weights stay between 1/100 and 100 of those of their final state."""
+"""Weights stay between 1/100 and 100 times the mean of their final state."""
 
 _MOST_SLOPE = 2.0  # of calibrations
 
 _NO_FOLD = -1
 _SPARE, _MOST_SPARE = 0.1, 20_000
-"""Of the generated events, those that no classifier is trained on, and their largest number."""
+"""Fraction of generated events that no classifier is trained on, and their largest number."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where in phase space two samples differ, by the weights of a classifier between them."""
+"""Regions of phase space in which two samples differ, found by the weights of a classifier."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Deviation:
 
 @dataclass(frozen=True)
 class Mark:
-    """What sets the events of a tail apart in one observable.
+    """Difference between the events of a tail and all others in one observable.
 
     Attributes
     ----------

@@ -220,7 +220,7 @@ def build(name: str, n_values: int, categories: Sequence[Tensor], n_particles: i
 
 
 def restored(name: str, tensors: Mapping[str, Tensor]) -> Network:
-    """Network from its tensors; their shapes tell its size."""
+    """Network from its tensors; its size follows from their shapes."""
     categories: list[Tensor] = []
     while f"known{len(categories)}" in tensors:
         categories.append(tensors[f"known{len(categories)}"])

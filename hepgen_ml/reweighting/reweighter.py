@@ -188,7 +188,7 @@ class Reweighter:
 
     @property
     def exchange(self) -> bool:
-        """Whether events whose beams are exchanged are the same to the classifiers."""
+        """Whether the classifiers treat an event and its image with exchanged beams alike."""
         return bool(self.facts["exchange_beams"])
 
     @property
@@ -274,14 +274,14 @@ class Reweighter:
 
 
 class CalibrationDocument(documents.Document):
-    """Of `Calibration`."""
+    """Stored form of `Calibration`."""
 
     slope: documents.Number
     offset: documents.Number
 
 
 class RatioDocument(documents.Document):
-    """Of a `GroupRatio`, without its classifiers."""
+    """Stored form of a `GroupRatio`, without its classifiers."""
 
     final: list[documents.Integer]
     resonances: list[documents.Integer]
@@ -292,7 +292,7 @@ class RatioDocument(documents.Document):
 
 
 class ClassifierFacts(documents.Document):
-    """What the program uses of a classifier's facts."""
+    """Facts about a classifier that the program uses."""
 
     network: NetworkName
     folds: Annotated[int, Strict(), Field(ge=1, le=1000)]
@@ -302,7 +302,7 @@ class ClassifierFacts(documents.Document):
 
 
 class ClassifierDocument(documents.Document):
-    """What a file of classifiers holds beside tensors."""
+    """Content of a file of classifiers beside its tensors."""
 
     groups: Annotated[list[RatioDocument], Field(max_length=100_000)]
     facts: ClassifierFacts

@@ -24,7 +24,7 @@ _STEPS_PER_PASS, _LEAST_BATCH = 150, 64
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how a classifier is trained.
+    """Length and settings of the training of a classifier.
 
     Attributes
     ----------

@@ -1,1 +1,1 @@
-"""Whether events are physics: conservation laws, metrics and comparisons."""
+"""Comparison of generated events with truth, and its report."""

@@ -169,7 +169,7 @@ class Comparison:
 
 
 def _has_labels(*tables: ObservableTable) -> bool:
-    """Whether any discrete column tells events apart."""
+    """Whether any discrete column differs between events."""
     for o in tables[0].observables:
         if o.discrete and len(np.unique(np.concatenate([t[o.name] for t in tables]))) > 1:
             return True
@@ -194,7 +194,7 @@ def compare(
     floor: Comparison | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Comparison:
-    """Judge generated events against truth that the generator never saw.
+    """Compare generated events with truth that the generator never saw.
 
     Parameters
     ----------

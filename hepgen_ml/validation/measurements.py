@@ -63,7 +63,7 @@ class Labelled:
 
 @dataclass(frozen=True, eq=False)
 class GroupDetails:
-    """What is measured of one final state beyond its comparison.
+    """Further measurements of one final state.
 
     Attributes
     ----------

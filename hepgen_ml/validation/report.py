@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 FORMAT, VERSION = "hepgen-ml validation", 1
 PAGE, METRICS, FIGURES = "report.html", "metrics.json", "figures"
 POSTERIOR_DRAWS = 10
-"""Of a Bayesian model, if not said otherwise."""
+"""Number of posterior draws of a Bayesian model by default."""
 
 Files = str | Path | Sequence[str | Path]
 
@@ -81,7 +81,7 @@ def validate(
     progress: Progress | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Judge a model, or a file of events, and write the report.
+    """Compare a model, or a file of events, with truth and write the report.
 
     Parameters
     ----------
@@ -286,7 +286,7 @@ def _hashes(source: EventSample | Files | None) -> dict[str, str]:
 
 
 def _warnings(truth: EventSample | Files, generator: Generator | None) -> list[str]:
-    """What a reader has to know before believing the numbers."""
+    """Warnings that qualify the numbers of the report."""
     if generator is None or isinstance(truth, EventSample):
         return []
     trained = {Path(str(f)).name for f in generator.facts.get("sample_files", [])}

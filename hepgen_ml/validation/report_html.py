@@ -15,7 +15,7 @@ SECTIONS = {
     "correlations": "Correlations",
     "peaks": "Mass peaks",
     "rates": "Rates",
-    "judge": "Judge",
+    "judge": "Classifier test",
     "laws": "Conservation laws",
     "training": "Training and generation",
     "provenance": "Provenance",
@@ -68,21 +68,23 @@ footer { color: var(--soft); font-size: .88rem; padding: 2rem 0 3rem; }
 """
 
 _INTRO = {
-    "marginals": "Fractions of events per bin. Blue is truth, orange what was generated; bands are "
-    "one standard deviation. χ²/ndf is that of bins which resolve peaks and tails, so "
-    "it does not depend on what is drawn: 1 is chance, with a spread of about 0.2.",
-    "correlations": "Rank correlations of pairs of observables, and the differences over their "
-    "statistical errors. Among equal samples one difference in twenty is beyond 2.",
-    "peaks": "Position and width of a Breit-Wigner on a straight line, in the same window for "
-    "both samples.",
-    "rates": "How often final states, subprocesses, colour flows and helicities occur. Pulls are "
-    "differences over the errors of truth and generated events; a model's frequencies are those of "
-    "its training sample, whose own statistics come on top.",
-    "judge": "Boosted trees learn to tell generated events from truth on one half of the events "
-    "and are judged on the other. An area under the ROC curve of 0.5 means that they cannot. "
-    "D/(1 − D), with D the probability of truth, is the factor by which the density of truth "
-    "exceeds that of the generator at an event.",
-    "laws": "Every generated event is judged by laws that hold exactly in nature or in the format.",
+    "marginals": "Fractions of events per bin. Blue is the truth, orange the generated sample; "
+    "bands are one standard deviation. χ²/ndf uses finer bins, which resolve peaks and tails, and "
+    "does not depend on the figure: it is 1 for samples of the same density, with a spread of "
+    "about 0.2.",
+    "correlations": "Rank correlations of pairs of observables, and their differences divided by "
+    "the statistical error. For samples of the same density one of twenty is beyond 2.",
+    "peaks": "Position and width of a Breit-Wigner shape on a straight line, in the same window "
+    "for both samples.",
+    "rates": "Frequencies of final states, subprocesses, colour flows and helicities. Pulls are "
+    "differences divided by the errors of truth and generated events; the frequencies of a model "
+    "are those of its training sample, whose statistical error comes in addition.",
+    "judge": "Boosted trees are trained on one half of the events to separate generated events "
+    "from truth, and evaluated on the other. An area under the ROC curve of 0.5 means that they "
+    "cannot separate them. D/(1 − D), where D is the estimated probability of truth, is the ratio "
+    "of the densities of truth and generator at an event.",
+    "laws": "Every generated event is tested for the laws that hold exactly in nature or in the "
+    "format.",
 }
 
 

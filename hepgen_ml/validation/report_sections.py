@@ -101,8 +101,8 @@ def _summary(metrics: Mapping[str, Any]) -> str:
         f"{warnings}{table}{_table(['', '', ''], more, 9)}"
         f"<h3>In words</h3><ul>{words}</ul>"
         '<p class="soft">AUC: area under the ROC curve of boosted trees between generated events '
-        "and truth, 0.5 if they cannot be told apart, 1 if they always can; “of truth” is the same "
-        "procedure between two halves of truth, the floor that chance sets. A verdict is "
+        "and truth: 0.5 if they cannot separate them, 1 if they always can; “of truth” is the same "
+        "test between two halves of truth, the lowest value to expect. A verdict is "
         "“indistinguishable” where the area is less than three of its errors above 0.5, “hardly” "
         "below 0.55, “clearly different” from 0.7 on. p: probability that the largest of so many "
         "χ² is as large by chance.</p>"
@@ -115,7 +115,7 @@ def _law_line(laws: Mapping[str, Any]) -> list[str]:
     return [
         "conservation laws",
         f'<span class="badge {kind}">{escape(text)}</span>',
-        f"{laws['judged']} judged in every event",
+        f"{laws['judged']} tested in every event",
     ]
 
 
@@ -134,7 +134,7 @@ def _rate_lines(rates: Mapping[str, Any]) -> list[list[str]]:
 def _cross_section(run: Mapping[str, Any]) -> str:
     sigma, error = run["cross_section"], run["cross_section_error"]
     if sigma is None:
-        return "not known"
+        return "unknown"
     return f"{sigma:.6g} pb" if error is None else f"{sigma:.6g} ± {error:.2g} pb"
 
 
@@ -225,7 +225,7 @@ def _judge(metrics: Metrics) -> str:
                 rows.append([particles(g["final_state"]), sample["label"], inputs, _area(g[key]),
                              _area(g[f"{key}_floor"]),
                              f"{g[key]['events_per_sample']:,}"])  # fmt: skip
-    head = ["final state", "events", "inputs", "AUC", "AUC of truth", "events a sample"]
+    head = ["final state", "events", "inputs", "AUC", "AUC of truth", "events per sample"]
     return _table(head, rows, numbers_from=3)
 
 
@@ -233,7 +233,7 @@ def _laws(metrics: Metrics) -> str:
     rows = []
     for law in metrics["laws"]:
         kind = "poor" if law["broken"] else "good" if law["judged"] else "fair"
-        text = "broken" if law["broken"] else "holds" if law["judged"] else "not judged"
+        text = "broken" if law["broken"] else "holds" if law["judged"] else "not tested"
         rows.append([escape(law["name"]), f'<span class="badge {kind}">{text}</span>',
                      escape(law["text"])])  # fmt: skip
     return _table(["law", "", ""], rows, numbers_from=9)

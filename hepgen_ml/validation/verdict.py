@@ -1,4 +1,4 @@
-"""What the numbers of a report mean, in short: for its first table and for model cards."""
+"""Summary of a report and its meaning in sentences, for the first table and for model cards."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SIGNIFICANT = 3.0
 """Standard deviations above which a difference is called one."""
 
 VISIBLE, CLEAR = 0.55, 0.7
-"""Areas under the ROC curve from which samples are told apart visibly, and clearly."""
+"""AUC from which samples are called visibly different, and clearly different."""
 
 
 def summarize(metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def p_text(p_value: float | None) -> str:
 
 
 def judged_by_area(auc: Mapping[str, float]) -> str:
-    """``indistinguishable``, ``hardly``, ``visibly`` or ``clearly`` told apart."""
+    """Verdict in words, from ``indistinguishable`` to ``clearly different``."""
     if auc["value"] - 0.5 < SIGNIFICANT * auc["error"]:
         return "indistinguishable"
     if auc["value"] < VISIBLE:
@@ -104,17 +104,17 @@ def plain_words(summary: Mapping[str, Any]) -> list[str]:
     for s in summary["final_states"]:
         auc, floor = s["auc"], s["auc_floor"]
         sentences.append(
-            f"{s['final_state']}, {s['sample']} events: {s['verdict']}. Boosted trees tell them "
-            f"from truth with an area under the ROC curve of {auc['value']:.4f} ± "
-            f"{auc['error']:.4f}, truth from truth with {floor['value']:.4f} ± "
+            f"{s['final_state']}, {s['sample']} events: {s['verdict']}. Boosted trees "
+            f"separate them from truth with an area under the ROC curve of {auc['value']:.4f} ± "
+            f"{auc['error']:.4f}; for truth against truth it is {floor['value']:.4f} ± "
             f"{floor['error']:.4f}."
         )
         p = s["largest_chi2_p_value"]
         if p is not None:
             rare = (
-                "as large as chance makes one of so many"
+                "as large as statistical fluctuations make one of so many"
                 if p > 0.01
-                else "larger than chance explains"
+                else "larger than statistical fluctuations explain"
             )
             sentences.append(
                 f"{s['final_state']}, {s['sample']} events: the largest χ²/ndf of a marginal is "
@@ -123,14 +123,14 @@ def plain_words(summary: Mapping[str, Any]) -> list[str]:
             )
     broken = summary["laws"]["broken"]
     sentences.append(
-        f"Of {summary['laws']['judged']} laws of conservation and bookkeeping, "
+        f"Of {summary['laws']['judged']} laws of conservation and consistency, "
         + (f"these are broken: {', '.join(broken)}." if broken else "none is broken by any event.")
     )
     for kind, r in summary["rates"].items():
         expected = "expected" if (r["worst_p_value"] or 0) > 0.01 else "not expected"
         sentences.append(
             f"Frequencies of {r['categories']} {kind} categories: the largest pull is "
-            f"{r['worst_pull']:+.1f} ({r['worst']}), {expected} among so many "
+            f"{r['worst_pull']:+.1f} ({r['worst']}), {expected} among so many categories "
             f"({p_text(r['worst_p_value'])})."
         )
     return sentences

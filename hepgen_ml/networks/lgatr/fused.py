@@ -29,7 +29,7 @@ def available(x: Tensor) -> bool:
 
 
 def applies(x: Multivectors) -> bool:
-    """Whether the fused kernels can be used on these tensors here."""
+    """Whether the fused kernels can be used on these tensors in this context."""
     return (
         all(available(t) for t in x)
         and not torch.is_autocast_enabled("cpu")

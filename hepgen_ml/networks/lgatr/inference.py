@@ -42,7 +42,7 @@ class Inference:
 
     @torch.no_grad()
     def __call__(self, x: Multivectors, mask: Tensor | None = None) -> Multivectors:
-        """As `LGATr.forward`, without gradients."""
+        """Compute `LGATr.forward` without gradients."""
         if not (self.fused and fused.applies(x)):
             return self.network(x, mask)
         batch, tokens = x.scalars.shape[:2]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _DIVERGING = "PuOr_r"
-"""Orange above, purple below: told apart by colour-blind readers."""
+"""Orange above, purple below: distinguishable for colour-blind readers."""
 
 
 def matrices(found: Correlations, title: str = "", generated: str = LOOKS[1].label) -> Figure:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MOST_DECADES = 3.0
-"""Of weights shown, to each side of one."""
+"""Decades of weights that are shown on each side of one."""
 
 
 def judgements(judged: Sequence[Judgement], floor: Judgement, title: str = "") -> Figure:

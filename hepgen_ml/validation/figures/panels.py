@@ -51,7 +51,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """What one panel shows.
+    """Content of one panel.
 
     Attributes
     ----------
@@ -134,7 +134,7 @@ def process_title(run: RunInfo, shown: Signature) -> str:
 
 
 def choose(table: ObservableTable, most: int = 11) -> list[Observable]:
-    """Observables that tell most about a final state, in the order to show them.
+    """The most instructive observables of a final state, in the order of the figure.
 
     Transverse momenta, (pseudo)rapidities, pair masses and angles in turn, jets
     and leading particles first, so that any number of particles gives a mixture.

@@ -1,4 +1,4 @@
-"""What all figures share: colours, fonts, bands, and how they are written."""
+"""Style of all figures: colours, fonts, bands, file formats."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Look:
-    """How a sample is drawn and called.
+    """Line style and label of a sample.
 
     Attributes
     ----------
@@ -37,16 +37,16 @@ class Look:
     width: float = 1.8
 
 
-# Okabe-Ito colours, told apart by colour-blind readers and in grey
+# Okabe-Ito colours, distinguishable for colour-blind readers and in grey
 LOOKS = (
     Look("truth", "#0072B2", width=2.2),
     Look("hepgen-ml", "#D55E00", (0, (4, 1.5))),
     Look("reweighted", "#009E73", (0, (1.2, 1.0)), 2.2),
 )
-"""Of truth, generated and reweighted events."""
+"""Styles of truth, generated and reweighted events."""
 
 MODEL_COLOR, FLOOR_COLOR = "#CC79A7", "#666666"
-"""Of the band of the model's uncertainty, and of truth against truth."""
+"""Colours of the band of the model's uncertainty, and of truth against truth."""
 
 STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
