@@ -31,7 +31,8 @@ from hepgen_ml.phase_space import (
     Resonance,
 )
 from hepgen_ml.phase_space.coordinates import invariant_mass_squared
-from hepgen_ml.phase_space.cuts import CutFinder, flavour_class
+from hepgen_ml.phase_space.cut_finder import CutFinder
+from hepgen_ml.phase_space.cuts import flavour_class
 from hepgen_ml.process.peaks import find_peak
 from hepgen_ml.process.structure import Structure
 

@@ -267,6 +267,17 @@ class ChannelDocument(Document):
     classes: Labels
 
 
+class EvidenceDocument(Document):
+    """Of `hepgen_ml.phase_space.cuts.Evidence`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    entries: Count
+    near: Count
+    width: Amount
+    position: Amount
+    classes: Annotated[list[Label], Field(min_length=1, max_length=1000)]
+
+
 class CutDocument(Document):
     """Of `hepgen_ml.phase_space.Cut`."""
 
@@ -274,6 +285,7 @@ class CutDocument(Document):
     classes: Annotated[list[Label], Field(min_length=1, max_length=2)]
     low: Number | None
     high: Number | None
+    evidence: tuple[EvidenceDocument | None, EvidenceDocument | None] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> CutDocument:

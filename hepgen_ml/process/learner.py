@@ -15,7 +15,9 @@ from hepgen_ml.events.objects import NamedResonance
 from hepgen_ml.events.sample import UNKNOWN_SPIN, EventSample
 from hepgen_ml.events.summary import particle_name
 from hepgen_ml.phase_space import Chart, Cut
-from hepgen_ml.phase_space.cuts import CutFinder, FinalStates, flavour_class
+from hepgen_ml.phase_space.cut_finder import CutFinder
+from hepgen_ml.phase_space.cuts import flavour_class
+from hepgen_ml.phase_space.extremes import FinalStates
 from hepgen_ml.process.auxiliary import (
     AUXILIARY,
     Auxiliaries,

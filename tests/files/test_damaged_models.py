@@ -92,6 +92,10 @@ CHANGES: dict[str, Change] = {
     "cut null": put("process", "acceptance", 0, value=None),
     "cut on nothing": put("process", "acceptance", 0, "observable", value=None),
     "cut on text": put("process", "acceptance", 0, "low", value="346"),
+    "evidence for one bound": put("process", "acceptance", 0, "evidence", value=[None]),
+    "evidence of fewer than none": put("process", "acceptance", 0, "evidence", value=[
+        {"entries": -1, "near": 64, "width": 1.0, "position": 0.5, "classes": ["j"]}, None]),
+    "evidence of text": put("process", "acceptance", 0, "evidence", value=[None, "sharp"]),
     "cut nobody passes": put("process", "acceptance", 0, "high", value=1.0),
     "channel that does not exist": put(*SUB, "chart", value=5),
     "channel before the first": put(*SUB, "chart", value=-1),

@@ -1,26 +1,16 @@
-"""Cuts are found where there are some, and only there."""
+"""Cuts as they are written, stored, stated and enforced."""
 
 from __future__ import annotations
-
-import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-import hepgen_ml
 from hepgen_ml.errors import UsageError
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.phase_space import Acceptance, Cut, parse_cut
-from hepgen_ml.phase_space.coordinates import (
-    azimuth,
-    boost,
-    from_pt_rapidity_phi,
-    pseudorapidity,
-    wrap,
-)
-from hepgen_ml.phase_space.cuts import CutFinder, _lower_edge, flavour_class
+from hepgen_ml.phase_space.coordinates import pseudorapidity, transverse_momentum
+from hepgen_ml.phase_space.cuts import Evidence, flavour_class, overridden
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.training.data import SampleSource, learn_process
 from tests.samples import toy_top_pairs, toy_z_jets
@@ -62,99 +52,50 @@ def test_stated_cuts_hold() -> None:
     assert charts[0].resonances[0].mass.low == 70.0
 
 
-def final_state(n: int, pt_min: float, eta_max: float, seed: int) -> torch.Tensor:
-    """Jet, jet and top with exponential spectra above a cut."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def u() -> torch.Tensor:
-        return torch.rand(n, generator=generator, dtype=torch.float64)
-
-    momenta = []
-    for mass, low, high in ((0.0, pt_min, eta_max), (0.0, pt_min, eta_max), (173.0, 0.0, 50.0)):
-        # without a cut the density is linear in pT at zero
-        pt = low - 30 * torch.log(u()) if low > 0 else 80 * torch.sqrt(-2 * torch.log(u()))
-        y = torch.randn(n, generator=generator, dtype=torch.float64) * 2
-        y = torch.where(y.abs() < high, y, high * (2 * u() - 1))
-        phi = math.pi * (2 * u() - 1)
-        momenta.append(from_pt_rapidity_phi(pt, y, phi, torch.full_like(pt, mass)))
-    return torch.stack(momenta, dim=1)
-
-
-CLASSES = ("j", "j", "6")
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_cuts_are_found(seed: int) -> None:
-    finder = CutFinder()
-    p = final_state(40_000, 20.0, 2.5, seed)
-    eta = torch.asinh(p[..., 2] / torch.hypot(p[..., 0], p[..., 1]))
-    phi = torch.atan2(p[..., 1], p[..., 0])
-    gap = torch.remainder(phi[:, 0] - phi[:, 1] + math.pi, 2 * math.pi) - math.pi
-    p = p[torch.hypot(eta[:, 0] - eta[:, 1], gap) > 0.4]
-    for part in p.split(7000):
-        finder.add(part, CLASSES)
-    cuts = {(c.observable, c.classes): c for c in finder.acceptance().cuts}
-    assert cuts[("pt", ("j",))].low == pytest.approx(20.0, abs=1e-9)
-    assert cuts[("abs_eta", ("j",))].high == pytest.approx(2.5, abs=1e-9)
-    assert cuts[("delta_r", ("j", "j"))].low == pytest.approx(0.4, abs=1e-9)
-    assert ("pt", ("6",)) not in cuts
-    assert ("delta_r", ("6", "j")) not in cuts
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_no_event_of_the_sample_is_lost(seed: int) -> None:
-    finder = CutFinder()
-    p = final_state(20_000, 23.7, 4.1, seed)
-    finder.add(p, CLASSES)
-    assert finder.acceptance().passes(p, CLASSES).all()
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_soft_edges_are_found(seed: int) -> None:
-    """Jets of radius 0.4 come a little closer than that, some in ten thousand of them."""
-    rng = np.random.default_rng(seed)
-    r = np.sqrt(rng.uniform(0.4**2, 4.0, 100_000))
-    r[:60] = 0.4 - rng.exponential(0.003, 60)
-    r.sort()
-    edge = np.sqrt(_lower_edge(r[:1025] ** 2, len(r), 0.0))
-    assert 0.97 * r[0] < edge <= r[0]
-    assert _lower_edge(r[:65] ** 2, 500, 0.0) == 0.0  # so few cannot tell
-    tail = np.sort(rng.exponential(1.0, 100_000))[::-1]
-    assert _lower_edge(-tail[:1025], len(tail)) == -math.inf
-
-
-@pytest.mark.parametrize("stray", [5.0, 19.5])
-def test_a_stray_event_hides_no_cut(stray: float) -> None:
-    p = final_state(40_000, 20.0, 2.5, 0)
-    p[17, 0, :2] *= stray / torch.hypot(p[17, 0, 0], p[17, 0, 1])
-    finder = CutFinder()
-    finder.add(p, CLASSES)
-    assert finder.acceptance().pt_min("j") == pytest.approx(20.0)
-
-
-def test_thresholds_are_no_cuts(shipped_sample: Path) -> None:
-    """Masses of a massive and a light particle begin near their sum, the more so in few events."""
-    sample = hepgen_ml.read(shipped_sample)[:1500]
-    cuts = learn_process(SampleSource(sample), seed=0).acceptance.cuts
-    assert ("pt", ("j",)) in [(c.observable, c.classes) for c in cuts]
-    assert not [c for c in cuts if c.observable == "mass"]
-
-
-def test_few_events_give_no_cuts() -> None:
-    finder = CutFinder()
-    finder.add(final_state(50, 20.0, 2.5, 0), CLASSES)
-    assert finder.acceptance().cuts == ()
-
-
 def test_acceptance_rejects_and_is_stored() -> None:
     acceptance = Acceptance([Cut("pt", ("j",), low=20.0), Cut("abs_eta", ("j",), high=5.0)])
-    p = final_state(1000, 10.0, 4.0, 1)
-    passes = acceptance.passes(p, CLASSES)
-    pt = torch.hypot(p[..., 0], p[..., 1])
-    assert torch.equal(passes, (pt[:, :2] > 20.0).all(1))
+    p = torch.randn(1000, 3, 4, generator=torch.Generator().manual_seed(1)).double() * 30
+    passes = acceptance.passes(p, ("j", "j", "6"))
+    pt, eta = transverse_momentum(p[:, :2]), pseudorapidity(p[:, :2])
+    assert torch.equal(passes, ((pt > 20.0) & (eta.abs() < 5.0)).all(1))
     again = Acceptance.from_config(acceptance.to_config())
     assert again.cuts == acceptance.cuts
     assert str(acceptance.cuts[0]) == "20 <= pt(j)"
+
+
+def test_evidence_is_said_and_stored() -> None:
+    evidence = Evidence(12_757, 199, 0.335, 0.49, ("j", "4"))
+    cuts = [
+        Cut("pt", ("4",), low=30.0, evidence=(evidence, None)),
+        Cut("mass", ("13", "13"), 66.0, 116.0, (None, evidence)),
+    ]
+    acceptance = Acceptance(cuts)
+    lines = acceptance.described()
+    assert [line.partition(" (")[0] for line in lines] == [
+        "30 <= pt(4)", "66 <= mass(13, 13)", "mass(13, 13) <= 116",
+    ]  # fmt: skip
+    assert "199 of 12,757 entries within 0.335" in lines[0]
+    assert "of j and 4" in lines[2]
+    assert lines[1] == "66 <= mass(13, 13)"
+    again = Acceptance.from_config(acceptance.to_config())
+    assert [c.evidence for c in again.cuts] == [c.evidence for c in cuts]
+    old = [{k: v for k, v in c.items() if k != "evidence"} for c in acceptance.to_config()]
+    assert Acceptance.from_config(old).cuts == acceptance.cuts
+
+
+def test_stated_bounds_replace_those_found() -> None:
+    evidence = Evidence(1000, 64, 1.0, 0.5, ("j",))
+    found = [
+        Cut("pt", ("j",), low=30.0, evidence=(evidence, None)),
+        Cut("mass", ("j", "j"), 60.0, 120.0, (evidence, evidence)),
+    ]
+    stated = [parse_cut("pt(j) > 20"), parse_cut("mass(j, j) > 70"), parse_cut("pt(4) > 5")]
+    cuts = {(c.observable, c.classes): c for c in overridden(found, stated)}
+    assert cuts["pt", ("j",)] == Cut("pt", ("j",), low=20.0)
+    assert cuts["pt", ("j",)].evidence == (None, None)
+    assert cuts["mass", ("j", "j")] == Cut("mass", ("j", "j"), 70.0, 120.0)
+    assert cuts["mass", ("j", "j")].evidence == (None, evidence)
+    assert cuts["pt", ("4",)].low == 5.0
 
 
 @pytest.mark.parametrize(
@@ -210,99 +151,3 @@ def test_cuts_take_each_process_its_own_share() -> None:
     hard = np.hypot(sample.px, sample.py)[sample.offsets[1:] - 1] > 40
     jet = sample.process_id == 1
     assert with_jet.cross_section == pytest.approx(1.5 * hard[jet].mean())
-
-
-def test_momentum_transfer_from_a_fixed_beam() -> None:
-    """Q² > 25 GeV² of an electron of 27.5 GeV along -z is an edge of its light-cone momentum."""
-    rng = np.random.default_rng(8)
-    n, beam = 40_000, 27.5
-    q2 = 25 * rng.random(n) ** -1.0  # falls as 1/Q⁴ above the cut
-    y = rng.uniform(0.05, 0.9, n)
-    keep = q2 < 0.5 * 4 * beam * 920 * y
-    q2, y = q2[keep], y[keep]
-    plus, minus = q2 / (2 * beam), 2 * beam * (1 - y)
-    phi = rng.uniform(-np.pi, np.pi, len(q2))
-    pt = np.sqrt(plus * minus)
-    momenta = [pt * np.cos(phi), pt * np.sin(phi), (plus - minus) / 2, (plus + minus) / 2]
-    electron = torch.from_numpy(np.stack(momenta, axis=1))
-    quark = electron * torch.tensor([-1.0, -1.0, 1.0, 1.0], dtype=torch.float64)
-    finder = CutFinder()
-    finder.add(torch.stack([electron, quark], dim=1), ["11", "j"])
-    assert not any(c.observable == "plus" for c in finder.acceptance().cuts)
-    (found,) = [c for c in finder.acceptance(light_cone=True).cuts if c.observable == "plus"]
-    assert found.low == pytest.approx(25 / 55, rel=1e-4)
-    assert str(parse_cut("plus(11) > 0.45")) == "0.45 <= plus(11)"
-
-
-def two_bodies(n: int, mass: float, top: float, seed: int) -> torch.Tensor:
-    """Massless products of a particle with transverse momenta up to `top` GeV."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def uniform(low: float, high: float) -> torch.Tensor:
-        return low + (high - low) * torch.rand(n, generator=generator, dtype=torch.float64)
-
-    cos, phi, turn = uniform(-1, 1), uniform(-math.pi, math.pi), uniform(-math.pi, math.pi)
-    sin = torch.sqrt(1 - cos**2)
-    rest = torch.stack([sin * torch.cos(phi), sin * torch.sin(phi), cos, torch.ones_like(cos)], -1)
-    mother = from_pt_rapidity_phi(uniform(0, top), uniform(-2, 2), turn, torch.full((n,), mass))
-    size = torch.full((n,), mass, dtype=torch.float64)
-    pair = [boost(mass / 2 * sign * rest, mother, size) for sign in (
-        torch.ones(4), torch.tensor([-1.0, -1.0, -1.0, 1.0])
-    )]  # fmt: skip
-    return torch.stack(pair, dim=1)
-
-
-def test_the_edge_of_a_decay_is_no_cut() -> None:
-    """Products of a W of limited transverse momentum are never close to each other."""
-    p = two_bodies(60_000, 80.4, 90.0, seed=1)
-    finder = CutFinder()
-    finder.add(p, ["11", "12"], balanced=False, decays={(0, 1)})
-    assert finder.acceptance().cuts == ()
-
-
-def test_a_cut_on_products_of_a_decay_is_found() -> None:
-    p = two_bodies(200_000, 30.0, 400.0, seed=2)
-    distance = torch.hypot(
-        pseudorapidity(p[:, 0]) - pseudorapidity(p[:, 1]),
-        wrap(azimuth(p[:, 0]) - azimuth(p[:, 1])),
-    )
-    finder = CutFinder()
-    finder.add(p[distance > 0.4], ["11", "13"], balanced=False, decays={(0, 1)})
-    (found,) = [c for c in finder.acceptance().cuts if c.observable == "delta_r"]
-    assert found.low == pytest.approx(0.4, abs=2e-3)
-
-
-def test_pairs_of_decays_obey_the_cuts_of_others() -> None:
-    """A separation that jets of the collision keep and those of a W do not is no cut."""
-    rng = torch.Generator().manual_seed(3)
-    n = 20_000
-    pt = 30 + 50 * torch.rand(n, 2, generator=rng, dtype=torch.float64)
-    gap = 0.4 + 2 * torch.rand(n, generator=rng, dtype=torch.float64)
-    zero = torch.zeros(n, dtype=torch.float64)
-    jets = torch.stack([
-        from_pt_rapidity_phi(pt[:, 0], zero, zero, zero),
-        from_pt_rapidity_phi(pt[:, 1], gap, zero, zero),
-    ], dim=1)  # fmt: skip
-    finder = CutFinder()
-    finder.add(jets, ["j", "j"], balanced=False)
-    assert any(c.observable == "delta_r" for c in finder.acceptance().cuts)
-    finder.add(two_bodies(1000, 20.0, 300.0, seed=4), ["j", "j"], balanced=False, decays={(0, 1)})
-    assert not any(c.observable == "delta_r" for c in finder.acceptance().cuts)
-
-
-def test_few_charm_jets_have_the_cut_of_others() -> None:
-    rng = np.random.default_rng(5)
-
-    def particles(pt: np.ndarray) -> torch.Tensor:
-        phi, y = rng.uniform(-3, 3, len(pt)), rng.uniform(-2, 2, len(pt))
-        columns = (torch.from_numpy(v) for v in (pt, y, phi, np.zeros(len(pt))))
-        return from_pt_rapidity_phi(*columns)[:, None]
-
-    light, charm = 30 + rng.exponential(30, 20_000), 30 + rng.exponential(30, 60)
-    finder = CutFinder()
-    finder.add(particles(light), ["j"])
-    finder.add(particles(charm), ["4"])
-    assert finder.acceptance().pt_min("4") == finder.acceptance().pt_min("j") == 30.0
-    finder.add(particles(np.array([12.0])), ["4"])
-    assert finder.acceptance().pt_min("4") == 0.0
-    assert finder.acceptance().pt_min("j") == 30.0

@@ -1,0 +1,209 @@
+"""Finding the cuts of a sample, with the evidence for each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+
+from torch import Tensor
+
+from hepgen_ml.errors import UsageError
+from hepgen_ml.phase_space.cuts import SINGLE, Acceptance, Cut, Evidence, Key, overridden
+from hepgen_ml.phase_space.edges import Edge, is_fixed, lower_edge
+from hepgen_ml.phase_space.extremes import Extremes, FinalStates, Seen
+
+MIN_ENTRIES, MIN_PAIRS = 150, 500
+"""Fewest values from which a cut on particles is inferred, and one on pairs."""
+
+_ABOVE_THRESHOLD = 1.1
+"""Lower cuts on masses are above this many times the sum of the masses: what begins closer to
+that sum ends there by itself."""
+
+_ABOVE_IMPLIED = 1.25
+"""And above this many times the mass that cuts in transverse momenta and Delta R leave."""
+
+_DIFFERENT = 20.0
+"""Mean spacings between the edge of a class and that of all its relatives, if it is another."""
+
+_RELATIVES = {"4": "j", "5": "j", "13": "11", "14": "12", "16": "12"}
+"""Classes that generators cut alike, by one of them: charm and bottom quarks with masses are jets
+as others are, electrons and muons are leptons."""
+
+_LIGHT_CONE = ("plus", "minus")
+
+Edges = tuple[Edge | None, Edge | None]
+"""Below and above, the latter of the negative values."""
+
+
+class CutFinder:
+    """Finds cuts in a stream of events, keeping only the extreme values it has seen.
+
+    Parameters
+    ----------
+    find : bool
+        Without, only stated cuts count.
+    """
+
+    def __init__(self, find: bool = True) -> None:
+        self._find = find
+        self._extremes = Extremes()
+        self.classes: set[str] = set()
+
+    def add(
+        self,
+        p: Tensor,
+        labels: Sequence[str],
+        *,
+        balanced: bool = True,
+        decays: Collection[tuple[int, int]] = (),
+    ) -> None:
+        """Take in final states (events, n, 4) of particles with these classes, see `add_all`."""
+        self.add_all([FinalStates(p, labels, balanced, decays)])
+
+    def add_all(self, states: Sequence[FinalStates]) -> None:
+        """Take in final states of any classes."""
+        for state in states:
+            self.classes.update(state.labels)
+        if self._find:
+            self._extremes.add_all(states)
+
+    def range(
+        self, observable: str, classes: tuple[str, ...], stated: Sequence[Cut] = ()
+    ) -> tuple[float, float]:
+        """Ends of an observable: the cuts if there are any, infinite else."""
+        key = (observable, tuple(sorted(classes)))
+        seen = self._extremes.seen.get(key, Seen())
+        low = high = None
+        if seen.entries >= _fewest(observable):
+            low = lower_edge(seen.low.values, seen.entries)
+            high = lower_edge(seen.high.values, seen.entries)
+        same = [c for c in stated if (c.observable, c.classes) == key]
+        (cut,) = overridden([_cut(key, (low, high), (None, None))], same)
+        return cut.low, cut.high
+
+    def acceptance(self, stated: Sequence[Cut] = (), *, light_cone: bool = False) -> Acceptance:
+        """The cuts whose edges are populated, and those that someone states.
+
+        Parameters
+        ----------
+        stated : sequence of Cut
+            Their bounds replace those found.
+        light_cone : bool
+            Look at light-cone momenta, too: where a beam has a fixed energy, cuts in the momentum
+            transfer are edges of these.
+
+        Raises
+        ------
+        UsageError
+            A stated cut on particles that the events do not have.
+        """
+        for cut in stated:
+            missing = [c for c in cut.classes if c not in self.classes]
+            if missing:
+                raise UsageError(
+                    f"no particle is of class {missing[0]!r}, so {str(cut)!r} cuts nothing",
+                    remedy=f"the classes are {', '.join(sorted(self.classes))}",
+                )
+        families: dict[Key, dict[Key, Seen]] = {}
+        for key, seen in self._extremes.seen.items():
+            if seen.entries and (light_cone or key[0] not in _LIGHT_CONE):
+                alike = key[0], tuple(sorted(_RELATIVES.get(c, c) for c in key[1]))
+                families.setdefault(alike, {})[key] = seen
+        found = [cut for family in families.values() for cut in _of_family(family)]
+        return Acceptance(overridden(_without_implied(found), stated))
+
+
+def _of_family(family: dict[Key, Seen]) -> list[Cut]:
+    """Cuts in one observable of classes that generators cut alike.
+
+    An edge is looked for in all entries together, and one of any class outside contradicts it. A
+    class with many entries has its own if it is another. One with few has that of relatives if
+    none of its entries is outside.
+    """
+    own = {key: _edges(key, seen) for key, seen in family.items()}
+    pool, pooled = Seen(), own[next(iter(own))]
+    if len(family) > 1:
+        pool = Seen.joined(list(family.values()))
+        pooled = _edges(next(iter(family)), pool, strays=False)
+    largest = max(family, key=lambda key: family[key].entries)
+    together = tuple(", ".join(key[1]) for key in family)
+    found = []
+    for key, seen in family.items():
+        bounds: list[tuple[Edge | None, Evidence | None]] = []
+        for side in (0, 1):
+            edge, common, relative = own[key][side], pooled[side], own[largest][side]
+            owner, classes = seen, together
+            if common is not None and len(family) > 1 and not _differs(edge, common):
+                edge, owner = common, pool
+            elif edge is not None:
+                classes = (", ".join(key[1]),)
+            elif relative is not None and seen.entries < _fewest(key[0]):
+                beyond = seen.ends[0] if side == 0 else -seen.ends[1]
+                if beyond >= relative.at:
+                    edge, owner, classes = relative, family[largest], (", ".join(largest[1]),)
+            bounds.append((edge, _evidence(edge, owner, classes) if edge else None))
+        (low, why_low), (high, why_high) = bounds
+        if low is not None or high is not None:
+            found.append(_cut(key, (low, high), (why_low, why_high)))
+    return found
+
+
+def _fewest(name: str) -> int:
+    return MIN_ENTRIES if name in SINGLE else MIN_PAIRS
+
+
+def _differs(edge: Edge | None, common: Edge) -> bool:
+    """Whether the edge of a class is another than that of all its relatives."""
+    return edge is not None and edge.at - common.at > _DIFFERENT * edge.spacing
+
+
+def _edges(key: Key, seen: Seen, strays: bool = True) -> Edges:
+    """Edges of an observable that are no matter of kinematics, none of few entries."""
+    low = high = None
+    if seen.entries < _fewest(key[0]):
+        return low, high
+    if key[0] != "abs_eta":
+        natural = seen.threshold if key[0] == "mass" else 0.0
+        low = lower_edge(seen.low.values, seen.entries, natural, strays)
+        if low is not None and (
+            low.at < _ABOVE_THRESHOLD * natural
+            or seen.of_decays[0] < low.at
+            or not is_fixed(seen.low.rows, seen.entries)
+        ):
+            low = None
+    # A mass without a lower cut ends at the collision energy by nature, not by choice.
+    if key[0] == "abs_eta" or (key[0] == "mass" and low is not None):
+        high = lower_edge(seen.high.values, seen.entries, strays=strays)
+        if high is not None and (
+            -seen.of_decays[1] < high.at or not is_fixed(seen.high.rows, seen.entries)
+        ):
+            high = None
+    return low, high
+
+
+def _cut(key: Key, edges: Edges, evidence: tuple[Evidence | None, Evidence | None]) -> Cut:
+    low, high = edges
+    return Cut(
+        *key,
+        low=-math.inf if low is None else low.at,
+        high=math.inf if high is None else -high.at,
+        evidence=evidence,
+    )
+
+
+def _evidence(edge: Edge, seen: Seen, classes: tuple[str, ...]) -> Evidence:
+    return Evidence(seen.entries, edge.near, edge.width, edge.position, classes)
+
+
+def _without_implied(cuts: Sequence[Cut]) -> list[Cut]:
+    """Cuts without those on masses that cuts in transverse momenta and Delta R leave."""
+    lows = {(c.observable, c.classes): c.low for c in cuts}
+
+    def implied(classes: tuple[str, ...]) -> float:
+        pt = [max(lows.get(("pt", (c,)), 0.0), 0.0) for c in classes]
+        angle = min(max(lows.get(("delta_r", classes), 0.0), 0.0), math.pi)
+        return math.sqrt(2 * pt[0] * pt[1] * (1 - math.cos(angle)))
+
+    return [
+        c for c in cuts if c.observable != "mass" or c.low > _ABOVE_IMPLIED * implied(c.classes)
+    ]

@@ -1,0 +1,198 @@
+"""Edges in the distribution of an observable, told from tails and from kinematics.
+
+Close to a cut the density is finite and then ends: the k-th most extreme value moves linearly
+with k. In a tail it moves like log k, and above a natural bound, such as zero, like a power of k.
+An edge that kinematics make moves with other observables; that of a cut is the same at any value
+of these.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Values = npt.NDArray[np.float64]
+
+_FEW = 64
+"""Extreme values from which an edge is judged first, and at least."""
+
+_STRAIGHT = 0.72
+"""Largest position of the middle one of the first values between first and last: halfway for a
+sharp edge, 0.63 where the density rises like a square root, 0.71 where it rises linearly."""
+
+_HARDLY_ANY, _STRAIGHT_HARDLY = 500, 0.6
+"""Of so few entries the first values are a large part, and have to be straighter than that."""
+
+_WIDE_SCALE, _MOST_WIDE, _STRAIGHT_WIDE, _BENT_WIDE = 64, 1024, 0.68, 0.75
+"""Then one in so many entries are judged, and at most so many. If their middle value is below the
+first position, an edge may be soft at its very end, as jets make it; above the second, it is none
+whatever the first values look like."""
+
+_WIDEST_SCALE, _STRAIGHT_WIDEST = 16, 0.62
+"""The most that are judged, which see past the foot that masses give an edge."""
+
+_STRAY, _STRAY_GAP, _STRAY_STRAIGHT = 2e-5, 20.0, 0.6
+"""Part of the entries that may lie beyond an edge (a bad event or two), by how many mean
+spacings of the others at least, and how straight these must be: tails have stray values too."""
+
+_MARGIN = 6.0
+"""Mean spacings between the edge and the first value, if no round number is closer."""
+
+_RELATED, _RELATED_FEW = 0.4, 0.45
+"""Largest correlation of ranks of an observable near its edge with others, for few values."""
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Where a distribution ends below.
+
+    Attributes
+    ----------
+    at : float
+        A little below the first value, at a round number if there is one.
+    near : int
+        Values it was judged by.
+    width : float
+        Distance from the edge to the last of these.
+    position : float
+        Of the middle one between first and last; one half for a sharp edge.
+    spacing : float
+        Mean distance between the values next to the edge.
+    """
+
+    at: float
+    near: int
+    width: float
+    position: float
+    spacing: float
+
+
+def lower_edge(
+    values: Values, entries: int, natural: float | None = None, strays: bool = True
+) -> Edge | None:
+    """Edge below the smallest values, if there is one.
+
+    Parameters
+    ----------
+    values : (k,) array
+        The smallest values, sorted.
+    entries : int
+        How many values there are in all.
+    natural : float, optional
+        Bound that the observable has without any cut, where its square has a finite density at
+        most.
+    strays : bool
+        Whether one or two values may lie outside.
+    """
+    allowed = [0, *(k for k in (1, 2) if strays and k <= _STRAY * entries)]
+    for k in allowed:
+        some = values[k:]
+        if len(some) <= _FEW:
+            break
+        linear = some if natural is None else some**2
+        shape = some if natural is None else _log_distance(some, natural)
+        n = _judged(shape, entries)
+        if n is None:
+            continue
+        position = _position(linear, n)
+        first = float(linear[0])
+        if k > 0:
+            mean = float(linear[n] - first) / n
+            before = values[k - 1] if natural is None else values[k - 1] ** 2
+            if first - before < _STRAY_GAP * mean or _position(shape, n) > _STRAY_STRAIGHT:
+                continue
+        spacing = max(float(linear[m] - first) / m for m in (8, _FEW, n))
+        low = first - _MARGIN * spacing
+        if natural is None:
+            at = _roundest(low, first)
+        elif low <= natural**2:
+            continue
+        else:
+            at = _roundest(math.sqrt(low), float(some[0]))
+        return Edge(at, n, float(some[n]) - at, position, float(some[_FEW] - some[0]) / _FEW)
+    return None
+
+
+def _log_distance(values: Values, natural: float) -> Values:
+    """Logarithm of the distance of squares to that of a natural bound.
+
+    There a power of any order, which is no edge, looks like the tail of an exponential.
+    """
+    squares = values**2 - natural**2
+    logarithm: Values = np.log(np.maximum(squares, 1e-12 * max(natural**2, 1e-300)))
+    return logarithm
+
+
+def _judged(shape: Values, entries: int) -> int | None:
+    """How many of the values show that there is an edge, None if they do not."""
+    last = len(shape) - 1
+    wide = min(max(entries // _WIDE_SCALE, _FEW), _MOST_WIDE, last)
+    widest = min(entries // _WIDEST_SCALE, last)
+    at_wide = _position(shape, wide)
+    if entries < _HARDLY_ANY:
+        return wide if at_wide <= _STRAIGHT_HARDLY else None
+    if at_wide <= (_STRAIGHT_WIDE if wide > _FEW else _STRAIGHT):
+        return wide
+    if _position(shape, _FEW) <= _STRAIGHT and at_wide <= _BENT_WIDE:
+        return _FEW
+    if widest > wide and _position(shape, widest) <= _STRAIGHT_WIDEST:
+        return widest
+    return None
+
+
+def _position(values: Values, n: int) -> float:
+    """Position of the middle one of the first n + 1 values between first and last."""
+    span = float(values[n] - values[0])
+    return float(values[(n + 1) // 2] - values[0]) / span if span > 0 else math.inf
+
+
+def is_fixed(rows: Values, entries: int) -> bool:
+    """Whether an edge is there at any value of other observables.
+
+    The edge of a cut is; then, close to it, the observable does not depend on others. One that
+    kinematics make moves, as the mass of two jets begins at twice their transverse momentum.
+
+    Parameters
+    ----------
+    rows : (1 + k, n) array
+        The observable's smallest values, sorted, and what k others are there.
+    entries : int
+        How many values there are in all.
+    """
+    n = min(max(entries // _WIDE_SCALE, _FEW), rows.shape[1])
+    limit = _RELATED if n >= 2 * _FEW else _RELATED_FEW
+    ranks = _ranks(rows[0, :n])
+    for other in rows[1:, :n]:
+        theirs = _ranks(other)
+        if np.ptp(theirs) > 0 and abs(np.corrcoef(ranks, theirs)[0, 1]) > limit:
+            return False
+    return True
+
+
+def _ranks(values: Values) -> Values:
+    """Ranks, the same for values that differ by rounding (angles of pairs that balance)."""
+    size = float(np.median(np.abs(values))) or 1.0
+    rounded = np.round(values / size if math.isfinite(size) else values, 9)
+    _, inverse, counts = np.unique(rounded, return_inverse=True, return_counts=True)
+    ranks: Values = (np.cumsum(counts) - counts / 2)[inverse]
+    return ranks
+
+
+def _roundest(low: float, high: float) -> float:
+    """Number with the fewest digits in [low, high]; where one is there by chance, about `low`.
+
+    People set cuts to 20, 0.4 or 4.5.
+    """
+    size = max(abs(low), abs(high))
+    for digits in range(4):
+        for step in (10.0, 5.0, 2.0, 1.0):
+            unit = step * 10.0 ** (math.floor(math.log10(size)) - digits)
+            candidate = math.floor(high / unit + 1e-9) * unit
+            likely = high - low < unit / (5 if digits else 2)  # one digit is what most cuts have
+            if low <= candidate <= high and likely:
+                return float(f"{candidate:.12g}")
+    unit = 10.0 ** math.floor(math.log10((high - low) / 3))
+    return float(f"{math.floor(low / unit) * unit:.12g}")

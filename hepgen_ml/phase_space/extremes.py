@@ -1,0 +1,293 @@
+"""The extreme values of observables in a stream of events, in bounded memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hepgen_ml.phase_space.coordinates import (
+    azimuth,
+    invariant_mass_squared,
+    pseudorapidity,
+    transverse_momentum,
+    wrap,
+)
+from hepgen_ml.phase_space.cuts import LEPTONS, OF_PAIRS, SINGLE, Key, pair_observable
+from hepgen_ml.phase_space.edges import Values
+
+Indices = npt.NDArray[np.int64]
+
+MOST = 4096
+"""How many extreme values of an observable are kept, at most."""
+
+MOST_COMPARED = 256
+"""Of these, how many are kept with the values of other observables, at most."""
+
+_VALUES = 1_000_000
+"""Values of pairs that are computed together; bounds the memory."""
+
+_BOUNDED_ABOVE = ("abs_eta", "mass")
+"""Observables that have upper bounds; of the others the small values are kept alone."""
+
+
+class FinalStates(NamedTuple):
+    """Final states that are made of particles of the same classes.
+
+    Attributes
+    ----------
+    p : (events, n, 4) tensor
+    labels : sequence of n str
+        Flavour classes.
+    balanced : bool
+        Whether transverse momenta add up to zero.
+    decays : collection of (int, int)
+        Pairs that come from one resonance.
+    """
+
+    p: Tensor
+    labels: Sequence[str]
+    balanced: bool = True
+    decays: Collection[tuple[int, int]] = ()
+
+
+class Smallest:
+    """The smallest values of an observable, and where other observables are at the very smallest.
+
+    Attributes
+    ----------
+    values : (k,) array
+        Sorted.
+    rows : (1 + m, n) array
+        The first of these, and what m other observables are there.
+    """
+
+    def __init__(self) -> None:
+        self.values: Values = np.zeros(0)
+        self.rows: Values = np.zeros((0, 0))
+
+    def wanted(self, values: Values) -> npt.NDArray[np.int64]:
+        """Which values (n,) may be among the smallest."""
+        inside = np.isfinite(values)
+        if len(self.values) > MOST:
+            inside &= values < self.values[-1]
+        return np.flatnonzero(inside)
+
+    def add(self, values: Values, rows: Values) -> None:
+        """Take in values, and rows of the smallest of these or of all."""
+        joined = np.concatenate([self.values, values])
+        if len(joined) > MOST + 1:
+            joined = np.partition(joined, MOST)[: MOST + 1]
+        self.values = np.sort(joined)
+        both = np.concatenate([self.rows, rows], axis=1) if self.rows.size else rows
+        self.rows = both[:, np.argsort(both[0], kind="stable")[:MOST_COMPARED]]
+
+
+class Seen:
+    """What is remembered of one observable of one class or pair of classes.
+
+    Attributes
+    ----------
+    low, high : Smallest
+        The latter of the negative values.
+    entries : int
+    threshold : float
+        Of a mass: the smallest sum of the masses.
+    of_decays : (float, float)
+        Smallest and largest mass of pairs that come from one resonance, which are no entries.
+    """
+
+    def __init__(self) -> None:
+        self.low, self.high = Smallest(), Smallest()
+        self.entries = 0
+        self.threshold = math.inf
+        self.of_decays = math.inf, -math.inf
+
+    @classmethod
+    def joined(cls, parts: Sequence[Seen]) -> Seen:
+        """Several classes as one, with the largest threshold of these."""
+        found = cls()
+        for part in parts:
+            for mine, other in ((found.low, part.low), (found.high, part.high)):
+                if len(other.values):
+                    mine.add(other.values, other.rows)
+            found.entries += part.entries
+            found.note_decays(*part.of_decays)
+        found.threshold = max(part.threshold for part in parts)
+        return found
+
+    def note_decays(self, low: float, high: float) -> None:
+        """Take in the ends of the masses of resonances."""
+        self.of_decays = min(self.of_decays[0], float(low)), max(self.of_decays[1], float(high))
+
+    def take_in(
+        self, name: str, values: Values, at: Indices, momenta: Callable[[Indices], list[Tensor]]
+    ) -> None:
+        """Take in some values of an observable, those at these places of an array.
+
+        `momenta` has those (m, 4) of the particles of m places.
+        """
+        mine = values[at]
+        self.entries += int(np.isfinite(mine).sum())
+        for extremes, sign in ((self.low, 1.0), (self.high, -1.0)):
+            if sign < 0 and name not in _BOUNDED_ABOVE:
+                continue
+            chosen = extremes.wanted(sign * mine)
+            if not len(chosen):
+                continue
+            first = chosen
+            if len(chosen) > MOST_COMPARED:
+                order = np.argpartition(sign * mine[chosen], MOST_COMPARED)
+                first = chosen[order[:MOST_COMPARED]]
+            rows = np.stack([sign * mine[first], *_others(name, momenta(at[first]))])
+            extremes.add(sign * mine[chosen], rows)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Smallest and largest value of all."""
+        low = float(self.low.values[0]) if len(self.low.values) else math.inf
+        high = -float(self.high.values[0]) if len(self.high.values) else -math.inf
+        return min(low, self.of_decays[0]), max(high, self.of_decays[1])
+
+
+class Extremes:
+    """The smallest and largest values of all observables that a cut may bound.
+
+    Of two particles whose transverse momenta balance, Delta R is above pi without any cut. Masses
+    of pairs that come from one resonance have ranges of their own. On masses with jets no
+    analysis cuts, and they have no threshold to tell a cut from.
+
+    Attributes
+    ----------
+    seen : dict
+        From observable and classes to what is remembered of these.
+    """
+
+    def __init__(self) -> None:
+        self.seen: dict[Key, Seen] = {}
+        self._known: set[tuple[Any, ...]] = set()
+
+    def add_all(self, states: Sequence[FinalStates]) -> None:
+        """Take in final states of any classes, those of equal length together."""
+        groups: dict[tuple[int, bool], list[FinalStates]] = {}
+        for state in states:
+            self._register(tuple(state.labels))
+            if len(state.p):
+                groups.setdefault((len(state.labels), state.balanced), []).append(state)
+        for (n, balanced), some in groups.items():
+            of_pairs = [name for name in OF_PAIRS if name == "mass" or n > 2 or not balanced]
+            for part in _bounded(some, max(1, _VALUES // max(math.comb(n, 2), 1))):
+                self._add_together(part, of_pairs)
+
+    def _register(self, labels: tuple[str, ...]) -> None:
+        """Make places for all observables, in an order that depends on the sample alone."""
+        if labels in self._known:
+            return
+        self._known.add(labels)
+        for label in labels:
+            for name in SINGLE if label in LEPTONS else SINGLE[:2]:
+                self.seen.setdefault((name, (label,)), Seen())
+        for pair in combinations(labels, 2):
+            for name in OF_PAIRS:
+                self.seen.setdefault((name, tuple(sorted(pair))), Seen())
+
+    def _add_together(self, states: Sequence[FinalStates], of_pairs: Sequence[str]) -> None:
+        """Take in final states of one length."""
+        p = torch.cat([state.p for state in states])
+        names = sorted({label for state in states for label in state.labels})
+        sizes = np.array([len(state.p) for state in states])
+        codes = np.array([[names.index(label) for label in state.labels] for state in states])
+        each = np.repeat(codes, sizes, axis=0)
+        leptons = np.array([name in LEPTONS for name in names])[each]
+        particles = p.reshape(-1, 4)
+        for name, values in (
+            ("pt", transverse_momentum(p)),
+            ("abs_eta", pseudorapidity(p).abs()),
+            ("plus", p[..., 3] + p[..., 2]),
+            ("minus", p[..., 3] - p[..., 2]),
+        ):
+            chosen = leptons if name in SINGLE[2:] else np.ones_like(leptons)
+            for code, at in _by_code(each, chosen):
+                seen = self.seen[name, (names[code],)]
+                seen.take_in(name, values.numpy().ravel(), at, lambda i: [particles[i]])
+        pairs = np.array(list(combinations(range(p.shape[1]), 2)))
+        if not len(pairs):
+            return
+        ends = np.sort(codes[:, pairs], axis=2)
+        code_of = ends[..., 0] * len(names) + ends[..., 1]
+        columns = [tuple(pair) for pair in pairs.tolist()]
+        decays = np.array([[pair in state.decays for pair in columns] for state in states])
+        of_one, each = np.repeat(decays, sizes, axis=0), np.repeat(code_of, sizes, axis=0)
+
+        def momenta(flat: Indices) -> list[Tensor]:
+            event, column = np.divmod(flat, len(pairs))
+            return [p[event, pairs[column, k]] for k in (0, 1)]
+
+        masses = torch.sqrt(invariant_mass_squared(p[np.cumsum(sizes) - sizes]).clamp_min(0.0))
+        sums = masses.numpy()[:, pairs].sum(2).ravel()
+        for name in of_pairs:
+            flat = pair_observable(name, p, columns).numpy().ravel()
+            own = ~of_one if name == "mass" else np.ones_like(of_one)
+            for code, at in _by_code(each, own):
+                classes = names[code // len(names)], names[code % len(names)]
+                if name != "mass" or "Jet" not in classes:
+                    self.seen[name, classes].take_in(name, flat, at, momenta)
+            for code, at in _by_code(each, ~own):
+                classes = names[code // len(names)], names[code % len(names)]
+                self.seen[name, classes].note_decays(flat[at].min(), flat[at].max())
+        for code, at in _by_code(code_of, np.ones_like(code_of, dtype=bool)):
+            seen = self.seen["mass", (names[code // len(names)], names[code % len(names)])]
+            seen.threshold = min(seen.threshold, float(sums[at].min()))
+
+
+def _others(name: str, p: Sequence[Tensor]) -> list[Values]:
+    """Observables that the edge of a cut does not move with.
+
+    Not those that are part of the observable by its definition, unless they make an edge.
+    """
+    pt = [transverse_momentum(q) for q in p]
+    if name in SINGLE:
+        one = p[0]
+        found = {
+            "pt": [pseudorapidity(one).abs()],
+            "abs_eta": [pt[0]],
+            "plus": [pt[0], one[:, 3] - one[:, 2]],
+            "minus": [pt[0], one[:, 3] + one[:, 2]],
+        }[name]
+    else:
+        found = [torch.minimum(pt[0], pt[1]), torch.maximum(pt[0], pt[1])]
+        found.append(transverse_momentum(p[0] + p[1]))
+        if name == "mass":
+            found.append((pseudorapidity(p[0]) - pseudorapidity(p[1])).abs())
+            found.append(wrap(azimuth(p[0]) - azimuth(p[1])).abs())
+    return [values.numpy() for values in found]
+
+
+def _by_code(code: Indices, chosen: npt.NDArray[np.bool_]) -> Iterator[tuple[int, Indices]]:
+    """Flat places of each code among those that are chosen."""
+    at = np.flatnonzero(chosen)
+    some = code.ravel()[at]
+    order = np.argsort(some, kind="stable")
+    found, starts = np.unique(some[order], return_index=True)
+    yield from zip(found.tolist(), np.split(at[order], starts[1:]), strict=True) if len(at) else ()
+
+
+def _bounded(states: Sequence[FinalStates], most: int) -> Iterator[list[FinalStates]]:
+    """Final states in groups of at most so many events, none split that is smaller."""
+    group: list[FinalStates] = []
+    n = 0
+    for state in states:
+        for part in state.p.split(most):
+            if n + len(part) > most and group:
+                yield group
+                group, n = [], 0
+            group.append(state._replace(p=part))
+            n += len(part)
+    if group:
+        yield group
