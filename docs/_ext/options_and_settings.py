@@ -17,8 +17,8 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from typer.main import get_command
 
+from hepgen_ml import config
 from hepgen_ml.cli import app
-from hepgen_ml.config import Config
 
 _SHARED = ("--verbose", "--debug", "--help")
 
@@ -57,14 +57,22 @@ class Settings(_Generated):
     """All settings of the configuration, section by section."""
 
     def lines(self) -> Iterator[str]:
-        sections = {
-            name: field.annotation
-            for name, field in Config.model_fields.items()
-            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-        }
-        yield from _section("", Config, {k for k in Config.model_fields if k not in sections})
+        sections = _sections()
+        fields = config.Config.model_fields
+        yield from _section("", config.Config, {k for k in fields if k not in sections})
         for name, section in sections.items():
             yield from _section(name, section, set(section.model_fields))
+
+
+def _sections() -> dict[str, type[BaseModel]]:
+    of_model = getattr(config, "sections", None)  # where models register their own
+    if of_model is not None:
+        return dict(of_model(config.Config().model))
+    return {
+        name: field.annotation
+        for name, field in config.Config.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    }
 
 
 def _section(name: str, section: type[BaseModel], keys: set[str]) -> Iterator[str]:
