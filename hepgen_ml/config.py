@@ -169,7 +169,10 @@ class Config(_Section):
     flow: FlowConfig = FlowConfig()
     training: TrainingConfig = TrainingConfig()
     cuts: tuple[str, ...] = Field(
-        (), description="Cuts to train inside of, beside those found: pt(Jet) > 25."
+        (), description="Cuts to train inside of, beside or instead of those found: pt(Jet) > 25."
+    )
+    find_cuts: bool = Field(
+        True, description="Look for cuts at the edges of the sample; stated ones hold anyway."
     )
     resonances: tuple[str, ...] = Field(
         (), description="Objects of one particle, as in Z: Muon1 Muon2."

@@ -31,6 +31,9 @@ Cuts = Annotated[
         help="Learn only events inside a cut: pt(Jet)>25, delta_r(Jet,Jet)>0.4 …; may be repeated.",
     ),
 ]
+NoCuts = Annotated[
+    bool, typer.Option("--no-cuts", help="Look for no cuts in the sample; those of --cut hold.")
+]
 Resonances = Annotated[
     list[str] | None,
     typer.Option(

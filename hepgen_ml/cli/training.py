@@ -19,6 +19,7 @@ from hepgen_ml.cli.options import (
     JetEta,
     JetPt,
     JetRadius,
+    NoCuts,
     Objects,
     Resonances,
     SkipBad,
@@ -78,6 +79,7 @@ def train(
     ] = None,
     objects: Objects = None,
     cut: Cuts = None,
+    no_cuts: NoCuts = False,
     resonance: Resonances = None,
     cross_section: CrossSection = None,
     jet_radius: JetRadius = None,
@@ -101,6 +103,7 @@ def train(
         settings = settings.with_(
             cuts=(*settings.cuts, *(cut or [])),
             resonances=(*settings.resonances, *(resonance or [])),
+            **({"find_cuts": False} if no_cuts else {}),
         )
         with _console.Progress({"train": "%"}) as progress:
             generator = Generator.train(
@@ -152,6 +155,7 @@ def encode(
     ] = Path("sample.safetensors"),
     objects: Objects = None,
     cut: Cuts = None,
+    no_cuts: NoCuts = False,
     resonance: Resonances = None,
     cross_section: CrossSection = None,
     jet_radius: JetRadius = None,
@@ -182,6 +186,7 @@ def encode(
                 selection=chosen,
                 cuts=[parse_cut(text) for text in cut or []],
                 resonances=[parse_resonance(text) for text in resonance or []],
+                find_cuts=not no_cuts,
                 progress=progress,
             )
         sample.save(out)

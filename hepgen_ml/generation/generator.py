@@ -424,6 +424,7 @@ class Generator:
             ],
             "understood": [list(pair) for pair in understood(process, self.run, self.facts)],
             "cuts": [str(c) for c in process.acceptance.cuts],
+            "evidence": process.acceptance.described(),
             "coordinates": [[c.name for c in ch.coordinates] for ch in process.channels],
             "training": self.facts,
             "config": self.config.model_dump(),

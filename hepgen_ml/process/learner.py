@@ -61,6 +61,8 @@ class ProcessLearner:
         Stated cuts; the events that are added obey them.
     resonances : sequence of NamedResonance
         Reconstructed objects that come from one particle.
+    find_cuts : bool
+        Look for cuts at the edges of the sample, too.
     """
 
     def __init__(
@@ -68,11 +70,13 @@ class ProcessLearner:
         seed: int = 0,
         cuts: Sequence[Cut] = (),
         resonances: Sequence[NamedResonance] = (),
+        *,
+        find_cuts: bool = True,
     ) -> None:
         self._stated, self._named = tuple(cuts), tuple(resonances)
         self._rng = np.random.default_rng(seed)
         self._seen: dict[Structure, Seen] = {}
-        self._cuts = CutFinder()
+        self._cuts = CutFinder(find_cuts)
         self._energy_low = np.full(2, np.inf)
         self._energy_high = np.zeros(2)
         self._lifetimes: set[int] = set()

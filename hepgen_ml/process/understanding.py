@@ -14,7 +14,14 @@ import numpy as np
 
 from hepgen_ml.events.sample import UNKNOWN_SPIN, RunInfo
 from hepgen_ml.events.summary import particle_name, process_name
-from hepgen_ml.phase_space import Chart, DecayChart, FixedEnergyChart, MassSpec, ReconstructedChart
+from hepgen_ml.phase_space import (
+    Acceptance,
+    Chart,
+    DecayChart,
+    FixedEnergyChart,
+    MassSpec,
+    ReconstructedChart,
+)
 from hepgen_ml.process.auxiliary import AUXILIARY
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.process import Channel, Process, Subprocess
@@ -72,7 +79,7 @@ def understood(process: Process, run: RunInfo, facts: Mapping[str, Any]) -> list
         ("beams", _beams(process, run)),
         ("subprocesses", _subprocesses(process)),
         ("resonances", _resonances(process)),
-        ("cuts", _some([str(c) for c in process.acceptance.cuts], _MOST_CUTS) or "none found"),
+        ("cuts", _cuts(process)),
     ]
     if not process.is_reconstructed:
         lines.append(("scale, couplings", _scales(process, facts)))
@@ -282,6 +289,14 @@ def _patterns_not_given(process: Process) -> list[str]:
     if not spins:
         found.append("helicities are not given")
     return found
+
+
+def _cuts(process: Process) -> str:
+    """A line for each bound, with its evidence; particles before pairs."""
+    cuts = sorted(process.acceptance.cuts, key=lambda cut: len(cut.classes))
+    lines = Acceptance(cuts).described()
+    more = len(lines) - _MOST_CUTS
+    return "\n".join([*lines[:_MOST_CUTS], *([f"and {more} more"] if more > 0 else [])]) or "none"
 
 
 def _some(names: Sequence[str], most: int) -> str:

@@ -143,6 +143,7 @@ def learn_process(
     *,
     seed: int,
     resonances: Sequence[NamedResonance] = (),
+    find_cuts: bool = True,
     progress: Progress | None = None,
 ) -> Process:
     """First pass: the process of a sample.
@@ -154,7 +155,7 @@ def learn_process(
         parton level.
     """
     source.weigh_groups()
-    learner = ProcessLearner(seed, source.cuts, resonances)
+    learner = ProcessLearner(seed, source.cuts, resonances, find_cuts=find_cuts)
     moments = np.zeros(3)
     for chunk in source.chunks():
         learner.add(chunk)

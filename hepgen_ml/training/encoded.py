@@ -179,6 +179,7 @@ def encode_sample(
     selection: Selection | None = None,
     cuts: Sequence[Cut] = (),
     resonances: Sequence[NamedResonance] = (),
+    find_cuts: bool = True,
     progress: Progress | None = None,
 ) -> EncodedSample:
     """Learn the process of a sample and translate its events: two passes over the files.
@@ -192,6 +193,8 @@ def encode_sample(
         Leave out bad events instead of refusing them.
     cuts : sequence of Cut
         Events outside are left out.
+    find_cuts : bool
+        Look for cuts at the edges of the sample, too.
     resonances : sequence of NamedResonance
         Objects whose mass is a coordinate.
     selection : Selection, optional
@@ -202,7 +205,7 @@ def encode_sample(
     if isinstance(source, Sequence) and len(source) == 1 and one is None:
         one = source[0]
     if one is not None and str(one).endswith(SUFFIX):
-        if selection is not None or cuts or resonances:
+        if selection is not None or cuts or resonances or not find_cuts:
             raise UsageError(
                 "is encoded already",
                 path=one,
@@ -211,7 +214,9 @@ def encode_sample(
         return EncodedSample.load(one)
     samples = SampleSource(source, skip_bad=skip_bad, selection=selection, cuts=cuts)
     fingerprint = samples.fingerprint()
-    process = learn_process(samples, seed=seed, resonances=resonances, progress=progress)
+    process = learn_process(
+        samples, seed=seed, resonances=resonances, find_cuts=find_cuts, progress=progress
+    )
     encoded = encode_all(samples, process, progress=progress)
     files = tuple(p.name for p in samples.paths)
     run = with_mean_weight(samples, process)

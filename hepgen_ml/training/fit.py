@@ -110,6 +110,7 @@ def fit(
             selection=selection,
             cuts=[parse_cut(text) for text in config.cuts],
             resonances=[parse_resonance(text) for text in config.resonances],
+            find_cuts=config.find_cuts,
             progress=progress,
         )
         return _fit(sample, out, config, device, resume, progress, refine)
@@ -319,7 +320,7 @@ def _check_plan(directory: Path, fingerprint: str, config: Config) -> None:
         raise SampleError(
             "was begun with another sample", path=directory, remedy="give the same files as before"
         )
-    fixed = ("model", "network", "jetgpt", "splitting", "lgatr", "resonances", "seed")
+    fixed = ("model", "network", "jetgpt", "splitting", "lgatr", "resonances", "find_cuts", "seed")
     events = (
         "validation_fraction", "max_events", "channel_power", "channel_boost", "batch_size",
         "exchange_beams", "reflect", "classifier_rounds", "classifier_power",
@@ -328,7 +329,8 @@ def _check_plan(directory: Path, fingerprint: str, config: Config) -> None:
         getattr(before.training, name) != getattr(config.training, name) for name in events
     ):
         raise UsageError(
-            "was begun with another network, model, seed, resonances or choice of events",
+            "was begun with another network, model, seed, resonances, search for cuts or choice of "
+            "events",
             path=directory,
             remedy="give the same configuration as before, or start again with --force",
         )

@@ -178,10 +178,20 @@ def test_train_takes_several_files_after_one_option(
     assert trained["out"] == Path("m")
     assert (trained["max_time"], trained["seed"], trained["device"]) == (5400, 5, "cpu")
     assert trained["skip_bad"]
+    assert trained["config"].find_cuts
     assert not trained["resume"]
     assert not trained["force"]
     assert "train: 50 %" in done.stderr
     assert "10,000 events/s" in done.stderr
+
+
+def test_cuts_are_stated_or_not_looked_for(stand_in: type[StandIn], tmp_path: Path) -> None:
+    (tmp_path / "a.lhe").touch()
+    done = run("train", "--from-lhe", "a.lhe", "--out", "m", "--no-cuts", "--cut", "pt(j) > 25")
+    assert done.exit_code == 0, done.output
+    config = stand_in.trained["config"]
+    assert not config.find_cuts
+    assert config.cuts == ("pt(j) > 25",)
 
 
 def test_train_refuses_what_it_cannot_mean(stand_in: type[StandIn], tmp_path: Path) -> None:

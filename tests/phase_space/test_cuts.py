@@ -13,6 +13,7 @@ from hepgen_ml.phase_space.coordinates import pseudorapidity, transverse_momentu
 from hepgen_ml.phase_space.cuts import Evidence, flavour_class, overridden
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.training.data import SampleSource, learn_process
+from hepgen_ml.training.encoded import encode_sample
 from tests.samples import toy_top_pairs, toy_z_jets
 
 
@@ -117,6 +118,17 @@ def test_stated_cuts_reach_everything_they_name() -> None:
         assert len(process.encode(sample)) == len(sample) - source.n_unselected
     with pytest.raises(UsageError, match="no particle is of class '11'"):
         learn_process(SampleSource(sample, cuts=[parse_cut("pt(Electron) > 5")]), seed=0)
+
+
+def test_no_cuts_are_looked_for() -> None:
+    """But what is stated holds."""
+    sample = toy_z_jets(3000)
+    assert learn_process(SampleSource(sample), seed=0).acceptance.cuts
+    free = encode_sample(sample, find_cuts=False)
+    assert free.process.acceptance.cuts == ()
+    assert len(free.encoded) == len(sample)
+    stated = encode_sample(sample, cuts=[parse_cut("pt(Jet) > 30")], find_cuts=False)
+    assert [str(c) for c in stated.process.acceptance.cuts] == ["30 <= pt(Jet)"]
 
 
 def test_chunks_of_which_nothing_remains() -> None:

@@ -42,6 +42,7 @@ def test_partons() -> None:
     assert said["resonances"] == "none in the record"
     assert "j" in said["cuts"]
     assert "pt(j)" in said["cuts"]
+    assert "entries within" in said["cuts"]  # the evidence
     scale, strong, weak = said["scale, couplings"].split("; α")
     # events with a jet have scales that no formula explains
     assert "exact by formula" in scale
