@@ -49,12 +49,17 @@ def names() -> list[str]:
     return [*STORED, *pythia_hard.PROCESSES]
 
 
+def files(directory: Path, name: str) -> tuple[Path, Path]:
+    """The sample to train on and the truth of a process."""
+    suffix = ".root" if STORED.get(name, ("",))[0].endswith(".root") else ".lhe.gz"
+    return directory / f"{name}{suffix}", directory / f"{name}_truth{suffix}"
+
+
 def make(directory: Path, chosen: list[str]) -> None:
     """Write the samples that are not there yet."""
     directory.mkdir(parents=True, exist_ok=True)
     for name in chosen:
-        suffix = ".root" if STORED.get(name, ("",))[0].endswith(".root") else ".lhe.gz"
-        train, truth = (directory / f"{name}{part}{suffix}" for part in ("", "_truth"))
+        train, truth = files(directory, name)
         if train.exists() and truth.exists():
             continue
         print(name, flush=True)
@@ -66,22 +71,21 @@ def make(directory: Path, chosen: list[str]) -> None:
         if not source.is_file():
             print(f"  {source} is missing: set HEPGEN_ML_DATA", file=sys.stderr)
             continue
-        sample = hepgen_ml.read(source, selection=_selection(name))
+        sample = hepgen_ml.read(source, selection=selection(name))
         order = np.random.default_rng(0).permutation(len(sample))
         half = len(sample) // 2
         for path, rows in ((train, order[:half]), (truth, order[half:])):
             hepgen_ml.write(sample[np.sort(rows)], path, force=True)
 
 
-def _selection(name: str) -> Selection | None:
+def selection(name: str) -> Selection | None:
     objects = STORED[name][2] if name in STORED else ""
     return Selection(parse_objects(objects)) if objects else None
 
 
 def run(directory: Path, name: str, minutes: float) -> dict[str, Any]:
     """Train one process, generate and judge."""
-    suffix = ".root" if (directory / f"{name}.root").exists() else ".lhe.gz"
-    train, truth_file = (directory / f"{name}{part}{suffix}" for part in ("", "_truth"))
+    train, truth_file = files(directory, name)
     model = directory / f"{name}_{minutes:g}min"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "hepgen_ml", "train", "--from", str(train), "--out",
@@ -105,7 +109,7 @@ def run(directory: Path, name: str, minutes: float) -> dict[str, Any]:
         "cuts": facts["cuts"],
         "training": {k: v for k, v in facts["training"].items() if isinstance(v, int | float)},
     }
-    truth = hepgen_ml.read(truth_file, selection=_selection(name))
+    truth = hepgen_ml.read(truth_file, selection=selection(name))
     truth = _shuffled(truth)[: 4 * N_TRUTH]
     start = time.perf_counter()
     generated = generator.sample(max(N_GENERATED, min(len(truth), 200_000)), seed=1)
