@@ -184,7 +184,7 @@ class Law:
     judge : callable
         From a `Chunk` to deviation and allowed deviation, both (n,).
     unit : str
-        Of the deviation, as read after a number.
+        Unit of the deviation, to be read after a number.
     columns : tuple of str
         Particle columns beside the momenta.
     needs_incoming : bool

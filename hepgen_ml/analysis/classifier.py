@@ -50,7 +50,7 @@ class Judgement:
         Fractions of truth and of generated events above a threshold, the first in equal steps;
         the mean of the two halves.
     log_weight : pair of (n,) float arrays
-        Of truth and generated events, ln w with w = D/(1 - D) and D the probability of truth: an
+        For truth and generated events, ln w with w = D/(1 - D) and D the probability of truth: an
         estimate of the ratio of densities, truth over generated (Das et al.,
         arXiv:2305.16774). Tails on the left are events that truth lacks, on the right those
         that the generator lacks.

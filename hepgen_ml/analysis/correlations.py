@@ -126,7 +126,7 @@ class PlaneRatio:
     ratio : (m, m) float array
         Generated over truth; nan in bins with fewer than 25 truth events.
     chi2_per_ndf : float
-        Of all bins, small ones merged.
+        Over all bins, small ones merged.
     """
 
     observables: tuple[Observable, Observable]

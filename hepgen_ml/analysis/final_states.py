@@ -116,7 +116,7 @@ class Layout:
     rows : (n, m) int array
         Particle rows: incoming, resonances, final state.
     n_incoming, n_resonances : int
-        How many of the m columns come first and next.
+        Numbers of columns, of m, that come first and next.
     """
 
     signature: Signature

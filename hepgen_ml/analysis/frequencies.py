@@ -33,7 +33,7 @@ class Frequencies:
     pulls : (k,) float array
         Standard normal for samples of the same distribution.
     test : ChiSquare
-        Of all fractions at once, their correlation included.
+        Test of all fractions together, including their correlation.
     """
 
     names: tuple[str, ...]

@@ -75,7 +75,7 @@ class ObservableTable:
     index : (n,) int array
         Event numbers in the sample, from 0.
     observables : tuple of Observable
-        What the columns are.
+        Descriptions of the columns.
     values : (n, k) float32 array
         Single precision on purpose: columns that are constant but for rounding
         (back-to-back particles, a fixed beam energy) must not separate samples

@@ -27,11 +27,11 @@ class Spectrum:
     Attributes
     ----------
     fraction, error : (k,) float array
-        Of all masses of the sample, in bins of the peak's window.
+        Fraction of all masses of the sample and its error, in bins of the peak's window.
     position, position_error, width, width_error : float
         In GeV.
     chi2, ndf : float and int
-        Of the fit. Errors are scaled by the square root of chi2/ndf where it is above one,
+        Quality of the fit. Errors are scaled by the square root of chi2/ndf where it is above one,
         since no spectrum is exactly a Breit-Wigner.
     curve : (k,) float array
         The fitted function.
@@ -57,7 +57,7 @@ class Peak:
     name, label : str
         Plain text and mathtext.
     edges : (k + 1,) float array
-        Of the window, in GeV.
+        Edges of the bins in the window, in GeV.
     spectra : tuple of Spectrum or None
         Truth first; None where the fit fails.
     """
@@ -85,7 +85,7 @@ def peak_masses(sample: EventSample) -> Iterator[tuple[str, str, Masses]]:
     ------
     name, label : str
     masses : (n,) arrays of masses and weights
-        Of rows with status 2 by PDG number; without statuses, of pairs of leptons of
+        Masses of particles with status 2, by PDG number; without statuses, of pairs of leptons of
         one flavour and opposite charge in events with exactly one such pair.
     """
     event = sample.event_index

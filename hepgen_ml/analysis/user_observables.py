@@ -70,7 +70,7 @@ def extended(
     Parameters
     ----------
     tables : dict of Signature to ObservableTable
-        Of the sample.
+        Tables of the sample's groups of events.
     sample : EventSample
     function : callable, optional
         Without one the tables stay as they are.

@@ -31,11 +31,11 @@ class Conversion:
     n_skipped, n_unselected : int
         Bad events, and events with other numbers of objects than the selection.
     run : RunInfo
-        Of the written events.
+        Run information of the written events.
     left_out : dict of Path to tuple of str
-        What of each input is not in the events read.
+        Parts of each input that are not in the events that were read.
     lost : dict of Path to tuple of str
-        What of these each output cannot hold.
+        Parts of these that each output cannot hold.
     """
 
     n_events: int

@@ -31,7 +31,7 @@ class Merged:
     Attributes
     ----------
     run : RunInfo
-        Of the whole; processes that share a number without being the same are renumbered.
+        Run information of all; processes that share a number without being the same are renumbered.
     group : tuple of int
         Which files are runs of the same processes: group number of each file.
     group_cross_section : tuple of float
@@ -58,7 +58,7 @@ class FirstEvents:
     n_events : dict of int to int
         By process number.
     species : dict of (int, int) to int
-        How many events of a process have a final particle of a PDG id. Light quarks, gluons,
+        Number of events of a process with a final particle of a PDG id. Light quarks, gluons,
         jets, hadrons and photons are left out: any process may have them.
     weight, weight_error : float
         Mean absolute weight.

@@ -66,9 +66,9 @@ class Selection:
     cross_section, cross_section_error : float, optional
         In pb, for files that do not say; an error of nan is not known.
     tree : str, optional
-        Of a ROOT file, with the directories that it is in: ``dir/nominal``.
+        Name of the tree of a ROOT file, with the directories that it is in: ``dir/nominal``.
     jet_radius : float
-        Of the anti-kT algorithm, for files of particles.
+        Radius of the anti-kT algorithm, for files of particles.
     jet_pt, jet_eta : float
         Smallest transverse momentum in GeV and largest pseudorapidity of clustered jets.
     """

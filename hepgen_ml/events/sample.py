@@ -379,7 +379,7 @@ def concatenate(samples: Sequence[EventSample], run: RunInfo | None = None) -> E
     ----------
     samples : sequence of EventSample
     run : RunInfo, optional
-        Of the result; by default that of the first sample.
+        Run information of the result; by default that of the first sample.
     """
     if not samples:
         raise ValueError("nothing to concatenate")

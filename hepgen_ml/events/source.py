@@ -47,14 +47,14 @@ class EventSource:
     Attributes
     ----------
     runs : list of RunInfo
-        Of each file.
+        Run information of each file.
     merged : Merged
     paths : list of Path
         Empty for a sample in memory.
     n_events, n_skipped, n_unselected : int
         Events of the latest pass: read, bad ones, and left out by the selection.
     left_out : dict of Path to tuple of str
-        What of each file is not in its events, after a pass.
+        Parts of each file that are not in its events; known after a pass.
     states_strategy : bool
         Whether all files state the weight strategy of their runs.
     """

@@ -122,7 +122,7 @@ def les_houches(
     ----------
     run : RunInfo
     sums : WeightSums
-        Of the events.
+        Sums of the events' weights.
     stated : bool
         Whether the weights come with the run's strategy, and not from a format without any.
     exact : bool
@@ -150,7 +150,7 @@ def les_houches(
         return run, 1.0
     if not sums.total > 0:
         raise OutputError(
-            f"the weights add up to {sums.total:g}, which stands for no cross section",
+            f"the sum of weights is {sums.total:g}, from which no cross section follows",
             remedy="take more events",
         )
     if strategy == 4 and stated and not exact and _is_mean(run, sums):

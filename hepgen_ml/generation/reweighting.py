@@ -158,7 +158,7 @@ def _reweight_model(
     source = SampleSource(list(truth), selection=options.selection, cuts=cuts)
     if not training_events and source.fingerprint() == generator.facts["sample_sha256"]:
         raise UsageError(
-            "is the sample that the model was trained on, where it looks better than it is",
+            "is the training sample of the model, on which it looks better than it is",
             path=source.paths[0],
             remedy="give other events, or add --training-events",
         )

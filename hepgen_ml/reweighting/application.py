@@ -32,7 +32,7 @@ class ClassifierWeights:
     ----------
     reweighter : Reweighter
     run : RunInfo
-        Of the events as they come.
+        Run information of the events without weights.
     unweight : bool
         Accept events with probability w / limit instead, which leaves the weights as they
         came. The few events above the limit are accepted always.
@@ -40,7 +40,7 @@ class ClassifierWeights:
     Attributes
     ----------
     run : RunInfo
-        Of the events as they leave: weights proportional to cross sections (strategy -4),
+        Run information with weights: proportional to cross sections (strategy -4),
         unless unweighted, because programs drop the size of others.
     n_drawn, n_accepted : int
     """

@@ -75,7 +75,7 @@ class Group:
     weight : (n,) float array
         Nominal weights as they are in the sample.
     names : tuple of str
-        Of the columns of `Inputs.values`, and of `Inputs.labels` after them; what several
+        Names of the columns of `Inputs.values`, and of `Inputs.labels` after them; what several
         particles have together by their numbers.
     inputs : Inputs
     odd : tuple of int

@@ -52,11 +52,11 @@ class GroupRatio:
     classifiers : list of Classifier
         None where there are too few events.
     single, mean : Calibration
-        Of the logit of one classifier, and of the mean of all.
+        Calibration of the logit of one classifier, and of the mean of all.
     rate : float
         Ratio of the frequencies of this final state.
     facts : dict
-        What was found in training.
+        Numbers about the training.
     """
 
     classifiers: list[Classifier]
@@ -190,7 +190,7 @@ def of_mean(single: Calibration, logits: Tensor) -> Calibration:
     ----------
     single : Calibration
     logits : (K, n) tensor
-        Of events that none of the classifiers was trained on.
+        Logits of events that no classifier was trained on.
     """
     variance, centre = float(logits.mean(0).var()), float(logits.mean())
     ratio = float(logits.var(dim=1).mean()) / variance if variance > 0 else 1.0

@@ -83,7 +83,7 @@ class Tail:
         Weight that bounds the tail, relative to the mean of the final state.
     n_events : int
     share : float
-        Of all generated events of the final state.
+        Fraction of all generated events of the final state.
     marks : list of Mark
         The largest separation first.
     """
@@ -106,7 +106,7 @@ class Location:
         The largest chi2/ndf first.
     tails : list of Tail
     weights : (n,) float array
-        Of its generated events.
+        Weights of its generated events.
     """
 
     signature: Signature
@@ -124,7 +124,7 @@ def locate(
     ----------
     truth, generated : EventSample
     weights : (n,) array
-        Of the generated events, held out (`Reweighter.held_out`).
+        Held-out weights of the generated events (`Reweighter.held_out`).
     n_events : int
         At most so many of each sample and final state are compared.
 

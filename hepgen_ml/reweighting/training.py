@@ -57,7 +57,7 @@ class Labelled:
     truth : (n,) float32 tensor
         One for truth, zero for generated.
     weight : (n,) float32 tensor
-        Those of either sample sum to n/2.
+        Weights; those of either sample sum to n/2.
     """
 
     inputs: Inputs
@@ -92,7 +92,7 @@ def logistic(
     start : tuple of k floats
         Where the columns hardly vary, coefficients are not determined and stay near these.
     strength : float
-        Of that, in the unit of the summed curvature of the loss.
+        Strength of this preference, in the unit of the summed curvature of the loss.
     """
     parameters = torch.tensor(start, dtype=torch.float64)
     prior, origin = strength * torch.eye(len(start), dtype=torch.float64), parameters.clone()
@@ -143,7 +143,7 @@ def train(
         In random order; the first tenth decides when to stop.
     schedule : Schedule
     seed : int
-        Of the order of events.
+        Seed of the order of events.
     progress : callable
         Told the fraction that is over.
 

@@ -55,7 +55,7 @@ class Trees:
     offset : float
         Logit without any tree.
     n_columns : int
-        Of observables and labels.
+        Number of observables and labels.
 
     Raises
     ------
@@ -140,7 +140,7 @@ class Trees:
         Parameters
         ----------
         models : list of HistGradientBoostingClassifier
-            Of two classes, without categorical columns and gaps, fitted.
+            Fitted classifiers of two classes, without categorical columns and missing values.
         """
         found = [step[0].nodes for model in models for step in model._predictors]
         start = np.cumsum([0, *(len(nodes) for nodes in found)])

@@ -203,14 +203,14 @@ def compare(
     n_marginal, n_classifier : int
         At most so many events of each sample, per final state; None: all.
     n_bins : int
-        Of each marginal. A perfect generator has chi2/ndf = 1 with a standard
+        Number of bins of each marginal. A perfect generator has chi2/ndf = 1 with a standard
         deviation of sqrt(2/n_bins): with 50 bins and 20 observables one in five
         comparisons has a value above 1.5 somewhere, which the p-values show.
     seed : int
     user : callable, optional
         Further observables, which are treated like all others.
     floor : Comparison, optional
-        Of the same truth: take truth against truth from it.
+        Earlier comparison with the same truth, from which truth against truth is taken.
     progress : callable
         Told what is being done.
 

@@ -70,9 +70,9 @@ class GroupDetails:
     chosen : list of Observable
         Shown in figures.
     correlations : list of Correlations
-        Of each sample.
+        Correlations of each sample.
     planes : list of PlaneRatio
-        Of the first sample.
+        Ratios for the first sample.
     """
 
     chosen: list[Observable]
@@ -89,12 +89,12 @@ class Measurements:
     truth : EventSample
     samples : list of Labelled
     comparisons : list of Comparison
-        Of each sample with truth.
+        Comparison of each sample with truth.
     details : list of GroupDetails
-        Of the `SHOWN_GROUPS` first groups of the first comparison.
+        Details of the first `SHOWN_GROUPS` groups of the first comparison.
     peaks : list of Peak
     laws : list of LawResult
-        Of the first sample.
+        Laws tested on the first sample.
     """
 
     truth: EventSample

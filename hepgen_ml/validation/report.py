@@ -96,7 +96,7 @@ def validate(
     n : int, optional
         Generated events; by default as many as truth has.
     seed : int
-        Of the generated events and the judge.
+        Seed of the generated events and of the classifiers.
     posterior : int, optional
         Draws of a Bayesian model; 0: without its uncertainty. By default `POSTERIOR_DRAWS`.
     observables : callable, optional
@@ -110,7 +110,7 @@ def validate(
     force : bool
         Replace an earlier report in `out`.
     command : sequence of str
-        How the report was asked for, to be shown in it.
+        Command that made the report, to be shown in it.
     progress : callable, optional
         Called with stage, done and total.
     **options

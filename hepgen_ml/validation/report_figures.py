@@ -33,9 +33,9 @@ class ReportFigure:
     Attributes
     ----------
     section : str
-        Of the page.
+        Section of the page.
     name : str
-        Of its files, without suffix.
+        Name of its files, without suffix.
     caption : str
         Plain text.
     figure : matplotlib.figure.Figure
@@ -56,7 +56,7 @@ def draw(
     ----------
     found : Measurements
     history : dict of str to (n,) array, optional
-        Of the training.
+        Losses and learning rate of the training.
     """
     groups = found.comparisons[0].groups
     run = found.truth.run

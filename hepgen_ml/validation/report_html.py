@@ -100,7 +100,7 @@ def page(
     metrics : mapping
         Contents of ``metrics.json``; the only source of numbers.
     captions : sequence of (section, name, caption)
-        Of the figures.
+        Captions of the figures.
     images : mapping of name to PNG
 
     Returns

@@ -31,7 +31,7 @@ def judgements(judged: Sequence[Judgement], floor: Judgement, title: str = "") -
     Parameters
     ----------
     judged : sequence of Judgement
-        Of generated events, then of reweighted ones.
+        Results for generated events, then for reweighted ones.
     floor : Judgement
         Truth against truth.
     title : str

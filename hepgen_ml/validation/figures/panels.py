@@ -59,7 +59,7 @@ class Panel:
     curves : tuple of Curve
         Truth first; in the order of the looks.
     test : ChiSquare, optional
-        Of the second curve against truth; else it is computed.
+        Test of the second curve against truth; computed by default.
     """
 
     observable: Observable
@@ -87,7 +87,7 @@ def overview(
     title : str
         Left of the legend; by default the process.
     truth_label : str
-        What the first sample is called in the legend.
+        Name of the first sample in the legend.
 
     Returns
     -------
@@ -194,7 +194,7 @@ def grid(
     ----------
     panels : sequence of Panel
     looks : sequence of Look
-        Of the curves, in their order.
+        Styles of the curves, in their order.
     columns : int
     n_bins : int
     title : str

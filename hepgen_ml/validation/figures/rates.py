@@ -30,7 +30,7 @@ def rates(
     Parameters
     ----------
     found : sequence of mappings of kind to Frequencies
-        Of generated events, then of reweighted ones.
+        Frequencies of generated events, then of reweighted ones.
     names : mapping of str to str
         Mathtext for the words that categories are made of.
     spreads : mapping of str to float
