@@ -67,6 +67,10 @@ def generate(
         bool,
         typer.Option("--unweight", help="Accept events by these weights, and write unit weights."),
     ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes side by side; as many as cores if not given."),
+    ] = None,
     force: Force = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -82,6 +86,7 @@ def generate(
         # Matrix products round alike for any number of threads; MKL reads it when torch is loaded.
         os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
         from hepgen_ml.events.formats import AtomicWriter, format_of
+        from hepgen_ml.generation.blocks import usable_cores
         from hepgen_ml.generation.generator import Generator
 
         chosen: Weights | None = "classifier" if weights else None
@@ -100,7 +105,7 @@ def generate(
             progress("generate", 0, n)
             for chunk in generator.stream(
                 total, seed=seed, shard=part, posterior=posterior, weights=chosen,
-                unweight=unweight,
+                unweight=unweight, workers=workers or usable_cores(),
             ):  # fmt: skip
                 writer.write(chunk)
                 done += len(chunk)

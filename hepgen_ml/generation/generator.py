@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,15 @@ from hepgen_ml.events.objects import Selection
 from hepgen_ml.events.sample import EventSample, RunInfo, concatenate, finite_or_none
 from hepgen_ml.files.outputs import DirectoryLock, naming
 from hepgen_ml.generation import posterior as posterior_weights
+from hepgen_ml.generation.blocks import (
+    Block,
+    Counts,
+    blocks_of,
+    made_by_workers,
+    made_here,
+    range_of,
+    require_directory,
+)
 from hepgen_ml.generation.likelihood import log_prob
 from hepgen_ml.generation.refinement import Refinement
 from hepgen_ml.generation.sampling import Sampler
@@ -31,29 +40,6 @@ from hepgen_ml.training.devices import find_device
 from hepgen_ml.training.fit import PLAN, claimed, fit
 
 Weights = Literal["classifier"]
-
-BLOCK = 10_000
-"""Most events that are drawn together, with random numbers of their own."""
-
-
-def _blocks(n: int) -> Iterator[tuple[int, int]]:
-    """First and last event (excluded) of each block of n events; sizes differ by one at most."""
-    k = -(-n // BLOCK)
-    start = 0
-    for i in range(k):
-        stop = start + n // k + (i < n % k)
-        yield start, stop
-        start = stop
-
-
-def _range_of(n: int, shard: tuple[int, int]) -> tuple[int, int]:
-    """First and last event (excluded) of shard (i, k) of n events."""
-    i, k = shard
-    if not 0 <= i < k:
-        raise UsageError(f"shard {i} of {k} does not exist", remedy="count from 0 to k-1")
-    start = i * (n // k) + min(i, n % k)
-    return start, start + n // k + (1 if i < n % k else 0)
-
 
 class Generator:
     """A trained surrogate of an event sample.
@@ -72,6 +58,8 @@ class Generator:
         Corrects events, see `hepgen_ml.reweighting`; stored with the model.
     weighting : ClassifierWeights or None
         Of the latest events with its weights: effective sample size and efficiency.
+    directory : Path or None
+        Where the model is stored.
     acceptance : float
         Fraction of the network's draws inside the cuts, over all sampling so far.
     """
@@ -85,12 +73,13 @@ class Generator:
         facts: dict[str, Any],
         device: torch.device,
         classifier: Reweighter | None = None,
+        directory: Path | None = None,
     ) -> None:
         self.surrogate = surrogate.eval()
         self.classifier = classifier
         self.weighting: ClassifierWeights | None = None
         self.process, self.config, self.run, self.facts = process, config, run, facts
-        self.device = device
+        self.device, self.directory = device, directory
         self._sampler = Sampler(self.surrogate, process, run, device)
 
     @classmethod
@@ -159,7 +148,7 @@ class Generator:
             progress=progress,
             refine=Refinement,
         )
-        return cls(*trained)
+        return cls(*trained, directory=Path(out))
 
     @classmethod
     def load(cls, path: str | Path = "hepgen-model", *, device: str = "auto") -> Generator:
@@ -179,7 +168,7 @@ class Generator:
         surrogate, process, config, run, facts = load_model(directory, place)
         has_classifier = os.path.lexists(directory / CLASSIFIER)
         classifier = Reweighter.load(directory, place) if has_classifier else None
-        return cls(surrogate, process, config, run, facts, place, classifier)
+        return cls(surrogate, process, config, run, facts, place, classifier, directory)
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Write the model directory."""
@@ -196,7 +185,7 @@ class Generator:
     @staticmethod
     def shard_size(n: int, shard: tuple[int, int] = (0, 1)) -> int:
         """Events that shard (i, k) makes of n: sizes differ by one at most."""
-        start, stop = _range_of(n, shard)
+        start, stop = range_of(n, shard)
         return stop - start
 
     def run_of(
@@ -284,6 +273,7 @@ class Generator:
         posterior: int | None = None,
         weights: Weights | None = None,
         unweight: bool = False,
+        workers: int = 1,
     ) -> Iterator[EventSample]:
         """Draw events chunk by chunk, in constant memory.
 
@@ -306,6 +296,9 @@ class Generator:
             As for `sample`.
         weights, unweight
             As for `sample`.
+        workers : int
+            Processes that make blocks of events side by side, with one thread each, on CPUs.
+            The events do not depend on it. Needs a stored model.
         """
         if n < 1:
             raise UsageError(f"cannot make {n} events", remedy="ask for at least one")
@@ -313,7 +306,7 @@ class Generator:
             raise UsageError(f"chunks of {chunk} events", remedy="ask for at least one")
         run = self.run_of(posterior)
         self.weighting = self._weighting(run, weights, unweight)
-        start, stop = _range_of(n, shard)
+        start, stop = range_of(n, shard)
         if start == stop:
             raise UsageError(f"{n} events leave nothing for shard {shard[0]} of {shard[1]}")
         if device is not None:
@@ -322,12 +315,20 @@ class Generator:
         entropy = np.random.SeedSequence(seed).entropy
         waiting: list[EventSample] = []
         n_waiting = 0
-        for index, (first, last) in enumerate(_blocks(n)):
-            if last <= start or first >= stop:
-                continue
-            block = self._block(entropy, index, last - first, run, posterior)
-            block.events["event_number"] = np.arange(first + 1, last + 1)
-            waiting.append(block[max(start - first, 0) : min(stop, last) - first])
+        blocks = blocks_of(n, start, stop)
+
+        def make(block: Block) -> EventSample:
+            return self._block(entropy, block, run, posterior)
+
+        made = made_here(blocks, make)
+        if workers > 1 and len(blocks) > 1 and self.device.type == "cpu":
+            place = require_directory(self.directory)
+            how = (place, entropy, posterior, weights, unweight)
+            made = made_by_workers(blocks, make, workers, _in_worker, how, self._count)
+        for block, events in made:
+            first, last = block.first, block.last
+            events.events["event_number"] = np.arange(first + 1, last + 1)
+            waiting.append(events[max(start - first, 0) : min(stop, last) - first])
             n_waiting += len(waiting[-1])
             if n_waiting < chunk:
                 continue
@@ -339,11 +340,24 @@ class Generator:
         if n_waiting:
             yield concatenate(waiting)
 
+    def _counts(self) -> Counts:
+        """Events drawn and accepted so far, as `_count` adds them."""
+        sampler = self._sampler.drawn, self._sampler.accepted
+        return sampler if self.weighting is None else (*sampler, *self.weighting.counts)
+
+    def _count(self, counts: Counts) -> None:
+        """Add what another process drew."""
+        self._sampler.drawn += int(counts[0])
+        self._sampler.accepted += int(counts[1])
+        if self.weighting is not None:
+            self.weighting.add(counts[2:])
+
     def _block(
-        self, entropy: Any, index: int, size: int, run: RunInfo, posterior: int | None
+        self, entropy: Any, block: Block, run: RunInfo, posterior: int | None
     ) -> EventSample:
         """One block of events, which depends on nothing but the seed, its number and its size."""
-        root = np.random.SeedSequence(entropy, spawn_key=(index,))
+        size = len(block)
+        root = np.random.SeedSequence(entropy, spawn_key=(block.index,))
         numpy_seed, torch_seed = root.spawn(2)
         rng = np.random.default_rng(numpy_seed)
         generator = torch.Generator(device=self.device)
@@ -429,3 +443,24 @@ class Generator:
             "training": self.facts,
             "config": self.config.model_dump(),
         }
+
+
+def _in_worker(
+    directory: Path,
+    entropy: Any,
+    posterior: int | None,
+    weights: Weights | None,
+    unweight: bool,
+) -> Callable[[Block], tuple[EventSample, Counts]]:
+    """What makes blocks in another process."""
+    torch.set_num_threads(1)
+    generator = Generator.load(directory, device="cpu")
+    run = generator.run_of(posterior)
+    generator.weighting = generator._weighting(run, weights, unweight)
+
+    def make(block: Block) -> tuple[EventSample, Counts]:
+        before = generator._counts()
+        events = generator._block(entropy, block, run, posterior)
+        return events, tuple(b - a for a, b in zip(before, generator._counts(), strict=True))
+
+    return make

@@ -42,18 +42,23 @@ class Sampler:
         Of the events.
     device : torch.device
         Of the surrogate.
+
+    Attributes
+    ----------
+    drawn, accepted : int
+        Draws of the network, and those inside the cuts, so far.
     """
 
     def __init__(
         self, surrogate: Surrogate, process: Process, run: RunInfo, device: torch.device
     ) -> None:
         self.surrogate, self.process, self.run, self.device = surrogate, process, run, device
-        self._drawn = self._accepted = 0
+        self.drawn = self.accepted = 0
 
     @property
     def acceptance(self) -> float:
         """Fraction of the network's draws inside the cuts so far; nan before the first."""
-        return self._accepted / self._drawn if self._drawn else math.nan
+        return self.accepted / self.drawn if self.drawn else math.nan
 
     def events(self, n: int, rng: np.random.Generator, generator: torch.Generator) -> Block:
         """Draw n events, also as coordinates and subprocesses.
@@ -84,8 +89,8 @@ class Sampler:
         """Events whose number of jets the density chooses; it enforces the cuts jet by jet."""
         drawn, accepted = float(density.drawn.sum()), float(density.accepted.sum())
         x, subprocess = (t.cpu() for t in density.sample_events(n, generator, self.process.inside))
-        self._drawn += int(density.drawn.sum() - drawn)
-        self._accepted += int(density.accepted.sum() - accepted)
+        self.drawn += int(density.drawn.sum() - drawn)
+        self.accepted += int(density.accepted.sum() - accepted)
         phi = torch.from_numpy(rng.uniform(-math.pi, math.pi, n))
         return x, subprocess, self.process.kinematics(x, subprocess, phi)
 
@@ -110,8 +115,8 @@ class Sampler:
             x[todo[good]] = drawn[good]
             final[todo[good]] = kinematics.final[good]
             incoming[todo[good]] = kinematics.incoming[good]
-            self._drawn += len(todo)
-            self._accepted += int(good.sum())
+            self.drawn += len(todo)
+            self.accepted += int(good.sum())
             todo = todo[~good]
             if len(todo) == 0:
                 passes = torch.ones(n, dtype=torch.bool)

@@ -76,6 +76,18 @@ class ClassifierWeights:
         """Fraction of the events that rejection accepted so far."""
         return self.n_accepted / max(self.n_drawn, 1)
 
+    @property
+    def counts(self) -> tuple[float, ...]:
+        """What `add` takes: events drawn and accepted, sums of weights and their squares."""
+        return self.n_drawn, self.n_accepted, self._sum, self._sum_of_squares
+
+    def add(self, counts: tuple[float, ...]) -> None:
+        """Add the counts of events that were weighted elsewhere."""
+        self.n_drawn += int(counts[0])
+        self.n_accepted += int(counts[1])
+        self._sum += counts[2]
+        self._sum_of_squares += counts[3]
+
     def block(
         self, n: int, make: Callable[[int], EventSample], rng: np.random.Generator
     ) -> EventSample:

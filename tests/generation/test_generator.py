@@ -111,7 +111,7 @@ def test_seed_and_shards(trained: tuple[Generator, Path]) -> None:
 def test_events_do_not_depend_on_chunks_and_shards(
     trained: tuple[Generator, Path], monkeypatch: pytest.MonkeyPatch, chunk: int, shards: int
 ) -> None:
-    monkeypatch.setattr("hepgen_ml.generation.generator.BLOCK", 90)
+    monkeypatch.setattr("hepgen_ml.generation.blocks.BLOCK", 90)
     generator, _ = trained
     whole = generator.sample(400, seed=5)
     pieces = [

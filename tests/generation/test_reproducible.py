@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 import hepgen_ml
 from hepgen_ml.cli import app
 from hepgen_ml.events.sample import EventSample, concatenate
-from hepgen_ml.generation.generator import Generator, _blocks, _range_of
+from hepgen_ml.generation.blocks import blocks_of, range_of
+from hepgen_ml.generation.generator import Generator
 from hepgen_ml.networks.elementwise import silu, softmax_
 
 SUFFIXES = (".lhe", ".lhe.gz", ".hepmc.gz", ".root")
@@ -73,14 +74,14 @@ def events_of(text: bytes) -> bytes:
 
 @pytest.mark.parametrize("n", [1, 2, 9_999, 10_000, 10_001, 25_003, 1_000_000])
 def test_blocks_and_shards_divide_the_events(n: int) -> None:
-    blocks = [*_blocks(n)]
+    blocks = [(b.first, b.last) for b in blocks_of(n, 0, n)]
     assert [first for first, _ in blocks] == [0, *(last for _, last in blocks[:-1])]
     assert blocks[-1][1] == n
     sizes = {last - first for first, last in blocks}
     assert max(sizes) <= 10_000
     assert max(sizes) - min(sizes) <= 1
     for k in (1, 2, 7, 64):
-        ranges = [_range_of(n, (i, k)) for i in range(k)]
+        ranges = [range_of(n, (i, k)) for i in range(k)]
         assert [a for a, _ in ranges] == [0, *(b for _, b in ranges[:-1])]
         assert ranges[-1][1] == n
 
@@ -125,7 +126,7 @@ def test_shards_joined_are_the_whole(
     shards: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As text, and after `convert`: the same events, cross section and error."""
-    monkeypatch.setattr("hepgen_ml.generation.generator.BLOCK", 130)
+    monkeypatch.setattr("hepgen_ml.generation.blocks.BLOCK", 130)
     generate(tmp_path, "-n", 700, "--seed", 6, suffixes=(".lhe",))
     whole = (tmp_path / "events.lhe").read_bytes()
     parts = []
@@ -150,7 +151,7 @@ def test_shards_joined_are_the_whole(
 
 
 def test_blocks_and_seeds_share_no_events(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hepgen_ml.generation.generator.BLOCK", 100)
+    monkeypatch.setattr("hepgen_ml.generation.blocks.BLOCK", 100)
     generator = Generator.load("ttbar01j", device="cpu")
     samples = [generator.sample(500, seed=s) for s in (0, 1, 2)]
     energies = np.concatenate([s.energy[s.offsets[:-1]] for s in samples])
@@ -166,7 +167,7 @@ def test_chunks_are_of_the_size_asked_for(chunk: int) -> None:
 
 
 def test_frequencies_over_many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hepgen_ml.generation.generator.BLOCK", 50)
+    monkeypatch.setattr("hepgen_ml.generation.blocks.BLOCK", 50)
     generator = Generator.load("ttbar01j", device="cpu")
     made = concatenate(list(generator.stream(4000, seed=9)))
     jets = {len(s.structure.final): 0.0 for s in generator.process.subprocesses}

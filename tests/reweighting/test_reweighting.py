@@ -268,7 +268,7 @@ def test_normalised_files(model: Path, suffix: str, tmp_path: Path) -> None:
 
 def test_blocks(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every block is normalised, and the last is not a tiny one."""
-    monkeypatch.setattr("hepgen_ml.generation.generator.BLOCK", 500)
+    monkeypatch.setattr("hepgen_ml.generation.blocks.BLOCK", 500)
     generator = hepgen_ml.Generator.load(model)
     sizes = []
     for chunk in generator.stream(1001, chunk=334, seed=2, weights="classifier"):

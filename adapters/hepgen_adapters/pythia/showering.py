@@ -13,6 +13,7 @@ from hepgen_adapters.hepmc.text import open_bytes
 from hepgen_adapters.pythia.module import configured, load_pythia
 from hepgen_ml.errors import OutputError, SampleError
 from hepgen_ml.events.sample import EventSample, RunInfo
+from hepgen_ml.generation.blocks import begin_worker
 
 _AHEAD = 2  # chunks waiting for each process
 
@@ -144,6 +145,7 @@ _OF_PROCESS: dict[str, Any] = {}
 
 
 def _begin(run: RunInfo, settings: list[str]) -> None:
+    begin_worker()
     _OF_PROCESS["worker"] = Worker(run, settings)
 
 

@@ -1,0 +1,116 @@
+"""Blocks of events from several processes are those of one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hepgen_ml import EventSample, Generator
+from hepgen_ml.config import Config
+from hepgen_ml.errors import UsageError
+from hepgen_ml.generation import blocks
+from tests.samples import toy_top_pairs
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("workers") / "model"
+    config = Config().with_(
+        network__width=16, network__blocks=1, network__heads=2, network__mixtures=4,
+        training__batch_size=256, training__max_steps=30,
+    )  # fmt: skip
+    Generator.train(toy_top_pairs(2000), out=out, config=config, device="cpu")
+    return out
+
+
+def assert_equal(a: EventSample, b: EventSample) -> None:
+    np.testing.assert_array_equal(a.offsets, b.offsets)
+    for group in ("particles", "events", "weights"):
+        for name, values in getattr(a, group).items():
+            np.testing.assert_array_equal(values, getattr(b, group)[name], err_msg=name)
+
+
+def test_the_number_of_processes_does_not_matter(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "BLOCK", 60)
+    monkeypatch.setattr(blocks, "_START", -1e9)  # other processes pay whatever they cost
+    generator = Generator.load(model, device="cpu")
+    alone = [*generator.stream(400, seed=4, chunk=90)]
+    acceptance = generator.acceptance
+    other = Generator.load(model, device="cpu")
+    together = [*other.stream(400, seed=4, chunk=90, workers=2)]
+    assert [len(c) for c in together] == [len(c) for c in alone]
+    for a, b in zip(alone, together, strict=True):
+        assert_equal(a, b)
+    assert other.acceptance == acceptance
+    part = [*other.stream(400, seed=4, shard=(1, 2), workers=2)]
+    (whole,) = generator.stream(400, seed=4)
+    assert_equal(part[0], whole[200:])
+
+
+def test_few_events_are_made_here(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "BLOCK", 60)
+
+    def forbidden(*args: object, **kwargs: object) -> None:
+        raise AssertionError("processes were started")
+
+    monkeypatch.setattr(blocks, "ProcessPoolExecutor", forbidden)
+    generator = Generator.load(model, device="cpu")
+    assert sum(map(len, generator.stream(300, seed=1, workers=8))) == 300
+
+
+def test_a_model_in_memory(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "BLOCK", 60)
+    generator = Generator.load(model, device="cpu")
+    generator.directory = None
+    assert len(generator.sample(70, seed=1)) == 70
+    with pytest.raises(UsageError, match="save it first"):
+        next(generator.stream(300, seed=1, workers=2))
+
+
+_KILLED = """
+import os, sys, time
+from hepgen_ml.generation import blocks
+from hepgen_ml import Generator
+
+def main():
+    blocks.BLOCK, blocks._START = 200, -1e9
+    for k, chunk in enumerate(Generator.load(sys.argv[1]).stream(10**7, chunk=200, workers=2)):
+        if k == 4:
+            print("running", flush=True)
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_no_process_is_left_behind(model: Path, tmp_path: Path, how: signal.Signals) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(_KILLED)
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(model)], stdout=subprocess.PIPE, text=True,
+        stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "running\n"
+    process.send_signal(how)
+    process.wait(60)
+    process.stdout.close()
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGKILL)
+    raise AssertionError("processes were left behind")
