@@ -105,7 +105,8 @@ def train(
             resonances=(*settings.resonances, *(resonance or [])),
             **({"find_cuts": False} if no_cuts else {}),
         )
-        with _console.Progress({"train": "%"}) as progress:
+        stages = dict.fromkeys(("formulas", "train", "calibrate", "acceptance"), "%")
+        with _console.Progress(stages) as progress:
             generator = Generator.train(
                 paths,
                 model=model,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _LEAST = 20
 """Fewest events that an offset, for each answer, or a mean weight is taken from."""
 
-_GENERATED = 1_000_000
+MOST_GENERATED = 1_000_000
 """Events generated at most to see how often they go on."""
 
 _STAY = 0.1
@@ -90,6 +90,7 @@ def calibrate_rates(
     weight: Tensor,
     generator: torch.Generator | None = None,
     inside: Inside | None = None,
+    most: int = MOST_GENERATED,
 ) -> None:
     """Make the mean probability of another jet after n of them the sample's fraction, for each n.
 
@@ -112,8 +113,10 @@ def calibrate_rates(
     generator : torch.Generator, optional
     inside : callable, optional
         As of `SplittingJetGPT.sample_events`.
+    most : int
+        Events to generate at most.
     """
-    x, made = model.sample_events(min(len(subprocess), _GENERATED), generator, inside)
+    x, made = model.sample_events(min(len(subprocess), most), generator, inside)
     z = model.prepare(x, made)
     for number, family in enumerate(model.families):
         fixed = model.fixed[number]

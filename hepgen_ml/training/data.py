@@ -22,6 +22,7 @@ from hepgen_ml.process.encoded import Encoded, effective_number
 from hepgen_ml.process.learner import ProcessLearner
 from hepgen_ml.process.process import Process
 from hepgen_ml.process.structure import inside_cuts
+from hepgen_ml.training.clock import Stopwatch
 from hepgen_ml.training.defects import DefectCounter, count_defects, find_defects, has_colors
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,8 @@ class SampleSource(EventSource):
         Bad events of the latest pass, with ``skip_bad``.
     not_learned : list of str
         What `learn_process` and `encode_all` leave out, in words.
+    reading : Stopwatch
+        Of the time in which files are read.
     """
 
     has_colors = True
@@ -74,11 +77,15 @@ class SampleSource(EventSource):
     ) -> None:
         self.cuts = tuple(cuts)
         self.not_learned: list[str] = []
+        self.reading = Stopwatch()
         inside = inside_cuts(self.cuts)
         super().__init__(source, skip_bad=skip_bad, selection=selection, inside=inside)
 
     def chunks(self) -> Iterator[EventSample]:
         """Good events, chunk by chunk, weights proportional to the cross section they stand for."""
+        return self.reading.timed(self._good())
+
+    def _good(self) -> Iterator[EventSample]:
         n_good = position = file = 0
         self.defects = DefectCounter()
         for number, chunk in self.raw():
@@ -154,7 +161,8 @@ def learn_process(
         Empty or too small a sample, weights without a positive sum, events that are not
         parton level.
     """
-    source.weigh_groups()
+    with source.reading:
+        source.weigh_groups()
     learner = ProcessLearner(seed, source.cuts, resonances, find_cuts=find_cuts)
     moments = np.zeros(3)
     for chunk in source.chunks():

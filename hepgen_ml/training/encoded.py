@@ -6,8 +6,9 @@ numpy (with pydantic, safetensors and, for flows, torchdiffeq) are enough.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,8 @@ class EncodedSample:
         Bad events left out.
     not_learned : tuple of str
         What is left out beside them, in words.
+    seconds_read : float
+        That reading the files took; it is not kept.
     """
 
     process: Process
@@ -70,6 +73,7 @@ class EncodedSample:
     files: tuple[str, ...]
     n_skipped: int
     not_learned: tuple[str, ...] = ()
+    seconds_read: float = 0.0
 
     def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all."""
@@ -211,9 +215,12 @@ def encode_sample(
                 path=one,
                 remedy="choose objects, cuts and resonances with `hepgen-ml encode`",
             )
-        return EncodedSample.load(one)
+        begun = time.monotonic()
+        loaded = EncodedSample.load(one)
+        return replace(loaded, seconds_read=time.monotonic() - begun)
     samples = SampleSource(source, skip_bad=skip_bad, selection=selection, cuts=cuts)
-    fingerprint = samples.fingerprint()
+    with samples.reading:
+        fingerprint = samples.fingerprint()
     process = learn_process(
         samples, seed=seed, resonances=resonances, find_cuts=find_cuts, progress=progress
     )
@@ -221,5 +228,6 @@ def encode_sample(
     files = tuple(p.name for p in samples.paths)
     run = with_mean_weight(samples, process)
     return EncodedSample(
-        process, run, encoded, fingerprint, files, samples.n_skipped, tuple(samples.not_learned)
-    )
+        process, run, encoded, fingerprint, files, samples.n_skipped,
+        tuple(samples.not_learned), samples.reading.seconds,
+    )  # fmt: skip

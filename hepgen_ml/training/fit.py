@@ -27,7 +27,7 @@ from hepgen_ml.events.weights import declared
 from hepgen_ml.files import documents
 from hepgen_ml.files.outputs import DirectoryLock, is_unfinished, naming, remove, write_text
 from hepgen_ml.models.base import Surrogate
-from hepgen_ml.models.calibration import calibrate_rates, emphasize
+from hepgen_ml.models.calibration import MOST_GENERATED, calibrate_rates, emphasize
 from hepgen_ml.models.splitting import SplittingJetGPT
 from hepgen_ml.models.storage import CARD, CLASSIFIER, CONFIG, VALIDATION, WEIGHTS, save_model
 from hepgen_ml.networks.lgatr import LGATr
@@ -48,6 +48,7 @@ from hepgen_ml.process.symmetry import (
 from hepgen_ml.process.understanding import auxiliary_fractions
 from hepgen_ml.training.acceptance import acceptance_together
 from hepgen_ml.training.choices import chosen
+from hepgen_ml.training.clock import Clock
 from hepgen_ml.training.data import Progress, draw_rates, evened, split
 from hepgen_ml.training.encoded import EncodedSample, encode_sample
 from hepgen_ml.training.loop import CHECKPOINT, HISTORY, EventWeights, Trainer
@@ -59,6 +60,9 @@ PLAN = "training.json"
 
 _CALIBRATION_EVENTS = 200_000
 
+_TRIAL = 4_096
+"""Events by which the time of a calibration is judged, and its fewest."""
+
 _ACCEPTANCE_EVENTS = 5_000
 """Draws per channel; at an acceptance of 95 % its relative error is 0.3 %."""
 
@@ -67,9 +71,6 @@ _FEWEST_DRAWS = 100
 
 _FEW_CHANNELS = 64
 """Channels up to which the acceptance of each is measured alone."""
-
-_CLOSING = 0.08
-"""Part of the time of a training that calibration and acceptance take."""
 
 Refiner = Callable[
     [Surrogate, Process, RunInfo, Encoded, Encoded, TrainingConfig, int, torch.device], EventWeights
@@ -102,6 +103,7 @@ def fit(
     tuple
         Arguments of `hepgen_ml.generation.generator.Generator`.
     """
+    clock = Clock(config.training.max_time)
     with claimed(out, resume=resume, force=force):
         sample = encode_sample(
             source,
@@ -113,7 +115,8 @@ def fit(
             find_cuts=config.find_cuts,
             progress=progress,
         )
-        return _fit(sample, out, config, device, resume, progress, refine)
+        clock.reading = sample.seconds_read
+        return _fit(sample, out, config, device, resume, progress, refine, clock)
 
 
 def _fit(
@@ -124,6 +127,7 @@ def _fit(
     resume: bool,
     progress: Progress | None,
     refine: Refiner,
+    clock: Clock,
 ) -> Trained:
     process, run = sample.process, _output_run(sample.run, sample.process, sample.fingerprint)
     resume = resume and (out / PLAN).exists()
@@ -179,7 +183,7 @@ def _fit(
         surrogate,
         training,
         validation,
-        _without_closing(config.training),
+        clock.for_network(config.training),
         n_events=n_events,
         rate=rate,
         seed=config.seed,
@@ -194,10 +198,10 @@ def _fit(
     if resume and trainer.resume():
         log.info("resumed at step %d", trainer.step)
     trainer.run()
-    begun = time.monotonic()
-    _calibrate(surrogate, process, trainer, config.seed)
-    left = _CLOSING * config.training.max_time - (time.monotonic() - begun)
-    acceptance = measure_acceptance(surrogate, process, device, config.seed, left, progress)
+    _calibrate(surrogate, process, trainer, config.seed, clock.for_closing() / 2, progress)
+    acceptance = measure_acceptance(
+        surrogate, process, device, config.seed, clock.for_closing(), progress
+    )
     facts = {
         "sample_sha256": sample.fingerprint,
         "sample_files": list(sample.files),
@@ -220,11 +224,6 @@ def _fit(
     save_model(out, surrogate, process, config, run, facts)
     remove(out, PLAN, CHECKPOINT)
     return surrogate, process, config, run, facts, device
-
-
-def _without_closing(training: TrainingConfig) -> TrainingConfig:
-    """Settings of the training itself: what follows it is part of the time that it may take."""
-    return training.model_copy(update={"max_time": (1 - _CLOSING) * training.max_time})
 
 
 @contextmanager
@@ -407,18 +406,38 @@ def _doubled(training: Encoded, mirrored: Encoded, possible: Tensor) -> Encoded:
     return both
 
 
-def _calibrate(surrogate: Surrogate, process: Process, trainer: Trainer, seed: int) -> None:
-    """Make the mean of the predicted probabilities equal the sample's fractions."""
-    data = trainer.train
+@torch.no_grad()
+def _calibrate(
+    surrogate: Surrogate,
+    process: Process,
+    trainer: Trainer,
+    seed: int,
+    seconds: float,
+    progress: Progress | None,
+) -> None:
+    """Make the mean of the predicted probabilities equal the sample's fractions.
+
+    By as many events as there is time for, see `_CALIBRATION_EVENTS` and `MOST_GENERATED`.
+    """
+    data, d = trainer.train, trainer.train.discrete
     order = np.random.default_rng(seed).permutation(len(data))[:_CALIBRATION_EVENTS]
     some = torch.from_numpy(order).to(trainer.device)
+    surrogate.eval()
+    if progress is not None:
+        progress("calibrate", 0, 1, {})
     if isinstance(surrogate.density, SplittingJetGPT):
-        surrogate.eval()
+        density = surrogate.density
         generator = torch.Generator(device=trainer.device).manual_seed(seed + 1)
-        calibrate_rates(
-            surrogate.density, data.subprocess, data.weight, generator, process.inside
-        )
-    d = data.discrete
+        most = min(len(data), MOST_GENERATED)
+        most = _affordable(lambda n: density.sample_events(n), most, seconds / 2)
+        calibrate_rates(density, data.subprocess, data.weight, generator, process.inside, most)
+
+    def predicted(rows: Tensor) -> None:
+        discrete = Discrete(d.pattern[rows], d.branch[rows], d.free[rows])
+        z, invariants = data.z[rows], data.invariants[rows]
+        surrogate.heads.log_prob(z, invariants, data.subprocess[rows], discrete)
+
+    some = some[: _affordable(lambda n: predicted(some[:n]), len(some), seconds / 2)]
     surrogate.heads.calibrate(
         data.z[some],
         data.invariants[some],
@@ -426,6 +445,19 @@ def _calibrate(surrogate: Surrogate, process: Process, trainer: Trainer, seed: i
         Discrete(d.pattern[some], d.branch[some], d.free[some]),
         data.weight[some],
     )
+    if progress is not None:
+        progress("calibrate", 1, 1, {})
+
+
+def _affordable(work: Callable[[int], object], most: int, seconds: float) -> int:
+    """Events that some work can be done for within a time, by a trial with a few of them."""
+    if most <= _TRIAL:
+        return most
+    work(_TRIAL // 8)  # the first call pays for what is made once
+    begun = time.monotonic()
+    work(_TRIAL)
+    rate = _TRIAL / max(time.monotonic() - begun, 1e-9)
+    return int(min(max(seconds * rate, _TRIAL), most))
 
 
 @torch.no_grad()
