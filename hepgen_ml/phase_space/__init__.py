@@ -7,7 +7,8 @@ from hepgen_ml.phase_space.charts import MARGIN, BalancedChart, BeamsChart, Fixe
 from hepgen_ml.phase_space.coordinates import Coordinate
 from hepgen_ml.phase_space.cuts import Acceptance, Cut, parse_cut
 from hepgen_ml.phase_space.decay import DecayChart, Node
-from hepgen_ml.phase_space.masses import MassSpec, Peak
+from hepgen_ml.phase_space.formation import FormationChart
+from hepgen_ml.phase_space.masses import Beside, MassSpec, Peak
 from hepgen_ml.phase_space.reconstructed import ReconstructedChart, Resonance
 
 __all__ = [
@@ -15,11 +16,13 @@ __all__ = [
     "Acceptance",
     "BalancedChart",
     "BeamsChart",
+    "Beside",
     "Chart",
     "Coordinate",
     "Cut",
     "DecayChart",
     "FixedEnergyChart",
+    "FormationChart",
     "MassSpec",
     "Node",
     "Peak",
@@ -41,7 +44,9 @@ def chart_from_config(config: dict[str, Any]) -> Chart:
             "objects": [pair["first"], pair["second"]],
             "mass": [pair[key] for key in ("low", "high", "mass", "width")],
         }]  # fmt: skip
-    for chart in (BalancedChart, FixedEnergyChart, BeamsChart, ReconstructedChart, DecayChart):
+    charts = (BalancedChart, FixedEnergyChart, BeamsChart, FormationChart, ReconstructedChart,
+              DecayChart)  # fmt: skip
+    for chart in charts:
         if kind == chart.kind:
             return chart(**arguments)
     raise ValueError(f"unknown chart {kind!r}")

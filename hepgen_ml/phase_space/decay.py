@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from hepgen_ml.phase_space.coordinates import (
     transverse_momentum,
     two_body_momentum,
 )
+from hepgen_ml.phase_space.formation import FormationChart
 from hepgen_ml.phase_space.frames import from_helicity, from_rest, to_helicity, to_rest
 from hepgen_ml.phase_space.masses import (
     MassSpec,
@@ -52,15 +53,16 @@ class DecayChart(Chart):
 
     The particles made in the collision have the coordinates of a `BalancedChart` or
     `FixedEnergyChart`, the masses of resonances among them through the Breit-Wigner map
-    (`hepgen_ml.phase_space.masses`). Each decay adds the mass of every resonance
-    among its products, between the sum of what that decays to and what its mother leaves,
+    (`hepgen_ml.phase_space.masses`). Each decay adds the mass of every product whose mass
+    varies, between the sum of what that decays to and what its mother leaves,
     and the direction of the first product in the mother's rest frame, as artanh of
-    the polar angle's cosine and the azimuth.
+    the polar angle's cosine and the azimuth. A decay into more than two is a chain of decays
+    into two, through systems that no record names.
 
     Rest frames are those of `hepgen_ml.phase_space.frames`.
 
     Measure: that of the production's chart, with :math:`\prod dm` over the other
-    resonances and :math:`\prod d\cos\theta\, d\phi` over the decays.
+    masses that vary and :math:`\prod d\cos\theta\, d\phi` over the decays.
 
     Parameters
     ----------
@@ -94,15 +96,13 @@ class DecayChart(Chart):
         self.leaves = tuple(i for i, n in enumerate(self.nodes) if not n.children)
         super().__init__([self.nodes[i].label for i in self.leaves],
                          [self.nodes[i].mass for i in self.leaves])  # fmt: skip
-        if any(isinstance(self.nodes[i].mass, tuple) for i in self.leaves if i >= n_made):
-            raise ValueError("only resonances have varying masses in a decay")
         self.n_made, self._arguments = n_made, dict(production)
         made = self.nodes[:n_made]
         rest = dict(production)
-        kinds: dict[str, type[BalancedChart] | type[FixedEnergyChart] | type[BeamsChart]] = {
-            chart.kind: chart for chart in (BalancedChart, FixedEnergyChart, BeamsChart)
+        kinds: dict[str, Callable[..., Chart]] = {
+            c.kind: c for c in (BalancedChart, FixedEnergyChart, BeamsChart, FormationChart)
         }
-        self.production: Chart = kinds[rest.pop("kind")](
+        self.production = kinds[rest.pop("kind")](
             [n.label for n in made], [n.mass for n in made], **rest
         )
         self.coordinates = (*self._production_names(), *self._decay_names())

@@ -33,16 +33,18 @@ Labels = Annotated[list[Label], Field(min_length=1, max_length=MAX_PARTICLES)]
 
 
 def _check_mass(mass: Any) -> Any:
-    """Range of a mass, with a peak if there are four numbers."""
+    """Range of a mass, with a peak if there are four numbers, its middle cut out if six."""
     if isinstance(mass, list):
-        if len(mass) not in (2, 4) or mass[0] is None or mass[0] < 0:
-            raise ValueError("a range of masses is two numbers, or four with a peak")
+        if len(mass) not in (2, 4, 6) or mass[0] is None or mass[0] < 0:
+            raise ValueError("a range of masses is two numbers, four with a peak, or six beside it")
         if mass[1] is not None and mass[1] <= mass[0]:
             raise ValueError("a range of masses ends where it begins")
         if len(mass) == 2 and mass[1] is None:
             raise ValueError("a range of masses without peak needs an end")
-        if len(mass) == 4 and not all(v is not None and v > 0 for v in mass[2:]):
+        if not all(v is not None and v > 0 for v in mass[2:]):
             raise ValueError("a peak needs a positive mass and width")
+        if len(mass) == 6 and not mass[0] < mass[4] < mass[5] < (mass[1] or math.inf):
+            raise ValueError("what is cut out of a range of masses lies inside it")
     return mass
 
 
@@ -50,7 +52,7 @@ class _Strict(Document):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-Mass = Amount | Annotated[list[Number | None], Field(min_length=2, max_length=4)]
+Mass = Amount | Annotated[list[Number | None], Field(min_length=2, max_length=6)]
 
 
 class BalancedDocument(_Strict):
@@ -102,6 +104,24 @@ class BeamsDocument(_Strict):
         for energy, largest in zip(self.energies, self.largest, strict=True):
             if energy is None and not largest > 0:
                 raise ValueError("a beam whose energy varies has a largest one")
+        return self
+
+
+class FormationDocument(_Strict):
+    """Of a `FormationChart`."""
+
+    kind: Literal["formation"]
+    labels: Annotated[list[Label], Field(min_length=1, max_length=1)]
+    masses: Annotated[list[Mass], Field(min_length=1, max_length=1)]
+    energies: Annotated[list[Positive | None], Field(min_length=2, max_length=2)]
+    incoming_masses: Annotated[list[Amount], Field(min_length=2, max_length=2)]
+
+    @model_validator(mode="after")
+    def _check(self) -> FormationDocument:
+        if not isinstance(_check_mass(self.masses[0]), list):
+            raise ValueError("the mass of a particle that is formed varies")
+        if self.energies.count(None) != 1:
+            raise ValueError("one of the two incoming particles has a fixed energy")
         return self
 
 
@@ -157,7 +177,7 @@ class NodeDocument(_Strict):
 class ProductionDocument(_Strict):
     """Of the production's chart of a `DecayChart`."""
 
-    kind: Literal["balanced", "fixed_energy", "beams"]
+    kind: Literal["balanced", "fixed_energy", "beams", "formation"]
     pt_min: Annotated[list[Amount], Particles] = Field(default_factory=list)
     total: list[Number] = Field(default_factory=list)
     energies: list[Positive | None] = Field(default_factory=list)
@@ -186,7 +206,7 @@ class DecayDocument(_Strict):
         }
         documents: dict[str, type[_Strict]] = {
             "balanced": BalancedDocument, "fixed_energy": FixedEnergyDocument,
-            "beams": BeamsDocument,
+            "beams": BeamsDocument, "formation": FormationDocument,
         }  # fmt: skip
         documents[self.production.kind].model_validate(parts)
         return self
@@ -196,6 +216,7 @@ ChartDocument = Annotated[
     BalancedDocument
     | FixedEnergyDocument
     | BeamsDocument
+    | FormationDocument
     | ReconstructedDocument
     | DecayDocument,
     Field(discriminator="kind"),

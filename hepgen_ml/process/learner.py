@@ -26,10 +26,11 @@ from hepgen_ml.process.auxiliary import (
     learn_scale,
     means_of,
 )
-from hepgen_ml.process.chart_choice import Beams, ChartLearner, Seen, fixed_or_interval
+from hepgen_ml.process.chart_choice import ChartLearner
 from hepgen_ml.process.encoded import final_momenta
 from hepgen_ml.process.process import Channel, Process, Subprocess
 from hepgen_ml.process.scale_search import exchanged_masses
+from hepgen_ml.process.seen import Beams, Seen, fixed_or_interval
 from hepgen_ml.process.structure import PATTERN, Structure, helicity_codes, tables
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events.sample import RunInfo
-from hepgen_ml.phase_space import FixedEnergyChart
+from hepgen_ml.phase_space import DecayChart, FixedEnergyChart, FormationChart
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.process import Channel, Process, Subprocess, by_value
 from hepgen_ml.process.structure import Structure, color_flow
@@ -44,7 +44,9 @@ def has_equal_beams(run: RunInfo) -> bool:
 def has_exchange(run: RunInfo, process: Process) -> bool:
     """Whether the exchange is a symmetry of this run."""
     # A chart of fixed energy knows its total momentum, which need not be symmetric.
-    fixed = any(isinstance(c.chart, FixedEnergyChart) for c in process.channels)
+    charts = [c.chart for c in process.channels]
+    made = [c.production if isinstance(c, DecayChart) else c for c in charts]
+    fixed = any(isinstance(c, FixedEnergyChart | FormationChart) for c in made)
     return has_equal_beams(run) and not fixed
 
 

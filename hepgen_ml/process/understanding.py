@@ -172,8 +172,8 @@ def _resonances(process: Process) -> str:
 
 
 def _flavour(label: str, ids: set[int]) -> int | None:
-    """Flavour, of some, that a label of a chart names, with a rank behind it or without."""
-    text = label.lstrip("-")
+    """Flavour, of some, that a label of a chart names, behind its mother's or with a rank."""
+    text = label.split(">")[-1].split(":")[0].lstrip("-")
     named = [i for i in ids if text == str(i)] or [
         i for i in ids if text.startswith(str(i)) and text[len(str(i)) :].isdigit()
     ]
@@ -254,6 +254,7 @@ def _not_learned(process: Process, run: RunInfo, facts: Mapping[str, Any]) -> li
         s for s in process.subprocesses
         if s.structure.intermediate
         and not isinstance(process.channels[s.chart].chart, DecayChart)
+        and not _has_all_of_the_collision(s, process.channels[s.chart].chart)
     ]  # fmt: skip
     if flat:
         share = sum(s.frequency for s in flat)
@@ -273,6 +274,12 @@ def _not_learned(process: Process, run: RunInfo, facts: Mapping[str, Any]) -> li
     if not run.cross_section > 0:
         found.append("the cross section is not known")
     return found
+
+
+def _has_all_of_the_collision(s: Subprocess, chart: Chart) -> bool:
+    """Whether the beams' energies are the coordinates of a resonance: it is all that is made."""
+    of_all = all(s.structure.leaves(r) == s.structure.final for r in s.structure.intermediate)
+    return of_all and isinstance(chart, FixedEnergyChart)
 
 
 def _patterns_not_given(process: Process) -> list[str]:

@@ -10,9 +10,11 @@ import torch
 from hepgen_ml.phase_space import (
     BalancedChart,
     BeamsChart,
+    Beside,
     Chart,
     DecayChart,
     FixedEnergyChart,
+    FormationChart,
     Node,
     Peak,
     ReconstructedChart,
@@ -114,6 +116,40 @@ CHARTS = [
             "incoming_masses": [0.0, 0.000511],
         },
     ),
+    # t -> b (f f') with masses of f f' on both sides of the W only, and a jet of varying mass
+    DecayChart(
+        [
+            Node("t", Peak(100.0, 300.0, 173.0, 1.5), (2, 3)),
+            Node("j", 0.33),
+            Node("W", Beside(0.0, 300.0, 80.4, 2.1, 70.0, 90.0), (4, 5)),
+            Node("b", (1.0, 8.0)),
+            Node("e", 0.000511),
+            Node("nu", 0.0),
+        ],
+        2,
+        {"kind": "balanced", "pt_min": [0.0]},
+    ),
+    # H -> four, a chain of unnamed systems
+    DecayChart(
+        [
+            Node("H", Peak(100.0, 150.0, 125.0, 0.5), (1, 2)),
+            Node("a", 5.0),
+            Node("H>2", (0.0, 150.0), (3, 4)),
+            Node("b", 0.0),
+            Node("H>2>2", (0.0, 150.0), (5, 6)),
+            Node("c", 0.0),
+            Node("d", 1.0),
+        ],
+        1,
+        {"kind": "balanced", "pt_min": []},
+    ),
+    FormationChart(["LQ"], [Peak(100.0, 300.0, 250.0, 1.0)], [None, 27.5], [0.0, 0.000511]),
+    DecayChart(
+        [Node("LQ", Peak(100.0, 310.0, 250.0, 1.0), (1, 2)), Node("e", 0.000511), Node("j", 0.0)],
+        1,
+        {"kind": "formation", "energies": [27.5, None], "incoming_masses": [0.5, 1.5]},
+    ),
+    BalancedChart(["ll", "j"], [Beside(0.0, math.inf, 91.2, 2.5, 50.0, 130.0), 0.0], [0.0]),
 ]
 IDS = [f"{c.kind}-{len(c.labels)}" for c in CHARTS]
 
@@ -172,7 +208,8 @@ def test_momenta_are_on_shell_and_balanced(chart: Chart) -> None:
 def test_degrees_of_freedom(chart: Chart) -> None:
     n = len(chart.labels)
     varying = sum(isinstance(m, tuple) for m in chart.masses) + sum(getattr(chart, "free", ()))
-    constraints = {BalancedChart: 2, FixedEnergyChart: 4, BeamsChart: 4, ReconstructedChart: 0}
+    constraints = {BalancedChart: 2, FixedEnergyChart: 4, BeamsChart: 4, FormationChart: 3,
+                   ReconstructedChart: 0}  # fmt: skip
     made = chart.production if isinstance(chart, DecayChart) else chart
     expected = 3 * n - constraints[type(made)]
     assert chart.n_coordinates == expected + varying + getattr(made, "n_beams", 0)
@@ -186,6 +223,8 @@ def measure(chart: Chart, x: torch.Tensor) -> torch.Tensor:
         return decay_measure(chart, p)
     if isinstance(chart, BalancedChart):
         parts = [p[i, :3] for i in range(n - 1)] + [p[n - 1, 2:3]]
+    elif isinstance(chart, FormationChart):
+        parts = []
     elif isinstance(chart, ReconstructedChart):
         parts = [p[i, :3] for i in range(n)]
         free = [i for i in range(n) if chart.free[i]]
@@ -306,6 +345,42 @@ def test_resonances_stay_in_their_range() -> None:
     assert 50.0 * (1 - 1e-8) <= mass["W+"].min() <= mass["W+"].max() <= 110.0 * (1 + 1e-9)
     assert (mass["W-"] < 200.0 - 4.8 + 1e-6).all()
     assert (mass["t"] - mass["W+"] > 4.8 - 1e-6).all()
+
+
+@pytest.mark.parametrize("varies", [0, 1])
+def test_energy_of_a_beam_is_exact_where_one_particle_is_formed(varies: int) -> None:
+    energies: list[float | None] = [27.5, 27.5]
+    energies[varies] = None
+    masses = [0.000511, 0.938]
+    chart = FormationChart(["LQ"], [(50.0, 300.0)], energies, masses)
+    p, total = chart.inverse(draws(chart))
+    mass = torch.sqrt(invariant_mass_squared(p[:, 0]))
+    incoming = incoming_momenta(total, *masses)
+    assert ((incoming[:, 1 - varies, 3] / 27.5 - 1).abs() < 1e-12).all()
+    assert (mass > 50.0 - 1e-9).all()
+    assert (mass < 300.0 + 1e-9).all()
+
+
+def test_masses_beside_a_resonance() -> None:
+    """Nothing lies in between, both sides are reached, and mothers may be too light for one."""
+    chart = next(c for c in CHARTS if any(isinstance(m, Beside) for m in c.masses))
+    x = draws(chart, 5000)
+    x[:, 0] *= 3
+    p, _ = chart.inverse(x)
+    mass = torch.sqrt(invariant_mass_squared(p[:, 0]))
+    assert not ((mass > 50.0 + 1e-9) & (mass < 130.0 - 1e-9)).any()
+    assert (mass < 50.0).any()
+    assert (mass > 130.0).any()
+    decays = next(c for c in CHARTS if "nu" in c.labels and isinstance(c, DecayChart))
+    p, _ = decays.inverse(draws(decays, 5000))
+    labels = list(decays.labels)
+    pair = torch.sqrt(invariant_mass_squared(p[:, [labels.index(k) for k in ("e", "nu")]].sum(1)))
+    whole = [labels.index(k) for k in ("b", "e", "nu")]
+    top = torch.sqrt(invariant_mass_squared(p[:, whole].sum(1)))
+    assert not ((pair > 70.0 + 1e-9) & (pair < 90.0 - 1e-9)).any()
+    assert (pair > 90.0).any()
+    assert (pair < 70.0).any()
+    assert (top > pair).all()
 
 
 @pytest.mark.parametrize("masses", [(0.0, 0.0), (4.8, 0.33)])

@@ -15,7 +15,7 @@ from hepgen_ml.events.sample import EventSample, RunInfo, Subrun
 from hepgen_ml.phase_space import DecayChart, Node, Peak
 from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.process.assembly import assemble
-from hepgen_ml.process.chart_choice import decay_tree
+from hepgen_ml.process.decay_trees import Relatives, Tree, decay_tree, in_pairs, usual_pair
 from hepgen_ml.process.encoded import Discrete
 from hepgen_ml.process.learner import ProcessLearner
 from hepgen_ml.process.process import Process
@@ -157,18 +157,65 @@ def structure(ids: list[int], status: list[int], mother: list[int]) -> Structure
     return Structure(1, tuple(ids), tuple(status), tuple(mother), tuple(mothers2))
 
 
+TOP_AND_W = structure([21, 21, 6, 24, 5, -11, 12, -6], [-1, -1, 2, 2, 1, 1, 1, 1],
+                      [0, 0, 1, 3, 3, 4, 4, 1])  # fmt: skip
+ONLY_TOP = structure([21, 21, 6, 5, -11, 12, -6], [-1, -1, 2, 1, 1, 1, 1],
+                        [0, 0, 1, 3, 3, 3, 1])  # fmt: skip
+NEITHER = structure([21, 21, 5, -11, 12, -6], [-1, -1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1])
+
+
 def test_trees() -> None:
     full = Structure(1, IDS, STATUS, MOTHER1, MOTHER2)
-    assert decay_tree(full) == (
-        [2, 3], {2: (4, 5), 3: (6, 7), 4: (8, 9), 6: (10, 11)}
-    )  # fmt: skip
+    assert decay_tree(full) == Tree((2, 3), {2: (4, 5), 3: (6, 7), 4: (8, 9), 6: (10, 11)})
     copied = structure([1, -1, 23, 23, 13, -13], [-1, -1, 2, 2, 1, 1], [0, 0, 1, 3, 4, 4])
-    assert decay_tree(copied) == ([3], {3: (4, 5)})
-    three_body = structure([21, 21, 6, 5, -11, 12, -6], [-1, -1, 2, 1, 1, 1, 1],
-                           [0, 0, 1, 3, 3, 3, 1])  # fmt: skip
-    assert decay_tree(three_body) is None
+    assert decay_tree(copied) == Tree((3,), {3: (4, 5)})
+    assert decay_tree(ONLY_TOP) == Tree((2, 6), {2: (3, 5, 4)})
     stable = structure([21, 21, 6, -6], [-1, -1, 1, 1], [0, 0, 1, 1])
-    assert decay_tree(stable) is None
+    assert decay_tree(stable) == Tree((2, 3), {})
+    without_products = structure([1, -1, 23, 23, 13, -13], [-1, -1, 2, 2, 1, 1],
+                                 [0, 0, 1, 1, 4, 4])  # fmt: skip
+    assert decay_tree(without_products) == Tree((3,), {3: (4, 5)})
+    of_two = Structure(1, (21, 21, 6, -6, 5), (-1, -1, 2, 2, 1), (0, 0, 1, 1, 3), (0, 0, 2, 2, 4))
+    assert decay_tree(of_two) is None
+    circle = structure([21, 21, 6, 24, 5, -6], [-1, -1, 2, 2, 1, 1], [0, 0, 4, 3, 3, 1])
+    assert decay_tree(circle) is None
+
+
+def test_resonances_without_a_row() -> None:
+    """Their products come together as in events that have the row, also where two are missing."""
+    known = [(s, decay_tree(s)) for s in (TOP_AND_W, ONLY_TOP)]
+    relatives = Relatives((s, t) for s, t in known if t is not None)
+    for record, made, children, systems in (
+        (TOP_AND_W, (2, 7), {2: (3, 4), 3: (6, 5)}, {}),
+        (ONLY_TOP, (2, 6), {2: (-1, 3), -1: (5, 4)}, {-1: 24}),
+        (NEITHER, (5, -1), {-1: (-2, 2), -2: (4, 3)}, {-1: 6, -2: 24}),
+    ):
+        tree = decay_tree(record)
+        assert tree is not None
+        assert relatives.completed(record, tree) == Tree(made, children, systems)
+    muons = structure([21, 21, 5, -13, 14, -6], [-1, -1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1])
+    tree = decay_tree(muons)
+    assert tree is not None
+    assert relatives.completed(muons, tree) == tree
+
+
+def test_pairs() -> None:
+    assert usual_pair([16, 11, -12], [0.0, 0.0005, 0.0]) == (1, 2)  # tau -> nu (e nu)
+    assert usual_pair([5, -5, 21], [4.8, 4.8, 0.0]) == (0, 1)
+    assert usual_pair([1000022, 2, -2], [100.0, 0.0, 0.0]) == (1, 2)
+    assert usual_pair([3, 5, 4], [0.0, 4.8, 1.5]) == (0, 2)
+    four = structure([21, 21, 25, 13, -13, 11, -11], [-1, -1, 2, 1, 1, 1, 1], [0, 0, 1, 3, 3, 3, 3])
+    tree = decay_tree(four)
+    assert tree is not None
+    ids = four.pdg_id
+    paired = in_pairs(
+        four, tree, lambda _, c: usual_pair([ids[n] if n >= 0 else 0 for n in c], [0.1] * len(c))
+    )
+    assert sorted(paired.leaves(2)) == [3, 4, 5, 6]
+    assert all(len(c) == 2 for c in paired.children.values())
+    assert {frozenset(paired.leaves(n)) for n in paired.systems} == {
+        frozenset({3, 4}), frozenset({5, 6})
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,81 @@
+"""Chart of one particle that a beam of fixed energy makes with one whose energy varies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hepgen_ml.phase_space.chart import Chart
+from hepgen_ml.phase_space.masses import MassSpec, mass_config
+
+
+class FormationChart(Chart):
+    r"""One particle whose mass is all there is to choose, such as a leptoquark in e p collisions.
+
+    The energy of one incoming particle is that of its beam, exactly; the other's follows from the
+    mass. Measure: :math:`dm`.
+
+    Parameters
+    ----------
+    labels, masses
+        See `Chart`; one particle, whose mass varies.
+    energies : sequence of 2 (float or None)
+        Of the incoming particles along +z and -z in GeV, None for the one that varies.
+    incoming_masses : sequence of 2 float
+        In GeV.
+    """
+
+    kind = "formation"
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        masses: Sequence[MassSpec],
+        energies: Sequence[float | None],
+        incoming_masses: Sequence[float],
+    ) -> None:
+        super().__init__(labels, masses)
+        self.energies = tuple(None if e is None else float(e) for e in energies)
+        self.incoming_masses = tuple(float(m) for m in incoming_masses)
+        if len(self.energies) != 2 or len(self.incoming_masses) != 2:
+            raise ValueError("there are two incoming particles")
+        if len(self.labels) != 1 or self.fixed_mass(0) is not None:
+            raise ValueError("it is one particle that is formed, of a mass that varies")
+        if self.energies.count(None) != 1:
+            raise ValueError("one of the two incoming particles has a fixed energy")
+        self.coordinates = tuple(self._mass_coordinates())
+
+    def to_config(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "labels": list(self.labels),
+            "masses": [mass_config(m) for m in self.masses],
+            "energies": list(self.energies),
+            "incoming_masses": list(self.incoming_masses),
+        }
+
+    def forward(self, p: Tensor) -> Tensor:
+        return torch.stack(self._encode_masses(p)[0], dim=-1)
+
+    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mass = self._decode_masses(x)[0][..., 0]
+        varies = self.energies.index(None)
+        own = self.energies[1 - varies]
+        assert own is not None
+        m1, m2 = self.incoming_masses[1 - varies], self.incoming_masses[varies]
+        p1 = max((own - m1) * (own + m1), 0.0) ** 0.5
+        # s = m1^2 + m2^2 + 2 (E1 E2 + p1 p2), solved for E2 without differences of large numbers
+        half = ((mass**2 - m1**2 - m2**2) / 2).clamp_min(m1 * m2)
+        root = torch.sqrt((half - m1 * m2) * (half + m1 * m2))
+        energy = (half**2 + (m2 * p1) ** 2) / (own * half + p1 * root)
+        p2 = torch.sqrt(((energy - m2) * (energy + m2)).clamp_min(0.0))
+        zero = torch.zeros_like(mass)
+        pz = (p1 - p2) if varies == 1 else (p2 - p1)
+        total = torch.stack([zero, zero, pz, own + energy], dim=-1)
+        return total.unsqueeze(-2), total
+
+    def log_det(self, x: Tensor) -> Tensor:
+        return self._decode_masses(x)[1]

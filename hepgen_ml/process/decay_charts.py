@@ -1,0 +1,340 @@
+"""Charts of events with resonances, in the record or only in that of events like them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hepgen_ml.phase_space import (
+    Acceptance,
+    Beside,
+    Chart,
+    Cut,
+    DecayChart,
+    MassSpec,
+    Node,
+    Peak,
+)
+from hepgen_ml.phase_space.coordinates import invariant_mass_squared
+from hepgen_ml.phase_space.cut_finder import CutFinder
+from hepgen_ml.phase_space.cuts import flavour_class
+from hepgen_ml.process.decay_trees import Relatives, Tree, decay_tree, in_pairs, usual_pair
+from hepgen_ml.process.peaks import find_peak
+from hepgen_ml.process.seen import Seen, fixed_or_interval, name_of, unique_labels
+from hepgen_ml.process.structure import Structure
+
+Layout = tuple[Chart, tuple[str, ...], tuple[int, ...]]
+"""A chart, the classes and the rows of its particles."""
+
+Production = Callable[[Structure, Sequence[float], bool], dict[str, Any] | None]
+"""Kind of the chart of what is made in the collision, by the least transverse momenta, and what
+it needs; None where one particle cannot have a chart of its own. The last argument: whether the
+mass of this one particle varies."""
+
+_MASSES = 5000
+"""From which an unnamed system's peak is found."""
+
+_MOST_PRODUCTS = 5
+"""Of decays whose pairs are searched for peaks."""
+
+_KINDS = {11: "l", 13: "l", 15: "l", 12: "v", 14: "v", 16: "v", 1: "d", 3: "d", 2: "u", 4: "u"}
+"""Particles that differ by their generation only."""
+
+_Pair = tuple[tuple[str, str] | None, tuple[float, float] | None]
+"""Kinds of two particles, and the peak of their mass."""
+
+
+class DecayCharts:
+    """Charts with resonances for all structures of a sample.
+
+    Parameters
+    ----------
+    seen : mapping of Structure to Seen
+    acceptance : Acceptance
+    cuts : CutFinder
+    stated : sequence of Cut
+    """
+
+    def __init__(
+        self,
+        seen: Mapping[Structure, Seen],
+        acceptance: Acceptance,
+        cuts: CutFinder,
+        stated: Sequence[Cut],
+    ) -> None:
+        self.seen, self.acceptance = seen, acceptance
+        self._cuts, self._stated = cuts, stated
+        recorded = {s: decay_tree(s) for s in seen if s.incoming}
+        trees = {s: tree for s, tree in recorded.items() if tree is not None}
+        relatives = Relatives(trees.items())
+        self._trees = {s: relatives.completed(s, tree) for s, tree in trees.items()}
+        self._resonances: dict[int, MassSpec] = {}
+        self._beside: dict[int, MassSpec] = {}
+        self._pairs: dict[tuple[int, tuple[str, ...]], _Pair] = {}
+        self._chosen: dict[tuple[Structure, frozenset[int]], tuple[float, float]] = {}
+        self._repeated = self._names_that_repeat()
+
+    def layout(self, structure: Structure, production: Production) -> Layout | None:
+        """Chart, classes and rows; None for events without decays."""
+        tree = self._trees.get(structure)
+        if tree is None or not tree.children:
+            return None
+        seen = self.seen[structure]
+        classes = {
+            r: flavour_class(structure.pdg_id[r], _size(fixed_or_interval(seen, r)))
+            for r in structure.final
+        }
+        while len(tree.made) == 1:
+            spec = self._named(structure, tree, tree.made[0])
+            if production(structure, [0.0], isinstance(spec, tuple)) is not None:
+                break
+            tree = tree.without_first()
+        if not tree.children:
+            return None
+        tree = in_pairs(structure, tree, partial(self._pair, structure, tree))
+        specs = self._specs(structure, tree)
+        pt_min = {
+            n: self.acceptance.pt_min(classes[n]) if n in classes else 0.0 for n in tree.made
+        }
+        last = max(tree.made, key=lambda n: (pt_min[n] == 0.0, _size(specs[n]), n))
+        order = sorted(
+            (n for n in tree.made if n != last), key=lambda n: (-pt_min[n], _size(specs[n]), n)
+        )
+        order.append(last)
+        queue = list(order)
+        for node in queue:
+            queue += tree.children.get(node, ())
+        labels = self._labels(structure, tree, order, queue, classes)
+        number = {node: i for i, node in enumerate(queue)}
+        nodes = [
+            Node(labels[n], specs[n], tuple(number[c] for c in tree.children.get(n, ())))
+            for n in queue
+        ]
+        varies = isinstance(specs[order[0]], tuple)
+        arguments = production(structure, [pt_min[n] for n in order], varies)
+        assert arguments is not None
+        chart = DecayChart(nodes, len(order), arguments)
+        rows = tuple(queue[i] for i in chart.leaves)
+        return chart, tuple(classes[r] for r in rows), rows
+
+    def _labels(
+        self,
+        structure: Structure,
+        tree: Tree,
+        order: Sequence[int],
+        queue: Sequence[int],
+        classes: Mapping[int, str],
+    ) -> dict[int, str]:
+        """Names of all nodes; what different flavours and decays have in common has one name."""
+        names = [name_of(tree.pdg_id(structure, n), classes.get(n, "")) for n in order]
+        labels = dict(zip(order, unique_labels(names), strict=True))
+        inner: dict[str, int] = {}
+        for node in queue:
+            for k, child in enumerate(tree.children.get(node, ())):
+                own = tree.pdg_id(structure, child)
+                if child not in tree.children or own == 0:
+                    # Products are named by their mothers: flavours share what they have in common.
+                    labels[child] = f"{labels[node]}>{k + 1}"
+                    continue
+                name = f"{labels[node]}>{own}" if own in self._repeated else str(own)
+                inner[name] = inner.get(name, 0) + 1
+                labels[child] = name if inner[name] == 1 else f"{name}:{inner[name]}"
+        return labels
+
+    def _names_that_repeat(self) -> set[int]:
+        """Ids of resonances that some event has twice, which need their mothers' names."""
+        found: set[int] = set()
+        for structure, tree in self._trees.items():
+            ids = [tree.pdg_id(structure, n) for n in tree.children]
+            found.update(i for i in ids if ids.count(i) > 1)
+            # a decay product with the name of something made in the collision, too
+            made = {tree.pdg_id(structure, n) for n in tree.made}
+            found.update(
+                i for n in tree.children if n not in tree.made
+                and (i := tree.pdg_id(structure, n)) in made
+            )  # fmt: skip
+        return found
+
+    def _specs(self, structure: Structure, tree: Tree) -> dict[int, MassSpec]:
+        """Masses of all nodes."""
+        seen = self.seen[structure]
+        specs: dict[int, MassSpec] = {r: fixed_or_interval(seen, r) for r in structure.final}
+
+        def add(node: int, room: float) -> None:
+            if node not in tree.children:
+                return
+            if tree.pdg_id(structure, node):
+                specs[node] = self._named(structure, tree, node)
+            else:
+                specs[node] = self._unnamed(structure, tree, node, room)
+            for child in tree.children[node]:
+                add(child, min(_size(specs[node]), room))
+
+        for node in tree.made:
+            add(node, math.inf)
+        return specs
+
+    def _named(self, structure: Structure, tree: Tree, node: int) -> MassSpec:
+        """Mass of a resonance; of a system in its place, if the node is one."""
+        if node not in tree.children:
+            return fixed_or_interval(self.seen[structure], node)
+        flavour = abs(tree.pdg_id(structure, node))
+        if node >= 0:
+            return self._resonance(flavour)
+        spec = self._without_row(flavour)
+        leaves = tree.leaves(node)
+        if node in tree.made and len(leaves) == 2 and isinstance(spec, tuple):
+            ids, seen = structure.pdg_id, self.seen[structure]
+            a, b = (flavour_class(ids[r], _size(fixed_or_interval(seen, r))) for r in leaves)
+            low, high = self._cuts.range("mass", (a, b), self._stated)
+            if spec[0] < low < spec[1] and spec[0] < high and not isinstance(spec, Beside):
+                spec = spec._replace(low=low) if isinstance(spec, Peak) else (low, spec[1])
+            elif isinstance(spec, Beside) and low < spec.first:
+                spec = spec._replace(low=max(low, spec.low))
+        return spec
+
+    def _resonance(self, flavour: int) -> MassSpec:
+        """Mass of a resonance and its range, over all structures that have it."""
+        if flavour not in self._resonances:
+            found, low, high = [], math.inf, 0.0
+            for structure, seen in self.seen.items():
+                for row in structure.intermediate:
+                    if abs(structure.pdg_id[row]) == flavour and structure.leaves(row):
+                        found.append(self._masses(structure, structure.leaves(row)))
+                        low = min(low, float(found[-1].min()), float(seen.mass_low[row]))
+                        high = max(high, float(found[-1].max()), float(seen.mass_high[row]))
+            mass = np.concatenate(found)
+            if high - low <= 1e-4 * high:
+                self._resonances[flavour] = float(f"{(low + high) / 2:.10g}")
+            else:
+                margin = 1e-3 * (high - low)
+                # up to where the masses of events without its row begin
+                without = self._masses_without(flavour)
+                below, above = without[without < low], without[without > high]
+                ends = (
+                    max(low - min([margin, *(low - below[-1:]) / 2]), 0.0),
+                    high + min([margin, *(above[:1] - high) / 2]),
+                )
+                peak = find_peak(mass)
+                self._resonances[flavour] = Peak(*ends, *peak) if peak else ends
+        return self._resonances[flavour]
+
+    def _without_row(self, flavour: int) -> MassSpec:
+        """Mass of what stands in the place of a resonance, in events without its row."""
+        if flavour not in self._beside:
+            recorded, mass = self._resonance(flavour), self._masses_without(flavour)
+            if not isinstance(recorded, Peak):
+                high = 2 * max(_size(recorded), float(mass[-1]))
+                self._beside[flavour] = (0.0, high)
+            elif ((mass > recorded.low) & (mass < recorded.high)).any():
+                # Events without the row are not those far from the peak.
+                self._beside[flavour] = recorded._replace(low=0.0, high=math.inf)
+            elif mass[0] > recorded.high:
+                self._beside[flavour] = recorded._replace(low=recorded.high, high=math.inf)
+            elif mass[-1] < recorded.low:
+                self._beside[flavour] = recorded._replace(low=0.0, high=recorded.low)
+            else:
+                around = recorded._replace(low=0.0, high=math.inf)
+                self._beside[flavour] = Beside(*around, recorded.low, recorded.high)
+        return self._beside[flavour]
+
+    def _masses_without(self, flavour: int) -> npt.NDArray[np.float64]:
+        """Masses of all that stands in the place of a resonance, rising."""
+        found = [np.zeros(0)]
+        for structure, tree in self._trees.items():
+            found += [
+                self._masses(structure, tree.leaves(node))
+                for node, pdg_id in tree.systems.items() if abs(pdg_id) == flavour
+            ]  # fmt: skip
+        return np.sort(np.concatenate(found))
+
+    def _masses(self, structure: Structure, rows: Sequence[int]) -> npt.NDArray[np.float64]:
+        """Masses in GeV of some final particles together, in the events kept."""
+        columns = [structure.final.index(r) for r in rows]
+        q = torch.from_numpy(self.seen[structure].kept["final"][:, columns].sum(1))
+        return np.asarray(torch.sqrt(invariant_mass_squared(q).clamp_min(0.0)))
+
+    def _pair(
+        self, structure: Structure, tree: Tree, node: int, products: Sequence[int]
+    ) -> tuple[int, int]:
+        """Which two of a decay's products form a system: those that show a peak, or the usual."""
+        wanted, peak = self._peak_of(structure, tree, node, products)
+        if wanted is not None and peak is not None:
+            kinds = [_kind(structure, tree, n, node) for n in products]
+            first = kinds.index(wanted[0])
+            second = next(i for i, k in enumerate(kinds) if k == wanted[1] and i != first)
+            leaves = tree.leaves(products[first]) + tree.leaves(products[second])
+            self._chosen[structure, frozenset(leaves)] = peak
+            return first, second
+        seen = self.seen[structure]
+        masses = [
+            sum(_size(fixed_or_interval(seen, r)) for r in tree.leaves(n)) if n >= 0 else 0.0
+            for n in products
+        ]
+        return usual_pair([tree.pdg_id(structure, n) if n >= 0 else 0 for n in products], masses)
+
+    def _peak_of(
+        self, structure: Structure, tree: Tree, node: int, products: Sequence[int]
+    ) -> _Pair:
+        """Kinds of two products whose mass has a peak, and the peak; None if there is none."""
+        kinds = [_kind(structure, tree, n, node) for n in products]
+        if len(products) > _MOST_PRODUCTS or any(n < 0 and not tree.systems[n] for n in products):
+            return None, None
+        key = (abs(tree.pdg_id(structure, node)), tuple(sorted(kinds)))
+        if key not in self._pairs:
+            masses: dict[tuple[str, str], list[npt.NDArray[np.float64]]] = {}
+            most = 0.0
+            for other, its in self._trees.items():
+                for n, children in its.children.items():
+                    found = [_kind(other, its, c, n) for c in children]
+                    if (abs(its.pdg_id(other, n)), tuple(sorted(found))) != key:
+                        continue
+                    most = max(most, float(np.median(self._masses(other, its.leaves(n)))))
+                    for i, j in combinations(range(len(children)), 2):
+                        rows = its.leaves(children[i]) + its.leaves(children[j])
+                        a, b = sorted((found[i], found[j]))
+                        masses.setdefault((a, b), []).append(self._masses(other, rows))
+            self._pairs[key] = _narrowest(masses, most)
+        return self._pairs[key]
+
+    def _unnamed(self, structure: Structure, tree: Tree, node: int, room: float) -> MassSpec:
+        """Mass of a system that is no resonance, which may not be more than its mother's."""
+        largest = 2 * float(self._masses(structure, tree.leaves(node)).max())
+        high = room if math.isfinite(room) else largest
+        peak = self._chosen.get((structure, frozenset(tree.leaves(node))))
+        return Peak(0.0, high, *peak) if peak else (0.0, high)
+
+
+def _narrowest(
+    masses: Mapping[tuple[str, str], Sequence[npt.NDArray[np.float64]]], most: float
+) -> _Pair:
+    """The pair of products whose mass has the narrowest peak, if there is one."""
+    best: _Pair = None, None
+    for kinds, parts in masses.items():
+        values = np.concatenate(parts)
+        peak = find_peak(values[:: max(1, len(values) // _MASSES)])
+        # What piles up where the others have no energy left is no resonance.
+        if peak is None or peak[1] > 0.1 * peak[0] or peak[0] + 3 * peak[1] > most:
+            continue
+        if best[1] is None or peak[1] / peak[0] < best[1][1] / best[1][0]:
+            best = kinds, peak
+    return best
+
+
+def _kind(structure: Structure, tree: Tree, node: int, mother: int) -> str:
+    """What a product is, generations alike, and whether it has the sign of its mother's id."""
+    own, of_mother = tree.pdg_id(structure, node), tree.pdg_id(structure, mother)
+    name = _KINDS.get(abs(own), str(abs(own)))
+    return name + ("-" if own * of_mother < 0 else "+")
+
+
+def _size(spec: MassSpec) -> float:
+    """Largest mass."""
+    return spec[1] if isinstance(spec, tuple) else spec

@@ -1,0 +1,233 @@
+"""Decays of an event record as trees, also through systems that the record does not name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from hepgen_ml.process.structure import Structure
+
+Choice = Callable[[int, Sequence[int]], tuple[int, int]]
+"""Places of the two products, of a node's products, that form a system of their own."""
+
+_NEW = 1_000_000
+"""Ids of supersymmetric particles, excited fermions and others begin here."""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """What is made in the collision, and what it decays to.
+
+    Nodes are rows of the record, or negative numbers for systems that it does not name.
+
+    Attributes
+    ----------
+    made : tuple of int
+        Nodes that are made in the collision.
+    children : dict of int to tuple of int
+        Products of every node that decays.
+    systems : dict of int to int
+        Of the systems without a row: id of the resonance that other events have in their place,
+        0 where there is none.
+    """
+
+    made: tuple[int, ...]
+    children: dict[int, tuple[int, ...]]
+    systems: dict[int, int] = field(default_factory=dict)
+
+    def leaves(self, node: int) -> list[int]:
+        """Rows of the final particles that a node ends in."""
+        if node not in self.children:
+            return [node]
+        return [leaf for c in self.children[node] for leaf in self.leaves(c)]
+
+    def pdg_id(self, structure: Structure, node: int) -> int:
+        """Id of a node, 0 for a system that is no resonance."""
+        return self.systems[node] if node < 0 else structure.pdg_id[node]
+
+    def ordered(self, structure: Structure, nodes: Iterable[int]) -> tuple[int, ...]:
+        """Resonances first, particles before antiparticles."""
+        return tuple(
+            sorted(nodes, key=lambda n: (n not in self.children, self.pdg_id(structure, n) < 0))
+        )
+
+    def without_first(self) -> Tree:
+        """The products of the only particle made in the collision in its place."""
+        (node,) = self.made
+        rest = {n: c for n, c in self.children.items() if n != node}
+        systems = {n: i for n, i in self.systems.items() if n != node}
+        return Tree(tuple(sorted(self.children[node])), rest, systems)
+
+
+def decay_tree(structure: Structure) -> Tree | None:
+    """Decays as the record has them.
+
+    Copies of a particle (a resonance with a single product) and resonances without products are
+    left out. None where a particle has two mothers that decay: then it belongs to neither.
+    """
+    incoming = {r + 1 for r in structure.incoming}
+    products: dict[int, list[int]] = {}
+    made = []
+    for row in (*structure.intermediate, *structure.final):
+        mothers = {structure.mother1[row], structure.mother2[row]} - {0}
+        if not mothers or mothers & incoming:
+            made.append(row)
+        elif len(mothers) > 1:
+            return None
+        else:
+            products.setdefault(mothers.pop() - 1, []).append(row)
+
+    def reached(row: int) -> list[int]:
+        """What stands for a row: itself, its only product, or nothing."""
+        if structure.status[row] == 1:
+            return [row]
+        found = [n for r in products.get(row, ()) for n in reached(r)]
+        if len(found) > 1:
+            children[row] = tuple(found)
+            return [row]
+        return found
+
+    children: dict[int, tuple[int, ...]] = {}
+    tree = Tree(tuple(sorted(n for row in made for n in reached(row))), children)
+    if sorted(leaf for n in tree.made for leaf in tree.leaves(n)) != structure.final:
+        return None
+    children.update({n: tree.ordered(structure, c) for n, c in children.items()})
+    return tree
+
+
+class Relatives:
+    """Which resonances the events of a sample have, and what goes with them.
+
+    Parameters
+    ----------
+    trees : iterable of (Structure, Tree)
+        Of all events.
+    """
+
+    def __init__(self, trees: Iterable[tuple[Structure, Tree]]) -> None:
+        # Ids of the products of a resonance, itself, all that it may descend from (0 is the
+        # collision), and what descends from that beside it.
+        self._known: dict[tuple[tuple[int, ...], int], set[tuple[int, tuple[str, ...]]]] = {}
+        for structure, tree in trees:
+            for node in tree.made:
+                self._note(structure, tree, node, [(0, structure.final)])
+
+    def _note(
+        self, structure: Structure, tree: Tree, node: int, above: list[tuple[int, list[int]]]
+    ) -> None:
+        if node not in tree.children:
+            return
+        ids, own = structure.pdg_id, tree.leaves(node)
+        key = tuple(sorted(ids[c] for c in tree.children[node])), ids[node]
+        places = self._known.setdefault(key, set())
+        places.update((mother, _classes(structure, set(all_of) - set(own)))
+                      for mother, all_of in above)  # fmt: skip
+        for child in tree.children[node]:
+            self._note(structure, tree, child, [*above, (ids[node], own)])
+
+    def completed(self, structure: Structure, tree: Tree) -> Tree:
+        """Systems in the place of resonances that other events of the same particles have."""
+        children, systems = dict(tree.children), dict(tree.systems)
+        tree = Tree(tree.made, children, systems)
+        made = self._grouped(structure, tree, 0, tree.made)
+        queue = list(made)
+        while queue:
+            node = queue.pop()
+            if node in children:
+                own = tree.pdg_id(structure, node)
+                found = self._grouped(structure, tree, own, children[node])
+                children[node] = tree.ordered(structure, found)
+                queue += found
+        return Tree(made, children, systems)
+
+    def _grouped(
+        self, structure: Structure, tree: Tree, mother: int, nodes: tuple[int, ...]
+    ) -> tuple[int, ...]:
+        """Products of a particle (the collision: 0), missing resonances put in."""
+        for products, resonance in sorted(self._known, key=lambda key: -len(key[0])):
+            least = len(products) + (mother != 0)
+            chosen = _find(products, [(tree.pdg_id(structure, n), n) for n in nodes])
+            if chosen is None or len(nodes) < least:
+                continue
+            rest = [n for n in nodes if n not in chosen]
+            others = _classes(structure, {leaf for n in rest for leaf in tree.leaves(n)})
+            if (mother, others) not in self._known[products, resonance]:
+                continue
+            system = -1 - len(tree.systems)
+            tree.systems[system] = resonance
+            tree.children[system] = tree.ordered(structure, chosen)
+            return self._grouped(structure, tree, mother, (*rest, system))
+        return nodes
+
+
+def in_pairs(structure: Structure, tree: Tree, choose: Choice) -> Tree:
+    """Every decay into more than two as a chain of decays into two.
+
+    Parameters
+    ----------
+    structure : Structure
+    tree : Tree
+    choose : callable
+        Which two products of a node form a system.
+    """
+    children, systems = dict(tree.children), dict(tree.systems)
+    result = Tree(tree.made, children, systems)
+    for node in tree.children:
+        products = list(children[node])
+        while len(products) > 2:
+            pair = [products[i] for i in choose(node, products)]
+            system = -1 - len(systems)
+            systems[system] = 0
+            children[system] = result.ordered(structure, pair)
+            products = [*(n for n in products if n not in pair), system]
+        children[node] = result.ordered(structure, products)
+    return result
+
+
+def usual_pair(ids: Sequence[int], masses: Sequence[float]) -> tuple[int, int]:
+    """Places of the two particles that most likely come from one vertex.
+
+    Leptons of one generation, a quark and an antiquark, a particle and its antiparticle, in this
+    order; then the lightest. Others recoil against them.
+
+    Parameters
+    ----------
+    ids : sequence of int
+        0 for a system.
+    masses : sequence of float
+        In GeV.
+    """
+
+    def rank(pair: tuple[int, int]) -> tuple[int, float, int]:
+        a, b = (ids[i] for i in pair)
+        first, second = sorted((abs(a), abs(b)))
+        opposite = a * b < 0
+        if opposite and first >= 11 and second <= 16 and (first + 1) // 2 == (second + 1) // 2:
+            kind = 0
+        elif opposite and second <= 6:
+            kind = 1 if first == second else 2
+        elif opposite and first == second:
+            kind = 3
+        else:
+            kind = 4 + sum(abs(i) > _NEW or i == 0 for i in (a, b))
+        return kind, masses[pair[0]] + masses[pair[1]], -sum(pair)
+
+    n = len(ids)
+    return min(((i, j) for i in range(n) for j in range(i + 1, n)), key=rank)
+
+
+def _classes(structure: Structure, rows: Iterable[int]) -> tuple[str, ...]:
+    """What particles are, light partons alike."""
+    ids = (structure.pdg_id[r] for r in rows)
+    return tuple(sorted("j" if abs(i) <= 5 or i == 21 else str(i) for i in ids))
+
+
+def _find(wanted: Sequence[int], nodes: list[tuple[int, int]]) -> list[int] | None:
+    """One node of each of these ids."""
+    found: list[int] = []
+    for pdg_id in wanted:
+        node = next((n for i, n in nodes if i == pdg_id and n not in found), None)
+        if node is None:
+            return None
+        found.append(node)
+    return found

@@ -1,0 +1,236 @@
+"""Records as they are: decays into three, resonances without a row, one particle of two beams."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hepgen_ml import Generator
+from hepgen_ml.analysis.laws import check_sample
+from hepgen_ml.config import Config
+from hepgen_ml.events.sample import EventSample, RunInfo, Subrun
+from hepgen_ml.phase_space import (
+    BeamsChart,
+    Beside,
+    Chart,
+    DecayChart,
+    FixedEnergyChart,
+    FormationChart,
+    Node,
+    Peak,
+)
+from hepgen_ml.phase_space.chart import incoming_momenta
+from hepgen_ml.process.learner import ProcessLearner
+from hepgen_ml.process.process import Process
+from tests.phase_space.test_decays import W, hadronic_tops
+
+WINDOW = 10.0
+
+
+def without_rows(sample: EventSample, dropped: np.ndarray) -> EventSample:
+    """A sample without some rows, whose products become those of their mothers."""
+    n = np.diff(sample.offsets)
+    event = np.repeat(np.arange(len(n)), n)
+    first = sample.offsets[:-1][event]
+    p = sample.particles
+    mothers = {}
+    new_number = np.zeros(len(event), dtype=int)
+    kept_before = np.cumsum(~dropped)
+    start = np.concatenate([[0], kept_before])[first]
+    new_number[~dropped] = (kept_before - start)[~dropped]
+    for name in ("mother1", "mother2"):
+        mother = p[name].astype(int).copy()
+        for _ in range(12):
+            at = first + mother - 1
+            gone = (mother > 0) & dropped[np.where(mother > 0, at, 0)]
+            if not gone.any():
+                break
+            mother[gone] = p[name][at[gone]]
+        at = np.where(mother > 0, first + mother - 1, 0)
+        mothers[name] = np.where(mother > 0, new_number[at], 0)
+    counts = np.bincount(event[~dropped], minlength=len(n))
+    columns = {name: values[~dropped] for name, values in {**p, **mothers}.items()}
+    return EventSample(sample.run, np.concatenate([[0], np.cumsum(counts)]), columns, sample.events)
+
+
+def off_shell_w(n: int, seed: int = 0) -> EventSample:
+    """Hadronic top pairs, the rows of W bosons far off their mass shells left out."""
+    sample = hadronic_tops(n, seed)
+    w = np.abs(sample.particles["pdg_id"]) == 24
+    return without_rows(sample, w & (np.abs(sample.mass - W.mass) > WINDOW))
+
+
+def learned(sample: EventSample) -> Process:
+    learner = ProcessLearner()
+    learner.add(sample)
+    return learner.process(sample.run.beam_energy)
+
+
+def check_round_trip(process: Process, sample: EventSample) -> None:
+    encoded = process.encode(sample)
+    assert len(encoded) == len(sample)
+    kinematics = process.kinematics(encoded.x, encoded.subprocess, torch.zeros(len(sample)))
+    assert kinematics.passes.all()
+    invariants = process.invariants(kinematics.incoming, kinematics.final)
+    assert torch.allclose(invariants, encoded.invariants, rtol=1e-4, atol=1e-3)
+    again = Process.from_config(process.to_config())
+    assert [c.chart.to_config() for c in again.channels] == [
+        c.chart.to_config() for c in process.channels
+    ]
+
+
+def pair_masses(sample: EventSample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Masses of u d~ pairs from tops, of their tops, and whether the W has a row."""
+    mass, tops, recorded = [], [], []
+    for i in range(len(sample)):
+        rows = slice(*sample.offsets[i : i + 2])
+        ids = sample.pdg_id[rows]
+        q = np.stack([sample.particles[k][rows] for k in ("px", "py", "pz", "energy")], 1)
+        pair = q[np.isin(ids, (2, -1)) & (sample.status[rows] == 1)].sum(0)
+        mass.append(np.sqrt(pair[3] ** 2 - (pair[:3] ** 2).sum()))
+        tops.append(sample.mass[rows][ids == 6][0])
+        recorded.append(24 in ids)
+    return np.array(mass), np.array(tops), np.array(recorded)
+
+
+def test_events_without_a_row_have_the_coordinates_of_those_with() -> None:
+    sample = off_shell_w(4000)
+    process = learned(sample)
+    charts = [process.channels[s.chart].chart for s in process.subprocesses]
+    assert len(charts) == 4  # of W+ and W-, both, one or none
+    assert len({tuple(k.name for k in c.coordinates) for c in charts}) == 1
+    specs = set()
+    for sub, chart in zip(process.subprocesses, charts, strict=True):
+        assert isinstance(chart, DecayChart)
+        for node in chart.nodes:
+            if node.label in ("24", "-24"):
+                recorded = int(node.label) in sub.structure.pdg_id
+                assert isinstance(node.mass, Peak if recorded else Beside)
+                specs.add(node.mass)
+    beside = next(s for s in specs if isinstance(s, Beside))
+    recorded = next(s for s in specs if isinstance(s, Peak))
+    assert (beside.first, beside.last) == (recorded.low, recorded.high)
+    assert W.mass - beside.first == pytest.approx(WINDOW, abs=0.3)
+    assert beside.last - W.mass == pytest.approx(WINDOW, abs=0.3)
+    check_round_trip(process, sample)
+
+
+@pytest.mark.slow
+def test_peaks_of_events_without_a_row_are_kept(tmp_path: Path) -> None:
+    """With and without a row, pairs have masses on their side of the edge; tops have their peak."""
+    truth = off_shell_w(6000)
+    config = Config().with_(
+        model="jetgpt", training__max_steps=250, training__batch_size=512, network__width=48,
+        network__blocks=2, training__max_epochs=1000,
+    )  # fmt: skip
+    Generator.train(truth, out=tmp_path / "m", config=config, skip_bad=True)
+    events = Generator.load(tmp_path / "m").sample(4000, seed=1)
+    assert not any(r.n_broken for r in check_sample([events], events.run))
+    mass, top, recorded = pair_masses(events)
+    assert (np.abs(mass[recorded] - W.mass) < WINDOW + 0.1).all()
+    assert (np.abs(mass[~recorded] - W.mass) > WINDOW - 0.1).all()
+    true_mass, true_top, true_recorded = pair_masses(truth)
+    n, m = (~recorded).sum(), (~true_recorded).sum()
+    assert n / 4000 == pytest.approx(m / 6000, rel=0.2)
+    for found, true in ((top[recorded], true_top[true_recorded]),
+                        (top[~recorded], true_top[~true_recorded]),
+                        (mass[recorded], true_mass[true_recorded])):  # fmt: skip
+        assert np.median(found) == pytest.approx(np.median(true), abs=0.25)
+        spread = [np.subtract(*np.quantile(v, [0.75, 0.25])) for v in (found, true)]
+        assert spread[0] == pytest.approx(spread[1], rel=0.25)
+
+
+def test_a_peak_without_any_row_is_found() -> None:
+    sample = hadronic_tops(3000)
+    sample = without_rows(sample, np.abs(sample.particles["pdg_id"]) == 24)
+    process = learned(sample)
+    (channel,) = process.channels
+    assert isinstance(channel.chart, DecayChart)
+    for node in channel.chart.nodes:
+        if node.label in ("6>1", "-6>1"):
+            assert isinstance(node.mass, Peak)
+            assert node.mass.mass == pytest.approx(W.mass, abs=0.3)
+            assert len(node.children) == 2
+    check_round_trip(process, sample)
+
+
+def test_what_no_event_names_stays_as_it_is() -> None:
+    """Products of a top quark that no event has a row of are made in the collision."""
+    sample = hadronic_tops(1000)
+    ids = sample.particles["pdg_id"]
+    process = learned(without_rows(sample, (np.abs(ids) == 24) | (ids == 6)))
+    (channel,) = process.channels
+    assert isinstance(channel.chart, DecayChart)
+    assert channel.chart.n_made == 4
+    everything = learned(without_rows(sample, (np.abs(ids) == 24) | (np.abs(ids) == 6)))
+    assert not isinstance(everything.channels[0].chart, DecayChart)
+
+
+def of_beams(
+    chart: Chart, n: int, incoming: tuple[int, int], masses: tuple[float, float],
+    resonance: int, products: tuple[int, int], beam: tuple[float, float],
+) -> EventSample:  # fmt: skip
+    """Events of two particles from a resonance that is all that is made in the collision."""
+    rng = np.random.default_rng(0)
+    x = torch.from_numpy(rng.logistic(size=(n, chart.n_coordinates)))
+    for i, c in enumerate(chart.coordinates):
+        if c.periodic:
+            x[:, i] = torch.from_numpy(rng.uniform(-np.pi, np.pi, n))
+        elif c.name == "logit_energy:beam1":
+            x[:, i] = 4 + x[:, i]
+    final, total = chart.inverse(x)
+    p = torch.cat([incoming_momenta(total, *masses), final.sum(1, keepdim=True), final], 1).numpy()
+    p = p[np.isfinite(p).all((1, 2))]
+    n = len(p)
+    mass = np.sqrt(np.maximum(p[..., 3] ** 2 - (p[..., :3] ** 2).sum(-1), 0.0))
+    mass[:, :2], mass[:, 3:] = masses, [chart.fixed_mass(i) or 0.0 for i in range(2)]
+    rows = {"pdg_id": (*incoming, resonance, *products), "status": (-1, -1, 2, 1, 1),
+            "mother1": (0, 0, 1, 3, 3), "mother2": (0, 0, 2, 3, 3)}  # fmt: skip
+    columns = {name: np.tile(row, n) for name, row in rows.items()}
+    columns |= {k: p[..., i].ravel() for i, k in enumerate(("px", "py", "pz", "energy"))}
+    columns |= {"mass": mass.ravel(), "spin": np.full(5 * n, 9.0)}
+    columns |= {name: np.zeros(5 * n) for name in ("color1", "color2", "lifetime")}
+    run = RunInfo((11, 2212), beam, processes=(Subrun(1, 10.0, 0.1),))
+    events = {"process_id": np.ones(n), "scale": np.full(n, 91.0), "alpha_qed": np.full(n, 0.0078),
+              "alpha_qcd": np.full(n, 0.118)}  # fmt: skip
+    return EventSample(run, 5 * np.arange(n + 1), columns, events)
+
+
+def test_a_resonance_of_radiating_beams() -> None:
+    """The energies of the beams are its coordinates, and there is no other for its mass."""
+    chart = BeamsChart(["u", "u~"], [0.33, 0.33], [None, None], [100.0, 100.0], [0.0, 0.0])
+    sample = of_beams(chart, 500, (11, -11), (0.0, 0.0), 23, (2, -2), (100.0, 100.0))
+    process = learned(sample)
+    (channel,) = process.channels
+    assert isinstance(channel.chart, BeamsChart)
+    assert len(channel.coordinates) == 3
+    check_round_trip(process, sample)
+
+
+def test_a_resonance_at_fixed_energy() -> None:
+    chart = FixedEnergyChart(["u", "u~"], [0.33, 0.33], [0.0, 0.0, 0.0, 91.19])
+    sample = of_beams(chart, 300, (11, -11), (0.0, 0.0), 23, (2, -2), (45.595, 45.595))
+    process = learned(sample)
+    assert isinstance(process.channels[0].chart, FixedEnergyChart)
+    check_round_trip(process, sample)
+
+
+def test_a_resonance_of_one_beam_of_fixed_energy() -> None:
+    """Its mass has the peak, and the electron its energy in every event."""
+    chart = DecayChart(
+        [Node("42", Peak(150.0, 350.0, 250.0, 1.0), (1, 2)), Node("e", 0.000511), Node("u", 0.0)],
+        1, {"kind": "formation", "energies": [27.5, None], "incoming_masses": [0.000511, 0.0]},
+    )  # fmt: skip
+    sample = of_beams(chart, 2000, (11, 2), (0.000511, 0.0), 42, (11, 2), (27.5, 920.0))
+    process = learned(sample)
+    (channel,) = process.channels
+    assert isinstance(channel.chart, DecayChart)
+    assert isinstance(channel.chart.production, FormationChart)
+    assert [c.name for c in channel.coordinates] == ["logit_mass:42", "artanh_cos_theta:42>1"]
+    check_round_trip(process, sample)
+    x = torch.randn(200, 2, dtype=torch.float64)
+    kinematics = process.kinematics(x, torch.zeros(200, dtype=torch.int64), torch.zeros(200))
+    assert ((kinematics.incoming[:, 0, 3] / 27.5 - 1).abs() < 1e-12).all()
