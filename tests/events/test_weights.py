@@ -205,7 +205,7 @@ def test_what_cancels_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
 def test_nothing_is_refused() -> None:
     sample = toy_top_pairs(1200)
     sample.events = {**sample.events, "weight": np.where(np.arange(1200) % 2, 1.0, -1.0)}
-    with pytest.raises(SampleError, match="sum of weights is 0"):
+    with pytest.raises(SampleError, match="add up to 0"):
         learn_process(SampleSource(sample), seed=0)
 
 
