@@ -54,8 +54,8 @@ def draw(done: dict[str, Any], path: str) -> None:
         n, auc, error = np.array(rows).T
         ax.errorbar(n, auc, error, fmt=marker + "-", color=color, label=way, capsize=4, lw=2)
     ax.axhline(0.5, color="0.5", ls="--")
-    ax.set(xscale="log", xlabel="events with the most jets", ylabel="AUC on these events")
-    ax.legend(title="trained on them ... with those of fewer jets")
+    ax.set(xscale="log", xlabel="events of the expensive sample", ylabel="AUC on its events")
+    ax.legend(title="training on the expensive sample")
     figure.savefig(path, dpi=110)
 
 

@@ -196,6 +196,8 @@ class RunInfo:
 class EventSample:
     """Events as flat columns with offsets.
 
+    Every particle column is also an attribute: ``sample.px``, ``sample.weight``.
+
     Parameters
     ----------
     run : RunInfo
@@ -212,8 +214,6 @@ class EventSample:
         Named scales in GeV (attributes of the LHE `<scales>` tag); nan where absent.
     attributes : mapping of str to (n,) array of str, optional
         Attributes of the `<event>` tag; empty where absent.
-
-    Every particle column is also an attribute: ``sample.px``, ``sample.weight``.
     """
 
     def __init__(
