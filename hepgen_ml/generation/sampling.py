@@ -16,6 +16,7 @@ from hepgen_ml.models.splitting import SplittingJetGPT
 from hepgen_ml.process.assembly import assemble
 from hepgen_ml.process.auxiliary import AUXILIARY
 from hepgen_ml.process.encoded import Discrete, Kinematics
+from hepgen_ml.process.lifetimes import draw_lifetimes
 from hepgen_ml.process.process import Process, by_value
 
 HEAD_BATCH = 8192
@@ -77,6 +78,7 @@ class Sampler:
         events = assemble(self.process, kinematics, subprocess, discrete, self.run)
         if abs(self.run.weight_strategy) == 4 and math.isfinite(self.run.cross_section):
             events.events["weight"] = np.full(n, self.run.cross_section)
+        draw_lifetimes(self.process.lifetimes, events, rng)
         return events, x, subprocess
 
     def _grown(

@@ -362,6 +362,22 @@ class SubprocessDocument(Document):
         return self
 
 
+class LifetimeDocument(Document):
+    """Of `hepgen_ml.process.lifetimes.Lifetime`."""
+
+    pdg_id: Annotated[int, Strict(), Field(ge=1)]
+    status: Integer
+    prompt: Annotated[Amount, Field(le=1)]
+    mean: Positive
+    quantiles: Annotated[list[Amount], Field(max_length=10_000)] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _check(self) -> LifetimeDocument:
+        if len(self.quantiles) == 1 or any(a > b for a, b in pairwise(self.quantiles)):
+            raise ValueError("quantiles: two or more that rise")
+        return self
+
+
 class ProcessDocument(Document):
     """Of `hepgen_ml.process.process.Process`."""
 
@@ -369,6 +385,9 @@ class ProcessDocument(Document):
     acceptance: Annotated[list[CutDocument], Field(max_length=10_000)]
     channels: Annotated[list[ChannelDocument], Field(min_length=1, max_length=10_000)]
     subprocesses: Annotated[list[SubprocessDocument], Field(min_length=1, max_length=100_000)]
+    lifetimes: Annotated[list[LifetimeDocument], Field(max_length=1000)] = Field(
+        default_factory=list
+    )
 
     @model_validator(mode="after")
     def _check(self) -> ProcessDocument:

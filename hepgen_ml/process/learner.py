@@ -28,6 +28,7 @@ from hepgen_ml.process.auxiliary import (
 )
 from hepgen_ml.process.chart_choice import ChartLearner
 from hepgen_ml.process.encoded import final_momenta
+from hepgen_ml.process.lifetimes import LifetimeLearner
 from hepgen_ml.process.process import Channel, Process, Subprocess
 from hepgen_ml.process.scale_search import exchanged_masses
 from hepgen_ml.process.seen import Beams, Seen, fixed_or_interval
@@ -80,7 +81,7 @@ class ProcessLearner:
         self._cuts = CutFinder(find_cuts)
         self._energy_low = np.full(2, np.inf)
         self._energy_high = np.zeros(2)
-        self._lifetimes: set[int] = set()
+        self._lifetimes = LifetimeLearner(seed)
         self._spins: set[int] = set()
         self.n_events = 0
 
@@ -193,23 +194,17 @@ class ProcessLearner:
     def _note_what_is_not_learned(
         self, structure: Structure, table: dict[str, npt.NDArray[Any]]
     ) -> None:
-        ids = np.abs(structure.pdg_id)
         if "lifetime" in table:
-            self._lifetimes.update(ids[(table["lifetime"] != 0).any(0)].tolist())
+            self._lifetimes.add(structure, table["lifetime"])
         if "spin" in table:
             spin = table["spin"]
             lost = (helicity_codes(spin) == UNKNOWN_SPIN) & (spin != UNKNOWN_SPIN)
-            self._spins.update(ids[lost.any(0)].tolist())
+            self._spins.update(np.abs(structure.pdg_id)[lost.any(0)].tolist())
 
     @property
     def not_learned(self) -> list[str]:
         """What some particles of the sample have that generated ones will not, in words."""
         found = []
-        if self._lifetimes:
-            found.append(
-                f"lifetimes ({_names(self._lifetimes)}) are not learned; generated particles have "
-                "lifetime 0"
-            )
         if self._spins:
             found.append(
                 f"spins that are no helicities ({_names(self._spins)}) are not learned; generated "
@@ -278,7 +273,9 @@ class ProcessLearner:
                     )
                 )
             channels.append(Channel(chart, rules, classes))
-        return Process(subprocesses, channels, acceptance, (limit[0], limit[1]))
+        return Process(
+            subprocesses, channels, acceptance, (limit[0], limit[1]), self._lifetimes.lifetimes()
+        )
 
     def _auxiliaries(
         self,

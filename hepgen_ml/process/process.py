@@ -25,6 +25,7 @@ from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.process.auxiliary import AUXILIARY, Auxiliaries
 from hepgen_ml.process.document import ProcessDocument
 from hepgen_ml.process.encoded import Encoded, Kinematics, final_momenta, pair_invariants
+from hepgen_ml.process.lifetimes import Lifetime
 from hepgen_ml.process.structure import PATTERN, Structure, tables
 
 IntArray = npt.NDArray[np.int64]
@@ -113,12 +114,15 @@ class Process:
     acceptance : Acceptance
     beam_energy : (float, float)
         Upper bound of the incoming partons' energies, GeV.
+    lifetimes : tuple of Lifetime
+        Of the species that have any.
     """
 
     subprocesses: list[Subprocess]
     channels: list[Channel]
     acceptance: Acceptance
     beam_energy: tuple[float, float]
+    lifetimes: tuple[Lifetime, ...] = ()
     _index: dict[Structure, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -271,8 +275,11 @@ class Process:
 
     def to_config(self) -> dict[str, Any]:
         """Plain JSON values."""
+        # left out where there are none, as in models of earlier versions
+        lifetimes = {"lifetimes": [v.to_config() for v in self.lifetimes]} if self.lifetimes else {}
         return {
             "beam_energy": list(self.beam_energy),
+            **lifetimes,
             "acceptance": self.acceptance.to_config(),
             "channels": [
                 {
@@ -354,6 +361,7 @@ class Process:
             channels,
             Acceptance.from_config(config["acceptance"]),
             (float(low), float(high)),
+            tuple(Lifetime.from_config(v) for v in config.get("lifetimes", ())),
         )
 
 

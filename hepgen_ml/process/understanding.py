@@ -24,6 +24,7 @@ from hepgen_ml.phase_space import (
 )
 from hepgen_ml.process.auxiliary import AUXILIARY
 from hepgen_ml.process.encoded import Encoded
+from hepgen_ml.process.lifetimes import Lifetime
 from hepgen_ml.process.process import Channel, Process, Subprocess
 from hepgen_ml.process.scales import in_words
 
@@ -83,6 +84,9 @@ def understood(process: Process, run: RunInfo, facts: Mapping[str, Any]) -> list
     ]
     if not process.is_reconstructed:
         lines.append(("scale, couplings", _scales(process, facts)))
+    if process.lifetimes:
+        named = [_lifetime(v) for v in process.lifetimes]
+        lines.append(("lifetimes", _some(named, _MOST_RESONANCES)))
     if weights := _weights(facts):
         lines.append(("weights", weights))
     if symmetry := _symmetry(facts):
@@ -188,6 +192,14 @@ def _mass(spec: MassSpec) -> str:
         ends = f"from {low:.4g}" + (f" to {high:.4g} GeV" if np.isfinite(high) else " GeV on")
         return f"at {mass:.6g} GeV with width {width:.3g} GeV, {ends}"
     return f"between {spec[0]:.4g} and {spec[1]:.4g} GeV without a peak"
+
+
+def _lifetime(lifetime: Lifetime) -> str:
+    """A species and its distribution."""
+    kind = "as in the sample, mean" if lifetime.quantiles else "exponential with"
+    prompt = f", {100 * lifetime.prompt:.3g} % prompt" if lifetime.prompt > 0 else ""
+    of = "" if lifetime.status == 1 else " of resonances"
+    return f"{particle_name(lifetime.pdg_id)}{of} {kind} cτ = {lifetime.mean:.4g} mm{prompt}"
 
 
 def _scales(process: Process, facts: Mapping[str, Any]) -> str:

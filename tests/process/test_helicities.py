@@ -76,11 +76,9 @@ def test_spins_that_are_no_helicities_are_named(caplog: pytest.LogCaptureFixture
     sample = toy_top_pairs(N, jets=False)
     rows = sample.offsets[:-1] + 3
     sample.particles["spin"][rows] = np.random.default_rng(1).uniform(-1, 1, N)
-    sample.particles["lifetime"][rows] = 0.1
     with caplog.at_level(logging.WARNING):
         process = learn_process(SampleSource(sample), seed=0)
     assert "spins that are no helicities (t) are not learned" in caplog.text
-    assert "lifetimes (t) are not learned" in caplog.text
     for s in process.subprocesses:
         assert set(s.patterns[:, 2 * 4 + 3].tolist()) == {9}
 

@@ -137,18 +137,19 @@ def test_lifetimes_and_what_is_not_given_are_named(caplog: pytest.LogCaptureFixt
     sample.particles["color1"][:] = 0
     sample.particles["color2"][:] = 0
     said = sentences(encode_sample(sample))
-    assert "lifetimes (t) are not learned" in said["not learned"]
+    assert said["lifetimes"] == "t as in the sample, mean cτ = 1.5 mm, 50 % prompt"
+    assert "lifetimes" not in said["not learned"]
     assert "spins that are no helicities" in said["not learned"]
     assert "colour flow is not given" in said["not learned"]
-    assert "lifetimes (t)" in caplog.text
+    assert "spins that are no helicities" in caplog.text
 
 
 def test_it_is_kept_with_the_encoded_sample(tmp_path: Path) -> None:
     sample = toy_top_pairs(1500)
-    sample.particles["lifetime"][sample.pdg_id == 6] = 1.5
+    sample.particles["spin"][sample.pdg_id == 6] = 0.37
     encode_sample(sample).save(tmp_path / "e.safetensors")
     again = EncodedSample.load(tmp_path / "e.safetensors")
-    assert "lifetimes" in again.not_learned[0]
+    assert "spins" in again.not_learned[0]
 
 
 def test_models_keep_what_they_say(tmp_path: Path) -> None:

@@ -1,0 +1,165 @@
+"""Lifetimes of particles: the distance c tau in mm that each event record states (VTIMUP).
+
+The lifetime of an unstable particle follows an exponential distribution in its own rest frame,
+whatever its momentum, so that one number describes a species. Where a sample's lifetimes follow
+another distribution (a fixed one, or one cut off by a detector's size), its quantiles are kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hepgen_ml.events.sample import EventSample
+from hepgen_ml.process.structure import Structure
+
+FloatArray = npt.NDArray[np.float64]
+
+_KEPT = 20_000
+"""Lifetimes per species from which their distribution is found, at least."""
+
+_MOST = 1000
+"""Species that are described."""
+
+_KNOTS = 201
+"""Quantiles of a distribution that is not exponential."""
+
+_CLEAR = 1.6
+"""Kolmogorov-Smirnov distance times the square root of the number from which it is another
+distribution; 1.1 is exceeded by chance in 5 % of samples, 1.6 in less than one of 10,000."""
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """Distribution of the lifetimes of a species.
+
+    Attributes
+    ----------
+    pdg_id : int
+        Of particle and antiparticle, without sign.
+    status : int
+        1 for final particles, 2 for resonances; a generator may state the one and not the other.
+    prompt : float
+        Fraction of particles with lifetime zero.
+    mean : float
+        Of the others, c tau in mm.
+    quantiles : tuple of float
+        Of the others at equal steps from 0 to 1, in mm; empty if they follow an exponential.
+    """
+
+    pdg_id: int
+    status: int
+    prompt: float
+    mean: float
+    quantiles: tuple[float, ...] = ()
+
+    def draw(self, n: int, rng: np.random.Generator) -> FloatArray:
+        """Lifetimes (n,) in mm."""
+        prompt, u = rng.random(n) < self.prompt, rng.random(n)
+        if self.quantiles:
+            values = np.interp(u, np.linspace(0, 1, len(self.quantiles)), self.quantiles)
+        else:
+            values = -self.mean * np.log1p(-u)
+        return np.where(prompt, 0.0, values)
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "pdg_id": self.pdg_id, "status": self.status, "prompt": self.prompt, "mean": self.mean,
+            "quantiles": list(self.quantiles),
+        }  # fmt: skip
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Lifetime:
+        """Inverse of `to_config`."""
+        return cls(
+            int(config["pdg_id"]), int(config["status"]), float(config["prompt"]),
+            float(config["mean"]), tuple(float(v) for v in config.get("quantiles", ())),
+        )  # fmt: skip
+
+
+@dataclass
+class _Seen:
+    """What is remembered of the lifetimes of a species."""
+
+    n: int = 0
+    n_positive: int = 0
+    total: float = 0.0
+    priority: FloatArray = field(default_factory=lambda: np.zeros(0))
+    kept: FloatArray = field(default_factory=lambda: np.zeros(0))
+
+
+class LifetimeLearner:
+    """Collects the lifetimes of all species, in bounded memory.
+
+    Parameters
+    ----------
+    seed : int
+        Of the random choice of those that are kept.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._seen: dict[tuple[int, int], _Seen] = {}
+
+    def add(self, structure: Structure, lifetime: FloatArray) -> None:
+        """Take in the lifetimes (m, n) of events of one structure."""
+        stated: npt.NDArray[np.bool_] = np.any(np.isfinite(lifetime) & (lifetime > 0), axis=0)
+        for row, (pdg_id, status) in enumerate(
+            zip(structure.pdg_id, structure.status, strict=True)
+        ):
+            if status == -1:
+                continue
+            seen = self._seen.setdefault((abs(pdg_id), status), _Seen())
+            seen.n += len(lifetime)
+            if stated[row]:
+                self._keep(seen, lifetime[:, row])
+
+    def _keep(self, seen: _Seen, values: FloatArray) -> None:
+        """Random subset of bounded size (smallest priorities)."""
+        values = values[np.isfinite(values) & (values > 0)]
+        seen.n_positive += len(values)
+        seen.total += float(values.sum())
+        seen.priority = np.concatenate([seen.priority, self._rng.random(len(values))])
+        seen.kept = np.concatenate([seen.kept, values])
+        if len(seen.kept) > 2 * _KEPT:
+            chosen = np.argpartition(seen.priority, _KEPT)[:_KEPT]
+            seen.priority, seen.kept = seen.priority[chosen], seen.kept[chosen]
+
+    def lifetimes(self) -> tuple[Lifetime, ...]:
+        """Of all species that have any."""
+        found = []
+        for (pdg_id, status), seen in sorted(self._seen.items()):
+            mean = seen.total / max(seen.n_positive, 1)
+            if not 0 < mean < math.inf:
+                continue
+            quantiles: tuple[float, ...] = ()
+            if not _is_exponential(seen.kept, mean):
+                steps = np.linspace(0, 1, _KNOTS)
+                quantiles = tuple(float(v) for v in np.quantile(seen.kept, steps))
+            prompt = 1 - seen.n_positive / seen.n
+            found.append(Lifetime(pdg_id, status, prompt, mean, quantiles))
+        return tuple(found[:_MOST])
+
+
+def draw_lifetimes(
+    lifetimes: Sequence[Lifetime], events: EventSample, rng: np.random.Generator
+) -> None:
+    """Put lifetimes into events, species by species."""
+    for lifetime in lifetimes:
+        rows = (np.abs(events.pdg_id) == lifetime.pdg_id) & (events.status == lifetime.status)
+        events.particles["lifetime"][rows] = lifetime.draw(int(rows.sum()), rng)
+
+
+def _is_exponential(values: FloatArray, mean: float) -> bool:
+    """Whether values may follow an exponential distribution of this mean."""
+    n = len(values)
+    expected = -np.expm1(-np.sort(values) / mean)
+    steps = np.arange(n + 1) / n
+    distance = max(np.abs(expected - steps[1:]).max(), np.abs(expected - steps[:-1]).max())
+    return bool(distance * math.sqrt(n) < _CLEAR)

@@ -1,0 +1,114 @@
+"""Lifetimes: learned by species, stored, written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hepgen_ml
+from hepgen_ml.events.sample import EventSample
+from hepgen_ml.generation.generator import Generator
+from hepgen_ml.process.learner import ProcessLearner
+from hepgen_ml.process.lifetimes import Lifetime
+from hepgen_ml.process.process import Process
+from hepgen_ml.process.structure import Structure, tables
+from hepgen_ml.process.understanding import understood
+from tests.generation.test_generator import settings
+from tests.parton_events import parton_sample
+from tests.samples import toy_top_pairs
+
+N = 4000
+
+
+def long_lived(n: int = N) -> EventSample:
+    """Top quarks of which one in four is prompt."""
+    sample = toy_top_pairs(n, jets=False)
+    rng = np.random.default_rng(5)
+    tops = sample.pdg_id == 6
+    lifetime = sample.particles["lifetime"]
+    lifetime[tops] = rng.exponential(100.0, tops.sum()) * (rng.random(tops.sum()) < 0.75)
+    return sample
+
+
+def process_of(sample: EventSample) -> Process:
+    learner = ProcessLearner()
+    for chunk in sample.chunks(500):
+        learner.add(chunk)
+    assert not learner.not_learned
+    return learner.process(sample.run.beam_energy)
+
+
+def test_an_exponential_with_prompt_particles(tmp_path: Path) -> None:
+    sample = long_lived()
+    sample.particles["lifetime"][sample.pdg_id == -6] = sample.particles["lifetime"][
+        sample.pdg_id == 6
+    ]
+    config = settings("training.max_steps=3")
+    Generator.train(sample, out=tmp_path / "m", config=config, device="cpu")
+    generator = Generator.load(tmp_path / "m", device="cpu")
+    (lifetime,) = generator.process.lifetimes
+    assert (lifetime.pdg_id, lifetime.status, lifetime.quantiles) == (6, 1, ())
+    assert lifetime.prompt == pytest.approx(0.25, abs=0.02)
+    assert lifetime.mean == pytest.approx(100.0, rel=0.05)
+    events = generator.sample(3000, seed=1)
+    for flavour in (6, -6):
+        made = events.particles["lifetime"][events.pdg_id == flavour]
+        assert (made == 0).mean() == pytest.approx(0.25, abs=0.03)
+        assert made[made > 0].mean() == pytest.approx(100.0, rel=0.08)
+        assert made[made > 0].std() == pytest.approx(100.0, rel=0.12)
+    assert not events.particles["lifetime"][np.abs(events.pdg_id) != 6].any()
+    words = dict(understood(generator.process, generator.run, {}))
+    assert words["lifetimes"].startswith("t exponential with c")
+    assert "% prompt" in words["lifetimes"]
+    for name in ("e.lhe", "e.hepmc"):
+        hepgen_ml.write(events, tmp_path / name)
+        again = hepgen_ml.read(tmp_path / name)
+        assert np.sort(again.particles["lifetime"]) == pytest.approx(
+            np.sort(events.particles["lifetime"]), rel=1e-5
+        )
+    assert (generator.sample(200, seed=3).particles["lifetime"]
+            == generator.sample(200, seed=3).particles["lifetime"]).all()  # fmt: skip
+
+
+def test_other_distributions_are_as_in_the_sample() -> None:
+    process = process_of(parton_sample(1000))  # muons of 0.125 mm
+    (lifetime,) = process.lifetimes
+    assert lifetime.pdg_id == 13
+    rng = np.random.default_rng(0)
+    assert lifetime.draw(100, rng) == pytest.approx(0.125)
+    sample = long_lived()
+    tops = np.abs(sample.pdg_id) == 6
+    sample.particles["lifetime"][tops] = rng.uniform(10, 20, tops.sum())  # a detector's edges
+    (lifetime,) = process_of(sample).lifetimes
+    made = lifetime.draw(10_000, rng)
+    assert 10 <= made.min() <= made.max() <= 20
+    assert np.median(made) == pytest.approx(15.0, abs=0.3)
+
+
+def test_stored_form() -> None:
+    process = process_of(long_lived())
+    again = Process.from_config(process.to_config())
+    assert again.lifetimes == process.lifetimes
+    config = process.to_config()
+    config["lifetimes"][0]["quantiles"] = [2.0, 1.0]
+    with pytest.raises(ValueError, match="quantiles"):
+        Process.from_config(config)
+    del config["lifetimes"]
+    assert Process.from_config(config).lifetimes == ()
+
+
+def test_many_events_in_bounded_memory() -> None:
+    from hepgen_ml.process.lifetimes import LifetimeLearner
+
+    learner = LifetimeLearner()
+    structure: Structure = next(s for s, _, _ in tables(toy_top_pairs(10, jets=False)))
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        learner.add(structure, rng.exponential(2.0, (2000, len(structure.pdg_id))))
+    assert all(len(s.kept) <= 42_000 for s in learner._seen.values())
+    for lifetime in learner.lifetimes():
+        assert isinstance(lifetime, Lifetime)
+        assert lifetime.quantiles == ()
+        assert lifetime.mean == pytest.approx(2.0, rel=0.02)
