@@ -30,6 +30,7 @@ from hepgen_ml.phase_space.coordinates import invariant_mass_squared
 from hepgen_ml.phase_space.cut_finder import CutFinder
 from hepgen_ml.phase_space.cuts import flavour_class
 from hepgen_ml.process.decay_charts import DecayCharts, Layout
+from hepgen_ml.process.masses import FinalMasses
 from hepgen_ml.process.peaks import find_peak
 from hepgen_ml.process.seen import (
     Beams,
@@ -77,6 +78,7 @@ class ChartLearner:
         self.acceptance, self.beams = acceptance, beams
         self.named = tuple(named)
         self._peaks: dict[tuple[str, ...], tuple[float, float] | None] = {}
+        self._final_masses = FinalMasses(seen)
         self._decays = DecayCharts(seen, acceptance, cuts, self.stated)
         self._check_names()
 
@@ -87,8 +89,7 @@ class ChartLearner:
         found = self._decays.layout(structure, self._production)
         if found is not None:
             return found
-        seen = self.seen[structure]
-        specs = {row: fixed_or_interval(seen, row) for row in structure.final}
+        specs = {row: self._final_masses.of(structure, row) for row in structure.final}
         sizes = {r: m if isinstance(m, float) else m[1] for r, m in specs.items()}
         classes = {r: flavour_class(structure.pdg_id[r], sizes[r]) for r in structure.final}
         pt_min = {r: self.acceptance.pt_min(classes[r]) for r in structure.final}

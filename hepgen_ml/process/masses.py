@@ -1,0 +1,63 @@
+"""Masses of final-state particles that vary from event to event, over all subprocesses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from hepgen_ml.phase_space import MassSpec, Peak
+from hepgen_ml.phase_space.coordinates import invariant_mass_squared
+from hepgen_ml.process.peaks import find_peak
+from hepgen_ml.process.seen import Seen, fixed_or_interval
+from hepgen_ml.process.structure import Structure
+
+
+class FinalMasses:
+    """Masses of final-state particles in GeV: fixed, or with a range, and a peak if they have one.
+
+    A mass that varies has the same range in all subprocesses, so that these share a chart: of W, Z,
+    H and top that a generator gave a width and left undecayed.
+
+    Parameters
+    ----------
+    seen : mapping of Structure to Seen
+        Of parton-level events.
+    """
+
+    def __init__(self, seen: Mapping[Structure, Seen]) -> None:
+        self._seen = seen
+        rows: dict[int, list[tuple[Structure, int]]] = {}
+        varies = set()
+        for structure in seen:
+            for row in structure.final if structure.incoming else ():
+                flavour = abs(structure.pdg_id[row])
+                if not self._is_fixed(structure, row):
+                    rows.setdefault(flavour, []).append((structure, row))
+                    if isinstance(fixed_or_interval(seen[structure], row), tuple):
+                        varies.add(flavour)
+        self._varying = {flavour: self._range(rows[flavour]) for flavour in sorted(varies)}
+
+    def of(self, structure: Structure, row: int) -> MassSpec:
+        """Mass of one particle of a structure."""
+        varying = self._varying.get(abs(structure.pdg_id[row]))
+        if varying is None or self._is_fixed(structure, row):
+            return fixed_or_interval(self._seen[structure], row)
+        return varying
+
+    def _is_fixed(self, structure: Structure, row: int) -> bool:
+        """Whether a mass is that of all events of a structure, and not only of a single one."""
+        seen = self._seen[structure]
+        mass = fixed_or_interval(seen, row)
+        return isinstance(mass, float) and (mass == 0.0 or len(seen.priority) > 1)
+
+    def _range(self, rows: list[tuple[Structure, int]]) -> MassSpec:
+        low = min(float(self._seen[s].mass_low[row]) for s, row in rows)
+        high = max(float(self._seen[s].mass_high[row]) for s, row in rows)
+        margin = 1e-3 * (high - low)
+        ends = (max(low - margin, 0.0), high + margin)
+        momenta = [self._seen[s].kept["final"][:, s.final.index(row)] for s, row in rows]
+        mass2 = invariant_mass_squared(torch.from_numpy(np.concatenate(momenta)))
+        peak = find_peak(torch.sqrt(mass2.clamp_min(0.0)).numpy())
+        return Peak(*ends, *peak) if peak else ends
