@@ -1,13 +1,16 @@
 """Sphinx directives that write the command line's options and the settings from the code.
 
 ``{command-line}`` lists every verb with its arguments and options, as `hepgen-ml VERB --help`
-has them; ``{settings}`` lists every setting with its type, default, range and meaning.
+has them; ``{settings}`` lists every setting with its default, values and meaning. The meaning is
+that of the table in docs/cli.md, which a test compares with the code, else the code's own.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -20,6 +23,8 @@ from typer.main import get_command
 from hepgen_ml import config
 from hepgen_ml.cli import app
 
+_TABLE = Path(__file__).parents[1] / "cli.md"
+_MEANING = re.compile(r"^\| `(\w+\.\w+)(?:\.PATTERN)?` \| [^|]* \| (.*) \|$", re.M)
 _SHARED = ("--verbose", "--debug", "--help")
 
 
@@ -80,13 +85,14 @@ def _section(name: str, section: type[BaseModel], keys: set[str]) -> Iterator[st
     yield from ("", f"## {title}", "", *(section.__doc__ or "").splitlines()[:1], "")
     yield from ("| setting | default | values | meaning |", "|---|---|---|---|")
     schema = section.model_json_schema()["properties"]
+    meanings = dict(_MEANING.findall(_TABLE.read_text(encoding="utf-8")))
     for key, field in section.model_fields.items():
         if key in keys:
             full = f"{name}.{key}" if name else key
             default = field.get_default(call_default_factory=True)
             yield (
                 f"| `{full}` | {_default(default)} | {_values(schema[key])} "
-                f"| {_cell(field.description or '')} |"
+                f"| {meanings.get(full) or _cell(field.description or '')} |"
             )
 
 
