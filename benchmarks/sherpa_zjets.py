@@ -2,14 +2,14 @@
 
     python benchmarks/sherpa_zjets.py --python SHERPA/bin/python --dir sherpa -n 60000
     hepgen-ml train 'sherpa/zjets_*.hepmc.gz' --objects Muon:2,Jet:0-10 --out model
-    python benchmarks/zjets.py --sample sherpa/zjets.root --model auto --out model --minutes 10
+    python benchmarks/zjets.py --sample sherpa/sherpa_zjets.root --model auto --out model
 
 pp -> Z/gamma* -> mu mu + 0, 1, 2 jets at 13 TeV, matrix elements merged at 20 GeV (CKKW), 66 to
 116 GeV, with shower, hadronisation and radiation off the muons, without multi-parton interactions.
 The events of `--python`, an interpreter that has Sherpa's module (`pip install --pre sherpa-mc`,
 Python 3.12 or 3.13), are files of 3000 in HepMC3, each with a seed of its own; those that are there
 are kept, so that an interrupted command goes on. What `zjets.py` reads, two bare muons and anti-kT
-jets (0.4) above 20 GeV, is written to zjets.root. Integration takes minutes, once.
+jets (0.4) above 20 GeV, is written to sherpa_zjets.root. Integration takes minutes, once.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def main() -> None:
     options = parser.parse_args()
     paths = make(options.python, options.dir.resolve(), options.n, options.seed)
     selection = Selection(parse_objects(OBJECTS))
-    root = options.dir / "zjets.root"
+    root = options.dir / "sherpa_zjets.root"
     done = hepgen_ml.convert(paths, root, selection=selection, force=True)
     sigma, error = done.run.cross_section, done.run.cross_section_error
     print(f"{root}: {done.n_events} events, {sigma:.1f} ± {error:.1f} pb")

@@ -8,8 +8,8 @@ Each process is trained by `hepgen-ml train` on one core without any setting but
 judged by an independent sample: a classifier per final state beside its floor, marginals,
 resonance peaks, frequencies, conservation laws, and the shower of Pythia. Processes that are not
 Pythia's are taken from the directory that HEPGEN_ML_DATA names, a random half to train on and the
-other to judge by. Needs pythia8mc; results are JSON files beside the samples, one for each
-process and time.
+other to judge by (`sherpa_zjets.py` makes sherpa_zjets.root). Needs pythia8mc; results are JSON
+files beside the samples, one for each process and time.
 """
 
 from __future__ import annotations
@@ -38,6 +38,11 @@ STORED = {
     "ttbar2j": ("ttbar2j_train.lhe.gz", "pp → tt̄jj (MadGraph)", ""),
     "zjets": ("zjets_train.root", "pp → Z + jets, reconstructed", "Muon:2,Jet:0-10"),
     "sherpa_zjets": ("sherpa_zjets.lhe.gz", "pp → Z + 0, 1, 2 jets (Sherpa)", ""),
+    "sherpa_objects": (
+        "sherpa_zjets.root",
+        "pp → Z + jets, reconstructed (Sherpa)",
+        "Muon:2,Jet:0-10",
+    ),
 }
 """File, title and objects of samples that are not made here."""
 
@@ -313,6 +318,9 @@ def main() -> None:
         for name in chosen:
             path = options.dir / f"{name}_{options.minutes:g}min.json"
             if path.exists() and not options.again:
+                continue
+            if not any(options.dir.glob(f"{name}_truth.*")):
+                print(f"{name}: no sample, make it first", file=sys.stderr)
                 continue
             result = run(options.dir, name, options.minutes)
             path.write_text(json.dumps(result, indent=1) + "\n")
