@@ -47,6 +47,9 @@ _MOST_PRODUCTS = 5
 _KINDS = {11: "l", 13: "l", 15: "l", 12: "v", 14: "v", 16: "v", 1: "d", 3: "d", 2: "u", 4: "u"}
 """Particles that differ by their generation only."""
 
+_Decay = tuple[int, tuple[str, ...]]
+"""Id of a particle without sign, and the kinds of its products."""
+
 _Pair = tuple[tuple[str, str] | None, tuple[float, float] | None]
 """Kinds of two particles, and the peak of their mass."""
 
@@ -77,8 +80,14 @@ class DecayCharts:
         self._trees = {s: relatives.completed(s, tree) for s, tree in trees.items()}
         self._resonances: dict[int, MassSpec] = {}
         self._beside: dict[int, MassSpec] = {}
-        self._pairs: dict[tuple[int, tuple[str, ...]], _Pair] = {}
+        self._pairs: dict[_Decay, _Pair] = {}
         self._chosen: dict[tuple[Structure, frozenset[int]], tuple[float, float]] = {}
+        self._decays: dict[_Decay, list[tuple[Structure, int]]] = {}
+        for structure, tree in self._trees.items():
+            for node, products in tree.children.items():
+                if 2 < len(products) <= _MOST_PRODUCTS:
+                    key = _decay(structure, tree, node, products)
+                    self._decays.setdefault(key, []).append((structure, node))
         self._repeated = self._names_that_repeat()
 
     def layout(self, structure: Structure, production: Production) -> Layout | None:
@@ -284,30 +293,29 @@ class DecayCharts:
         self, structure: Structure, tree: Tree, node: int, products: Sequence[int]
     ) -> _Pair:
         """Kinds of two products whose mass has a peak, and the peak; None if there is none."""
-        kinds = [_kind(structure, tree, n, node) for n in products]
         if len(products) > _MOST_PRODUCTS or any(n < 0 and not tree.systems[n] for n in products):
             return None, None
-        key = (abs(tree.pdg_id(structure, node)), tuple(sorted(kinds)))
+        key = _decay(structure, tree, node, products)
         if key not in self._pairs:
             masses: dict[tuple[str, str], list[npt.NDArray[np.float64]]] = {}
             most = 0.0
-            for other, its in self._trees.items():
-                for n, children in its.children.items():
-                    found = [_kind(other, its, c, n) for c in children]
-                    if (abs(its.pdg_id(other, n)), tuple(sorted(found))) != key:
-                        continue
-                    most = max(most, float(np.median(self._masses(other, its.leaves(n)))))
-                    for i, j in combinations(range(len(children)), 2):
-                        rows = its.leaves(children[i]) + its.leaves(children[j])
-                        a, b = sorted((found[i], found[j]))
-                        masses.setdefault((a, b), []).append(self._masses(other, rows))
+            for other, n in self._decays.get(key, ()):
+                its = self._trees[other]
+                children = its.children[n]
+                found = [_kind(other, its, c, n) for c in children]
+                most = max(most, float(np.median(self._masses(other, its.leaves(n)))))
+                for i, j in combinations(range(len(children)), 2):
+                    rows = its.leaves(children[i]) + its.leaves(children[j])
+                    a, b = sorted((found[i], found[j]))
+                    masses.setdefault((a, b), []).append(self._masses(other, rows))
             self._pairs[key] = _narrowest(masses, most)
         return self._pairs[key]
 
     def _unnamed(self, structure: Structure, tree: Tree, node: int, room: float) -> MassSpec:
         """Mass of a system that is no resonance, which may not be more than its mother's."""
-        largest = 2 * float(self._masses(structure, tree.leaves(node)).max())
-        high = room if math.isfinite(room) else largest
+        high = room
+        if not math.isfinite(room):
+            high = 2 * float(self._masses(structure, tree.leaves(node)).max())
         peak = self._chosen.get((structure, frozenset(tree.leaves(node))))
         return Peak(0.0, high, *peak) if peak else (0.0, high)
 
@@ -333,6 +341,12 @@ def _kind(structure: Structure, tree: Tree, node: int, mother: int) -> str:
     own, of_mother = tree.pdg_id(structure, node), tree.pdg_id(structure, mother)
     name = _KINDS.get(abs(own), str(abs(own)))
     return name + ("-" if own * of_mother < 0 else "+")
+
+
+def _decay(structure: Structure, tree: Tree, node: int, products: Sequence[int]) -> _Decay:
+    """Decays that differ by generations or signs are alike."""
+    kinds = sorted(_kind(structure, tree, n, node) for n in products)
+    return abs(tree.pdg_id(structure, node)), tuple(kinds)
 
 
 def _size(spec: MassSpec) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -9,6 +10,9 @@ from hepgen_ml.process.structure import Structure
 
 Choice = Callable[[int, Sequence[int]], tuple[int, int]]
 """Places of the two products, of a node's products, that form a system of their own."""
+
+_Place = tuple[int, tuple[str, ...]]
+"""A particle, 0 for the collision, and the classes of those of its products that are elsewhere."""
 
 _NEW = 1_000_000
 """Ids of supersymmetric particles, excited fermions and others begin here."""
@@ -105,25 +109,37 @@ class Relatives:
     """
 
     def __init__(self, trees: Iterable[tuple[Structure, Tree]]) -> None:
-        # Ids of the products of a resonance, itself, all that it may descend from (0 is the
-        # collision), and what descends from that beside it.
-        self._known: dict[tuple[tuple[int, ...], int], set[tuple[int, tuple[str, ...]]]] = {}
+        # Ids of the products of a resonance and itself; all that it may descend from (0 is the
+        # collision) with what descends from that beside it; and the resonances among that.
+        self._known: dict[tuple[tuple[int, ...], int], dict[_Place, set[tuple[int, ...]]]] = {}
         for structure, tree in trees:
             for node in tree.made:
-                self._note(structure, tree, node, [(0, structure.final)])
+                self._note(structure, tree, node, [(0, tree.made)])
+        self._largest_first = sorted(self._known, key=lambda key: -len(key[0]))
 
     def _note(
-        self, structure: Structure, tree: Tree, node: int, above: list[tuple[int, list[int]]]
+        self,
+        structure: Structure,
+        tree: Tree,
+        node: int,
+        above: list[tuple[int, tuple[int, ...]]],
     ) -> None:
         if node not in tree.children:
             return
-        ids, own = structure.pdg_id, tree.leaves(node)
+        ids = structure.pdg_id
         key = tuple(sorted(ids[c] for c in tree.children[node])), ids[node]
-        places = self._known.setdefault(key, set())
-        places.update((mother, _classes(structure, set(all_of) - set(own)))
-                      for mother, all_of in above)  # fmt: skip
+        places = self._known.setdefault(key, {})
+        for mother, beside in above:
+            others = [n for n in beside if n != node]
+            place = mother, _classes(structure, tree, others)
+            places.setdefault(place, set()).add(_resonances(structure, tree, others))
         for child in tree.children[node]:
-            self._note(structure, tree, child, [*above, (ids[node], own)])
+            further = [
+                (mother, (*(n for n in beside if n != node), *tree.children[node]))
+                for mother, beside in above
+            ]
+            own = ids[node], tree.children[node]
+            self._note(structure, tree, child, [*further, own])
 
     def completed(self, structure: Structure, tree: Tree) -> Tree:
         """Systems in the place of resonances that other events of the same particles have."""
@@ -144,14 +160,23 @@ class Relatives:
         self, structure: Structure, tree: Tree, mother: int, nodes: tuple[int, ...]
     ) -> tuple[int, ...]:
         """Products of a particle (the collision: 0), missing resonances put in."""
-        for products, resonance in sorted(self._known, key=lambda key: -len(key[0])):
-            least = len(products) + (mother != 0)
-            chosen = _find(products, [(tree.pdg_id(structure, n), n) for n in nodes])
-            if chosen is None or len(nodes) < least:
+        most = len(nodes) - (mother != 0)
+        identified = [(tree.pdg_id(structure, n), n) for n in nodes]
+        ids = {i for i, _ in identified}
+        for products, resonance in self._largest_first if most > 1 else ():
+            if len(products) > most or not ids.issuperset(products):
+                continue
+            chosen = _find(products, identified)
+            if chosen is None:
                 continue
             rest = [n for n in nodes if n not in chosen]
-            others = _classes(structure, {leaf for n in rest for leaf in tree.leaves(n)})
-            if (mother, others) not in self._known[products, resonance]:
+            # Those that are left have to be there: W -> f f' of t -> b f f' is beside a b quark.
+            # What the record names among them is named in the other events as well.
+            named = Counter(_resonances(structure, tree, rest))
+            known = self._known[products, resonance].get(
+                (mother, _classes(structure, tree, rest)), ()
+            )
+            if not any(named <= Counter(others) for others in known):
                 continue
             system = -1 - len(tree.systems)
             tree.systems[system] = resonance
@@ -216,9 +241,21 @@ def usual_pair(ids: Sequence[int], masses: Sequence[float]) -> tuple[int, int]:
     return min(((i, j) for i in range(n) for j in range(i + 1, n)), key=rank)
 
 
-def _classes(structure: Structure, rows: Iterable[int]) -> tuple[str, ...]:
-    """What particles are, light partons alike."""
-    ids = (structure.pdg_id[r] for r in rows)
+def _resonances(structure: Structure, tree: Tree, nodes: Iterable[int]) -> tuple[int, ...]:
+    """Ids of all that decays among some nodes and their products."""
+    found: list[int] = []
+    queue = list(nodes)
+    while queue:
+        node = queue.pop()
+        if node in tree.children:
+            found.append(tree.pdg_id(structure, node))
+            queue += tree.children[node]
+    return tuple(sorted(found))
+
+
+def _classes(structure: Structure, tree: Tree, nodes: Iterable[int]) -> tuple[str, ...]:
+    """What the final particles of some nodes are, light partons alike."""
+    ids = [structure.pdg_id[r] for n in nodes for r in tree.leaves(n)]
     return tuple(sorted("j" if abs(i) <= 5 or i == 21 else str(i) for i in ids))
 
 

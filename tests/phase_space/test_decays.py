@@ -199,6 +199,23 @@ def test_resonances_without_a_row() -> None:
     assert relatives.completed(muons, tree) == tree
 
 
+def test_what_is_named_is_no_part_of_another_decay() -> None:
+    """g~ -> q q' chi+- beside chi+- -> W chi0: the quarks are of no W, which has its own place."""
+    record = structure(
+        [21, 21, 1000021, 1000024, 1, -2, 24, 1000022, 3, -4],
+        [-1, -1, 2, 2, 1, 1, 2, 1, 1, 1], [0, 0, 1, 3, 3, 3, 4, 4, 7, 7],
+    )  # fmt: skip
+    other = structure(
+        [21, 21, 1000021, 1000024, 3, -4, 24, 1000022, 1, -2],
+        [-1, -1, 2, 2, 1, 1, 2, 1, 1, 1], [0, 0, 1, 3, 3, 3, 4, 4, 7, 7],
+    )  # fmt: skip
+    known = [(s, decay_tree(s)) for s in (record, other)]
+    relatives = Relatives((s, t) for s, t in known if t is not None)
+    for s, tree in known:
+        assert tree is not None
+        assert relatives.completed(s, tree) == tree
+
+
 def test_pairs() -> None:
     assert usual_pair([16, 11, -12], [0.0, 0.0005, 0.0]) == (1, 2)  # tau -> nu (e nu)
     assert usual_pair([5, -5, 21], [4.8, 4.8, 0.0]) == (0, 1)
