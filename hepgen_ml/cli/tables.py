@@ -18,7 +18,8 @@ _NUMBERS = {"events", "fraction", "weight fraction", "colour and helicity patter
 _UNDERSTOOD = {"auxiliary_fractions", "not_learned", "beam_exchange", "reflection"}
 """Facts about a training that its sentences say."""
 
-_STRATEGIES = {3: "unit weights", 4: "the mean weight is the cross section"}
+_CLOSE = 0.1
+"""Relative difference of the mean weight and the cross section up to which they are the same."""
 
 
 def show(path: Path, found: Mapping[str, Any]) -> None:
@@ -58,7 +59,7 @@ def _show_sample(console: Console, path: Path, found: Mapping[str, Any]) -> None
             facts.add_row(f"  process {process['process_id']}", value)
     for generator in found["generators"]:
         facts.add_row("generator", f"{generator['name']} {generator['version']}".strip())
-    meaning = _STRATEGIES.get(abs(weights["strategy"]))
+    meaning = _meaning(weights, found["cross_section"])
     facts.add_row("weight strategy", str(weights["strategy"]) + (f", {meaning}" if meaning else ""))
     facts.add_row(
         "weights",
@@ -86,6 +87,20 @@ def _show_sample(console: Console, path: Path, found: Mapping[str, Any]) -> None
     _print_table(console, (*header, "intermediate") if with_resonances else header, lines)
     if found["events_without_subprocess"]:
         console.print(f"{found['events_without_subprocess']:,} events belong to no row above")
+
+
+def _meaning(weights: Mapping[str, Any], sigma: float | None) -> str:
+    """What a weight strategy says of the weights that the events have."""
+    strategy = abs(weights["strategy"])
+    if strategy == 3:
+        unit = weights["minimum"] in (1.0, -1.0) and weights["maximum"] == 1.0
+        return "unit weights" if unit else "of a weight only the sign counts"
+    if strategy != 4:
+        return ""
+    # HepMC3 and ROOT files, and their generators, may give weights any scale.
+    if sigma is not None and abs(weights["mean"] - sigma) > _CLOSE * abs(sigma):
+        return "weights of any scale, their sum stands for the cross section"
+    return "the mean weight is the cross section"
 
 
 def _rates(counts: Mapping[str, int], n: int) -> Sequence[tuple[str, ...]]:

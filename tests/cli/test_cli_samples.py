@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from hepgen_ml.cli import app
+from hepgen_ml.cli.tables import _meaning
 from hepgen_ml.events.formats import read, write
 from hepgen_ml.events.sample import EventSample, RunInfo
 from hepgen_ml.events.summary import SampleSummary
@@ -62,6 +63,20 @@ def test_check_counts_unreadable_events(events: EventSample, tmp_path: Path) -> 
     broken = [line for line in done.stdout.splitlines() if "readable events" in line]
     assert "1 left out" in broken[0]
     assert "event 5" in broken[0]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "weight", "words"),
+    [
+        (3, 1.0, "unit weights"),
+        (3, 1.79e5, "only the sign counts"),
+        (-4, 500.0, "the mean weight is the cross section"),
+        (-4, 5.46e5, "weights of any scale"),
+    ],
+)
+def test_info_says_what_weights_mean(strategy: int, weight: float, words: str) -> None:
+    weights = {"strategy": strategy, "minimum": weight, "maximum": weight, "mean": weight}
+    assert words in _meaning(weights, 500.0)
 
 
 def test_info_of_a_sample(events: EventSample, tmp_path: Path) -> None:
