@@ -10,7 +10,7 @@ from torch import Tensor
 from hepgen_ml.errors import UsageError
 from hepgen_ml.phase_space.cuts import SINGLE, Acceptance, Cut, Evidence, Key, overridden
 from hepgen_ml.phase_space.edges import Edge, is_fixed, lower_edge
-from hepgen_ml.phase_space.extremes import Extremes, FinalStates, Seen
+from hepgen_ml.phase_space.extremes import Extremes, FinalStates, Seen, Smallest
 
 MIN_ENTRIES, MIN_PAIRS = 150, 500
 """Fewest values from which a cut on particles is inferred, and one on pairs."""
@@ -30,6 +30,8 @@ _RELATIVES = {"4": "j", "5": "j", "13": "11", "14": "12", "16": "12"}
 as others are, electrons and muons are leptons."""
 
 _LIGHT_CONE = ("plus", "minus")
+_DETERMINED = ("plus", "minus", "mass")
+"""Observables that those determine with which their edges are compared."""
 
 Edges = tuple[Edge | None, Edge | None]
 """Below and above, the latter of the negative values."""
@@ -162,21 +164,21 @@ def _edges(key: Key, seen: Seen, strays: bool = True) -> Edges:
     low = high = None
     if seen.entries < _fewest(key[0]):
         return low, high
+
+    def fixed(extremes: Smallest) -> bool:
+        return is_fixed(extremes.rows, seen.entries, determined=key[0] in _DETERMINED)
+
     if key[0] != "abs_eta":
         natural = seen.threshold if key[0] == "mass" else 0.0
         low = lower_edge(seen.low.values, seen.entries, natural, strays)
         if low is not None and (
-            low.at < _ABOVE_THRESHOLD * natural
-            or seen.of_decays[0] < low.at
-            or not is_fixed(seen.low.rows, seen.entries)
+            low.at < _ABOVE_THRESHOLD * natural or seen.of_decays[0] < low.at or not fixed(seen.low)
         ):
             low = None
     # A mass without a lower cut ends at the collision energy by nature, not by choice.
     if key[0] == "abs_eta" or (key[0] == "mass" and low is not None):
         high = lower_edge(seen.high.values, seen.entries, strays=strays)
-        if high is not None and (
-            -seen.of_decays[1] < high.at or not is_fixed(seen.high.rows, seen.entries)
-        ):
+        if high is not None and (-seen.of_decays[1] < high.at or not fixed(seen.high)):
             high = None
     return low, high
 

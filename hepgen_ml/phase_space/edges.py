@@ -19,9 +19,9 @@ Values = npt.NDArray[np.float64]
 _FEW = 64
 """Extreme values from which an edge is judged first, and at least."""
 
-_STRAIGHT = 0.72
+_STRAIGHT = 0.68
 """Largest position of the middle one of the first values between first and last: halfway for a
-sharp edge, 0.63 where the density rises like a square root, 0.71 where it rises linearly."""
+sharp edge, 0.63 where the density rises like a square root, 0.71 where linearly."""
 
 _HARDLY_ANY, _STRAIGHT_HARDLY = 500, 0.6
 """Of so few entries the first values are a large part, and have to be straighter than that."""
@@ -41,8 +41,17 @@ spacings of the others at least, and how straight these must be: tails have stra
 _MARGIN = 6.0
 """Mean spacings between the edge and the first value, if no round number is closer."""
 
-_RELATED, _RELATED_FEW = 0.4, 0.45
-"""Largest correlation of ranks of an observable near its edge with others, for few values."""
+_RELATED, _RELATED_FEW, _RELATED_PARTS = 0.1, 4.0, 0.3
+"""Largest part of the variance of an observable's ranks near its edge that those of others explain,
+what is added divided by the number of values, and the part where the others determine the
+observable: near a cut it hardly varies beside them, near an edge of theirs 0.45 to 0.9 is usual."""
+
+_COLLINEAR = 0.05
+"""Added to the variance of others, so that small differences of what is nearly equal do not count:
+products of a resonance have momenta that determine each other."""
+
+_COMPARED_SCALE = 128
+"""One in so many entries are compared with other observables, but not fewer than the first."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +158,7 @@ def _position(values: Values, n: int) -> float:
     return float(values[(n + 1) // 2] - values[0]) / span if span > 0 else math.inf
 
 
-def is_fixed(rows: Values, entries: int) -> bool:
+def is_fixed(rows: Values, entries: int, *, determined: bool = False) -> bool:
     """Whether an edge is there at any value of other observables.
 
     The edge of a cut is; then, close to it, the observable does not depend on others. One that
@@ -161,15 +170,18 @@ def is_fixed(rows: Values, entries: int) -> bool:
         The observable's smallest values, sorted, and what k others are there.
     entries : int
         How many values there are in all.
+    determined : bool
+        Whether the others together determine the observable.
     """
-    n = min(max(entries // _WIDE_SCALE, _FEW), rows.shape[1])
-    limit = _RELATED if n >= 2 * _FEW else _RELATED_FEW
-    ranks = _ranks(rows[0, :n])
-    for other in rows[1:, :n]:
-        theirs = _ranks(other)
-        if np.ptp(theirs) > 0 and abs(np.corrcoef(ranks, theirs)[0, 1]) > limit:
-            return False
-    return True
+    n = min(max(entries // _COMPARED_SCALE, _FEW), rows.shape[1])
+    ranks = np.stack([_ranks(row) for row in rows[:, :n]])
+    varying = ranks[np.ptp(ranks, axis=1) > 0]
+    if len(varying) < 2:
+        return True
+    correlation = np.corrcoef(varying)[0, 1:]
+    others = np.atleast_2d(np.corrcoef(varying[1:])) + _COLLINEAR * np.eye(len(varying) - 1)
+    explained = float(correlation @ np.linalg.solve(others, correlation))
+    return explained <= (_RELATED_PARTS if determined else _RELATED + _RELATED_FEW / n)
 
 
 def _ranks(values: Values) -> Values:

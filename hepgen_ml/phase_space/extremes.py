@@ -48,7 +48,7 @@ class FinalStates(NamedTuple):
     balanced : bool
         Whether transverse momenta add up to zero.
     decays : collection of (int, int)
-        Pairs that come from one resonance.
+        Pairs that a resonance becomes.
     """
 
     p: Tensor
@@ -100,7 +100,7 @@ class Seen:
     threshold : float
         Of a mass: the smallest sum of the masses.
     of_decays : (float, float)
-        Smallest and largest mass of pairs that come from one resonance, which are no entries.
+        Smallest and largest mass of pairs that a resonance becomes, which are no entries.
     """
 
     def __init__(self) -> None:
@@ -160,7 +160,7 @@ class Extremes:
     """The smallest and largest values of all observables that a cut may bound.
 
     Of two particles whose transverse momenta balance, Delta R is above pi without any cut. Masses
-    of pairs that come from one resonance have ranges of their own. On masses with jets no
+    of pairs that a resonance becomes have ranges of their own. On masses with jets no
     analysis cuts, and they have no threshold to tell a cut from.
 
     Attributes

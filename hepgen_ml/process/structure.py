@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -89,12 +88,12 @@ class Structure:
 
     @cached_property
     def pairs_of_decays(self) -> frozenset[tuple[int, int]]:
-        """Pairs of final-state particles, by their place in `final`, that come from a resonance."""
+        """Pairs of final-state particles, by their place in `final`, that a resonance becomes."""
         place = {row: k for k, row in enumerate(self.final)}
+        leaves = (self.leaves(row) for row in self.intermediate)
         return frozenset(
-            (place[a], place[b])
-            for row in self.intermediate
-            for a, b in combinations(self.leaves(row), 2)
+            (min(pair), max(pair))
+            for pair in (tuple(place[r] for r in rows) for rows in leaves if len(rows) == 2)
         )
 
 

@@ -308,6 +308,22 @@ def test_small_masses_and_distances_are_rare_by_nature(seed: int) -> None:
     assert [str(c) for c in finder.acceptance().cuts] == ["30 <= pt(4)", "abs_eta(4) <= 2"]
 
 
+@pytest.mark.parametrize("n", [3_000, 60_000])
+def test_distances_that_follow_from_a_mass_are_no_cut(n: int) -> None:
+    """Muon pairs above 12 GeV of limited momentum are never close to each other."""
+    rng = np.random.default_rng(n)
+    pt = rng.uniform(3, 40, (n, 2))
+    y, phi = rng.normal(0, 1, (n, 2)), rng.uniform(-math.pi, math.pi, (n, 2))
+    p = from_pt_rapidity_phi(*(torch.from_numpy(v) for v in (pt, y, phi, 0 * pt)))
+    q = p.sum(1)
+    mass = torch.sqrt(q[:, 3] ** 2 - (q[:, :3] ** 2).sum(1))
+    finder = CutFinder()
+    finder.add(p[mass > 12.0], ["11", "13"], balanced=False)
+    cuts = [c for c in finder.acceptance().cuts if len(c.classes) == 2]
+    assert [c.observable for c in cuts] == ["mass"]
+    assert 11.5 < cuts[0].low <= 12.0
+
+
 def test_without_a_search_only_stated_cuts_count() -> None:
     finder = CutFinder(find=False)
     finder.add(with_pt(np.random.default_rng(0), 30, 20_000), ["j"])
