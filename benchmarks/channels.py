@@ -23,8 +23,8 @@ import hepgen_ml
 from hepgen_ml.config import Config
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.generation.generator import Generator
-from hepgen_ml.models.base import Surrogate
 from hepgen_ml.models.storage import save_model
+from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.encoded import Discrete
 from hepgen_ml.training.batches import Batches
 from hepgen_ml.training.data import SampleSource, encode_all, learn_process

@@ -18,7 +18,7 @@ import torch
 import hepgen_ml
 from hepgen_ml.analysis.classifier import classifier_auc
 from hepgen_ml.analysis.observables import observables
-from hepgen_ml.models.flow_matching import FlowMatching
+from hepgen_ml.models.flow.flow_matching import FlowMatching
 
 # Published setting first: rk4 with 50 steps.
 POINTS = [("rk4", 50), ("rk4", 6), ("rk4", 4), ("rk4", 3), ("midpoint", 12), ("midpoint", 8),

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.config import load_config
-from hepgen_ml.models.autoregressive import JetGPT
 from hepgen_ml.models.conditions import coordinate_features
+from hepgen_ml.models.jetgpt.autoregressive import JetGPT
 from hepgen_ml.phase_space import Coordinate
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from hepgen_ml.config import Config, load_config
 from hepgen_ml.generation.posterior import weights
-from hepgen_ml.models.autoregressive import AutoregressiveDensity
+from hepgen_ml.models.jetgpt.autoregressive import AutoregressiveDensity
 from hepgen_ml.networks.bayesian import posterior_draw
 from hepgen_ml.phase_space import Coordinate
 from hepgen_ml.process.encoded import Discrete, Encoded

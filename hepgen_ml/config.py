@@ -3,23 +3,47 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from hepgen_ml.errors import UsageError
+
+AUTOMATIC = "auto"
+"""Name of the model that the sample decides, see `hepgen_ml.models.choice`."""
 
 _MAX_BYTES = 1 << 20
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """Base of the settings of one section.
+
+    Attributes
+    ----------
+    changeable : set of str
+        Settings that may change when a training is resumed, because it does not depend on them.
+    """
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    changeable: ClassVar[frozenset[str]] = frozenset()
 
-class NetworkConfig(_Section):
-    """Network of any model; the mixtures are those of JetGPT (arXiv:2305.10475, section 2.3)."""
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+class NetworkConfig(Section):
+    """Size of the networks of any model."""
 
     width: int = Field(128, ge=8, le=4096, description="Size of the hidden state.")
     blocks: int = Field(4, ge=1, le=64)
@@ -28,65 +52,10 @@ class NetworkConfig(_Section):
     dropout: float = Field(
         0.0, ge=0, lt=1, description="Of what each layer of a transformer adds, in training."
     )
-    mixtures: int = Field(32, ge=1, le=512, description="Components per coordinate.")
+    mixtures: int = Field(32, ge=1, le=512, description="Mixture components per coordinate.")
 
 
-DensityName = Literal["mixtures", "gaussian", "von_mises", "bins"]
-"""See `hepgen_ml.models.densities`; mixtures are von Mises for angles, Gaussian otherwise."""
-
-
-class JetGPTConfig(_Section):
-    """Densities, order of coordinates and Bayesian weights of JetGPT."""
-
-    density: Literal["mixtures", "bins"] = Field("mixtures", description="Of all coordinates.")
-    densities: dict[str, DensityName] = Field(
-        default_factory=dict, description="By pattern of names; the first that fits counts."
-    )
-    bins: int = Field(64, ge=4, le=4096, description="Bins per coordinate.")
-    order: tuple[str, ...] = Field(
-        (), description="Patterns of names; coordinates that fit none come last."
-    )
-    bayesian: Literal["off", "last", "all"] = Field(
-        "off", description="Weights with a posterior: of the output, or of all linear maps."
-    )
-    prior_std: float = Field(1.0, gt=0, description="Width of the prior of these weights.")
-
-
-class SplittingConfig(_Section):
-    """Number of jets as part of the likelihood, in `jetgpt-splitting` (arXiv:2412.12074)."""
-
-    max_jets: int = Field(
-        0, ge=0, le=1000, description="Most jets to generate; at least the sample's."
-    )
-    extrapolation: Literal["naive", "truncated", "override", "bootstrap"] = "naive"
-    override_weight: float = Field(0.2, ge=0, description="lambda of equation 5.31.")
-    pointers: bool = Field(True, description="Place jets relative to the objects before them too.")
-    warm_up: float = Field(
-        0.5, ge=0, lt=1, description="Fraction of training before bootstrapped events."
-    )
-
-
-class LGATrConfig(_Section):
-    """Equivariant networks of `lgatr-cfm` and `gatr-cfm`.
-
-    Sized for minutes of training on a few cores; the papers have 16 channels, 32 scalars,
-    6 blocks and 8 heads (arXiv:2405.14806).
-    """
-
-    channels: int = Field(8, ge=1, le=1024, description="Multivector channels.")
-    scalars: int = Field(32, ge=1, le=4096, description="Scalar channels.")
-    blocks: int = Field(4, ge=1, le=64)
-    heads: int = Field(4, ge=1, le=64)
-    reference: Literal["plane", "beams", "none"] = Field(
-        "plane", description="What breaks the symmetry to that of the beams."
-    )
-    time: bool = Field(True, description="Give the time direction as a reference too.")
-    reference_tokens: bool = Field(
-        False, description="References as tokens of their own instead of channels."
-    )
-
-
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     """Optimisation."""
 
     batch_size: int = Field(1024, ge=1, le=2**30)
@@ -140,33 +109,18 @@ class TrainingConfig(_Section):
         return value
 
 
-Solver = Literal["euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "bosh3", "dopri5"]
-"""See `hepgen_ml.models.ode`."""
+class Config(BaseModel):
+    """Everything that decides how a surrogate is built and trained.
 
+    Settings of density models are sections of their own, such as ``[flow]``. A model's settings
+    live beside it; `hepgen_ml.models.registry` knows them by the names of models and sections.
+    `section` gives them; a configuration that names a model has all of its sections.
+    """
 
-class FlowConfig(_Section):
-    """Integration of flow-matching models."""
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
-    solver: Solver = "rk4"
-    steps: int = Field(4, ge=1, le=10_000, description="Of solvers with fixed steps.")
-    warp: float = Field(1.0, gt=0, description="Above one, smaller steps near the events.")
-    tolerance: float = Field(1e-4, gt=0, description="Of bosh3 and dopri5.")
-    divergence: Literal["exact", "hutchinson"] = "exact"
-    likelihood_solver: Solver = "rk4"
-    likelihood_steps: int = Field(10, ge=1, le=10_000)
-
-
-class Config(_Section):
-    """Everything that decides how a surrogate is built and trained."""
-
-    model: Literal[
-        "auto", "jetgpt", "jetgpt-splitting", "mlp-cfm", "transformer-cfm", "gatr-cfm", "lgatr-cfm"
-    ] = "auto"
+    model: str = AUTOMATIC
     network: NetworkConfig = NetworkConfig()
-    jetgpt: JetGPTConfig = JetGPTConfig()
-    splitting: SplittingConfig = SplittingConfig()
-    lgatr: LGATrConfig = LGATrConfig()
-    flow: FlowConfig = FlowConfig()
     training: TrainingConfig = TrainingConfig()
     cuts: tuple[str, ...] = Field(
         (), description="Cuts to train inside of, beside or instead of those found: pt(Jet) > 25."
@@ -179,12 +133,108 @@ class Config(_Section):
     )
     seed: int = Field(0, ge=0, lt=2**62)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_sections(cls, data: Any) -> Any:
+        """Validate the sections of density models, and add those of the named one."""
+        if not isinstance(data, Mapping):
+            return data
+        for key, kind in (("network", NetworkConfig), ("training", TrainingConfig)):
+            _check_names(key, kind, data.get(key))
+        model = data.get("model", AUTOMATIC)
+        named = _sections_of(model) if isinstance(model, str) else {}
+        made = dict(data)
+        for key in {**{k: None for k in data if k not in cls.model_fields}, **named}:
+            made[key] = _section(key, named.get(key) or _kind_of(key), data.get(key, {}))
+        return made
+
+    def section(self, kind: type[Settings]) -> Settings:
+        """Settings of a density model, by the class that describes them."""
+        for value in (self.__pydantic_extra__ or {}).values():
+            if isinstance(value, kind):
+                return value
+        return kind()
+
+    def fixed_settings(self) -> dict[str, dict[str, Any]]:
+        """Settings of the model that may not change when its training is resumed, by section."""
+        found = {}
+        for key, kind in sections(self.model).items():
+            if key not in type(self).model_fields:
+                values = self.section(kind).model_dump()
+                free = getattr(kind, "changeable", ())
+                found[key] = {name: v for name, v in values.items() if name not in free}
+        return found
+
     def with_(self, **changes: Any) -> Config:
         """Copy with top-level or dotted (``training__max_time``) values replaced."""
         data = self.model_dump(exclude_unset=True)  # what was not set may still be chosen
+        data = {key: value for key, value in data.items() if value != {}}
         for key, value in changes.items():
             _put(data, key.split("__"), value)
         return _validated(data, "the configuration")
+
+
+def _registry() -> Any:
+    # By name, as a plug-in: settings are below the models and import nothing of them.
+    return import_module("hepgen_ml.models.registry")
+
+
+def sections(model: str) -> dict[str, type[BaseModel]]:
+    """Sections that a model of this name has settings in; of all models for `AUTOMATIC`.
+
+    Raises
+    ------
+    UsageError
+        There is no such model.
+    """
+    return {
+        "network": NetworkConfig,
+        **(_registry().all_sections() if model == AUTOMATIC else _sections_of(model)),
+        "training": TrainingConfig,
+    }
+
+
+def _sections_of(model: str) -> dict[str, type[BaseModel]]:
+    found: dict[str, type[BaseModel]] = (
+        {} if model == AUTOMATIC else _registry().find(model).sections
+    )
+    return found
+
+
+def _kind_of(key: str) -> type[BaseModel]:
+    kind: type[BaseModel] | None = _registry().section(key)
+    if kind is None:
+        known = [*Config.model_fields, *_registry().all_sections()]
+        raise ValueError(f"{key[:100]}: no such setting; there are {', '.join(known)}")
+    return kind
+
+
+def _check_names(key: str, kind: type[BaseModel], value: Any) -> None:
+    """Name the settings of a section where one is given that it does not have."""
+    if not isinstance(value, Mapping):
+        return
+    unknown = [name for name in value if name not in kind.model_fields]
+    if unknown:
+        known = ", ".join(f"{key}.{name}" for name in kind.model_fields)
+        raise ValueError(
+            f"{key}.{str(unknown[0])[:100]}: no such setting; there are {known or 'none'}"
+        )
+
+
+def _section(key: str, kind: type[BaseModel], value: Any) -> BaseModel:
+    _check_names(key, kind, value)
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise ValueError(_first_problem(error, key)) from None
+
+
+def _first_problem(error: ValidationError, *within: str) -> str:
+    """Which setting is wrong, and why."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    key = ".".join(str(part) for part in (*within, *first["loc"]))
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{key}: {message}" if key else message
 
 
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -245,8 +295,6 @@ def _validated(data: dict[str, Any], source: str) -> Config:
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
         raise UsageError(
-            f"{source}: {key}: {first['msg']}", remedy="see docs/cli.md for the settings"
+            f"{source}: {_first_problem(error)}", remedy="see docs/cli.md for the settings"
         ) from None

@@ -31,5 +31,5 @@ def shipped_sample() -> Path:
 @pytest.fixture
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of flows that are not about acceptances, which take longer than the training."""
-    monkeypatch.setattr("hepgen_ml.models.base_distribution._PROPOSALS", 2000)
+    monkeypatch.setattr("hepgen_ml.models.flow.base_distribution._PROPOSALS", 2000)
     monkeypatch.setattr("hepgen_ml.training.fit._ACCEPTANCE_EVENTS", 200)

@@ -29,8 +29,8 @@ from hepgen_ml.generation.blocks import (
 from hepgen_ml.generation.likelihood import log_prob
 from hepgen_ml.generation.refinement import Refinement
 from hepgen_ml.generation.sampling import Sampler
-from hepgen_ml.models.base import Surrogate
 from hepgen_ml.models.storage import CLASSIFIER, CONFIG, find_model, load_model, save_model
+from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.process import Process
 from hepgen_ml.process.understanding import understood
 from hepgen_ml.reweighting import Reweighter
@@ -407,7 +407,17 @@ class Generator:
             of its draws inside, measured for each channel after training.
             For models that hold no such measurement (those of version 0.1.0),
             the density is that of the network.
+
+        Raises
+        ------
+        UsageError
+            The model has no likelihood.
         """
+        if not self.surrogate.density.has_likelihood:
+            raise UsageError(
+                f"{self.config.model} has no likelihood",
+                remedy="train another model, such as that of --model auto",
+            )
         accepted = self.facts.get("acceptance", [1.0] * len(self.process.channels))
         return log_prob(self.surrogate, self.process, sample, self.device, accepted)
 

@@ -10,7 +10,8 @@ import torch
 
 from hepgen_ml.events.sample import EventSample, FloatArray
 from hepgen_ml.generation.sampling import HEAD_BATCH
-from hepgen_ml.models.base import Surrogate, uniform_angle_log_prob
+from hepgen_ml.models.base import uniform_angle_log_prob
+from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.encoded import Discrete
 from hepgen_ml.process.process import Process
 
@@ -50,7 +51,7 @@ def log_prob(
             log_p += surrogate.heads.log_prob(
                 z, encoded.invariants[part].to(device), sub.to(device), discrete
             ).to("cpu")
-            if not surrogate.density.chooses_subprocess:
+            if not surrogate.density.learns_rates:
                 log_p += log_frequency[sub]
             log_p -= channel.chart.log_det(
                 channel.join(x, torch.zeros(len(x), dtype=torch.float64))

@@ -25,6 +25,7 @@ from torch import Tensor
 from hepgen_ml.errors import UsageError
 from hepgen_ml.events.sample import EventSample, FloatArray, RunInfo, concatenate
 from hepgen_ml.models.base import DensityModel
+from hepgen_ml.models.choice import BAYESIAN
 from hepgen_ml.networks.bayesian import posterior_draw
 
 MAX_DRAWS = 1000
@@ -51,7 +52,7 @@ def check(density: DensityModel, n_draws: int) -> None:
     if not density.bayesian:
         raise UsageError(
             "the model is not Bayesian: it has no posterior to draw from",
-            remedy="train one with --set jetgpt.bayesian=last",
+            remedy=BAYESIAN,
         )
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from hepgen_ml.config import TrainingConfig
 from hepgen_ml.events.sample import EventSample, RunInfo
 from hepgen_ml.generation.sampling import Sampler
-from hepgen_ml.models.base import Surrogate
+from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.assembly import assemble
 from hepgen_ml.process.encoded import Discrete, Encoded
 from hepgen_ml.process.process import Process
@@ -123,7 +123,7 @@ class Refinement:
 
     def _factors(self, weight: Tensor, encoded: Encoded) -> Tensor:
         factor = weight**self.power
-        if self.surrogate.density.chooses_subprocess:
+        if self.surrogate.density.learns_rates:
             return factor / torch.mean(factor * encoded.weight) * encoded.weight.mean()
         # rates come from the sample: a channel keeps the weight that it has
         channel_of = self.process.channel_of[encoded.subprocess]

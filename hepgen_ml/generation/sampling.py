@@ -11,8 +11,7 @@ from torch import Tensor
 from hepgen_ml.errors import ModelError
 from hepgen_ml.events.sample import RunInfo
 from hepgen_ml.generation.posterior import Block
-from hepgen_ml.models.base import Surrogate
-from hepgen_ml.models.splitting import SplittingJetGPT
+from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.assembly import assemble
 from hepgen_ml.process.auxiliary import AUXILIARY
 from hepgen_ml.process.encoded import Discrete, Kinematics
@@ -69,9 +68,8 @@ class Sampler:
         ModelError
             The network draws next to nothing inside the cuts.
         """
-        density = self.surrogate.density
-        if isinstance(density, SplittingJetGPT):
-            x, subprocess, kinematics = self._grown(density, n, rng, generator)
+        if self.surrogate.density.learns_rates:
+            x, subprocess, kinematics = self._drawn_by_density(n, rng, generator)
         else:
             x, subprocess, kinematics = self._drawn_whole(n, rng, generator)
         discrete = self._discrete(x, kinematics, subprocess, generator)
@@ -81,18 +79,14 @@ class Sampler:
         draw_lifetimes(self.process.lifetimes, events, rng)
         return events, x, subprocess
 
-    def _grown(
-        self,
-        density: SplittingJetGPT,
-        n: int,
-        rng: np.random.Generator,
-        generator: torch.Generator,
+    def _drawn_by_density(
+        self, n: int, rng: np.random.Generator, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Kinematics]:
-        """Events whose number of jets the density chooses; it enforces the cuts jet by jet."""
-        drawn, accepted = float(density.drawn.sum()), float(density.accepted.sum())
-        x, subprocess = (t.cpu() for t in density.sample_events(n, generator, self.process.inside))
-        self.drawn += int(density.drawn.sum() - drawn)
-        self.accepted += int(density.accepted.sum() - accepted)
+        """Events whose subprocess the density chooses; it enforces the cuts itself."""
+        drawn = self.surrogate.density.sample_events(n, generator, self.process.inside)
+        x, subprocess = drawn.x.cpu(), drawn.subprocess.cpu()
+        self.drawn += drawn.n_drawn
+        self.accepted += drawn.n_inside
         phi = torch.from_numpy(rng.uniform(-math.pi, math.pi, n))
         return x, subprocess, self.process.kinematics(x, subprocess, phi)
 

@@ -1,17 +1,16 @@
-"""What every density model offers, and the surrogate that is trained and stored."""
+"""Interface of density models: what to write to add one."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from hepgen_ml.config import Config
-from hepgen_ml.models.heads import Heads
 from hepgen_ml.networks.bayesian import posterior_draw, variational_layers
 from hepgen_ml.phase_space import Coordinate
 from hepgen_ml.process.encoded import Encoded
@@ -48,11 +47,68 @@ class Space(Protocol):
         """(S,) channel of each condition (subprocess)."""
 
 
+Inside = Callable[[Tensor, Tensor], Tensor]
+"""Which events (m,) with coordinates (m, D) float64 and subprocesses (m,) are inside the cuts."""
+
+
+class Draws(NamedTuple):
+    """Events that a density chose the subprocesses of.
+
+    Attributes
+    ----------
+    x : (n, D) float64 tensor
+        Learned coordinates.
+    subprocess : (n,) int64 tensor
+    n_drawn, n_inside : int
+        What was drawn on the way to them, and how much of it was inside the cuts.
+    """
+
+    x: Tensor
+    subprocess: Tensor
+    n_drawn: int
+    n_inside: int
+
+
 class DensityModel(nn.Module, ABC):
     """Conditional density p(x | subprocess) over the learned coordinates of a process.
 
-    Networks work on standardised coordinates z in single precision; `prepare`
-    and `restore` translate. Subclasses implement `loss`, `log_prob_z` and `sample_z`.
+    **To add a model**, write one file with a subclass and, if it has any, its settings::
+
+        class ToyConfig(Section):
+            width: int = Field(64, ge=1, description="Size of the hidden state.")
+
+        @register("toy", settings=ToyConfig)
+        class Toy(DensityModel):
+            def __init__(self, process, config):
+                super().__init__(process)
+                settings = config.section(ToyConfig)
+                ...
+
+    and name it in the entry-point group ``hepgen_ml.models`` of your package, as
+    `hepgen_ml.models.registry` shows; docs/models.md has a whole example. Nothing else has to
+    be touched: ``hepgen-ml train --model toy --set toy.width=32`` trains it, and all other
+    commands work with what that has written.
+
+    *What a model sees.* Events have a subprocess s, an integer, and the subprocess a channel,
+    ``self.channel_of[s]``. The channel has named coordinates, ``self.layouts[channel]``: D of them
+    for the longest, and events of a shorter channel have zeros at the end. `by_channel` gives the
+    rows of each channel. Models work on standardised coordinates z (m, D) in single precision,
+    of zero mean and unit variance but for angles (``coordinate.periodic``), which stay in
+    [-pi, pi); `prepare` and `restore` translate. Cuts, masses and momentum conservation are
+    none of their business, nor are colours, helicities and scales.
+
+    *What a model must have*: `loss` and `sample_z`, and `log_prob_z` or ``has_likelihood = False``.
+    Parameters are trained by gradient descent of `loss`, on batches and with averaged weights; what
+    is stored is the ``state_dict``, so that whatever is taken from a sample (`fit_coordinates`) has
+    to be in buffers.
+
+    *What a model may have*, with defaults that suit most: the class attributes below, and
+    `adapt`, `fit_standardization`, `before_training`, `after_training`. A model that draws the
+    subprocess itself sets ``learns_rates`` and has `sample_events` and `acceptance` too.
+
+    Networks to build it from: `hepgen_ml.models.flow.velocities` has them as
+    ``net(t, z, condition)``, `hepgen_ml.networks` without any notion of events. Those with the
+    class attribute ``compiles = True`` are compiled where ``training.compile`` asks for it.
 
     Parameters
     ----------
@@ -61,22 +117,44 @@ class DensityModel(nn.Module, ABC):
 
     Attributes
     ----------
-    chooses_subprocess : bool
+    learns_rates : bool
         Whether the model draws the subprocess too, with `sample_events`, and its densities
-        contain the subprocess's probability.
+        contain the subprocess's probability. The others take rates from the sample.
+    early_stopping : bool
+        Whether training may end when the loss of held-out events has stopped falling; not where
+        the model learns something that this loss does not show.
+    has_likelihood : bool
+        Whether `log_prob_z` gives the density of what `sample_z` draws.
     progress : float
         Fraction of the training that is over, set by whoever trains.
-    keeps_plan : bool
-        Whether it learns something that the loss of held-out events does not show.
     n_training : int
         Independent training events, set by whoever trains; Bayesian models
         weigh them against their prior.
     """
 
-    name: str
-    chooses_subprocess = False
+    learns_rates = False
+    early_stopping = True
+    has_likelihood = True
     progress = 0.0
-    keeps_plan = False
+
+    @classmethod
+    def adapt(cls, process: Process, config: Config) -> Process:
+        """Process that the model is built with, such as one with more multiplicities.
+
+        Subprocesses and coordinates may be added to those of the given process, at the end.
+
+        Parameters
+        ----------
+        process : Process
+            Of the sample.
+        config : Config
+
+        Raises
+        ------
+        UsageError
+            The model cannot learn such a process.
+        """
+        return process
 
     def __init__(self, process: Space) -> None:
         super().__init__()
@@ -156,12 +234,63 @@ class DensityModel(nn.Module, ABC):
         """Scalar to minimise, a mean over events (weights average to one, see `weighted_mean`)."""
 
     @abstractmethod
+    def sample_z(self, subprocess: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Standardised coordinates (m, D) float32 of these subprocesses (m,)."""
+
     def log_prob_z(self, z: Tensor, subprocess: Tensor) -> Tensor:
         """Log density (m,) in standardised coordinates (m, D)."""
+        raise NotImplementedError(f"{type(self).__name__} has no likelihood")
 
-    @abstractmethod
-    def sample_z(self, subprocess: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Standardised coordinates (m, D) float32."""
+    def before_training(self, events: Encoded, rate: Tensor | None) -> None:
+        """Prepare for the events of a training, after `fit_standardization`.
+
+        Parameters
+        ----------
+        events : Encoded
+            Training events, with mirror images if there are any.
+        rate : (m,) tensor or None
+            How often each of them is drawn; None: all alike.
+        """
+
+    def after_training(
+        self, events: Encoded, inside: Inside, generator: torch.Generator, most: int
+    ) -> None:
+        """Adjust the trained model, whose best weights are in place, to the training events.
+
+        Parameters
+        ----------
+        events : Encoded
+            Training events.
+        inside : callable
+            Which coordinates are inside the cuts.
+        generator : torch.Generator
+            On the device of the model.
+        most : int
+            Events to generate at most, for want of time.
+        """
+
+    def sample_events(
+        self, n: int, generator: torch.Generator | None = None, inside: Inside | None = None
+    ) -> Draws:
+        """Draw n events and their subprocesses, for a model that learns rates.
+
+        Parameters
+        ----------
+        n : int
+        generator : torch.Generator, optional
+        inside : callable, optional
+            Which coordinates are inside the cuts; all events that are returned are.
+        """
+        raise NotImplementedError(f"{type(self).__name__} learns no rates")
+
+    def acceptance(
+        self, inside: Inside, n: int, generator: torch.Generator | None = None
+    ) -> list[float]:
+        """Fraction of the draws of each channel that are inside the cuts, from n events.
+
+        Asked of a model that learns rates only; that of others is measured by whoever samples.
+        """
+        raise NotImplementedError(f"{type(self).__name__} learns no rates")
 
     def by_channel(self, subprocess: Tensor) -> list[tuple[int, Tensor]]:
         """Channels present among these events, each with the rows of its events.
@@ -194,33 +323,6 @@ def weighted_mean(each: Tensor, weight: Tensor, size: Tensor | float = 1.0) -> T
         largest = (each.detach() / size)[positive].max() * size + _MARGIN
         each = torch.where(negative, torch.minimum(each, largest), each)
     return (weight * each).mean()
-
-
-class Surrogate(nn.Module):
-    """Density of the kinematics and the heads of what is drawn given them.
-
-    Parameters
-    ----------
-    process : Process
-    config : Config
-    """
-
-    def __init__(self, process: Process, config: Config) -> None:
-        from hepgen_ml.models import registry
-
-        super().__init__()
-        self.density = registry.build(process, config)
-        self.heads = Heads(process)
-
-    def fit_standardization(self, encoded: Encoded) -> None:
-        """Prepare both parts for a sample's ranges."""
-        self.density.fit_standardization(encoded)
-        self.heads.fit_standardization(encoded)
-
-    @property
-    def n_parameters(self) -> int:
-        """Number of trained parameters."""
-        return sum(p.numel() for p in self.parameters())
 
 
 def uniform_angle_log_prob() -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,21 @@ from hepgen_ml.process.process import Process
 
 Layouts = Sequence[Sequence[Coordinate]]
 """Learned coordinates of every channel."""
+
+
+class Condition(NamedTuple):
+    """What the coordinates of events of one channel are conditioned on.
+
+    Attributes
+    ----------
+    subprocess : (m,) int64 tensor
+    channel : int
+        Of all these events; it tells which coordinates they have.
+    """
+
+    subprocess: Tensor
+    channel: int
+
 
 _HARMONICS = 4
 _LARGEST_TABLE = 1_000_000

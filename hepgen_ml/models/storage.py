@@ -28,7 +28,7 @@ from hepgen_ml.events.sample import RunInfo, processes_from_json
 from hepgen_ml.files import documents
 from hepgen_ml.files.outputs import DirectoryLock, naming, remove, write_text
 from hepgen_ml.files.tensors import load_tensors, save_tensors
-from hepgen_ml.models.base import Surrogate
+from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.process import Process
 
 FORMAT_VERSION = 1

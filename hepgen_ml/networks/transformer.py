@@ -89,6 +89,8 @@ class Transformer(nn.Module):
         Fraction of what a layer adds that is left out in training.
     """
 
+    compiles = True
+
     def __init__(
         self, width: int, blocks: int, heads: int, mlp_ratio: int, causal: bool = False,
         dropout: float = 0.0,

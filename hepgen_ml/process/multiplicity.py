@@ -72,7 +72,7 @@ def with_more_jets(process: Process, most: int) -> Process:
     if not process.is_reconstructed:
         raise UsageError(
             "jets can be added one by one to reconstructed events only: partons balance each other",
-            remedy="use --model jetgpt, which takes the multiplicity as a condition",
+            remedy="use --model auto, which takes the multiplicity as a condition here",
         )
     if most > MOST_JETS:
         raise UsageError(f"{most} jets", remedy=f"ask for {MOST_JETS} at most")
@@ -82,7 +82,7 @@ def with_more_jets(process: Process, most: int) -> Process:
         hard, jets = _divided(sub, channels)
         groups.setdefault(hard, {})[jets] = sub
     if all(jets == 0 for members in groups.values() for jets in members):
-        raise UsageError("the sample has no jets", remedy="use --model jetgpt")
+        raise UsageError("the sample has no jets", remedy="use --model auto")
     for hard, members in groups.items():
         last = max(most, *members)
         # Where jets of a resonance set in, another family begins.

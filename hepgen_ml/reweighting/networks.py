@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hepgen_ml.models.geometric import (
+from hepgen_ml.networks.lgatr import LGATr
+from hepgen_ml.networks.lgatr.embedding import (
     append_channels,
     embed_components,
     embed_momenta,
     reference_components,
 )
-from hepgen_ml.networks.lgatr import LGATr
 from hepgen_ml.networks.transformer import Transformer
 from hepgen_ml.reweighting.features import Inputs
 

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import torch
 
-from hepgen_ml.models.base import Surrogate
+from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.process import Process
 from hepgen_ml.training.data import Progress
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hepgen_ml.models.base import Surrogate
+from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.encoded import Discrete, Encoded
 
 
@@ -39,7 +39,7 @@ class Batches:
         if rate is not None:
             self.rate = (rate / rate.sum()).cpu().numpy()
             # Rates are only to be kept where a density learns them.
-            if surrogate.density.chooses_subprocess:
+            if surrogate.density.learns_rates:
                 self.drawn_weight = self.weight / rate.to(self.weight)
         self.factor = torch.ones_like(self.weight)
 

@@ -26,15 +26,12 @@ from hepgen_ml.events.sample import EventSample, RunInfo
 from hepgen_ml.events.weights import declared
 from hepgen_ml.files import documents
 from hepgen_ml.files.outputs import DirectoryLock, is_unfinished, naming, remove, write_text
-from hepgen_ml.models.base import Surrogate
-from hepgen_ml.models.calibration import MOST_GENERATED, calibrate_rates, emphasize
-from hepgen_ml.models.splitting import SplittingJetGPT
+from hepgen_ml.models import registry
+from hepgen_ml.models.choice import chosen
 from hepgen_ml.models.storage import CARD, CLASSIFIER, CONFIG, VALIDATION, WEIGHTS, save_model
-from hepgen_ml.networks.lgatr import LGATr
-from hepgen_ml.networks.transformer import Transformer
+from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.phase_space import parse_cut
 from hepgen_ml.process.encoded import Discrete, Encoded, effective_number
-from hepgen_ml.process.multiplicity import with_more_jets
 from hepgen_ml.process.process import Process
 from hepgen_ml.process.symmetry import (
     check_reflection,
@@ -47,7 +44,6 @@ from hepgen_ml.process.symmetry import (
 )
 from hepgen_ml.process.understanding import auxiliary_fractions
 from hepgen_ml.training.acceptance import acceptance_together
-from hepgen_ml.training.choices import chosen
 from hepgen_ml.training.clock import Clock
 from hepgen_ml.training.data import Progress, draw_rates, evened, split
 from hepgen_ml.training.encoded import EncodedSample, encode_sample
@@ -57,6 +53,9 @@ log = logging.getLogger(__name__)
 
 PLAN = "training.json"
 """File in a model directory whose training is not finished: what it began with."""
+
+_MOST_GENERATED = 1_000_000
+"""Events that a density generates at most after its training, to see what it makes."""
 
 _CALIBRATION_EVENTS = 200_000
 
@@ -141,10 +140,10 @@ def _fit(
         _write_plan(out, sample.fingerprint, config)
     encoded = sample.encoded
     config = chosen(config, process, encoded)
-    if config.model == SplittingJetGPT.name:
-        process = with_more_jets(process, config.splitting.max_jets)
-        encoded.x = F.pad(encoded.x, (0, process.n_coordinates - encoded.x.shape[1]))
-    else:
+    kind = registry.density_class(config)
+    process = kind.adapt(process, config)
+    encoded.x = F.pad(encoded.x, (0, process.n_coordinates - encoded.x.shape[1]))
+    if not kind.learns_rates:
         encoded.weight = evened(process, encoded.subprocess, encoded.weight)
     effective, negative = effective_number(encoded.weight), encoded.weight < 0
     order, held_out = split(encoded.weight, config.training.validation_fraction, config.seed)
@@ -159,7 +158,7 @@ def _fit(
     surrogate = Surrogate(process, config)
     surrogate.fit_standardization(training)
     if config.training.max_events:
-        keep_rates = surrogate.density.chooses_subprocess
+        keep_rates = surrogate.density.learns_rates
         training = thinned(process, training, config.training.max_events, keep_rates)
     if config.training.reflect:
         check_reflection(process, training)
@@ -169,15 +168,12 @@ def _fit(
     if config.training.channel_power < 1:
         how = config.training.channel_power, config.training.channel_boost
         rate = draw_rates(process, training.subprocess, *how)
-        if not surrogate.density.chooses_subprocess:  # judged as it is trained
+        if not surrogate.density.learns_rates:  # judged as it is trained
             validation.weight *= draw_rates(process, validation.subprocess, *how)
-    density = surrogate.density
-    if isinstance(density, SplittingJetGPT) and not density.bayesian:
-        # A posterior weighs all events against its prior as they are.
-        emphasize(density, training.subprocess, training.weight, rate)
+    surrogate.density.before_training(training, rate)
     if config.training.compile:
         for module in surrogate.density.modules():
-            if isinstance(module, Transformer | LGATr):
+            if getattr(module, "compiles", False):
                 module.compile()
     trainer = Trainer(
         surrogate,
@@ -198,7 +194,8 @@ def _fit(
     if resume and trainer.resume():
         log.info("resumed at step %d", trainer.step)
     trainer.run()
-    _calibrate(surrogate, process, trainer, config.seed, clock.for_closing() / 2, progress)
+    seconds = clock.for_closing() / 2
+    _calibrate(surrogate, process, training, trainer, config.seed, seconds, progress)
     acceptance = measure_acceptance(
         surrogate, process, device, config.seed, clock.for_closing(), progress
     )
@@ -319,13 +316,15 @@ def _check_plan(directory: Path, fingerprint: str, config: Config) -> None:
         raise SampleError(
             "was begun with another sample", path=directory, remedy="give the same files as before"
         )
-    fixed = ("model", "network", "jetgpt", "splitting", "lgatr", "resonances", "find_cuts", "seed")
+    fixed = ("model", "network", "resonances", "find_cuts", "seed")
     events = (
         "validation_fraction", "max_events", "channel_power", "channel_boost", "batch_size",
         "exchange_beams", "reflect", "classifier_rounds", "classifier_power",
     )  # fmt: skip
-    if any(getattr(before, name) != getattr(config, name) for name in fixed) or any(
-        getattr(before.training, name) != getattr(config.training, name) for name in events
+    if (
+        any(getattr(before, name) != getattr(config, name) for name in fixed)
+        or any(getattr(before.training, name) != getattr(config.training, name) for name in events)
+        or before.fixed_settings() != config.fixed_settings()
     ):
         raise UsageError(
             "was begun with another network, model, seed, resonances, search for cuts or choice of "
@@ -410,6 +409,7 @@ def _doubled(training: Encoded, mirrored: Encoded, possible: Tensor) -> Encoded:
 def _calibrate(
     surrogate: Surrogate,
     process: Process,
+    training: Encoded,
     trainer: Trainer,
     seed: int,
     seconds: float,
@@ -417,7 +417,7 @@ def _calibrate(
 ) -> None:
     """Make the mean of the predicted probabilities equal the sample's fractions.
 
-    By as many events as there is time for, see `_CALIBRATION_EVENTS` and `MOST_GENERATED`.
+    By as many events as there is time for, see `_CALIBRATION_EVENTS` and `_MOST_GENERATED`.
     """
     data, d = trainer.train, trainer.train.discrete
     order = np.random.default_rng(seed).permutation(len(data))[:_CALIBRATION_EVENTS]
@@ -425,12 +425,12 @@ def _calibrate(
     surrogate.eval()
     if progress is not None:
         progress("calibrate", 0, 1, {})
-    if isinstance(surrogate.density, SplittingJetGPT):
-        density = surrogate.density
-        generator = torch.Generator(device=trainer.device).manual_seed(seed + 1)
-        most = min(len(data), MOST_GENERATED)
+    density = surrogate.density
+    generator = torch.Generator(device=trainer.device).manual_seed(seed + 1)
+    most = min(len(data), _MOST_GENERATED)
+    if density.learns_rates:
         most = _affordable(lambda n: density.sample_events(n), most, seconds / 2)
-        calibrate_rates(density, data.subprocess, data.weight, generator, process.inside, most)
+    density.after_training(training, process.inside, generator, most)
 
     def predicted(rows: Tensor) -> None:
         discrete = Discrete(d.pattern[rows], d.branch[rows], d.free[rows])
@@ -484,8 +484,8 @@ def measure_acceptance(
     """
     surrogate.eval()
     generator = torch.Generator(device=device).manual_seed(seed)
-    if isinstance(surrogate.density, SplittingJetGPT):
-        return surrogate.density.measure_acceptance(process.inside, _ACCEPTANCE_EVENTS, generator)
+    if surrogate.density.learns_rates:
+        return surrogate.density.acceptance(process.inside, _ACCEPTANCE_EVENTS, generator)
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2,)))
     if len(process.channels) > _FEW_CHANNELS:
         return acceptance_together(

@@ -19,7 +19,8 @@ from hepgen_ml.errors import ModelError, SampleError
 from hepgen_ml.files import documents
 from hepgen_ml.files.outputs import write_text
 from hepgen_ml.files.tensors import load_tensors, save_tensors
-from hepgen_ml.models.base import Surrogate, weighted_mean
+from hepgen_ml.models.base import weighted_mean
+from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.networks.bayesian import variational_layers
 from hepgen_ml.process.encoded import Discrete, Encoded
 from hepgen_ml.training.batches import Batches
@@ -132,7 +133,8 @@ class Trainer:
         steps = min(config.max_steps, config.max_epochs * len(train) / self.batch_size)
         self.rates = {part: LearningRate(config, steps) for part in PARTS}
         # Posteriors go on widening when the loss of their means has stopped falling.
-        self._keeps_plan = surrogate.density.keeps_plan or bool(variational_layers(surrogate))
+        is_bayesian = bool(variational_layers(surrogate))
+        self._may_stop_early = surrogate.density.early_stopping and not is_bayesian
         self.optimizer = torch.optim.AdamW(
             self._groups(), lr=config.learning_rate, betas=(0.9, 0.99), foreach=True
         )
@@ -427,7 +429,7 @@ class Trainer:
         if part == "heads":
             return True
         rounds = self.refinement.n_rounds if self.refinement else 0
-        return self._round >= rounds and not self._keeps_plan
+        return self._round >= rounds and self._may_stop_early
 
     @torch.no_grad()
     def _copy(self, part: str, source: dict[str, Any], target: dict[str, Any]) -> None:

@@ -17,8 +17,8 @@ from hepgen_ml.analysis.laws import check_sample
 from hepgen_ml.config import Config
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events.sample import EventSample, concatenate
-from hepgen_ml.models.autoregressive import AutoregressiveDensity
 from hepgen_ml.models.base import weighted_mean
+from hepgen_ml.models.jetgpt.autoregressive import AutoregressiveDensity
 from hepgen_ml.phase_space import Coordinate
 from hepgen_ml.process.encoded import effective_number
 from hepgen_ml.training.data import (
@@ -233,7 +233,7 @@ def test_division_and_caps_keep_signs() -> None:
 def test_events_have_the_cross_section_of_the_sample(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hepgen_ml.models.base_distribution._PROPOSALS", 2000)
+    monkeypatch.setattr("hepgen_ml.models.flow.base_distribution._PROPOSALS", 2000)
     monkeypatch.setattr("hepgen_ml.training.fit._ACCEPTANCE_EVENTS", 200)
     plain = toy_top_pairs(1500)
     sample = signed(plain, np.ones(1500))

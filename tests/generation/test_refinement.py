@@ -13,8 +13,8 @@ from hepgen_ml.events.sample import EventSample
 from hepgen_ml.generation import refinement as room
 from hepgen_ml.generation.generator import Generator
 from hepgen_ml.generation.refinement import Refinement
-from hepgen_ml.models.base import Surrogate
 from hepgen_ml.models.storage import CLASSIFIER, VALIDATION
+from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.training.encoded import encode_sample
 from tests.samples import toy_top_pairs
 

@@ -8,8 +8,8 @@ import torch
 
 from hepgen_ml.config import Config
 from hepgen_ml.events.sample import EventSample
-from hepgen_ml.models.base import Surrogate
-from hepgen_ml.models.densities import Density1D
+from hepgen_ml.models.jetgpt.densities import Density1D
+from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.encoded import Discrete, Encoded
 from hepgen_ml.process.learner import ProcessLearner
 from hepgen_ml.process.process import Process
@@ -40,7 +40,7 @@ def pair(
     found = []
     for many in (False, True):
         if many:
-            monkeypatch.setattr("hepgen_ml.models.autoregressive._MANY", 1)
+            monkeypatch.setattr("hepgen_ml.models.jetgpt.autoregressive._MANY", 1)
             monkeypatch.setattr("hepgen_ml.models.conditions._LARGEST_TABLE", 1)
             monkeypatch.setattr("hepgen_ml.models.heads._LARGEST_TABLE", 1)
             monkeypatch.setattr("hepgen_ml.models.heads._LEAST_GAIN", 1)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from hepgen_ml.config import load_config
-from hepgen_ml.models.autoregressive import JetGPT
-from hepgen_ml.models.base import Surrogate
-from hepgen_ml.models.registry import MODELS
+from hepgen_ml.models.jetgpt.autoregressive import JetGPT
+from hepgen_ml.models.registry import names
+from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.networks.transformer import CausalTransformer
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.learner import ProcessLearner
@@ -26,7 +26,7 @@ SMALL = ["network.width=32", "network.blocks=2", "network.mixtures=8", "network.
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test here is about the acceptance of a flow's base, which takes long to estimate."""
-    monkeypatch.setattr("hepgen_ml.models.base_distribution._PROPOSALS", 5000)
+    monkeypatch.setattr("hepgen_ml.models.flow.base_distribution._PROPOSALS", 5000)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def build(process: Process, encoded: Encoded, model: str) -> Surrogate:
     return surrogate
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", names())
 def test_loss_falls_and_samples_have_the_right_shape(
     name: str, process: Process, encoded: Encoded
 ) -> None:
@@ -87,7 +87,7 @@ def test_loss_falls_and_samples_have_the_right_shape(
         assert (x[rows, len(layout) :] == 0).all()
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", names())
 def test_log_prob_contains_the_standardisation(
     name: str, process: Process, encoded: Encoded
 ) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from hepgen_ml.config import load_config
 from hepgen_ml.generation.generator import Generator
-from hepgen_ml.models.base import Surrogate
+from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.networks.bayesian import (
     BayesianLinear,
     Variational,

@@ -12,7 +12,7 @@ from hepgen_ml import Generator, write
 from hepgen_ml.config import Config
 from hepgen_ml.errors import OutputError
 from hepgen_ml.events.sample import EventSample
-from hepgen_ml.models.autoregressive import JetGPT
+from hepgen_ml.models.jetgpt.autoregressive import JetGPT
 from hepgen_ml.phase_space import ReconstructedChart
 from hepgen_ml.process.assembly import assemble
 from hepgen_ml.process.encoded import Discrete

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from hepgen_ml.config import Config, TrainingConfig, load_config
-from hepgen_ml.models.autoregressive import JetGPT
-from hepgen_ml.models.base import Surrogate
+from hepgen_ml.models.jetgpt.autoregressive import JetGPT
+from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.training.encoded import EncodedSample, encode_sample
 from hepgen_ml.training.loop import Trainer
 from hepgen_ml.training.schedule import LearningRate
@@ -181,7 +181,7 @@ def test_what_keeps_its_plan(
     assert trainer(sample, tmp_path / "a")._may_end("density")
     bayesian = load_config(None, ["network.width=16", "jetgpt.bayesian=last"])
     assert not trainer(sample, tmp_path / "b", bayesian)._may_end("density")
-    monkeypatch.setattr(JetGPT, "keeps_plan", True)
+    monkeypatch.setattr(JetGPT, "early_stopping", False)
     other = trainer(sample, tmp_path / "c")
     assert not other._may_end("density")
     assert other._may_end("heads")

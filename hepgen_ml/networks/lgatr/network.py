@@ -25,6 +25,8 @@ class LGATr(nn.Module):
         See `hepgen_ml.networks.lgatr.layers`.
     """
 
+    compiles = True
+
     def __init__(
         self,
         *,

@@ -11,7 +11,7 @@ from scipy import stats
 
 from hepgen_ml.config import load_config
 from hepgen_ml.errors import UsageError
-from hepgen_ml.models.densities import (
+from hepgen_ml.models.jetgpt.densities import (
     CircleBins,
     Density1D,
     GaussianMixture,

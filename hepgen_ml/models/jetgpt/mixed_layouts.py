@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hepgen_ml.models.conditions import coordinate_features
-from hepgen_ml.models.densities import Density1D
+from hepgen_ml.models.jetgpt.densities import Density1D
 from hepgen_ml.networks.transformer import CausalTransformer
 
 

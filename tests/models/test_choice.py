@@ -8,7 +8,7 @@ import pytest
 
 from hepgen_ml.config import Config, load_config
 from hepgen_ml.generation.generator import Generator
-from hepgen_ml.training.choices import chosen
+from hepgen_ml.models.choice import chosen
 from hepgen_ml.training.encoded import encode_sample
 from tests.object_files import object_sample
 from tests.samples import toy_top_pairs

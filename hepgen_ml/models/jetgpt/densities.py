@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from hepgen_ml.config import Config
 from hepgen_ml.errors import UsageError
+from hepgen_ml.models.jetgpt.settings import JetGPTConfig
 from hepgen_ml.models.mixtures import (
     gaussian_log_prob,
     sample_gaussian,
@@ -236,7 +237,7 @@ def choose_densities(names: Mapping[str, bool], config: Config) -> list[Density1
         A density on the wrong space, or a pattern that fits no coordinate.
     """
     chosen: list[Density1D] = []
-    settings = config.jetgpt
+    settings = config.section(JetGPTConfig)
     shared = {
         "gaussian": GaussianMixture(config.network.mixtures),
         "von_mises": VonMisesMixture(config.network.mixtures),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.errors import ModelError
-from hepgen_ml.models.ode import ADAPTIVE, EVALUATIONS_PER_STEP, integrate, time_grid
+from hepgen_ml.models.flow.ode import ADAPTIVE, EVALUATIONS_PER_STEP, integrate, time_grid
 
 
 @pytest.mark.parametrize("solver", [*EVALUATIONS_PER_STEP, "explicit_adams", *sorted(ADAPTIVE)])

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from hepgen_ml.models import rings
-from hepgen_ml.models.pointers import Rings
+from hepgen_ml.models.jetgpt import rings
+from hepgen_ml.models.jetgpt.pointers import Rings
 
 
 def about(n: int = 1) -> Rings:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from hepgen_ml.models.pointers import Pointers, Surroundings
+from hepgen_ml.models.jetgpt.pointers import Pointers, Surroundings
 
 
 def surroundings(missing_pt: float, missing_phi: float, phi: list[float]) -> Surroundings:

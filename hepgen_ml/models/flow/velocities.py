@@ -7,9 +7,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hepgen_ml.config import Config
-from hepgen_ml.models.conditions import CoordinateEmbedding, Layouts, TimeSubprocessEmbedding
-from hepgen_ml.models.geometric import GeometricVelocity, RotationVelocity
-from hepgen_ml.models.velocity import NamedHead, Velocity
+from hepgen_ml.models.conditions import (
+    Condition,
+    CoordinateEmbedding,
+    Layouts,
+    TimeSubprocessEmbedding,
+)
+from hepgen_ml.models.flow.geometric import GeometricVelocity, RotationVelocity
+from hepgen_ml.models.flow.velocity import NamedHead, Velocity
 from hepgen_ml.networks.elementwise import silu
 from hepgen_ml.networks.transformer import Transformer
 from hepgen_ml.process.process import Process
@@ -24,6 +29,8 @@ class MLPVelocity(Velocity):
         See `Velocity`.
     """
 
+    compiles = True
+
     def __init__(self, process: Process, layouts: Layouts, config: Config) -> None:
         super().__init__(process, layouts, config)
         net = config.network
@@ -37,14 +44,14 @@ class MLPVelocity(Velocity):
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
-    def forward(self, t: Tensor, z: Tensor, subprocess: Tensor, channel: int) -> Tensor:
-        condition = self.condition(t, subprocess)
-        parts = self.modulation(condition).chunk(2 * len(self.up), dim=-1)
-        h = self.inputs.total(z, channel) + condition
+    def forward(self, t: Tensor, z: Tensor, condition: Condition) -> Tensor:
+        shown = self.condition(t, condition.subprocess)
+        parts = self.modulation(shown).chunk(2 * len(self.up), dim=-1)
+        h = self.inputs.total(z, condition.channel) + shown
         for i, (up, down) in enumerate(zip(self.up, self.down, strict=True)):
             norm = F.layer_norm(h, h.shape[-1:])
             h = h + down(silu(up(torch.addcmul(parts[2 * i], norm, 1 + parts[2 * i + 1]))))
-        return self.head(F.layer_norm(h, h.shape[-1:]), t, z, channel)
+        return self.head(F.layer_norm(h, h.shape[-1:]), condition.channel)
 
 
 class TransformerVelocity(Velocity):
@@ -70,13 +77,13 @@ class TransformerVelocity(Velocity):
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
-    def forward(self, t: Tensor, z: Tensor, subprocess: Tensor, channel: int) -> Tensor:
-        condition = self.condition(t, subprocess)
-        tokens = self.inputs(z, channel) + condition.unsqueeze(1)
+    def forward(self, t: Tensor, z: Tensor, condition: Condition) -> Tensor:
+        shown = self.condition(t, condition.subprocess)
+        tokens = self.inputs(z, condition.channel) + shown.unsqueeze(1)
         bfloat16 = self.bfloat16_blocks and self.training
         with torch.autocast(z.device.type, torch.bfloat16, enabled=bfloat16):
-            hidden = self.transformer(tokens, self.modulation(condition))
-        return self.head(hidden.float(), t, z, channel)
+            hidden = self.transformer(tokens, self.modulation(shown))
+        return self.head(hidden.float(), condition.channel)
 
 
 VELOCITIES: dict[str, type[Velocity]] = {

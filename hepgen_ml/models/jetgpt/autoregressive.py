@@ -21,7 +21,7 @@ from hepgen_ml.models.conditions import (
     coordinate_features,
     coordinate_numbers,
 )
-from hepgen_ml.models.densities import (
+from hepgen_ml.models.jetgpt.densities import (
     Density1D,
     GaussianMixture,
     VonMisesMixture,
@@ -29,8 +29,9 @@ from hepgen_ml.models.densities import (
     choose_densities,
     order_of,
 )
-from hepgen_ml.models.mixed_layouts import MixedLayouts, Weights
-from hepgen_ml.models.pointers import Pointers, Surroundings, joined
+from hepgen_ml.models.jetgpt.mixed_layouts import MixedLayouts, Weights
+from hepgen_ml.models.jetgpt.pointers import Pointers, Surroundings, joined
+from hepgen_ml.models.jetgpt.settings import JetGPTConfig
 from hepgen_ml.networks.bayesian import (
     Variational,
     kl_divergence,
@@ -69,15 +70,15 @@ class AutoregressiveDensity(DensityModel):
         Called without arguments, gives a vector (S, width) for every condition.
     config : Config
     n_kinds : int
-        Kinds of objects that directions are placed relative to (`hepgen_ml.models.pointers`);
-        none if zero.
+        Kinds of objects that directions are placed relative to; none if zero. See
+        `hepgen_ml.models.jetgpt.pointers`.
     """
 
     def __init__(
         self, space: Space, condition: nn.Module, config: Config, n_kinds: int = 0
     ) -> None:
         super().__init__(space)
-        net, settings = config.network, config.jetgpt
+        net, settings = config.network, config.section(JetGPTConfig)
         names, numbers = coordinate_numbers(self.layouts)
         check_order(list(names), settings.order)
         self.order = [order_of([c.name for c in x], settings.order) for x in self.layouts]
@@ -430,8 +431,6 @@ class JetGPT(AutoregressiveDensity):
     process : Process
     config : Config
     """
-
-    name = "jetgpt"
 
     def __init__(self, process: Process, config: Config) -> None:
         super().__init__(process, SubprocessEmbedding(process, config.network.width), config)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
+from hepgen_ml.models.base import Inside
+from hepgen_ml.models.jetgpt.growth import GrowingDensity
 from hepgen_ml.phase_space.coordinates import azimuth, pseudorapidity
 from hepgen_ml.process.encoded import Encoded, effective_number
-
-if TYPE_CHECKING:
-    from hepgen_ml.models.splitting import Inside, SplittingJetGPT
 
 _LEAST = 20
 """Fewest events that an offset, for each answer, or a mean weight is taken from."""
@@ -25,7 +22,7 @@ _STAY = 0.1
 _BATCH = 4096
 
 
-def fit_edges(model: SplittingJetGPT, encoded: Encoded) -> None:
+def fit_edges(model: GrowingDensity, encoded: Encoded) -> None:
     """Take the smallest distances between objects, where rings end, from a sample."""
     pointers = model.components.pointers
     if pointers is None:
@@ -52,7 +49,7 @@ def fit_edges(model: SplittingJetGPT, encoded: Encoded) -> None:
 
 
 def emphasize(
-    model: SplittingJetGPT, subprocess: Tensor, weight: Tensor, rate: Tensor | None
+    model: GrowingDensity, subprocess: Tensor, weight: Tensor, rate: Tensor | None
 ) -> None:
     """Let what comes after many jets count in the loss as often as it is drawn.
 
@@ -65,7 +62,7 @@ def emphasize(
 
     Parameters
     ----------
-    model : SplittingJetGPT
+    model : GrowingDensity
     subprocess, weight : (m,) tensors
         Of the training events.
     rate : (m,) tensor or None
@@ -85,7 +82,7 @@ def emphasize(
 
 @torch.no_grad()
 def calibrate_rates(
-    model: SplittingJetGPT,
+    model: GrowingDensity,
     subprocess: Tensor,
     weight: Tensor,
     generator: torch.Generator | None = None,
@@ -107,16 +104,16 @@ def calibrate_rates(
 
     Parameters
     ----------
-    model : SplittingJetGPT
+    model : GrowingDensity
     subprocess, weight : (m,) tensors
         Of the training events.
     generator : torch.Generator, optional
     inside : callable, optional
-        As of `SplittingJetGPT.sample_events`.
+        As of `GrowingDensity.sample_events`.
     most : int
         Events to generate at most.
     """
-    x, made = model.sample_events(min(len(subprocess), most), generator, inside)
+    x, made, *_ = model.sample_events(min(len(subprocess), most), generator, inside)
     z = model.prepare(x, made)
     for number, family in enumerate(model.families):
         fixed = model.fixed[number]
@@ -142,7 +139,7 @@ def calibrate_rates(
                 model.offset[number, fixed + k] += offset(some.double(), wanted)
 
 
-def _log_odds(model: SplittingJetGPT, z: Tensor, n: Tensor, family: int) -> Tensor:
+def _log_odds(model: GrowingDensity, z: Tensor, n: Tensor, family: int) -> Tensor:
     """Log odds (m, jets + 1) of another jet after each number of them; NaN beyond an event's own.
 
     Up to the largest number of jets of the sample.

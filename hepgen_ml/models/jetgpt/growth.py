@@ -1,19 +1,12 @@
-r"""JetGPT with the multiplicity in its likelihood (arXiv:2412.12074, chapter 5 of the thesis).
+"""Events that grow object by object, and stop by a probability that the objects so far decide.
 
-Objects are added one by one, the way jets are radiated, and after each the event may stop:
-
-.. math:: p(x_{1:n}) = \prod_{i=1}^n p_{kin}(x_i | x_{1:i-1})
-          \prod_{i} p_{bin}(1 - \delta_{in} | p_{split}(x_{1:i})),
-
-equation 5.16. A causal transformer reads objects and gives, after each, the
-probability of another jet and a vector that `AutoregressiveDensity` turns into
-the density of its components. Jets share all parameters and have no position, so
-that the network can be asked for more of them than it has ever seen.
+The networks of `hepgen_ml.models.jetgpt.splitting`: a causal transformer reads objects and gives,
+after each, the probability of another jet and a vector that `AutoregressiveDensity` turns into the
+density of its components. Jets share all parameters and have no position, so that the network can
+be asked for more of them than it has ever seen.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -21,17 +14,14 @@ from torch.nn import functional as F
 
 from hepgen_ml.config import Config
 from hepgen_ml.errors import ModelError
-from hepgen_ml.models.autoregressive import AutoregressiveDensity
-from hepgen_ml.models.base import DensityModel, weighted_mean
-from hepgen_ml.models.calibration import fit_edges
+from hepgen_ml.models.base import DensityModel, Draws, Inside
 from hepgen_ml.models.conditions import CoordinateEmbedding
-from hepgen_ml.models.extrapolation import Extrapolation
-from hepgen_ml.models.kinds import Kinds, ObjectLists
-from hepgen_ml.models.pointers import Surroundings
-from hepgen_ml.networks.bayesian import BayesianLinear, kl_divergence, make_bayesian
+from hepgen_ml.models.jetgpt.autoregressive import AutoregressiveDensity
+from hepgen_ml.models.jetgpt.kinds import Kinds, ObjectLists
+from hepgen_ml.models.jetgpt.settings import JetGPTConfig, SplittingConfig
+from hepgen_ml.networks.bayesian import BayesianLinear, make_bayesian
 from hepgen_ml.networks.elementwise import SiLU
 from hepgen_ml.networks.transformer import CausalTransformer
-from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.multiplicity import families
 from hepgen_ml.process.process import Process
 
@@ -41,12 +31,9 @@ _BATCH = 8192
 _MAX_ROUNDS = 200
 """Redraws of an object outside the cuts before its event is begun anew."""
 
-Inside = Callable[[Tensor, Tensor], Tensor]
-"""Which events (m,) with coordinates (m, D) float64 and subprocesses (m,) are inside the cuts."""
 
-
-class SplittingJetGPT(DensityModel):
-    """Objects, their components and the number of jets as one autoregressive density.
+class GrowingDensity(DensityModel):
+    """Networks of objects and their components, and events that are drawn from them.
 
     Blocks of the network are shared between the two transformers, the larger half for
     the components.
@@ -59,12 +46,12 @@ class SplittingJetGPT(DensityModel):
     config : Config
     """
 
-    name = "jetgpt-splitting"
-    chooses_subprocess = True
+    learns_rates = True
 
     def __init__(self, process: Process, config: Config) -> None:
         super().__init__(process)
-        net, jetgpt = config.network, config.jetgpt
+        net, jetgpt = config.network, config.section(JetGPTConfig)
+        pointers = config.section(SplittingConfig).pointers
         self.families = families(process)
         self.lists = ObjectLists(process, self.families, self.layouts)
         self.objects, self.fixed = self.lists.objects, self.lists.fixed
@@ -82,13 +69,13 @@ class SplittingJetGPT(DensityModel):
         self.register_buffer("family_probability", frequency / frequency.sum(), persistent=False)
         self.channels = process.channels
         first = net.blocks // 2
-        if config.splitting.pointers and not jetgpt.order:
+        if pointers and not jetgpt.order:
             config = config.with_(jetgpt__order=self.lists.order)
         self.components = AutoregressiveDensity(
             Kinds(self.lists.kinds),
             nn.Identity(),
             config.with_(network=net.model_copy(update={"blocks": net.blocks - first})),
-            n_kinds=self.lists.n_flavours if config.splitting.pointers else 0,
+            n_kinds=self.lists.n_flavours if pointers else 0,
         )
         self.embedding = CoordinateEmbedding([k.coordinates for k in self.lists.kinds], net.width)
         self.following = nn.Embedding(len(self.lists.kinds), net.width)
@@ -106,7 +93,7 @@ class SplittingJetGPT(DensityModel):
         if jetgpt.bayesian == "all":
             make_bayesian(self.history, jetgpt.prior_std)
             make_bayesian(self.balance, jetgpt.prior_std)
-        # Log odds of another jet after each object, from `hepgen_ml.models.calibration`.
+        # Log odds of another jet after each object, from `hepgen_ml.models.jetgpt.calibration`.
         self.offset: Tensor
         longest = max(map(len, self.objects))
         self.register_buffer("offset", torch.zeros(len(self.families), longest + 1))
@@ -115,8 +102,6 @@ class SplittingJetGPT(DensityModel):
         self.register_buffer(
             "emphasis", torch.ones(len(self.families), longest + 1), persistent=False
         )
-        self.extrapolation = Extrapolation(process, self.families, config.splitting)
-        self.keeps_plan = config.splitting.extrapolation == "bootstrap"
         self.drawn = torch.zeros(len(process.channels), dtype=torch.float64)
         self.accepted = torch.zeros(len(process.channels), dtype=torch.float64)
         self.begun = torch.zeros(len(self.families), dtype=torch.float64)
@@ -136,12 +121,6 @@ class SplittingJetGPT(DensityModel):
                     n = len(columns)
                     self.mean[channel, columns] = self.components.mean[kind, :n]
                     self.std[channel, columns] = self.components.std[kind, :n]
-
-    def fit_standardization(self, encoded: Encoded) -> None:
-        super().fit_standardization(encoded)
-        self.extrapolation.fit(encoded)
-        if self.components.pointers is not None:
-            fit_edges(self, encoded)
 
     def _each_object(self, z: Tensor, subprocess: Tensor) -> list[tuple[Tensor, int]]:
         """Components (m, k) of all objects of events, one kind and place at a time."""
@@ -183,62 +162,6 @@ class SplittingJetGPT(DensityModel):
         logits: Tensor = self.splitting(hidden[:, first:]).squeeze(-1)
         return logits + self.offset[family, first:end]
 
-    def _terms(self, z: Tensor, subprocess: Tensor, *, training: bool) -> Tensor:
-        """Log density (m,); while training, with what an extrapolation makes of the last stop.
-
-        Then, too, objects and splittings count as `hepgen_ml.models.calibration.emphasize` says.
-        """
-        total = torch.log(self.family_probability[self.family_of[subprocess]]).to(z.dtype)
-        n_objects = self.n_objects[subprocess]
-        for number, family in enumerate(self.families):
-            in_family = self.family_of[subprocess] == number
-            fixed, objects = self.fixed[number], self.objects[number]
-            short = n_objects <= fixed + 1
-            # Most events have few jets: they need no padding to the length of the others.
-            for chosen in (in_family & short, in_family & ~short):
-                rows = torch.nonzero(chosen).squeeze(-1)
-                if len(rows) == 0:
-                    continue
-                zs, n = z[rows], n_objects[rows]
-                length = int(n.max())
-                momenta = self.momenta(zs, number, length)
-                hidden = self.histories(zs, momenta, number, length)
-                by_kind: dict[int, list[tuple[int, list[int]]]] = {}
-                for place, (kind, columns) in enumerate(objects[:length]):
-                    by_kind.setdefault(kind, []).append((place, columns))
-                for kind, places in by_kind.items():
-                    some = [torch.nonzero(n > place).squeeze(-1) for place, _ in places]
-                    values = [zs[i][:, c] for i, (_, c) in zip(some, places, strict=True)]
-                    condition = [hidden[i, k] for i, (k, _) in zip(some, places, strict=True)]
-                    around = [
-                        self.lists.around(momenta[i], number, length, place)
-                        for i, (place, _) in zip(some, places, strict=True)
-                    ]
-                    log_p = self.components.log_prob_given(
-                        torch.cat(values),
-                        torch.cat(condition),
-                        kind,
-                        around=None if places[0][0] == 0 else Surroundings.join(around),
-                    )
-                    if training:
-                        factors = [self.emphasis[number, place + 1] for place, _ in places]
-                        each = zip(factors, some, strict=True)
-                        log_p = log_p * torch.cat([f.expand(len(i)) for f, i in each])
-                    total = total.index_add(0, rows[torch.cat(some)], log_p)
-                logits = self.log_odds(hidden, number)
-                stops = torch.arange(fixed, length + 1, device=z.device)
-                goes_on = (stops < n.unsqueeze(-1)).to(z.dtype)
-                weight = (stops <= n.unsqueeze(-1)).to(z.dtype)
-                if training:
-                    last = n == fixed + family.top - family.fewest
-                    self.extrapolation.change(
-                        goes_on, weight, last, zs, subprocess[rows], n - fixed, self.restore
-                    )
-                    weight = weight * self.emphasis[number, fixed : length + 1]
-                entropy = F.binary_cross_entropy_with_logits(logits, goes_on, reduction="none")
-                total = total.index_add(0, rows, -(weight * entropy).sum(-1))
-        return total
-
     def momenta(self, z: Tensor, family: int, length: int) -> Tensor:
         """Momenta (m, R, 4) of the objects so far; whatever comes after them is arbitrary."""
         c = self.lists.channel(family, length)
@@ -246,18 +169,6 @@ class SplittingJetGPT(DensityModel):
         x = z[:, :n].to(torch.float64) * self.std[c, :n] + self.mean[c, :n]
         p, _ = channel.chart.inverse(channel.join(x, torch.zeros_like(x[:, 0])))
         return p
-
-    def log_prob_z(self, z: Tensor, subprocess: Tensor) -> Tensor:
-        """Log density (m,) including the probability of the number of jets."""
-        return self._terms(z, subprocess, training=False)
-
-    def loss(self, z: Tensor, subprocess: Tensor, weight: Tensor) -> Tensor:
-        """Equation 5.21, or 5.22, 5.29; with KL over the training events (5.23) if Bayesian."""
-        if self.training:
-            z, subprocess, weight = self.extrapolation.bootstrapped(self, z, subprocess, weight)
-        sizes = self.sizes[self.channel_of[subprocess]] + 1  # and the number of jets
-        loss = weighted_mean(-self._terms(z, subprocess, training=True), weight, sizes)
-        return loss + kl_divergence(self) / self.n_training if self.training else loss
 
     @torch.no_grad()
     def sample_z(self, subprocess: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -273,7 +184,7 @@ class SplittingJetGPT(DensityModel):
     @torch.no_grad()
     def sample_events(
         self, n: int, generator: torch.Generator | None = None, inside: Inside | None = None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Draws:
         """Draw events with as many jets as the network likes.
 
         Parameters
@@ -286,10 +197,11 @@ class SplittingJetGPT(DensityModel):
 
         Returns
         -------
-        x : (n, D) float64 tensor
-        subprocess : (n,) int64 tensor
-            Events that would go on beyond the largest number of jets are not among them.
+        Draws
+            Events that would go on beyond the largest number of jets are not among them. What is
+            counted as drawn are objects, not events.
         """
+        before = self._counts()
         device = self.mean.device
         z = torch.zeros(n, self.mean.shape[1], device=device)
         subprocess = torch.zeros(n, dtype=torch.int64, device=device)
@@ -315,9 +227,13 @@ class SplittingJetGPT(DensityModel):
                     remedy="the model is not trained well enough; train longer",
                 )
         self.finished += torch.bincount(families.cpu(), minlength=len(self.families))
-        return self.restore(z, subprocess), subprocess
+        counts = [new - old for new, old in zip(self._counts(), before, strict=True)]
+        return Draws(self.restore(z, subprocess), subprocess, int(counts[0]), int(counts[1]))
 
-    def measure_acceptance(
+    def _counts(self) -> tuple[float, float]:
+        return float(self.drawn.sum()), float(self.accepted.sum())
+
+    def acceptance(
         self, inside: Inside, n: int, generator: torch.Generator | None = None
     ) -> list[float]:
         """Fraction of draws inside the cuts for each channel, all its objects together.

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.config import load_config
-from hepgen_ml.models.flow_matching import FlowMatching
-from hepgen_ml.models.geometric import GeometricVelocity, reference_components, vector_part
+from hepgen_ml.models.conditions import Condition
+from hepgen_ml.models.flow.flow_matching import FlowMatching
+from hepgen_ml.models.flow.geometric import GeometricVelocity
+from hepgen_ml.networks.lgatr.embedding import reference_components, vector_part
 from hepgen_ml.phase_space.coordinates import boost, rotate_about_beam, wrap
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.learner import ProcessLearner
@@ -131,12 +133,11 @@ def test_coordinates_move_with_the_momenta(model: str, process: Process, encoded
     """A small step of the momenta along v_p changes all but the logarithmic coordinates
     as the velocity of the coordinates says."""
     net = velocity(process, encoded, model)
-    net.head.real.zero_()  # leaves the push-forward and the scalar outputs alone
     for c, channel in enumerate(process.channels):
         z, s = event(process, encoded, c)
         t = torch.full((len(z),), 0.3, dtype=torch.float64)
         with torch.no_grad():
-            velocity_z = net(t, z, s, c)
+            velocity_z = net(t, z, Condition(s, c))
             p = net.momenta(z, c)
             mt = torch.sqrt((p[..., 3] - p[..., 2]) * (p[..., 3] + p[..., 2]))
             v = vectors(net, t, z, p, s, c) * mt.unsqueeze(-1)
@@ -159,12 +160,12 @@ def test_prepared_weights_follow_training(process: Process, encoded: Encoded) ->
     z = z.float()
     t = torch.full((len(z),), 0.3)
     with torch.no_grad():
-        first = net(t, z, s, 1)
+        first = net(t, z, Condition(s, 1))
         for p in net.network.parameters():
             p.mul_(1.3)
-        second = net(t, z, s, 1)
+        second = net(t, z, Condition(s, 1))
     with torch.enable_grad():
-        slow = net(t, z, s, 1)
+        slow = net(t, z, Condition(s, 1))
     assert (first - second).abs().max() > 1e-3
     assert torch.allclose(second, slow, rtol=1e-4, atol=1e-4)
 
@@ -174,4 +175,4 @@ def test_far_coordinates_stay_finite(process: Process, encoded: Encoded) -> None
     for c, channel in enumerate(process.channels):
         z = 30 * torch.randn(200, len(channel.coordinates))
         s = encoded.subprocess[process.channel_of[encoded.subprocess] == c][:1].expand(200)
-        assert torch.isfinite(net(torch.rand(200), z, s, c)).all()
+        assert torch.isfinite(net(torch.rand(200), z, Condition(s, c))).all()

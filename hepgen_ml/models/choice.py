@@ -1,21 +1,21 @@
-"""Settings that follow from the sample, where the user has not said them."""
+"""Which model suits a sample, and settings that follow from it where the user has not said them."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
-from hepgen_ml.config import Config
+from hepgen_ml.config import AUTOMATIC, Config
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events.objects import JET
-from hepgen_ml.models.splitting import SplittingJetGPT
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.process import Process
 from hepgen_ml.process.symmetry import check_reflection
 
 log = logging.getLogger(__name__)
 
-AUTOMATIC = "auto"
+BAYESIAN = "train one with --set jetgpt.bayesian=last"
+"""What to do for a model whose weights have a posterior."""
 
 _UNEVEN = 10.0
 """Ratio of events of the largest and the smallest channel from which rare ones count more."""
@@ -56,7 +56,7 @@ def chosen(config: Config, process: Process, encoded: Encoded) -> Config:
         "the number of jets varies: jetgpt-splitting is trained%s",
         f" with {text} (--model jetgpt is the other choice)" if text else "",
     )
-    return config.with_(model=SplittingJetGPT.name, **values)
+    return config.with_(model="jetgpt-splitting", **values)
 
 
 def _number_of_jets_varies(process: Process) -> bool:

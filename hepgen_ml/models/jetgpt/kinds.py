@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.events.objects import OBJECTS
-from hepgen_ml.models.pointers import Surroundings
+from hepgen_ml.models.jetgpt.pointers import Surroundings
 from hepgen_ml.phase_space import Coordinate, ReconstructedChart
 from hepgen_ml.process.multiplicity import Family
 from hepgen_ml.process.process import Channel, Process

@@ -17,9 +17,11 @@ from torch import Tensor
 
 from hepgen_ml.config import Config
 from hepgen_ml.models.base import DensityModel, weighted_mean
-from hepgen_ml.models.base_distribution import BaseDistribution
-from hepgen_ml.models.ode import integrate
-from hepgen_ml.models.velocities import VELOCITIES
+from hepgen_ml.models.conditions import Condition
+from hepgen_ml.models.flow.base_distribution import BaseDistribution
+from hepgen_ml.models.flow.ode import integrate
+from hepgen_ml.models.flow.settings import FlowConfig
+from hepgen_ml.models.flow.velocities import VELOCITIES
 from hepgen_ml.phase_space.coordinates import wrap
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.process import Process
@@ -57,19 +59,20 @@ class FlowMatching(DensityModel):
 
     def __init__(self, process: Process, config: Config) -> None:
         super().__init__(process)
-        self.name = config.model
-        self.settings = config.flow
+        self.settings = config.section(FlowConfig)
         self.evaluations = 0
         network = VELOCITIES[config.model.removesuffix(SUFFIX)]
         self.velocity = network(process, self.layouts, config)
         self.base = BaseDistribution(process, self.layouts)
         self.variance: Tensor
         self.periodic: Tensor
+        self.real: Tensor
         self.register_buffer("variance", torch.ones_like(self.mean, dtype=torch.float32))
         periodic = torch.zeros(self.mean.shape, dtype=torch.bool)
         for c, layout in enumerate(self.layouts):
             periodic[c, : len(layout)] = torch.tensor([v.periodic for v in layout])
         self.register_buffer("periodic", periodic, persistent=False)
+        self.register_buffer("real", (~periodic).float(), persistent=False)
 
     @torch.no_grad()
     def fit_standardization(self, encoded: Encoded) -> None:
@@ -93,6 +96,20 @@ class FlowMatching(DensityModel):
         change = end[:, :d] - start[:, :d]
         return torch.where(self.periodic[channel, :d], wrap(change), change)
 
+    def speed(self, t: Tensor, z: Tensor, condition: Condition) -> Tensor:
+        """Velocity (m, D) at times (m,) and coordinates (m, D).
+
+        That of the network, to which with ``flow.gaussian`` the velocity is added that is exact
+        where base and events are the same Gaussian: E[z_1 - z_0 | z_t] = (2t - 1) z_t / (t^2 +
+        (1-t)^2) for standardised coordinates. It keeps the tails right, where a network that
+        normalises its hidden states saturates.
+        """
+        v: Tensor = self.velocity(t, z, condition)
+        if not self.settings.gaussian:
+            return v
+        slope = ((2 * t - 1) / (t**2 + (1 - t) ** 2)).unsqueeze(-1)
+        return v + slope * self.real[condition.channel, : z.shape[1]] * z
+
     def loss(self, z: Tensor, subprocess: Tensor, weight: Tensor) -> Tensor:
         """Mean over events of the squared error of the velocity.
 
@@ -113,7 +130,7 @@ class FlowMatching(DensityModel):
             change = self.displacement(start[rows], z[rows], c)
             d = change.shape[1]
             place = start[rows, :d] + t[rows].unsqueeze(-1) * change
-            error = self.velocity(t[rows], place, subprocess[rows], c) - change
+            error = self.speed(t[rows], place, Condition(subprocess[rows], c)) - change
             each = each.index_put((rows,), (error**2 / self.variance[c, :d]).sum(-1))
         return weighted_mean(each, weight, self.sizes[self.channel_of[subprocess]])
 
@@ -130,10 +147,10 @@ class FlowMatching(DensityModel):
         for c, rows in self.by_channel(subprocess):
             d = len(self.layouts[c])
             for part in rows.split(_SAMPLING_BATCH[z.device.type == "cpu"]):
-                some = subprocess[part]
+                some = Condition(subprocess[part], c)
 
-                def field(t: Tensor, y: Tensor, some: Tensor = some, c: int = c) -> Tensor:
-                    return self.velocity(t.to(y.dtype).expand(len(y)), y, some, c)
+                def field(t: Tensor, y: Tensor, some: Condition = some) -> Tensor:
+                    return self.speed(t.to(y.dtype).expand(len(y)), y, some)
 
                 solution = integrate(
                     field,
@@ -182,7 +199,7 @@ class FlowMatching(DensityModel):
             time = t.to(y.dtype).expand(len(y))
             with torch.enable_grad():
                 place = y[:, :d].detach().requires_grad_()
-                v = self.velocity(time, place, subprocess, channel)
+                v = self.speed(time, place, Condition(subprocess, channel))
                 change = divergence(v, place, probe)
             return torch.cat([v.detach(), change.unsqueeze(-1)], dim=-1)
 

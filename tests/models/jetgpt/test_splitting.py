@@ -12,12 +12,12 @@ from hepgen_ml.errors import UsageError
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.generation.posterior import names_of, sample_posterior, with_posterior
 from hepgen_ml.generation.sampling import Sampler
-from hepgen_ml.models.base import Surrogate
-from hepgen_ml.models.calibration import calibrate_rates, emphasize
-from hepgen_ml.models.extrapolation import fit_widths
-from hepgen_ml.models.pointers import ANCHORS
-from hepgen_ml.models.rings import RINGS
-from hepgen_ml.models.splitting import SplittingJetGPT
+from hepgen_ml.models.jetgpt.calibration import calibrate_rates, emphasize
+from hepgen_ml.models.jetgpt.extrapolation import fit_widths
+from hepgen_ml.models.jetgpt.pointers import ANCHORS
+from hepgen_ml.models.jetgpt.rings import RINGS
+from hepgen_ml.models.jetgpt.splitting import SplittingJetGPT
+from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.networks.bayesian import posterior_draw, variational_layers
 from hepgen_ml.phase_space import Acceptance, parse_cut
 from hepgen_ml.phase_space.coordinates import azimuth, pseudorapidity, wrap
@@ -95,7 +95,7 @@ def test_density_is_normalised_over_all_multiplicities(
             for ring, place in zip(pointers.ring, pointers.place, strict=True):
                 ring.bias[:RINGS] = -2.0
                 place.bias[:ANCHORS] = -1.0
-        x, subprocess = q.sample_events(20_000, torch.Generator().manual_seed(0))
+        x, subprocess, *_ = q.sample_events(20_000, torch.Generator().manual_seed(0))
         assert len(torch.unique(subprocess)) >= 4
         ratio = torch.exp(p.log_prob(x, subprocess) - q.log_prob(x, subprocess))
     error = float(ratio.std()) / len(ratio) ** 0.5
@@ -160,7 +160,7 @@ def test_rates_follow_the_stop_probability(process: Process, sample: EventSample
     with torch.no_grad():
         model.splitting.weight.zero_()
         model.splitting.bias.fill_(float(np.log(0.3 / 0.7)))
-    _, subprocess = model.sample_events(20_000, torch.Generator().manual_seed(0))
+    _, subprocess, *_ = model.sample_events(20_000, torch.Generator().manual_seed(0))
     jets = model.extrapolation.jets_of[subprocess]
     rates = torch.bincount(jets, minlength=6).double() / len(jets)
     expected = 0.7 * 0.3 ** torch.arange(6)
@@ -229,8 +229,8 @@ def test_widths_are_fitted() -> None:
 
 def test_bootstrap_adds_events_with_one_jet_more(process: Process, sample: EventSample) -> None:
     model = build(process, sample, splitting__extrapolation="bootstrap")
-    assert model.keeps_plan
-    assert not build(process, sample).keeps_plan
+    assert not model.early_stopping
+    assert build(process, sample).early_stopping
     with torch.no_grad():
         model.splitting.weight.zero_()
         model.splitting.bias.zero_()
@@ -311,7 +311,7 @@ def test_rates_have_a_posterior_too(process: Process, sample: EventSample) -> No
     rates = (weights * none).mean(1)
     for k, rate in enumerate(rates):
         with posterior_draw(model, k):
-            _, subprocess = model.sample_events(8000, generator)
+            _, subprocess, *_ = model.sample_events(8000, generator)
         direct = float((model.extrapolation.jets_of[subprocess] == 0).double().mean())
         assert rate == pytest.approx(direct, abs=0.03)
     assert np.ptp(rates) > 0.02
@@ -329,7 +329,7 @@ def test_jets_find_what_they_follow(process: Process) -> None:
                 ring.weight.zero_()
                 ring.bias[:RINGS] = torch.tensor([9.0, -9.0, -9.0])
                 pointers.edge[number] = 0.0
-        x, subprocess = model.sample_events(3000, torch.Generator().manual_seed(0))
+        x, subprocess, *_ = model.sample_events(3000, torch.Generator().manual_seed(0))
     one = model.extrapolation.jets_of[subprocess] == 1
     kinematics = process.kinematics(x[one], subprocess[one], torch.zeros(int(one.sum())))
     eta, phi = pseudorapidity(kinematics.final[:, :3]), azimuth(kinematics.final[:, :3])
@@ -351,7 +351,7 @@ def test_events_with_several_fixed_objects_are_begun_anew() -> None:
     x = model.sample(fewest, torch.Generator().manual_seed(0))
     plain = float(process.inside(x, fewest).double().mean())
     assert 0.2 < plain < 0.99
-    accepted = model.measure_acceptance(process.inside, 4000, torch.Generator().manual_seed(1))
+    accepted = model.acceptance(process.inside, 4000, torch.Generator().manual_seed(1))
     stopped = float(model.begun.sum())
     assert accepted[int(model.channel_of[fewest[0]])] < plain + 0.03
     assert 4000 / stopped > 0.3 * plain
@@ -364,7 +364,7 @@ def test_rare_channels_are_drawn_more_often(
     encoded = encode(process, sample)
     rate = draw_rates(process, encoded.subprocess, 0.0)
     model = build(process, sample)
-    model.chooses_subprocess = keep_rates
+    model.learns_rates = keep_rates
     surrogate = Surrogate(process, CONFIG)
     surrogate.density = model
     batches = Batches(surrogate, encoded, torch.device("cpu"), rate)

@@ -14,21 +14,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hepgen_ml.config import SplittingConfig
 from hepgen_ml.errors import UsageError
+from hepgen_ml.models.jetgpt.growth import GrowingDensity
+from hepgen_ml.models.jetgpt.settings import SplittingConfig
 from hepgen_ml.process.encoded import Encoded, effective_number
 from hepgen_ml.process.multiplicity import Family
 from hepgen_ml.process.process import Process
-
-if TYPE_CHECKING:
-    from hepgen_ml.models.splitting import SplittingJetGPT
 
 _LEAST = 30
 """Fewest events that a width is taken from."""
@@ -168,7 +165,7 @@ class Extrapolation(nn.Module):
         goes_on[rows, place[rows]] = (1 - stop).to(goes_on)
 
     def bootstrapped(
-        self, model: SplittingJetGPT, z: Tensor, subprocess: Tensor, weight: Tensor
+        self, model: GrowingDensity, z: Tensor, subprocess: Tensor, weight: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """A batch with generated events of one jet more than the sample has, after a warm-up."""
         if self.config.extrapolation != "bootstrap" or model.progress < self.config.warm_up:
@@ -204,7 +201,7 @@ class Extrapolation(nn.Module):
         }
 
     @torch.no_grad()
-    def _refill(self, model: SplittingJetGPT, number: int) -> None:
+    def _refill(self, model: GrowingDensity, number: int) -> None:
         """Generate events of a family with one jet more than the sample has.
 
         Next to none of all events have so many. So they are made to go on to them, and drawn

@@ -15,10 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from hepgen_ml.config import Config
-from hepgen_ml.models.conditions import Layouts, TimeSubprocessEmbedding
-from hepgen_ml.models.velocity import NamedHead, Velocity
+from hepgen_ml.models.conditions import Condition, Layouts, TimeSubprocessEmbedding
+from hepgen_ml.models.flow.settings import LGATrConfig
+from hepgen_ml.models.flow.velocity import NamedHead, Velocity
 from hepgen_ml.networks.lgatr import LGATr, Multivectors
-from hepgen_ml.networks.lgatr.algebra import COMPONENTS, embed_vectors, from_components
+from hepgen_ml.networks.lgatr.embedding import (
+    append_channels,
+    append_tokens,
+    embed_components,
+    embed_momenta,
+    reference_components,
+    vector_part,
+)
 from hepgen_ml.networks.lgatr.inference import Inference
 from hepgen_ml.phase_space.coordinates import Coordinate
 from hepgen_ml.process.process import Process
@@ -46,7 +54,7 @@ class GeometricVelocity(Velocity):
 
     def __init__(self, process: Process, layouts: Layouts, config: Config) -> None:
         super().__init__(process, layouts, config)
-        net = config.lgatr
+        net = config.section(LGATrConfig)
         self.bfloat16_blocks = config.training.precision == "bfloat16"
         self.channels, self.layouts = process.channels, layouts
         self.mean: Tensor
@@ -129,7 +137,8 @@ class GeometricVelocity(Velocity):
         references = embed_components(self.references.unsqueeze(-2), self.symmetry)
         return append_tokens(vectors, references, plain)
 
-    def forward(self, t: Tensor, z: Tensor, subprocess: Tensor, channel: int) -> Tensor:
+    def forward(self, t: Tensor, z: Tensor, condition: Condition) -> Tensor:
+        subprocess, channel = condition
         p = self.momenta(z, channel)
         tokens = self.tokens(t, z, p / self.unit, subprocess, channel)
         with torch.autocast(
@@ -150,7 +159,7 @@ class GeometricVelocity(Velocity):
         owner = [v.particle for v in layout]
         logarithmic = torch.tensor([v.logarithmic for v in layout], device=z.device)
         keep = logarithmic.to(z.dtype).unsqueeze(-1)
-        direct = self.head(hidden[:, owner] * keep, t, z, channel)
+        direct = self.head(hidden[:, owner] * keep, channel)
         return direct + torch.where(logarithmic, 0.0, pushed)
 
     def _network(self) -> LGATr | Inference:
@@ -167,83 +176,6 @@ class RotationVelocity(GeometricVelocity):
     """Equivariant under rotations alone: the ablation that asks what boosts are worth."""
 
     symmetry = "rotation"
-
-
-def reference_components(reference: str, time: bool) -> Tensor:
-    """Directions (k, 16) in usual components that break Lorentz symmetry as a collider does.
-
-    Parameters
-    ----------
-    reference : {"plane", "beams", "none"}
-        The plane transverse to the beams, or one light-like vector along each.
-    time : bool
-        The time direction of the laboratory.
-    """
-    blades: list[dict[tuple[int, ...], float]] = []
-    if reference == "plane":
-        blades.append({(1, 2): 1.0})
-    elif reference == "beams":
-        blades += [{(0,): 1.0, (3,): 1.0}, {(0,): 1.0, (3,): -1.0}]
-    if time:
-        blades.append({(0,): 1.0})
-    rows = torch.zeros(len(blades), 16)
-    for row, parts in zip(rows, blades, strict=True):
-        for blade, value in parts.items():
-            row[COMPONENTS.index(blade)] = value
-    return rows
-
-
-def embed_momenta(p: Tensor, scalars: Tensor, symmetry: str) -> Multivectors:
-    """One channel of momenta (m, n, 4) with plain scalars (m, n, S)."""
-    x = embed_vectors(p.unsqueeze(-2), scalars)
-    return _of_space(x) if symmetry == "rotation" else x
-
-
-def embed_components(x: Tensor, symmetry: str) -> Multivectors:
-    """Multivectors (..., k, 16) in usual components as k channels, with (1, ...) in front."""
-    channels = from_components(x.unsqueeze(0))
-    return _of_space(channels) if symmetry == "rotation" else channels
-
-
-def _of_space(x: Multivectors) -> Multivectors:
-    """Into the algebra of space: times become scalars, spatial vectors electric parts."""
-    c = x.channels
-    time, space = x.vectors[0], x.vectors[1:]
-    scalars = x.scalars.clone()
-    scalars[..., :c] += time[..., :c]
-    bivectors = torch.cat([x.bivectors[..., :c] + space[..., :c], x.bivectors[..., c:]], dim=-1)
-    return Multivectors(scalars, x.vectors[..., :0], bivectors)
-
-
-def append_channels(x: Multivectors, more: Multivectors) -> Multivectors:
-    """Channels of x (m, n) and further ones, the same for all tokens (1, 1)."""
-    a, b = x.bivectors.shape[-1] // 2, more.bivectors.shape[-1] // 2
-
-    def joined(one: Tensor, two: Tensor) -> Tensor:
-        if one.shape[-1] == 0:
-            return one
-        two = two.expand(*one.shape[:-1], -1)
-        parts = [one[..., :a], two[..., :b], one[..., a : 2 * a], two[..., b : 2 * b]]
-        return torch.cat([*parts, one[..., 2 * a :]], dim=-1)
-
-    return Multivectors(*(joined(one, two) for one, two in zip(x, more, strict=True)))
-
-
-def append_tokens(x: Multivectors, more: Multivectors, plain: Tensor) -> Multivectors:
-    """Tokens of x (m, n) and further ones (1, k), whose plain scalars are `plain` (m, k, S)."""
-    m = len(plain)
-    scalars = torch.cat([more.scalars.expand(m, -1, -1), plain], dim=-1)
-    parts = (scalars, *(rows.expand(-1, m, -1, -1) for rows in more[1:]))
-    return Multivectors(*(torch.cat([a, b], dim=-2) for a, b in zip(x, parts, strict=True)))
-
-
-def vector_part(x: Multivectors, symmetry: str) -> Tensor:
-    """Vector (m, n, 4) as (px, py, pz, E) of the only channel."""
-    if symmetry == "rotation":
-        return torch.cat([x.bivectors[..., :1], x.scalars[..., :1].unsqueeze(0)])[..., 0].movedim(
-            0, -1
-        )
-    return x.vectors[[1, 2, 3, 0]][..., 0].movedim(0, -1)
 
 
 def _kind(coordinate: Coordinate) -> str:

@@ -4,9 +4,9 @@ Radiation is collinear: photons follow leptons, and jets come near jets, down to
 they merge. And events balance: where transverse momentum is missing, a jet is likely, and a photon
 brings a lepton pair back to its resonance. A network that has to find these places by itself, as a
 function of all earlier coordinates, blurs them. Here every earlier object adds rings
-(`hepgen_ml.models.rings`) to the density of an object's direction, and components to that of its
-azimuth; two further ones stand for the lepton pair and for what is missing, and add components to
-that of its transverse momentum. All components are told how far away the others are. What is
+(`hepgen_ml.models.jetgpt.rings`) to the density of an object's direction, and components to that of
+its azimuth; two further ones stand for the lepton pair and for what is missing, and add components
+to that of its transverse momentum. All components are told how far away the others are. What is
 learned about one object holds for each of its kind, in any number.
 """
 
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hepgen_ml.models import rings
+from hepgen_ml.models.jetgpt import rings
 from hepgen_ml.networks.elementwise import SiLU, silu
 from hepgen_ml.phase_space import Chart, ReconstructedChart
 from hepgen_ml.phase_space.coordinates import (

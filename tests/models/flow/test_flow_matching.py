@@ -10,12 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hepgen_ml.config import Config, FlowConfig, load_config
+from hepgen_ml.config import Config, load_config
 from hepgen_ml.errors import ModelError
-from hepgen_ml.models import flow_matching
-from hepgen_ml.models.base_distribution import UNREJECTED, BaseDistribution, concentration
-from hepgen_ml.models.flow_matching import FlowMatching, divergence
-from hepgen_ml.models.velocities import VELOCITIES
+from hepgen_ml.models.conditions import Condition
+from hepgen_ml.models.flow import flow_matching
+from hepgen_ml.models.flow.base_distribution import UNREJECTED, BaseDistribution, concentration
+from hepgen_ml.models.flow.flow_matching import FlowMatching, divergence
+from hepgen_ml.models.flow.settings import FlowConfig
+from hepgen_ml.models.flow.velocities import VELOCITIES
 from hepgen_ml.phase_space import Acceptance, Coordinate, Cut
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.learner import ProcessLearner
@@ -196,9 +198,9 @@ def test_field_is_periodic_in_angles(name: str, process: Process, encoded: Encod
         d = len(flow.layouts[c])
         t = torch.rand(len(rows))
         turned = z[rows, :d] + 2 * math.pi * flow.periodic[c, :d]
-        v = flow.velocity(t, z[rows, :d], sub[rows], c)
+        v = flow.speed(t, z[rows, :d], Condition(sub[rows], c))
         assert v.shape == (len(rows), d)
-        assert torch.allclose(v, flow.velocity(t, turned, sub[rows], c), atol=1e-4)
+        assert torch.allclose(v, flow.speed(t, turned, Condition(sub[rows], c)), atol=1e-4)
 
 
 def test_no_coordinate_dominates_the_loss(cut: FlowMatching, encoded: Encoded) -> None:
@@ -244,14 +246,15 @@ class LinearField(nn.Module):
         super().__init__()
         self.a = nn.Parameter(a)
 
-    def forward(self, t: Tensor, z: Tensor, subprocess: Tensor, channel: int) -> Tensor:
+    def forward(self, t: Tensor, z: Tensor, condition: Condition) -> Tensor:
         d = z.shape[1]
         return z @ self.a[:d, :d].t()
 
 
 @pytest.mark.parametrize("kind", ["exact", "hutchinson"])
 def test_density_of_a_linear_field_is_analytic(kind: str) -> None:
-    flow = flow_on(Plane(low=-1.0), plane_events(2000), f"flow.divergence={kind}")
+    settings = f"flow.divergence={kind}", "flow.gaussian=false"
+    flow = flow_on(Plane(low=-1.0), plane_events(2000), *settings)
     a = torch.tensor([[0.5, 0.0], [0.0, 0.0]])
     flow.velocity = LinearField(a)  # type: ignore[assignment]
     z, sub = torch.randn(200, 2), torch.zeros(200, dtype=torch.int64)
@@ -370,7 +373,7 @@ def test_trained_density_integrates_to_one_and_improves() -> None:
 
 def test_settings_are_those_of_the_configuration() -> None:
     config = load_config(None, ["flow.solver=dopri5", "flow.tolerance=1e-3"])
-    assert config.flow.solver == "dopri5"
+    assert config.section(FlowConfig).solver == "dopri5"
     # A model stored before there were flows.
     stored = {k: v for k, v in Config().model_dump().items() if k != "flow"}
     assert Config.model_validate(stored) == Config()

@@ -1,4 +1,4 @@
-"""What every velocity network of flow matching offers."""
+"""What the networks of flow matching offer, which other densities may use as well."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from hepgen_ml.config import Config
-from hepgen_ml.models.conditions import CoordinateEmbedding, Layouts
+from hepgen_ml.models.conditions import Condition, CoordinateEmbedding, Layouts
 from hepgen_ml.process.process import Process
 
 
 class Velocity(nn.Module, ABC):
-    """Velocity field of standardised coordinates, for every channel of a process.
+    """One number for each coordinate of an event, given time, coordinates and condition.
+
+    A velocity, or the noise of a diffusion: nothing here knows what the numbers are trained to be.
+    They start as zero or close to it.
 
     Parameters
     ----------
@@ -33,27 +36,21 @@ class Velocity(nn.Module, ABC):
         """
 
     @abstractmethod
-    def forward(self, t: Tensor, z: Tensor, subprocess: Tensor, channel: int) -> Tensor:
-        """Velocity (m, D) float32 of events of one channel.
+    def forward(self, t: Tensor, z: Tensor, condition: Condition) -> Tensor:
+        """Numbers (m, D) float32 of events of one channel.
 
         Parameters
         ----------
         t : (m,) float32 tensor
-            From 0 (base distribution) to 1 (events).
+            From 0 to 1; in flow matching from the base distribution to the events.
         z : (m, D) float32 tensor
-            The channel's coordinates; angles may have any number of turns.
-        subprocess : (m,) int64 tensor
-        channel : int
+            The channel's coordinates, standardised; angles may have any number of turns.
+        condition : Condition
         """
 
 
 class NamedHead(nn.Module):
-    """Linear maps of hidden states to one velocity per coordinate, looked up by name.
-
-    To the network's output the velocity is added that is exact where base and
-    events are the same Gaussian: E[z_1 - z_0 | z_t] = (2t - 1) z_t / (t^2 + (1-t)^2)
-    for standardised coordinates. It keeps the tails right, where a network that
-    normalises its hidden states saturates.
+    """Linear maps of hidden states to one number per coordinate, looked up by name.
 
     Parameters
     ----------
@@ -67,14 +64,11 @@ class NamedHead(nn.Module):
         self.numbers = embedding.numbers
         self.weight = nn.Parameter(torch.zeros(len(embedding.keep), width))
         self.bias = nn.Parameter(torch.zeros(len(embedding.keep)))
-        self.real: Tensor
-        self.register_buffer("real", embedding.keep[:, 0, 0].clone(), persistent=False)
 
-    def forward(self, hidden: Tensor, t: Tensor, z: Tensor, channel: int) -> Tensor:
-        """Velocity (m, D) from hidden states (m, width) of events or (m, D, width) of tokens."""
+    def forward(self, hidden: Tensor, channel: int) -> Tensor:
+        """Numbers (m, D) from hidden states (m, width) of events or (m, D, width) of tokens."""
         numbers = self.numbers[channel]
         weight, bias = self.weight[numbers], self.bias[numbers]
-        slope = ((2 * t - 1) / (t**2 + (1 - t) ** 2)).unsqueeze(-1) * self.real[numbers]
         if hidden.ndim == 2:
-            return torch.addmm(bias, hidden, weight.t()) + slope * z
-        return (hidden * weight).sum(-1) + bias + slope * z
+            return torch.addmm(bias, hidden, weight.t())
+        return (hidden * weight).sum(-1) + bias

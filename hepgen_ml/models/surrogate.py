@@ -1,0 +1,36 @@
+"""Surrogate: the density of the kinematics and the heads, trained and stored together."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from hepgen_ml.config import Config
+from hepgen_ml.models import registry
+from hepgen_ml.models.heads import Heads
+from hepgen_ml.process.encoded import Encoded
+from hepgen_ml.process.process import Process
+
+
+class Surrogate(nn.Module):
+    """Density of the kinematics and the heads of what is drawn given them.
+
+    Parameters
+    ----------
+    process : Process
+    config : Config
+    """
+
+    def __init__(self, process: Process, config: Config) -> None:
+        super().__init__()
+        self.density = registry.build(process, config)
+        self.heads = Heads(process)
+
+    def fit_standardization(self, encoded: Encoded) -> None:
+        """Prepare both parts for a sample's ranges."""
+        self.density.fit_standardization(encoded)
+        self.heads.fit_standardization(encoded)
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of trained parameters."""
+        return sum(p.numel() for p in self.parameters())
