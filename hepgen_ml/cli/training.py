@@ -28,6 +28,7 @@ from hepgen_ml.cli.options import (
     selection,
 )
 from hepgen_ml.errors import OutputError, UsageError
+from hepgen_ml.models.names import names
 
 LHE_SUFFIXES = (".lhe", ".lhe.gz")
 
@@ -56,7 +57,7 @@ def train(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="auto (if not configured), jetgpt, jetgpt-splitting, mlp-cfm …"),
+        typer.Option(help=f"auto (if not configured), {', '.join(names())}."),
     ] = None,
     out: Annotated[
         Path, typer.Option(readable=False, metavar="DIR", help="Model directory.")

@@ -29,26 +29,14 @@ from pydantic import BaseModel
 
 from hepgen_ml.config import AUTOMATIC, Config
 from hepgen_ml.errors import UsageError
+from hepgen_ml.models.names import BUILT_IN, GROUP, names
 
 if TYPE_CHECKING:
     from hepgen_ml.models.base import DensityModel
     from hepgen_ml.process.process import Process
 
-GROUP = "hepgen_ml.models"
-"""Entry points of models: the name, and the module (or the class in it) that registers it."""
-
 DEFAULT = "jetgpt"
 """Model of a surrogate that is built without a choice."""
-
-_BUILT_IN = {
-    "jetgpt": "hepgen_ml.models.jetgpt",
-    "jetgpt-splitting": "hepgen_ml.models.jetgpt",
-    "mlp-cfm": "hepgen_ml.models.flow",
-    "transformer-cfm": "hepgen_ml.models.flow",
-    "gatr-cfm": "hepgen_ml.models.flow",
-    "lgatr-cfm": "hepgen_ml.models.flow",
-}
-"""Where our own models register themselves; they are there without an installation too."""
 
 Settings = type[BaseModel] | Mapping[str, type[BaseModel]] | None
 """Settings of a model: one class, in the section of the model's name, or classes by section."""
@@ -130,7 +118,7 @@ def _by_section(name: str, settings: Settings) -> dict[str, type[BaseModel]]:
 
 def _add(model: Model, module: str) -> None:
     if model.name == AUTOMATIC or (
-        model.name in _BUILT_IN and not module.startswith(_BUILT_IN[model.name])
+        model.name in BUILT_IN and not module.startswith(BUILT_IN[model.name])
     ):
         raise UsageError(
             f"{module} registers a model named {model.name!r}, which hepgen-ml has itself",
@@ -145,12 +133,6 @@ def _add(model: Model, module: str) -> None:
     _registered[model.name] = model
 
 
-def names() -> list[str]:
-    """Names of all models, those of other packages last."""
-    plugins = {entry.name for entry in entry_points(group=GROUP)} | set(_registered)
-    return [*_BUILT_IN, *sorted(plugins - set(_BUILT_IN))]
-
-
 def find(name: str) -> Model:
     """Model of this name.
 
@@ -159,12 +141,12 @@ def find(name: str) -> Model:
     UsageError
         There is none, or the package that has it cannot be loaded.
     """
-    if name in _BUILT_IN:
-        import_module(_BUILT_IN[name])
+    if name in BUILT_IN:
+        import_module(BUILT_IN[name])
     elif name not in _registered:
         entry = next((e for e in entry_points(group=GROUP) if e.name == name), None)
         if entry is None:
-            known = ", ".join([AUTOMATIC, *names()])
+            known = ", ".join([AUTOMATIC, *names(_registered)])
             raise UsageError(
                 f"there is no model {name[:100]!r}",
                 remedy=f"there are {known}; a model of another package has to be installed",
@@ -185,7 +167,7 @@ def find(name: str) -> Model:
 
 def all_sections() -> dict[str, type[BaseModel]]:
     """Sections of all models known so far: ours, and those that have been loaded."""
-    for name in _BUILT_IN:
+    for name in BUILT_IN:
         find(name)
     return {key: kind for m in _registered.values() for key, kind in m.sections.items()}
 
@@ -194,7 +176,7 @@ def section(key: str) -> type[BaseModel] | None:
     """Settings of the section of this name, whichever model it belongs to."""
     known = all_sections()
     if key not in known:
-        plugin = next((n for n in names() if n.replace("-", "_") == key), None)
+        plugin = next((n for n in names(_registered) if n.replace("-", "_") == key), None)
         return None if plugin is None else find(plugin).sections.get(key)
     return known[key]
 

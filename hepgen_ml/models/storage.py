@@ -22,12 +22,13 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from hepgen_ml.config import Config
-from hepgen_ml.errors import HepgenError, ModelError, OutputError
+from hepgen_ml.config import AUTOMATIC, Config
+from hepgen_ml.errors import HepgenError, ModelError, OutputError, UsageError
 from hepgen_ml.events.sample import RunInfo, processes_from_json
 from hepgen_ml.files import documents
 from hepgen_ml.files.outputs import DirectoryLock, naming, remove, write_text
 from hepgen_ml.files.tensors import load_tensors, save_tensors
+from hepgen_ml.models import registry
 from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.process import Process
 
@@ -113,6 +114,7 @@ def load_model(
             remedy=retrain,
         )
     tensors, _ = load_tensors(directory / WEIGHTS)
+    _require_model(directory / CONFIG, document["config"])
     try:
         config = Config.model_validate(document["config"])
         process = Process.from_config(document["process"])
@@ -127,6 +129,18 @@ def load_model(
     _check_weights(directory / WEIGHTS, tensors, surrogate.state_dict())
     surrogate.load_state_dict(tensors)
     return surrogate.to(device).eval(), process, config, run, dict(document.get("training", {}))
+
+
+def _require_model(path: Path, config: Any) -> None:
+    """Refuse a model of a package that is not installed here."""
+    name = config.get("model") if isinstance(config, dict) else None
+    if isinstance(name, str) and name != AUTOMATIC:
+        try:
+            registry.find(name)
+        except UsageError as error:
+            raise ModelError(
+                f"cannot be used: {error.message}", path=path, remedy=error.remedy
+            ) from None
 
 
 class _Budget(TorchFunctionMode):

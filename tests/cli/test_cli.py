@@ -358,13 +358,12 @@ def test_info_of_a_model(stand_in: type[StandIn]) -> None:
 
 
 def test_documentation_knows_every_setting_and_exit_code() -> None:
-    from hepgen_ml.config import Config
+    from hepgen_ml.config import AUTOMATIC, sections
 
     text = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `(\w+\.\w+)(?:\.PATTERN)?` \| `?([^|`]+?)`? \|", text, re.M))
-    defaults = Config().model_dump()
-    sections = {name: values for name, values in defaults.items() if isinstance(values, dict)}
-    known = {f"{s}.{k}": v for s, values in sections.items() for k, v in values.items()}
+    defaults = {name: kind().model_dump() for name, kind in sections(AUTOMATIC).items()}
+    known = {f"{s}.{k}": v for s, values in defaults.items() for k, v in values.items()}
     assert set(rows) == set(known)
     for key, value in known.items():
         expected = value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,25 @@
+"""Names of density models; loads neither torch nor pydantic, so that help texts can list them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import entry_points
+
+GROUP = "hepgen_ml.models"
+"""Entry points of models: the name, and the module (or the class in it) that registers it."""
+
+BUILT_IN = {
+    "jetgpt": "hepgen_ml.models.jetgpt",
+    "jetgpt-splitting": "hepgen_ml.models.jetgpt",
+    "mlp-cfm": "hepgen_ml.models.flow",
+    "transformer-cfm": "hepgen_ml.models.flow",
+    "gatr-cfm": "hepgen_ml.models.flow",
+    "lgatr-cfm": "hepgen_ml.models.flow",
+}
+"""Where our own models register themselves; they are there without an installation too."""
+
+
+def names(registered: Iterable[str] = ()) -> list[str]:
+    """Names of our models, and of those of other packages: installed, or registered by a script."""
+    plugins = {entry.name for entry in entry_points(group=GROUP)} | set(registered)
+    return [*BUILT_IN, *sorted(plugins - set(BUILT_IN))]
