@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 import torch
 
-from hepgen_ml import read, write
+from hepgen_ml import Generator, read, write
+from hepgen_ml.config import load_config
 from hepgen_ml.errors import InputError
 from hepgen_ml.phase_space.coordinates import invariant_mass_squared
+from tests.samples import toy_top_pairs
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-ENTRY_POINT = "[hepgen_ml.formats]\nlines = event_lines:EventLines\n"
 
 
 def example(path: str) -> ModuleType:
@@ -33,18 +34,49 @@ def example(path: str) -> ModuleType:
     return module
 
 
+def install(module: str, entry_points: str, place: Path) -> None:
+    """Put an example where pip would put a package with these entry points."""
+    information = place / f"{module}-1.0.dist-info"
+    information.mkdir(parents=True)
+    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0")
+    (information / "entry_points.txt").write_text(entry_points)
+    (place / f"{module}.py").write_text((EXAMPLES / f"extending/{module}.py").read_text())
+
+
 @pytest.fixture
 def installed_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The format of the documentation, installed as a package would be."""
-    place = tmp_path / "site"
-    information = place / "event_lines-1.0.dist-info"
-    information.mkdir(parents=True)
-    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: event-lines\nVersion: 1.0")
-    (information / "entry_points.txt").write_text(ENTRY_POINT)
-    (place / "event_lines.py").write_text((EXAMPLES / "extending/event_lines.py").read_text())
-    monkeypatch.syspath_prepend(place)
+    install(
+        "event_lines", "[hepgen_ml.formats]\nlines = event_lines:EventLines\n", tmp_path / "site"
+    )
+    monkeypatch.syspath_prepend(tmp_path / "site")
     yield
     sys.modules.pop("event_lines", None)
+
+
+@pytest.fixture
+def installed_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    from hepgen_ml.models import registry
+    from hepgen_ml.models.flow import velocities
+
+    install("gated_network", "[hepgen_ml.models]\ngated-cfm = gated_network\n", tmp_path / "site")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+    yield
+    velocities.VELOCITIES.pop("gated", None)
+    sys.modules.pop("gated_network", None)
+
+
+@pytest.mark.usefixtures("installed_network")
+def test_an_added_network_is_trained_and_stored(tmp_path: Path) -> None:
+    sample = toy_top_pairs(1200)
+    settings = ["training.max_steps=20", "network.width=16", "network.blocks=2", "flow.steps=2"]
+    config = load_config(overrides=[*settings, "training.batch_size=128"])
+    out = tmp_path / "model"
+    trained = Generator.train(sample, model="gated-cfm", config=config, out=out, device="cpu")
+    again = Generator.load(out, device="cpu")
+    events = again.sample(50, seed=1)
+    np.testing.assert_array_equal(events.px, trained.sample(50, seed=1).px)
+    assert np.isfinite(again.log_prob(events)).all()
 
 
 @pytest.mark.usefixtures("installed_lines")
