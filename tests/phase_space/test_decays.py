@@ -199,6 +199,19 @@ def test_resonances_without_a_row() -> None:
     assert relatives.completed(muons, tree) == tree
 
 
+def test_pairs_of_leptons_without_a_row() -> None:
+    """Of gamma*/Z -> l l with a jet of any flavour; other leptons stay as they are."""
+    with_row = structure([21, 2, 23, 13, -13, 2], [-1, -1, 2, 1, 1, 1], [0, 0, 1, 3, 3, 1])
+    without = structure([2, -2, 13, -13, 21], [-1, -1, 1, 1, 1], [0, 0, 1, 1, 1])
+    of_two = structure([2, -2, 13, -11, 21], [-1, -1, 1, 1, 1], [0, 0, 1, 1, 1])
+    trees = {s: decay_tree(s) for s in (with_row, without, of_two)}
+    relatives = Relatives((s, t) for s, t in trees.items() if t is not None)
+    completed = {s: relatives.completed(s, t) for s, t in trees.items() if t is not None}
+    assert completed[with_row] == trees[with_row]
+    assert completed[without] == Tree((4, -1), {-1: (2, 3)}, {-1: 23})
+    assert completed[of_two] == trees[of_two]
+
+
 def test_what_is_named_is_no_part_of_another_decay() -> None:
     """g~ -> q q' chi+- beside chi+- -> W chi0: the quarks are of no W, which has its own place."""
     record = structure(
