@@ -92,6 +92,12 @@ class TrainingConfig(Section):
         0, ge=0, le=100, description="Classifiers that weigh events in the loss, one after another."
     )
     classifier_power: float = Field(1.0, gt=0, description="Power of their weights.")
+    weights: Literal["auto", "equal", "sample"] = Field(
+        "auto",
+        description="Weights of generated events: equal, or as in the sample, whose density is "
+        "then learned as biased as it is; auto: sample where it is worth less than half of its "
+        "events.",
+    )
     exchange_beams: bool = Field(
         True, description="Train on mirror images too where both beams are equal."
     )

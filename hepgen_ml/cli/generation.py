@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -61,7 +61,10 @@ def generate(
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(metavar="classifier", help="Weight events with the model's classifier."),
+        typer.Option(
+            metavar="classifier|sample",
+            help="Weight events with the model's classifier, or as in a biased sample.",
+        ),
     ] = None,
     unweight: Annotated[
         bool,
@@ -79,9 +82,10 @@ def generate(
     with _console.reporting(lambda: "no file was written", verbose=verbose, debug=debug):
         total, part = _console.parse_count(events), _console.parse_shard(shard)
         paths = _outputs(out, part, force)
-        if weights not in (None, "classifier"):
+        if weights not in (None, "classifier", "sample"):
             raise UsageError(
-                f"--weights {weights} is not known", remedy="write --weights classifier"
+                f"--weights {weights} is not known",
+                remedy="write --weights classifier or --weights sample",
             )
         # Matrix products round alike for any number of threads; MKL reads it when torch is loaded.
         os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
@@ -89,7 +93,7 @@ def generate(
         from hepgen_ml.generation.blocks import usable_cores
         from hepgen_ml.generation.generator import Generator
 
-        chosen: Weights | None = "classifier" if weights else None
+        chosen = cast("Weights | None", weights)
         for path in paths:
             format_of(path)
         generator = Generator.load(model, device=device)

@@ -160,6 +160,13 @@ class RunDocument(Document):
 Fact = Text | Truth | Count | Number | list[Text] | list[Number] | None
 
 
+class WeightFacts(Document):
+    """How the weights of a biased sample follow from its events."""
+
+    rule: Literal["formula", "regression"]
+    precision: Amount
+
+
 class TrainingFacts(Document):
     """About a training, for people; the entries described here are used by the program too."""
 
@@ -172,6 +179,7 @@ class TrainingFacts(Document):
     events: Count | None = None
     effective_events: Count | None = None
     negative_weights: Fraction | None = None
+    event_weights: WeightFacts | None = None
     not_learned: list[Text] = []
     beam_exchange: Text = ""
     reflection: Text = ""

@@ -28,6 +28,7 @@ from hepgen_ml.generation.blocks import (
 )
 from hepgen_ml.generation.likelihood import log_prob
 from hepgen_ml.generation.refinement import Refinement
+from hepgen_ml.generation.sample_weights import SampleWeights
 from hepgen_ml.generation.sampling import Sampler
 from hepgen_ml.models.storage import CLASSIFIER, CONFIG, find_model, load_model, save_model
 from hepgen_ml.models.surrogate import Surrogate
@@ -39,7 +40,7 @@ from hepgen_ml.training.data import Progress
 from hepgen_ml.training.devices import find_device
 from hepgen_ml.training.fit import PLAN, claimed, fit
 
-Weights = Literal["classifier"]
+Weights = Literal["classifier", "sample"]
 
 class Generator:
     """A trained surrogate of an event sample.
@@ -56,7 +57,7 @@ class Generator:
         About the training.
     classifier : Reweighter or None
         Corrects events, see `hepgen_ml.reweighting`; stored with the model.
-    weighting : ClassifierWeights or None
+    weighting : ClassifierWeights, SampleWeights or None
         Of the latest events with its weights: effective sample size and efficiency.
     directory : Path or None
         Where the model is stored.
@@ -77,7 +78,7 @@ class Generator:
     ) -> None:
         self.surrogate = surrogate.eval()
         self.classifier = classifier
-        self.weighting: ClassifierWeights | None = None
+        self.weighting: ClassifierWeights | SampleWeights | None = None
         self.process, self.config, self.run, self.facts = process, config, run, facts
         self.device, self.directory = device, directory
         self._sampler = Sampler(self.surrogate, process, run, device)
@@ -204,7 +205,20 @@ class Generator:
 
     def _weighting(
         self, run: RunInfo, weights: Weights | None, unweight: bool
-    ) -> ClassifierWeights | None:
+    ) -> ClassifierWeights | SampleWeights | None:
+        learned = self.surrogate.event_weights
+        if learned is None and weights == "sample":
+            raise UsageError(
+                "the model makes events of equal weight",
+                remedy="train with --set training.weights=sample for weights as in the sample",
+            )
+        if learned is not None and weights != "classifier":
+            return SampleWeights(run, float(learned.largest), unweight)
+        if learned is not None and unweight:
+            raise UsageError(
+                "the model's events have weights of their own beside those of the classifier",
+                remedy="leave out --unweight, or --weights classifier",
+            )
         if weights is None and not unweight:
             return None
         if self.classifier is None:
@@ -237,9 +251,11 @@ class Generator:
             Number K of posterior draws of a Bayesian model: events follow their mean
             density, and each has the weights ``posterior_1`` to ``posterior_K``, see
             `hepgen_ml.generation.posterior`.
-        weights : {"classifier"}, optional
+        weights : {"classifier", "sample"}, optional
             Weight events with the model's classifier; each has its variations
-            ``classifier_1`` ... too, see `hepgen_ml.reweighting`.
+            ``classifier_1`` ... too, see `hepgen_ml.reweighting`. Models of a biased sample
+            (``training.weights=sample``) always make events with weights that undo the bias,
+            unless ``unweight`` is set; "sample" only makes sure of it.
         unweight : bool
             Accept events by these weights instead, so that they have unit weight.
 

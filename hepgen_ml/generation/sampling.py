@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -74,7 +75,9 @@ class Sampler:
             x, subprocess, kinematics = self._drawn_whole(n, rng, generator)
         discrete = self._discrete(x, kinematics, subprocess, generator)
         events = assemble(self.process, kinematics, subprocess, discrete, self.run)
-        if abs(self.run.weight_strategy) == 4 and math.isfinite(self.run.cross_section):
+        if self.surrogate.event_weights is not None:
+            events.events["weight"] = self._weights(x, kinematics, subprocess)
+        elif abs(self.run.weight_strategy) == 4 and math.isfinite(self.run.cross_section):
             events.events["weight"] = np.full(n, self.run.cross_section)
         draw_lifetimes(self.process.lifetimes, events, rng)
         return events, x, subprocess
@@ -127,6 +130,27 @@ class Sampler:
     def _coordinates(self, subprocess: Tensor, generator: torch.Generator) -> Tensor:
         """Coordinates from the network."""
         return self.surrogate.density.sample(subprocess.to(self.device), generator).to("cpu")
+
+    def _weights(
+        self, x: Tensor, kinematics: Kinematics, subprocess: Tensor
+    ) -> npt.NDArray[np.float64]:
+        """Weights that undo the bias of the density; their mean is the cross section."""
+        assert self.surrogate.event_weights is not None
+        parts = []
+        for n_final, rows in self._together(subprocess):
+            for part in rows.split(HEAD_BATCH):
+                final, incoming = kinematics.final[part, :n_final], kinematics.incoming[part]
+                sub = subprocess[part].to(self.device)
+                parts.append((part, self.surrogate.event_weights(
+                    self.process, final, incoming,
+                    self.surrogate.density.prepare(x[part].to(self.device), sub),
+                    self.process.invariants(incoming, final).to(self.device), sub,
+                ).cpu()))  # fmt: skip
+        weight = torch.zeros(len(x), dtype=torch.float64)
+        for part, values in parts:
+            weight[part] = values
+        sigma = self.run.cross_section
+        return np.asarray(weight.numpy() * (sigma if sigma > 0 else 1.0))
 
     def _discrete(
         self, x: Tensor, kinematics: Kinematics, subprocess: Tensor, generator: torch.Generator

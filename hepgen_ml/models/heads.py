@@ -22,7 +22,7 @@ from hepgen_ml.process.auxiliary import AUXILIARY
 from hepgen_ml.process.encoded import Discrete, Encoded
 from hepgen_ml.process.process import Process
 
-_WIDTH = 128
+TRUNK_WIDTH = 128
 _MIXTURES = 16
 
 _LARGEST_TABLE, _LEAST_GAIN = 1_000_000, 4
@@ -54,10 +54,10 @@ class Trunk(nn.Module):
         self.std: Tensor
         self.register_buffer("mean", torch.zeros(process.n_invariants))
         self.register_buffer("std", torch.ones(process.n_invariants))
-        self.embedding = nn.Embedding(n_conditions, _WIDTH)
+        self.embedding = nn.Embedding(n_conditions, TRUNK_WIDTH)
         n_inputs = 3 * process.n_coordinates + process.n_invariants + n_extra
-        self.first = nn.Linear(n_inputs, _WIDTH)
-        self.hidden = nn.ModuleList(nn.Linear(_WIDTH, _WIDTH) for _ in range(2))
+        self.first = nn.Linear(n_inputs, TRUNK_WIDTH)
+        self.hidden = nn.ModuleList(nn.Linear(TRUNK_WIDTH, TRUNK_WIDTH) for _ in range(2))
 
     def fit_standardization(self, encoded: Encoded) -> None:
         """Take ranges of the invariants from a sample."""
@@ -131,7 +131,7 @@ class CategoricalHead(nn.Module):
         self.register_buffer("local", local, persistent=False)
         self.register_buffer("shared", shared, persistent=False)
         self.trunk = Trunk(process, len(rows))
-        self.last = nn.Linear(_WIDTH, len(number))
+        self.last = nn.Linear(TRUNK_WIDTH, len(number))
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
@@ -268,7 +268,7 @@ class FreeHead(nn.Module):
         self.n_branches = n_branches
         n_conditions = len(process.subprocesses) * n_branches
         self.trunk = Trunk(process, n_conditions, len(AUXILIARY))
-        self.last = nn.ModuleList(nn.Linear(_WIDTH, 3 * _MIXTURES) for _ in AUXILIARY)
+        self.last = nn.ModuleList(nn.Linear(TRUNK_WIDTH, 3 * _MIXTURES) for _ in AUXILIARY)
 
     @property
     def trivial(self) -> bool:

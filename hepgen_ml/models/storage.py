@@ -128,6 +128,13 @@ def load_model(
     tensors = surrogate.heads.compacted(tensors, "heads.")
     _check_weights(directory / WEIGHTS, tensors, surrogate.state_dict())
     surrogate.load_state_dict(tensors)
+    if surrogate.event_weights is not None:
+        try:
+            surrogate.event_weights.check(process)
+        except ValueError as error:
+            raise ModelError(
+                f"holds weights of other events: {error}", path=directory, remedy=retrain
+            ) from None
     return surrogate.to(device).eval(), process, config, run, dict(document.get("training", {}))
 
 

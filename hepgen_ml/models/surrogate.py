@@ -6,6 +6,7 @@ from torch import nn
 
 from hepgen_ml.config import Config
 from hepgen_ml.models import registry
+from hepgen_ml.models.event_weights import EventWeights
 from hepgen_ml.models.heads import Heads
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.process import Process
@@ -18,12 +19,18 @@ class Surrogate(nn.Module):
     ----------
     process : Process
     config : Config
+
+    Attributes
+    ----------
+    event_weights : EventWeights or None
+        Where the density is that of a biased sample.
     """
 
     def __init__(self, process: Process, config: Config) -> None:
         super().__init__()
         self.density = registry.build(process, config)
         self.heads = Heads(process)
+        self.event_weights = EventWeights(process) if config.training.weights == "sample" else None
 
     def fit_standardization(self, encoded: Encoded) -> None:
         """Prepare both parts for a sample's ranges."""

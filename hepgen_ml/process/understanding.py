@@ -244,10 +244,15 @@ def _weights(facts: Mapping[str, Any]) -> str:
     events, effective = facts.get("events"), facts.get("effective_events")
     if events is None or effective is None:
         return ""
-    if effective >= 0.999 * events:
+    if effective >= 0.999 * events and not facts.get("event_weights"):
         return f"equal, {events:,} events"
     negative = facts.get("negative_weights") or 0.0
     signed = f", {100 * negative:.3g} % of them negative" if negative else ""
+    if about := facts.get("event_weights"):
+        return (
+            f"of {events:,} events differ{signed}: the density is that of the events as they are, "
+            f"and weights, by {about['rule']}, are known to {about['precision']:.2g}"
+        )
     return f"of {events:,} events differ{signed}: they are worth {effective:,} of equal weight"
 
 

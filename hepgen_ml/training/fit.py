@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from hepgen_ml.files import documents
 from hepgen_ml.files.outputs import DirectoryLock, is_unfinished, naming, remove, write_text
 from hepgen_ml.models import registry
 from hepgen_ml.models.choice import chosen
+from hepgen_ml.models.event_weights import Biased
 from hepgen_ml.models.storage import CARD, CLASSIFIER, CONFIG, VALIDATION, WEIGHTS, save_model
 from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.phase_space import parse_cut
@@ -44,6 +45,7 @@ from hepgen_ml.process.symmetry import (
 )
 from hepgen_ml.process.understanding import auxiliary_fractions
 from hepgen_ml.training.acceptance import acceptance_together
+from hepgen_ml.training.biased import as_they_are, weighted_run, with_weights
 from hepgen_ml.training.clock import Clock
 from hepgen_ml.training.data import Progress, draw_rates, evened, split
 from hepgen_ml.training.encoded import EncodedSample, encode_sample
@@ -139,7 +141,10 @@ def _fit(
         remove(out, *stored, HISTORY, CHECKPOINT)
         _write_plan(out, sample.fingerprint, config)
     encoded = sample.encoded
-    config = chosen(config, process, encoded)
+    config = with_weights(chosen(config, process, encoded), process, encoded)
+    log_weight = None
+    if config.training.weights == "sample":
+        process, encoded, log_weight = as_they_are(process, encoded)
     kind = registry.density_class(config)
     process = kind.adapt(process, config)
     encoded.x = F.pad(encoded.x, (0, process.n_coordinates - encoded.x.shape[1]))
@@ -153,7 +158,11 @@ def _fit(
             "the weights of the events held out do not have a positive sum",
             remedy="take more events, or hold out more (training.validation_fraction)",
         )
-    validation.weight /= validation.weight.mean()
+    biased = None if log_weight is None else [
+        (part, log_weight[rows])
+        for part, rows in ((training, order), (validation, torch.from_numpy(held_out)))
+    ]
+    validation.weight = validation.weight / validation.weight.mean()
     torch.manual_seed(config.seed)
     surrogate = Surrogate(process, config)
     surrogate.fit_standardization(training)
@@ -194,6 +203,12 @@ def _fit(
     if resume and trainer.resume():
         log.info("resumed at step %d", trainer.step)
     trainer.run()
+    about_weights = {}
+    if biased is not None and surrogate.event_weights is not None:
+        seconds = clock.for_closing() / 2
+        about = _learn_weights(surrogate, process, biased, config.seed, seconds, device)
+        run = weighted_run(run, float(surrogate.event_weights.largest))
+        about_weights = {"event_weights": about}
     seconds = clock.for_closing() / 2
     _calibrate(surrogate, process, training, trainer, config.seed, seconds, progress)
     acceptance = measure_acceptance(
@@ -213,6 +228,7 @@ def _fit(
         "acceptance": acceptance,
         "parameters": surrogate.n_parameters,
         **symmetries,
+        **about_weights,
         "auxiliary_fractions": auxiliary_fractions(process, encoded),
         "not_learned": list(sample.not_learned),
         "device": str(device),
@@ -221,6 +237,25 @@ def _fit(
     save_model(out, surrogate, process, config, run, facts)
     remove(out, PLAN, CHECKPOINT)
     return surrogate, process, config, run, facts, device
+
+
+def _learn_weights(
+    surrogate: Surrogate,
+    process: Process,
+    parts: Sequence[tuple[Encoded, Tensor]],
+    seed: int,
+    seconds: float,
+    device: torch.device,
+) -> dict[str, float | str]:
+    """Learn the weights of a biased sample, from training and held-out events."""
+    assert surrogate.event_weights is not None
+    prepared = []
+    for encoded, log_weight in parts:
+        encoded = Encoded(*(getattr(encoded, f.name).to(device) for f in fields(Encoded)))
+        z = surrogate.density.prepare(encoded.x, encoded.subprocess)
+        prepared.append(Biased(z, encoded, log_weight.to(device)))
+    training, validation = prepared
+    return surrogate.event_weights.learn(process, training, validation, seconds, seed)
 
 
 @contextmanager
@@ -319,7 +354,7 @@ def _check_plan(directory: Path, fingerprint: str, config: Config) -> None:
     fixed = ("model", "network", "resonances", "find_cuts", "seed")
     events = (
         "validation_fraction", "max_events", "channel_power", "channel_boost", "batch_size",
-        "exchange_beams", "reflect", "classifier_rounds", "classifier_power",
+        "exchange_beams", "reflect", "weights", "classifier_rounds", "classifier_power",
     )  # fmt: skip
     if (
         any(getattr(before, name) != getattr(config, name) for name in fixed)

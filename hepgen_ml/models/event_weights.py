@@ -1,0 +1,346 @@
+"""Weights of events as a function of these, where a density follows a biased sample.
+
+Generators bias samples by functions of the kinematics (a power of a transverse momentum, say) and
+give events weights that undo it. A density learned from the events as they are keeps what the bias
+is for, a tail with as many entries as the sample has; this module learns the weights. Per channel,
+the logarithm of a weight is a power of a scale where one fits, plus what a network adds where the
+scale does not say all. The network's loss is the deviance of a gamma distribution, exp(r) - r - 1
+with r the logarithm of weight over prediction: its minimum is the mean weight at given kinematics,
+which is what cross sections need, and it counts relative deviations, over any number of decades.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hepgen_ml.models.heads import TRUNK_WIDTH, Trunk
+from hepgen_ml.process.encoded import Encoded
+from hepgen_ml.process.process import Process, by_value
+from hepgen_ml.process.scales import formula, formula_names
+
+FORMULAS = (
+    "constant", "ht", "sqrt_shat", "geometric_mean_mt", "min_mt", "max_pt", "min_pt", "massless_pt",
+)  # fmt: skip
+"""Scales that weights may be a power of, by their numbers in stored models."""
+
+_FEWEST = 30
+"""Events of a channel from which it has a formula of its own."""
+
+_EXACT, _ALL = 1e-4, 0.999
+"""Relative deviation that counts as exact, and the part of the events that has to have it."""
+
+_CHUNK = 50_000
+_BATCH, _STEPS, _INTERVAL = 1024, 2000, 50
+
+
+@dataclass
+class Biased:
+    """Events of a biased sample, for learning their weights.
+
+    Attributes
+    ----------
+    z : (m, D) tensor
+        Standardised coordinates.
+    encoded : Encoded
+        Its weights are the signs.
+    log_weight : (m,) float64 tensor
+        Logarithms of the absolute weights.
+    """
+
+    z: Tensor
+    encoded: Encoded
+    log_weight: Tensor
+
+
+class EventWeights(nn.Module):
+    """Absolute weight of an event given its kinematics and subprocess, on average one.
+
+    Parameters
+    ----------
+    process : Process
+    """
+
+    def __init__(self, process: Process) -> None:
+        super().__init__()
+        n_channels, n_subprocesses = len(process.channels), len(process.subprocesses)
+        for name, tensor in {
+            "formula": torch.zeros(n_channels, dtype=torch.int64),
+            "power": torch.zeros(n_channels, dtype=torch.float64),
+            "log_factor": torch.zeros(n_subprocesses, dtype=torch.float64),
+            "calibration": torch.zeros(n_subprocesses, dtype=torch.float64),
+            "seen": torch.zeros(2, dtype=torch.float64),
+            "regressed": torch.zeros((), dtype=torch.float64),
+            "largest": torch.ones((), dtype=torch.float64),
+        }.items():
+            self.register_buffer(name, tensor)
+        self.formula: Tensor
+        self.power: Tensor
+        self.log_factor: Tensor
+        self.calibration: Tensor
+        self.seen: Tensor
+        self.regressed: Tensor
+        self.largest: Tensor
+        self.trunk = Trunk(process, n_subprocesses)
+        self.last = nn.Linear(TRUNK_WIDTH, 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def check(self, process: Process) -> None:
+        """Raise ValueError for formulas that the events of the process do not have."""
+        for c, (number, power) in enumerate(
+            zip(self.formula.tolist(), self.power.tolist(), strict=True)
+        ):
+            if power and number not in [k for k, _ in _formulas_of(process, c)]:
+                raise ValueError(f"channel {c} has no scale of number {number}")
+
+    def forward(
+        self,
+        process: Process,
+        final: Tensor,
+        incoming: Tensor,
+        z: Tensor,
+        invariants: Tensor,
+        subprocess: Tensor,
+    ) -> Tensor:
+        """Weights (m,) float64 of momenta (m, n, 4), (m, 2, 4) with coordinates z (m, D)."""
+        log_w = self._by_formula(process, final, incoming, subprocess).to(self.log_factor.device)
+        subprocess = subprocess.to(self.log_factor.device)
+        log_w = log_w + self.log_factor[subprocess]
+        if bool(self.regressed):
+            log_w = log_w + self._added(z, invariants, subprocess).double()
+        return torch.exp(self._bounded(log_w) + self.calibration[subprocess])
+
+    def _bounded(self, log_w: Tensor) -> Tensor:
+        """Logarithms of weights, not beyond those of the sample unless they are exact."""
+        return log_w.clamp(*self.seen.tolist()) if bool(self.regressed) else log_w
+
+    def _added(self, z: Tensor, invariants: Tensor, subprocess: Tensor) -> Tensor:
+        added: Tensor = self.last(self.trunk(z, invariants, subprocess))
+        return added.squeeze(-1)
+
+    def _by_formula(
+        self, process: Process, final: Tensor, incoming: Tensor, subprocess: Tensor
+    ) -> Tensor:
+        """Logarithms (m,) of the channels' powers of scales."""
+        result = torch.zeros(len(final), dtype=torch.float64)
+        for c, rows in by_value(process.channel_of[subprocess.cpu()]):
+            power = float(self.power[c])
+            if power:
+                name = FORMULAS[int(self.formula[c])]
+                result[rows] = power * _log_scale(process, c, name, final[rows], incoming[rows])
+        return result
+
+    def learn(
+        self, process: Process, training: Biased, validation: Biased, seconds: float, seed: int
+    ) -> dict[str, float | str]:
+        """Learn the weights of a sample.
+
+        Parameters
+        ----------
+        process : Process
+        training, validation : Biased
+            On the device of the module.
+        seconds : float
+            After which the network stops to learn.
+        seed : int
+
+        Returns
+        -------
+        dict
+            ``rule``, formula or regression, and ``precision``, the root mean square of the
+            logarithm of weight over prediction for held-out events.
+        """
+        self._choose_formulas(process, training)
+        rest = [self._rest(process, part) for part in (training, validation)]
+        self._centre(training.encoded.subprocess, rest[0])
+        rest = [
+            r - self.log_factor[p.encoded.subprocess]
+            for r, p in zip(rest, (training, validation), strict=True)
+        ]
+        exact = float((rest[0].abs() < _EXACT).double().mean()) >= _ALL
+        if not exact:
+            self.regressed.fill_(1.0)
+            self.trunk.fit_standardization(training.encoded)
+            self._regress(training, validation, rest[0], rest[1], seconds, seed)
+        self.seen.copy_(torch.stack([training.log_weight.min(), training.log_weight.max()]))
+        offs = [
+            p.log_weight - self._bounded(p.log_weight - r + self._all_added(p))
+            for p, r in zip((training, validation), rest, strict=True)
+        ]
+        self._normalise(training, offs[0])
+        off = offs[1]
+        off = off - off.median()
+        return {
+            "rule": "formula" if exact else "regression",
+            "precision": float(f"{float(torch.sqrt((off**2).mean())):.3g}"),
+        }
+
+    @torch.no_grad()
+    def _choose_formulas(self, process: Process, training: Biased) -> None:
+        """Give each channel the power of a scale that its weights follow most closely."""
+        encoded, chosen = training.encoded, list[tuple[int, int, float]]()
+        channels = by_value(process.channel_of[encoded.subprocess.cpu()])
+        for c, rows in channels:
+            if len(rows) < _FEWEST:
+                continue
+            rows = rows[:_CHUNK]
+            final, incoming = _momenta(process, encoded[rows])
+            sub = encoded.subprocess[rows].cpu()
+            y = _centred(training.log_weight[rows].cpu(), sub)
+            best, least = (0, 0.0), float(y.abs().median())
+            for number, name in _formulas_of(process, c, final):
+                scale = _centred(_log_scale(process, c, name, final, incoming), sub)
+                norm = float((scale**2).sum())
+                if norm < 1e-12:
+                    continue
+                power = _tidy(float((scale * y).sum()) / norm)
+                off = float((y - power * scale).abs().median())
+                if off < 0.99 * least:
+                    best, least = (number, power), off
+            self.formula[c], self.power[c] = best
+            chosen.append((len(rows), *best))
+        if not chosen:
+            return
+        # Channels with few events are biased as those with many.
+        _, number, power = max(chosen)
+        own = {c for c, rows in channels if len(rows) >= _FEWEST}
+        for c in set(range(len(process.channels))) - own:
+            if any(number == k for k, _ in _formulas_of(process, c)):
+                self.formula[c], self.power[c] = number, power
+
+    @torch.no_grad()
+    def _rest(self, process: Process, some: Biased) -> Tensor:
+        """Logarithms (m,) of weights over the powers of scales."""
+        parts = []
+        for at in torch.arange(len(some.encoded)).split(_CHUNK):
+            part = some.encoded[at]
+            final, incoming = _momenta(process, part)
+            parts.append(self._by_formula(process, final, incoming, part.subprocess))
+        return some.log_weight - torch.cat(parts).to(some.log_weight.device)
+
+    @torch.no_grad()
+    def _centre(self, subprocess: Tensor, rest: Tensor) -> None:
+        """Take the median of what is left for each subprocess as its factor."""
+        self.log_factor.fill_(float(rest.median()))
+        for s, rows in by_value(subprocess):
+            self.log_factor[s] = rest[rows].median()
+
+    def _regress(
+        self,
+        training: Biased,
+        validation: Biased,
+        rest: Tensor,
+        held_out: Tensor,
+        seconds: float,
+        seed: int,
+    ) -> None:
+        """Let the network learn what the scales leave; the best for held-out events is kept."""
+        optimizer = torch.optim.AdamW(self.parameters(), lr=2e-3, weight_decay=1e-2)
+        generator = torch.Generator().manual_seed(seed)
+        begun, best = time.monotonic(), math.inf
+        state = {k: v.clone() for k, v in self.state_dict().items()}
+        done = 0.0
+        for step in range(_STEPS):
+            if step % _INTERVAL == 0 or done >= 1:
+                with torch.no_grad():
+                    loss = float(_deviance(held_out - self._all_added(validation)).mean())
+                if loss < best:
+                    best, state = loss, {k: v.clone() for k, v in self.state_dict().items()}
+            done = max((step + 1) / _STEPS, (time.monotonic() - begun) / seconds)
+            if done >= 1:
+                break
+            for group in optimizer.param_groups:
+                group["lr"] = 2e-3 * math.cos(math.pi / 2 * done)
+            i = torch.randint(len(rest), (_BATCH,), generator=generator).to(rest.device)
+            e = training.encoded
+            r = rest[i] - self._added(training.z[i], e.invariants[i], e.subprocess[i])
+            optimizer.zero_grad(set_to_none=True)
+            _deviance(r).mean().backward()
+            torch.nn.utils.clip_grad_norm_(self.parameters(), 1.0)
+            optimizer.step()
+        self.load_state_dict(state)
+
+    @torch.no_grad()
+    def _all_added(self, some: Biased) -> Tensor:
+        """What the network adds to the logarithms of all these weights."""
+        if not bool(self.regressed):
+            return torch.zeros_like(some.log_weight)
+        e = some.encoded
+        parts = torch.arange(len(some.z), device=some.z.device).split(_CHUNK)
+        return torch.cat(
+            [self._added(some.z[i], e.invariants[i], e.subprocess[i]).double() for i in parts]
+        )
+
+    @torch.no_grad()
+    def _normalise(self, training: Biased, off: Tensor) -> None:
+        """Let weights of each subprocess add up to what they do in the sample, on average to one.
+
+        Parameters
+        ----------
+        training : Biased
+        off : (m,) tensor
+            Logarithms of weights over predictions.
+        """
+        sign, subprocess = training.encoded.weight.sign().double(), training.encoded.subprocess
+        weight = torch.exp(training.log_weight)
+        predicted = weight * torch.exp(-off)
+        for s, rows in by_value(subprocess):
+            is_, ought = ((sign * w)[rows].sum() for w in (predicted, weight))
+            if is_ > 0 and ought > 0:
+                factor = torch.log(ought / is_)
+                self.calibration[s] = factor
+                predicted[rows] *= torch.exp(factor)
+        mean = (sign * predicted).sum() / sign.sum()
+        self.calibration -= torch.log(mean)
+        self.largest.fill_(float(predicted.max() / mean))
+
+
+def _deviance(r: Tensor) -> Tensor:
+    """Half the unit deviance of a gamma distribution, by logarithms of value over mean."""
+    r = r.clamp_max(20.0)
+    return torch.exp(r) - r - 1
+
+
+def _momenta(process: Process, encoded: Encoded) -> tuple[Tensor, Tensor]:
+    """Final and incoming momenta of events, turned to azimuth zero."""
+    kinematics = process.kinematics(
+        encoded.x, encoded.subprocess.cpu(), torch.zeros(len(encoded), dtype=torch.float64)
+    )
+    return kinematics.final, kinematics.incoming
+
+
+def _log_scale(
+    process: Process, channel: int, name: str, final: Tensor, incoming: Tensor
+) -> Tensor:
+    chart = process.channels[channel].chart
+    made = chart.made(final[:, : len(process.channels[channel].classes)])
+    return torch.log(formula(name, incoming, made).clamp_min(1e-9))
+
+
+def _formulas_of(
+    process: Process, channel: int, final: Tensor | None = None
+) -> list[tuple[int, str]]:
+    """Formulas that a channel's events have, with their numbers."""
+    n = len(process.channels[channel].classes)
+    p = torch.ones(1, n, 4, dtype=torch.float64) if final is None else final[:, :n]
+    names = set(formula_names(process.channels[channel].chart.made(p)))
+    return [(k, name) for k, name in enumerate(FORMULAS) if name in names and k > 0]
+
+
+def _centred(values: Tensor, subprocess: Tensor) -> Tensor:
+    """Values (m,) less the mean of their subprocess."""
+    values = values.clone()
+    for _, rows in by_value(subprocess):
+        values[rows] -= values[rows].mean()
+    return values
+
+
+def _tidy(power: float) -> float:
+    """A power as people choose it, if it is close to that."""
+    near = round(2 * power) / 2
+    return near if abs(power - near) < 2e-3 else power
