@@ -9,12 +9,13 @@ import numpy as np
 
 from hepgen_ml.errors import ModelError
 from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
+from hepgen_ml.reweighting.account import WeightAccount
 
 _MAX_ROUNDS = 1000
 _MAX_DRAWN = 50_000  # events drawn at a time for rejection; bounds the memory
 
 
-class SampleWeights:
+class SampleWeights(WeightAccount):
     """Keeps account of the weights of generated events, or accepts events by them.
 
     A weight is a function of the event, with the cross section as its mean over all events.
@@ -43,18 +44,7 @@ class SampleWeights:
         if unweight and run.cross_section > 0:
             processes = tuple(replace(p, max_weight=self.mean) for p in run.processes)
             self.run = run.with_(processes=processes)
-        self.n_drawn = self.n_accepted = 0
-        self._sum = self._sum_of_squares = 0.0
-
-    @property
-    def effective_fraction(self) -> float:
-        """(sum w)^2 / sum w^2 over the number of all events that were weighted so far."""
-        return self._sum**2 / max(self._sum_of_squares * self.n_drawn, 1e-300)
-
-    @property
-    def efficiency(self) -> float:
-        """Fraction of the events that rejection accepted so far."""
-        return self.n_accepted / max(self.n_drawn, 1)
+        super().__init__()
 
     def block(
         self, n: int, make: Callable[[int], EventSample], rng: np.random.Generator
@@ -80,9 +70,7 @@ class SampleWeights:
         )
 
     def _counted(self, events: EventSample) -> EventSample:
-        self.n_drawn += len(events)
-        self._sum += float(events.weight.sum())
-        self._sum_of_squares += float((events.weight**2).sum())
+        self.count(events.weight)
         return events
 
 

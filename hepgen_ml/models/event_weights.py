@@ -31,7 +31,7 @@ FORMULAS = (
 _FEWEST = 30
 """Events of a channel from which it has a formula of its own."""
 
-_EXACT, _ALL = 1e-4, 0.999
+_EXACT, _ALL = 3e-4, 0.99
 """Relative deviation that counts as exact, and the part of the events that has to have it."""
 
 _CHUNK = 50_000

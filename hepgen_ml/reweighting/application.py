@@ -9,6 +9,7 @@ import numpy as np
 
 from hepgen_ml.errors import ModelError
 from hepgen_ml.events.sample import EventSample, FloatArray, RunInfo, concatenate
+from hepgen_ml.reweighting.account import WeightAccount
 from hepgen_ml.reweighting.reweighter import Reweighter
 
 _MAX_ROUNDS = 1000
@@ -20,7 +21,7 @@ def names_of(n_members: int) -> list[str]:
     return [f"classifier_{k + 1}" for k in range(n_members)]
 
 
-class ClassifierWeights:
+class ClassifierWeights(WeightAccount):
     """Gives events, block by block, the weights of a classifier.
 
     The nominal weight becomes the one it was times w(x); every block is scaled so that its
@@ -63,30 +64,7 @@ class ClassifierWeights:
             top = self.mean * float(reweighter.facts["largest_weight"])
             processes = tuple(replace(p, max_weight=top) for p in run.processes)
             self.run = self.run.with_(weight_strategy=-4, processes=processes)
-        self.n_drawn = self.n_accepted = 0
-        self._sum = self._sum_of_squares = 0.0
-
-    @property
-    def effective_fraction(self) -> float:
-        """(sum w)^2 / sum w^2 over the number of all events that were weighted so far."""
-        return self._sum**2 / max(self._sum_of_squares * self.n_drawn, 1e-300)
-
-    @property
-    def efficiency(self) -> float:
-        """Fraction of the events that rejection accepted so far."""
-        return self.n_accepted / max(self.n_drawn, 1)
-
-    @property
-    def counts(self) -> tuple[float, ...]:
-        """What `add` takes: events drawn and accepted, sums of weights and their squares."""
-        return self.n_drawn, self.n_accepted, self._sum, self._sum_of_squares
-
-    def add(self, counts: tuple[float, ...]) -> None:
-        """Add the counts of events that were weighted elsewhere."""
-        self.n_drawn += int(counts[0])
-        self.n_accepted += int(counts[1])
-        self._sum += counts[2]
-        self._sum_of_squares += counts[3]
+        super().__init__()
 
     def block(
         self, n: int, make: Callable[[int], EventSample], rng: np.random.Generator
@@ -118,9 +96,7 @@ class ClassifierWeights:
         nominal = mean if nominal is None else nominal
         before = events.weight / events.weight.mean()
         nominal, members = nominal * before, members * before
-        self.n_drawn += len(events)
-        self._sum += float(nominal.sum())
-        self._sum_of_squares += float(np.sum(nominal**2))
+        self.count(nominal)
         return nominal, members
 
     def _with(self, events: EventSample, weight: FloatArray, members: FloatArray) -> EventSample:

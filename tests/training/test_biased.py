@@ -35,7 +35,7 @@ def top_pt(sample: EventSample) -> np.ndarray:
 
 def bias(sample: EventSample) -> np.ndarray:
     """A power of the transverse mass of the top quark."""
-    return (TOP**2 + top_pt(sample) ** 2) ** -10.0
+    return (TOP**2 + top_pt(sample) ** 2) ** -30.0
 
 
 def biased(n: int, noise: float = 0.0, seed: int = 0) -> EventSample:
