@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hepgen_ml.events.formats import Reader
-from hepgen_ml.events.objects import OBJECTS
+from hepgen_ml.events.objects import JET, OBJECTS
 from hepgen_ml.events.sample import EventSample, RunInfo, finite_or_none
 
 MAX_PARTICLES = 64  # longer events are showers: no subprocess is read from them
@@ -24,11 +24,13 @@ def particle_name(pdg_id: int) -> str:
 
     Examples
     --------
-    >>> particle_name(-6), particle_name(21)
-    ('t~', 'g')
+    >>> particle_name(-6), particle_name(21), particle_name(93)
+    ('t~', 'g', 'j')
     """
     from particle import InvalidParticle, Particle, ParticleNotFound
 
+    if pdg_id == JET:
+        return "j"
     try:
         return str(Particle.from_pdgid(pdg_id).name)
     except (InvalidParticle, ParticleNotFound):

@@ -66,6 +66,7 @@ def test_reconstructed_objects() -> None:
     sample = encode_sample(object_sample(2000))
     said = sentences(sample, events=2000, effective_events=1500, negative_weights=0.02)
     assert "reconstructed objects, without incoming particles" in said["beams"]
+    assert " j" in said["subprocesses"]
     assert "scale, couplings" not in said
     assert said["weights"] == (
         "of 2,000 events differ, 2 % of them negative: they are worth 1,500 of equal weight"
