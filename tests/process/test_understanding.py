@@ -19,10 +19,10 @@ from hepgen_ml.process.process import Process
 from hepgen_ml.process.scales import in_words
 from hepgen_ml.process.understanding import auxiliary_fractions, understood
 from hepgen_ml.training.encoded import EncodedSample, encode_sample
+from tests.models.test_choice import FAST
 from tests.object_files import object_sample
 from tests.phase_space.test_decays import hadronic_tops
 from tests.samples import toy_top_pairs
-from tests.training.test_choices import FAST
 
 TOYS = load_config(None, [*FAST, "network.width=16", "jetgpt.bins=8", "training.batch_size=64"])
 
