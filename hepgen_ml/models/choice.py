@@ -1,9 +1,18 @@
-"""Which model suits a sample, and settings that follow from it where the user has not said them."""
+"""Which model suits a sample, and settings that follow from it where the user has not said them.
+
+Each rule is one of the sample (how many events and coordinates, how uneven its channels are,
+whether it shows a sign against a symmetry) and of the time; none knows a process by name. For a
+million Z + jets and half an hour they give the settings that were found best by hand (the benchmark
+`zjets`).
+"""
 
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
+
+import torch
 
 from hepgen_ml.config import AUTOMATIC, Config
 from hepgen_ml.errors import SampleError
@@ -20,14 +29,32 @@ BAYESIAN = "train one with --set jetgpt.bayesian=last"
 _UNEVEN = 10.0
 """Ratio of events of the largest and the smallest channel from which rare ones count more."""
 
+_COORDINATES_PER_SECOND = 20_000.0
+"""That one core learns, about: by this the number of passes over the events is foreseen."""
 
-def chosen(config: Config, process: Process, encoded: Encoded) -> Config:
+_STEPS = 12_000
+"""Steps that batches are sized for; fewer do not bring a network to where it can get."""
+
+_SIGN = 4.5
+"""Standard deviations from which a sample shows a sign against reflections: fewer than where
+these are asked for."""
+
+_BATCHES = (256, 512, 1024)
+"""Smaller batches would be no faster by the event, and larger ones waste events on a CPU."""
+
+
+def chosen(
+    config: Config, process: Process, encoded: Encoded, seconds: float | None = None
+) -> Config:
     """The configuration with a model, and with its settings where these are not given.
 
-    Reconstructed events of several numbers of jets are learned jet by jet
-    (`jetgpt-splitting`), with rare numbers of jets drawn more often and with reflected events
-    where the sample shows no sign against the symmetry; the values are those that Z + jets was
-    tuned with (benchmarks/README.md). All other events are learned by `jetgpt` with its defaults.
+    - Reconstructed events of several numbers of jets are learned jet by jet
+      (`jetgpt-splitting`, with a narrower network), all others by `jetgpt`.
+    - Batches are as large as leaves time for some ten thousand steps, unless the number of steps is
+      given.
+    - Where some numbers of jets are rare, their events are drawn more often, up to four times.
+    - Where there is time to see events more than once, reflected events are learned too, if the
+      sample shows no sign against that symmetry and states no helicities.
 
     Parameters
     ----------
@@ -35,28 +62,85 @@ def chosen(config: Config, process: Process, encoded: Encoded) -> Config:
     process : Process
     encoded : Encoded
         Events to train on.
+    seconds : float, optional
+        That the training was begun with; by default those of the configuration.
     """
     if config.model != AUTOMATIC:
         return config
-    if not _number_of_jets_varies(process):
-        return config.with_(model="jetgpt")
-    values: dict[str, Any] = {"training__batch_size": 512, "network__width": 96}
-    if _ratio_of_channels(process) > _UNEVEN:
-        values["training__channel_power"] = 0.75
-    if _may_be_reflected(process, encoded):
-        values["training__reflect"] = True
+    jets = _number_of_jets_varies(process)
+    seconds = config.training.max_time if seconds is None else seconds
     given = {
         f"{section}__{name}"
         for section in ("training", "network")
         for name in getattr(config, section).model_fields_set
     }
-    values = {key: value for key, value in values.items() if key not in given}
-    text = ", ".join(f"{k.replace('__', '.')}={v}" for k, v in values.items())
-    log.warning(
-        "the number of jets varies: jetgpt-splitting is trained%s",
-        f" with {text} (--model jetgpt is the other choice)" if text else "",
+    rules = {
+        "network__width": _width(jets),
+        "training__batch_size": _batch_size(config, process, encoded, seconds),
+        **_draws(process, jets),
+        "training__reflect": _reflection(process, encoded, seconds),
+    }
+    rules = {key: rule for key, rule in rules.items() if rule and key not in given}
+    values: dict[str, Any] = {key: rule[0] for key, rule in rules.items() if rule}
+    model = "jetgpt-splitting" if jets else "jetgpt"
+    why = "the number of jets varies" if jets else "final states have the rates of the sample"
+    said = "".join(
+        f"; {key.replace('__', '.')}={str(rule[0]).lower()}, {rule[1]}"
+        for key, rule in rules.items() if rule
+    )  # fmt: skip
+    log.warning("chosen: %s, %s%s", model, why, said)
+    return config.with_(model=model, **values)
+
+
+Rule = tuple[Any, str] | None
+"""A value and why it is chosen; None where the default stays."""
+
+
+def _width(jets: bool) -> Rule:
+    return (96, "objects share what they need") if jets else None
+
+
+def _batch_size(config: Config, process: Process, encoded: Encoded, seconds: float) -> Rule:
+    if "max_steps" in config.training.model_fields_set:
+        return None
+    wanted = _seen(process, encoded, seconds) / _STEPS
+    size = min(_BATCHES, key=lambda b: abs(math.log(b / max(wanted, 1.0))))
+    return size, f"for more steps in {seconds / 60:.3g} min"
+
+
+def _draws(process: Process, jets: bool) -> dict[str, Rule]:
+    ratio = _ratio_of_channels(process)
+    if not jets or ratio <= _UNEVEN:
+        return {}
+    return {
+        "training__channel_power": (0.5, f"the largest channel has {ratio:.2g} times the smallest"),
+        "training__channel_boost": (4.0, "so that rare events are not learned by heart"),
+    }
+
+
+def _reflection(process: Process, encoded: Encoded, seconds: float) -> Rule:
+    if _seen(process, encoded, seconds) < len(encoded) or _has_helicities(process):
+        return None
+    try:
+        check_reflection(process, encoded, _SIGN)
+    except SampleError:
+        return None
+    return True, "no sign against it in the sample"
+
+
+def _seen(process: Process, encoded: Encoded, seconds: float) -> float:
+    """Events that a training of so many seconds sees, about."""
+    sizes = torch.tensor([float(len(c.coordinates)) for c in process.channels])
+    mean = float(sizes[process.channel_of[encoded.subprocess]].mean())
+    return seconds * _COORDINATES_PER_SECOND / max(mean, 1.0)
+
+
+def _has_helicities(process: Process) -> bool:
+    """Whether some events state helicities, which a reflection would change too."""
+    return any(
+        bool(((p := s.patterns[:, 2 * len(s.structure.pdg_id) :]) != 9)[p != 0].any())
+        for s in process.subprocesses
     )
-    return config.with_(model="jetgpt-splitting", **values)
 
 
 def _number_of_jets_varies(process: Process) -> bool:
@@ -70,11 +154,3 @@ def _ratio_of_channels(process: Process) -> float:
         rates[s.chart] = rates.get(s.chart, 0.0) + s.frequency
     known = [r for r in rates.values() if r > 0]
     return max(known) / min(known)
-
-
-def _may_be_reflected(process: Process, encoded: Encoded) -> bool:
-    try:
-        check_reflection(process, encoded)
-    except SampleError:
-        return False
-    return True

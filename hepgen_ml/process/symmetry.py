@@ -184,11 +184,18 @@ def _all_mirrored(process: Process, encoded: Encoded, signs: tuple[float, ...]) 
     return x
 
 
-def check_reflection(process: Process, encoded: Encoded) -> None:
+def check_reflection(process: Process, encoded: Encoded, clear: float = CLEAR) -> None:
     """Refuse a sample that a reflection at a plane through the beams would change.
 
     Looks at the sines of all angles that change sign, and at their products with all other
     coordinates.
+
+    Parameters
+    ----------
+    process : Process
+    encoded : Encoded
+    clear : float
+        Standard deviations from which the sample is taken to break the symmetry.
 
     Raises
     ------
@@ -211,7 +218,7 @@ def check_reflection(process: Process, encoded: Encoded) -> None:
         for i in odd:
             y = torch.sin(x[:, [i]]) * torch.cat([torch.ones_like(x[:, :1]), x[:, even]], dim=1)
             pull = largest_pull(y, weight)
-            if pull > CLEAR:
+            if pull > clear:
                 name = channel.coordinates[i].name
                 raise SampleError(
                     f"a reflection changes its events: the mean of a triple product with {name} "

@@ -132,8 +132,9 @@ def _fit(
 ) -> Trained:
     process, run = sample.process, _output_run(sample.run, sample.process, sample.fingerprint)
     resume = resume and (out / PLAN).exists()
+    planned = config.training.max_time
     if resume:
-        _check_plan(out, sample.fingerprint, config)
+        planned = _check_plan(out, sample.fingerprint, config).training.max_time
     else:
         # From here on the directory belongs to the new model: an interrupted training must not
         # leave an old one beside its checkpoint.
@@ -141,7 +142,7 @@ def _fit(
         remove(out, *stored, HISTORY, CHECKPOINT)
         _write_plan(out, sample.fingerprint, config)
     encoded = sample.encoded
-    config = with_weights(chosen(config, process, encoded), process, encoded)
+    config = with_weights(chosen(config, process, encoded, planned), process, encoded)
     log_weight = None
     if config.training.weights == "sample":
         process, encoded, log_weight = as_they_are(process, encoded)
@@ -336,8 +337,8 @@ def _write_plan(directory: Path, fingerprint: str, config: Config) -> None:
     write_text(directory / PLAN, json.dumps(document))
 
 
-def _check_plan(directory: Path, fingerprint: str, config: Config) -> None:
-    """Refuse to resume with anything else than it was begun with."""
+def _check_plan(directory: Path, fingerprint: str, config: Config) -> Config:
+    """What a training was begun with; refuses to resume it with anything else."""
     path = directory / PLAN
     try:
         document = documents.read(path)
@@ -367,6 +368,7 @@ def _check_plan(directory: Path, fingerprint: str, config: Config) -> None:
             path=directory,
             remedy="give the same configuration as before, or start again with --force",
         )
+    return before
 
 
 def thinned(process: Process, training: Encoded, most: int, keep_rates: bool) -> Encoded:

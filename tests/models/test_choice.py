@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from hepgen_ml.config import Config, load_config
 from hepgen_ml.generation.generator import Generator
 from hepgen_ml.models.choice import chosen
 from hepgen_ml.training.encoded import encode_sample
 from tests.object_files import object_sample
-from tests.samples import toy_top_pairs
+from tests.samples import toy_top_pairs, toy_z_jets
 
 FAST = ("network.blocks=1", "network.heads=2", "network.mixtures=2", "training.max_steps=2")
 
@@ -21,15 +22,61 @@ def learned(sample):
     return made.process, made.encoded
 
 
-def test_partons_are_learned_by_jetgpt() -> None:
-    assert chosen(Config(), *learned(toy_top_pairs(1200))).model == "jetgpt"
+def test_partons_are_learned_by_jetgpt(caplog: pytest.LogCaptureFixture) -> None:
+    config = chosen(Config(), *learned(toy_top_pairs(1200)))
+    assert config.model == "jetgpt"
+    assert config.network.width == 128
+    assert config.training.channel_power == 1
+    assert not config.training.reflect  # its helicities would change too
+    assert "chosen: jetgpt, " in caplog.text
+    assert "training.batch_size=" in caplog.text
 
 
-def test_jets_are_learned_one_by_one() -> None:
-    config = chosen(Config(), *learned(object_sample(2000)))
+def test_jets_are_learned_one_by_one(caplog: pytest.LogCaptureFixture) -> None:
+    """The settings that are best for Z + jets follow from the sample."""
+    config = chosen(Config(), *learned(toy_z_jets(4000, rate=0.2)))
     assert config.model == "jetgpt-splitting"
-    assert config.training.batch_size == 512
     assert config.network.width == 96
+    assert config.training.channel_power == 0.5
+    assert config.training.channel_boost == 4
+    assert config.training.reflect
+    assert "the largest channel has" in caplog.text
+
+
+def test_numbers_of_jets_alike_are_drawn_as_they_come() -> None:
+    config = chosen(Config(), *learned(toy_z_jets(2000, rate=0.5, most=1)))
+    assert config.model == "jetgpt-splitting"
+    assert config.training.channel_power == 1
+
+
+def test_batches_are_smaller_where_time_is_short() -> None:
+    made = learned(toy_z_jets(2000))
+    sizes = [
+        chosen(Config().with_(training__max_time=t), *made).training.batch_size
+        for t in (60.0, 1800.0, 1e6)
+    ]
+    assert sizes == [256, 512, 1024]
+    counted = chosen(load_config(None, ["training.max_steps=10"]), *made)
+    assert counted.training.batch_size == 1024
+    # a training that goes on keeps what it was begun with
+    again = chosen(Config().with_(training__max_time=1e6), *made, 60.0)
+    assert again.training.batch_size == 256
+
+
+def test_events_that_break_the_symmetry_are_not_reflected() -> None:
+    process, encoded = learned(toy_z_jets(3000))
+    assert chosen(Config(), process, encoded).training.reflect
+    for channel in process.channels:
+        odd = [i for i, c in enumerate(channel.coordinates) if c.periodic]
+        rows = process.channels.index(channel) == process.channel_of[encoded.subprocess]
+        encoded.x[rows[:, None] & torch.zeros_like(encoded.x, dtype=torch.bool).index_fill_(
+            1, torch.tensor(odd), True)] = 0.5  # fmt: skip
+    assert not chosen(Config(), process, encoded).training.reflect
+
+
+def test_events_seen_once_are_not_reflected() -> None:
+    made = learned(toy_z_jets(3000))
+    assert not chosen(Config().with_(training__max_time=0.1), *made).training.reflect
 
 
 def test_what_is_given_stays() -> None:
