@@ -19,14 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 EXCEPT = {"torch"}
 _BOUND = re.compile(r"([A-Za-z0-9_.-]+)(?:\[[^]]*\])?>=([0-9.]+)")
-SHORT = (
-    "test_cli.py", "test_cli_samples.py", "test_config.py", "test_convert.py", "test_encoded.py",
-    "test_hepmc.py", "test_hepmc_lines.py", "test_laws.py", "test_lhe_damage.py",
-    "test_lhe_joined.py", "test_lhe_numbers.py", "test_lhe_read.py", "test_lhe_write.py",
-    "test_process.py", "test_reconstructed_files.py", "test_root.py", "test_showered_files.py",
-    "test_models.py", "test_ode.py",
-)  # fmt: skip
-"""Files of tests that touch every dependency and take a few minutes."""
+SHORT = ("test_config.py", "adapters", "events", "process", "models", "cli")
+"""Tests that touch every dependency and take a few minutes."""
 
 
 def oldest() -> list[str]:

@@ -12,6 +12,8 @@ import pytest
 from hepgen_adapters.hepmc import HepMC
 
 from hepgen_ml.errors import InputError
+from hepgen_ml.events import formats
+from hepgen_ml.events.conversion import convert
 from hepgen_ml.events.sample import concatenate
 
 START = "HepMC::Version 3.02.05\nHepMC::Asciiv3-START_EVENT_LISTING\n"
@@ -137,6 +139,50 @@ def test_no_cross_section_is_not_zero(tmp_path: Path) -> None:
     assert math.isnan(read(tmp_path, event()).run.cross_section)
     stated = event(attributes="A 0 GenCrossSection 0 0 -1 -1\n")
     assert math.isnan(read(tmp_path, stated).run.cross_section)
+
+
+NAMED = "W Default\\|up\\|down\n" + TOOL
+
+
+def with_cross_sections(text: str) -> list[str]:
+    line = f"A 0 GenCrossSection {text}\n"
+    return [event(0, "1 1.1 0.9", "A 0 GenCrossSection 1 1 5 5 2 2 3 3\n"),
+            event(1, "1 1.2 0.8", line)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("10 0.5 7 9 11 0.6 9 0.4", {"up": (11, 0.6), "down": (9, 0.4)}),
+     ("10 0.5 -1 -1 11 0.6 0 0", {"up": (11, 0.6)}),
+     ("10 0.5 -1 -1 11 0.6 nan 1", {"up": (11, 0.6)}),
+     ("10 0.5 -1 -1 10 0.5 10 0.5", {}),
+     ("10 0.5 -1 -1 11 0.6", {}),
+     ("10 0.5 -1 -1", {})],
+)  # fmt: skip
+def test_cross_sections_of_weights(
+    tmp_path: Path, text: str, expected: dict[str, tuple[float, float]]
+) -> None:
+    """Those of the last event, where every weight has its own."""
+    run = read(tmp_path, *with_cross_sections(text), head=NAMED).run
+    assert run.cross_section == pytest.approx(10)
+    assert run.weight_cross_sections == expected
+
+
+def test_cross_sections_of_weights_are_written(tmp_path: Path) -> None:
+    """Other programs find them where HepMC3 has them; LHE, which has no place, says so."""
+    pyhepmc = pytest.importorskip("pyhepmc")
+    opened(tmp_path, START + NAMED + "".join(with_cross_sections("10 0.5 7 9 11 0.6 9 0.4")) + END)
+    out = {s: tmp_path / f"b{s}" for s in (".hepmc", ".root", ".lhe")}
+    done = convert(tmp_path / "a.hepmc", list(out.values()))
+    stated = {"up": (11, 0.6), "down": (9, 0.4)}
+    for suffix in (".hepmc", ".root"):
+        assert formats.read(out[suffix]).run.weight_cross_sections == stated
+    assert "cross sections of named weights" in done.lost[out[".lhe"]]
+    with pyhepmc.open(out[".hepmc"]) as file:
+        for found in file:
+            xs = found.cross_section
+            assert [xs.xsec(i) for i in range(3)] == [10, 11, 9]
+            assert [xs.xsec_err(i) for i in range(3)] == [0.5, 0.6, 0.4]
 
 
 def test_processes_have_their_share_of_the_cross_section(tmp_path: Path) -> None:

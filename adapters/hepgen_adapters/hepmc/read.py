@@ -223,6 +223,7 @@ class HepMCReader:
             processes=scan.processes(),
             generators=tools,
             weight_names=dict.fromkeys(self._weight_names[1:], ""),
+            weight_cross_sections=scan.weight_cross_sections(self._weight_names[1:]),
         )
 
     @property

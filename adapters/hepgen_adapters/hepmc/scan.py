@@ -25,11 +25,14 @@ class Scan:
         Of the compiled check of the lines.
     cross_section : (float, float)
         That of the last event with its error, in pb; nan where it is not stated.
+    of_weights : list of (float, float)
+        Likewise, of the weights that follow the first one, where the last event states them.
     """
 
     def __init__(self) -> None:
         self.state = np.zeros(lines.STATE_SIZE, dtype=np.int64)
         self.cross_section = (math.nan, math.nan)
+        self.of_weights: list[tuple[float, float]] = []
         self.unit_weights = True
         self._sums: dict[int, float] = {}
         self._open = (math.nan, _NO_PROCESS)
@@ -85,14 +88,29 @@ class Scan:
         if at < 0 and not text.startswith(_CROSS_SECTION[1:]):
             return
         start = at + len(_CROSS_SECTION) if at >= 0 else len(_CROSS_SECTION) - 1
-        words = text[start : text.find(b"\n", start)].split()[:2]
+        # value, error, accepted and attempted events, then value and error of each further weight
+        words = text[start : text.find(b"\n", start)].split()
         try:
             numbers = [float(word) for word in words]
         except ValueError:
             return
-        if len(numbers) == 2 and math.isfinite(numbers[0]) and numbers[0] > 0:
-            error = numbers[1] if math.isfinite(numbers[1]) and numbers[1] >= 0 else math.nan
-            self.cross_section = numbers[0], error
+        if len(numbers) >= 2 and math.isfinite(numbers[0]) and numbers[0] > 0:
+            pairs = list(zip(numbers[4::2], numbers[5::2], strict=False))
+            self.cross_section = _pair(numbers[0], numbers[1])
+            self.of_weights = [_pair(*pair) for pair in pairs]
+
+    def weight_cross_sections(self, names: list[str]) -> dict[str, tuple[float, float]]:
+        """Cross sections of the named weights, where each has one that is its own.
+
+        The library repeats that of the first weight for all others where a program sets only one.
+        """
+        if len(names) != len(self.of_weights) or set(self.of_weights) <= {self.cross_section}:
+            return {}
+        return {
+            name: pair
+            for name, pair in zip(names, self.of_weights, strict=True)
+            if math.isfinite(pair[0])
+        }
 
     def processes(self) -> tuple[Subrun, ...]:
         """Each process number that events have, with its share of the cross section by weight."""
@@ -106,6 +124,13 @@ class Scan:
         shares = {k: v / total for k, v in sorted(sums.items())}
         size = math.sqrt(sum(f**2 for f in shares.values()))
         return tuple(Subrun(k, value * f, error * abs(f) / size) for k, f in shares.items())
+
+
+def _pair(value: float, error: float) -> tuple[float, float]:
+    """A cross section and its error as stated; nan for what is not known."""
+    if not math.isfinite(value) or value == error == 0:
+        return math.nan, math.nan
+    return value, error if math.isfinite(error) and error >= 0 else math.nan
 
 
 def _decide(weight: np.ndarray, text: bytes) -> None:

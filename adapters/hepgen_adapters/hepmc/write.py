@@ -62,12 +62,7 @@ class HepMCWriter:
             mass = min(_mass(run.beam_pdg_id[side]), max(energy, 0.0))
             pz = math.sqrt((energy - mass) * (energy + mass)) * (1 if side == 0 else -1)
             self._beam[side] = 0, 0, pz, energy, mass
-        sigma, error = run.cross_section, run.cross_section_error
-        xs = ""
-        if math.isfinite(sigma):
-            error = error if math.isfinite(error) else 0.0
-            xs = f"A 0 GenCrossSection {sigma!r} {error!r} -1 -1\n"
-        self._constant = _bytes(xs + "A 0 mpi 0\n")
+        self._constant = _bytes("")
         self._file = open_bytes(path, "wb")
 
     def write(self, sample: EventSample) -> None:
@@ -178,6 +173,7 @@ class HepMCWriter:
 
     def _write_header(self) -> None:
         names = [NOMINAL, *(self._names or [])]
+        self._constant = _bytes(_cross_section_line(self.run, names[1:]) + "A 0 mpi 0\n")
         names_in_file = tokens(names)
         lines = [
             "HepMC::Version 3.02.05",
@@ -205,6 +201,20 @@ class HepMCWriter:
             self._file.write(b"HepMC::Asciiv3-END_EVENT_LISTING\n\n")
         finally:
             self._file.close()
+
+
+def _cross_section_line(run: RunInfo, names: list[str]) -> str:
+    """The cross section in pb, and those of the named weights where every one is known."""
+    of_weights = [run.weight_cross_sections.get(name, (math.nan, math.nan)) for name in names]
+    if not all(math.isfinite(value) for value, _ in of_weights):
+        of_weights = []
+    if not math.isfinite(run.cross_section):
+        return ""
+    pairs = [
+        f"{float(value)!r} {float(error) if math.isfinite(error) else 0.0!r}"
+        for value, error in ((run.cross_section, run.cross_section_error), *of_weights)
+    ]
+    return " ".join(["A 0 GenCrossSection", pairs[0], "-1 -1", *pairs[1:]]) + "\n"
 
 
 def _names_line(names: list[str]) -> str:
