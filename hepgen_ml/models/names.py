@@ -15,6 +15,7 @@ BUILT_IN = {
     "transformer-cfm": "hepgen_ml.models.flow",
     "gatr-cfm": "hepgen_ml.models.flow",
     "lgatr-cfm": "hepgen_ml.models.flow",
+    "spline-flow": "hepgen_ml.models.normalizing_flow",
 }
 """Where our own models register themselves; they are there without an installation too."""
 
