@@ -53,7 +53,7 @@ def test_untrained_it_has_the_marginals(process: Process, encoded: Encoded) -> N
         part = torch.linspace(0.05, 0.95, 10)
         for i in range(len(flow.layouts[c])):
             a, b = (torch.quantile(t[rows, i], part) for t in (z, drawn))
-            torch.testing.assert_close(a, b, atol=0.25, rtol=0)
+            torch.testing.assert_close(a, b, atol=0.35, rtol=0)
 
 
 def test_couplings_invert_and_have_their_jacobian(flow: SplineFlow, encoded: Encoded) -> None:
@@ -80,7 +80,7 @@ def test_couplings_invert_and_have_their_jacobian(flow: SplineFlow, encoded: Enc
 
             matrix = torch.autograd.functional.jacobian(mapped, z[rows[k], :d])
             assert torch.linalg.slogdet(matrix)[1] == pytest.approx(
-                float(log_jacobian[k]), abs=1e-7
+                float(log_jacobian[k].detach()), abs=1e-7
             )
 
 
