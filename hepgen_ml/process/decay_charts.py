@@ -25,7 +25,15 @@ from hepgen_ml.phase_space import (
 from hepgen_ml.phase_space.coordinates import invariant_mass_squared
 from hepgen_ml.phase_space.cut_finder import CutFinder
 from hepgen_ml.phase_space.cuts import flavour_class
-from hepgen_ml.process.decay_trees import Relatives, Tree, decay_tree, in_pairs, usual_pair
+from hepgen_ml.process.decay_trees import (
+    Relatives,
+    Tree,
+    decay_tree,
+    in_pairs,
+    lepton_pairs,
+    usual_pair,
+    with_pair,
+)
 from hepgen_ml.process.peaks import find_peak
 from hepgen_ml.process.seen import Seen, fixed_or_interval, name_of, unique_labels
 from hepgen_ml.process.structure import Structure
@@ -43,6 +51,9 @@ _MASSES = 5000
 
 _MOST_PRODUCTS = 5
 """Of decays whose pairs are searched for peaks."""
+
+_BROAD = 0.1
+"""Width over position of peaks that are taken for no resonance."""
 
 _KINDS = {11: "l", 13: "l", 15: "l", 12: "v", 14: "v", 16: "v", 1: "d", 3: "d", 2: "u", 4: "u"}
 """Particles that differ by their generation only."""
@@ -78,6 +89,8 @@ class DecayCharts:
         trees = {s: tree for s, tree in recorded.items() if tree is not None}
         relatives = Relatives(trees.items())
         self._trees = {s: relatives.completed(s, tree) for s, tree in trees.items()}
+        self._of_leptons: dict[tuple[Structure, frozenset[int]], Peak] = {}
+        self._pair_leptons()
         self._resonances: dict[int, MassSpec] = {}
         self._beside: dict[int, MassSpec] = {}
         self._pairs: dict[_Decay, _Pair] = {}
@@ -89,6 +102,26 @@ class DecayCharts:
                     key = _decay(structure, tree, node, products)
                     self._decays.setdefault(key, []).append((structure, node))
         self._repeated = self._names_that_repeat()
+
+    def _pair_leptons(self) -> None:
+        """Pairs of leptons with a peak as decays, where no event names their resonance.
+
+        Some generators write final particles only, as Sherpa does.
+        """
+        pairs: dict[str, list[tuple[Structure, tuple[int, int]]]] = {}
+        for structure, tree in self._trees.items():
+            alone = [n for n in tree.made if n not in tree.children]
+            for kind, pair in lepton_pairs(structure, alone):
+                pairs.setdefault(kind, []).append((structure, pair))
+        for found in pairs.values():
+            masses = np.concatenate([self._masses(s, pair) for s, pair in found])
+            peak = find_peak(masses[:: max(1, len(masses) // _MASSES)])
+            if peak is None or peak[1] > _BROAD * peak[0]:
+                continue
+            top = 2 * float(masses.max())
+            for structure, pair in found:
+                self._trees[structure] = with_pair(structure, self._trees[structure], pair)
+                self._of_leptons[structure, frozenset(pair)] = Peak(0.0, top, *peak)
 
     def layout(self, structure: Structure, production: Production) -> Layout | None:
         """Chart, classes and rows; None for events without decays."""
@@ -142,7 +175,11 @@ class DecayCharts:
         classes: Mapping[int, str],
     ) -> dict[int, str]:
         """Names of all nodes; what different flavours and decays have in common has one name."""
-        names = [name_of(tree.pdg_id(structure, n), classes.get(n, "")) for n in order]
+        names = [
+            name_of(tree.pdg_id(structure, n), classes.get(n, "")) if n not in tree.systems
+            or tree.systems[n] else "".join(_kind_of(structure.pdg_id[r]) for r in tree.leaves(n))
+            for n in order
+        ]  # fmt: skip
         labels = dict(zip(order, unique_labels(names), strict=True))
         inner: dict[str, int] = {}
         for node in queue:
@@ -195,9 +232,16 @@ class DecayCharts:
         if node not in tree.children:
             return fixed_or_interval(self.seen[structure], node)
         flavour = abs(tree.pdg_id(structure, node))
+        if flavour == 0:
+            return self._unnamed(structure, tree, node, math.inf)
         if node >= 0:
             return self._resonance(flavour)
-        spec = self._without_row(flavour)
+        return self._within_cuts(structure, tree, node, self._without_row(flavour))
+
+    def _within_cuts(
+        self, structure: Structure, tree: Tree, node: int, spec: MassSpec
+    ) -> MassSpec:
+        """Range of the mass of a system without a row, which cuts on pairs may begin."""
         leaves = tree.leaves(node)
         if node in tree.made and len(leaves) == 2 and isinstance(spec, tuple):
             ids, seen = structure.pdg_id, self.seen[structure]
@@ -313,6 +357,8 @@ class DecayCharts:
 
     def _unnamed(self, structure: Structure, tree: Tree, node: int, room: float) -> MassSpec:
         """Mass of a system that is no resonance, which may not be more than its mother's."""
+        if spec := self._of_leptons.get((structure, frozenset(tree.leaves(node)))):
+            return self._within_cuts(structure, tree, node, spec)
         high = room
         if not math.isfinite(room):
             high = 2 * float(self._masses(structure, tree.leaves(node)).max())
@@ -329,7 +375,7 @@ def _narrowest(
         values = np.concatenate(parts)
         peak = find_peak(values[:: max(1, len(values) // _MASSES)])
         # What piles up where the others have no energy left is no resonance.
-        if peak is None or peak[1] > 0.1 * peak[0] or peak[0] + 3 * peak[1] > most:
+        if peak is None or peak[1] > _BROAD * peak[0] or peak[0] + 3 * peak[1] > most:
             continue
         if best[1] is None or peak[1] / peak[0] < best[1][1] / best[1][0]:
             best = kinds, peak
@@ -339,8 +385,12 @@ def _narrowest(
 def _kind(structure: Structure, tree: Tree, node: int, mother: int) -> str:
     """What a product is, generations alike, and whether it has the sign of its mother's id."""
     own, of_mother = tree.pdg_id(structure, node), tree.pdg_id(structure, mother)
-    name = _KINDS.get(abs(own), str(abs(own)))
-    return name + ("-" if own * of_mother < 0 else "+")
+    return _kind_of(own) + ("-" if own * of_mother < 0 else "+")
+
+
+def _kind_of(pdg_id: int) -> str:
+    """What a particle is, generations alike."""
+    return _KINDS.get(abs(pdg_id), str(abs(pdg_id)))
 
 
 def _decay(structure: Structure, tree: Tree, node: int, products: Sequence[int]) -> _Decay:

@@ -241,6 +241,43 @@ def usual_pair(ids: Sequence[int], masses: Sequence[float]) -> tuple[int, int]:
     return min(((i, j) for i in range(n) for j in range(i + 1, n)), key=rank)
 
 
+def lepton_pairs(structure: Structure, nodes: Iterable[int]) -> list[tuple[str, tuple[int, int]]]:
+    """Pairs of leptons that one particle may have decayed to, where nothing else may pair up.
+
+    A charged lepton and its antiparticle (kind ``ll``) or a charged lepton and a neutrino of its
+    generation (``lv``), if these are the only ones of the generation among the nodes.
+
+    Parameters
+    ----------
+    structure : Structure
+    nodes : iterable of int
+        Rows of particles that do not decay.
+    """
+    found = []
+    rows = [n for n in nodes if n >= 0]
+    for charged in (11, 13, 15):
+        own = [n for n in rows if abs(structure.pdg_id[n]) in (charged, charged + 1)]
+        if len(own) != 2:
+            continue
+        first, second = (structure.pdg_id[n] for n in own)
+        if first * second < 0 and charged in (abs(first), abs(second)):
+            kind = "ll" if first == -second else "lv"
+            found.append((kind, (own[0], own[1])))
+    return found
+
+
+def with_pair(structure: Structure, tree: Tree, pair: tuple[int, int]) -> Tree:
+    """Two particles that are made in the collision as what a system without a row decays to."""
+    system = -1 - len(tree.systems)
+    result = Tree(
+        (*(n for n in tree.made if n not in pair), system),
+        dict(tree.children),
+        {**tree.systems, system: 0},
+    )
+    result.children[system] = result.ordered(structure, pair)
+    return result
+
+
 def _resonances(structure: Structure, tree: Tree, nodes: Iterable[int]) -> tuple[int, ...]:
     """Ids of all that decays among some nodes and their products."""
     found: list[int] = []
