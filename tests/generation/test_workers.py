@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -77,11 +78,12 @@ def test_a_model_in_memory(model: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 _KILLED = """
-import os, sys, time
+import signal, sys
 from hepgen_ml.generation import blocks
 from hepgen_ml import Generator
 
 def main():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs inherit another
     blocks.BLOCK, blocks._START = 200, -1e9
     for k, chunk in enumerate(Generator.load(sys.argv[1]).stream(10**7, chunk=200, workers=2)):
         if k == 4:
@@ -103,14 +105,17 @@ def test_no_process_is_left_behind(model: Path, tmp_path: Path, how: signal.Sign
     assert process.stdout is not None
     assert process.stdout.readline() == "running\n"
     process.send_signal(how)
-    process.wait(60)
-    process.stdout.close()
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
+    try:
+        process.wait(60)
+        while time.monotonic() < deadline:
             os.killpg(process.pid, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.2)
-    os.killpg(process.pid, signal.SIGKILL)
+            time.sleep(0.2)
+    except ProcessLookupError:
+        return
+    finally:
+        process.stdout.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     raise AssertionError("processes were left behind")
