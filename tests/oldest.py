@@ -62,7 +62,7 @@ def main() -> int:
         file.flush()
         pip = [python, "-m", "pip", "-q", "--disable-pip-version-check", "install"]
         subprocess.run([*pip, "--upgrade", "pip>=25.1"], check=True)
-        subprocess.run([*pip, "-c", file.name, "-e", f"{ROOT}[plots]"], check=True)
+        subprocess.run([*pip, "-c", file.name, "-e", f"{ROOT}[plots,pythia]"], check=True)
         group = f"{ROOT}/pyproject.toml:test"
         subprocess.run([*pip, "-c", file.name, "--group", group], check=True)
     tests = [str(ROOT / "tests" / name) for name in SHORT]

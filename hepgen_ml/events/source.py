@@ -152,9 +152,12 @@ class EventSource:
             return self.sample[:1]
         reader = self._open(self.paths[0])
         try:
-            return next(iter(reader.chunks(1)))
+            first = next(iter(reader.chunks(1)), None)
         finally:
             reader.close()
+        if first is None:
+            raise InputError("holds no events", path=self.paths[0], remedy="check how it was made")
+        return first
 
     def raw(self) -> Iterator[tuple[int, EventSample]]:
         """Number of the file and chunk, as it is in the file but for the size of weights."""

@@ -288,3 +288,15 @@ def test_attributes_have_no_counter_that_is_not_theirs(tmp_path: Path) -> None:
         assert f"n{collection}" in names
         assert len(members) == 1 or collection == "LHEPart", members
     assert_same(read(path), sample)
+
+
+@pytest.mark.parametrize("entries", [-1, 10])
+def test_trees_that_state_fewer_events_than_their_branches_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entries: int
+) -> None:
+    path = write(SAMPLE, tmp_path / "a.root")
+    monkeypatch.setattr(
+        "uproot.behaviors.TTree.TTree.num_entries", property(lambda tree: entries)
+    )
+    with pytest.raises(InputError, match=f"states {entries} events, but branch"):
+        ROOT().open(path)

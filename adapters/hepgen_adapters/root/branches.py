@@ -52,6 +52,12 @@ class Branches:
     def __iter__(self) -> Iterator[str]:
         return iter(self._found)
 
+    def longest(self) -> tuple[str, int]:
+        """The branch with most entries, and how many; zero where the format does not count them."""
+        counts = {n: int(getattr(b, "num_entries", 0)) for n, b in self._found.items()}
+        name = max(counts, key=counts.__getitem__, default="")
+        return name, counts.get(name, 0)
+
     def array(self, name: str, start: int, stop: int) -> Any:
         """Awkward array of entries `start` to `stop`: numbers, lists of numbers, or texts.
 

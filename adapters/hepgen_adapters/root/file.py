@@ -110,6 +110,12 @@ class ROOTFile:
         self.branches = Branches(self.tree)
         if self.tree.num_entries == 0:
             raise self.fail("holds no events", remedy="check how it was made")
+        name, longest = self.branches.longest()
+        if self.tree.num_entries < max(longest, 0):
+            raise self.fail(
+                f"is damaged: its tree states {self.tree.num_entries} events, "
+                f"but branch {name} has {longest}"
+            )
         if METADATA in names:
             self._read_metadata(str(self._file[METADATA]))
 
