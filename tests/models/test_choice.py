@@ -10,6 +10,8 @@ import torch
 from hepgen_ml.config import Config, load_config
 from hepgen_ml.generation.generator import Generator
 from hepgen_ml.models.choice import chosen
+from hepgen_ml.process.encoded import Encoded
+from hepgen_ml.process.process import Process
 from hepgen_ml.training.encoded import encode_sample
 from tests.object_files import object_sample
 from tests.samples import toy_top_pairs, toy_z_jets
@@ -50,16 +52,19 @@ def test_numbers_of_jets_alike_are_drawn_as_they_come() -> None:
 
 
 def test_batches_are_smaller_where_time_is_short() -> None:
-    made = learned(toy_z_jets(2000))
-    sizes = [
-        chosen(Config().with_(training__max_time=t), *made).training.batch_size
-        for t in (60.0, 1800.0, 1e6)
-    ]
-    assert sizes == [256, 512, 1024]
-    counted = chosen(load_config(None, ["training.max_steps=10"]), *made)
+    jets, partons = learned(toy_z_jets(2000)), learned(toy_top_pairs(1200))
+    times = (60.0, 1800.0, 1e6)
+
+    def sizes(made: tuple[Process, Encoded]) -> list[int]:
+        configs = [chosen(Config().with_(training__max_time=t), *made) for t in times]
+        return [c.training.batch_size for c in configs]
+
+    assert sizes(jets) == [512, 512, 1024]
+    assert sizes(partons) == [256, 512, 1024]
+    counted = chosen(load_config(None, ["training.max_steps=10"]), *jets)
     assert counted.training.batch_size == 1024
     # a training that goes on keeps what it was begun with
-    again = chosen(Config().with_(training__max_time=1e6), *made, 60.0)
+    again = chosen(Config().with_(training__max_time=1e6), *partons, 60.0)
     assert again.training.batch_size == 256
 
 
