@@ -115,17 +115,17 @@ def run(directory: Path, name: str, minutes: float) -> dict[str, Any]:
         "training": {k: v for k, v in facts["training"].items() if isinstance(v, int | float)},
     }
     truth = hepgen_ml.read(truth_file, selection=selection(name))
-    truth = _shuffled(truth)[: 4 * N_TRUTH]
+    truth = shuffled(truth)[: 4 * N_TRUTH]
     start = time.perf_counter()
     generated = generator.sample(max(N_GENERATED, min(len(truth), 200_000)), seed=1)
     result["rate"] = len(generated) / (time.perf_counter() - start)
     comparison = compare(truth, generated, n_classifier=N_TRUTH)
-    result |= _areas(comparison) | {"worst": _worst_marginals(comparison)}
+    result |= areas(comparison) | {"worst": worst_marginals(comparison)}
     result["frequencies"] = {
         kind: {"worst_pull": float(f.pulls[f.worst]), "p_value": f.worst_p_value, "where":
                f.names[f.worst]} for kind, f in comparison.frequencies.items()
     }  # fmt: skip
-    result["peaks"] = _peaks(truth, generated)
+    result["peaks"] = peak_ratios(truth, generated)
     laws = check_sample(generated.chunks(20_000), generated.run)
     result["broken"] = [law.text for law in laws if law.judged and law.n_broken]
     if not generated.is_reconstructed:
@@ -139,11 +139,11 @@ def run(directory: Path, name: str, minutes: float) -> dict[str, Any]:
     return result
 
 
-def _shuffled(sample: EventSample) -> EventSample:
+def shuffled(sample: EventSample) -> EventSample:
     return sample[np.random.default_rng(3).permutation(len(sample))]
 
 
-def _areas(comparison: Comparison) -> dict[str, Any]:
+def areas(comparison: Comparison) -> dict[str, Any]:
     """AUCs and their floors: the mean over final states by their events, and the worst."""
     size = np.array([len(g.truth) for g in comparison.groups], dtype=float)
     found: dict[str, Any] = {"groups": len(size), "left_out": comparison.left_out}
@@ -155,7 +155,7 @@ def _areas(comparison: Comparison) -> dict[str, Any]:
     return found
 
 
-def _worst_marginals(comparison: Comparison, n: int = 5) -> list[dict[str, Any]]:
+def worst_marginals(comparison: Comparison, n: int = 5) -> list[dict[str, Any]]:
     rows = [
         {"state": str(g.signature), "observable": m.observable.name, "chi2": m.test.per_ndf,
          "floor": floor}
@@ -164,7 +164,7 @@ def _worst_marginals(comparison: Comparison, n: int = 5) -> list[dict[str, Any]]
     return sorted(rows, key=lambda row: -row["chi2"])[:n]
 
 
-def _peaks(truth: EventSample, generated: EventSample) -> list[dict[str, Any]]:
+def peak_ratios(truth: EventSample, generated: EventSample) -> list[dict[str, Any]]:
     found = []
     for peak in peaks(truth, generated):
         a, b = peak.spectra
@@ -243,13 +243,13 @@ def table(results: list[dict[str, Any]]) -> str:
             f"{r['subprocesses']}, {r['channels']}, {r['coordinates']}",
             *(f"{r[k][0]:.4f} ± {r[k][1]:.4f} ({r[k + '_floor'][0]:.4f})"
               for k in ("auc", "auc_full")),
-            marginal.replace("|", "\\|"), _peak_text(r["peaks"]), _shower_text(r.get("shower")),
+            marginal.replace("|", "\\|"), peak_text(r["peaks"]), _shower_text(r.get("shower")),
             f"{r['rate']:,.0f} |",
         ]))  # fmt: skip
     return "\n".join(lines)
 
 
-def _peak_text(found: list[dict[str, Any]]) -> str:
+def peak_text(found: list[dict[str, Any]]) -> str:
     """Largest deviations of peaks from the truth, in units of the value."""
     if not found:
         return ""
