@@ -26,7 +26,7 @@ from hepgen_ml.generation.generator import Generator
 from hepgen_ml.models.storage import save_model
 from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.encoded import Discrete
-from hepgen_ml.training.batches import Batches
+from hepgen_ml.training.batches import Batches, Order
 from hepgen_ml.training.data import SampleSource, encode_all, learn_process
 from hepgen_ml.training.fit import measure_acceptance
 
@@ -53,8 +53,10 @@ def sample_of(name: str, n: int) -> EventSample:
 def step_of(surrogate: Surrogate, data: Batches) -> Callable[[int], None]:
     """One training step without the optimiser."""
 
+    order = Order(len(data))
+
     def one(number: int) -> None:
-        i = data.indices(number, 1024, 0)
+        i = order.rows(number, 1024, 0)
         z, subprocess, d = data.z[i], data.subprocess[i], data.discrete
         loss = surrogate.density.loss(z, subprocess, data.weight[i])
         discrete = Discrete(d.pattern[i], d.branch[i], d.free[i])

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import argparse
 import math
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +26,8 @@ from hepgen_ml.generation.posterior import weights
 from hepgen_ml.models.jetgpt.autoregressive import AutoregressiveDensity
 from hepgen_ml.networks.bayesian import posterior_draw
 from hepgen_ml.phase_space import Coordinate
-from hepgen_ml.process.encoded import Discrete, Encoded
-from hepgen_ml.training.loop import Trainer
+from hepgen_ml.training.task import Part, Task
+from hepgen_ml.training.trainer import Trainer
 from hepgen_ml.validation import figures
 
 FloatArray = npt.NDArray[np.float64]
@@ -101,8 +100,8 @@ class Plane:
         self.channel_of = torch.zeros(1, dtype=torch.int64)
 
 
-class _Nothing(nn.Module):
-    """In place of what events of a process have: conditions, and heads of discrete properties."""
+class _NoCondition(nn.Module):
+    """In place of what events of a process have: a vector for each subprocess."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -111,27 +110,20 @@ class _Nothing(nn.Module):
     def forward(self) -> Tensor:
         return torch.zeros(1, self.width)
 
-    def log_prob(self, z: Tensor, *_: Tensor | Discrete) -> Tensor:
-        return z.new_zeros(len(z))
 
+class DensityTask(Task[Tensor]):
+    """The training of a density, from standardised coordinates (n, 2)."""
 
-class ToySurrogate(nn.Module):
-    """What `hepgen_ml.training.loop.Trainer` trains, without a process."""
+    parts: Mapping[str, Part] = {"density": Part(averaging=1 / 3)}
+    module: AutoregressiveDensity
 
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.heads = _Nothing(config.network.width)
-        self.density = AutoregressiveDensity(Plane(), self.heads, config)
+    def loss(self, part: str, data: Tensor, rows: Tensor) -> Tensor:
+        z = data[rows]
+        none = torch.zeros(len(z), dtype=torch.int64)
+        return self.module.loss(z, none, torch.ones(len(z)))
 
-
-def encoded(x: FloatArray) -> Encoded:
-    """Events (n, 2) as training takes them."""
-    n = len(x)
-    none = torch.zeros(n, dtype=torch.int64)
-    return Encoded(
-        torch.from_numpy(x), none, none, none, torch.zeros(n, 3, dtype=torch.float64),
-        torch.ones(n, dtype=torch.float64), torch.zeros(n, 1), torch.arange(n),
-    )  # fmt: skip
+    def may_end_early(self, part: str) -> bool:
+        return False  # posteriors go on widening when the loss has stopped falling
 
 
 def settings(density: str, seconds: float, *more: str) -> Config:
@@ -157,22 +149,15 @@ def settings(density: str, seconds: float, *more: str) -> Config:
 def learn(x: FloatArray, config: Config) -> AutoregressiveDensity:
     """Train a Bayesian density on events (n, 2)."""
     torch.manual_seed(config.seed)
-    surrogate = ToySurrogate(config)
-    data = encoded(x)
+    density = AutoregressiveDensity(Plane(), _NoCondition(config.network.width), config)
+    data, none = torch.from_numpy(x), torch.zeros(len(x), dtype=torch.int64)
     held_out = max(1, int(len(x) * config.training.validation_fraction))
-    surrogate.density.fit_standardization(data[held_out:])
-    with tempfile.TemporaryDirectory() as directory:
-        trainer = Trainer(
-            surrogate,  # type: ignore[arg-type]
-            data[held_out:],
-            data[:held_out],
-            config.training,
-            seed=config.seed,
-            directory=Path(directory),
-            device=torch.device("cpu"),
-        )
-        trainer.run()
-    return surrogate.eval().density
+    density.n_training = len(x) - held_out
+    density.fit_coordinates(data[held_out:], none[held_out:])
+    z = density.prepare(data, none)
+    task = DensityTask(density, z[held_out:], z[:held_out])
+    Trainer(task, config.training, seed=config.seed).run()
+    return density.eval()
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from hepgen_ml.generation.blocks import (
     require_directory,
 )
 from hepgen_ml.generation.likelihood import log_prob
-from hepgen_ml.generation.refinement import Refinement
+from hepgen_ml.generation.refinement import refine
 from hepgen_ml.generation.sample_weights import SampleWeights
 from hepgen_ml.generation.sampling import Sampler
 from hepgen_ml.models.storage import CLASSIFIER, CONFIG, find_model, load_model, save_model
@@ -41,6 +41,7 @@ from hepgen_ml.training.devices import find_device
 from hepgen_ml.training.fit import PLAN, claimed, fit
 
 Weights = Literal["classifier", "sample"]
+
 
 class Generator:
     """A trained surrogate of an event sample.
@@ -147,7 +148,7 @@ class Generator:
             skip_bad=skip_bad,
             selection=selection,
             progress=progress,
-            refine=Refinement,
+            refine=refine,
         )
         return cls(*trained, directory=Path(out))
 

@@ -17,10 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hepgen_ml.config import TrainingConfig
 from hepgen_ml.events.sample import EventSample, RunInfo
 from hepgen_ml.generation.sampling import Sampler
-from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.assembly import assemble
 from hepgen_ml.process.encoded import Discrete, Encoded
 from hepgen_ml.process.process import Process
@@ -28,6 +26,8 @@ from hepgen_ml.reweighting import Reweighter
 from hepgen_ml.reweighting.classifiers import NetworkName
 from hepgen_ml.reweighting.training import Schedule
 from hepgen_ml.reweighting.trees import boosting
+from hepgen_ml.training.surrogate_task import SurrogateTask
+from hepgen_ml.training.trainer import Trainer
 
 MAX_EVENTS = 50_000
 """Events of each sample that a classifier is trained on."""
@@ -37,53 +37,74 @@ _CHUNK = 20_000
 _SCHEDULE = Schedule(epochs=8, patience=3)
 
 
-class Refinement:
-    """Weights of events from classifiers, round after round.
+def refine(
+    trainer: Trainer[SurrogateTask],
+    process: Process,
+    run: RunInfo,
+    training: Encoded,
+    validation: Encoded,
+) -> None:
+    """Train a surrogate with classifiers in its loss, round after round.
 
     Parameters
     ----------
-    surrogate : Surrogate
-        As it is when a round is asked for.
+    trainer : Trainer
+        Of a `SurrogateTask`, new or resumed.
     process : Process
     run : RunInfo
     training, validation : Encoded
-    config : TrainingConfig
-    seed : int
-    device : torch.device
+        Events that the surrogate is trained on, and judged by.
 
     Raises
     ------
     UsageError
         Boosted trees are to be trained without scikit-learn.
     """
+    refinement = Refinement(trainer, process, run, training, validation)
+    task = trainer.task
+    n_rounds = trainer.config.classifier_rounds
+    for number in range(trainer.round, n_rounds):
+        task.loss_will_change = True
+        trainer.run(until=_START + (1 - _START) * number / n_rounds)
+        if trainer.done >= trainer.end:
+            return
+        with trainer.pause():
+            task.weigh(*refinement.factors(number))
+        trainer.loss_changed("density")
+    task.loss_will_change = False
+    trainer.run()
+
+
+class Refinement:
+    """Factors to the weights of events, from classifiers between the sample and generated events.
+
+    Parameters
+    ----------
+    trainer, process, run, training, validation
+        As for `refine`.
+    """
 
     def __init__(
         self,
-        surrogate: Surrogate,
+        trainer: Trainer[SurrogateTask],
         process: Process,
         run: RunInfo,
         training: Encoded,
         validation: Encoded,
-        config: TrainingConfig,
-        seed: int,
-        device: torch.device,
     ) -> None:
-        self.surrogate, self.process, self.run = surrogate, process, run
+        self.surrogate, self.device = trainer.task.module, trainer.task.device
+        self.process, self.run = process, run
         self.training, self.validation = training, validation
-        self.power, self.seed, self.device = config.classifier_power, seed, device
-        self.n_rounds = config.classifier_rounds
+        self.power, self.seed = trainer.config.classifier_power, trainer.seed
         self.network: NetworkName = "mlp" if bool((training.weight < 0).any()) else "trees"
         if self.network == "trees":
             boosting()  # missing, it shall not be missed in the middle of the training
 
-    def start(self, number: int) -> float:
-        """Fraction of the training at which a round begins; infinite after the last."""
-        if number >= self.n_rounds:
-            return math.inf
-        return _START + (1 - _START) * number / self.n_rounds
+    def factors(self, number: int) -> tuple[Tensor, Tensor]:
+        """Factors (m,) of training and validation events in a round, one on average.
 
-    def weights(self, number: int) -> tuple[Tensor, Tensor]:
-        """Factors (m,) of training and validation events in a round, one on average."""
+        By the surrogate as it is.
+        """
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(3, number)))
         n = min(len(self.training), MAX_EVENTS)
         chosen = torch.from_numpy(np.sort(rng.permutation(len(self.training))[:n]))

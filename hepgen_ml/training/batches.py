@@ -10,12 +10,52 @@ from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.encoded import Discrete, Encoded
 
 
-class Batches:
-    """Prepared tensors of a sample, and random batches of them.
+class Order:
+    """Which events come in which step of a training.
 
-    The order of events is a function of seed and epoch alone, so that a
-    resumed run continues with the batches it would have seen. Events with a rate (m,)
-    come so often in an epoch on average, all others once.
+    It is a function of seed and epoch alone, so that a resumed run continues with the batches
+    that it would have seen.
+
+    Parameters
+    ----------
+    n_events : int
+    rate : (n,) tensor, optional
+        Events come so often in an epoch on average; without, each comes once.
+    device : torch.device, optional
+        Of the rows.
+    """
+
+    def __init__(
+        self, n_events: int, rate: Tensor | None = None, device: torch.device | None = None
+    ) -> None:
+        self.n_events, self.device = n_events, device
+        self.probability = None if rate is None else (rate / rate.sum()).cpu().numpy()
+        self._epoch, self._rows = -1, torch.zeros(0, dtype=torch.int64)
+
+    def rows(self, step: int, size: int, seed: int) -> Tensor:
+        """Events (m,) of one step, in batches of a size."""
+        epoch, position = divmod(step, max(1, self.n_events // size))
+        if self._epoch != epoch:
+            rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, epoch)))
+            if self.probability is None:
+                order = rng.permutation(self.n_events)
+            else:
+                order = rng.choice(self.n_events, self.n_events, p=self.probability)
+            self._epoch, self._rows = epoch, torch.from_numpy(order).to(self.device)
+        return self._rows[position * size : (position + 1) * size]
+
+
+class Batches:
+    """Prepared tensors of a sample, on the device of a surrogate.
+
+    Parameters
+    ----------
+    surrogate : Surrogate
+    encoded : Encoded
+    device : torch.device
+    rate : (m,) tensor, optional
+        How often events are drawn. Densities that learn the rates of subprocesses weigh them
+        down by as much.
     """
 
     def __init__(
@@ -35,27 +75,9 @@ class Batches:
         self.invariants = encoded.invariants.to(device)
         self.weight = encoded.weight.to(device, torch.float32)
         self.drawn_weight = self.weight
-        self.rate = None
-        if rate is not None:
-            self.rate = (rate / rate.sum()).cpu().numpy()
-            # Rates are only to be kept where a density learns them.
-            if surrogate.density.learns_rates:
-                self.drawn_weight = self.weight / rate.to(self.weight)
+        if rate is not None and surrogate.density.learns_rates:
+            self.drawn_weight = self.weight / rate.to(self.weight)
         self.factor = torch.ones_like(self.weight)
 
     def __len__(self) -> int:
         return len(self.z)
-
-    def indices(self, step: int, size: int, seed: int) -> Tensor:
-        """Events of one step."""
-        per_epoch = max(1, len(self) // size)
-        epoch, position = divmod(step, per_epoch)
-        if getattr(self, "_epoch", None) != epoch:
-            rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, epoch)))
-            if self.rate is None:
-                order = rng.permutation(len(self))
-            else:
-                order = rng.choice(len(self), len(self), p=self.rate)
-            self._order = torch.from_numpy(order).to(self.z.device)
-            self._epoch = epoch
-        return self._order[position * size : (position + 1) * size]

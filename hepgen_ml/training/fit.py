@@ -46,10 +46,13 @@ from hepgen_ml.process.symmetry import (
 from hepgen_ml.process.understanding import auxiliary_fractions
 from hepgen_ml.training.acceptance import acceptance_together
 from hepgen_ml.training.biased import as_they_are, weighted_run, with_weights
+from hepgen_ml.training.checkpoint import CHECKPOINT
 from hepgen_ml.training.clock import Clock
 from hepgen_ml.training.data import Progress, draw_rates, evened, split
 from hepgen_ml.training.encoded import EncodedSample, encode_sample
-from hepgen_ml.training.loop import CHECKPOINT, HISTORY, EventWeights, Trainer
+from hepgen_ml.training.history import HISTORY
+from hepgen_ml.training.surrogate_task import SurrogateTask
+from hepgen_ml.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -73,10 +76,8 @@ _FEWEST_DRAWS = 100
 _FEW_CHANNELS = 64
 """Channels up to which the acceptance of each is measured alone."""
 
-Refiner = Callable[
-    [Surrogate, Process, RunInfo, Encoded, Encoded, TrainingConfig, int, torch.device], EventWeights
-]
-"""Makes the classifiers in the loss: surrogate, process, run, training and validation events."""
+Refiner = Callable[[Trainer[SurrogateTask], Process, RunInfo, Encoded, Encoded], None]
+"""Trains a surrogate with classifiers in its loss: process, run, training and validation events."""
 
 Trained = tuple[Surrogate, Process, Config, RunInfo, dict[str, Any], torch.device]
 
@@ -159,10 +160,14 @@ def _fit(
             "the weights of the events held out do not have a positive sum",
             remedy="take more events, or hold out more (training.validation_fraction)",
         )
-    biased = None if log_weight is None else [
-        (part, log_weight[rows])
-        for part, rows in ((training, order), (validation, torch.from_numpy(held_out)))
-    ]
+    biased = (
+        None
+        if log_weight is None
+        else [
+            (part, log_weight[rows])
+            for part, rows in ((training, order), (validation, torch.from_numpy(held_out)))
+        ]
+    )
     validation.weight = validation.weight / validation.weight.mean()
     torch.manual_seed(config.seed)
     surrogate = Surrogate(process, config)
@@ -181,29 +186,17 @@ def _fit(
         if not surrogate.density.learns_rates:  # judged as it is trained
             validation.weight *= draw_rates(process, validation.subprocess, *how)
     surrogate.density.before_training(training, rate)
-    if config.training.compile:
-        for module in surrogate.density.modules():
-            if getattr(module, "compiles", False):
-                module.compile()
-    trainer = Trainer(
-        surrogate,
-        training,
-        validation,
-        clock.for_network(config.training),
-        n_events=n_events,
-        rate=rate,
-        seed=config.seed,
-        directory=out,
-        device=device,
-        progress=progress,
+    task = SurrogateTask(
+        surrogate, training, validation, device=device, n_events=n_events, rate=rate
     )
-    if config.training.classifier_rounds:
-        trainer.refinement = refine(
-            surrogate, process, run, training, validation, config.training, config.seed, device
-        )
+    settings = clock.for_network(config.training)
+    trainer = Trainer(task, settings, seed=config.seed, directory=out, progress=progress)
     if resume and trainer.resume():
         log.info("resumed at step %d", trainer.step)
-    trainer.run()
+    if config.training.classifier_rounds:
+        refine(trainer, process, run, training, validation)
+    else:
+        trainer.run()
     about_weights = {}
     if biased is not None and surrogate.event_weights is not None:
         seconds = clock.for_closing() / 2
@@ -211,7 +204,7 @@ def _fit(
         run = weighted_run(run, float(surrogate.event_weights.largest))
         about_weights = {"event_weights": about}
     seconds = clock.for_closing() / 2
-    _calibrate(surrogate, process, training, trainer, config.seed, seconds, progress)
+    _calibrate(task, process, training, config.seed, seconds, progress)
     acceptance = measure_acceptance(
         surrogate, process, device, config.seed, clock.for_closing(), progress
     )
@@ -444,10 +437,9 @@ def _doubled(training: Encoded, mirrored: Encoded, possible: Tensor) -> Encoded:
 
 @torch.no_grad()
 def _calibrate(
-    surrogate: Surrogate,
+    task: SurrogateTask,
     process: Process,
     training: Encoded,
-    trainer: Trainer,
     seed: int,
     seconds: float,
     progress: Progress | None,
@@ -456,14 +448,14 @@ def _calibrate(
 
     By as many events as there is time for, see `_CALIBRATION_EVENTS` and `_MOST_GENERATED`.
     """
-    data, d = trainer.train, trainer.train.discrete
+    surrogate, data, d = task.module, task.train, task.train.discrete
     order = np.random.default_rng(seed).permutation(len(data))[:_CALIBRATION_EVENTS]
-    some = torch.from_numpy(order).to(trainer.device)
+    some = torch.from_numpy(order).to(task.device)
     surrogate.eval()
     if progress is not None:
         progress("calibrate", 0, 1, {})
     density = surrogate.density
-    generator = torch.Generator(device=trainer.device).manual_seed(seed + 1)
+    generator = torch.Generator(device=task.device).manual_seed(seed + 1)
     most = min(len(data), _MOST_GENERATED)
     if density.learns_rates:
         most = _affordable(lambda n: density.sample_events(n), most, seconds / 2)

@@ -25,7 +25,7 @@ from hepgen_ml.events.source import EventSource
 from hepgen_ml.files.outputs import PartialFile, naming, write_text
 from hepgen_ml.models.storage import PRETRAINED, file_hash, find_model, packages, store_validation
 from hepgen_ml.training.data import Progress
-from hepgen_ml.training.loop import HISTORY, HISTORY_COLUMNS
+from hepgen_ml.training.history import HISTORY, HISTORY_COLUMNS
 from hepgen_ml.validation.figures.style import plotting, save
 from hepgen_ml.validation.measurements import Labelled, Measurements, finite, measure
 from hepgen_ml.validation.report_figures import ReportFigure, draw

@@ -16,6 +16,8 @@ from hepgen_ml.generation.refinement import Refinement
 from hepgen_ml.models.storage import CLASSIFIER, VALIDATION
 from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.training.encoded import encode_sample
+from hepgen_ml.training.surrogate_task import SurrogateTask
+from hepgen_ml.training.trainer import Trainer
 from tests.samples import toy_top_pairs
 
 SMALL = Config().with_(
@@ -45,16 +47,16 @@ def test_weights_of_an_untrained_generator(sample: EventSample) -> None:
     surrogate.fit_standardization(events)
     surrogate.density.mean[:, 0] += 0.5 * surrogate.density.std[:, 0]  # too large momenta
     training, validation = events[:2400], events[2400:]
-    refinement = Refinement(
-        surrogate.eval(), process, sample.run, training, validation, SMALL.training, 0,
-        torch.device("cpu"),
-    )  # fmt: skip
+    task = SurrogateTask(surrogate, training, validation, device=torch.device("cpu"))
+    trainer = Trainer(task, SMALL.training, seed=0)
+    refinement = Refinement(trainer, process, sample.run, training, validation)
+    surrogate.eval()
     events_again = refinement._events(training)
     rows = events_again.offsets[:-1] + 2
     phi = np.arctan2(events_again.py[rows], events_again.px[rows])
     counts = np.histogram(phi, 10, (-np.pi, np.pi))[0]  # as those of generated events
     assert np.all(np.abs(counts - len(phi) / 10) < 5 * np.sqrt(len(phi) / 10))
-    factor, other = refinement.weights(0)
+    factor, other = refinement.factors(0)
     assert len(factor) == len(training)
     assert len(other) == len(validation)
     assert float((factor * training.weight).sum()) == pytest.approx(float(training.weight.sum()))
@@ -69,13 +71,13 @@ def test_rounds_and_resuming(
     """All rounds take place; a run stopped between them goes on as if nothing had happened."""
     monkeypatch.setattr(room, "MAX_EVENTS", 1200)
     starts = []
-    before = Refinement.weights
+    before = Refinement.factors
 
     def counted(self: Refinement, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         starts.append(number)
         return before(self, number)
 
-    monkeypatch.setattr(Refinement, "weights", counted)
+    monkeypatch.setattr(Refinement, "factors", counted)
     whole = Generator.train(sample, out=tmp_path / "whole", config=SMALL)
     assert starts == [0, 1]
 
@@ -85,7 +87,10 @@ def test_rounds_and_resuming(
 
     with pytest.raises(KeyboardInterrupt):
         Generator.train(
-            sample, out=tmp_path / "cut", config=SMALL, progress=lambda *a: stop(*a)  # type: ignore[arg-type, misc]
+            sample,
+            out=tmp_path / "cut",
+            config=SMALL,
+            progress=lambda *a: stop(*a),  # type: ignore[arg-type, misc]
         )
     again = Generator.train(sample, out=tmp_path / "cut", config=SMALL, resume=True)
     assert starts == [0, 1, 0, 1]

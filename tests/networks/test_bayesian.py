@@ -24,7 +24,8 @@ from hepgen_ml.networks.bayesian import (
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.learner import ProcessLearner
 from hepgen_ml.process.process import Process
-from hepgen_ml.training.loop import Trainer
+from hepgen_ml.training.surrogate_task import SurrogateTask
+from hepgen_ml.training.trainer import Trainer
 from tests.samples import toy_top_pairs
 
 SMALL = ["network.width=32", "network.blocks=2", "network.mixtures=8", "network.heads=2"]
@@ -180,8 +181,8 @@ def test_training_events_and_weight_decay(
 ) -> None:
     surrogate = build(process, encoded, "jetgpt.bayesian=all", spread=-9.0)
     config = load_config(None, ["training.batch_size=64", "training.max_steps=2"]).training
-    trainer = Trainer(surrogate, encoded, encoded[:50], config, n_events=700, seed=1,
-                      directory=tmp_path, device=torch.device("cpu"))  # fmt: skip
+    task = SurrogateTask(surrogate, encoded, encoded[:50], n_events=700, device=torch.device("cpu"))
+    trainer = Trainer(task, config, seed=1, directory=tmp_path)
     assert surrogate.density.n_training == 700
     prior = {id(p) for layer in variational_layers(surrogate) for p in layer.parameters()}
     decayed = [p for g in trainer.optimizer.param_groups if g["weight_decay"] for p in g["params"]]
@@ -190,7 +191,7 @@ def test_training_events_and_weight_decay(
     every = [id(p) for g in trainer.optimizer.param_groups for p in g["params"]]
     assert sorted(every) == sorted(id(p) for p in surrogate.parameters())
     trainer.run()
-    assert all(np.isfinite(row["validation_loss"]) for row in trainer._rows)
+    assert all(np.isfinite(row["validation_loss"]) for row in trainer.history.rows)
 
 
 def test_mirror_images_are_no_events(tmp_path: Path) -> None:
@@ -206,11 +207,11 @@ def test_resumed_training_is_the_same(process: Process, encoded: Encoded, tmp_pa
                  "training.max_time=1e6"]  # fmt: skip
     config = load_config(None, overrides).training
 
-    def trainer(directory: Path) -> Trainer:
+    def trainer(directory: Path) -> Trainer[SurrogateTask]:
         surrogate = build(process, encoded, "jetgpt.bayesian=all", spread=-9.0).train()
         directory.mkdir(exist_ok=True)
-        return Trainer(surrogate, encoded, encoded[:50], config, seed=1,
-                       directory=directory, device=torch.device("cpu"))  # fmt: skip
+        task = SurrogateTask(surrogate, encoded, encoded[:50], device=torch.device("cpu"))
+        return Trainer(task, config, seed=1, directory=directory)
 
     whole, begun = trainer(tmp_path / "a"), trainer(tmp_path / "b")
     whole.run()
@@ -221,7 +222,7 @@ def test_resumed_training_is_the_same(process: Process, encoded: Encoded, tmp_pa
     resumed = trainer(tmp_path / "b")
     assert resumed.resume()
     resumed.run()
-    for name, p in whole.surrogate.state_dict().items():
-        assert torch.allclose(p, resumed.surrogate.state_dict()[name], atol=1e-6), name
-    widths = [layer.log_variance for layer in variational_layers(whole.surrogate)]
+    for name, p in whole.task.module.state_dict().items():
+        assert torch.allclose(p, resumed.task.module.state_dict()[name], atol=1e-6), name
+    widths = [layer.log_variance for layer in variational_layers(whole.task.module)]
     assert any((w + 9.0).abs().max() > 0.005 for w in widths)

@@ -62,7 +62,7 @@ def test_stopping_at_a_validation_does_not_leave_it_out(
     sample = toy_top_pairs(1500)
     config = settings("training.max_steps=30", "training.max_time=1e6")
     clock = iter(range(10**6))
-    monkeypatch.setattr("hepgen_ml.training.loop.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("hepgen_ml.training.trainer.time.monotonic", lambda: float(next(clock)))
 
     class StopError(Exception):
         pass

@@ -13,8 +13,9 @@ from hepgen_ml.config import Config, TrainingConfig, load_config
 from hepgen_ml.models.jetgpt.autoregressive import JetGPT
 from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.training.encoded import EncodedSample, encode_sample
-from hepgen_ml.training.loop import Trainer
 from hepgen_ml.training.schedule import LearningRate
+from hepgen_ml.training.surrogate_task import SurrogateTask
+from hepgen_ml.training.trainer import Trainer
 from tests.samples import toy_top_pairs
 
 CONFIG = load_config(
@@ -30,15 +31,17 @@ def sample() -> EncodedSample:
     return encode_sample(toy_top_pairs(1000))
 
 
-def trainer(sample: EncodedSample, directory: Path, config: Config = CONFIG) -> Trainer:
+def trainer(
+    sample: EncodedSample, directory: Path, config: Config = CONFIG
+) -> Trainer[SurrogateTask]:
     torch.manual_seed(0)
     surrogate = Surrogate(sample.process, config)
     surrogate.fit_standardization(sample.encoded[:300])
     directory.mkdir(exist_ok=True)
-    return Trainer(
-        surrogate.train(), sample.encoded[:300], sample.encoded[300:], config.training, seed=1,
-        directory=directory, device=torch.device("cpu"),
-    )  # fmt: skip
+    task = SurrogateTask(
+        surrogate.train(), sample.encoded[:300], sample.encoded[300:], device=torch.device("cpu")
+    )
+    return Trainer(task, config.training, seed=1, directory=directory)
 
 
 def planned(**changes: float) -> LearningRate:
@@ -110,14 +113,14 @@ def test_over_fitting_ends_a_training(sample: EncodedSample, tmp_path: Path) -> 
     early.run()
     assert early.step < CONFIG.training.max_steps / 2
     assert all(rate.finished(early.done) for rate in early.rates.values())
-    rows = early._rows
+    rows = early.history.rows
     density = [row["validation_loss"] for row in rows]
     assert early.rates["density"].progress.best == min(density)
     assert rows[-1]["learning_rate"] < 0.01 * CONFIG.training.learning_rate
     late = trainer(sample, tmp_path / "late", CONFIG.with_(training__patience=0,
                                                            training__max_steps=early.step))
     late.run()
-    assert min(density) < min(row["validation_loss"] for row in late._rows) + 0.05
+    assert min(density) < min(row["validation_loss"] for row in late.history.rows) + 0.05
 
 
 def test_parts_end_apart(sample: EncodedSample, tmp_path: Path) -> None:
@@ -140,22 +143,22 @@ def test_validations_draw_the_same(sample: EncodedSample, tmp_path: Path) -> Non
     """Of a loss with random times and base points, what changes is what was learned."""
     run = trainer(sample, tmp_path / "m", CONFIG.with_(model="mlp-cfm"))
     for _ in range(2):
-        run._validate(0.0, 1.0, 1)
+        run._validate(0.0, 1.0)
         run._one_step()  # leaves the averages next to where they were
         run.average = {name: p.clone() for name, p in run.best.items()}
-    first, second = (row["validation_loss"] for row in run._rows)
+    first, second = (row["validation_loss"] for row in run.history.rows)
     assert first == second
 
 
 def test_resumed_in_the_fall(sample: EncodedSample, tmp_path: Path) -> None:
     config = CONFIG.with_(training__max_steps=200)
 
-    def go_on(run: Trainer, steps: int) -> None:
+    def go_on(run: Trainer[SurrogateTask], steps: int) -> None:
         for _ in range(steps):
             run._one_step()
             run.step += 1
 
-    def fallen(directory: Path) -> Trainer:
+    def fallen(directory: Path) -> Trainer[SurrogateTask]:
         run = trainer(sample, directory, config)
         go_on(run, 24)
         for loss in (1.0, 2.0, 2.0, 2.0):
@@ -178,13 +181,13 @@ def test_what_keeps_its_plan(
     sample: EncodedSample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Posteriors and generated events are not judged by the loss of held-out events."""
-    assert trainer(sample, tmp_path / "a")._may_end("density")
+    assert trainer(sample, tmp_path / "a").task.may_end_early("density")
     bayesian = load_config(None, ["network.width=16", "jetgpt.bayesian=last"])
-    assert not trainer(sample, tmp_path / "b", bayesian)._may_end("density")
+    assert not trainer(sample, tmp_path / "b", bayesian).task.may_end_early("density")
     monkeypatch.setattr(JetGPT, "early_stopping", False)
-    other = trainer(sample, tmp_path / "c")
-    assert not other._may_end("density")
-    assert other._may_end("heads")
+    other = trainer(sample, tmp_path / "c").task
+    assert not other.may_end_early("density")
+    assert other.may_end_early("heads")
 
 
 def test_batches_larger_than_the_sample(sample: EncodedSample, tmp_path: Path) -> None:

@@ -25,9 +25,9 @@ from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.learner import ProcessLearner
 from hepgen_ml.process.multiplicity import families, with_more_jets
 from hepgen_ml.process.process import Process
+from hepgen_ml.training.batches import Batches, Order
 from hepgen_ml.training.data import draw_rates
 from hepgen_ml.training.fit import thinned
-from hepgen_ml.training.loop import Batches
 from tests.samples import toy_top_pairs, toy_z_jets
 
 CONFIG = Config().with_(
@@ -368,7 +368,8 @@ def test_rare_channels_are_drawn_more_often(
     surrogate = Surrogate(process, CONFIG)
     surrogate.density = model
     batches = Batches(surrogate, encoded, torch.device("cpu"), rate)
-    drawn = torch.cat([batches.indices(step, 300, 0) for step in range(100)])
+    order = Order(len(batches), rate)
+    drawn = torch.cat([order.rows(step, 300, 0) for step in range(100)])
     jets = model.extrapolation.jets_of[encoded.subprocess]
     counts = torch.bincount(jets[drawn]).double()
     assert (counts / counts.mean()).sub(1).abs().max() < 0.1

@@ -1,0 +1,72 @@
+"""The course of a training, one row for each validation, and the table that keeps it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+from hepgen_ml.files.outputs import write_text
+
+HISTORY = "history.csv"
+"""Name of the table in a model directory."""
+
+HISTORY_COLUMNS = (
+    "step",
+    "seconds",
+    "learning_rate",
+    "train_loss",
+    "validation_loss",
+    "validation_head_loss",
+    "events_per_second",
+)
+"""Columns of the training of a surrogate."""
+
+
+class History:
+    """Rows of numbers, written again as a whole after each of them.
+
+    Parameters
+    ----------
+    path : Path or None
+        Of the table; without, it is kept in memory only.
+    losses : iterable of str
+        Names of the validation losses.
+
+    Attributes
+    ----------
+    rows : list of dict
+    """
+
+    def __init__(self, path: Path | None, losses: Iterable[str]) -> None:
+        self.path = path
+        self.columns = (
+            "step", "seconds", "learning_rate", "train_loss", *losses, "events_per_second",
+        )  # fmt: skip
+        self.rows: list[dict[str, float]] = []
+
+    def add(self, row: dict[str, float]) -> None:
+        """Append a row with a number for each column."""
+        self.rows.append(row)
+        self.write()
+
+    def restore(self, rows: Iterable[dict[str, float | None]]) -> None:
+        """Take up the rows of a checkpoint, where numbers that are not known are None.
+
+        Raises
+        ------
+        ValueError
+            They have other columns.
+        """
+        self.rows = [{k: math.nan if v is None else v for k, v in row.items()} for row in rows]
+        if any(set(row) != set(self.columns) for row in self.rows):
+            raise ValueError("history has other columns")
+        self.write()
+
+    def write(self) -> None:
+        """Write the table."""
+        if self.path is None:
+            return
+        lines = [",".join(self.columns)]
+        lines += [",".join(f"{row[name]:.8g}" for name in self.columns) for row in self.rows]
+        write_text(self.path, "\n".join(lines) + "\n")

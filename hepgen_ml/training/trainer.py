@@ -1,0 +1,387 @@
+"""The training loop, for surrogates, classifiers and any other task."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hepgen_ml.config import TrainingConfig
+from hepgen_ml.errors import SampleError
+from hepgen_ml.files import documents
+from hepgen_ml.networks.bayesian import variational_layers
+from hepgen_ml.training import checkpoint
+from hepgen_ml.training.batches import Order
+from hepgen_ml.training.data import Progress
+from hepgen_ml.training.history import HISTORY, History
+from hepgen_ml.training.interruption import Interruptions
+from hepgen_ml.training.schedule import LearningRate
+from hepgen_ml.training.task import Task
+
+log = logging.getLogger(__name__)
+
+_PASSES, _STEPS = 2, 25
+"""A validation comes after so many passes at the latest, but not before so many steps: networks
+over-fit small samples within few of them."""
+
+_WIDTH_RATE = 10.0
+"""Learning rate of the logarithms of posterior variances over that of weights: they have to move
+by several units where weights move by tenths."""
+
+_MOST_BAD = 50
+"""Steps in a row without a finite loss after which a training has diverged."""
+
+_VALIDATION_BATCH = 4096
+
+SomeTask = TypeVar("SomeTask", bound=Task[Any])
+
+
+class Trainer(Generic[SomeTask]):
+    """Trains the module of a task; can stop at any moment and go on later.
+
+    Parameters
+    ----------
+    task : Task
+        What is trained, on which events, by which loss.
+    config : TrainingConfig
+        Length of the training, optimiser, averages.
+    seed : int
+    directory : Path, optional
+        For checkpoint and history; without, the training cannot be resumed.
+    progress : callable, optional
+        Called with stage, done, total and a dict of numbers.
+
+    Attributes
+    ----------
+    step : int
+        Steps so far.
+    seconds : float
+        Time that they took.
+    round : int
+        How often the loss has changed so far, see `loss_changed`.
+    """
+
+    def __init__(
+        self,
+        task: SomeTask,
+        config: TrainingConfig,
+        *,
+        seed: int,
+        directory: Path | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.task, self.config, self.seed = task, config, seed
+        self.checkpoint = None if directory is None else directory / checkpoint.CHECKPOINT
+        losses = [part.loss_name for part in task.parts.values()]
+        self.history = History(None if directory is None else directory / HISTORY, losses)
+        self.progress = progress or (lambda *_: None)
+        n_events = len(task.train)
+        self.batch_size = min(config.batch_size, n_events)
+        passes = _PASSES * n_events // self.batch_size
+        self.interval = min(config.validation_interval, max(passes, _STEPS))
+        self.order = Order(n_events, task.rate, task.device)
+        self.parameters = dict(task.module.named_parameters())
+        # Some parts have nothing to learn, such as the heads of some processes.
+        self.names = {
+            name: found
+            for name, part in task.parts.items()
+            if (found := [n for n in self.parameters if n.startswith(part.prefix)])
+        }
+        self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self.best = {name: p.clone() for name, p in self.average.items()}
+        # Each has its own learning rate and is kept at its own best.
+        steps = min(config.max_steps, config.max_epochs * n_events / self.batch_size)
+        self.rates = {part: LearningRate(config, steps) for part in task.parts}
+        self.optimizer = torch.optim.AdamW(
+            self._groups(), lr=config.learning_rate, betas=(0.9, 0.99), foreach=True
+        )
+        self.step, self.seconds, self.round = 0, 0.0, 0
+        self._bad_steps = 0
+        self._consistent = True  # not within a step: what can be saved can be resumed
+        if config.compile:
+            for module in task.module.modules():
+                if getattr(module, "compiles", False):
+                    module.compile()
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Weight decay on matrices only, and not where a prior does its work."""
+        layers = variational_layers(self.task.module)
+        prior = {id(p) for layer in layers for p in layer.parameters()}
+        widths = {id(layer.log_variance) for layer in layers}
+        decay = self.config.weight_decay
+        groups: list[dict[str, Any]] = []
+        for part, names in self.names.items():
+            settings: tuple[dict[str, Any], ...] = (
+                {"weight_decay": decay}, {"weight_decay": 0.0},
+                {"weight_decay": 0.0, "rate": _WIDTH_RATE},
+            )  # fmt: skip
+            kinds: list[dict[str, Any]] = [{"params": [], "part": part, **s} for s in settings]
+            for name in names:
+                p = self.parameters[name]
+                matrix = p.ndim >= 2 and "bias" not in name and id(p) not in prior
+                kinds[2 if id(p) in widths else 0 if matrix else 1]["params"].append(p)
+            groups += kinds
+        return [group for group in groups if group["params"]]
+
+    @property
+    def best_loss(self) -> float:
+        """Smallest validation losses of all parts, summed."""
+        return sum(rate.progress.best for rate in self.rates.values())
+
+    @property
+    def passes(self) -> float:
+        """Passes over the training events so far."""
+        return self.step * self.batch_size / len(self.task.train)
+
+    @property
+    def done(self) -> float:
+        """Fraction of the training that is over, by steps, passes or time: the furthest counts."""
+        return max(
+            self.step / self.config.max_steps,
+            self.passes / self.config.max_epochs,
+            self.seconds / self.config.max_time,
+        )
+
+    @property
+    def end(self) -> float:
+        """What `done` will be when no part learns any more."""
+        return max(self.rates[part].end for part in self.names)
+
+    def run(self, until: float = math.inf) -> None:
+        """Train until steps or time are used up; the best averaged weights are then in place.
+
+        Parameters
+        ----------
+        until : float
+            Fraction of the training at which to pause before that, so that the loss can change;
+            call it again to go on.
+        """
+        self.task.module.train()
+        with Interruptions() as may_stop:
+            try:
+                self._steps(may_stop, until)
+            finally:
+                if self._consistent:
+                    self.save()
+        if self.done >= self.end:
+            with torch.no_grad():
+                for name, p in self.parameters.items():
+                    p.copy_(self.best[name])
+
+    def loss_changed(self, part: str) -> None:
+        """Earlier validation losses of a part cannot be compared with those from here on."""
+        self.round += 1
+        self.rates[part].forget()
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Averaged weights are in place meanwhile, and the time counts as that of the training."""
+        began = time.monotonic()
+        with self._averaged():
+            yield
+        self.seconds += time.monotonic() - began
+
+    def resume(self) -> bool:
+        """Take up the state of an earlier run; False if it left none.
+
+        Raises
+        ------
+        ModelError
+            It is damaged or belongs to another training.
+        """
+        path = self.checkpoint
+        if path is None or not path.exists():
+            return False
+        found, state = checkpoint.read(path, self._tensors())
+        try:
+            with torch.no_grad():
+                for name, p in self.parameters.items():
+                    p.copy_(found[f"parameter/{name}"])
+                    self.average[name].copy_(found[f"average/{name}"])
+                    self.best[name].copy_(found[f"best/{name}"])
+                    self.optimizer.state[p] = {
+                        # Heads learn nothing in steps without events for them.
+                        "step": found.get(f"steps/{name}", torch.tensor(float(state.step))),
+                        "exp_avg": found[f"first/{name}"].to(p.device),
+                        "exp_avg_sq": found[f"second/{name}"].to(p.device),
+                    }
+                for name, tensor in self.task.state().items():
+                    tensor.copy_(found[name])
+            self.round, self.step, self.seconds = state.round, state.step, state.seconds
+            # The plan may be another one now.
+            scale = self.done / state.done if state.done > 0 else 1.0
+            for part, rate in self.rates.items():
+                rate.restore(state.rates[part].model_dump(), scale)
+            self.history.restore(state.history)
+        except documents.UNUSABLE as error:
+            raise checkpoint.unfit(path, error) from None
+        return True
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Tensors of a checkpoint, without how often each parameter was updated."""
+        tensors: dict[str, Tensor] = {}
+        for name, p in self.parameters.items():
+            tensors[f"parameter/{name}"] = p
+            tensors[f"average/{name}"] = self.average[name]
+            tensors[f"best/{name}"] = self.best[name]
+            state = self.optimizer.state.get(p, {})
+            tensors[f"first/{name}"] = state.get("exp_avg", torch.zeros_like(p))
+            tensors[f"second/{name}"] = state.get("exp_avg_sq", torch.zeros_like(p))
+        return tensors | self.task.state()
+
+    def save(self) -> None:
+        """Write the checkpoint, where there is a directory for it."""
+        if self.checkpoint is None:
+            return
+        updates = {
+            f"steps/{name}": torch.as_tensor(float(self.optimizer.state.get(p, {}).get("step", 0)))
+            for name, p in self.parameters.items()
+        }
+        checkpoint.write(self.checkpoint, self._tensors() | updates, {
+            "round": self.round,
+            "step": self.step,
+            "seconds": self.seconds,
+            "done": self.done,
+            "rates": {part: rate.state() for part, rate in self.rates.items()},
+            "history": self.history.rows,
+        })  # fmt: skip
+
+    def _steps(self, may_stop: Callable[[], None], until: float) -> None:
+        began = saved = told = time.monotonic()
+        before = self.seconds
+        recent: list[float] = []
+        mark = (began, self.step)
+        while self.done < min(self.end, until):
+            self._consistent = False
+            loss = self._one_step()
+            recent.append(loss)
+            self.step += 1
+            now = time.monotonic()
+            self.seconds = before + now - began
+            rate = (self.step - mark[1]) * self.batch_size / max(now - mark[0], 1e-9)
+            if self.step % self.interval == 0:
+                self._validate(float(np.mean(recent)), rate)
+                recent, mark = [], (time.monotonic(), self.step)
+            self._consistent = True
+            may_stop()
+            # Last, because whoever is told may stop here: no validation is to be left out.
+            if now - told > 0.5:
+                told = now
+                info = {"step": float(self.step), "loss": loss, "events_per_s": rate}
+                if math.isfinite(self.best_loss):
+                    info["val"] = self.best_loss
+                self.progress("train", min(self.done / self.end, 1.0), 1.0, info)
+            if now - saved > self.config.checkpoint_interval:
+                self.save()
+                saved = time.monotonic()
+            self.seconds = before + time.monotonic() - began
+        rows = self.history.rows
+        if self.done >= self.end and not (rows and rows[-1]["step"] == self.step):
+            self._consistent = False
+            mean = float(np.mean(recent)) if recent else math.nan
+            seconds = max(time.monotonic() - mark[0], 1e-9)
+            self._validate(mean, (self.step - mark[1]) * self.batch_size / seconds)
+            self._consistent = True
+
+    def _one_step(self) -> float:
+        # What a loss draws is a function of seed and step, so that a resumed run is the same.
+        torch.manual_seed((self.seed * 1_000_003 + self.step) % 2**63)
+        for group in self.optimizer.param_groups:
+            rate = self.rates[group["part"]](self.step, self.done)
+            group["lr"] = rate * group.get("rate", 1.0)
+        rows = self.order.rows(self.step, self.batch_size, self.seed)
+        self.task.progress = self.done
+        running = [part for part in self.names if not self.rates[part].finished(self.done)]
+        losses = [self.task.loss(part, self.task.train, rows) for part in running]
+        loss = torch.stack(losses).sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(
+            list(self.parameters.values()), self.config.clip, foreach=True
+        )
+        value = float(loss.detach())
+        if math.isfinite(value) and bool(torch.isfinite(norm)):
+            self.optimizer.step()
+            self._bad_steps = 0
+        else:
+            # A single bad step is left out; a run of them means that training has diverged.
+            self._bad_steps += 1
+            if self._bad_steps > _MOST_BAD:
+                raise SampleError(f"training diverged at step {self.step}", remedy=self.task.remedy)
+        with torch.no_grad():
+            for part, names in self.names.items():
+                steps = 1 + self.step
+                decay = min(self.config.ema, steps / (steps + 1 / self.task.parts[part].averaging))
+                torch._foreach_lerp_(
+                    [self.average[name] for name in names],
+                    [self.parameters[name] for name in names],
+                    1 - decay,
+                )
+        return value
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Averaged weights in place, without noise."""
+        current = {name: p.detach().clone() for name, p in self.parameters.items()}
+        with torch.no_grad():
+            for name, p in self.parameters.items():
+                p.copy_(self.average[name])
+        self.task.module.eval()
+        try:
+            yield
+        finally:
+            self.task.module.train()
+            with torch.no_grad():
+                for name, p in self.parameters.items():
+                    p.copy_(current[name])
+
+    @torch.no_grad()
+    def _validate(self, train_loss: float, events_per_second: float) -> None:
+        """Loss of the averaged weights on the held-out events; remember the best.
+
+        Of variational weights these are the averaged means, without noise and prior.
+        """
+        data = self.task.validation
+        n = len(data)
+        losses = dict.fromkeys(self.task.parts, 0.0)
+        with self._averaged():
+            for start in range(0, n, _VALIDATION_BATCH):
+                stop = min(start + _VALIDATION_BATCH, n)
+                rows = torch.arange(start, stop, device=self.task.device)
+                for part in losses:
+                    losses[part] += float(self.task.loss(part, data, rows)) * len(rows) / n
+        for part, rate in self.rates.items():
+            if rate.is_best(losses[part]):
+                self._copy(part, self.average, self.best)
+        first = next(iter(self.rates.values()))
+        self.history.add({
+            "step": float(self.step),
+            "seconds": self.seconds,
+            "learning_rate": first(self.step, self.done),
+            "train_loss": train_loss,
+            **{part.loss_name: losses[name] for name, part in self.task.parts.items()},
+            "events_per_second": events_per_second,
+        })  # fmt: skip
+        log.info(
+            "step %d: training loss %.4f, validation loss %s, %.0f events/s", self.step,
+            train_loss, " + ".join(f"{x:.4f}" for x in losses.values()), events_per_second,
+        )  # fmt: skip
+        for part, rate in self.rates.items():
+            if self.task.may_end_early(part) and rate.falls_early(self.step, self.done):
+                log.info("%s: back to the best weights, with a falling learning rate", part)
+                self._copy(part, self.best, self.average)
+                self._copy(part, self.best, self.parameters)
+
+    @torch.no_grad()
+    def _copy(self, part: str, source: dict[str, Any], target: dict[str, Any]) -> None:
+        """Weights of one part."""
+        for name in self.names.get(part, ()):
+            target[name].copy_(source[name])
