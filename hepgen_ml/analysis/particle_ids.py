@@ -147,7 +147,7 @@ def _color(size: int, pdg: Any) -> int:
         return 3
     if size in (9, 21, 1000021):
         return 8
-    if pdg.is_diquark:
+    if pdg.is_diquark and size < 10_000:  # 9942103 ends like one, and is a state of charmonium
         return -3
     if size <= 37 or 1_000_010 < size < 1_000_040 or 2_000_010 < size < 2_000_016:
         return 1

@@ -43,9 +43,9 @@ _CLOSEST = 1e-4
 class SplineFlowConfig(Section):
     """Normalizing flow: number and size of the couplings and their splines."""
 
-    couplings: int = Field(12, ge=2, le=256, description="Each maps half of the coordinates.")
+    couplings: int = Field(8, ge=2, le=256, description="Each maps half of the coordinates.")
     width: int = Field(128, ge=8, le=8192, description="Of the network of each coupling.")
-    blocks: int = Field(2, ge=1, le=64, description="Residual blocks of each network.")
+    blocks: int = Field(1, ge=1, le=64, description="Residual blocks of each network.")
     bins: int = Field(10, ge=2, le=256, description="Of the splines of a coupling.")
     bound: float = Field(5.0, gt=0, description="Standard deviations up to which these bend.")
     marginal_bins: int = Field(32, ge=2, le=1024, description="Of each coordinate's first map.")

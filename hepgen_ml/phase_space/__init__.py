@@ -1,18 +1,21 @@
 """Charts between four-momenta and unconstrained coordinates, and the cuts that bound them."""
 
+from collections.abc import Callable
 from typing import Any
 
 from hepgen_ml.phase_space.chart import Chart
 from hepgen_ml.phase_space.charts import MARGIN, BalancedChart, BeamsChart, FixedEnergyChart
 from hepgen_ml.phase_space.coordinates import Coordinate
 from hepgen_ml.phase_space.cuts import Acceptance, Cut, parse_cut
-from hepgen_ml.phase_space.decay import DecayChart, Node
+from hepgen_ml.phase_space.decay import PRODUCTIONS, DecayChart, Node
 from hepgen_ml.phase_space.formation import FormationChart
 from hepgen_ml.phase_space.masses import Beside, MassSpec, Peak
+from hepgen_ml.phase_space.radiative_return import RadiativeReturnChart
 from hepgen_ml.phase_space.reconstructed import ReconstructedChart, Resonance
 
 __all__ = [
     "MARGIN",
+    "PRODUCTIONS",
     "Acceptance",
     "BalancedChart",
     "BeamsChart",
@@ -26,6 +29,7 @@ __all__ = [
     "MassSpec",
     "Node",
     "Peak",
+    "RadiativeReturnChart",
     "ReconstructedChart",
     "Resonance",
     "chart_from_config",
@@ -44,9 +48,9 @@ def chart_from_config(config: dict[str, Any]) -> Chart:
             "objects": [pair["first"], pair["second"]],
             "mass": [pair[key] for key in ("low", "high", "mass", "width")],
         }]  # fmt: skip
-    charts = (BalancedChart, FixedEnergyChart, BeamsChart, FormationChart, ReconstructedChart,
-              DecayChart)  # fmt: skip
-    for chart in charts:
-        if kind == chart.kind:
-            return chart(**arguments)
-    raise ValueError(f"unknown chart {kind!r}")
+    charts: dict[str, Callable[..., Chart]] = {
+        **PRODUCTIONS, ReconstructedChart.kind: ReconstructedChart, DecayChart.kind: DecayChart
+    }  # fmt: skip
+    if kind not in charts:
+        raise ValueError(f"unknown chart {kind!r}")
+    return charts[kind](**arguments)

@@ -160,3 +160,25 @@ def incoming_momenta(total: Tensor, mass1: float, mass2: float) -> Tensor:
     first = on_shell(torch.stack([zero, zero, p1], dim=-1), m1)
     second = on_shell(torch.stack([zero, zero, pz - p1], dim=-1), m2)
     return torch.stack([first, second], dim=-2)
+
+
+def other_energy(mass: Tensor, own: Tensor | float, m1: float, m2: float) -> Tensor:
+    """Energy of an incoming particle of mass m2 that makes a total mass with one of m1.
+
+    Solves :math:`s = m_1^2 + m_2^2 + 2 (E_1 E_2 + p_1 p_2)` for the second energy, without
+    differences of large numbers.
+
+    Parameters
+    ----------
+    mass : (...) tensor
+        Of both together, in GeV.
+    own : (...) tensor or float
+        Energy of the particle of mass m1 in GeV.
+    m1, m2 : float
+        In GeV.
+    """
+    energy = own if isinstance(own, Tensor) else torch.full_like(mass, own)
+    p1 = torch.sqrt(((energy - m1) * (energy + m1)).clamp_min(0.0))
+    half = ((mass**2 - m1**2 - m2**2) / 2).clamp_min(m1 * m2)
+    root = torch.sqrt((half - m1 * m2) * (half + m1 * m2))
+    return (half**2 + (m2 * p1) ** 2) / (energy * half + p1 * root)

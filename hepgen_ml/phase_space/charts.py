@@ -336,6 +336,16 @@ class BeamsChart(FixedEnergyChart):
         incoming_masses: Sequence[float],
     ) -> None:
         Chart.__init__(self, labels, masses)
+        self._set_beams(energies, largest, incoming_masses)
+        names = [f"logit_energy:beam{i + 1}" for i in self._vary]
+        self._set_coordinates([Coordinate(name, logarithmic=True) for name in names])
+
+    def _set_beams(
+        self,
+        energies: Sequence[float | None],
+        largest: Sequence[float],
+        incoming_masses: Sequence[float],
+    ) -> None:
         self.energies = tuple(None if e is None else float(e) for e in energies)
         self.largest = tuple(float(e) for e in largest)
         self.incoming_masses = tuple(float(m) for m in incoming_masses)
@@ -343,8 +353,6 @@ class BeamsChart(FixedEnergyChart):
             raise ValueError("there are two incoming particles")
         self._vary = [i for i, e in enumerate(self.energies) if e is None]
         self.n_beams = len(self._vary)
-        names = [f"logit_energy:beam{i + 1}" for i in self._vary]
-        self._set_coordinates([Coordinate(name, logarithmic=True) for name in names])
 
     def to_config(self) -> dict[str, Any]:
         return {

@@ -28,6 +28,13 @@ from hepgen_ml.phase_space.masses import (
     mass_config,
     mass_spec,
 )
+from hepgen_ml.phase_space.radiative_return import RadiativeReturnChart
+
+PRODUCTIONS: dict[str, Callable[..., Chart]] = {
+    c.kind: c
+    for c in (BalancedChart, FixedEnergyChart, BeamsChart, RadiativeReturnChart, FormationChart)
+}
+"""Charts of what is made in a collision, by their kind."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +106,7 @@ class DecayChart(Chart):
         self.n_made, self._arguments = n_made, dict(production)
         made = self.nodes[:n_made]
         rest = dict(production)
-        kinds: dict[str, Callable[..., Chart]] = {
-            c.kind: c for c in (BalancedChart, FixedEnergyChart, BeamsChart, FormationChart)
-        }
-        self.production = kinds[rest.pop("kind")](
+        self.production = PRODUCTIONS[rest.pop("kind")](
             [n.label for n in made], [n.mass for n in made], **rest
         )
         self.coordinates = (*self._production_names(), *self._decay_names())

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hepgen_ml.phase_space.chart import Chart
+from hepgen_ml.phase_space.chart import Chart, other_energy
 from hepgen_ml.phase_space.masses import MassSpec, mass_config
 
 
@@ -66,11 +66,8 @@ class FormationChart(Chart):
         own = self.energies[1 - varies]
         assert own is not None
         m1, m2 = self.incoming_masses[1 - varies], self.incoming_masses[varies]
+        energy = other_energy(mass, own, m1, m2)
         p1 = max((own - m1) * (own + m1), 0.0) ** 0.5
-        # s = m1^2 + m2^2 + 2 (E1 E2 + p1 p2), solved for E2 without differences of large numbers
-        half = ((mass**2 - m1**2 - m2**2) / 2).clamp_min(m1 * m2)
-        root = torch.sqrt((half - m1 * m2) * (half + m1 * m2))
-        energy = (half**2 + (m2 * p1) ** 2) / (own * half + p1 * root)
         p2 = torch.sqrt(((energy - m2) * (energy + m2)).clamp_min(0.0))
         zero = torch.zeros_like(mass)
         pz = (p1 - p2) if varies == 1 else (p2 - p1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from hepgen_ml.errors import UsageError
 from hepgen_ml.events.objects import CHARGED, JET, NamedResonance, collection_of
 from hepgen_ml.phase_space import (
+    PRODUCTIONS,
     Acceptance,
     BalancedChart,
     BeamsChart,
@@ -23,6 +24,7 @@ from hepgen_ml.phase_space import (
     FixedEnergyChart,
     FormationChart,
     Peak,
+    RadiativeReturnChart,
     ReconstructedChart,
     Resonance,
 )
@@ -31,7 +33,7 @@ from hepgen_ml.phase_space.cut_finder import CutFinder
 from hepgen_ml.phase_space.cuts import flavour_class
 from hepgen_ml.process.decay_charts import DecayCharts, Layout
 from hepgen_ml.process.masses import FinalMasses
-from hepgen_ml.process.peaks import find_peak
+from hepgen_ml.process.peaks import BROAD, find_peak
 from hepgen_ml.process.seen import (
     Beams,
     Seen,
@@ -43,6 +45,9 @@ from hepgen_ml.process.seen import (
 from hepgen_ml.process.structure import Structure
 
 log = logging.getLogger(__name__)
+
+_FULL = 0.98
+"""Part of the largest energy above which collisions count as those of full energy."""
 
 
 class ChartLearner:
@@ -107,10 +112,7 @@ class ChartLearner:
         production = self._production(structure, [pt_min[r] for r in order], varies)
         if production is None:
             production = {"kind": BalancedChart.kind, "pt_min": []}
-        kinds: dict[str, type[Chart]] = {
-            c.kind: c for c in (BalancedChart, FixedEnergyChart, BeamsChart, FormationChart)
-        }
-        chart = kinds[production.pop("kind")](labels, masses, **production)
+        chart = PRODUCTIONS[production.pop("kind")](labels, masses, **production)
         return chart, tuple(classes[r] for r in order), tuple(order)
 
     def _production(
@@ -136,7 +138,21 @@ class ChartLearner:
         if len(pt_min) < 2:
             formed = varies and self.beams.energies.count(None) == 1
             return {"kind": FormationChart.kind, **beams} if formed else None
-        return {"kind": BeamsChart.kind, "largest": list(self.beams.largest), **beams}
+        beams["largest"] = list(self.beams.largest)
+        if peak := self._below_full_energy:
+            return {"kind": RadiativeReturnChart.kind, "peak": list(peak), **beams}
+        return {"kind": BeamsChart.kind, **beams}
+
+    @cached_property
+    def _below_full_energy(self) -> tuple[float, float] | None:
+        """Resonance below the full energy of two beams whose energies vary, if there is one."""
+        if self.beams.energies != (None, None):
+            return None
+        totals = [s.kept["final"].sum(1) for s in self.seen.values()]
+        squared = invariant_mass_squared(torch.from_numpy(np.concatenate(totals)))
+        masses = np.sqrt(np.maximum(squared.numpy(), 0.0))
+        peak = find_peak(masses[masses < _FULL * masses.max()])
+        return peak if peak is not None and peak[1] < BROAD * peak[0] else None
 
     def _total(self, structure: Structure) -> list[float]:
         """Total momentum of beams of fixed energy."""

@@ -34,7 +34,7 @@ from hepgen_ml.process.decay_trees import (
     usual_pair,
     with_pair,
 )
-from hepgen_ml.process.peaks import find_peak
+from hepgen_ml.process.peaks import BROAD, find_peak
 from hepgen_ml.process.seen import Seen, fixed_or_interval, name_of, unique_labels
 from hepgen_ml.process.structure import Structure
 
@@ -51,9 +51,6 @@ _MASSES = 5000
 
 _MOST_PRODUCTS = 5
 """Of decays whose pairs are searched for peaks."""
-
-_BROAD = 0.1
-"""Width over position of peaks that are taken for no resonance."""
 
 _KINDS = {11: "l", 13: "l", 15: "l", 12: "v", 14: "v", 16: "v", 1: "d", 3: "d", 2: "u", 4: "u"}
 """Particles that differ by their generation only."""
@@ -116,7 +113,7 @@ class DecayCharts:
         for found in pairs.values():
             masses = np.concatenate([self._masses(s, pair) for s, pair in found])
             peak = find_peak(masses[:: max(1, len(masses) // _MASSES)])
-            if peak is None or peak[1] > _BROAD * peak[0]:
+            if peak is None or peak[1] > BROAD * peak[0]:
                 continue
             top = 2 * float(masses.max())
             for structure, pair in found:
@@ -256,16 +253,22 @@ class DecayCharts:
     def _resonance(self, flavour: int) -> MassSpec:
         """Mass of a resonance and its range, over all structures that have it."""
         if flavour not in self._resonances:
-            found, low, high = [], math.inf, 0.0
+            found, stated = [], []
             for structure, seen in self.seen.items():
                 for row in structure.intermediate:
                     if abs(structure.pdg_id[row]) == flavour and structure.leaves(row):
                         found.append(self._masses(structure, structure.leaves(row)))
-                        low = min(low, float(found[-1].min()), float(seen.mass_low[row]))
-                        high = max(high, float(found[-1].max()), float(seen.mass_high[row]))
+                        stated += [float(seen.mass_low[row]), float(seen.mass_high[row])]
             mass = np.concatenate(found)
-            if high - low <= 1e-4 * high:
-                self._resonances[flavour] = float(f"{(low + high) / 2:.10g}")
+            low, high = min(*stated, float(mass.min())), max(*stated, float(mass.max()))
+            alike = high - low <= 1e-4 * high
+            # Rounded momenta scatter about a mass that is always the same.
+            constant = alike and max(stated) - min(stated) <= 1e-9 * high
+            peak = None if constant else find_peak(mass)
+            if constant:
+                self._resonances[flavour] = stated[0]
+            elif alike and peak is None:
+                self._resonances[flavour] = float(f"{np.median(mass):.10g}")
             else:
                 margin = 1e-3 * (high - low)
                 # up to where the masses of events without its row begin
@@ -275,7 +278,6 @@ class DecayCharts:
                     max(low - min([margin, *(low - below[-1:]) / 2]), 0.0),
                     high + min([margin, *(above[:1] - high) / 2]),
                 )
-                peak = find_peak(mass)
                 self._resonances[flavour] = Peak(*ends, *peak) if peak else ends
         return self._resonances[flavour]
 
@@ -375,7 +377,7 @@ def _narrowest(
         values = np.concatenate(parts)
         peak = find_peak(values[:: max(1, len(values) // _MASSES)])
         # What piles up where the others have no energy left is no resonance.
-        if peak is None or peak[1] > _BROAD * peak[0] or peak[0] + 3 * peak[1] > most:
+        if peak is None or peak[1] > BROAD * peak[0] or peak[0] + 3 * peak[1] > most:
             continue
         if best[1] is None or peak[1] / peak[0] < best[1][1] / best[1][0]:
             best = kinds, peak

@@ -107,6 +107,21 @@ class BeamsDocument(_Strict):
         return self
 
 
+class RadiativeReturnDocument(BeamsDocument):
+    """Of a `RadiativeReturnChart`."""
+
+    kind: Literal["radiative_return"]  # type: ignore[assignment]
+    peak: Annotated[list[Positive], Field(min_length=2, max_length=2)]
+
+    @model_validator(mode="after")
+    def _check_peak(self) -> RadiativeReturnDocument:
+        if self.energies != [None, None]:
+            raise ValueError("both energies vary")
+        if not self.peak[0] ** 2 < 4 * self.largest[0] * self.largest[1]:
+            raise ValueError("a peak above the largest energy")
+        return self
+
+
 class FormationDocument(_Strict):
     """Of a `FormationChart`."""
 
@@ -177,12 +192,13 @@ class NodeDocument(_Strict):
 class ProductionDocument(_Strict):
     """Of the production's chart of a `DecayChart`."""
 
-    kind: Literal["balanced", "fixed_energy", "beams", "formation"]
+    kind: Literal["balanced", "fixed_energy", "beams", "radiative_return", "formation"]
     pt_min: Annotated[list[Amount], Particles] = Field(default_factory=list)
     total: list[Number] = Field(default_factory=list)
     energies: list[Positive | None] = Field(default_factory=list)
     largest: list[Amount] = Field(default_factory=list)
     incoming_masses: list[Amount] = Field(default_factory=list)
+    peak: list[Positive] = Field(default_factory=list)
 
 
 class DecayDocument(_Strict):
@@ -206,7 +222,8 @@ class DecayDocument(_Strict):
         }
         documents: dict[str, type[_Strict]] = {
             "balanced": BalancedDocument, "fixed_energy": FixedEnergyDocument,
-            "beams": BeamsDocument, "formation": FormationDocument,
+            "beams": BeamsDocument, "radiative_return": RadiativeReturnDocument,
+            "formation": FormationDocument,
         }  # fmt: skip
         documents[self.production.kind].model_validate(parts)
         return self
@@ -216,6 +233,7 @@ ChartDocument = Annotated[
     BalancedDocument
     | FixedEnergyDocument
     | BeamsDocument
+    | RadiativeReturnDocument
     | FormationDocument
     | ReconstructedDocument
     | DecayDocument,

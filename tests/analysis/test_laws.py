@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hepgen_ml.analysis.laws import LawResult, bad_events, check_sample
+from hepgen_ml.analysis.particle_ids import ANY_COLOR, ParticleIds
 from hepgen_ml.events.sample import EventSample, Subrun, concatenate
 from tests.parton_events import BEAM, changed, parton_sample
 
@@ -246,8 +247,6 @@ def test_charges_of_unusual_particles(pdg_id: int, header: str, verdict: str) ->
 def test_header_is_read_in_linear_time() -> None:
     from time import process_time
 
-    from hepgen_ml.analysis.particle_ids import ParticleIds
-
     begun = process_time()
     for piece in (
         "\n",
@@ -391,3 +390,10 @@ def test_real_files(data_dir: Path) -> None:
         found = {r.name for r in results if r.n_broken}
         assert found == known.get(path.name, set()), path.name
         reader.close()
+
+
+def test_states_of_generators_are_no_diquarks() -> None:
+    """9942103 is a colour octet of charmonium in Pythia, whatever its last digits look like."""
+    charge, color, _ = ParticleIds().look_up(np.array([9942103, 9941103, 2103]))
+    assert color.tolist() == [ANY_COLOR, ANY_COLOR, -3]
+    assert charge[2] == 1

@@ -17,6 +17,7 @@ from hepgen_ml.phase_space import (
     FormationChart,
     Node,
     Peak,
+    RadiativeReturnChart,
     ReconstructedChart,
     Resonance,
     chart_from_config,
@@ -149,6 +150,18 @@ CHARTS = [
         1,
         {"kind": "formation", "energies": [27.5, None], "incoming_masses": [0.5, 1.5]},
     ),
+    RadiativeReturnChart(
+        ["mu-", "mu+"], [0.105, 0.105], [None, None], [100.0, 120.0], [0.000511, 0.0], [91.2, 2.5]
+    ),
+    DecayChart(
+        [Node("H", Peak(1.0, 30.0, 9.0, 0.5), (2, 3)), Node("Z", (1.0, 30.0)), Node("b", 0.0),
+         Node("c", 0.0)],
+        2,
+        {
+            "kind": "radiative_return", "energies": [None, None], "largest": [240.0, 200.0],
+            "incoming_masses": [0.1, 0.1], "peak": [91.2, 2.5],
+        },
+    ),
     BalancedChart(["ll", "j"], [Beside(0.0, math.inf, 91.2, 2.5, 50.0, 130.0), 0.0], [0.0]),
 ]
 IDS = [f"{c.kind}-{len(c.labels)}" for c in CHARTS]
@@ -208,7 +221,8 @@ def test_momenta_are_on_shell_and_balanced(chart: Chart) -> None:
 def test_degrees_of_freedom(chart: Chart) -> None:
     n = len(chart.labels)
     varying = sum(isinstance(m, tuple) for m in chart.masses) + sum(getattr(chart, "free", ()))
-    constraints = {BalancedChart: 2, FixedEnergyChart: 4, BeamsChart: 4, FormationChart: 3,
+    constraints = {BalancedChart: 2, FixedEnergyChart: 4, BeamsChart: 4,
+                   RadiativeReturnChart: 4, FormationChart: 3,
                    ReconstructedChart: 0}  # fmt: skip
     made = chart.production if isinstance(chart, DecayChart) else chart
     expected = 3 * n - constraints[type(made)]

@@ -21,9 +21,12 @@ from hepgen_ml.phase_space import (
     FormationChart,
     Node,
     Peak,
+    RadiativeReturnChart,
 )
 from hepgen_ml.phase_space.chart import incoming_momenta
+from hepgen_ml.phase_space.coordinates import invariant_mass_squared
 from hepgen_ml.process.learner import ProcessLearner
+from hepgen_ml.process.peaks import find_peak
 from hepgen_ml.process.process import Process
 from tests.phase_space.test_decays import W, hadronic_tops
 
@@ -261,6 +264,48 @@ def test_a_resonance_of_radiating_beams() -> None:
     assert isinstance(channel.chart, BeamsChart)
     assert len(channel.coordinates) == 3
     check_round_trip(process, sample)
+
+
+@pytest.mark.parametrize("with_row", [True, False])
+def test_radiation_down_to_a_resonance(with_row: bool) -> None:
+    """The mass of the collision is a coordinate, also of events at the full energy."""
+    chart = RadiativeReturnChart(
+        ["u", "u~"], [0.33, 0.33], [None, None], [100.0, 100.0], [0.0, 0.0], [91.2, 2.5]
+    )
+    sample = of_beams(chart, 3000, (11, -11), (0.0, 0.0), 23, (2, -2), (100.0, 100.0))
+    if not with_row:
+        sample = without_rows(sample, sample.particles["status"] == 2)
+    process = learned(sample)
+    (channel,) = process.channels
+    found = channel.chart
+    assert isinstance(found, RadiativeReturnChart)
+    assert abs(found.peak[0] - 91.2) < 0.5
+    assert 1.0 < found.peak[1] < 6.0
+    check_round_trip(process, sample)
+    # as far from the full energy as rounding lets one see
+    x = torch.tensor([[28.0, 0.0, 0.3, 0.1], [28.0, 20.0, 0.3, 0.1]], dtype=torch.float64)
+    x = x[:, : channel.chart.n_coordinates]
+    kinematics = process.kinematics(x, torch.zeros(2, dtype=torch.int64), torch.zeros(2))
+    assert ((kinematics.incoming[..., 3] / 100.0 - 1).abs() < 1e-9).all()
+
+
+def test_a_resonance_far_narrower_than_its_range() -> None:
+    """Its mass is that of nearly all events, not the middle of the range, and has the peak."""
+    chart = DecayChart(
+        [Node("N", Peak(499.0, 501.0, 500.0, 1e-5), (2, 3)), Node("j", 0.0), Node("e", 0.0),
+         Node("u", 0.0)],
+        2, {"kind": "fixed_energy", "total": [0.0, 0.0, 0.0, 2000.0]},
+    )  # fmt: skip
+    rng = np.random.default_rng(3)
+    x = torch.from_numpy(rng.logistic(size=(2000, chart.n_coordinates)))
+    final, _ = chart.inverse(x)
+    masses = np.sqrt(invariant_mass_squared(final[:, 1:].sum(1)).numpy())
+    assert np.ptp(masses) > 1e-4
+    assert np.ptp(np.quantile(masses, (0.25, 0.75))) < 2e-5
+    peak = find_peak(masses)
+    assert peak is not None
+    assert abs(peak[0] - 500.0) < 2e-6
+    assert 0.5e-5 < peak[1] < 2e-5
 
 
 def test_a_resonance_at_fixed_energy() -> None:

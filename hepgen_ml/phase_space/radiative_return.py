@@ -1,0 +1,136 @@
+"""Chart of lepton collisions that radiate down to a resonance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hepgen_ml.phase_space.chart import Chart, incoming_momenta, other_energy
+from hepgen_ml.phase_space.charts import BeamsChart
+from hepgen_ml.phase_space.coordinates import Coordinate, invariant_mass_squared, logit_between
+from hepgen_ml.phase_space.masses import MassSpec
+
+_BISECTIONS = 64
+"""A bracket of a hundred becomes smaller than the rounding of a double."""
+
+
+class RadiativeReturnChart(BeamsChart):
+    r"""Events of two beams that vary, with a peak of the collision's mass m below the full energy.
+
+    The energies of a `BeamsChart` do not resolve such a peak: it is a narrow ridge of constant
+    product. Here one coordinate is
+
+    .. math:: \log m - \log(m_{max} - m) + \mathrm{arsinh}\frac{m^2 - M^2}{M \Gamma} ,
+
+    in which a Breit-Wigner distribution is a hyperbolic secant and events at the full energy are
+    as far out as in a `BeamsChart`. The other is the logit of the place of
+    :math:`\log E_1` between its bounds at this mass, where one of the beams has its full energy.
+
+    Measure: that of a `BeamsChart`.
+
+    Parameters
+    ----------
+    labels, masses, energies, largest, incoming_masses
+        See `BeamsChart`; no energy is fixed.
+    peak : sequence of 2 float
+        Mass M and full width of the resonance in GeV; they need not be exact.
+    """
+
+    kind = "radiative_return"
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        masses: Sequence[MassSpec],
+        energies: Sequence[float | None],
+        largest: Sequence[float],
+        incoming_masses: Sequence[float],
+        peak: Sequence[float],
+    ) -> None:
+        Chart.__init__(self, labels, masses)
+        self._set_beams(energies, largest, incoming_masses)
+        self.peak = float(peak[0]), float(peak[1])
+        if self.n_beams != 2:
+            raise ValueError("both incoming particles have energies that vary")
+        total = self._total([torch.tensor(e, dtype=torch.float64) for e in self.largest])
+        self.most = float(torch.sqrt(invariant_mass_squared(total)))
+        if not 0.0 < self.peak[0] < self.most or not self.peak[1] > 0.0:
+            raise ValueError("the peak is below the full energy, and has a width")
+        names = ("peak_mass:beams", "logit_share:beams")
+        self._set_coordinates([Coordinate(name, logarithmic=True) for name in names])
+
+    def to_config(self) -> dict[str, Any]:
+        return {**super().to_config(), "peak": list(self.peak)}
+
+    def _distance(self, mass: Tensor) -> Tensor:
+        position, width = self.peak
+        return (mass - position) * (mass + position) / (position * width)
+
+    def _mass_at(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Mass in GeV of a coordinate, and log |dm/dt|."""
+        position, width = self.peak
+        low = t - math.asinh((self.most**2 - position**2) / (position * width))
+        high = t + math.asinh(position / width)
+        with torch.no_grad():
+            for _ in range(_BISECTIONS):
+                v = (low + high) / 2
+                above = self._peak_coordinate(v)[0] > t
+                low, high = torch.where(above, low, v), torch.where(above, v, high)
+            v = (low + high) / 2
+        found, growth, slope = self._peak_coordinate(v)
+        # one step of Newton's method, by which derivatives are right too
+        v = v - (found - t) / (1 + growth * slope).detach()
+        _, growth, slope = self._peak_coordinate(v)
+        return self.most * torch.sigmoid(v), torch.log(growth) - torch.log1p(growth * slope)
+
+    def _peak_coordinate(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Coordinate at v = log m - log(m_max - m), dm/dv, and the derivative of arsinh by m."""
+        position, width = self.peak
+        mass = self.most * torch.sigmoid(v)
+        distance = self._distance(mass)
+        slope = 2 * mass / (position * width) / torch.sqrt(1 + distance**2)
+        return v + torch.asinh(distance), mass * torch.sigmoid(-v), slope
+
+    def _bounds(self, mass: Tensor) -> tuple[Tensor, Tensor]:
+        """Least energy of the first particle, and the logarithm of the largest one over it."""
+        m1, m2 = self.incoming_masses
+        least = other_energy(mass, self.largest[1], m2, m1).clamp_max(self.largest[0])
+        return least, torch.log(self.largest[0] / least).clamp_min(1e-15)
+
+    def _columns_of_beams(self, total: Tensor) -> list[Tensor]:
+        mass = torch.sqrt(invariant_mass_squared(total))
+        energy = incoming_momenta(total, *self.incoming_masses)[..., 0, 3]
+        least, room = self._bounds(mass)
+        t = logit_between(mass, 0.0, self.most) + torch.asinh(self._distance(mass))
+        # each distance to a bound by itself, so that neither loses its digits
+        below = torch.log1p((energy - least) / least).clamp_min(1e-12 * room)
+        above = -torch.log1p((energy - self.largest[0]) / self.largest[0])
+        return [t, torch.log(below) - torch.log(above.clamp_min(1e-12 * room))]
+
+    def _total_at(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        column = len(self._mass_names)
+        mass, log_det = self._mass_at(x[..., column])
+        least, room = self._bounds(mass)
+        u = x[..., column + 1]
+        first = torch.where(
+            u < 0,
+            least * torch.exp(room * torch.sigmoid(u)),
+            self.largest[0] * torch.exp(-room * torch.sigmoid(-u)),
+        )
+        second = other_energy(mass, first, *self.incoming_masses)
+        # the energy that the other beam has at most may be exceeded by rounding
+        second = second.clamp_max(self.largest[1])
+        p1, p2 = (
+            torch.sqrt(((e - m) * (e + m)).clamp_min(0.0))
+            for e, m in zip((first, second), self.incoming_masses, strict=True)
+        )
+        log_sigmoid = torch.nn.functional.logsigmoid
+        log_det = log_det + torch.log(first * room) + log_sigmoid(u) + log_sigmoid(-u)
+        # dE2/dm at fixed E1, from s = m1^2 + m2^2 + 2 (E1 E2 + p1 p2)
+        log_det = log_det + torch.log(mass / (first + p1 * second / p2))
+        return self._total([first, second]), log_det
+
