@@ -19,6 +19,7 @@ import numpy.typing as npt
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events.objects import JET as RECONSTRUCTED_JET
 from hepgen_ml.events.sample import EventSample, IntArray
+from hepgen_ml.events.summary import particle_name
 
 JET = 0
 """Class of gluons, of the quarks d, u, s, c and of reconstructed jets."""
@@ -61,26 +62,19 @@ def class_of(pdg_id: npt.ArrayLike) -> IntArray:
 @cache
 def name_of(pdg_class: int) -> str:
     """Plain-text name of a class or PDG id."""
-    from particle import Particle, ParticleNotFound
-
-    if pdg_class == JET:
-        return "j"
-    try:
-        return str(Particle.from_pdgid(pdg_class).name)
-    except ParticleNotFound:
-        return str(pdg_class)
+    return "j" if pdg_class == JET else particle_name(pdg_class)
 
 
 @cache
 def latex_of(pdg_class: int) -> str:
     """Mathtext name of a class or PDG id, without dollar signs."""
-    from particle import Particle, ParticleNotFound
+    from particle import InvalidParticle, Particle, ParticleNotFound
 
     if pdg_class == JET:
         return "j"
     try:
         return str(Particle.from_pdgid(pdg_class).latex_name)
-    except ParticleNotFound:
+    except (InvalidParticle, ParticleNotFound):
         return rf"\mathrm{{{pdg_class}}}"
 
 
