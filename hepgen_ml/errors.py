@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+NOTE = 25
+"""Level of log records that say what was decided: always shown, and no warning."""
+
 
 class HepgenError(Exception):
     """Base class of every error a user can meet.

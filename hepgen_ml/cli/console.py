@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from hepgen_ml.errors import HepgenError, InputError, OutputError, UsageError
+from hepgen_ml.errors import NOTE, HepgenError, InputError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,7 +49,8 @@ class _LineHandler(logging.Handler):
     """Log records as plain lines; rich moves a running progress bar out of their way."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = f"{record.levelname.lower()}: {record.getMessage()}"
+        level = "note" if record.levelno == NOTE else record.levelname.lower()
+        text = f"{level}: {record.getMessage()}"
         typer.secho(text, err=True, fg="yellow" if record.levelno >= logging.WARNING else None)
 
 
@@ -79,7 +80,7 @@ def reporting(
     typer.Exit
         With the exit code of the error (see docs/cli.md).
     """
-    _log_to_stderr(logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING)
+    _log_to_stderr(logging.DEBUG if debug else logging.INFO if verbose else NOTE)
     previous = signal.signal(signal.SIGTERM, _raise_terminated)
     try:
         yield

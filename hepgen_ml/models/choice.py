@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from hepgen_ml.config import AUTOMATIC, Config
-from hepgen_ml.errors import SampleError
+from hepgen_ml.errors import NOTE, SampleError
 from hepgen_ml.events.objects import JET
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.process import Process
@@ -88,7 +88,7 @@ def chosen(
         f"; {key.replace('__', '.')}={str(rule[0]).lower()}, {rule[1]}"
         for key, rule in rules.items() if rule
     )  # fmt: skip
-    log.warning("chosen: %s, %s%s", model, why, said)
+    log.log(NOTE, "chosen: %s, %s%s", model, why, said)
     return config.with_(model=model, **values)
 
 

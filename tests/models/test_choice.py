@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from hepgen_ml.config import Config, load_config
+from hepgen_ml.errors import NOTE
 from hepgen_ml.generation.generator import Generator
 from hepgen_ml.models.choice import chosen
 from hepgen_ml.process.encoded import Encoded
@@ -17,6 +18,11 @@ from tests.object_files import object_sample
 from tests.samples import toy_top_pairs, toy_z_jets
 
 FAST = ("network.blocks=1", "network.heads=2", "network.mixtures=2", "training.max_steps=2")
+
+
+@pytest.fixture(autouse=True)
+def _notes(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(NOTE)
 
 
 def learned(sample):
