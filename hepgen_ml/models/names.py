@@ -16,6 +16,11 @@ BUILT_IN = {
     "gatr-cfm": "hepgen_ml.models.flow",
     "lgatr-cfm": "hepgen_ml.models.flow",
     "spline-flow": "hepgen_ml.models.normalizing_flow",
+    "ddpm": "hepgen_ml.models.diffusion",
+    "ddpm-mlp": "hepgen_ml.models.diffusion",
+    "ddpm-transformer": "hepgen_ml.models.diffusion",
+    "ddpm-gatr": "hepgen_ml.models.diffusion",
+    "ddpm-lgatr": "hepgen_ml.models.diffusion",
 }
 """Where our own models register themselves; they are there without an installation too."""
 

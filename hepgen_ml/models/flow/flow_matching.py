@@ -57,13 +57,21 @@ class FlowMatching(DensityModel):
         (the largest number of all batches).
     """
 
+    settings_class = FlowConfig
+    base_class = BaseDistribution
+
+    @classmethod
+    def network_of(cls, model: str) -> str:
+        """Name of the velocity network of a model."""
+        return model.removesuffix(SUFFIX)
+
     def __init__(self, process: Process, config: Config) -> None:
         super().__init__(process)
-        self.settings = config.section(FlowConfig)
+        self.settings = config.section(self.settings_class)
         self.evaluations = 0
-        network = VELOCITIES[config.model.removesuffix(SUFFIX)]
+        network = VELOCITIES[self.network_of(config.model)]
         self.velocity = network(process, self.layouts, config)
-        self.base = BaseDistribution(process, self.layouts)
+        self.base = self.base_class(process, self.layouts)
         self.variance: Tensor
         self.periodic: Tensor
         self.real: Tensor
@@ -81,6 +89,11 @@ class FlowMatching(DensityModel):
         self.velocity.fit(self.mean, self.std)
         z, subprocess = self.prepare(encoded.x, encoded.subprocess), encoded.subprocess
         self.base.fit(z, subprocess, encoded.weight, self.mean, self.std)
+        self.fit_scale(z, encoded)
+
+    def fit_scale(self, z: Tensor, encoded: Encoded) -> None:
+        """Take the mean squares of the targets of the loss from events (m, D)."""
+        subprocess = encoded.subprocess
         generator = torch.Generator(device=z.device).manual_seed(_EVALUATION_SEED)
         start = self.base.sample(subprocess, generator)
         # A scale, for which the size of weights is good enough and never negative.
