@@ -8,8 +8,9 @@ Each process is trained by `hepgen-ml train` on one core without any setting but
 judged by an independent sample: a classifier per final state beside its floor, marginals,
 resonance peaks, frequencies, conservation laws, and the shower of Pythia. Processes that are not
 Pythia's are taken from the directory that HEPGEN_ML_DATA names, a random half to train on and the
-other to judge by (`sherpa_zjets.py` makes sherpa_zjets.root). Needs pythia8mc; results are JSON
-files beside the samples, one for each process and time.
+other to judge by. `sherpa_objects` needs sherpa_zjets.root there, which `sherpa_zjets.py` makes
+with Sherpa itself; without it that row is left out. Needs pythia8mc; results are JSON files beside
+the samples, one for each process and time.
 """
 
 from __future__ import annotations
@@ -306,7 +307,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--again", action="store_true", help="repeat results that are there")
     parser.add_argument("--figure", type=Path)
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     unknown = set(options.processes) - set(names())
     if unknown:
         parser.error(f"no process {', '.join(sorted(unknown))}; there are {', '.join(names())}")

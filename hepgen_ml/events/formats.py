@@ -21,6 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 from hepgen_ml.errors import InputError, OutputError, UsageError
 from hepgen_ml.events.objects import Selection
 from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
+from hepgen_ml.events.weights import WeightSums, les_houches, multiply_weights
 from hepgen_ml.files.outputs import PartialFile, naming
 
 log = logging.getLogger(__name__)
@@ -355,7 +356,17 @@ def write(sample: EventSample, path: str | Path, *, force: bool = False, **optio
         Replace an existing file.
     **options
         Passed to the format's writer.
+
+    Weights of different size under strategy ±3, as partially unweighted events have them, become
+    those of strategy -4 in formats that keep only their sign: their mean is the cross section.
     """
-    with AtomicWriter([path], sample.run, len(sample), force=force, **options) as out:
+    run, factor = sample.run, 1.0
+    if abs(run.weight_strategy) == 3 and not has_free_weights(format_of(path)):
+        sums = WeightSums.of([sample])
+        if not sums.equal:
+            with naming(Path(path)):
+                run, factor = les_houches(run, sums, stated=True)
+    with AtomicWriter([path], run, len(sample), force=force, **options) as out:
         for chunk in sample.chunks(DEFAULT_CHUNK):
+            multiply_weights(chunk, factor)
             out.write(chunk)

@@ -23,6 +23,7 @@ from hepgen_ml.events.formats import (
 from hepgen_ml.events.merging import PEEK, FirstEvents, Merged, merge_runs
 from hepgen_ml.events.objects import Selection
 from hepgen_ml.events.sample import EventSample, RunInfo
+from hepgen_ml.events.weights import multiply_weights
 
 log = logging.getLogger(__name__)
 
@@ -173,7 +174,7 @@ class EventSource:
             try:
                 for chunk in reader.chunks(DEFAULT_CHUNK):
                     self.n_events += len(chunk)
-                    _rescale(chunk, self._factor[number])
+                    multiply_weights(chunk, self._factor[number])
                     yield number, self._inside(chunk, sums[number], number)
                 sums[number, 1] += reader.unselected_weight * self._factor[number]
                 self.n_skipped += reader.n_skipped
@@ -209,7 +210,7 @@ class EventSource:
     def joined(self, number: int, chunk: EventSample) -> EventSample:
         """A chunk of file `number` as part of the whole: weights, process numbers, run."""
         if self._group_weight is not None:
-            _rescale(chunk, self._group_weight[self.merged.group[number]])
+            multiply_weights(chunk, self._group_weight[self.merged.group[number]])
         if self.merged.shift[number] and "process_id" in chunk.events:
             chunk.events["process_id"] = chunk.process_id + self.merged.shift[number]
         return chunk
@@ -274,9 +275,3 @@ class EventSource:
                     "weights of %s are multiplied by %.6g, to be as large as those of %s",
                     self.paths[number], self._factor[number], self.paths[model],
                 )  # fmt: skip
-
-
-def _rescale(chunk: EventSample, factor: float) -> None:
-    if factor != 1:
-        chunk.events["weight"] = chunk.weight * factor
-        chunk.weights = {name: w * factor for name, w in chunk.weights.items()}

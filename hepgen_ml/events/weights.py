@@ -162,6 +162,13 @@ def les_houches(
     return run.with_(weight_strategy=-4, processes=processes), factor
 
 
+def multiply_weights(sample: EventSample, factor: float) -> None:
+    """Multiply the weights of events, named ones included; their arrays are replaced."""
+    if factor != 1:
+        sample.events["weight"] = sample.weight * factor
+        sample.weights = {name: w * factor for name, w in sample.weights.items()}
+
+
 def _is_mean(run: RunInfo, sums: WeightSums) -> bool:
     """Whether the mean weight is the cross section within the errors of both."""
     sigma, mean = run.cross_section, sums.mean

@@ -206,6 +206,27 @@ def test_unequal_weights_under_strategy_three(tmp_path: Path) -> None:
     assert set(read(tmp_path / "f.root").weight) == {2.0, 3.0}
 
 
+def test_write_chooses_the_strategy_of_unequal_weights(tmp_path: Path) -> None:
+    """Events that were read under strategy 3 and are written again."""
+    sample = with_weights(1.0)
+    sample.weights = {"up": np.full(N, 3.0)}
+    sample.run = sample.run.with_(weight_names={"up": ""})
+    sample.events["weight"] = 1e5 * WEIGHTS
+    write(sample, tmp_path / "a.lhe")
+    back = read(tmp_path / "a.lhe")
+    assert back.run.weight_strategy == -4
+    assert back.weight.mean() == pytest.approx(back.run.cross_section) == pytest.approx(60.0)
+    np.testing.assert_allclose(back.weights["up"] / back.weight, 3.0 / sample.weight)
+    np.testing.assert_array_equal(sample.weight, 1e5 * WEIGHTS)  # the sample itself stays
+    assert sample.run.weight_strategy == 3
+    sample.run = sample.run.with_(processes=())
+    with pytest.raises(OutputError, match=r"b\.lhe.*cross section"):
+        write(sample, tmp_path / "b.lhe")
+    assert not (tmp_path / "b.lhe").exists()
+    write(sample, tmp_path / "b.root")  # where weights are as they are
+    np.testing.assert_allclose(read(tmp_path / "b.root").weight, sample.weight)
+
+
 def test_nanoaod_to_others(tmp_path: Path) -> None:
     """Weights of a skim stand for its part of the cross section; the sum of all is in `Runs`."""
     path = nano(
