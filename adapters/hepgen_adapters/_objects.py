@@ -163,7 +163,7 @@ def with_cross_section(run: RunInfo, selection: Selection | None, path: Path) ->
     if selection is None or selection.cross_section is None:
         return run
     stated, given = run.cross_section, selection.cross_section
-    error = selection.cross_section_error
+    error = math.nan if (e := selection.cross_section_error) is None else e
     if not stated > 0:
         number = run.processes[0].process_id if run.processes else 0
         return run.with_(processes=(Subrun(number, given, error),), weight_cross_sections={})

@@ -79,8 +79,8 @@ Tree = Annotated[
 ]
 
 
-def parse_cross_section(text: str) -> tuple[float, float]:
-    """Value and error in pb of ``1460.9`` (error nan), ``1460.9+-0.9`` or ``1460.9±0.9``.
+def parse_cross_section(text: str) -> tuple[float, float | None]:
+    """Value and error in pb of ``1460.9`` (error not known), ``1460.9+-0.9`` or ``1460.9±0.9``.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def parse_cross_section(text: str) -> tuple[float, float]:
         raise UsageError(
             f"{text!r} is no cross section in pb", remedy="write 1460.9 or 1460.9+-0.9"
         )
-    return float(match[1]), math.nan if match[2] is None else float(match[2])
+    return float(match[1]), None if match[2] is None else float(match[2])
 
 
 def selection(
@@ -119,7 +119,7 @@ def selection(
     if given and all(o.name != "Jet" for o in chosen):
         option = "--" + next(iter(given)).replace("_", "-")
         raise UsageError(f"{option} without jets", remedy='add --objects "...,Jet:0-10"')
-    value, error = None, math.nan
+    value, error = None, None
     if cross_section is not None:
         value, error = parse_cross_section(cross_section)
     return Selection(

@@ -7,7 +7,6 @@ generators use for a jet of any flavour.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -64,7 +63,7 @@ class Selection:
     objects : tuple of ObjectCount
         Collections that are read; events with other numbers of them are left out.
     cross_section, cross_section_error : float, optional
-        In pb, for files that do not say; an error of nan is not known.
+        In pb, for files that do not say.
     tree : str, optional
         Name of the tree of a ROOT file, with the directories that it is in: ``dir/nominal``.
     jet_radius : float
@@ -75,7 +74,7 @@ class Selection:
 
     objects: tuple[ObjectCount, ...] = field(default=())
     cross_section: float | None = None
-    cross_section_error: float = math.nan
+    cross_section_error: float | None = None
     tree: str | None = None
     jet_radius: float = 0.4
     jet_pt: float = 20.0

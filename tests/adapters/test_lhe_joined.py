@@ -194,3 +194,14 @@ def test_unknown_weight_strategies_are_named(make, strategy: int, caplog) -> Non
     text = sherpa(3).replace("93300 3 1", f"93300 {strategy} 1")
     assert read(make(text))[1].run.weight_strategy == 3
     assert f"weight strategy {strategy} is none" in caplog.text
+
+
+def test_a_second_init_block_is_refused(tmp_path: Path) -> None:
+    """Which of the two describes the events, nobody can say."""
+    second = INIT[INIT.index("<init>") :]
+    path = written(tmp_path / "two.lhe", INIT + second.replace("5.0D+02", "7.0D+02") + EVENT + END)
+    with pytest.raises(InputError, match="second <init> block") as caught:
+        read(path)
+    assert caught.value.path == path
+    commented = f"<!-- {second.replace('<generator', '<g')} -->\n"
+    assert len(read(written(tmp_path / "one.lhe", INIT + commented + EVENT + END))[0]) == 1

@@ -221,6 +221,23 @@ def test_bad_numbers(tmp_path: Path) -> None:
         read(ragged, chosen("Jet:1"))
 
 
+@pytest.mark.parametrize(
+    ("branch", "value"), [("Muon_pt", -31.0), ("Muon_charge", 2), ("Muon_charge", 0)]
+)
+def test_what_is_no_measurement_is_a_bad_event(tmp_path: Path, branch: str, value: float) -> None:
+    branches = {
+        "Muon_pt": [[30.0], [31.0], [32.0]], "Muon_eta": [[0.5]] * 3, "Muon_phi": [[0.5]] * 3,
+        "Muon_charge": [[1], [-1], [1]],
+    }  # fmt: skip
+    branches[branch][1] = [value]
+    path = nano(tmp_path / "events.root", **branches)
+    with pytest.raises(InputError, match=r"event 2: .*momentum negative or .* charge not ±1"):
+        read(path, chosen("Muon:1"))
+    reader = ROOT().open(path, skip_bad=True, selection=chosen("Muon:1"))
+    assert sum(map(len, reader.chunks())) == 2
+    assert reader.n_skipped == 1
+
+
 def test_real_nanoaod(data_dir: Path) -> None:
     path = data_dir / "readers" / "nanoAOD_2015_CMS_Open_Data_ttbar.root"
     reader = ROOT().open(path, selection=chosen("Muon:1-2,Jet:0-20"))

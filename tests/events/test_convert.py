@@ -396,9 +396,7 @@ def test_selection_reaches_training(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_options() -> None:
     assert selection(None, None, None, None, None) is None
     assert selection(None, "3", None, None, None) == Selection(cross_section=3.0)
-    value, error = parse_cross_section("1460.9")
-    assert value == 1460.9
-    assert np.isnan(error)
+    assert parse_cross_section("1460.9") == (1460.9, None)
     assert parse_cross_section("1.5e3±2 pb") == (1500.0, 2.0)
     for text in ("", "-3", "0", "x", "1+-", "nan", "1e999"):
         with pytest.raises(UsageError, match="no cross section"):
@@ -438,3 +436,9 @@ def test_shards_have_numbers_of_their_own(tmp_path: Path) -> None:
             for i in range(2)
         ]
         assert np.concatenate(found).tolist() == list(range(1, 22))
+
+
+def test_equal_selections_are_equal() -> None:
+    """Also where the error of the cross section is not known."""
+    assert selection(None, "3", None, None, None) == selection(None, "3.0", None, None, None)
+    assert selection(None, "3", None, None, None) != selection(None, "3+-1", None, None, None)

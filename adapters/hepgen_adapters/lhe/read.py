@@ -17,7 +17,7 @@ from hepgen_adapters.lhe.ahead import ParsedBlocks
 from hepgen_adapters.lhe.columns import Columns, Names
 from hepgen_adapters.lhe.cross_section import with_weighted_cross_section
 from hepgen_adapters.lhe.header import fortran_float, parse_header, printed_digits, unread
-from hepgen_adapters.lhe.markup import Masker, attributes
+from hepgen_adapters.lhe.markup import Masker, attributes, masked
 from hepgen_adapters.lhe.parse import parse_events
 from hepgen_adapters.lhe.stream import (
     BEGINS,
@@ -42,6 +42,7 @@ MAX_ATTRIBUTE_TEXT = 4096
 KEPT_ERRORS = 10
 
 _END_OF_INIT = re.compile(rb"</init\s{0,16}>")
+_SECOND_INIT = re.compile(rb"<init[\s>]")
 _SAME_IN_JOINED = (
     "beam_pdg_id", "beam_energy", "pdf_group", "pdf_set", "weight_strategy", "processes",
 )  # fmt: skip
@@ -130,6 +131,11 @@ class LHEReader:
 
     def _look_ahead(self, text: bytes) -> None:
         """Learn names and printed digits from the first events."""
+        if _SECOND_INIT.search(masked(text[: max(text.find(b"<event"), 0)])[0]):
+            raise InputError(
+                "has a second <init> block before its events", path=self.path,
+                remedy="keep the one that describes the events",
+            )  # fmt: skip
         stop = text.rfind(END_OF_EVENT) + len(END_OF_EVENT)
         if stop < len(END_OF_EVENT):
             if END_OF_FILE in text:

@@ -263,6 +263,9 @@ class ROOTFile:
 class TreeReader(ABC):
     """Reads a tree in chunks; what is in an event is up to the subclass."""
 
+    defect = "a number is not finite"
+    """What is wrong with the events that are bad."""
+
     def __init__(self, file: ROOTFile, *, skip_bad: bool = False) -> None:
         self.file, self.path, self.skip_bad = file, file.path, skip_bad
         self.skipped: list[InputError] = []
@@ -307,7 +310,7 @@ class TreeReader(ABC):
     ) -> EventSample:
         for number in numbers[bad][:_KEPT_ERRORS]:
             error = self.file.fail(
-                "a number is not finite",
+                self.defect,
                 int(number) + 1,
                 "use --skip-bad to leave such events out",
             )

@@ -114,6 +114,8 @@ class ObjectReader(TreeReader):
         If the selection says how to cluster jets.
     """
 
+    defect = "a number is not finite, a transverse momentum negative or a lepton's charge not ±1"
+
     def __init__(
         self, file: ROOTFile, *, skip_bad: bool = False, selection: Selection | None = None
     ) -> None:
@@ -218,6 +220,12 @@ class ObjectReader(TreeReader):
             raise ValueError(f"branches of {name} have different lengths")
         flat = {k: ak.to_numpy(ak.flatten(arrays[b])) for k, b in branches.items()}
         charge = _signed(flat["charge"]) if "charge" in flat else None
+        size = "pt" if "pt" in flat else "energy"
+        wrong = np.asarray(flat[size]) < 0
+        if charge is not None:
+            wrong |= np.abs(charge) != 1
+        if wrong.any():  # what is no measurement is no number: its event is a bad one
+            flat[size] = np.where(wrong, np.nan, flat[size])
         if "pt" not in flat:
             return Objects(
                 counts, flat["px"], flat["py"], flat["pz"], flat["mass"], charge, flat["energy"]
