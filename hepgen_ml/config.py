@@ -39,6 +39,15 @@ class Section(BaseModel):
     changeable: ClassVar[frozenset[str]] = frozenset()
 
 
+class BayesianSection(Section):
+    """Base of the settings of models whose weights may have a posterior."""
+
+    bayesian: Literal["off", "last", "all"] = Field(
+        "off", description="Weights with a posterior: of the output, or of all linear maps."
+    )
+    prior_std: float = Field(1.0, gt=0, description="Width of the prior of these weights.")
+
+
 Settings = TypeVar("Settings", bound=BaseModel)
 
 

@@ -21,16 +21,24 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hepgen_ml.config import Config, Section
+from hepgen_ml.config import BayesianSection, Config
 from hepgen_ml.models.base import DensityModel, weighted_mean
 from hepgen_ml.models.conditions import (
     CoordinateEmbedding,
     Layouts,
     SubprocessEmbedding,
     coordinate_features,
+    coordinate_numbers,
 )
 from hepgen_ml.models.registry import register
 from hepgen_ml.networks import splines
+from hepgen_ml.networks.bayesian import (
+    Variational,
+    kl_divergence,
+    make_bayesian,
+    with_noise,
+    without_noise,
+)
 from hepgen_ml.networks.elementwise import silu
 from hepgen_ml.phase_space.coordinates import wrap
 from hepgen_ml.process.encoded import Encoded
@@ -40,7 +48,7 @@ _CLOSEST = 1e-4
 """Of two knots of a marginal spline, in units of the coordinate's width."""
 
 
-class SplineFlowConfig(Section):
+class SplineFlowConfig(BayesianSection):
     """Normalizing flow: number and size of the couplings and their splines."""
 
     couplings: int = Field(8, ge=2, le=256, description="Each maps half of the coordinates.")
@@ -72,8 +80,20 @@ class Coupling(nn.Module):
         n_names = len(self.inputs.bias)
         self.n_spline = splines.n_parameters(settings.bins)
         # one more turns circles; zeros make the map the identity
-        self.weight = nn.Parameter(torch.zeros(n_names, width, self.n_spline + 1))
-        self.bias = nn.Parameter(torch.zeros(n_names, self.n_spline + 1))
+        weight = torch.zeros(n_names, width, self.n_spline + 1)
+        bias = torch.zeros(n_names, self.n_spline + 1)
+        self.weight: nn.Parameter | Variational
+        self.bias: nn.Parameter | Variational
+        if settings.bayesian == "off":
+            self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
+        else:
+            used = torch.ones(n_names, self.n_spline + 1, dtype=torch.bool)
+            angles = torch.tensor(list(coordinate_numbers(layouts)[0].values()))
+            used[~angles, -1] = False  # what turns circles
+            self.weight = Variational(weight, settings.prior_std, used.unsqueeze(1))
+            self.bias = Variational(bias, settings.prior_std, used)
+        if settings.bayesian == "all":
+            make_bayesian(self, settings.prior_std)
         self.parts = [_halves(len(layout), number) for layout in layouts]
         self.circles = [[c.periodic for c in layout] for layout in layouts]
 
@@ -88,9 +108,12 @@ class Coupling(nn.Module):
             h = h + down(silu(up(F.layer_norm(h, h.shape[-1:]))))
         h = F.layer_norm(h, h.shape[-1:]) / math.sqrt(h.shape[-1])
         numbers = [self.inputs.numbers[channel][i] for i in mapped]
-        weight, bias = self.weight[numbers], self.bias[numbers]
-        raw = h @ weight.transpose(0, 1).flatten(1)
-        return raw.view(len(h), len(mapped), -1) + bias
+        raw = _products(h, without_noise(self.weight)[numbers]) + without_noise(self.bias)[numbers]
+        if not isinstance(self.weight, Variational) or not self.weight.noisy:
+            return raw
+        assert isinstance(self.bias, Variational)
+        variance = _products(h * h, self.weight.variance[numbers])
+        return with_noise(raw, variance + self.bias.variance[numbers])
 
     def forward(
         self, z: Tensor, shown: Tensor, channel: int, *, inverse: bool = False
@@ -116,6 +139,11 @@ class Coupling(nn.Module):
                 log_jacobian = log_jacobian + log_slope.sum(-1)
             result[:, columns] = wrap(found) if circle else found
         return result, log_jacobian
+
+
+def _products(h: Tensor, weight: Tensor) -> Tensor:
+    """Products (m, d, P) of hidden states (m, width) with the weights (d, width, P)."""
+    return (h @ weight.transpose(0, 1).flatten(1)).view(len(h), len(weight), -1)
 
 
 def _halves(n: int, number: int) -> tuple[list[int], list[int]]:
@@ -212,7 +240,8 @@ class SplineFlow(DensityModel):
 
     def loss(self, z: Tensor, subprocess: Tensor, weight: Tensor) -> Tensor:
         sizes = self.sizes[self.channel_of[subprocess]]
-        return weighted_mean(-self.log_prob_z(z, subprocess), weight, sizes)
+        loss = weighted_mean(-self.log_prob_z(z, subprocess), weight, sizes)
+        return loss + kl_divergence(self) / self.n_training if self.training else loss
 
     @torch.no_grad()
     def sample_z(self, subprocess: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -139,6 +139,11 @@ class BayesianLinear(Variational):
         return with_noise(out, F.linear(x * x, self.variance, spread))
 
 
+def without_noise(weights: nn.Parameter | Variational) -> Tensor:
+    """Weights to use without noise, whether they have a posterior or not."""
+    return weights.weight if isinstance(weights, Variational) else weights
+
+
 def with_noise(mean: Tensor, variance: Tensor) -> Tensor:
     """A Gaussian draw for every element."""
     # The smallest variance keeps the square root differentiable where all inputs are zero.

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from hepgen_ml.config import load_config
+from hepgen_ml.errors import UsageError
 from hepgen_ml.generation.generator import Generator
 from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.networks.bayesian import (
@@ -226,3 +227,109 @@ def test_resumed_training_is_the_same(process: Process, encoded: Encoded, tmp_pa
         assert torch.allclose(p, resumed.task.module.state_dict()[name], atol=1e-6), name
     widths = [layer.log_variance for layer in variational_layers(whole.task.module)]
     assert any((w + 9.0).abs().max() > 0.005 for w in widths)
+
+
+FLOWS = {"spline-flow": "spline_flow", "mlp-cfm": "flow", "transformer-cfm": "flow", "ddpm": "ddpm"}
+FAST = ["spline_flow.couplings=2", "spline_flow.width=16", "flow.likelihood_steps=3",
+        "ddpm.likelihood_steps=3"]  # fmt: skip
+
+
+@pytest.mark.parametrize("model", FLOWS)
+@pytest.mark.parametrize("how", ["last", "all"])
+def test_flows_have_posteriors_too(
+    model: str, how: str, process: Process, encoded: Encoded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hepgen_ml.models.flow.base_distribution._PROPOSALS", 2000)
+    settings = f"model={model}", f"{FLOWS[model]}.bayesian={how}", *FAST
+    density = build(process, encoded, *settings).density
+    n_linear = sum(isinstance(m, BayesianLinear) for m in density.modules())
+    assert density.bayesian
+    assert (n_linear > 0) == (how == "all")
+    z = density.prepare(encoded.x, encoded.subprocess)
+    some, sub, weight = z[:64], encoded.subprocess[:64], torch.ones(64)
+    # noise while training only, and the divergence over the number of events
+    density.n_training = 10**12
+    with torch.no_grad():
+        assert density.loss(some, sub, weight) == density.loss(some, sub, weight)
+        density.train()
+        torch.manual_seed(1)
+        free = density.loss(some, sub, weight)
+        density.n_training = 100
+        torch.manual_seed(1)
+        bound = density.loss(some, sub, weight)
+        divergence = kl_divergence(density)
+    assert float(bound - free) == pytest.approx(float(divergence) / 100, rel=1e-3)
+    density.loss(some, sub, weight).backward()
+    for layer in variational_layers(density):
+        assert layer.log_variance.grad is not None
+        assert layer.log_variance.grad.isfinite().all()
+    density.eval()
+    # draws are densities of their own, from which events are drawn
+    log_p = density.log_prob_draws(some[:8], sub[:8], 2)
+    assert (log_p[0] != log_p[1]).any()
+    with posterior_draw(density, 0):
+        assert torch.equal(density.log_prob_z(some[:8], sub[:8]), log_p[0])
+        drawn = density.sample_z(sub, torch.Generator().manual_seed(1))
+    assert not torch.equal(drawn, density.sample_z(sub, torch.Generator().manual_seed(1)))
+
+
+@pytest.mark.parametrize("model", ["lgatr-cfm", "ddpm-gatr"])
+def test_equivariant_networks_have_none_and_say_so(
+    model: str, process: Process, encoded: Encoded
+) -> None:
+    section = "ddpm" if "ddpm" in model else "flow"
+    with pytest.raises(UsageError, match="no Bayesian weights"):
+        build(process, encoded, f"model={model}", f"{section}.bayesian=last")
+
+
+def test_bounds_of_flows_are_the_evidence_of_events(process: Process, encoded: Encoded) -> None:
+    """A velocity that is wrong by a shift of the events costs as much as their likelihood.
+
+    Gaussian events, displaced by d standard deviations from where the network has them: their
+    log-likelihood is smaller by d^2 / 2, which posteriors weigh against their priors.
+    """
+    from hepgen_ml.models.diffusion.ddpm import Diffusion
+    from hepgen_ml.models.flow.flow_matching import FlowMatching
+    from tests.models.flow.test_flow_matching import Plane, encoded_from
+
+    shift = 0.5
+    z = torch.randn(100_000, 2)
+    z[:, 1] = 2 * math.pi * torch.rand(len(z)) - math.pi
+    sub, weight = torch.zeros(len(z), dtype=torch.int64), torch.ones(len(z))
+
+    class Fixed(nn.Module):
+        """Exact answer for N(centre, 1) on the line, and a uniform angle."""
+
+        def __init__(self, kind: str, centre: float) -> None:
+            super().__init__()
+            self.kind, self.centre = kind, centre
+
+        def forward(self, t: torch.Tensor, x: torch.Tensor, _: object) -> torch.Tensor:
+            if self.kind == "ddpm":
+                a = (1 - t) * math.pi / 2
+                signal, noise = torch.cos(a), torch.sin(a)
+            else:
+                signal, noise = t, 1 - t
+            pull = (x[:, 0] - signal * self.centre) / (signal**2 + noise**2)
+            eps, clean = noise * pull, self.centre + signal * pull
+            line = signal * eps - noise * clean if self.kind == "ddpm" else clean - eps
+            return torch.stack([line, torch.zeros_like(line)], -1)
+
+    for kind, made in (("ddpm", Diffusion), ("flow", FlowMatching)):
+        name = "ddpm" if kind == "ddpm" else "mlp-cfm"
+        config = load_config(
+            None, [f"model={name}", f"{kind}.bayesian=last", "flow.gaussian=false", *SMALL]
+        )
+        model = made(Plane(), config)  # type: ignore[arg-type]
+        model.fit_standardization(encoded_from(z[:2000].double()))
+        model.base.location.zero_()
+        model.base.cholesky.copy_(torch.eye(2))
+        model.base.log_kappa.fill_(-6.0)
+        losses = []
+        for centre in (0.0, shift):
+            keep = model.velocity.head
+            model.velocity = Fixed(kind, centre)  # type: ignore[assignment]
+            model.velocity.head = keep  # type: ignore[assignment]
+            with torch.no_grad():
+                losses.append(float(model.eval().loss(z, sub, weight)))
+        assert losses[1] - losses[0] == pytest.approx(shift**2 / 2, rel=0.05), kind

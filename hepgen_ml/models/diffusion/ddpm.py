@@ -33,6 +33,7 @@ from hepgen_ml.models.flow.flow_matching import (
     FlowMatching,
 )
 from hepgen_ml.models.mixtures import LOG_KAPPA
+from hepgen_ml.networks.bayesian import kl_divergence
 from hepgen_ml.phase_space.coordinates import wrap
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.process import Process
@@ -116,12 +117,16 @@ class Diffusion(FlowMatching):
         generator = None
         if not self.training:
             generator = torch.Generator(device=z.device).manual_seed(_EVALUATION_SEED)
-        m, n_levels = len(z), len(self.levels)
+        m, levels = len(z), self.levels.to(z.device)
         # One level from each of m equal intervals: less noise than independent ones.
         order = torch.randperm(m, generator=generator, device=z.device)
         t = (order + torch.rand(m, generator=generator, device=z.device)) / m
-        index = (t * n_levels).long().clamp_max(n_levels - 1)
-        angle = self.levels.to(z.device)[index].to(z.dtype)
+        if self.bayesian:  # equidistant in lambda = log(alpha^2 / sigma^2)
+            ratio = -2 * torch.log(torch.tan(levels))
+            index = torch.searchsorted(-ratio, (ratio[0] - ratio[-1]) * t - ratio[0])
+        else:
+            index = (t * len(levels)).long()
+        angle = levels[index.clamp_max(len(levels) - 1)].to(z.dtype)
         noise = self.base.noise(subprocess, generator)
         each = z.new_zeros(m)
         for c, rows in self.by_channel(subprocess):
@@ -133,8 +138,28 @@ class Diffusion(FlowMatching):
             if self.settings.prediction == "velocity":
                 target = torch.where(self.periodic[c, :d], added, signal * added - size * clean)
             found = self._network(angle[rows], noisy + self._location(condition), condition)
-            each = each.index_put((rows,), ((found - target) ** 2 / self.variance[c, :d]).sum(-1))
-        return weighted_mean(each, weight, self.sizes[self.channel_of[subprocess]])
+            if self.bayesian:
+                part = self._bound_at(angle[rows], found - target, condition)
+            else:
+                part = ((found - target) ** 2 / self.variance[c, :d]).sum(-1)
+            each = each.index_put((rows,), part)
+        loss = weighted_mean(each, weight, self.sizes[self.channel_of[subprocess]])
+        return loss + kl_divergence(self) / self.n_training if self.training else loss
+
+    def _bound_at(self, angle: Tensor, error: Tensor, condition: Condition) -> Tensor:
+        """Part (m,) that events have in the bound on -log p, for errors (m, D) of the output.
+
+        Half of the integral of the squared error of the noise over lambda = log(signal^2 /
+        noise^2), as in `FlowMatching`; that of circles changes less at the noisiest levels.
+        """
+        periodic = self.periodic[condition.channel, : error.shape[1]]
+        cos, sin = torch.cos(angle).unsqueeze(-1), torch.sin(angle).unsqueeze(-1)
+        around = cos / torch.sqrt(cos**2 + (sin / chain.WIDEST) ** 2)
+        of_noise = cos if self.settings.prediction == "velocity" else torch.ones_like(cos)
+        factor = torch.where(periodic, around, of_noise)
+        pulls = self.base.whitened(factor * error, condition.subprocess)
+        most, least = (math.log(math.tan(float(self.levels[i]))) for i in (-1, 0))
+        return (most - least) * (pulls**2).sum(-1)
 
     def _location(self, condition: Condition) -> Tensor:
         """Centre (m, D) of the noise, for angles zero."""

@@ -6,14 +6,14 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from hepgen_ml.config import Section
+from hepgen_ml.config import BayesianSection
 from hepgen_ml.models.flow.settings import Solver
 
 Sampler = Literal["dpm2m", "ddim", "ancestral"] | Solver
 """Ways from noise to events; a `Solver` follows the probability flow."""
 
 
-class DiffusionConfig(Section):
+class DiffusionConfig(BayesianSection):
     """Denoising diffusion: the chain, what the network learns, and how events are drawn."""
 
     changeable: ClassVar[frozenset[str]] = frozenset({

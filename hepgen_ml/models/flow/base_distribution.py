@@ -170,6 +170,23 @@ class BaseDistribution(nn.Module):
             total = total + von_mises_log_prob(z[:, i], self._von_mises(c, i))
         return total
 
+    def whitened(self, change: Tensor, subprocess: Tensor) -> Tensor:
+        """Changes (m, D) of points in units of the Gaussian's covariance; angles as they are."""
+        channel, result = self.channel_of[subprocess], torch.zeros_like(change)
+        for c in torch.unique(channel).tolist():
+            rows, d = torch.nonzero(channel == c).squeeze(-1), change.shape[1]
+            factor = self.cholesky[c, :d, :d].to(change.dtype)
+            solved = torch.linalg.solve_triangular(factor, change[rows].t(), upper=False)
+            result = result.index_put((rows,), solved.t())
+        return result
+
+    def spread(self, channel: int) -> Tensor:
+        """Standard deviations (D,) of whitened coordinates: one, and that of a uniform angle."""
+        d = self._size(channel)
+        spread = torch.ones(d, device=self.mean.device)
+        spread[self.angles[channel]] = math.pi / math.sqrt(3)
+        return spread
+
     def _propose(self, subprocess: Tensor, generator: torch.Generator | None) -> Tensor:
         """Draws (m, D) float32 of the unrestricted density."""
         device, d = self.mean.device, self.mean.shape[1]

@@ -22,6 +22,7 @@ from hepgen_ml.models.flow.base_distribution import BaseDistribution
 from hepgen_ml.models.flow.ode import integrate
 from hepgen_ml.models.flow.settings import FlowConfig
 from hepgen_ml.models.flow.velocities import VELOCITIES
+from hepgen_ml.networks.bayesian import kl_divergence
 from hepgen_ml.phase_space.coordinates import wrap
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.process import Process
@@ -31,6 +32,9 @@ SUFFIX = "-cfm"
 _SAMPLING_BATCH = {True: 4096, False: 65536}
 _LIKELIHOOD_BATCH = {True: 1024, False: 16384}
 """Events followed together, on a CPU or not; the divergence keeps all activations."""
+
+_LOG_RATIO = 5.3
+"""Largest logarithm of t / (1 - t), up to 0.995, that Bayesian losses sample."""
 
 _EVALUATION_SEED = 2
 _PROBE_SEED = 3
@@ -71,6 +75,7 @@ class FlowMatching(DensityModel):
         self.evaluations = 0
         network = VELOCITIES[self.network_of(config.model)]
         self.velocity = network(process, self.layouts, config)
+        self.velocity.make_bayesian(self.settings.bayesian, self.settings.prior_std)
         self.base = self.base_class(process, self.layouts)
         self.variance: Tensor
         self.periodic: Tensor
@@ -128,7 +133,8 @@ class FlowMatching(DensityModel):
 
         Summed over the coordinates, each in units of the mean square of its
         target. In evaluation mode, times and base points are the same at every
-        call, so that losses of different networks can be compared.
+        call, so that losses of different networks can be compared. Where weights have a posterior,
+        it is the bound on the likelihood instead, see `_bound`, and the divergence from the prior.
         """
         generator = None
         if not self.training:
@@ -137,6 +143,8 @@ class FlowMatching(DensityModel):
         # One time from each of m equal intervals: less noise than independent ones.
         order = torch.randperm(m, generator=generator, device=z.device)
         t = (order + torch.rand(m, generator=generator, device=z.device)) / m
+        if self.bayesian:
+            t = torch.sigmoid(_LOG_RATIO * (2 * t - 1))
         start = self.base.sample(subprocess, generator)
         each = z.new_zeros(m)
         for c, rows in self.by_channel(subprocess):
@@ -144,8 +152,36 @@ class FlowMatching(DensityModel):
             d = change.shape[1]
             place = start[rows, :d] + t[rows].unsqueeze(-1) * change
             error = self.speed(t[rows], place, Condition(subprocess[rows], c)) - change
-            each = each.index_put((rows,), (error**2 / self.variance[c, :d]).sum(-1))
-        return weighted_mean(each, weight, self.sizes[self.channel_of[subprocess]])
+            if self.bayesian:
+                part = self._bound(t[rows].unsqueeze(-1) * error, subprocess[rows], c)
+            else:
+                part = (error**2 / self.variance[c, :d]).sum(-1)
+            each = each.index_put((rows,), part)
+        loss = weighted_mean(each, weight, self.sizes[self.channel_of[subprocess]])
+        return loss + kl_divergence(self) / self.n_training if self.training else loss
+
+    def _bound(self, error: Tensor, subprocess: Tensor, channel: int) -> Tensor:
+        r"""Part (m,) that events have in the bound on -log p, in nats.
+
+        A straight path between a Gaussian and the events is a diffusion, and has its bound
+        (arXiv:2107.00630)
+
+        .. math:: \frac12 \int d\lambda\, E |\epsilon_\theta - \epsilon|^2 + \mathrm{const},
+            \qquad \lambda = 2 \log\frac{t}{1-t} ,
+
+        with noise in units of its covariance. Times are equidistant in lambda; beyond its limits
+        nothing is left to be known. Only what it exceeds its minimum by has a meaning here: it
+        tells how many events' worth of evidence a velocity is, to be weighed against the prior.
+
+        Parameters
+        ----------
+        error : (m, D) tensor
+            Of the base point that the velocity stands for.
+        subprocess : (m,) tensor
+        channel : int
+        """
+        pulls = self.base.whitened(error, subprocess) / self.base.spread(channel)
+        return 2 * _LOG_RATIO * (pulls**2).sum(-1)
 
     @torch.no_grad()
     def sample_z(self, subprocess: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -6,13 +6,13 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from hepgen_ml.config import Section
+from hepgen_ml.config import BayesianSection, Section
 
 Solver = Literal["euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "bosh3", "dopri5"]
 """See `hepgen_ml.models.flow.ode`."""
 
 
-class FlowConfig(Section):
+class FlowConfig(BayesianSection):
     """Flow matching: what the network learns, and how it is integrated."""
 
     changeable: ClassVar[frozenset[str]] = frozenset({

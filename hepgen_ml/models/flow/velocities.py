@@ -30,6 +30,7 @@ class MLPVelocity(Velocity):
     """
 
     compiles = True
+    linear = ("modulation", "up", "down")
 
     def __init__(self, process: Process, layouts: Layouts, config: Config) -> None:
         super().__init__(process, layouts, config)
@@ -62,6 +63,8 @@ class TransformerVelocity(Velocity):
     process, layouts, config
         See `Velocity`.
     """
+
+    linear = ("modulation", "transformer")
 
     def __init__(self, process: Process, layouts: Layouts, config: Config) -> None:
         super().__init__(process, layouts, config)

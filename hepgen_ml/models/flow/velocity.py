@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from hepgen_ml.config import Config
+from hepgen_ml.errors import UsageError
 from hepgen_ml.models.conditions import Condition, CoordinateEmbedding, Layouts
+from hepgen_ml.networks.bayesian import (
+    BayesianLinear,
+    Variational,
+    make_bayesian,
+    with_noise,
+    without_noise,
+)
 from hepgen_ml.process.process import Process
 
 
@@ -24,7 +33,16 @@ class Velocity(nn.Module, ABC):
     layouts : sequence of sequences of Coordinate
         Learned coordinates of every channel.
     config : Config
+
+    Attributes
+    ----------
+    linear : tuple of str
+        Modules whose linear maps may have a posterior, beside `head`, which gives all of the
+        output. Networks without any have no posterior.
     """
+
+    linear: ClassVar[tuple[str, ...]] = ()
+    head: NamedHead
 
     def __init__(self, process: Process, layouts: Layouts, config: Config) -> None:
         super().__init__()
@@ -34,6 +52,29 @@ class Velocity(nn.Module, ABC):
 
         For networks that need the coordinates themselves; they keep it in buffers of their own.
         """
+
+    def make_bayesian(self, how: str, prior_std: float) -> None:
+        """Give weights a posterior: those of the output ("last"), or of all linear maps ("all").
+
+        Raises
+        ------
+        UsageError
+            The output of this network is not linear in weights of its own.
+        """
+        if how == "off":
+            return
+        if not self.linear:
+            raise UsageError(
+                "equivariant networks have no Bayesian weights",
+                remedy="take a model with an mlp or a transformer, or bayesian=off",
+            )
+        self.head.make_bayesian(prior_std)
+        for name in self.linear if how == "all" else ():
+            child = getattr(self, name)
+            if isinstance(child, nn.Linear):
+                setattr(self, name, BayesianLinear(child, prior_std))
+            else:
+                make_bayesian(child, prior_std)
 
     @abstractmethod
     def forward(self, t: Tensor, z: Tensor, condition: Condition) -> Tensor:
@@ -62,13 +103,31 @@ class NamedHead(nn.Module):
         super().__init__()
         embedding = CoordinateEmbedding(layouts, 1)
         self.numbers = embedding.numbers
+        self.weight: nn.Parameter | Variational
+        self.bias: nn.Parameter | Variational
         self.weight = nn.Parameter(torch.zeros(len(embedding.keep), width))
         self.bias = nn.Parameter(torch.zeros(len(embedding.keep)))
+
+    def make_bayesian(self, prior_std: float) -> None:
+        """Give all weights a posterior."""
+        for name in ("weight", "bias"):
+            mean = getattr(self, name)
+            delattr(self, name)
+            setattr(self, name, Variational(mean, prior_std))
 
     def forward(self, hidden: Tensor, channel: int) -> Tensor:
         """Numbers (m, D) from hidden states (m, width) of events or (m, D, width) of tokens."""
         numbers = self.numbers[channel]
-        weight, bias = self.weight[numbers], self.bias[numbers]
+        weight, bias = without_noise(self.weight)[numbers], without_noise(self.bias)[numbers]
+        out = self._product(hidden, weight, bias)
+        if not isinstance(self.weight, Variational) or not self.weight.noisy:
+            return out
+        assert isinstance(self.bias, Variational)
+        spread = self.weight.variance[numbers], self.bias.variance[numbers]
+        return with_noise(out, self._product(hidden * hidden, *spread))
+
+    @staticmethod
+    def _product(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         if hidden.ndim == 2:
             return torch.addmm(bias, hidden, weight.t())
         return (hidden * weight).sum(-1) + bias

@@ -37,6 +37,7 @@ from hepgen_ml.networks.bayesian import (
     kl_divergence,
     make_bayesian,
     with_noise,
+    without_noise,
 )
 from hepgen_ml.networks.transformer import CausalTransformer
 from hepgen_ml.process.process import Process
@@ -145,7 +146,7 @@ class AutoregressiveDensity(DensityModel):
             parts = [z[rows[c], column] for c, column in places[number]]
             density.fit(torch.cat(parts))
             with torch.no_grad():
-                _values(self.head_bias)[number, : density.n_parameters] = density.bias()
+                without_noise(self.head_bias)[number, : density.n_parameters] = density.bias()
 
     def _hidden(
         self, z: Tensor, condition: Tensor, channel: int, extra: Tensor | None = None
@@ -166,8 +167,8 @@ class AutoregressiveDensity(DensityModel):
     def _predicted(self, hidden: Tensor, channel: int) -> Tensor:
         """Parameters (m, T, P) of the densities of all ordered coordinates."""
         numbers = self.numbers[channel]
-        out = torch.einsum(_HEAD, hidden, _values(self.head)[numbers])
-        out = out + _values(self.head_bias)[numbers]
+        out = torch.einsum(_HEAD, hidden, without_noise(self.head)[numbers])
+        out = out + without_noise(self.head_bias)[numbers]
         if not isinstance(self.head, Variational) or not self.head.noisy:
             return out
         assert isinstance(self.head_bias, Variational)
@@ -221,7 +222,7 @@ class AutoregressiveDensity(DensityModel):
         return conditions[subprocess]
 
     def _weights(self) -> Weights:
-        values, heads, biases = (_values(w) for w in (self.value, self.head, self.head_bias))
+        values, heads, biases = (without_noise(w) for w in (self.value, self.head, self.head_bias))
         return Weights(values, self.keep, self.target.weight, heads, biases)
 
     def _merged(self, subprocess: Tensor) -> list[tuple[int, Tensor, Tensor | None]]:
@@ -388,7 +389,7 @@ class AutoregressiveDensity(DensityModel):
         direction = () if pointers is None else self.direction(channel)
         own: dict[str, Tensor] = {}
         numbers = self.numbers[channel]
-        values, heads, biases = (_values(w) for w in (self.value, self.head, self.head_bias))
+        values, heads, biases = (without_noise(w) for w in (self.value, self.head, self.head_bias))
         cache = self.transformer.start(len(condition), len(numbers))
         columns: list[Tensor] = []
         for t, number in enumerate(numbers):
@@ -434,10 +435,6 @@ class JetGPT(AutoregressiveDensity):
 
     def __init__(self, process: Process, config: Config) -> None:
         super().__init__(process, SubprocessEmbedding(process, config.network.width), config)
-
-
-def _values(weights: nn.Parameter | Variational) -> Tensor:
-    return weights.weight if isinstance(weights, Variational) else weights
 
 
 def _product(

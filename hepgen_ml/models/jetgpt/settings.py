@@ -6,13 +6,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from hepgen_ml.config import Section
+from hepgen_ml.config import BayesianSection, Section
 
 DensityName = Literal["mixtures", "gaussian", "von_mises", "bins"]
 """See `hepgen_ml.models.jetgpt.densities`; mixtures are von Mises for angles, else Gaussian."""
 
 
-class JetGPTConfig(Section):
+class JetGPTConfig(BayesianSection):
     """Densities, order of coordinates and Bayesian weights of JetGPT."""
 
     density: Literal["mixtures", "bins"] = Field("mixtures", description="Of all coordinates.")
@@ -23,10 +23,6 @@ class JetGPTConfig(Section):
     order: tuple[str, ...] = Field(
         (), description="Patterns of names; coordinates that fit none come last."
     )
-    bayesian: Literal["off", "last", "all"] = Field(
-        "off", description="Weights with a posterior: of the output, or of all linear maps."
-    )
-    prior_std: float = Field(1.0, gt=0, description="Width of the prior of these weights.")
 
 
 class SplittingConfig(Section):
