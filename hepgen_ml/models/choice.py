@@ -23,7 +23,9 @@ from hepgen_ml.process.symmetry import check_reflection
 
 log = logging.getLogger(__name__)
 
-BAYESIAN = "train one with --set SECTION.bayesian=last: jetgpt, spline_flow, flow or ddpm"
+BAYESIAN = (
+    "train one with --set jetgpt.bayesian=last; spline_flow, flow and ddpm have this setting too"
+)
 """What to do for a model whose weights have a posterior."""
 
 _UNEVEN = 10.0
