@@ -43,9 +43,13 @@ class BayesianSection(Section):
     """Base of the settings of models whose weights may have a posterior."""
 
     bayesian: Literal["off", "last", "all"] = Field(
-        "off", description="Weights with a posterior: of the output, or of all linear maps."
+        "off",
+        description="Which weights have a posterior: none, those of the output (last), or those "
+        "of all linear maps (all).",
     )
-    prior_std: float = Field(1.0, gt=0, description="Width of the prior of these weights.")
+    prior_std: float = Field(
+        1.0, gt=0, description="Standard deviation of the Gaussian prior of these weights."
+    )
 
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -55,66 +59,135 @@ class NetworkConfig(Section):
     """Size of the networks of any model."""
 
     width: int = Field(128, ge=8, le=4096, description="Size of the hidden state.")
-    blocks: int = Field(4, ge=1, le=64)
-    heads: int = Field(4, ge=1, le=64)
-    mlp_ratio: int = Field(2, ge=1, le=8)
-    dropout: float = Field(
-        0.0, ge=0, lt=1, description="Of what each layer of a transformer adds, in training."
+    blocks: int = Field(
+        4, ge=1, le=64, description="Transformer blocks, or residual blocks of an MLP."
     )
-    mixtures: int = Field(32, ge=1, le=512, description="Mixture components per coordinate.")
+    heads: int = Field(4, ge=1, le=64, description="Attention heads of each transformer block.")
+    mlp_ratio: int = Field(
+        2, ge=1, le=8, description="Width of the feed-forward layers, in units of network.width."
+    )
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Dropout of the output of each transformer layer in training; 0.1 delays "
+        "overfitting of small samples.",
+    )
+    mixtures: int = Field(
+        32, ge=1, le=512, description="Components of each coordinate's mixture density."
+    )
 
 
 class TrainingConfig(Section):
     """Optimisation."""
 
-    batch_size: int = Field(1024, ge=1, le=2**30)
-    learning_rate: float = Field(3e-3, gt=0)
-    weight_decay: float = Field(0.1, ge=0)
-    warmup: float = Field(0.02, ge=0, lt=1, description="Fraction of training spent warming up.")
+    batch_size: int = Field(1024, ge=1, le=2**30, description="Events per step.")
+    learning_rate: float = Field(3e-3, gt=0, description="Highest learning rate.")
+    weight_decay: float = Field(0.1, ge=0, description="Weight decay of AdamW, on matrices only.")
+    warmup: float = Field(
+        0.02,
+        ge=0,
+        lt=1,
+        description="Fraction of the training in which the learning rate rises to its highest "
+        "value.",
+    )
     max_events: int = Field(
         0,
         ge=0,
         le=2**53,
-        description="Use so many of each channel (number of jets) at most; 0: all.",
+        description="Largest number of training events of each channel (number of jets); rates "
+        "are kept. 0: all events.",
     )
     channel_power: float = Field(
-        1.0, ge=0, le=1, description="Channels are drawn as their events to this power; 0: evenly."
+        1.0,
+        ge=0,
+        le=1,
+        description="Batches hold channels (numbers of jets) in proportion to their events to "
+        "this power; 0: evenly. Rates are kept.",
     )
     channel_boost: float = Field(
-        0.0, ge=0, description="Largest ratio of the draws of two events by it; 0: any."
+        0.0,
+        ge=0,
+        description="Largest factor by which events of a channel are drawn more often than those "
+        "of the largest one; 0: no limit.",
     )
-    max_steps: int = Field(40_000, ge=1, le=2**53)
-    max_epochs: float = Field(200.0, gt=0, description="Passes over the training events.")
-    max_time: float = Field(1200.0, gt=0, description="Seconds.")
-    ema: float = Field(0.999, ge=0, lt=1, description="Decay per step of the averaged weights.")
-    clip: float = Field(5.0, gt=0, description="Largest gradient norm.")
-    validation_fraction: float = Field(0.05, gt=0, lt=1)
-    validation_interval: int = Field(500, ge=1, le=2**53, description="Steps.")
+    max_steps: int = Field(40_000, ge=1, le=2**53, description="Largest number of training steps.")
+    max_epochs: float = Field(
+        200.0,
+        gt=0,
+        description="Largest number of passes over the training events; mirror images count as "
+        "events.",
+    )
+    max_time: float = Field(
+        1200.0, gt=0, description="Largest training time in seconds; --max-time replaces it."
+    )
+    ema: float = Field(
+        0.999,
+        ge=0,
+        lt=1,
+        description="Decay per step of the averaged weights, which generate the events.",
+    )
+    clip: float = Field(
+        5.0, gt=0, description="Largest norm of the gradient; longer ones are scaled down to it."
+    )
+    validation_fraction: float = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="Fraction of the events that are held out for the validation loss and never "
+        "trained on.",
+    )
+    validation_interval: int = Field(
+        500,
+        ge=1,
+        le=2**53,
+        description="Steps between two validations; in small samples fewer, so that there is one "
+        "in two passes over the events.",
+    )
     patience: int = Field(
         3,
         ge=0,
         le=2**53,
-        description="Validations without gain before training ends early; 0: never.",
+        description="Validations without improvement after which training returns to the best "
+        "weights and lets the learning rate fall to zero within a quarter of the training so far; "
+        "0: never. Not used in Bayesian and bootstrap trainings.",
     )
-    checkpoint_interval: float = Field(60.0, gt=0, description="Seconds.")
+    checkpoint_interval: float = Field(60.0, gt=0, description="Seconds between two checkpoints.")
     classifier_rounds: int = Field(
-        0, ge=0, le=100, description="Classifiers that weigh events in the loss, one after another."
+        0,
+        ge=0,
+        le=100,
+        description="How often, after 40 % of the training, a classifier between true and "
+        "generated events is trained and its weights enter the loss.",
     )
-    classifier_power: float = Field(1.0, gt=0, description="Power of their weights.")
+    classifier_power: float = Field(
+        1.0, gt=0, description="Power of the classifier's weights in the loss."
+    )
     weights: Literal["auto", "equal", "sample"] = Field(
         "auto",
-        description="Weights of generated events: equal, or as in the sample, whose density is "
-        "then learned as biased as it is; auto: sample where it is worth less than half of its "
-        "events.",
+        description="Weights of generated events. equal: all the same, whatever those of the "
+        "sample; sample: the biased density of the events as they are is learned, with weights "
+        "that undo the bias; auto: sample where the events are worth less than half as many "
+        "events of equal weight.",
     )
     exchange_beams: bool = Field(
-        True, description="Train on mirror images too where both beams are equal."
+        True,
+        description="Train on mirror images too where both beams are equal, an exact symmetry of "
+        "unpolarised beams.",
     )
     reflect: bool = Field(
-        False, description="Train on events reflected at a plane through the beams too."
+        False,
+        description="Train on events reflected at a plane through the beams too, a symmetry of "
+        "processes without parity violation.",
     )
-    precision: Literal["float32", "bfloat16"] = "float32"
-    compile: bool = Field(False, description="Networks by torch.compile, for GPUs.")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Numbers in the transformer blocks in training."
+    )
+    compile: bool = Field(
+        False,
+        description="Compile the networks with torch.compile; meant for GPUs, and needs a C++ "
+        "compiler.",
+    )
 
     @field_validator("channel_boost")
     @classmethod
@@ -134,19 +207,27 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
-    model: str = AUTOMATIC
-    network: NetworkConfig = NetworkConfig()
-    training: TrainingConfig = TrainingConfig()
+    model: str = Field(
+        AUTOMATIC, description="Name of the density model; auto: the sample decides."
+    )
+    network: NetworkConfig = Field(
+        NetworkConfig(), description="Size of the networks of any model."
+    )
+    training: TrainingConfig = Field(TrainingConfig(), description="How the model is trained.")
     cuts: tuple[str, ...] = Field(
-        (), description="Cuts to train inside of, beside or instead of those found: pt(Jet) > 25."
+        (),
+        description="Cuts of the sample, such as pt(Jet) > 25: they replace those found for the "
+        "same quantity, and hold in every generated event.",
     )
     find_cuts: bool = Field(
-        True, description="Look for cuts at the edges of the sample; stated ones hold anyway."
+        True, description="Look for cuts at the edges of the sample; stated cuts hold in any case."
     )
     resonances: tuple[str, ...] = Field(
-        (), description="Objects of one particle, as in Z: Muon1 Muon2."
+        (),
+        description="Reconstructed objects that come from the decay of one particle, such as Z: "
+        "Muon1 Muon2.",
     )
-    seed: int = Field(0, ge=0, lt=2**62)
+    seed: int = Field(0, ge=0, lt=2**62, description="Seed of all random numbers of the training.")
 
     @model_validator(mode="before")
     @classmethod
@@ -295,14 +376,18 @@ def _value(text: str) -> Any:
     except tomllib.TOMLDecodeError:
         return text
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{text[:40]!r} is no value: {error}", remedy="see docs/cli.md") from None
+        raise UsageError(
+            f"{text[:40]!r} is no value: {error}", remedy="hepgen-ml settings shows the values"
+        ) from None
 
 
 def _put(data: dict[str, Any], keys: Sequence[str], value: Any) -> None:
     for key in keys[:-1]:
         data = data.setdefault(key, {})
         if not isinstance(data, dict):
-            raise UsageError(f"{key!r} is a value, not a section", remedy="see docs/cli.md")
+            raise UsageError(
+                f"{key!r} is a value, not a section", remedy="hepgen-ml settings lists the sections"
+            )
     data[keys[-1]] = value
 
 
@@ -311,5 +396,5 @@ def _validated(data: dict[str, Any], source: str) -> Config:
         return Config.model_validate(data)
     except ValidationError as error:
         raise UsageError(
-            f"{source}: {_first_problem(error)}", remedy="see docs/cli.md for the settings"
+            f"{source}: {_first_problem(error)}", remedy="hepgen-ml settings lists the settings"
         ) from None

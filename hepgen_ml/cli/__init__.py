@@ -12,6 +12,7 @@ import typer
 
 from hepgen_ml._version import __version__
 from hepgen_ml.cli import console as _console
+from hepgen_ml.cli.configuration import settings
 from hepgen_ml.cli.files import check, convert, info
 from hepgen_ml.cli.generation import generate
 from hepgen_ml.cli.reweighting import reweight
@@ -45,7 +46,7 @@ def _common(
     pass
 
 
-for verb in (train, encode, generate, shower, reweight, validate, convert, check, info):
+for verb in (train, encode, generate, shower, reweight, validate, convert, check, info, settings):
     app.command()(verb)
 
 

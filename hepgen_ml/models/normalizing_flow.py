@@ -51,12 +51,29 @@ _CLOSEST = 1e-4
 class SplineFlowConfig(BayesianSection):
     """Normalizing flow: number and size of the couplings and their splines."""
 
-    couplings: int = Field(8, ge=2, le=256, description="Each maps half of the coordinates.")
-    width: int = Field(128, ge=8, le=8192, description="Of the network of each coupling.")
+    couplings: int = Field(
+        8,
+        ge=2,
+        le=256,
+        description="Number of couplings, each of which maps half of the coordinates.",
+    )
+    width: int = Field(
+        128, ge=8, le=8192, description="Size of the hidden state of each coupling's network."
+    )
     blocks: int = Field(1, ge=1, le=64, description="Residual blocks of each network.")
-    bins: int = Field(10, ge=2, le=256, description="Of the splines of a coupling.")
-    bound: float = Field(5.0, gt=0, description="Standard deviations up to which these bend.")
-    marginal_bins: int = Field(32, ge=2, le=1024, description="Of each coordinate's first map.")
+    bins: int = Field(10, ge=2, le=256, description="Bins of the splines of a coupling.")
+    bound: float = Field(
+        5.0,
+        gt=0,
+        description="Standard deviations from the mean within which the splines differ from the "
+        "identity.",
+    )
+    marginal_bins: int = Field(
+        32,
+        ge=2,
+        le=1024,
+        description="Bins of the first map of each coordinate, by quantiles of the sample.",
+    )
 
 
 class Coupling(nn.Module):

@@ -20,15 +20,41 @@ class FlowConfig(BayesianSection):
         "likelihood_steps",
     })  # fmt: skip
 
-    solver: Solver = "rk4"
-    steps: int = Field(4, ge=1, le=10_000, description="Of solvers with fixed steps.")
-    warp: float = Field(1.0, gt=0, description="Above one, smaller steps near the events.")
-    tolerance: float = Field(1e-4, gt=0, description="Of bosh3 and dopri5.")
-    divergence: Literal["exact", "hutchinson"] = "exact"
-    likelihood_solver: Solver = "rk4"
-    likelihood_steps: int = Field(10, ge=1, le=10_000)
+    solver: Solver = Field(
+        "rk4",
+        description="Solver of the differential equation for sampling; rk4 is the 3/8 rule, bosh3 "
+        "and dopri5 choose their own steps.",
+    )
+    steps: int = Field(
+        4,
+        ge=1,
+        le=10_000,
+        description="Number of equal steps; rk4 evaluates the network four times in each.",
+    )
+    warp: float = Field(
+        1.0,
+        gt=0,
+        description="Above one, steps are smaller near the events; below one, near the base "
+        "distribution.",
+    )
+    tolerance: float = Field(
+        1e-4, gt=0, description="Absolute and relative tolerance of bosh3 and dopri5."
+    )
+    divergence: Literal["exact", "hutchinson"] = Field(
+        "exact",
+        description="Divergence of the velocity, for the likelihood: hutchinson is an unbiased "
+        "estimate that takes one derivative instead of one for each coordinate.",
+    )
+    likelihood_solver: Solver = Field(
+        "rk4", description="Solver for the likelihood, as flow.solver."
+    )
+    likelihood_steps: int = Field(
+        10, ge=1, le=10_000, description="Number of steps for the likelihood, as flow.steps."
+    )
     gaussian: bool = Field(
-        True, description="Add the velocity that is exact between equal Gaussians to the network's."
+        True,
+        description="Add the velocity that is exact between equal Gaussians to that of the "
+        "network; it keeps the tails right.",
     )
 
 
@@ -41,12 +67,18 @@ class LGATrConfig(Section):
 
     channels: int = Field(8, ge=1, le=1024, description="Multivector channels.")
     scalars: int = Field(32, ge=1, le=4096, description="Scalar channels.")
-    blocks: int = Field(4, ge=1, le=64)
-    heads: int = Field(4, ge=1, le=64)
+    blocks: int = Field(4, ge=1, le=64, description="Transformer blocks.")
+    heads: int = Field(4, ge=1, le=64, description="Attention heads of each block.")
     reference: Literal["plane", "beams", "none"] = Field(
-        "plane", description="What breaks the symmetry to that of the beams."
+        "plane",
+        description="Reference that tells the network the direction of the beams: the plane "
+        "transverse to them, the two beams, or none.",
     )
-    time: bool = Field(True, description="Give the time direction as a reference too.")
+    time: bool = Field(
+        True,
+        description="Give the network the time direction of the laboratory as a reference too.",
+    )
     reference_tokens: bool = Field(
-        False, description="References as tokens of their own instead of channels."
+        False,
+        description="Give references as tokens of their own instead of channels of every token.",
     )

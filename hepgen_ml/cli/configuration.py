@@ -1,0 +1,120 @@
+"""Verb that lists the settings of a training: settings."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+from pydantic import BaseModel
+from rich.table import Table
+from rich.text import Text
+
+from hepgen_ml.cli import console as _console
+from hepgen_ml.cli.options import Debug, Verbose
+from hepgen_ml.config import AUTOMATIC, Config, sections
+from hepgen_ml.errors import UsageError
+
+_LARGE = 2**30
+"""Upper bounds from here on only keep numbers finite, and are not shown."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting as it is listed.
+
+    Attributes
+    ----------
+    name : str
+        With its section, as in ``--set name=value``.
+    default, values, meaning : str
+    """
+
+    name: str
+    default: str
+    values: str
+    meaning: str
+
+
+def listed(model: str = AUTOMATIC) -> dict[str, list[Setting]]:
+    """Settings of a model, or of all of them, by the name of their section.
+
+    Those outside of any section have the name ``""``. The model of the package that has it says
+    what they mean.
+
+    Raises
+    ------
+    UsageError
+        There is no such model.
+    """
+    found = sections(model)
+    top = set(Config.model_fields) - set(found)
+    return {
+        "": _settings("", Config, top),
+        **{name: _settings(name, kind, set(kind.model_fields)) for name, kind in found.items()},
+    }
+
+
+def _settings(section: str, kind: type[BaseModel], keys: set[str]) -> list[Setting]:
+    schema = kind.model_json_schema()["properties"]
+    found = []
+    for key, field in kind.model_fields.items():
+        if key in keys:
+            default = field.get_default(call_default_factory=True)
+            name = f"{section}.{key}" if section else key
+            meaning = field.description or ""
+            found.append(Setting(name, _default(default), _values(schema[key]), meaning))
+    return found
+
+
+def _default(value: Any) -> str:
+    if value in ((), {}):
+        return "none"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _values(schema: dict[str, Any]) -> str:
+    """Values that a setting may have, in words."""
+    if "enum" in schema:
+        return ", ".join(str(value) for value in schema["enum"])
+    if "anyOf" in schema:
+        return ", ".join(_values(part) for part in schema["anyOf"])
+    names = {"boolean": "true, false", "string": "text", "object": "table", "array": "list"}
+    kind = schema.get("type", "text")
+    text = names.get(kind, kind)
+    low = schema.get("minimum", schema.get("exclusiveMinimum"))
+    high = schema.get("maximum", schema.get("exclusiveMaximum"))
+    if low is not None:
+        text += f", {'above' if 'exclusiveMinimum' in schema else 'at least'} {low:g}"
+    if high is not None and high < _LARGE:
+        text += f", {'below' if 'exclusiveMaximum' in schema else 'at most'} {high:g}"
+    return text
+
+
+def settings(
+    section: Annotated[
+        str | None,
+        typer.Argument(metavar="[SECTION]", help="Only this section, such as training."),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="Only the settings of this model; auto for all.")
+    ] = AUTOMATIC,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """List the settings of a training, for train --set: hepgen-ml settings training."""
+    with _console.reporting(verbose=verbose, debug=debug):
+        found = listed(model)
+        if section is not None and section not in found:
+            raise UsageError(
+                f"{section!r} is no section of settings",
+                remedy=f"choose from {', '.join(filter(None, found))}",
+            )
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for column in ("setting", "default", "meaning and values"):
+            table.add_column(column, no_wrap=column != "meaning and values")
+        for name in found if section is None else (section,):
+            for row in found[name]:
+                table.add_row(row.name, Text(row.default), Text(f"{row.meaning} ({row.values})"))
+        _console.stdout_console().print(table)
