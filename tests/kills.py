@@ -155,8 +155,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=50, help="of each verb")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--verb", choices=("generate", "train"), help="both if not given")
     options = parser.parse_args()
-    for verb in (generating, training):
+    verbs = {"generate": generating, "train": training}
+    for verb in [verbs[options.verb]] if options.verb else verbs.values():
         with tempfile.TemporaryDirectory() as place:
             found = verb(Path(place), random.Random(options.seed), options.runs)
         text = ", ".join(f"{name} {n}" for name, n in sorted(found.items()))
