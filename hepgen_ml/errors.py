@@ -85,3 +85,9 @@ class OutputError(HepgenError):
     """An output that exists, cannot be written, or would be incomplete."""
 
     exit_code = 6
+
+
+class PipeClosedError(OutputError):
+    """The program that reads an output has ended before its last event."""
+
+    exit_code = 141

@@ -14,12 +14,14 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
 from hepgen_ml.errors import NOTE, HepgenError, InputError, OutputError, UsageError
+from hepgen_ml.files.streams import is_standard_output, is_stream
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,6 +45,16 @@ def _log_to_stderr(level: int) -> None:
         logger = logging.getLogger(name)
         logger.handlers = [_LineHandler()]
         logger.setLevel(level)
+
+
+def result_line(text: str, out: Iterable[str | Path]) -> None:
+    """Print a line about outputs; on stderr where one of them is standard output itself."""
+    typer.echo(text, err=any(map(is_standard_output, out)))
+
+
+def size_of(path: Path) -> str:
+    """Size of an output that has been written; of a pipe, what it is."""
+    return "a pipe" if is_stream(path) else file_size(path.stat().st_size)
 
 
 class _LineHandler(logging.Handler):

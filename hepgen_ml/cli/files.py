@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ from hepgen_ml.cli.options import (
     CrossSection,
     Debug,
     Force,
+    Format,
     JetEta,
     JetPt,
     JetRadius,
@@ -26,6 +27,9 @@ from hepgen_ml.cli.options import (
 from hepgen_ml.errors import HepgenError, InputError
 from hepgen_ml.events.objects import Selection
 
+if TYPE_CHECKING:
+    from hepgen_ml.events.conversion import Conversion
+
 
 def convert(
     files: Annotated[
@@ -34,9 +38,12 @@ def convert(
     out: Annotated[
         list[Path],
         typer.Option(
-            readable=False, metavar="FILE", help="Output; repeated, the same events in each."
+            readable=False,
+            metavar="FILE",
+            help="Output, - for standard output; repeated, the same events in each.",
         ),
     ],
+    stream_format: Format = None,
     objects: Objects = None,
     cross_section: CrossSection = None,
     jet_radius: JetRadius = None,
@@ -55,23 +62,30 @@ def convert(
 
         with _console.Progress() as progress:
             done = convert_files(
-                files, out, selection=chosen, skip_bad=skip_bad, force=force, progress=progress
-            )
-        sigma = _console.stated_cross_section(done.run.cross_section, done.run.cross_section_error)
-        for path, lost in done.lost.items():
-            size = _console.file_size(path.stat().st_size)
-            typer.echo(f"{path}: {done.n_events:,} events, {sigma}, {size}")
-            for text in lost:
-                typer.echo(f"  lost: {text}")
-        for path, left_out in done.left_out.items():
-            for text in left_out:
-                typer.echo(f"  not taken from {path}: {text}")
-        if done.n_unselected:
-            typer.echo(f"  left out: {done.n_unselected:,} events with other numbers of objects")
-        if done.n_skipped:
-            typer.echo(f"  left out: {done.n_skipped:,} bad events")
-        if not any([*done.lost.values(), *done.left_out.values()]):
-            typer.echo("  nothing was lost")
+                files, out, selection=chosen, skip_bad=skip_bad, force=force,
+                format=stream_format, progress=progress,
+            )  # fmt: skip
+        _show_conversion(done)
+
+
+def _show_conversion(done: Conversion) -> None:
+    def say(text: str) -> None:
+        _console.result_line(text, done.lost)
+
+    sigma = _console.stated_cross_section(done.run.cross_section, done.run.cross_section_error)
+    for path, lost in done.lost.items():
+        say(f"{path}: {done.n_events:,} events, {sigma}, {_console.size_of(path)}")
+        for text in lost:
+            say(f"  lost: {text}")
+    for path, left_out in done.left_out.items():
+        for text in left_out:
+            say(f"  not taken from {path}: {text}")
+    if done.n_unselected:
+        say(f"  left out: {done.n_unselected:,} events with other numbers of objects")
+    if done.n_skipped:
+        say(f"  left out: {done.n_skipped:,} bad events")
+    if not any([*done.lost.values(), *done.left_out.values()]):
+        say("  nothing was lost")
 
 
 def check(

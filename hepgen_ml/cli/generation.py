@@ -15,6 +15,7 @@ from hepgen_ml.cli.options import (
     Debug,
     Device,
     Force,
+    Format,
     Verbose,
 )
 from hepgen_ml.errors import UsageError
@@ -29,8 +30,8 @@ def generate(
         typer.Option(
             readable=False,
             metavar="FILE",
-            help="events.lhe, .lhe.gz, .hepmc, .hepmc.gz or .root; repeated, the same events in "
-            "each. {shard} stands for the number of the shard.",
+            help="events.lhe, .lhe.gz, .hepmc, .hepmc.gz, .root, or - for standard output; "
+            "repeated, the same events in each. {shard} stands for the number of the shard.",
         ),
     ],
     events: Annotated[
@@ -74,6 +75,7 @@ def generate(
         int | None,
         typer.Option(min=1, help="Processes side by side; as many as cores if not given."),
     ] = None,
+    stream_format: Format = None,
     force: Force = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -89,13 +91,13 @@ def generate(
             )
         # Matrix products round alike for any number of threads; MKL reads it when torch is loaded.
         os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
-        from hepgen_ml.events.formats import AtomicWriter, format_of
+        from hepgen_ml.events.formats import AtomicWriter, output_format
         from hepgen_ml.generation.blocks import usable_cores
         from hepgen_ml.generation.generator import Generator
 
         chosen = cast("Weights | None", weights)
         for path in paths:
-            format_of(path)
+            output_format(path, stream_format)
         generator = Generator.load(model, device=device)
         n = Generator.shard_size(total, part)
         if n == 0:
@@ -104,7 +106,7 @@ def generate(
         begun, done = time.monotonic(), 0
         with (
             _console.Progress() as progress,
-            AtomicWriter(paths, run, n, force=force) as writer,
+            AtomicWriter(paths, run, n, force=force, format=stream_format) as writer,
         ):
             progress("generate", 0, n)
             for chunk in generator.stream(
@@ -119,13 +121,14 @@ def generate(
             generator.run.cross_section, generator.run.cross_section_error
         )
         for path in paths:
-            size = _console.file_size(path.stat().st_size)
-            typer.echo(f"{path}: {n:,} events, {sigma}, {size}, {rate:,.0f} events/s")
+            size = _console.size_of(path)
+            text = f"{path}: {n:,} events, {sigma}, {size}, {rate:,.0f} events/s"
+            _console.result_line(text, paths)
         if (weighting := generator.weighting) is not None:
             text = f"effective sample size {weighting.effective_fraction:.1%}"
             if unweight:
                 text += f", {weighting.efficiency:.1%} of {weighting.n_drawn:,} events accepted"
-            typer.echo(f"  {text}")
+            _console.result_line(f"  {text}", paths)
 
 
 def _outputs(paths: list[Path], shard: tuple[int, int], force: bool) -> list[Path]:

@@ -20,6 +20,14 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Report progress 
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and debugging messages.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 … or auto.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace existing output.")]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="lhe|hepmc|…",
+        help="Format of --out - (standard output) or another pipe; also lhe.gz, hepmc.gz.",
+    ),
+]
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out events that cannot be read, and count them.")
 ]

@@ -26,6 +26,7 @@ from hepgen_ml.cli.options import (
     selection,
 )
 from hepgen_ml.errors import OutputError, UsageError
+from hepgen_ml.files.streams import is_stream
 
 
 def reweight(
@@ -102,6 +103,8 @@ def reweight(
             raise UsageError(
                 "--out without --source", remedy="weights of a model are stored with the model"
             )
+        if out is not None and is_stream(out):
+            raise UsageError("is no file", path=out, remedy="name a file, and convert it to a pipe")
         from hepgen_ml.generation import reweighting as tasks
 
         for path in (out, report):

@@ -11,14 +11,16 @@ import numpy as np
 import typer
 
 from hepgen_ml.cli import console as _console
-from hepgen_ml.cli.options import DEFAULT_MODEL, Debug, Device, Force, Verbose
+from hepgen_ml.cli.options import DEFAULT_MODEL, Debug, Device, Force, Format, Verbose
 from hepgen_ml.errors import InputError
 
 
 def shower(
     out: Annotated[
         Path,
-        typer.Option(readable=False, metavar="FILE", help="events.hepmc, .hepmc.gz or .hepmc.zst"),
+        typer.Option(
+            readable=False, metavar="FILE", help="events.hepmc, .hepmc.gz, .hepmc.zst or -"
+        ),
     ],
     events: Annotated[str, typer.Option("--events", "-n", metavar="N", help="How many.")] = "1000",
     model: Annotated[
@@ -40,6 +42,7 @@ def shower(
         int | None,
         typer.Option(min=1, help="Processes that shower; the cores of this process by default."),
     ] = None,
+    stream_format: Format = None,
     device: Device = "auto",
     force: Force = False,
     verbose: Verbose = False,
@@ -61,17 +64,18 @@ def shower(
         with _console.Progress() as progress:
             done = run(
                 generator, out, n, seed=seed, settings=lines, workers=count, force=force,
-                progress=progress,
+                format=stream_format, progress=progress,
             )  # fmt: skip
         rate = n / (time.monotonic() - begun)
         sigma = _console.stated_cross_section(
             generator.run.cross_section, generator.run.cross_section_error
         )
-        size = _console.file_size(out.stat().st_size)
+        size = _console.size_of(out)
         made = f"{done.n_events:,} showered events"
-        typer.echo(f"{out}: {made}, {sigma}, {size}, {rate:,.0f} events/s")
+        _console.result_line(f"{out}: {made}, {sigma}, {size}, {rate:,.0f} events/s", [out])
         if done.n_refused:
-            typer.echo(f"  {done.n_refused:,} events that Pythia refused were replaced")
+            text = f"  {done.n_refused:,} events that Pythia refused were replaced"
+            _console.result_line(text, [out])
 
 
 def read_settings(path: Path) -> list[str]:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hepgen_ml.events.formats import AtomicWriter, Format, format_of, has_free_weights
+from hepgen_ml.events.formats import AtomicWriter, has_free_weights, output_format
 from hepgen_ml.events.objects import Selection
 from hepgen_ml.events.sample import EventSample, RunInfo
 from hepgen_ml.events.source import EventSource
 from hepgen_ml.events.weights import WeightSums, les_houches
+from hepgen_ml.files.streams import is_stream
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ def convert(
     selection: Selection | None = None,
     skip_bad: bool = False,
     force: bool = False,
+    format: str | None = None,
     progress: Progress | None = None,
 ) -> Conversion:
     """Write the events of some files to others, in chunks.
@@ -67,13 +69,15 @@ def convert(
     ----------
     source : path or glob pattern, or several
     out : path, or several
-        Formats follow from the names; all get the same events.
+        Formats follow from the names; all get the same events. ``-`` is standard output.
     selection : Selection, optional
         Objects to read, from reconstructed or showered events.
     skip_bad : bool
         Leave out bad events instead of refusing them.
     force : bool
         Replace existing files.
+    format : str, optional
+        Of outputs that are pipes, where their names do not say it: ``lhe``, ``hepmc.gz``.
     progress : callable, optional
         Called with stage, done and total.
 
@@ -86,12 +90,12 @@ def convert(
     """
     events = EventSource(source, skip_bad=skip_bad, selection=selection)
     paths = [Path(p) for p in ([out] if isinstance(out, str | Path) else out)]
-    formats = [format_of(p) for p in paths]
+    formats = [output_format(p, format)[0] for p in paths]
     first = events.peek()
     for fmt in formats:
         fmt.cannot_hold(first)
     events.weigh_groups()
-    target = _Target(events, paths, formats, force, progress)
+    target = _Target(events, paths, format, force, progress)
     strict = not all(map(has_free_weights, formats))
     given = selection is not None and selection.cross_section is not None
     mean_is_cross_section = events.states_strategy and abs(events.run.weight_strategy) == 4
@@ -117,14 +121,32 @@ class _WeightsDifferError(Exception):
     """Events of strategy ±3 have weights of different size, which LHE files cannot have."""
 
 
+class _Alike:
+    """Weights of one size in all chunks."""
+
+    def __init__(self) -> None:
+        self.size: float | None = None
+
+    def require(self, chunk: EventSample) -> None:
+        """Raise `_WeightsDifferError` where they are not."""
+        if not len(chunk):
+            return
+        weight = np.abs(chunk.events["weight"])
+        self.size = float(weight[0]) if self.size is None else self.size
+        if np.any(np.abs(weight - self.size) > 1e-6 * self.size):
+            raise _WeightsDifferError
+
+
 class _Target:
     """Events that are written to the outputs.
 
     Parameters
     ----------
     events : EventSource
-    paths, formats
+    paths : sequence of Path
         Outputs.
+    format : str, optional
+        Of those that are pipes.
     force : bool
         Replace existing files.
     progress : callable, optional
@@ -134,11 +156,12 @@ class _Target:
         self,
         events: EventSource,
         paths: Sequence[Path],
-        formats: Sequence[Format],
+        format: str | None,
         force: bool,
         progress: Progress | None,
     ) -> None:
-        self.events, self.paths, self.formats = events, paths, formats
+        self.events, self.paths, self.format = events, paths, format
+        self.formats = [output_format(p, format)[0] for p in paths]
         self.force, self.progress = force, progress
         self.adapted: RunInfo | None = None
 
@@ -185,14 +208,16 @@ class _Target:
             n_events = events.n_events
         lost: dict[Path, dict[str, None]] = {path: {} for path in self.paths}
         done = 0
-        size: float | None = None
-        with AtomicWriter(self.paths, self.run(), n_events, force=self.force) as writer:
+        alike = _Alike() if unit else None
+        if alike is not None and any(map(is_stream, self.paths)):
+            for chunk in self._chunks():  # what has gone to a reader cannot be begun anew
+                alike.require(chunk)
+        with AtomicWriter(
+            self.paths, self.run(), n_events, force=self.force, format=self.format
+        ) as writer:
             for chunk in self._chunks():
-                if unit and len(chunk):
-                    weight = np.abs(chunk.events["weight"])
-                    size = float(weight[0]) if size is None else size
-                    if np.any(np.abs(weight - size) > 1e-6 * size):
-                        raise _WeightsDifferError
+                if alike is not None:
+                    alike.require(chunk)
                 for path, fmt in zip(self.paths, self.formats, strict=True):
                     lost[path] |= dict.fromkeys(fmt.cannot_hold(chunk))
                 writer.write(chunk)

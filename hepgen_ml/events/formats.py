@@ -23,6 +23,7 @@ from hepgen_ml.events.objects import Selection
 from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
 from hepgen_ml.events.weights import WeightSums, les_houches, multiply_weights
 from hepgen_ml.files.outputs import PartialFile, naming
+from hepgen_ml.files.streams import Stream, is_stream
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +108,8 @@ class Format(Protocol):
         Whether weights have any scale, as only their sum counts, and process numbers need no
         declaration. Otherwise both are those of the Les Houches accord: unit weights under
         strategy 3, weights with the cross section as their mean under strategy 4.
+    streams : bool, optional
+        Whether files are written from their beginning to their end, so that a pipe does as well.
     """
 
     name: str
@@ -166,6 +169,42 @@ def format_of(path: str | Path) -> Format:
         known = ", ".join(s for f in formats.values() for s in f.suffixes) or "none installed"
         raise UsageError("unknown file type", path=path, remedy=f"use one of: {known}")
     return max(matches, key=lambda match: match[0])[1]
+
+
+def output_format(path: str | Path, name: str | None = None) -> tuple[Format, str]:
+    """Format of an output, and the suffix of such a file.
+
+    Parameters
+    ----------
+    path : path-like
+        A file, or ``-`` or another stream (`hepgen_ml.files.streams`).
+    name : str, optional
+        Format of a stream whose name does not say it, as its suffix: ``lhe``, ``hepmc.gz``.
+
+    Raises
+    ------
+    UsageError
+        The format is not known, is named for a file, or cannot be written to a stream.
+    """
+    if not is_stream(path):
+        fmt = format_of(path)
+        return fmt, max((s for s in fmt.suffixes if Path(path).name.lower().endswith(s)), key=len)
+    known = {
+        suffix.removeprefix("."): (fmt, suffix)
+        for fmt in available_formats().values()
+        if getattr(fmt, "streams", False)
+        for suffix in fmt.suffixes
+    }
+    if name is None:
+        matches = [s for s in known if Path(path).name.lower().endswith("." + s)]
+        if not matches:
+            what = "needs a format: its name ends in none that can be written to a pipe"
+            raise UsageError(what, path=path, remedy=f"add --format: {', '.join(known)}")
+        name = max(matches, key=len)
+    if name.lower() not in known:
+        what = f"format {name!r} cannot be written to a pipe"
+        raise UsageError(what, path=path, remedy=f"use one of: {', '.join(known)}")
+    return known[name.lower()]
 
 
 def has_free_weights(fmt: Format) -> bool:
@@ -255,11 +294,14 @@ class AtomicWriter:
     Parameters
     ----------
     paths : sequence of path-like
+        Those of streams, ``-`` among them, get their events at once.
     run : RunInfo
     n_events : int, optional
         Events that will be written; fewer is an error. Without it, as many as come.
     force : bool
         Replace existing files.
+    format : str, optional
+        Of streams (`output_format`).
     options : mapping, optional
         Passed to every format.
 
@@ -274,6 +316,7 @@ class AtomicWriter:
         n_events: int | None,
         *,
         force: bool = False,
+        format: str | None = None,
         **options: Any,
     ) -> None:
         self.paths = [Path(p) for p in paths]
@@ -281,13 +324,17 @@ class AtomicWriter:
         if len(places) < len(self.paths):
             raise UsageError("the same output is named twice", remedy="name each output once")
         self.n_events, self.n_written = n_events, 0
-        self.formats = [format_of(p) for p in self.paths]
-        self._partial: dict[Path, PartialFile] = {}
+        found = {path: output_format(path, format) for path in self.paths}
+        self.formats = [found[path][0] for path in self.paths]
+        self._partial: dict[Path, PartialFile | Stream] = {}
         self._writers: list[Writer] = []
         try:
             # In one order for all runs, so that of two with the same outputs one gets all.
             for path in sorted(self.paths):
-                self._partial[path] = PartialFile(path, force=force)
+                if is_stream(path):
+                    self._partial[path] = Stream(path, found[path][1])
+                else:
+                    self._partial[path] = PartialFile(path, force=force)
             for path, fmt in zip(self.paths, self.formats, strict=True):
                 with naming(path):
                     place = self._partial[path].place
@@ -301,6 +348,8 @@ class AtomicWriter:
         for path, writer in zip(self.paths, self._writers, strict=True):
             with naming(path):
                 writer.write(sample)
+        for stream in self._streams():
+            stream.check()
         self.n_written += len(sample)
 
     def set_run(self, run: RunInfo) -> None:
@@ -322,22 +371,30 @@ class AtomicWriter:
             self._discard()
             return
         try:
-            for path, writer in zip(self.paths, self._writers, strict=True):
-                with naming(path):
-                    writer.close()
             if self.n_events is not None and self.n_written != self.n_events:
                 raise OutputError(
                     f"{self.n_written} events instead of the {self.n_events} asked for",
                     path=self.paths[0],
                     remedy="nothing was written; this is a defect, please report it",
                 )
-            for path in self.paths:
-                self._partial[path].commit()
+            for path, writer in zip(self.paths, self._writers, strict=True):
+                with naming(path):
+                    writer.close()
+            for stream in self._streams():  # no file appears where one fails
+                stream.commit()
+            for partial in self._partial.values():
+                if isinstance(partial, PartialFile):
+                    partial.commit()
         except BaseException:
             self._discard()
             raise
 
+    def _streams(self) -> list[Stream]:
+        return [p for p in self._partial.values() if isinstance(p, Stream)]
+
     def _discard(self) -> None:
+        for stream in self._streams():
+            stream.cut()
         for writer in self._writers:
             with suppress(Exception):  # the partial file is removed next, whatever it holds
                 writer.close()

@@ -15,8 +15,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from hepgen_ml.errors import SampleError, UsageError
+from hepgen_ml.events.formats import output_format
 from hepgen_ml.events.sample import EventSample, RunInfo
 from hepgen_ml.files.outputs import PartialFile, naming
+from hepgen_ml.files.streams import Stream, is_stream
 from hepgen_ml.generation.generator import Generator
 
 ENTRY_POINT_GROUP = "hepgen_ml.showers"
@@ -104,6 +106,7 @@ def shower(
     settings: Sequence[str] = (),
     workers: int = 1,
     force: bool = False,
+    format: str | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> Showered:
@@ -117,7 +120,7 @@ def shower(
     generator : Generator
         Of partons.
     out : Path
-        HepMC3: ``.hepmc``, also with ``.gz`` or ``.zst``.
+        HepMC3: ``.hepmc``, also with ``.gz`` or ``.zst``; ``-`` or another pipe.
     n, seed : int
         The events are those of `Generator.stream`.
     program : str
@@ -127,6 +130,8 @@ def shower(
         Processes that shower.
     force : bool
         Replace an existing file.
+    format : str, optional
+        Of a pipe, ``hepmc`` if not given.
     progress : callable, optional
     **options
         Of `Generator.stream`: ``posterior``, ``weights``, ``unweight``.
@@ -144,7 +149,11 @@ def shower(
             remedy="use a model of partons",
         )
     tell = progress or (lambda *_: None)
-    partial = PartialFile(out, force=force)
+    stream: Stream | None = None
+    if is_stream(out):
+        name = format or (None if "." in Path(out).name else "hepmc")
+        stream = Stream(out, output_format(out, name)[1])
+    partial = stream or PartialFile(out, force=force)
     session: Session | None = None
     accepted = refused = 0
     try:
@@ -165,6 +174,8 @@ def shower(
             with naming(out):
                 for got in session.shower(_all(first, chunks), _seeds(root)):
                     accepted += got
+                    if stream is not None:
+                        stream.check()
                     tell("shower", min(accepted, n), n, {})
             refused += max(missing - (accepted - (n - missing)), 0)
             if accepted < _LEAST_ACCEPTED * n:
@@ -181,6 +192,8 @@ def shower(
             session.close()
         partial.commit()
     except BaseException:
+        if stream is not None:
+            stream.cut()
         if session is not None:
             session.close()
         partial.discard()

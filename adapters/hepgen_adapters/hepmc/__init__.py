@@ -34,6 +34,7 @@ class HepMC:
     free_weights = True
     needs_n_events = False
     run_last = False
+    streams = True
 
     def open(
         self, path: Path, *, skip_bad: bool = False, selection: Selection | None = None

@@ -31,6 +31,7 @@ class LHE:
 
     needs_n_events = False
     run_last = False
+    streams = True
 
     def open(
         self, path: Path, *, skip_bad: bool = False, selection: Selection | None = None
