@@ -21,6 +21,7 @@ BUILT_IN = {
     "ddpm-transformer": "hepgen_ml.models.diffusion",
     "ddpm-gatr": "hepgen_ml.models.diffusion",
     "ddpm-lgatr": "hepgen_ml.models.diffusion",
+    "gan": "hepgen_ml.models.adversarial",
 }
 """Where our own models register themselves; they are there without an installation too."""
 
