@@ -14,10 +14,10 @@ neither. There is no likelihood.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -52,17 +52,26 @@ _SCALES = (0.3, 1.0, 3.0)
 class GANConfig(Section):
     """Generative adversarial network, and the MMD of chosen masses."""
 
-    changeable: ClassVar[frozenset[str]] = frozenset()
-
-    penalty: float = Field(1e-3, ge=0, description="Of the discriminator's gradient.")
+    penalty: float = Field(
+        1e-3, ge=0, description="Weight of the discriminator's squared gradient in its loss."
+    )
     masses: tuple[str, ...] = Field(
-        (), description="Particles whose mass has an MMD term, as in 'Jet1 Jet2'."
+        (), description="Particles whose invariant mass has an MMD term, as in 'Jet1 Jet2'."
     )
     mmd: float = Field(1.0, ge=0, description="Weight of the MMD of each of these masses.")
-    kernel: Literal["breit-wigner", "gaussian"] = "breit-wigner"
-    widths: tuple[float, ...] = Field(
-        (1.0, 5.0, 25.0), min_length=1, description="Of the kernels, in GeV; they are summed."
+    kernel: Literal["breit-wigner", "gaussian"] = Field(
+        "breit-wigner", description="Kernel of the MMD."
     )
+    widths: tuple[float, ...] = Field(
+        (1.0, 5.0, 25.0), min_length=1, description="Widths of the kernels in GeV, summed."
+    )
+
+    @field_validator("widths")
+    @classmethod
+    def _positive(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(width > 0 for width in value):
+            raise ValueError("are widths above zero")
+        return value
 
 
 class Discriminator(nn.Module):

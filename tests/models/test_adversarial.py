@@ -66,7 +66,9 @@ def test_one_gradient_moves_each_network_by_its_own_loss(process: Process) -> No
         if gradient is not None:
             torch.testing.assert_close(found[f"generator.{name}"], gradient, atol=1e-6, rtol=1e-4)
     discriminator = dict(model.discriminator.named_parameters())
-    expected = torch.autograd.grad(of_discriminator, list(discriminator.values()), allow_unused=True)
+    expected = torch.autograd.grad(
+        of_discriminator, list(discriminator.values()), allow_unused=True
+    )
     for name, gradient in zip(discriminator, expected, strict=True):
         if gradient is not None:
             at = found[f"discriminator.{name}"]
