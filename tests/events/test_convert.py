@@ -107,6 +107,10 @@ def check_nothing_unsaid(path: Path, out: Path, said: tuple[str, ...]) -> None:
 def test_files_of_generators(data_dir: Path, tmp_path: Path, number: int, suffix: str) -> None:
     path = sorted((data_dir / "readers").glob("*.lhe*"))[number]
     out = tmp_path / f"out{suffix}"
+    if "pr29" in path.name and suffix == ".lhe":  # GiBUU: weights of a strategy of its own, no sum
+        with pytest.raises(OutputError, match="--cross-section"):
+            convert(path, out)
+        return
     done = convert(path, out)
     check_nothing_unsaid(path, out, done.lost[out])
     if "pp_to_jj" in path.name:
