@@ -5,12 +5,12 @@ Generators choose the scale by a formula, often one of several by the kinematics
 each exact: a constant, a formula of the momenta, or a table in the scale. Which
 option an event takes is a categorical variable, like its colour flow. Events
 that no option explains take the last choice, *free*: the logarithm of their
-value over a reference is learned as a density.
+value over a reference is learned as a density. `hepgen_ml.process.scale_rules` finds the rules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
@@ -19,8 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hepgen_ml.process.scale_search import directions, find_mean, stands_out
-from hepgen_ml.process.scales import formula, formula_names
+from hepgen_ml.process.scales import formula
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -29,27 +28,6 @@ AUXILIARY = ("scale", "alpha_qcd", "alpha_qed")
 
 EXACT = 2e-5
 """Relative agreement that counts as exact; scales are printed with about 7 digits."""
-
-MIN_SHARE = 2e-3
-"""Smallest fraction of events for which a formula becomes an option."""
-
-_FEWEST_EXACT = 8
-"""And the smallest number of events."""
-
-_MOST_MEANS, _MOST_OPTIONS = 3, 8
-"""Means searched for, one after another, and options of a rule."""
-
-_WORTH_A_SEARCH = 0.01
-"""Fraction of unexplained events for which other formulas are searched for."""
-
-_MOST_INVERTED = 2
-"""Tables by which couplings are turned into scales."""
-
-_WIDEST = 30.0
-"""Largest logarithm of a scale in GeV, and the largest range, that a coupling stands for."""
-
-_KNOTS = 512
-_WINDOW = 31
 
 
 class Auxiliaries:
@@ -78,9 +56,9 @@ class Auxiliaries:
     def check(self, incoming: Tensor, final: Tensor) -> None:
         """Raise ValueError or IndexError for formulas that such momenta do not have."""
         for rule in self.rules.values():
-            self._reference(rule, incoming, final)
+            _reference(rule, incoming, final)
             for option in rule["options"]:
-                self._value(option, incoming, final, np.ones(len(final)))
+                value_of(option, incoming, final, np.ones(len(final)))
 
     def _n_choices(self, name: str) -> int:
         rule = self.rules[name]
@@ -106,7 +84,7 @@ class Auxiliaries:
             rule = self.rules[name]
             if name not in values:
                 continue
-            exact = [self._value(o, incoming, final, scale) for o in rule["options"]]
+            exact = [value_of(o, incoming, final, scale) for o in rule["options"]]
             off = np.stack([_off(values[name], e) for e in exact] or [np.full(m, np.inf)])
             choice[:, k] = np.argmin(off, axis=0)
             unexplained = ~(off.min(axis=0) <= EXACT)
@@ -116,7 +94,7 @@ class Auxiliaries:
                 choice[unexplained, k] = -1
                 continue
             choice[unexplained, k] = len(rule["options"])
-            reference = self._reference(rule, incoming, final)
+            reference = _reference(rule, incoming, final)
             with np.errstate(invalid="ignore", divide="ignore"):
                 free[:, k] = np.where(unexplained, np.log(values[name] / reference), 0.0)
         sizes = [self._n_choices(name) for name in AUXILIARY]
@@ -155,311 +133,37 @@ class Auxiliaries:
                 if c < len(rule["options"]):
                     scale = columns["scale"][rows] if "scale" in columns else value[rows]
                     option = rule["options"][c]
-                    value[rows] = self._value(option, incoming[some], final[some], scale)
+                    value[rows] = value_of(option, incoming[some], final[some], scale)
                 else:
-                    reference = self._reference(rule, incoming[some], final[some])
+                    reference = _reference(rule, incoming[some], final[some])
                     value[rows] = reference * np.exp(free[some, k].numpy())
             columns[name] = value
         return columns
 
-    @staticmethod
-    def _value(
-        option: dict[str, Any], incoming: Tensor, final: Tensor, scale: FloatArray
-    ) -> FloatArray:
-        if option["kind"] == "constant":
-            return np.full(len(final), float(option["value"]))
-        if option["kind"] == "formula":
-            return option["factor"] * formula(option["formula"], incoming, final).numpy()
-        if option.get("of") is not None:
-            name, factor = option["of"]
-            scale = factor * _positive(name, incoming, final)
-        knots, inverse = np.asarray(option["knots"]), np.asarray(option["inverse"])
-        return 1.0 / _interpolate(np.log(np.maximum(scale, 1e-300)), knots, inverse)
 
-    @staticmethod
-    def _reference(rule: dict[str, Any], incoming: Tensor, final: Tensor) -> FloatArray:
-        name, factor = rule["reference"]
-        return np.asarray(factor * _positive(name, incoming, final))
+def value_of(
+    option: dict[str, Any], incoming: Tensor, final: Tensor, scale: FloatArray
+) -> FloatArray:
+    """Values (m,) by an option; ``scale`` is that of the events, for a table without its own."""
+    if option["kind"] == "constant":
+        return np.full(len(final), float(option["value"]))
+    if option["kind"] == "formula":
+        return option["factor"] * formula(option["formula"], incoming, final).numpy()
+    if option.get("of") is not None:
+        name, factor = option["of"]
+        scale = factor * positive(name, incoming, final)
+    knots, inverse = np.asarray(option["knots"]), np.asarray(option["inverse"])
+    return 1.0 / interpolated(np.log(np.maximum(scale, 1e-300)), knots, inverse)
 
 
-def learn_scale(
-    incoming: Tensor,
-    final: Tensor,
-    value: FloatArray,
-    process_id: npt.NDArray[Any] | None = None,
-    exact: FloatArray | float = EXACT,
-    masses: Sequence[float] | None = None,
-    hints: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Rule for the scale of events that are made alike.
-
-    Parameters
-    ----------
-    incoming : (m, 2, 4) tensor
-    final : (m, n, 4) tensor
-        Momenta in GeV of what is made in the collision.
-    value : (m,) array
-        Scales in GeV; what is not positive is unknown.
-    process_id : (m,) array, optional
-        Processes of one final state may have scales of their own.
-    exact : float or (m,) array
-        Relative deviation that counts as exact.
-    masses : sequence of float, optional
-        As for `hepgen_ml.process.scale_search.find_mean`.
-    hints : sequence of str
-        Formulas of as many particles that hold elsewhere: tried before others are searched for.
-
-    Returns
-    -------
-    dict
-        See `Auxiliaries`.
-    """
-    constant = _constant(value)
-    if constant is not None:
-        return constant
-    unknown, known = _unknown(value), value > 0
-    rows = torch.from_numpy(known)
-    incoming, final, value = incoming[rows], final[rows], value[known]
-    tolerance = np.broadcast_to(np.asarray(exact, dtype=float), known.shape)[known]
-    process = np.zeros(len(value), dtype=np.int64) if process_id is None else process_id[known]
-    found: dict[tuple[str, float], None] = {}
-    left = np.ones(len(value), dtype=bool)
-    for number in np.unique(process).tolist():
-        mine = np.flatnonzero(process == number)
-        some = torch.from_numpy(mine)
-        options, unexplained = _search(
-            incoming[some], final[some], value[mine], tolerance[mine], masses, hints
-        )
-        found |= dict.fromkeys(options[: max(_MOST_OPTIONS - len(found), 0)])
-        left[mine] = unexplained
-    names = dict.fromkeys([*formula_names(final), *(name for name, _ in found)])
-    computed = {n: _positive(n, incoming, final) for n in names}
-    if found:
-        off = np.stack([np.abs(value / (computed[n] * f) - 1) for n, f in found])
-        left = np.asarray(~(off <= tolerance).any(axis=0))
-    # The reference of the rest is the formula that follows it most closely.
-    rest = left if left.any() else np.ones(len(value), dtype=bool)
-    spread = {n: _spread(np.log(value / c)[rest]) for n, c in computed.items()}
-    name = min(spread, key=lambda n: spread[n])
-    options_ = [{"kind": "formula", "formula": n, "factor": f} for n, f in found]
-    return {
-        "options": options_ + unknown,
-        "reference": [name, 1.0],
-        "free": bool(left.mean() > 1e-3 or not found),
-    }
+def _reference(rule: dict[str, Any], incoming: Tensor, final: Tensor) -> FloatArray:
+    name, factor = rule["reference"]
+    return np.asarray(factor * positive(name, incoming, final))
 
 
-def _positive(name: str, incoming: Tensor, final: Tensor) -> FloatArray:
+def positive(name: str, incoming: Tensor, final: Tensor) -> FloatArray:
     """A formula, nowhere zero: particles along the beam have no transverse momentum."""
     return np.asarray(np.maximum(formula(name, incoming, final).numpy(), 1e-12))
-
-
-def _search(
-    incoming: Tensor,
-    final: Tensor,
-    value: FloatArray,
-    tolerance: FloatArray,
-    masses: Sequence[float] | None,
-    hints: Sequence[str],
-) -> tuple[list[tuple[str, float]], npt.NDArray[np.bool_]]:
-    """Formulas with factors that events follow exactly, and which events follow none."""
-    computed = {n: _positive(n, incoming, final) for n in formula_names(final)}
-    candidates = [(n, f) for n, c in computed.items() for f in (1.0, _factor(value / c)) if f > 0]
-    computed |= {n: _positive(n, incoming, final) for n in hints}
-    candidates += [(n, 1.0) for n in hints]
-    off = np.stack([np.abs(value / (computed[n] * f) - 1) for n, f in candidates])
-    left, found = np.ones(len(value), dtype=bool), []
-    # A factor is fitted to the events: it is right for one of them whatever it is.
-    fewest = max(MIN_SHARE * len(value), min(_FEWEST_EXACT, len(value)))
-    counts = ((off <= tolerance) & left).sum(axis=1)
-    while counts.max() >= fewest:
-        best = int(np.argmax(counts))
-        if stands_out(off[best][left], tolerance[left]):
-            found.append(candidates[best])
-            left &= off[best] > tolerance
-            counts = np.where(counts > 0, ((off <= tolerance) & left).sum(axis=1), 0)
-        counts[best] = 0
-    for _ in range(_MOST_MEANS):
-        if left.mean() <= _WORTH_A_SEARCH:
-            break
-        mean = find_mean(final[torch.from_numpy(left)], value[left], tolerance[left], masses)
-        if mean is None:
-            break
-        found.append((mean.name, 1.0))
-        left &= np.abs(value / _positive(mean.name, incoming, final) - 1) > tolerance
-    return found, left
-
-
-def _spread(x: FloatArray) -> float:
-    """Half the width of the middle half, wherever it is, and a tenth of that of nine tenths."""
-    low, quarter, three, high = np.quantile(x, [0.05, 0.25, 0.75, 0.95])
-    return float((three - quarter) / 2 + (high - low) / 10)
-
-
-def learn_coupling(
-    incoming: Tensor,
-    final: Tensor,
-    scale: FloatArray,
-    value: FloatArray,
-    tables: Sequence[Any],
-    process_id: npt.NDArray[Any] | None = None,
-    masses: Sequence[float] = (),
-    hints: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Rule for a coupling: constant, a function of a scale where it is one, or free.
-
-    Generators print the scale of factorisation with the coupling at the scale of
-    renormalisation, which may be another function of the momenta.
-
-    Parameters
-    ----------
-    incoming, final : tensors
-        As for `learn_scale`.
-    scale, value : (m,) arrays
-    tables : sequence of table options
-        To choose from, see `coupling_table`.
-    process_id, masses, hints
-        As for `learn_scale`.
-    """
-    constant = _constant(value)
-    if constant is not None:
-        return constant
-    unknown, known = _unknown(value), value > 0
-    rows = torch.from_numpy(known)
-    incoming, final, scale, value = incoming[rows], final[rows], scale[known], value[known]
-    process_id = None if process_id is None else process_id[known]
-    free = {
-        "options": unknown, "reference": ["constant", float(np.median(value))], "free": True,
-    }  # fmt: skip
-    best, options, share = free, [], 0.0
-    for table in tables:
-        off = np.abs(Auxiliaries._value(table, incoming, final, scale) / value - 1)
-        if np.mean(off <= EXACT) > share:
-            options, share = [dict(table)], float(np.mean(off <= EXACT))
-    if share < 1 - 1e-3:
-        for table in tables[:_MOST_INVERTED]:
-            told = list(dict.fromkeys([*hints, *means_of({"options": options})]))
-            own = _own_scale(incoming, final, value, table, process_id, masses, told)
-            off = _least_off(own, incoming, final, value)
-            if np.mean(off <= EXACT) > share + 1e-3:
-                options, share = own, float(np.mean(off <= EXACT))
-    if share > MIN_SHARE and share * len(value) >= 1:
-        best = {**free, "options": options + unknown, "free": bool(share < 1 - 1e-3)}
-    return best
-
-
-def _own_scale(
-    incoming: Tensor,
-    final: Tensor,
-    value: FloatArray,
-    table: dict[str, Any],
-    process_id: npt.NDArray[Any] | None,
-    masses: Sequence[float],
-    hints: Sequence[str],
-) -> list[dict[str, Any]]:
-    """The table in other scales than the event's: those that the couplings stand for."""
-    knots, inverse = np.asarray(table["knots"]), np.asarray(table["inverse"])
-    if np.any(np.diff(inverse) <= 0) and np.any(np.diff(inverse) >= 0):
-        return []  # no scale belongs to a coupling
-    order = slice(None) if inverse[-1] > inverse[0] else slice(None, None, -1)
-    log_scale = _interpolate(1 / value, inverse[order], knots[order])
-    if log_scale.max() - log_scale.min() > _WIDEST or np.abs(log_scale).max() > _WIDEST:
-        return []  # far beyond what the table knows
-    slope = np.abs((inverse[-1] - inverse[0]) / (knots[-1] - knots[0])) * value
-    exact = EXACT / np.maximum(slope, 1e-3)
-    rule = learn_scale(incoming, final, np.exp(log_scale), process_id, exact, masses, hints)
-    return [
-        {**table, "of": [o["formula"], o["factor"]]}
-        for o in rule["options"]
-        if o["kind"] == "formula"
-    ]
-
-
-def means_of(rule: Mapping[str, Any]) -> list[str]:
-    """Means that a rule's options follow, themselves or by a table: hints for other rules."""
-    names = [o.get("formula") or (o.get("of") or [""])[0] for o in rule["options"]]
-    return [name for name in names if name.startswith("mean:")]
-
-
-def _least_off(
-    options: Sequence[dict[str, Any]], incoming: Tensor, final: Tensor, value: FloatArray
-) -> FloatArray:
-    """Relative deviation from the closest of some options that need no scale."""
-    if not options:
-        return np.full(len(value), np.inf)
-    given = [Auxiliaries._value(o, incoming, final, value) for o in options]
-    return np.asarray(np.min([np.abs(g / value - 1) for g in given], axis=0))
-
-
-def best_table(
-    incoming: Tensor,
-    final: Tensor,
-    scale: FloatArray,
-    value: FloatArray,
-    masses: Sequence[float] = (),
-) -> dict[str, Any] | None:
-    """Table of a coupling in the scale that it follows most closely, see `coupling_table`.
-
-    The event's scale where that is as good as any formula of the momenta. Masses are those of
-    `hepgen_ml.process.scale_search.directions`.
-    """
-    known = value > 0
-    rows = torch.from_numpy(known)
-    incoming, final, scale, value = incoming[rows], final[rows], scale[known], value[known]
-    best, share = None, 0.0
-    names = [*formula_names(final), *directions(final, 1 / value, masses)]
-    for name in (None, *names):
-        of = scale if name is None else formula(name, incoming, final).numpy()
-        table = coupling_table(of, value)
-        if table is None:
-            continue
-        off = np.abs(Auxiliaries._value(table, incoming, final, of) / value - 1)
-        if np.mean(off <= EXACT) > share + 0.01:
-            best, share = table, float(np.mean(off <= EXACT))
-        if share > 0.99:
-            break
-    return best
-
-
-def coupling_table(scale: FloatArray, value: FloatArray) -> dict[str, Any] | None:
-    """1/value as a function of log(scale), from events of which a few may not follow it.
-
-    Knots are medians of both over neighbouring events: for a monotone function
-    these lie on the curve, and 1/alpha is nearly linear between them.
-    """
-    known = (scale > 0) & (value > 0)
-    scale, value = scale[known], value[known]
-    if len(scale) < 8 * _WINDOW:
-        return None
-    order = np.argsort(scale)
-    x, y = np.log(scale[order]), 1.0 / value[order]
-    if x[-1] - x[0] < 1e-6:
-        return None
-    starts = np.searchsorted(x, np.linspace(x[0], x[-1], _KNOTS)) - _WINDOW // 2
-    starts = np.unique(np.clip(starts, 0, len(x) - _WINDOW))
-    windows = starts[:, None] + np.arange(_WINDOW)
-    knots, inverse = np.median(x[windows], axis=1), np.median(y[windows], axis=1)
-    keep = np.concatenate([[True], np.diff(knots) > 1e-9])
-    if keep.sum() < 2:
-        return None
-    return {"kind": "table", "knots": knots[keep].tolist(), "inverse": inverse[keep].tolist()}
-
-
-def _constant(value: FloatArray) -> dict[str, Any] | None:
-    """Rule for values of which all that are known agree."""
-    options, known = _unknown(value), value[value > 0]
-    if len(known):
-        middle = float(np.median(known))
-        if np.any(np.abs(known - middle) > 1e-6 * middle):
-            return None
-        options.insert(0, {"kind": "constant", "value": middle})
-    return {"options": options, "reference": ["constant", 1.0], "free": False}
-
-
-def _unknown(value: FloatArray) -> list[dict[str, Any]]:
-    """Option for the commonest value that is not positive, if any: −1 says "unknown" in LHE."""
-    found, counts = np.unique(value[value <= 0], return_counts=True)
-    return [{"kind": "constant", "value": float(v)} for v in found[np.argsort(-counts)[:1]]]
 
 
 def _off(value: FloatArray, exact: FloatArray) -> FloatArray:
@@ -467,14 +171,7 @@ def _off(value: FloatArray, exact: FloatArray) -> FloatArray:
     return np.asarray(np.abs(value - exact) / np.maximum(np.abs(exact), 1e-300))
 
 
-def _factor(ratio: FloatArray) -> float:
-    """Median ratio, tidied where it is close to a multiple of a quarter."""
-    middle = float(np.median(ratio))
-    rounded = round(middle * 4) / 4
-    return rounded if rounded > 0 and abs(middle / rounded - 1) < EXACT else middle
-
-
-def _interpolate(x: FloatArray, knots: FloatArray, y: FloatArray) -> FloatArray:
+def interpolated(x: FloatArray, knots: FloatArray, y: FloatArray) -> FloatArray:
     """Piecewise linear, continued linearly beyond the ends."""
     i = np.clip(np.searchsorted(knots, x) - 1, 0, len(knots) - 2)
     slope = (y[i + 1] - y[i]) / (knots[i + 1] - knots[i])

@@ -18,18 +18,12 @@ from hepgen_ml.phase_space import Chart, Cut
 from hepgen_ml.phase_space.cut_finder import CutFinder
 from hepgen_ml.phase_space.cuts import flavour_class
 from hepgen_ml.phase_space.extremes import FinalStates
-from hepgen_ml.process.auxiliary import (
-    AUXILIARY,
-    Auxiliaries,
-    best_table,
-    learn_coupling,
-    learn_scale,
-    means_of,
-)
+from hepgen_ml.process.auxiliary import AUXILIARY, Auxiliaries
 from hepgen_ml.process.chart_choice import ChartLearner
 from hepgen_ml.process.encoded import final_momenta
 from hepgen_ml.process.lifetimes import LifetimeLearner
 from hepgen_ml.process.process import Channel, Process, Subprocess
+from hepgen_ml.process.scale_rules import best_table, learn_coupling, learn_scale, means_of
 from hepgen_ml.process.scale_search import exchanged_masses
 from hepgen_ml.process.seen import Beams, Seen, fixed_or_interval
 from hepgen_ml.process.structure import PATTERN, Structure, helicity_codes, tables

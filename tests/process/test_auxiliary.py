@@ -7,13 +7,8 @@ import torch
 
 from hepgen_ml.phase_space import BalancedChart
 from hepgen_ml.phase_space.chart import incoming_momenta
-from hepgen_ml.process.auxiliary import (
-    Auxiliaries,
-    best_table,
-    coupling_table,
-    learn_coupling,
-    learn_scale,
-)
+from hepgen_ml.process.auxiliary import Auxiliaries, value_of
+from hepgen_ml.process.scale_rules import best_table, coupling_table, learn_coupling, learn_scale
 from hepgen_ml.process.scales import formula, formula_names
 
 CHART = BalancedChart(["j1", "6", "-6"], [0.0, 173.0, 173.0], [20.0, 0.0])
@@ -97,7 +92,7 @@ def test_table_is_accurate_between_its_knots() -> None:
     rng = np.random.default_rng(3)
     scale = np.exp(rng.normal(5.3, 0.4, 30_000))
     table = coupling_table(scale, alpha(scale))
-    guess = Auxiliaries._value(table, torch.empty(0), torch.empty(0), scale)
+    guess = value_of(table, torch.empty(0), torch.empty(0), scale)
     off = np.abs(guess / alpha(scale) - 1)
     assert np.quantile(off, 0.999) < 1e-5
 

@@ -11,7 +11,7 @@ import torch
 from hepgen_ml.phase_space import BalancedChart
 from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.phase_space.coordinates import transverse_momentum
-from hepgen_ml.process.auxiliary import learn_scale, means_of
+from hepgen_ml.process.scale_rules import learn_scale, means_of
 from hepgen_ml.process.scale_search import exchanged_masses, find_mean
 from hepgen_ml.process.scales import Mean, formula, formula_names
 
