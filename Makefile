@@ -1,6 +1,8 @@
 # make demo   set up, train, generate, check and draw: see demo/
 # make test   set up and run the tests
 # make fuzz   read damaged files (make fuzz N=10000)
+# make kills  kill runs at random moments
+# make oldest the tests with the oldest dependencies
 # make docs   build the documentation site in build/docs
 # make lint   ruff, mypy and the documentation site
 # make help   the rest
@@ -13,16 +15,19 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --no-compile
 SETUP := pyproject.toml constraints.txt
 
 N ?= 1000
+RUNS ?= 50
 # Sources are read from the root of the repository, so that links are the same in both places.
 SITE = $(BIN)/python -m sphinx -q -W --keep-going -b html -d build/doctrees -c docs . build/docs
 
-.PHONY: help demo test test-slow fuzz lint docs install clean
+.PHONY: help demo test test-slow fuzz kills oldest lint docs install clean
 
 help:
 	@echo "make demo       train on a small sample, generate, check, draw (about 5 minutes)"
 	@echo "make test       run the tests"
 	@echo "make test-slow  run the tests that take minutes"
 	@echo "make fuzz       read N=1000 damaged files of every kind"
+	@echo "make kills      kill RUNS=50 generations and trainings at random moments"
+	@echo "make oldest     the tests with the oldest versions of the dependencies, in build/oldest"
 	@echo "make docs       build the documentation site in build/docs; any warning is an error"
 	@echo "make lint       ruff, mypy and the documentation site"
 	@echo "make clean      remove .venv, demo/ and caches"
@@ -39,6 +44,12 @@ test-slow: $(VENV)/.installed-test
 
 fuzz: $(VENV)/.installed-test
 	@$(BIN)/python -m tests.fuzz.campaign -n $(N)
+
+kills: $(VENV)/.installed-test
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.kills --runs $(RUNS)
+
+oldest: $(VENV)/.installed
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/oldest.py --environment build/oldest
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check

@@ -6,6 +6,8 @@ scripts and batch systems can tell the kinds apart (documented in docs/cli.md).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 NOTE = 25
@@ -91,3 +93,14 @@ class PipeClosedError(OutputError):
     """The program that reads an output has ended before its last event."""
 
     exit_code = 141
+
+
+@contextmanager
+def about(path: Path | None, *kinds: type[HepgenError]) -> Iterator[None]:
+    """Errors of these kinds that name no file or directory are about this one."""
+    try:
+        yield
+    except kinds as error:
+        if error.path is None:
+            error.path = path
+        raise

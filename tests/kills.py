@@ -14,13 +14,16 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from pathlib import Path
 
+import torch
+
+from hepgen_ml.cli import main as main_of_program
 from hepgen_ml.events.formats import read
 from hepgen_ml.files.outputs import is_unfinished
 from hepgen_ml.generation.generator import Generator
@@ -29,45 +32,91 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 CODES = {signal.SIGKILL: None, signal.SIGTERM: 143, signal.SIGINT: 130}
 
 N_EVENTS = 3000
+N_TRAINED = 1000
+LONGEST = 600  # seconds of a run
 TRAINING = (
     "network.width=16", "network.blocks=1", "network.heads=2", "network.mixtures=2",
-    "training.batch_size=128", "training.max_steps=120", "training.max_time=1e6",
+    "training.batch_size=128", "training.max_steps=80", "training.max_time=1e6",
     "training.max_epochs=1e6", "training.validation_interval=20", "training.patience=2",
     "training.checkpoint_interval=0.05",
 )  # fmt: skip
 
 
-def start(*arguments: object) -> subprocess.Popen[bytes]:
-    """The program with these arguments."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "hepgen_ml", *map(str, arguments)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+class Run:
+    """The program with these arguments, in a copy of this process.
+
+    A copy has all that is imported already, so that a run takes seconds and a random moment is
+    one of its work, rarely one of its imports.
+    """
+
+    def __init__(self, *arguments: object) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        self._code: int | None = None
+        sys.stdout.flush()
+        self._pid = os.fork()
+        if self._pid == 0:
+            os._exit(self._main([str(a) for a in arguments]))
+
+    def _main(self, arguments: list[str]) -> int:
+        """The program itself; its exit code."""
+        os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+        os.dup2(self._errors.fileno(), 2)
+        sys.stdout, sys.stderr = open(1, "w"), open(2, "w")  # noqa: SIM115
+        sys.argv = ["hepgen-ml", *arguments]
+        code: object = 1
+        try:
+            main_of_program()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        except BaseException:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return code if isinstance(code, int) else 1
+
+    def ended(self, within: float) -> bool:
+        """Whether it ends within so many seconds."""
+        end = time.monotonic() + within
+        while self._code is None and time.monotonic() < end:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            if pid:
+                self._code = os.waitstatus_to_exitcode(status)
+            else:
+                time.sleep(0.002)
+        return self._code is not None
+
+    def send(self, how: signal.Signals) -> None:
+        """Send a signal to a run that has not ended."""
+        os.kill(self._pid, how)
+
+    def result(self) -> tuple[int, str]:
+        """Exit code, minus the signal if it was killed, and what it printed as errors."""
+        if not self.ended(LONGEST):
+            self.send(signal.SIGKILL)
+            raise AssertionError(f"no end within {LONGEST} seconds")
+        assert self._code is not None
+        self._errors.seek(0)
+        return self._code, self._errors.read().decode()
 
 
 def run(*arguments: object) -> float:
     """Run to the end; seconds that it took."""
     begun = time.monotonic()
-    process = start(*arguments)
-    errors = process.communicate()[1].decode()
-    assert process.returncode == 0, errors
+    code, errors = Run(*arguments).result()
+    assert code == 0, (code, errors)
     return time.monotonic() - begun
 
 
 def kill(moment: float, how: signal.Signals, *arguments: object) -> str:
     """Run and send a signal after so many seconds; what became of the run.
 
-    A process that is still importing has the system's answer to the signal, not ours.
+    A process that has not come to its own handlers has the system's answer to the signal.
     """
-    process = start(*arguments)
-    try:
-        process.wait(moment)
-    except subprocess.TimeoutExpired:
-        process.send_signal(how)
-    errors = process.communicate()[1].decode()
-    code = process.returncode
+    process = Run(*arguments)
+    if not process.ended(moment):
+        process.send(how)
+    code, errors = process.result()
     if code == 0:
         return "finished"
     if code == -how:
@@ -118,7 +167,7 @@ def generating(directory: Path, rng: random.Random, runs: int) -> Counter[str]:
 def training(directory: Path, rng: random.Random, runs: int) -> Counter[str]:
     """Kill `train`, and resume it, perhaps after more kills; what became of the runs."""
     sample, model = directory / "sample.lhe.gz", directory / "model"
-    run("generate", "--model", "ttbar01j", "-n", N_EVENTS, "--seed", 2, "--out", sample)
+    run("generate", "--model", "ttbar01j", "-n", N_TRAINED, "--seed", 2, "--out", sample)
     arguments: list[object] = ["train", sample, "--out", model]
     for setting in TRAINING:
         arguments += ["--set", setting]
@@ -130,7 +179,7 @@ def training(directory: Path, rng: random.Random, runs: int) -> Counter[str]:
         while True:
             how = SIGNALS[number % len(SIGNALS)]
             resume = ["--resume"] if model.exists() else []
-            became = kill(rng.uniform(0.3 * took, 1.05 * took), how, *arguments, *resume)
+            became = kill(rng.uniform(0, 1.05 * took), how, *arguments, *resume)
             found[became] += 1
             found["left something"] += bool(leftovers(directory))
             if (model / "config.json").exists():
@@ -157,6 +206,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--verb", choices=("generate", "train"), help="both if not given")
     options = parser.parse_args()
+    torch.set_num_threads(1)  # a process with threads cannot be copied
     verbs = {"generate": generating, "train": training}
     for verb in [verbs[options.verb]] if options.verb else verbs.values():
         with tempfile.TemporaryDirectory() as place:

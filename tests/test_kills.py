@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests import kills
+ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_generate_is_killed(tmp_path: Path) -> None:
-    kills.generating(tmp_path, random.Random(1), 2)
+def killed(verb: str, runs: int, seed: int) -> str:
+    """What the campaign of one verb says, in a process of its own that has no threads."""
+    arguments = ["--verb", verb, "--runs", str(runs), "--seed", str(seed)]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.kills", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("verb", ["generate", "train"])
+def test_killed(verb: str) -> None:
+    assert "2 runs, all in order" in killed(verb, 2, 1)
 
 
 @pytest.mark.slow
-def test_generate_is_killed_often(tmp_path: Path) -> None:
-    kills.generating(tmp_path, random.Random(2), 12)
-
-
-@pytest.mark.slow
-def test_train_is_killed_often(tmp_path: Path) -> None:
-    kills.training(tmp_path, random.Random(3), 12)
+@pytest.mark.parametrize("verb", ["generate", "train"])
+def test_killed_often(verb: str) -> None:
+    assert "12 runs, all in order" in killed(verb, 12, 2)

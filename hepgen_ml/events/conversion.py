@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hepgen_ml.errors import InputError, OutputError
 from hepgen_ml.events.formats import AtomicWriter, has_free_weights, output_format
 from hepgen_ml.events.objects import Selection
 from hepgen_ml.events.sample import EventSample, RunInfo
@@ -176,7 +177,11 @@ class _Target:
         self.adapted = None
         sums = WeightSums.of(self._chunks())
         stated = self.events.states_strategy
-        self.adapted, factor = les_houches(self.run(), sums, stated=stated, exact=given)
+        try:
+            self.adapted, factor = les_houches(self.run(), sums, stated=stated, exact=given)
+        except OutputError as error:  # what is missing is missing in the input
+            path = next(iter(self.events.paths), None)
+            raise InputError(error.message, path=path, remedy=error.remedy) from None
         self.events.multiply_weights(factor)
 
     def run(self) -> RunInfo:

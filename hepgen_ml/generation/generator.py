@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from hepgen_ml.config import Config
-from hepgen_ml.errors import ModelError, UsageError
+from hepgen_ml.errors import ModelError, UsageError, about
 from hepgen_ml.events.objects import Selection
 from hepgen_ml.events.sample import EventSample, RunInfo, concatenate, finite_or_none
 from hepgen_ml.files.outputs import DirectoryLock, naming
@@ -41,6 +42,20 @@ from hepgen_ml.training.devices import find_device
 from hepgen_ml.training.fit import PLAN, claimed, fit
 
 Weights = Literal["classifier", "sample"]
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def _about_model(method: _Method) -> _Method:
+    """A method whose errors name the directory of the model, if it has one."""
+
+    @wraps(method)
+    def named(self: Generator, *args: Any, **kwargs: Any) -> Any:
+        with about(self.directory, ModelError, UsageError):
+            return method(self, *args, **kwargs)
+
+    return cast(_Method, named)
+
 
 
 class Generator:
@@ -199,11 +214,13 @@ class Generator:
         """Run information of the events that `stream` makes with these options."""
         run = self.run
         if posterior is not None:
-            posterior_weights.check(self.surrogate.density, posterior)
+            with about(self.directory, ModelError, UsageError):
+                posterior_weights.check(self.surrogate.density, posterior)
             run = posterior_weights.with_posterior(run, posterior)
         weighting = self._weighting(run, weights, unweight)
         return run if weighting is None else weighting.run
 
+    @_about_model
     def _weighting(
         self, run: RunInfo, weights: Weights | None, unweight: bool
     ) -> ClassifierWeights | SampleWeights | None:
@@ -369,6 +386,7 @@ class Generator:
         if self.weighting is not None:
             self.weighting.add(counts[2:])
 
+    @_about_model
     def _block(
         self, entropy: Any, block: Block, run: RunInfo, posterior: int | None
     ) -> EventSample:
@@ -404,6 +422,7 @@ class Generator:
             lambda m: self._sampler.events(m, rng, generator),
         )
 
+    @_about_model
     def log_prob(self, sample: EventSample) -> npt.NDArray[np.float64]:
         """Log density of events under the surrogate.
 
@@ -443,6 +462,7 @@ class Generator:
         """Fraction of the network's draws inside the cuts, over all sampling so far."""
         return self._sampler.acceptance
 
+    @_about_model
     def describe(self) -> dict[str, Any]:
         """Facts about the model, as plain values for `hepgen-ml info`."""
         process = self.process

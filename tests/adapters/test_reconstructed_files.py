@@ -238,6 +238,23 @@ def test_what_is_no_measurement_is_a_bad_event(tmp_path: Path, branch: str, valu
     assert reader.n_skipped == 1
 
 
+def test_the_newest_cycle_of_a_tree_counts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def events(n: int) -> dict[str, object]:
+        names = ("Muon_pt", "Muon_eta", "Muon_phi", "Muon_charge")
+        return {k: ak.Array([[1.0]] * n) for k in names}
+
+    for name, sizes in (("backup", (2, 3)), ("shorter", (3, 2))):
+        path = tmp_path / f"{name}.root"
+        with uproot.recreate(path) as file:
+            for n in sizes:
+                file.mktree("Events", {k: v.type.content for k, v in events(n).items()})
+                file["Events"].extend(events(n))
+        assert len(read(path, chosen("Muon:1"))) == sizes[1]
+        assert ("Events;1 has 3" in caplog.text) == (name == "shorter")
+
+
 def test_real_nanoaod(data_dir: Path) -> None:
     path = data_dir / "readers" / "nanoAOD_2015_CMS_Open_Data_ttbar.root"
     reader = ROOT().open(path, selection=chosen("Muon:1-2,Jet:0-20"))

@@ -108,7 +108,7 @@ def test_files_of_generators(data_dir: Path, tmp_path: Path, number: int, suffix
     path = sorted((data_dir / "readers").glob("*.lhe*"))[number]
     out = tmp_path / f"out{suffix}"
     if "pr29" in path.name and suffix == ".lhe":  # GiBUU: weights of a strategy of its own, no sum
-        with pytest.raises(OutputError, match="--cross-section"):
+        with pytest.raises(InputError, match="--cross-section"):
             convert(path, out)
         return
     done = convert(path, out)

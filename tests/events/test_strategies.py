@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hepgen_ml.cli import app
-from hepgen_ml.errors import OutputError, UsageError
+from hepgen_ml.errors import InputError, OutputError, UsageError
 from hepgen_ml.events.conversion import convert
 from hepgen_ml.events.formats import read, write
 from hepgen_ml.events.objects import Selection
@@ -146,7 +146,7 @@ def test_foreign_weights_to_lhe(tmp_path: Path, weights: np.ndarray) -> None:
 
 def test_unknown_cross_section(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = foreign(tmp_path / "e.hepmc", WEIGHTS, None)
-    with pytest.raises(OutputError, match="--cross-section"):
+    with pytest.raises(InputError, match="--cross-section"):
         convert(path, tmp_path / "e.lhe")
     with caplog.at_level(logging.WARNING):
         convert(path, [tmp_path / "f.hepmc", tmp_path / "f.root"])
@@ -236,7 +236,7 @@ def test_nanoaod_to_others(tmp_path: Path) -> None:
         LHEPart_status=[[-1, -1, 1, 1]] * 4, LHEPart_incomingpz=[[22.5526, -22.5526, 0.0, 0.0]] * 4,
         genWeight=[3.0, 5.0, -2.0, 6.0],
     )  # fmt: skip
-    with pytest.raises(OutputError, match="--cross-section"):
+    with pytest.raises(InputError, match="--cross-section"):
         convert(path, tmp_path / "e.lhe")
     convert(path, tmp_path / "e.lhe", selection=Selection(cross_section=9.0))
     back = read(tmp_path / "e.lhe")

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from hepgen_ml.errors import HepgenError, InputError, ModelError
+from hepgen_ml.errors import HepgenError, InputError, ModelError, UsageError
 from hepgen_ml.files import documents
 from hepgen_ml.files.tensors import load_tensors, save_tensors
 from hepgen_ml.generation.generator import Generator
 from hepgen_ml.models.storage import CLASSIFIER, CONFIG, PRETRAINED, WEIGHTS, file_hash
-from hepgen_ml.process.encoded import Encoded
+from hepgen_ml.process.encoded import Encoded, Kinematics
 from hepgen_ml.process.process import Process
 from hepgen_ml.process.structure import Structure
 from hepgen_ml.reweighting import Reweighter
@@ -300,6 +301,24 @@ def test_changed_encoded_samples(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=r"sample\.safetensors") as found:
         EncodedSample.load(path)
     assert "\n" not in str(found.value)
+
+
+def test_errors_of_a_model_in_use_name_it(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = Generator.load(model)
+    kinematics = Process.kinematics
+
+    def outside(*arguments: Any) -> Kinematics:
+        found = kinematics(*arguments)
+        return replace(found, passes=torch.zeros_like(found.passes))
+
+    monkeypatch.setattr(Process, "kinematics", outside)
+    with pytest.raises(ModelError, match="outside the cuts") as caught:
+        generator.sample(1000)
+    assert caught.value.path == model
+    for options in ({"posterior": 5}, {"weights": "classifier"}, {"weights": "sample"}):
+        with pytest.raises(UsageError) as refused:
+            generator.sample(10, **options)
+        assert str(refused.value).startswith(f"{model}: ")
 
 
 def test_products_of_resonances_are_found_once() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,12 @@ from hepgen_ml.events.formats import DEFAULT_CHUNK
 from hepgen_ml.events.objects import OBJECTS, Selection
 from hepgen_ml.events.sample import EventSample, RunInfo, Subrun
 
+log = logging.getLogger(__name__)
+
 _BLOCK_BYTES = 32 << 20
 _BLOCK_EVENTS = 200_000
 _KEPT_ERRORS = 100
+_MOST_CYCLES = 10
 _MOST_RUNS = 1_000_000
 _SAME_SUM = 1e-5
 
@@ -116,8 +121,18 @@ class ROOTFile:
                 f"is damaged: its tree states {self.tree.num_entries} events, "
                 f"but branch {name} has {longest}"
             )
+        self._compare_cycles()
         if METADATA in names:
             self._read_metadata(str(self._file[METADATA]))
+
+    def _compare_cycles(self) -> None:
+        """Say it where an older cycle has more events; the newest counts, as in ROOT."""
+        cycles = [k for k in self._file if k.rpartition(";")[0] == self.tree_name]
+        for key in cycles[:_MOST_CYCLES] if len(cycles) > 1 else []:
+            with suppress(Exception):  # a damaged backup is no fault of what is read
+                older = int(self._file[key].num_entries)
+                if older > self.tree.num_entries:
+                    _say_older(self.path, key, older, self.tree.num_entries)
 
     def _read_metadata(self, text: str) -> None:
         damaged = "its metadata is not valid"
@@ -349,6 +364,15 @@ def event_columns(file: ROOTFile, arrays: Mapping[str, Any]) -> dict[str, Any]:
             for k, v in named("attributes").items()
         },
     }
+
+
+@lru_cache(maxsize=1024)
+def _say_older(path: Path, key: str, older: int, newest: int) -> None:
+    """Say it once, however often the file is read."""
+    log.warning(
+        "%s: the newest cycle of the tree is read, which has %d events; %s has %d",
+        path, newest, key, older,
+    )  # fmt: skip
 
 
 def first_line(error: Exception) -> str:
