@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,9 @@ from hepgen_adapters.lhe import codes as codes
 from hepgen_adapters.lhe.ahead import ParsedBlocks
 from hepgen_adapters.lhe.columns import Columns, Names
 from hepgen_adapters.lhe.cross_section import with_weighted_cross_section
-from hepgen_adapters.lhe.header import fortran_float, parse_header, printed_digits, unread
+from hepgen_adapters.lhe.damage import REMEDY, TRUNCATED, error_of, resume, solve
+from hepgen_adapters.lhe.front import END_OF_INIT, read_front
+from hepgen_adapters.lhe.header import parse_header, printed_digits, unread
 from hepgen_adapters.lhe.markup import Masker, attributes, masked
 from hepgen_adapters.lhe.parse import parse_events
 from hepgen_adapters.lhe.stream import (
@@ -24,31 +25,23 @@ from hepgen_adapters.lhe.stream import (
     BLOCK,
     END_OF_EVENT,
     END_OF_FILE,
-    GZIP_ERRORS,
-    MAX_EVENT,
     Block,
     Blocks,
-    gzip_error,
-    open_text,
 )
 from hepgen_ml.errors import InputError
 from hepgen_ml.events.formats import DEFAULT_CHUNK
 from hepgen_ml.events.sample import EVENT_COLUMNS, PARTICLE_COLUMNS, EventSample
 
-MAX_HEADER = 256 << 20
 MAX_NAMES = 8192
 MAX_ATTRIBUTES = 64
 MAX_ATTRIBUTE_TEXT = 4096
 KEPT_ERRORS = 10
 
-_END_OF_INIT = re.compile(rb"</init\s{0,16}>")
 _SECOND_INIT = re.compile(rb"<init[\s>]")
 _SAME_IN_JOINED = (
     "beam_pdg_id", "beam_energy", "pdf_group", "pdf_set", "weight_strategy", "processes",
 )  # fmt: skip
 _NO_NUMBERS = "that are not numbers (nan instead)"
-_TRUNCATED = "the file ends before </LesHouchesEvents>: it is truncated"
-_REMEDY = "--skip-bad leaves such events out"
 
 
 class LHEReader:
@@ -75,7 +68,7 @@ class LHEReader:
         self._weights, self._scales = Names(), Names()
         self._by_position: list[int] = []
         self._declared: dict[str, str] = {}
-        text, self._start = self._read_front()
+        text, self._start = read_front(self.path, skip_bad=self.skip_bad)
         self.run, self._by_declaration = parse_header(text[: self._start], self.path)
         self._first_run = self.run
         self.run = with_weighted_cross_section(self.run, self.path)
@@ -85,49 +78,6 @@ class LHEReader:
 
     def close(self) -> None:
         """Nothing stays open between chunks."""
-
-    def _read_front(self) -> tuple[bytes, int]:
-        """The text up to ``</init>`` and a little more, and where the former ends."""
-        text, masker = bytearray(), Masker()
-        end = -1
-        try:
-            with open_text(self.path) as stream:
-                while end < 0 or len(text) < end + BLOCK:
-                    piece = stream.read(BLOCK)
-                    if not piece:
-                        break
-                    text += piece
-                    if len(text) > MAX_HEADER:
-                        raise InputError(
-                            f"no event in the first {MAX_HEADER >> 20} MB",
-                            path=self.path,
-                            remedy="check that this is an LHE file",
-                        )
-                    if end < 0:
-                        seen = max(0, len(masker.masked) - 32)
-                        masker.feed(piece)
-                        found = _END_OF_INIT.search(masker.masked, seen)
-                        end = found.end() if found else -1
-                        if len(text) > 1 << 16 and b"<LesHouchesEvents" not in text[: 1 << 16]:
-                            break
-        except GZIP_ERRORS as error:
-            if end < 0 or not self.skip_bad:
-                raise gzip_error(error, self.path) from error
-        except ValueError as error:
-            remedy = "take them out, or check that this is an LHE file"
-            raise InputError(str(error), path=self.path, remedy=remedy) from None
-        if not text:
-            raise InputError("is empty", path=self.path, remedy="check how it was made")
-        if end < 0:  # a comment that nothing ends is text
-            masker.feed(b"", final=True)
-            found = _END_OF_INIT.search(masker.masked)
-            end = found.end() if found else -1
-        if end < 0:
-            if b"<LesHouchesEvents" in text:
-                what = "ends before </init>: no event, the file is truncated"
-                raise InputError(what, path=self.path, remedy="copy or make the file again")
-            end = len(text)
-        return bytes(text), end
 
     def _look_ahead(self, text: bytes) -> None:
         """Learn names and printed digits from the first events."""
@@ -143,7 +93,7 @@ class LHEReader:
                 raise InputError("holds no events", path=self.path, remedy=remedy)
             if len(text) < BLOCK and not self.skip_bad:
                 remedy = "copy or make the file again"
-                raise InputError(_TRUNCATED, path=self.path, event=1, remedy=remedy)
+                raise InputError(TRUNCATED, path=self.path, event=1, remedy=remedy)
             return
         self.run = self.run.with_(significant_digits=printed_digits(text[: 1 << 16]))
         self.left_out = unread(text[:stop])
@@ -254,7 +204,7 @@ class LHEReader:
                     if status == codes.NEW_ROOT:
                         event = n_good + last + self.n_skipped + 1
                         self._bad(
-                            InputError(_TRUNCATED, path=self.path, event=event, remedy=_REMEDY)
+                            InputError(TRUNCATED, path=self.path, event=event, remedy=REMEDY)
                         )
                     behind = self._next_run(block, place, n_good + last)
                     if behind < 0:
@@ -272,27 +222,35 @@ class LHEReader:
                 elif status == codes.NO_ROW_LEFT:
                     columns.add_rows(int(state[codes.WANTED]), int(state[codes.N_ROWS]))
                 elif status == codes.HARD_NUMBERS:
-                    hard_at, hard_value = _solve(block, state, hard_at, hard_value)
+                    hard_at, hard_value = solve(block, state, hard_at, hard_value)
                 elif status in (codes.NEW_WEIGHT, codes.NEW_POSITION, codes.NEW_SCALE):
                     self._new_name(block, state, columns, status)
                 else:
-                    error = self._error(block, state, status, n_good + last)
-                    truncated |= error.message == _TRUNCATED
+                    event = n_good + last + self.n_skipped + 1
+                    error = error_of(
+                        block, state, status, self.path, event, skip_bad=self.skip_bad
+                    )
+                    truncated |= error.message == TRUNCATED
                     self._bad(error)
-                    state[codes.POSITION] = block.address + _resume(block, state)
+                    state[codes.POSITION] = block.address + resume(block, state)
                     state[codes.N_SOLVED] = 0
         if once:
             return
-        n_good += int(state[codes.N_EVENTS])
         self._n_no_weight += int(state[codes.N_NO_WEIGHT])
+        self._finish(n_good + int(state[codes.N_EVENTS]), ended=closed or truncated)
+        if state[codes.N_EVENTS]:
+            yield self._sample(columns, int(state[codes.N_EVENTS]), int(state[codes.N_ROWS]))
+
+    def _finish(self, n_good: int, *, ended: bool) -> None:
+        """Note what was left out, and raise if the file ended early or held too few good events."""
         if self._n_no_weight:
             self.left_out = [
                 *(text for text in self.left_out if not text.endswith(_NO_NUMBERS)),
                 f"{self._n_no_weight} named weights {_NO_NUMBERS}",
             ]
-        if not closed and not truncated:
+        if not ended:  # and nothing was said of it before
             event = n_good + self.n_skipped + 1
-            self._bad(InputError(_TRUNCATED, path=self.path, event=event, remedy=_REMEDY))
+            self._bad(InputError(TRUNCATED, path=self.path, event=event, remedy=REMEDY))
         if n_good == 0 and not self.n_skipped:
             raise InputError("holds no events", path=self.path, remedy="check how it was made")
         if self.n_skipped > n_good:
@@ -303,8 +261,6 @@ class LHEReader:
                 event=self.skipped[0].event,
                 remedy="the file is not what it claims; make it again",
             )
-        if state[codes.N_EVENTS]:
-            yield self._sample(columns, int(state[codes.N_EVENTS]), int(state[codes.N_ROWS]))
 
     def _next_run(self, block: Block, place: int, n_good: int) -> int:
         """Place behind ``</init>`` of another file that is joined to this one; -1 without any.
@@ -325,9 +281,9 @@ class LHEReader:
             )  # fmt: skip
         masker = Masker()
         masker.feed(bytes(memoryview(block.buffer)[match.start() : block.end]), final=True)
-        found = _END_OF_INIT.search(masker.masked)
+        found = END_OF_INIT.search(masker.masked)
         if found is None:
-            raise InputError(_TRUNCATED, path=self.path, event=event, remedy=_REMEDY)
+            raise InputError(TRUNCATED, path=self.path, event=event, remedy=REMEDY)
         behind = match.start() + found.end()
         front = bytes(memoryview(block.buffer)[match.start() : behind])
         run, declared = parse_header(front, self.path)
@@ -411,88 +367,3 @@ class LHEReader:
                 name: np.array(values[:n_events]) for name, values in columns.attributes.items()
             },
         )
-
-    def _error(self, block: Block, state: Any, status: int, n_good: int) -> InputError:
-        place = int(state[codes.MARK]) - block.address
-        shown = bytes(block.buffer[place : place + 40]).split(b"\0")[0]
-        word = (shown.split() or [b""])[0].decode("utf-8", "replace")
-        found, wanted = int(state[codes.FOUND]), int(state[codes.WANTED])
-        what = {
-            codes.BAD_NUMBER: f"{word!r} is not a number",
-            codes.NOT_FINITE: f"{word!r} is not finite",
-            codes.SHORT_LINE: "a line has too few numbers",
-            codes.LONG_LINE: f"a line has too many numbers ({word!r} is left over)",
-            codes.FEW_LINES: f"{wanted} particles announced but {found} found",
-            codes.MANY_LINES: f"more particles than announced (or stray text {word!r})",
-            codes.BAD_MOTHER: f"a mother of particle {found} is not among the {wanted} particles",
-            codes.UNCLOSED: "has no closing </event>",
-            codes.BAD_TAG: f"a tag is malformed near {word!r}",
-            codes.BAD_COUNT: f"the number of particles, {word}, is impossible",
-        }[status]
-        if status == codes.BAD_NUMBER and re.match(r"[+-]?(nan|inf)", word, re.I):
-            what = f"{word!r} is not finite"
-        start = int(state[codes.POSITION]) - block.address
-        if block.final and all(
-            block.buffer.find(tag, start, block.end) < 0 for tag in (END_OF_EVENT, END_OF_FILE)
-        ):
-            what = _TRUNCATED
-        return InputError(
-            what,
-            path=self.path,
-            event=n_good + self.n_skipped + 1,
-            line=None if self.skip_bad else self._line(block.offset + place),
-            remedy=_REMEDY,
-        )
-
-    def _line(self, offset: int) -> int:
-        """Line number of a place in the text, by reading the file once more."""
-        line = 1
-        with open_text(self.path) as stream:
-            while offset > 0:
-                piece = stream.read(min(BLOCK, offset))
-                if not piece:
-                    break
-                line += piece.count(b"\n")
-                offset -= len(piece)
-        return line
-
-
-def _resume(block: Block, state: Any) -> int:
-    """Where to go on behind a bad event."""
-    start = int(state[codes.POSITION]) - block.address
-    close = block.buffer.find(END_OF_EVENT, start, block.end)
-    following = block.buffer.find(b"<event", start + 6, block.end if close < 0 else close)
-    while following >= 0 and block.buffer[following + 6] not in b"> \t\r\n":
-        following = block.buffer.find(b"<event", following + 6, block.end if close < 0 else close)
-    if following >= 0:
-        return following
-    return close + 8 if close >= 0 else _closing(block, start)
-
-
-def _closing(block: Block, start: int) -> int:
-    place = block.buffer.find(END_OF_FILE, start, block.end)
-    return place if place >= 0 else block.end
-
-
-def _solve(
-    block: Block, state: Any, hard_at: Any, hard_value: Any
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Let Python decide the numbers that the compiled parser could not."""
-    count = int(state[codes.N_HARD])
-    if count > len(hard_at):
-        # Not all were noted; solve none, make room and let the parser note them again.
-        state[codes.N_SOLVED] = 0
-        return np.empty(2 * count, np.int64), np.empty(2 * count)
-    for i in range(count):
-        start = int(hard_at[i]) - block.address
-        token = re.match(rb"[-+.\deEdD]*", block.buffer[start : start + MAX_TOKEN])
-        try:
-            hard_value[i] = fortran_float(token[0].decode()) if token else math.nan
-        except ValueError:
-            hard_value[i] = math.nan
-    state[codes.N_SOLVED] = count
-    return hard_at, hard_value
-
-
-MAX_TOKEN = 4096
-assert MAX_EVENT > MAX_TOKEN
