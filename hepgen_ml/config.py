@@ -76,6 +76,9 @@ class NetworkConfig(Section):
     mixtures: int = Field(
         32, ge=1, le=512, description="Components of each coordinate's mixture density."
     )
+    ensemble: int = Field(
+        1, ge=1, le=100, description="Number of networks that are trained side by side."
+    )
 
 
 class TrainingConfig(Section):

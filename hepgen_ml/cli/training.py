@@ -69,6 +69,12 @@ def train(
     max_time: Annotated[
         str | None, typer.Option(metavar="TIME", help="Stop after 90s, 20m, 1h30m …")
     ] = None,
+    ensemble: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=100, metavar="K", help="Train K networks side by side, for uncertainties."
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from a checkpoint.")] = False,
     config: Annotated[
         Path | None,
@@ -105,6 +111,7 @@ def train(
             cuts=(*settings.cuts, *(cut or [])),
             resonances=(*settings.resonances, *(resonance or [])),
             **({"find_cuts": False} if no_cuts else {}),
+            **({} if ensemble is None else {"network__ensemble": ensemble}),
         )
         stages = dict.fromkeys(("formulas", "train", "calibrate", "acceptance"), "%")
         with _console.Progress(stages) as progress:

@@ -45,11 +45,21 @@ def check(density: DensityModel, n_draws: int) -> None:
     Raises
     ------
     UsageError
-        A number of draws below two or above `MAX_DRAWS`, or a model that is not Bayesian.
+        A number of draws below two or above `MAX_DRAWS` or that of the members of an ensemble, or
+        a model that is not Bayesian.
     """
     if not 2 <= n_draws <= MAX_DRAWS:
         raise UsageError(f"{n_draws} posterior draws", remedy=f"ask for 2 to {MAX_DRAWS}, say 10")
-    if not density.bayesian:
+    if not density.has_likelihood:
+        raise UsageError(
+            "the model has no likelihood, of which weights are made", remedy="take another model"
+        )
+    if 0 < density.most_draws < n_draws:
+        raise UsageError(
+            f"{n_draws} draws of an ensemble of {density.most_draws}",
+            remedy=f"ask for 2 to {density.most_draws}",
+        )
+    if not density.most_draws:
         raise UsageError(
             "the model is not Bayesian: it has no posterior to draw from",
             remedy=BAYESIAN,

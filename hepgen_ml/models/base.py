@@ -217,6 +217,11 @@ class DensityModel(nn.Module, ABC):
         """Whether some weights have a posterior."""
         return bool(variational_layers(self))
 
+    @property
+    def most_draws(self) -> float:
+        """How many densities there are to draw: of a posterior any number, else none."""
+        return math.inf if self.bayesian else 0
+
     def log_prob_draws(self, z: Tensor, subprocess: Tensor, n_draws: int) -> Tensor:
         """Log densities (K, m) in standardised coordinates under the first K posterior draws."""
         rows = []

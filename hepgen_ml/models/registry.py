@@ -189,4 +189,8 @@ def density_class(config: Config) -> type[DensityModel]:
 def build(process: Process, config: Config) -> DensityModel:
     """Make the untrained model that a configuration names."""
     kind: Callable[[Process, Config], DensityModel] = density_class(config)
-    return kind(process, config)
+    if config.network.ensemble == 1:
+        return kind(process, config)
+    from hepgen_ml.models.ensemble import Ensemble
+
+    return Ensemble(process, [kind(process, config) for _ in range(config.network.ensemble)])

@@ -139,6 +139,17 @@ class BayesianLinear(Variational):
         return with_noise(out, F.linear(x * x, self.variance, spread))
 
 
+class Members:
+    """What has several members of its own, one of which is a draw."""
+
+    drawn: int | None = None
+
+    @property
+    def n_members(self) -> int:
+        """Draw k is of member k modulo this, and of the posterior of that, if it has one."""
+        raise NotImplementedError
+
+
 def without_noise(weights: nn.Parameter | Variational) -> Tensor:
     """Weights to use without noise, whether they have a posterior or not."""
     return weights.weight if isinstance(weights, Variational) else weights
@@ -173,14 +184,21 @@ def kl_divergence(module: nn.Module) -> Tensor | float:
 def posterior_draw(module: nn.Module, k: int | None) -> Iterator[None]:
     """Use posterior draw k in all variational weights of a module, or their means (None).
 
+    Of an ensemble, the draws are its members, and all of them together for None.
     What was used before is in place again afterwards.
     """
     layers = variational_layers(module)
     before = [layer._drawn for layer in layers]
+    ensemble = next((m for m in module.modules() if isinstance(m, Members)), None)
+    n, chosen = (1, None) if ensemble is None else (ensemble.n_members, ensemble.drawn)
     try:
         for layer in layers:
-            layer.set_draw(k)
+            layer.set_draw(None if k is None else k // n)
+        if ensemble is not None:
+            ensemble.drawn = None if k is None else k % n
         yield
     finally:
+        if ensemble is not None:
+            ensemble.drawn = chosen
         for layer, drawn in zip(layers, before, strict=True):
             layer._drawn = drawn

@@ -220,7 +220,7 @@ def _generate(
 ) -> tuple[list[Labelled], dict[str, Any]]:
     """Samples of a model, and how fast they were made."""
     density = generator.surrogate.density
-    draws = posterior if posterior is not None else POSTERIOR_DRAWS if density.bayesian else 0
+    draws = int(min(POSTERIOR_DRAWS, density.most_draws)) if posterior is None else posterior
     begun, parts, done = time.perf_counter(), [], 0
     for chunk in generator.stream(n, seed=seed, posterior=draws or None):
         parts.append(chunk)

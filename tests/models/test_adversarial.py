@@ -120,5 +120,5 @@ def test_no_likelihood_is_said_in_one_line(tmp_path) -> None:  # type: ignore[no
     with pytest.raises(UsageError, match="likelihood") as caught:
         generator.log_prob(events[:5])
     assert "\n" not in str(caught.value)
-    with pytest.raises(UsageError, match="not Bayesian"):
+    with pytest.raises(UsageError, match="no likelihood"):
         generator.sample(10, posterior=2)
