@@ -173,6 +173,14 @@ class TrainingConfig(Section):
         "that undo the bias; auto: sample where the events are worth less than half as many "
         "events of equal weight.",
     )
+    variations: tuple[str, ...] = Field(
+        ("*",),
+        description="Named weights of the sample that generated events are to have too, by "
+        "patterns such as MUR*; [] for none.",
+    )
+    variations_share: float = Field(
+        0.15, gt=0, lt=1, description="Part of the time that is spent on learning these weights."
+    )
     exchange_beams: bool = Field(
         True,
         description="Train on mirror images too where both beams are equal, an exact symmetry of "

@@ -42,6 +42,18 @@ Cuts = Annotated[
 NoCuts = Annotated[
     bool, typer.Option("--no-cuts", help="Look for no cuts in the sample; those of --cut hold.")
 ]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--weights",
+        metavar="PATTERN",
+        help="Named weights of the sample that generated events are to have too, as 'MUR*'; all "
+        "if not given; may be repeated.",
+    ),
+]
+NoWeights = Annotated[
+    bool, typer.Option("--no-weights", help="Learn no named weights, the nominal one only.")
+]
 Resonances = Annotated[
     list[str] | None,
     typer.Option(
@@ -102,6 +114,19 @@ def parse_cross_section(text: str) -> tuple[float, float | None]:
             f"{text!r} is no cross section in pb", remedy="write 1460.9 or 1460.9+-0.9"
         )
     return float(match[1]), None if match[2] is None else float(match[2])
+
+
+def weight_patterns(weights: list[str] | None, no_weights: bool) -> tuple[str, ...]:
+    """Patterns of the named weights to learn.
+
+    Raises
+    ------
+    UsageError
+        Some are chosen and refused at once.
+    """
+    if weights and no_weights:
+        raise UsageError("--weights and --no-weights", remedy="leave out one of them")
+    return () if no_weights else tuple(weights or ("*",))
 
 
 def selection(

@@ -133,6 +133,22 @@ def _show_model(console: Console, path: Path, found: Mapping[str, Any]) -> None:
         for s in sorted(found["subprocesses"], key=lambda s: -s["frequency"])
     ]
     _print_table(console, ("subprocess", "fraction", "colour and helicity patterns"), rows)
+    variations = found["weight_variations"]
+    shown = sorted(variations, key=lambda w: -w.get("median_error", 0.0))[:MAX_ROWS]
+    errors = ("median_error", "largest_error")
+    lines = [
+        (
+            w["name"],
+            f"{w['cross_section']:.5f}",
+            *(f"{100 * w[key]:.2g} %" if key in w else "exact" for key in errors),
+        )
+        for w in variations
+        if w in shown
+    ]
+    header = ("named weight", "cross section over nominal", "error (median)", "error (99 %)")
+    _print_table(console, header, lines)
+    if len(variations) > MAX_ROWS:
+        console.print(f"the {MAX_ROWS} least certain of {len(variations)} named weights")
 
 
 def show_understanding(sentences: Sequence[Sequence[str]]) -> None:

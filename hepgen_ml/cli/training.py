@@ -20,12 +20,15 @@ from hepgen_ml.cli.options import (
     JetPt,
     JetRadius,
     NoCuts,
+    NoWeights,
     Objects,
     Resonances,
     SkipBad,
     Tree,
     Verbose,
+    Weights,
     selection,
+    weight_patterns,
 )
 from hepgen_ml.errors import OutputError, UsageError
 from hepgen_ml.models.names import names
@@ -93,6 +96,8 @@ def train(
     jet_pt: JetPt = None,
     jet_eta: JetEta = None,
     tree: Tree = None,
+    weights: Weights = None,
+    no_weights: NoWeights = False,
     skip_bad: SkipBad = False,
     force: Force = False,
     verbose: Verbose = False,
@@ -113,7 +118,9 @@ def train(
             **({"find_cuts": False} if no_cuts else {}),
             **({} if ensemble is None else {"network__ensemble": ensemble}),
         )
-        stages = dict.fromkeys(("formulas", "train", "calibrate", "acceptance"), "%")
+        if weights or no_weights:
+            settings = settings.with_(training__variations=weight_patterns(weights, no_weights))
+        stages = dict.fromkeys(("formulas", "weights", "train", "calibrate", "acceptance"), "%")
         with _console.Progress(stages) as progress:
             generator = Generator.train(
                 paths,
@@ -171,6 +178,8 @@ def encode(
     jet_pt: JetPt = None,
     jet_eta: JetEta = None,
     tree: Tree = None,
+    weights: Weights = None,
+    no_weights: NoWeights = False,
     skip_bad: SkipBad = False,
     force: Force = False,
     verbose: Verbose = False,
@@ -196,6 +205,7 @@ def encode(
                 cuts=[parse_cut(text) for text in cut or []],
                 resonances=[parse_resonance(text) for text in resonance or []],
                 find_cuts=not no_cuts,
+                variations=weight_patterns(weights, no_weights),
                 progress=progress,
             )
         sample.save(out)

@@ -16,7 +16,7 @@ from hepgen_ml.config import Config
 from hepgen_ml.errors import ModelError, UsageError, about
 from hepgen_ml.events.objects import Selection
 from hepgen_ml.events.sample import EventSample, RunInfo, concatenate, finite_or_none
-from hepgen_ml.files.outputs import DirectoryLock, naming
+from hepgen_ml.files.outputs import DirectoryLock, naming, remove
 from hepgen_ml.generation import posterior as posterior_weights
 from hepgen_ml.generation.blocks import (
     Block,
@@ -31,10 +31,20 @@ from hepgen_ml.generation.likelihood import log_prob
 from hepgen_ml.generation.refinement import refine
 from hepgen_ml.generation.sample_weights import SampleWeights
 from hepgen_ml.generation.sampling import Sampler
-from hepgen_ml.models.storage import CLASSIFIER, CONFIG, find_model, load_model, save_model
+from hepgen_ml.generation.variations import learn_into, ratios_of, ratios_of_events
+from hepgen_ml.models.storage import (
+    CLASSIFIER,
+    CONFIG,
+    VARIATIONS,
+    find_model,
+    load_model,
+    save_model,
+)
 from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.process import Process
 from hepgen_ml.process.understanding import understood
+from hepgen_ml.regression.storage import declared_weights, save_ratios
+from hepgen_ml.regression.weight_ratios import WeightRatios
 from hepgen_ml.reweighting import Reweighter
 from hepgen_ml.reweighting.application import ClassifierWeights
 from hepgen_ml.training.data import Progress
@@ -73,6 +83,8 @@ class Generator:
         About the training.
     classifier : Reweighter or None
         Corrects events, see `hepgen_ml.reweighting`; stored with the model.
+    ratios : WeightRatios or None
+        Of the named weights of the training sample, which generated events have too.
     weighting : ClassifierWeights, SampleWeights or None
         Of the latest events with its weights: effective sample size and efficiency.
     directory : Path or None
@@ -91,13 +103,15 @@ class Generator:
         device: torch.device,
         classifier: Reweighter | None = None,
         directory: Path | None = None,
+        ratios: WeightRatios | None = None,
     ) -> None:
         self.surrogate = surrogate.eval()
         self.classifier = classifier
         self.weighting: ClassifierWeights | SampleWeights | None = None
+        run = run if ratios is None else declared_weights(run, ratios)
         self.process, self.config, self.run, self.facts = process, config, run, facts
-        self.device, self.directory = device, directory
-        self._sampler = Sampler(self.surrogate, process, run, device)
+        self.device, self.directory, self.ratios = device, directory, ratios
+        self._sampler = Sampler(self.surrogate, process, run, device, ratios)
 
     @classmethod
     def train(
@@ -164,8 +178,13 @@ class Generator:
             selection=selection,
             progress=progress,
             refine=refine,
+            regress=learn_into,
         )
-        return cls(*trained, directory=Path(out))
+        surrogate, process, config, run, facts, place = trained
+        ratios = ratios_of(Path(out), facts, process, place)
+        return cls(
+            surrogate, process, config, run, facts, place, directory=Path(out), ratios=ratios
+        )
 
     @classmethod
     def load(cls, path: str | Path = "hepgen-model", *, device: str = "auto") -> Generator:
@@ -185,7 +204,8 @@ class Generator:
         surrogate, process, config, run, facts = load_model(directory, place)
         has_classifier = os.path.lexists(directory / CLASSIFIER)
         classifier = Reweighter.load(directory, place) if has_classifier else None
-        return cls(surrogate, process, config, run, facts, place, classifier, directory)
+        ratios = ratios_of(directory, facts, process, place)
+        return cls(surrogate, process, config, run, facts, place, classifier, directory, ratios)
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Write the model directory."""
@@ -195,6 +215,10 @@ class Generator:
                 directory.mkdir(parents=True, exist_ok=True)
         alone = DirectoryLock(directory) if force else claimed(directory, resume=False, force=False)
         with alone:
+            if self.ratios is None:
+                remove(directory, VARIATIONS)
+            else:
+                save_ratios(directory, self.ratios)
             save_model(directory, self.surrogate, self.process, self.config, self.run, self.facts)
             if self.classifier is not None:
                 self.classifier.save(directory)
@@ -346,6 +370,8 @@ class Generator:
         if device is not None:
             self.device = self._sampler.device = find_device(device)
             self.surrogate.to(self.device)
+            if self.ratios is not None:
+                self.ratios.to(self.device)
         entropy = np.random.SeedSequence(seed).entropy
         waiting: list[EventSample] = []
         n_waiting = 0
@@ -422,6 +448,53 @@ class Generator:
             lambda m: self._sampler.events(m, rng, generator),
         )
 
+    def reweight(self, sample: EventSample) -> EventSample:
+        """Give events of the process, from anywhere, the named weights that were learned.
+
+        Parameters
+        ----------
+        sample : EventSample
+
+        Returns
+        -------
+        EventSample
+            The same events, with each named weight as its ratio to the nominal weight predicts it.
+            Weights of these names that the sample has are replaced.
+
+        Raises
+        ------
+        UsageError
+            The model has learned no weights.
+        SampleError
+            Events of another process, or outside the cuts of the model.
+        """
+        ratio, _ = self.weight_ratios(sample)
+        weights = {**sample.weights, **dict(zip(self._known().names, ratio.T * sample.weight,
+                                                strict=True))}  # fmt: skip
+        return EventSample(
+            declared_weights(sample.run, self._known()), sample.offsets, sample.particles,
+            sample.events, weights=weights, scales=sample.scales, attributes=sample.attributes,
+        )  # fmt: skip
+
+    @_about_model
+    def weight_ratios(
+        self, sample: EventSample
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Ratios (n, K) of the named weights to the nominal one, and their errors (n, K).
+
+        The weights are those of ``run.weight_names``, in their order. Parameters and errors are
+        those of `reweight`.
+        """
+        return ratios_of_events(self._known(), sample)
+
+    def _known(self) -> WeightRatios:
+        if self.ratios is None:
+            raise UsageError(
+                "the model has learned no named weights",
+                remedy="train it with a sample that has some, without --no-weights",
+            )
+        return self.ratios
+
     @_about_model
     def log_prob(self, sample: EventSample) -> npt.NDArray[np.float64]:
         """Log density of events under the surrogate.
@@ -487,6 +560,10 @@ class Generator:
             "cuts": [str(c) for c in process.acceptance.cuts],
             "evidence": process.acceptance.described(),
             "coordinates": [[c.name for c in ch.coordinates] for ch in process.channels],
+            "weight_variations": [
+                {"name": w.name, "description": w.text, "constant": w.constant, **w.facts}
+                for w in (self.ratios.weights if self.ratios is not None else [])
+            ],
             "training": self.facts,
             "config": self.config.model_dump(),
         }

@@ -74,9 +74,10 @@ def with_posterior(run: RunInfo, n_draws: int) -> RunInfo:
     }
     weights = [f'<weight id="{name}">{text}</weight>' for name, text in names.items()]
     group = '<weightgroup name="hepgen-ml posterior" combine="replicas">'
+    before = [run.weight_groups] if run.weight_groups else []
     return run.with_(
         weight_names={**run.weight_names, **names},
-        weight_groups="\n".join([group, *weights, "</weightgroup>"]),
+        weight_groups="\n".join([*before, group, *weights, "</weightgroup>"]),
     )
 
 

@@ -18,6 +18,8 @@ from hepgen_ml.process.auxiliary import AUXILIARY
 from hepgen_ml.process.encoded import Discrete, Kinematics
 from hepgen_ml.process.lifetimes import draw_lifetimes
 from hepgen_ml.process.process import Process, by_value
+from hepgen_ml.regression.features import inputs
+from hepgen_ml.regression.weight_ratios import WeightRatios
 
 HEAD_BATCH = 8192
 """Events per call of the heads; bounds the memory of their logits."""
@@ -43,6 +45,8 @@ class Sampler:
         Of the events.
     device : torch.device
         Of the surrogate.
+    ratios : WeightRatios, optional
+        Of the named weights that events get.
 
     Attributes
     ----------
@@ -51,8 +55,14 @@ class Sampler:
     """
 
     def __init__(
-        self, surrogate: Surrogate, process: Process, run: RunInfo, device: torch.device
+        self,
+        surrogate: Surrogate,
+        process: Process,
+        run: RunInfo,
+        device: torch.device,
+        ratios: WeightRatios | None = None,
     ) -> None:
+        self.ratios = ratios
         self.surrogate, self.process, self.run, self.device = surrogate, process, run, device
         self.drawn = self.accepted = 0
 
@@ -79,6 +89,10 @@ class Sampler:
             events.events["weight"] = self._weights(x, kinematics, subprocess)
         elif abs(self.run.weight_strategy) == 4 and math.isfinite(self.run.cross_section):
             events.events["weight"] = np.full(n, self.run.cross_section)
+        if self.ratios is not None:
+            ratio, _ = self.ratios(inputs(self.process, kinematics, subprocess, discrete))
+            weights = ratio.numpy().T * events.weight
+            events.weights |= dict(zip(self.ratios.names, weights, strict=True))
         draw_lifetimes(self.process.lifetimes, events, rng)
         return events, x, subprocess
 

@@ -38,6 +38,7 @@ CONFIG = "config.json"
 CARD = "README.md"
 VALIDATION = "validation.json"
 CLASSIFIER = "classifier.safetensors"
+VARIATIONS = "variations.safetensors"
 
 _SPARE_ELEMENTS = 10_000_000
 """Of tensors that a network may make beyond a multiple of its weights."""

@@ -60,14 +60,14 @@ def assemble(
     if not process.is_reconstructed:
         ids = np.array([s.structure.process_id for s in process.subprocesses])
         events = {"process_id": ids[numbers], **events}
-        events |= _scales(process, kinematics, subprocess, discrete)
+        events |= scales_and_couplings(process, kinematics, subprocess, discrete)
     return EventSample(run, offsets, columns, events)
 
 
-def _scales(
+def scales_and_couplings(
     process: Process, kinematics: Kinematics, subprocess: Tensor, discrete: Discrete
 ) -> dict[str, FloatArray]:
-    """Scale and couplings."""
+    """Scale and couplings (m,) of events, by the names of their columns."""
     events: dict[str, FloatArray] = {}
     for c, where in by_value(process.channel_of[subprocess]):
         channel = process.channels[c]

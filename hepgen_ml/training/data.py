@@ -24,6 +24,7 @@ from hepgen_ml.process.process import Process
 from hepgen_ml.process.structure import inside_cuts
 from hepgen_ml.training.clock import Stopwatch
 from hepgen_ml.training.defects import DefectCounter, count_defects, find_defects, has_colors
+from hepgen_ml.training.variations import VariationCollector
 
 log = logging.getLogger(__name__)
 
@@ -245,12 +246,18 @@ def _compare_mean(run: RunInfo, n: float, total: float, squares: float) -> None:
 
 
 def encode_all(
-    source: SampleSource, process: Process, *, progress: Progress | None = None
+    source: SampleSource,
+    process: Process,
+    *,
+    variations: VariationCollector | None = None,
+    progress: Progress | None = None,
 ) -> Encoded:
-    """Second pass: all events as tensors, weights averaging to one."""
+    """Second pass: all events as tensors, weights averaging to one; `variations` gathers others."""
     parts, n_events, n_unknown = [], 0, 0
     for chunk in _joined(source.chunks(), min(_PER_CHANNEL * len(process.channels), _TOGETHER)):
         parts.append(process.encode(chunk))
+        if variations is not None:
+            variations.add(chunk, parts[-1].event.numpy(), sum(map(len, parts[:-1])))
         n_events += len(chunk)
         lost_rows = np.delete(np.arange(len(chunk)), parts[-1].event.numpy())
         n_unknown += int(_is_unknown(chunk)[lost_rows].sum())

@@ -32,6 +32,7 @@ from hepgen_ml.training.data import (
     learn_process,
     with_mean_weight,
 )
+from hepgen_ml.training.variations import ALL, VariationCollector, Variations, matching
 
 SUFFIX = ".safetensors"
 
@@ -64,6 +65,8 @@ class EncodedSample:
         What is left out beside them, in words.
     seconds_read : float
         That reading the files took; it is not kept.
+    variations : Variations or None
+        Ratios of its named weights.
     """
 
     process: Process
@@ -74,6 +77,7 @@ class EncodedSample:
     n_skipped: int
     not_learned: tuple[str, ...] = ()
     seconds_read: float = 0.0
+    variations: Variations | None = None
 
     def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all."""
@@ -93,6 +97,9 @@ class EncodedSample:
             "n_skipped": self.n_skipped,
             "not_learned": list(self.not_learned),
         }
+        if self.variations is not None:
+            tensors |= self.variations.tensors()
+            document["variations"] = self.variations.to_config()
         save_tensors(Path(path), tensors, document)
 
     @classmethod
@@ -117,9 +124,13 @@ class EncodedSample:
                 raise ValueError(f"of version {about.version}, this program knows {_VERSION}")
             process = Process.from_config(document["process"])
             encoded = _encoded(tensors, process)
+            variations = None
+            if about.variations is not None:
+                variations = Variations.restored(about.variations, tensors, len(encoded))
             return cls(
                 process, run_from_config(document["run"]), encoded, about.fingerprint,
                 tuple(about.files), about.n_skipped, tuple(about.not_learned),
+                variations=variations,
             )  # fmt: skip
         except (HepgenError, *documents.UNUSABLE) as error:
             raise InputError(
@@ -137,6 +148,7 @@ class EncodedDocument(documents.Document):
     not_learned: tuple[documents.Text, ...] = ()
     process: dict[str, Any]
     run: dict[str, Any]
+    variations: dict[str, Any] | None = None
 
 
 def _encoded(tensors: Mapping[str, Tensor], process: Process) -> Encoded:
@@ -184,6 +196,7 @@ def encode_sample(
     cuts: Sequence[Cut] = (),
     resonances: Sequence[NamedResonance] = (),
     find_cuts: bool = True,
+    variations: Sequence[str] = ALL,
     progress: Progress | None = None,
 ) -> EncodedSample:
     """Learn the process of a sample and translate its events: two passes over the files.
@@ -203,6 +216,8 @@ def encode_sample(
         Objects whose mass is a coordinate.
     selection : Selection, optional
         Objects to learn, from files of reconstructed or showered events.
+    variations : sequence of str
+        Patterns of the named weights to keep.
     progress : callable, optional
     """
     one = source if isinstance(source, str | Path) else None
@@ -217,17 +232,22 @@ def encode_sample(
             )
         begun = time.monotonic()
         loaded = EncodedSample.load(one)
-        return replace(loaded, seconds_read=time.monotonic() - begun)
+        kept = None if loaded.variations is None else loaded.variations.chosen(variations)
+        if kept is None:
+            matching([], variations)  # says so where one was asked for by name
+        seconds = time.monotonic() - begun
+        return replace(loaded, seconds_read=seconds, variations=kept)
     samples = SampleSource(source, skip_bad=skip_bad, selection=selection, cuts=cuts)
     with samples.reading:
         fingerprint = samples.fingerprint()
     process = learn_process(
         samples, seed=seed, resonances=resonances, find_cuts=find_cuts, progress=progress
     )
-    encoded = encode_all(samples, process, progress=progress)
+    collector = VariationCollector(variations, seed)
+    encoded = encode_all(samples, process, variations=collector, progress=progress)
     files = tuple(p.name for p in samples.paths)
     run = with_mean_weight(samples, process)
     return EncodedSample(
         process, run, encoded, fingerprint, files, samples.n_skipped,
-        tuple(samples.not_learned), samples.reading.seconds,
+        tuple(samples.not_learned), samples.reading.seconds, collector.found(samples.run),
     )  # fmt: skip

@@ -29,7 +29,15 @@ from hepgen_ml.files.outputs import DirectoryLock, is_unfinished, naming, remove
 from hepgen_ml.models import registry
 from hepgen_ml.models.choice import chosen
 from hepgen_ml.models.event_weights import Biased
-from hepgen_ml.models.storage import CARD, CLASSIFIER, CONFIG, VALIDATION, WEIGHTS, save_model
+from hepgen_ml.models.storage import (
+    CARD,
+    CLASSIFIER,
+    CONFIG,
+    VALIDATION,
+    VARIATIONS,
+    WEIGHTS,
+    save_model,
+)
 from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.phase_space import parse_cut
 from hepgen_ml.process.encoded import Discrete, Encoded, effective_number
@@ -79,6 +87,12 @@ _FEW_CHANNELS = 64
 Refiner = Callable[[Trainer[SurrogateTask], Process, RunInfo, Encoded, Encoded], None]
 """Trains a surrogate with classifiers in its loss: process, run, training and validation events."""
 
+Regression = Callable[
+    [Process, EncodedSample, Path, bool, float, int, torch.device, Progress | None], dict[str, Any]
+]
+"""Learns the named weights of a sample into a model directory: process, sample, directory, whether
+to take what an interrupted training left there, seconds, seed. Returns facts about them."""
+
 Trained = tuple[Surrogate, Process, Config, RunInfo, dict[str, Any], torch.device]
 
 
@@ -94,11 +108,12 @@ def fit(
     selection: Selection | None,
     progress: Progress | None,
     refine: Refiner,
+    regress: Regression,
 ) -> Trained:
     """Learn process and density of a sample and store the model.
 
-    Parameters are those of `hepgen_ml.generation.generator.Generator.train`, and what makes weights
-    from classifiers where the configuration asks for them.
+    Parameters are those of `hepgen_ml.generation.generator.Generator.train`, what makes weights
+    from classifiers where the configuration asks for them, and what learns named weights.
 
     Returns
     -------
@@ -115,10 +130,11 @@ def fit(
             cuts=[parse_cut(text) for text in config.cuts],
             resonances=[parse_resonance(text) for text in config.resonances],
             find_cuts=config.find_cuts,
+            variations=config.training.variations,
             progress=progress,
         )
         clock.reading = sample.seconds_read
-        return _fit(sample, out, config, device, resume, progress, refine, clock)
+        return _fit(sample, out, config, device, resume, progress, refine, regress, clock)
 
 
 def _fit(
@@ -129,6 +145,7 @@ def _fit(
     resume: bool,
     progress: Progress | None,
     refine: Refiner,
+    regress: Regression,
     clock: Clock,
 ) -> Trained:
     process, run = sample.process, _output_run(sample.run, sample.process, sample.fingerprint)
@@ -139,7 +156,7 @@ def _fit(
     else:
         # From here on the directory belongs to the new model: an interrupted training must not
         # leave an old one beside its checkpoint.
-        stored = (CONFIG, WEIGHTS, CARD, CLASSIFIER, VALIDATION)
+        stored = (CONFIG, WEIGHTS, CARD, CLASSIFIER, VALIDATION, VARIATIONS)
         remove(out, *stored, HISTORY, CHECKPOINT)
         _write_plan(out, sample.fingerprint, config)
     encoded = sample.encoded
@@ -149,6 +166,12 @@ def _fit(
         process, encoded, log_weight = as_they_are(process, encoded)
     kind = registry.density_class(config)
     process = kind.adapt(process, config)
+    about_variations = {}
+    if sample.variations is not None:
+        seconds = config.training.variations_share * clock.seconds
+        about_variations = regress(
+            process, sample, out, resume, seconds, config.seed, device, progress
+        )
     encoded.x = F.pad(encoded.x, (0, process.n_coordinates - encoded.x.shape[1]))
     if not kind.learns_rates:
         encoded.weight = evened(process, encoded.subprocess, encoded.weight)
@@ -223,6 +246,7 @@ def _fit(
         "parameters": surrogate.n_parameters,
         **symmetries,
         **about_weights,
+        **about_variations,
         "auxiliary_fractions": auxiliary_fractions(process, encoded),
         "not_learned": list(sample.not_learned),
         "device": str(device),
@@ -349,6 +373,7 @@ def _check_plan(directory: Path, fingerprint: str, config: Config) -> Config:
     events = (
         "validation_fraction", "max_events", "channel_power", "channel_boost", "batch_size",
         "exchange_beams", "reflect", "weights", "classifier_rounds", "classifier_power",
+        "variations",
     )  # fmt: skip
     if (
         any(getattr(before, name) != getattr(config, name) for name in fixed)

@@ -1,0 +1,1 @@
+"""Functions of events that are learned with a sample: weight variations."""

@@ -1,0 +1,127 @@
+"""Quantities that ratios of weights depend on.
+
+At leading order a ratio of two weights is a product: the ratio of the parton densities of each
+incoming parton, a function of its flavour, its momentum fraction x and the scale; a ratio of
+powers of the strong coupling, a function of the scale; and a ratio of squared matrix elements, a
+function of invariants and helicities. The inputs of the network are these.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hepgen_ml.events.sample import UNKNOWN_SPIN
+from hepgen_ml.process.assembly import scales_and_couplings
+from hepgen_ml.process.encoded import Discrete, Encoded, Kinematics, pair_invariants
+from hepgen_ml.process.process import Process, by_value
+from hepgen_ml.process.structure import helicities
+
+N_PARTON, N_COUPLING = 3, 2
+"""Inputs of each incoming parton, and of the couplings."""
+
+_LEAST = 1e-9
+
+
+@dataclass
+class Inputs:
+    """Inputs of the network for m events.
+
+    Attributes
+    ----------
+    parton : (m, 2, 3) float32 tensor
+        log x, log(1 - x) and the logarithm of the scale, for each incoming parton.
+    coupling : (m, 2) float32 tensor
+        Logarithms of scale and strong coupling; zero where not known.
+    event : (m, F) float32 tensor
+        Pair invariants, momentum fractions, scale, coupling and helicities.
+    subprocess : (m,) int64 tensor
+    """
+
+    parton: Tensor
+    coupling: Tensor
+    event: Tensor
+    subprocess: Tensor
+
+    def __len__(self) -> int:
+        return len(self.subprocess)
+
+    def __getitem__(self, rows: Tensor) -> Inputs:
+        return Inputs(
+            self.parton[rows], self.coupling[rows], self.event[rows], self.subprocess[rows]
+        )
+
+    def to(self, device: torch.device) -> Inputs:
+        """The same on a device."""
+        return Inputs(
+            self.parton.to(device),
+            self.coupling.to(device),
+            self.event.to(device),
+            self.subprocess.to(device),
+        )
+
+
+def n_event_inputs(process: Process) -> int:
+    """Number F of inputs of a whole event."""
+    n = process.n_final
+    if process.is_reconstructed:
+        return math.comb(n + 2, 2) + 2 * n + 6
+    return math.comb(n + 2, 2) + 6 + _n_rows(process)
+
+
+def _n_rows(process: Process) -> int:
+    return max(len(s.structure.pdg_id) for s in process.subprocesses)
+
+
+def inputs_of(process: Process, encoded: Encoded) -> Inputs:
+    """Inputs of encoded events."""
+    subprocess = encoded.subprocess.cpu()
+    x = torch.nn.functional.pad(encoded.x, (0, process.n_coordinates - encoded.x.shape[1]))
+    kinematics = process.kinematics(x, subprocess, torch.zeros(len(x), dtype=torch.float64))
+    discrete = Discrete(encoded.pattern.cpu(), encoded.branch.cpu(), encoded.free.cpu())
+    return inputs(process, kinematics, subprocess, discrete)
+
+
+def inputs(
+    process: Process, kinematics: Kinematics, subprocess: Tensor, discrete: Discrete
+) -> Inputs:
+    """Inputs of events from their momenta and what is discrete."""
+    final, incoming = kinematics.final, kinematics.incoming
+    m = len(subprocess)
+    log_x = torch.zeros(m, 2, 2, dtype=torch.float64)
+    coupling = torch.zeros(m, N_COUPLING, dtype=torch.float64)
+    further = []
+    if process.is_reconstructed:
+        pt = torch.hypot(final[..., 0], final[..., 1]).clamp_min(_LEAST)
+        further = [torch.log(pt), torch.asinh(final[..., 2] / pt)]
+    else:
+        energy = incoming[..., 3] / torch.tensor(process.beam_energy, dtype=torch.float64)
+        log_x = torch.log(torch.stack([energy, 1 - energy], -1).clamp_min(1e-7))
+        values = scales_and_couplings(process, kinematics, subprocess, discrete)
+        for k, name in enumerate(("scale", "alpha_qcd")):
+            if name in values:
+                known = np.where(values[name] > 0, values[name], 1.0)
+                coupling[:, k] = torch.log(torch.from_numpy(known))
+        further = [_spins(process, subprocess, discrete.pattern)]
+    scale = coupling[:, :1]
+    parton = torch.cat([log_x, scale[:, None].expand(m, 2, 1)], -1)
+    event = torch.cat(
+        [pair_invariants(incoming, final).double(), log_x.flatten(1), coupling, *further], 1
+    )
+    return Inputs(parton.float(), coupling.float(), event.float(), subprocess)
+
+
+def _spins(process: Process, subprocess: Tensor, pattern: Tensor) -> Tensor:
+    """Helicities (m, rows) of all particles, zero where they are not known."""
+    spins = torch.zeros(len(subprocess), _n_rows(process), dtype=torch.float64)
+    for number, rows in by_value(subprocess):
+        sub = process.subprocesses[number]
+        n = len(sub.structure.pdg_id)
+        found = np.asarray(helicities(sub.patterns[:, 2 * n :]), dtype=np.float64)
+        table = torch.from_numpy(np.where(found == UNKNOWN_SPIN, 0.0, found))
+        spins[rows, :n] = table[pattern[rows]]
+    return spins

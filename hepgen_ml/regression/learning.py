@@ -1,0 +1,270 @@
+"""Learning the ratios of named weights from a sample."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hepgen_ml.process.encoded import Encoded
+from hepgen_ml.process.process import Process, by_value
+from hepgen_ml.regression.features import Inputs, inputs_of
+from hepgen_ml.regression.weight_ratios import NamedWeight, RatioNetwork, WeightRatios
+from hepgen_ml.training.variations import Variations
+
+log = logging.getLogger(__name__)
+
+Report = Callable[[float], None]
+"""Called with the part of the training that is done."""
+
+_CONSTANT = 2e-5
+"""Relative range of a ratio that is rounding: weights are printed with six or seven digits."""
+
+_MOST_COMPONENTS = 64
+_ABSOLUTE, _RELATIVE = 1e-4, 3e-3
+"""What the components leave of each logarithm at most: this, or this part of its spread."""
+
+_FOR_COMPONENTS = 50_000
+_HELD_OUT, _MOST_HELD_OUT = 0.05, 20_000
+
+_WIDTH, _BATCH_SIZE, _RATE = 128, 1024, 3e-3
+_MOST_STEPS, _MOST_EPOCHS = 40_000, 150
+
+_FEWEST = 200
+"""Events from which a subprocess is calibrated by itself."""
+
+_CHUNK = 20_000
+
+
+def learn_ratios(
+    process: Process,
+    encoded: Encoded,
+    variations: Variations,
+    *,
+    same_beams: bool,
+    seconds: float,
+    seed: int,
+    device: torch.device,
+    report: Report | None = None,
+) -> WeightRatios:
+    """Learn the ratios of the named weights of a sample.
+
+    Parameters
+    ----------
+    process : Process
+    encoded : Encoded
+        All events; their weights are the nominal ones.
+    variations : Variations
+    same_beams : bool
+        Whether both beams are of the same particles.
+    seconds : float
+        After which the network stops to learn.
+    seed : int
+    device : torch.device
+    report : callable, optional
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + 17)
+        return _learn(process, encoded, variations, same_beams, seconds, seed, device, report)
+
+
+def _learn(
+    process: Process,
+    encoded: Encoded,
+    variations: Variations,
+    same_beams: bool,
+    seconds: float,
+    seed: int,
+    device: torch.device,
+    report: Report | None,
+) -> WeightRatios:
+    begun = time.monotonic()
+    some = encoded[variations.rows]
+    ratio, nominal = variations.ratio, some.weight.double()
+    weights, target = _kinds(variations)
+    varying = [k for k, w in enumerate(weights) if w.constant is None]
+    centre, loadings, rest, u = _components(target, seed)
+    model = WeightRatios(
+        process, weights, variations.groups, len(loadings), _WIDTH, same_beams
+    )
+    if varying:
+        model.centre.copy_(centre)
+        model.loadings.copy_(loadings)
+        model.rest.copy_(rest)
+        model.least.copy_(target.min(0).values)
+        model.most.copy_(target.max(0).values)
+    parts = torch.arange(len(some)).split(_CHUNK)
+    inputs = _joined([inputs_of(process, some[rows]) for rows in parts])
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(some)))
+    n_out = min(max(round(_HELD_OUT * len(some)), 1), _MOST_HELD_OUT)
+    held_out, training = order[:n_out], order[n_out:]
+    model.to(device)
+    if model.network is not None and len(training):
+        model.network.fit_standardization(inputs[training].to(device))
+        left = max(seconds - (time.monotonic() - begun), 0.2 * seconds)
+        _train(model, inputs, u, training, held_out, left, seed, report)
+    model.eval()
+    if varying:
+        _calibrate(model, inputs, ratio[:, varying], nominal)
+    _judge(model, inputs, ratio, nominal, held_out)
+    return model
+
+
+def _kinds(variations: Variations) -> tuple[list[NamedWeight], Tensor]:
+    """What is learned of each weight, and that (m, K') of those that vary."""
+    weights, columns = [], []
+    for k, (name, text) in enumerate(variations.texts.items()):
+        r = variations.ratio[:, k].double()
+        low, high = float(r.min()), float(r.max())
+        middle = (low + high) / 2
+        if high - low <= _CONSTANT * abs(middle) or low == high:
+            constant = 1.0 if abs(middle - 1) <= _CONSTANT else middle
+            weights.append(NamedWeight(name, text, middle > 0, constant))
+            continue
+        positive = low > 0
+        if not positive:
+            log.info("the ratio of the weight %r changes sign: learned as it is", name[:60])
+        weights.append(NamedWeight(name, text, positive))
+        columns.append(torch.log(r) if positive else r)
+    target = torch.stack(columns, 1) if columns else torch.zeros(len(variations.ratio), 0).double()
+    return weights, target
+
+
+def _components(target: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Centre (K'), loadings (P, K'), what is left (K') and coefficients (m, P) of unit variance.
+
+    Weights count by the square root of their spread, so that small variations are not lost beside
+    large ones.
+    """
+    m, n = target.shape
+    centre = target.mean(0)
+    if not n:
+        return centre, torch.zeros(0, 0).double(), centre, torch.zeros(m, 0)
+    order = np.random.default_rng(seed).permutation(m)[:_FOR_COMPONENTS]
+    some = target[torch.from_numpy(order)] - centre
+    spread = some.std(0).clamp_min(1e-12)
+    scale = torch.sqrt(spread)
+    covariance = (some / scale).T @ (some / scale) / max(len(some) - 1, 1)
+    values, vectors = torch.linalg.eigh(covariance)
+    values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
+    explained = torch.cumsum(values[:, None] * vectors.T**2, 0) * scale**2
+    left = torch.sqrt((spread**2 - explained).clamp_min(0))
+    enough = (left <= torch.maximum(_RELATIVE * spread, torch.tensor(_ABSOLUTE))).all(1)
+    first = int(torch.nonzero(enough)[0]) if bool(enough.any()) else n - 1
+    p = min(first + 1, _MOST_COMPONENTS, n)
+    size = torch.sqrt(values[:p]).clamp_min(1e-12)
+    loadings = (size * vectors[:, :p]).T * scale
+    u = ((target - centre) / scale) @ (vectors[:, :p] / size)
+    return centre, loadings, left[p - 1], u.float()
+
+
+def _joined(parts: list[Inputs]) -> Inputs:
+    return Inputs(*(
+        torch.cat([getattr(part, name) for part in parts])
+        for name in ("parton", "coupling", "event", "subprocess")
+    ))  # fmt: skip
+
+
+def _train(
+    model: WeightRatios,
+    inputs: Inputs,
+    u: Tensor,
+    training: Tensor,
+    held_out: Tensor,
+    seconds: float,
+    seed: int,
+    report: Report | None,
+) -> None:
+    """Let the network learn the coefficients, with a rate that falls to zero with the time.
+
+    The squared deviation trains the coefficients, the likelihood of a Gaussian their variances
+    alone: variances that weigh the deviations make hard regions of phase space harder yet
+    (2203.09168).
+    """
+    network, device = model.network, model.centre.device
+    assert isinstance(network, RatioNetwork)
+    optimizer = torch.optim.Adam(network.parameters(), lr=_RATE)
+    importance = model.loadings.norm(dim=1).sqrt().float()
+    importance = importance / importance.mean()
+    generator = torch.Generator().manual_seed(seed)
+    n_steps = max(min(_MOST_STEPS, _MOST_EPOCHS * len(training) // _BATCH_SIZE), 300)
+    begun = time.monotonic()
+    for step in range(n_steps):
+        done = max(step / n_steps, (time.monotonic() - begun) / seconds)
+        if done >= 1:
+            break
+        if report is not None and step % 50 == 0:
+            report(done)
+        warm = min((step + 1) / 100, 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = _RATE * warm * (1 + math.cos(math.pi * done)) / 2
+        rows = training[torch.randint(len(training), (_BATCH_SIZE,), generator=generator)]
+        mean, log_variance = network(inputs[rows].to(device))
+        # single events of extreme weights must not push all others aside
+        off = (u[rows].to(device) - mean)
+        robust = torch.nn.functional.huber_loss(
+            mean, u[rows].to(device), reduction="none", delta=2.0
+        )
+        spread = 0.5 * (off.detach() ** 2 * torch.exp(-log_variance) + log_variance)
+        loss = (importance * robust).mean() + 0.01 * spread.mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+    if report is not None:
+        report(1.0)
+
+
+@torch.inference_mode()
+def _calibrate(model: WeightRatios, inputs: Inputs, ratio: Tensor, nominal: Tensor) -> None:
+    """Let each weight add up to what it does in the sample, by subprocess and in all."""
+    predicted = torch.cat([
+        model.transformed(inputs[rows].to(model.centre.device))[0].cpu()
+        for rows in torch.arange(len(inputs)).split(_CHUNK)
+    ])  # fmt: skip
+    logarithmic = model.logarithmic.cpu()
+    predicted = torch.where(logarithmic, torch.exp(predicted), predicted)
+    shift = torch.zeros_like(model.calibration, device="cpu")
+    for s, rows in [*by_value(inputs.subprocess), (-1, torch.arange(len(inputs)))]:
+        if s >= 0 and len(rows) < _FEWEST:
+            continue
+        w = nominal[rows, None]
+        ought, found = (w * ratio[rows].double()).sum(0), (w * predicted[rows]).sum(0)
+        total = w.sum()
+        factor = (ought / found).where((ought * found > 0), torch.ones_like(found))
+        added = (ought - found) / total if float(total) != 0 else torch.zeros_like(found)
+        change = torch.where(logarithmic, torch.log(factor), added)
+        changed = torch.where(logarithmic, predicted[rows] * factor, predicted[rows] + added)
+        predicted[rows] = changed
+        shift[slice(None) if s < 0 else s] += change
+    model.calibration.copy_(shift)
+
+
+@torch.inference_mode()
+def _judge(
+    model: WeightRatios, inputs: Inputs, ratio: Tensor, nominal: Tensor, held_out: Tensor
+) -> None:
+    """Measure errors with held-out events, and make those that are stated as large as these."""
+    true = ratio[held_out].double()
+    found, error = model(inputs[held_out], errors=True)
+    off = (found - true).abs()
+    total = float(nominal.sum())
+    sums = (nominal[:, None] * ratio).sum(0) / (total if total else 1.0)
+    for i, k in enumerate(model.varying):
+        width = float(torch.quantile(off[:, k] / error[:, k].clamp_min(1e-12), 0.6827))
+        model.error_scale[i] = max(width, 1e-6)
+    for k, weight in enumerate(model.weights):
+        facts = {"cross_section": float(sums[k])}
+        if weight.constant is None:
+            size = true[:, k].abs().clamp_min(1e-12) if weight.logarithmic else (
+                true[:, k].abs().mean().clamp_min(1e-12))  # fmt: skip
+            relative = off[:, k] / size
+            facts["median_error"] = float(relative.median())
+            facts["largest_error"] = float(torch.quantile(relative, 0.99))
+        model.weights[k] = replace(weight, facts=facts)

@@ -1,0 +1,136 @@
+"""Learned ratios of weights in a model directory, and their declarations in runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+from xml.sax.saxutils import escape, quoteattr
+
+import torch
+from pydantic import Field
+
+from hepgen_ml.errors import HepgenError, ModelError
+from hepgen_ml.events.sample import RunInfo
+from hepgen_ml.files import documents
+from hepgen_ml.files.tensors import load_tensors, save_tensors
+from hepgen_ml.models.storage import VARIATIONS
+from hepgen_ml.process.process import Process
+from hepgen_ml.regression.weight_ratios import NamedWeight, WeightRatios
+
+_KIND, _VERSION = "hepgen-ml weight variations", 1
+
+
+def save_ratios(directory: Path, ratios: WeightRatios) -> None:
+    """Write learned ratios into a model directory."""
+    document = {
+        "kind": _KIND,
+        "version": _VERSION,
+        "weights": [w.to_json() for w in ratios.weights],
+        "groups": ratios.groups,
+        "n_components": ratios.n_components,
+        "width": ratios.width,
+        "same_beams": ratios.same_beams,
+        "n_subprocesses": len(ratios.process.subprocesses),
+    }
+    save_tensors(directory / VARIATIONS, dict(ratios.state_dict()), document)
+
+
+def load_ratios(directory: Path, process: Process, device: torch.device) -> WeightRatios:
+    """Read what `save_ratios` wrote.
+
+    Raises
+    ------
+    ModelError
+        Missing, damaged, newer, or of another process.
+    """
+    path, retrain = directory / VARIATIONS, "train again, or fetch the model anew"
+    tensors, document = load_tensors(path)
+    try:
+        if document.get("kind") != _KIND:
+            raise ValueError("no weight variations")
+        about = RatiosDocument.model_validate(document)
+        if about.version > _VERSION:
+            raise ValueError(f"of version {about.version}, this program knows {_VERSION}")
+        if about.n_subprocesses != len(process.subprocesses):
+            raise ValueError("of another process")
+        weights = [
+            NamedWeight(w.name, w.text, w.logarithmic, w.constant, dict(w.facts))
+            for w in about.weights
+        ]
+        if len({w.name for w in weights}) < len(weights):
+            raise ValueError("two weights of one name")
+        model = WeightRatios(
+            process, weights, about.groups, about.n_components, about.width, about.same_beams
+        )
+        for name, tensor in model.state_dict().items():
+            found = tensors[name]
+            if found.shape != tensor.shape or found.dtype != tensor.dtype:
+                raise ValueError(f"{name}: {tuple(found.shape)}, not {tuple(tensor.shape)}")
+            if not bool(found.isfinite().all()):
+                raise ValueError(f"{name}: holds what is no finite number")
+        model.load_state_dict(tensors)
+    except (HepgenError, *documents.UNUSABLE) as error:
+        raise ModelError(
+            f"is damaged: {documents.problem(error)}", path=path, remedy=retrain
+        ) from None
+    return model.to(device).eval()
+
+
+class WeightDocument(documents.Document):
+    """Stored form of `NamedWeight`."""
+
+    name: documents.Text
+    text: documents.LongText
+    logarithmic: documents.Truth
+    constant: documents.Number | None
+    facts: dict[documents.Text, documents.Number]
+
+
+class RatiosDocument(documents.Document):
+    """What the file holds beside tensors."""
+
+    version: documents.Count
+    weights: Annotated[list[WeightDocument], Field(min_length=1, max_length=100_000)]
+    groups: documents.LongText
+    n_components: Annotated[int, Field(ge=0, le=1024)]
+    width: Annotated[int, Field(ge=1, le=4096)]
+    same_beams: documents.Truth
+    n_subprocesses: documents.Count
+
+
+def declared_weights(run: RunInfo, ratios: WeightRatios) -> RunInfo:
+    """Run information that declares the weights, in the groups that they have in the sample."""
+    texts = {w.name: w.text for w in ratios.weights}
+    groups = _kept(ratios.groups, set(texts))
+    lines = [
+        f"<weight id={quoteattr(name)}>{escape(text)}</weight>"
+        for name, text in texts.items() if name not in _declared(groups)
+    ]  # fmt: skip
+    if lines:
+        groups = "\n".join(
+            [groups, '<weightgroup name="hepgen-ml" combine="none">', *lines, "</weightgroup>"]
+        ).lstrip("\n")
+    return run.with_(weight_names={**run.weight_names, **texts}, weight_groups=groups)
+
+
+_WEIGHT = re.compile(
+    r"[ \t]*<weight\b[^<>]*?\bid\s*=\s*(['\"])([^<>]*?)\1[^<>]*(?:/>|>[^<]*</weight>)[ \t]*\n?"
+)
+_EMPTY = re.compile(r"[ \t]*<weightgroup\b[^<>]*>\s*</weightgroup>[ \t]*\n?")
+
+
+def _declared(groups: str) -> set[str]:
+    return {_plain(match[2]) for match in _WEIGHT.finditer(groups)}
+
+
+def _kept(groups: str, names: set[str]) -> str:
+    """Declarations of these weights only, without groups that have none of them."""
+    some = _WEIGHT.sub(lambda m: m[0] if _plain(m[2]) in names else "", groups)
+    return groups if some == groups else _EMPTY.sub("", some).strip("\n")
+
+
+def _plain(text: str) -> str:
+    for mark, sign in (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&apos;", "'")):
+        text = text.replace(mark, sign)
+    return text.replace("&amp;", "&")

@@ -1,0 +1,269 @@
+r"""Ratios of named weights to the nominal weight, as functions of events.
+
+Many weights of a sample (scales, members of a PDF set) are strongly correlated. What is learned
+are the P principal components of their logarithms; with coefficients :math:`u_p(x)` and the
+loadings of the K weights,
+
+.. math:: \log \frac{w_k(x)}{w_0(x)} = a_k + \sum_p u_p(x) L_{pk},
+
+so that hundreds of weights cost one network and one product of matrices. Weights whose ratio
+changes sign (interference in an effective theory) enter as they are, without the logarithm.
+
+A network gives :math:`u_p` as the sum of a function of flavour, x and scale of each incoming
+parton (the same for both beams), one of scale and coupling, and one of the whole event, because
+ratios of weights factorise like that at leading order. A second output is the logarithm of the
+variance of :math:`u_p`, so that ratios come with an error. Ratios of each subprocess are then
+scaled so that every weight adds up to what it does in the sample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hepgen_ml.process.process import Process
+from hepgen_ml.regression.features import N_COUPLING, N_PARTON, Inputs, n_event_inputs
+
+_PARTON_WIDTH, _COUPLING_WIDTH = 64, 32
+
+_BATCH = 20_000
+"""Events at a time; bounds the memory of the K ratios."""
+
+
+@dataclass(frozen=True)
+class NamedWeight:
+    """A named weight and what is known of it.
+
+    Attributes
+    ----------
+    name, text : str
+        Name and description.
+    logarithmic : bool
+        Whether the logarithm of the ratio is learned, because its sign is definite.
+    constant : float or None
+        The ratio, if it is the same for all events.
+    facts : dict of str to float
+        ``cross_section``, over the nominal one, ``median_error`` and ``largest_error`` (the 99th
+        percentile) of the ratio of held-out events, ``pull_width``: half the width of the central
+        68 % of deviations over their errors.
+    """
+
+    name: str
+    text: str
+    logarithmic: bool = True
+    constant: float | None = None
+    facts: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "name": self.name, "text": self.text, "logarithmic": self.logarithmic,
+            "constant": self.constant, "facts": self.facts,
+        }  # fmt: skip
+
+
+class RatioNetwork(nn.Module):
+    """Coefficients of the principal components and the logarithms of their variances.
+
+    Parameters
+    ----------
+    process : Process
+    n_components : int
+    width : int
+        Of the layers that see the whole event.
+    same_beams : bool
+        Whether both beams are of the same particles, whose densities are the same functions.
+    """
+
+    def __init__(
+        self, process: Process, n_components: int, width: int, same_beams: bool
+    ) -> None:
+        super().__init__()
+        n_sub, n_inputs = len(process.subprocesses), n_event_inputs(process)
+        flavours: dict[tuple[int, int], int] = {}
+        table = torch.zeros(n_sub, 2, dtype=torch.int64)
+        for s, sub in enumerate(process.subprocesses):
+            for side, row in enumerate(sub.structure.incoming):
+                key = sub.structure.pdg_id[row], 0 if same_beams else side
+                table[s, side] = flavours.setdefault(key, len(flavours))
+        self.register_buffer("flavour", table, persistent=False)
+        channels = process.channel_of.clone()
+        self.register_buffer("channel", channels, persistent=False)
+        shapes = {
+            "parton": (N_PARTON,), "coupling": (N_COUPLING,),
+            "event": (len(process.channels), n_inputs),
+        }  # fmt: skip
+        for name, shape in shapes.items():
+            self.register_buffer(f"{name}_mean", torch.zeros(shape))
+            self.register_buffer(f"{name}_std", torch.ones(shape))
+        self.flavour: Tensor
+        self.channel: Tensor
+        p = n_components
+        self.parton = nn.ModuleList([
+            nn.Linear(N_PARTON, _PARTON_WIDTH), nn.Embedding(max(len(flavours), 1), _PARTON_WIDTH),
+            nn.Linear(_PARTON_WIDTH, _PARTON_WIDTH), nn.Linear(_PARTON_WIDTH, _PARTON_WIDTH),
+            nn.Linear(_PARTON_WIDTH, p),
+        ])  # fmt: skip
+        self.coupling = nn.ModuleList([
+            nn.Linear(N_COUPLING, _COUPLING_WIDTH), nn.Embedding(n_sub, _COUPLING_WIDTH),
+            nn.Linear(_COUPLING_WIDTH, _COUPLING_WIDTH), nn.Linear(_COUPLING_WIDTH, p),
+        ])  # fmt: skip
+        self.event = nn.ModuleList([
+            nn.Linear(n_inputs, width), nn.Embedding(n_sub, width), nn.Linear(width, width),
+            nn.Linear(width, width), nn.Linear(width, p), nn.Linear(width, p),
+        ])  # fmt: skip
+        with torch.no_grad():
+            for part in (self.parton, self.coupling, self.event):
+                next(part[1].parameters()).mul_(0.1)
+            for last in self.event[-2:]:  # what factorises is learned first
+                for tensor in last.parameters():
+                    tensor.zero_()
+
+    @torch.no_grad()
+    def fit_standardization(self, inputs: Inputs) -> None:
+        """Take means and standard deviations of the inputs, those of events by channel."""
+        partons = inputs.parton.flatten(0, 1)
+        for name, values in (("parton", partons), ("coupling", inputs.coupling)):
+            _standardise(getattr(self, f"{name}_mean"), getattr(self, f"{name}_std"), values)
+        channel = self.channel[inputs.subprocess]
+        mean, std = self.get_buffer("event_mean"), self.get_buffer("event_std")
+        for c in range(len(mean)):
+            mine = inputs.event[channel == c]
+            _standardise(mean[c], std[c], mine if len(mine) > 30 else inputs.event)
+
+    def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """Coefficients (m, P) and logarithms of their variances (m, P)."""
+        sub, act = inputs.subprocess, nn.functional.silu
+        x = self._standardised("parton", inputs.parton)
+        first, flavour, second, third, last = self.parton
+        h = act(first(x) + flavour(self.flavour[sub]))
+        h = act(third(act(second(h)))) + h
+        result = last(h).sum(1)
+        first, of_sub, second, last = self.coupling
+        h = act(first(self._standardised("coupling", inputs.coupling)) + of_sub(sub))
+        result = result + last(act(second(h)))
+        mean, std = self.get_buffer("event_mean"), self.get_buffer("event_std")
+        channel = self.channel[sub]
+        x = ((inputs.event - mean[channel]) / std[channel]).clamp(-8, 8)
+        first, of_sub, second, third, last, spread = self.event
+        h = act(first(x) + of_sub(sub))
+        h = h + act(second(h))
+        h = h + act(third(h))
+        return result + last(h), spread(h.detach()).clamp(-20, 8)
+
+    def _standardised(self, name: str, x: Tensor) -> Tensor:
+        mean, std = self.get_buffer(f"{name}_mean"), self.get_buffer(f"{name}_std")
+        return ((x - mean) / std).clamp(-8, 8)
+
+
+def _standardise(mean: Tensor, std: Tensor, values: Tensor) -> None:
+    mean.copy_(values.mean(0))
+    spread = values.std(0) if len(values) > 1 else torch.zeros_like(mean)
+    std.copy_(torch.where(spread > 1e-6, spread, torch.ones_like(spread)))
+
+
+class WeightRatios(nn.Module):
+    """Ratios of K named weights to the nominal one, with errors.
+
+    Parameters
+    ----------
+    process : Process
+    weights : sequence of NamedWeight
+    groups : str
+        Inside of ``<initrwgt>`` that declares them.
+    n_components, width : int
+        See `RatioNetwork`; no network without components, where all ratios are constants.
+    same_beams : bool
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        weights: list[NamedWeight],
+        groups: str,
+        n_components: int,
+        width: int,
+        same_beams: bool,
+    ) -> None:
+        super().__init__()
+        self.process, self.weights, self.groups = process, weights, groups
+        self.width, self.same_beams, self.n_components = width, same_beams, n_components
+        self.varying = [k for k, w in enumerate(weights) if w.constant is None]
+        n, p, n_sub = len(self.varying), n_components, len(process.subprocesses)
+        self.network = RatioNetwork(process, p, width, same_beams) if p else None
+        for name, tensor in {
+            "centre": torch.zeros(n, dtype=torch.float64),
+            "loadings": torch.zeros(p, n, dtype=torch.float64),
+            "rest": torch.zeros(n, dtype=torch.float64),
+            "error_scale": torch.ones(n, dtype=torch.float64),
+            "least": torch.zeros(n, dtype=torch.float64),
+            "most": torch.zeros(n, dtype=torch.float64),
+            "calibration": torch.zeros(n_sub, n, dtype=torch.float64),
+        }.items():
+            self.register_buffer(name, tensor)
+        self.centre: Tensor
+        self.loadings: Tensor
+        self.rest: Tensor
+        self.error_scale: Tensor
+        self.least: Tensor
+        self.most: Tensor
+        self.calibration: Tensor
+        logarithmic = torch.tensor([weights[k].logarithmic for k in self.varying], dtype=torch.bool)
+        self.register_buffer("logarithmic", logarithmic, persistent=False)
+        self.logarithmic: Tensor
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the weights."""
+        return [w.name for w in self.weights]
+
+    @torch.inference_mode()
+    def forward(self, inputs: Inputs, *, errors: bool = False) -> tuple[Tensor, Tensor]:
+        """Ratios (m, K) float64 and their errors (m, K), on the CPU; zeros unless asked for."""
+        parts = [self._some(inputs[rows], errors) for rows in _batches(len(inputs))]
+        ratio, error = (torch.cat(some) for some in zip(*parts, strict=True))
+        return ratio, error
+
+    def _some(self, inputs: Inputs, errors: bool) -> tuple[Tensor, Tensor]:
+        m, k = len(inputs), len(self.weights)
+        ratio = torch.ones(m, k, dtype=torch.float64)
+        error = torch.zeros(m, k if errors else 0, dtype=torch.float64)
+        for i, weight in enumerate(self.weights):
+            if weight.constant is not None:
+                ratio[:, i] = weight.constant
+        if not self.varying:
+            return ratio, error
+        inputs = inputs.to(self.centre.device)
+        value, variance = self.transformed(inputs, errors=errors)
+        value = value + self.calibration[inputs.subprocess]
+        found = torch.where(self.logarithmic, torch.exp(value), value)
+        ratio[:, self.varying] = found.cpu()
+        if errors:
+            size = torch.where(self.logarithmic, found.abs(), torch.ones_like(found))
+            error[:, self.varying] = (torch.sqrt(variance) * size * self.error_scale).cpu()
+        return ratio, error
+
+    def transformed(self, inputs: Inputs, *, errors: bool = False) -> tuple[Tensor, Tensor]:
+        """Logarithms of ratios, or ratios, of the weights that vary, before they are calibrated.
+
+        Returns
+        -------
+        value, variance : (m, K') float64 tensors
+        """
+        m = len(inputs)
+        value = self.centre.expand(m, -1)
+        variance = (self.rest**2).expand(m, -1)
+        if self.network is not None:
+            u, log_variance = self.network(inputs)
+            value = value + u.double() @ self.loadings
+            if errors:
+                variance = variance + log_variance.double().exp() @ self.loadings**2
+        # not beyond what the sample has
+        return torch.minimum(torch.maximum(value, self.least), self.most), variance
+
+
+def _batches(n: int) -> tuple[Tensor, ...]:
+    return torch.arange(n).split(_BATCH) if n else (torch.arange(0),)
