@@ -14,6 +14,7 @@ _LAZY = {
     "Generator": "hepgen_ml.generation.generator",
     "Selection": "hepgen_ml.events.objects",
     "convert": "hepgen_ml.events.conversion",
+    "merge": "hepgen_ml.events.joining",
     "parse_objects": "hepgen_ml.events.objects",
     "read": "hepgen_ml.events.formats",
     "write": "hepgen_ml.events.formats",
@@ -26,6 +27,7 @@ __all__ = [
     "Selection",
     "__version__",
     "convert",
+    "merge",
     "parse_objects",
     "read",
     "write",
@@ -34,6 +36,7 @@ __all__ = [
 if TYPE_CHECKING:
     from hepgen_ml.events.conversion import convert
     from hepgen_ml.events.formats import read, write
+    from hepgen_ml.events.joining import merge
     from hepgen_ml.events.objects import Selection, parse_objects
     from hepgen_ml.events.sample import EventSample, RunInfo
     from hepgen_ml.generation.generator import Generator

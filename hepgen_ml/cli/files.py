@@ -68,6 +68,33 @@ def convert(
         _show_conversion(done)
 
 
+def merge(
+    files: Annotated[
+        list[Path],
+        typer.Argument(readable=False, metavar="FILE...", help="Event files, or patterns."),
+    ],
+    out: Annotated[
+        list[Path],
+        typer.Option(
+            readable=False,
+            metavar="FILE",
+            help="Output, - for standard output; repeated, the same events in each.",
+        ),
+    ],
+    stream_format: Format = None,
+    force: Force = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Join parts of a run: hepgen-ml merge events-*.lhe.gz --out events.lhe.gz."""
+    with _console.reporting(lambda: "no file was written", verbose=verbose, debug=debug):
+        from hepgen_ml.events.joining import merge as merge_files
+
+        with _console.Progress() as progress:
+            done = merge_files(files, out, force=force, format=stream_format, progress=progress)
+        _show_conversion(done)
+
+
 def _show_conversion(done: Conversion) -> None:
     def say(text: str) -> None:
         _console.result_line(text, done.lost)

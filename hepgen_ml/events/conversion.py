@@ -12,7 +12,7 @@ import numpy as np
 from hepgen_ml.errors import InputError, OutputError
 from hepgen_ml.events.formats import AtomicWriter, has_free_weights, output_format
 from hepgen_ml.events.objects import Selection
-from hepgen_ml.events.sample import EventSample, RunInfo
+from hepgen_ml.events.sample import EVENT_NUMBERS, EventSample, RunInfo
 from hepgen_ml.events.source import EventSource
 from hepgen_ml.events.weights import WeightSums, les_houches
 from hepgen_ml.files.streams import is_stream
@@ -165,6 +165,7 @@ class _Target:
         self.formats = [output_format(p, format)[0] for p in paths]
         self.force, self.progress = force, progress
         self.adapted: RunInfo | None = None
+        self.counted_anew = _numbers_collide(events)
 
     def adapt_weights(self, given: bool) -> None:
         """Bring weights and processes into the form of the Les Houches accord, in a first pass.
@@ -244,7 +245,7 @@ class _Target:
         return list(dict.fromkeys(name for run in self.events.runs for name in run.weight_names))
 
     def _chunks(self) -> Iterator[EventSample]:
-        run, names = self.run(), self._weight_names()
+        run, names, done = self.run(), self._weight_names(), 0
         for number, chunk in self.events.raw():
             joined = self.events.joined(number, chunk)
             joined.run = run
@@ -252,7 +253,26 @@ class _Target:
                 # all chunks of a file have the same columns; nan where a weight is absent
                 absent = dict.fromkeys(names, np.full(len(joined), np.nan))
                 joined.weights = absent | joined.weights
+            if self.counted_anew:
+                first = done + 1  # as `Generator` counts
+                for name in EVENT_NUMBERS:
+                    joined.events.pop(name, None)
+                joined.events["event_number"] = np.arange(first, first + len(joined))
+            done += len(joined)
             yield joined
+
+
+def _numbers_collide(events: EventSource) -> bool:
+    """Whether some of several files number their events, but not all, or from the same number."""
+    if len(events.paths) < 2:
+        return False
+    found: list[tuple[int | None, ...]] = []
+    for i in range(len(events.paths)):
+        if (first := events.first_of(i)) is not None:
+            columns = first.events
+            found.append(tuple(int(columns[k][0]) if k in columns else None for k in EVENT_NUMBERS))
+    numbered = [numbers[0] is not None for numbers in found]
+    return any(numbered) and not (all(numbered) and len(set(found)) == len(found))
 
 
 def _left_out(events: EventSource) -> dict[Path, tuple[str, ...]]:

@@ -148,17 +148,25 @@ class EventSource:
         return sums
 
     def peek(self) -> EventSample:
-        """The first event."""
-        if self.sample is not None:
-            return self.sample[:1]
-        reader = self._open(self.paths[0])
-        try:
-            first = next(iter(reader.chunks(1)), None)
-        finally:
-            reader.close()
+        """The first event.
+
+        Raises
+        ------
+        InputError
+            The first file holds none.
+        """
+        first = self.first_of(0)
         if first is None:
             raise InputError("holds no events", path=self.paths[0], remedy="check how it was made")
         return first
+
+    def first_of(self, number: int) -> EventSample | None:
+        """The first event of file `number`, as it is there; None where it holds none."""
+        if self.sample is not None:
+            return self.sample[:1]
+        reader = self._open(self.paths[number])
+        with closing(reader):
+            return next(iter(reader.chunks(1)), None)
 
     def raw(self) -> Iterator[tuple[int, EventSample]]:
         """Number of the file and chunk, as it is in the file but for the size of weights."""

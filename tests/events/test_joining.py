@@ -1,0 +1,122 @@
+"""Files joined into one: the parts of a run are the run."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uproot
+
+from hepgen_ml import EventSample, Generator, merge, read, write
+from hepgen_ml.errors import InputError, OutputError, SampleError, UsageError
+from tests.parton_events import parton_sample
+
+N = 400
+FORMATS = ["lhe", "lhe.gz", "hepmc", "hepmc.gz", "root", "hdf5"]
+
+
+@pytest.fixture(scope="module")
+def run() -> EventSample:
+    """A whole run with named weights."""
+    generator = Generator.load("ttbar01j", device="cpu")
+    sample = generator.sample(N, seed=3)
+    sample.weights["up"] = 1.5 * sample.weight + np.arange(N) / N
+    sample.run = sample.run.with_(weight_names={"up": "scale up"})
+    return sample
+
+
+def shards(sample: EventSample, place: Path, suffix: str, n: int = 12) -> list[Path]:
+    """The run in n parts, in the order of the alphabet, which is not that of the events."""
+    bounds = np.linspace(0, len(sample), n + 1).astype(int)
+    paths = []
+    for i in range(n):
+        paths.append(place / f"part-{i}.{suffix}")
+        write(sample[bounds[i] : bounds[i + 1]], paths[-1])
+    return sorted(paths)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_shards_are_the_run(run: EventSample, tmp_path: Path, suffix: str) -> None:
+    if suffix == "hdf5":
+        pytest.importorskip("h5py")
+    done = merge(shards(run, tmp_path, suffix), tmp_path / f"all.{suffix}")
+    write(run, tmp_path / f"whole.{suffix}")
+    if suffix in ("root", "hdf5"):  # have blocks of their own, and a name inside
+        got, whole = read(tmp_path / f"all.{suffix}"), read(tmp_path / f"whole.{suffix}")
+        assert got.run == whole.run
+        for group in ("particles", "events", "weights", "scales"):
+            a, b = getattr(got, group), getattr(whole, group)
+            assert list(a) == list(b)
+            assert all(np.array_equal(a[k], b[k], equal_nan=True) for k in a), group
+    else:
+        texts = [(tmp_path / f"{name}.{suffix}").read_bytes() for name in ("all", "whole")]
+        if suffix.endswith(".gz"):
+            texts = [gzip.decompress(text) for text in texts]
+        assert texts[0] == texts[1]
+    assert done.n_events == N
+    assert done.run.cross_section == pytest.approx(run.run.cross_section, rel=1e-15)
+    assert not any(done.left_out.values())
+
+
+def test_numbers_of_events_that_are_of_their_own_stay(tmp_path: Path) -> None:
+    sample = parton_sample(60)
+    sample.events["event_number"] = 1000 + np.arange(60)
+    merge(shards(sample, tmp_path, "root", 3), tmp_path / "all.root")
+    assert read(tmp_path / "all.root").events["event_number"].tolist() == list(range(1000, 1060))
+
+
+def test_files_that_count_from_the_same_number_are_counted_anew(tmp_path: Path) -> None:
+    merge(shards(parton_sample(60), tmp_path, "hepmc", 3), tmp_path / "all.hepmc")
+    lines = (tmp_path / "all.hepmc").read_text().splitlines()
+    assert [int(x.split()[1]) for x in lines if x.startswith("E ")] == list(range(60))
+    sample = parton_sample(60)
+    for i in range(2):
+        half = sample[30 * i : 30 * i + 30]
+        half.events["event_number"] = 7 + np.arange(30)
+        write(half, tmp_path / f"{i}.root")
+    merge([tmp_path / "0.root", tmp_path / "1.root"], tmp_path / "all.root")
+    with uproot.open(tmp_path / "all.root") as file:
+        assert file["Events/event"].array().to_list() == list(range(1, 61))
+
+
+def test_the_same_events_twice_are_refused(tmp_path: Path) -> None:
+    write(parton_sample(30), tmp_path / "a.lhe")
+    write(parton_sample(50)[:30], tmp_path / "b.lhe.gz")
+    with pytest.raises(SampleError, match=r"b\.lhe\.gz: holds the events of .*a\.lhe"):
+        merge([tmp_path / "a.lhe", tmp_path / "b.lhe.gz"], tmp_path / "all.lhe")
+    assert not (tmp_path / "all.lhe").exists()
+
+
+def test_a_truncated_part_is_named_and_nothing_written(tmp_path: Path) -> None:
+    parts = shards(parton_sample(60), tmp_path, "lhe", 3)
+    parts[1].write_bytes(parts[1].read_bytes()[:-5000])
+    with pytest.raises(InputError, match=r"part-1\.lhe"):
+        merge(parts, tmp_path / "all.lhe")
+    assert not (tmp_path / "all.lhe").exists()
+
+
+def test_an_output_is_no_input_and_not_replaced(tmp_path: Path) -> None:
+    parts = shards(parton_sample(60), tmp_path, "lhe", 3)
+    with pytest.raises(UsageError, match="is an input"):
+        merge(parts, parts[0], force=True)
+    (tmp_path / "all.lhe").touch()
+    with pytest.raises(OutputError, match="exists already"):
+        merge(parts, tmp_path / "all.lhe")
+
+
+def test_memory_does_not_grow_with_the_files(run: EventSample, tmp_path: Path) -> None:
+    import tracemalloc
+
+    parts = shards(run, tmp_path, "lhe", 20)
+
+    def peak(n: int) -> int:
+        tracemalloc.start()
+        merge(parts[:n], tmp_path / f"all-{n}.lhe")
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    few, many = peak(2), peak(20)
+    assert many < 1.5 * few
