@@ -10,6 +10,7 @@ from hepgen_ml.phase_space.cuts import Acceptance, Cut, parse_cut
 from hepgen_ml.phase_space.decay import PRODUCTIONS, DecayChart, Node
 from hepgen_ml.phase_space.formation import FormationChart
 from hepgen_ml.phase_space.masses import Beside, MassSpec, Peak
+from hepgen_ml.phase_space.pair import PairChart
 from hepgen_ml.phase_space.radiative_return import RadiativeReturnChart
 from hepgen_ml.phase_space.reconstructed import ReconstructedChart, Resonance
 
@@ -28,6 +29,7 @@ __all__ = [
     "FormationChart",
     "MassSpec",
     "Node",
+    "PairChart",
     "Peak",
     "RadiativeReturnChart",
     "ReconstructedChart",

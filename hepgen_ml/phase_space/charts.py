@@ -225,6 +225,16 @@ class FixedEnergyChart(Chart):
         """Coordinates of the beams' energies, none if they are fixed."""
         return []
 
+    def _angle_of(self, angle: Tensor, total: Tensor, mass: Tensor, masses: Tensor) -> Tensor:
+        """Coordinate of the first particle's polar angle, given as artanh of its cosine."""
+        return angle
+
+    def _angle_at(
+        self, t: Tensor, total: Tensor, mass: Tensor, masses: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Artanh of that cosine at a coordinate, and the logarithm of its derivative."""
+        return t, torch.zeros_like(t)
+
     def forward(self, p: Tensor) -> Tensor:
         columns, masses = self._encode_masses(p)
         n = len(self.labels)
@@ -240,7 +250,8 @@ class FixedEnergyChart(Chart):
                 low = masses[..., k + 1 :].sum(-1)
                 columns.append(logit_between(recoil_mass, low, frame_mass - masses[..., k]))
             local = boost(p[..., k, :], reverse(frame), frame_mass)
-            columns.append(torch.asinh(local[..., 2] / transverse_momentum(local)))
+            angle = torch.asinh(local[..., 2] / transverse_momentum(local))
+            columns.append(angle if k else self._angle_of(angle, frame, frame_mass, masses))
             columns.append(reference if k == 0 else azimuth(local))
             frame, frame_mass = rest, recoil_mass
         return torch.stack(columns, dim=-1)
@@ -269,6 +280,8 @@ class FixedEnergyChart(Chart):
             column += 2
             if reference is None:
                 reference, phi = phi, torch.zeros_like(phi)
+                a, slope_of_angle = self._angle_at(a, frame, frame_mass, masses)
+                log_det = log_det + slope_of_angle
             size = two_body_momentum(frame_mass, mass, recoil_mass)
             sin = 1 / torch.cosh(a)
             direction = torch.stack([sin * torch.cos(phi), sin * torch.sin(phi), torch.tanh(a)], -1)

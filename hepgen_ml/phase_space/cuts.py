@@ -243,7 +243,11 @@ class Acceptance:
 
     def pt_min(self, label: str) -> float:
         """Smallest transverse momentum of a flavour class, 0 without a cut."""
-        cut = self._by_key.get(("pt", (label,)))
+        return self.low("pt", label)
+
+    def low(self, observable: str, *classes: str) -> float:
+        """Smallest value in GeV of an observable of flavour classes, 0 without a cut."""
+        cut = self._by_key.get((observable, tuple(sorted(classes))))
         return 0.0 if cut is None or math.isinf(cut.low) else cut.low
 
     def passes(self, p: Tensor, labels: Sequence[str]) -> Tensor:

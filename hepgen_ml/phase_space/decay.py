@@ -28,11 +28,19 @@ from hepgen_ml.phase_space.masses import (
     mass_config,
     mass_spec,
 )
+from hepgen_ml.phase_space.pair import PairChart
 from hepgen_ml.phase_space.radiative_return import RadiativeReturnChart
 
 PRODUCTIONS: dict[str, Callable[..., Chart]] = {
     c.kind: c
-    for c in (BalancedChart, FixedEnergyChart, BeamsChart, RadiativeReturnChart, FormationChart)
+    for c in (
+        BalancedChart,
+        FixedEnergyChart,
+        BeamsChart,
+        RadiativeReturnChart,
+        PairChart,
+        FormationChart,
+    )
 }
 """Charts of what is made in a collision, by their kind."""
 
@@ -209,14 +217,14 @@ class DecayChart(Chart):
                 taken = taken + masses[child]
             # What stands in the mother's frame so far, of all that descends from it.
             inside = [q for c in node.children for q in self._descendants(c)]
-            frame = local[i]
+            frame, mass = local[i].unsqueeze(-2), masses[i].unsqueeze(-1)
+            together = torch.stack([(momenta if i < self.n_made else local)[q] for q in inside], -2)
             if i < self.n_made:
-                across = self.n_made > 1
-                seen = {q: to_rest(momenta[q], frame, masses[i], transverse=across) for q in inside}
+                together = to_rest(together, frame, mass, transverse=self.n_made > 1)
             else:
-                seen = {q: to_helicity(local[q], frame, masses[i]) for q in inside}
-            local |= seen
-            first = seen[node.children[0]]
+                together = to_helicity(together, frame, mass)
+            local |= dict(zip(inside, together.unbind(-2), strict=True))
+            first = local[node.children[0]]
             columns += [torch.asinh(first[..., 2] / transverse_momentum(first)), azimuth(first)]
         return torch.stack(columns, dim=-1)
 
@@ -262,18 +270,22 @@ class DecayChart(Chart):
             size = two_body_momentum(masses[i], masses[first], masses[second])
             for sign, child in ((1, first), (-1, second)):
                 local[child] = on_shell(sign * size.unsqueeze(-1) * direction, masses[child])
-        leaves = [self._in_laboratory(leaf, local, masses) for leaf in self.leaves]
-        return torch.stack(leaves, dim=-2), log_det
+        return self._in_laboratory(local, masses), log_det
 
-    def _in_laboratory(self, i: int, local: list[Tensor], masses: list[Tensor]) -> Tensor:
-        """Momentum of a node, from frame to frame outwards."""
-        p, at = local[i], i
-        while at >= self.n_made:
-            mother = next(k for k, n in enumerate(self.nodes) if at in n.children)
-            q, mass = local[mother], masses[mother]
-            if mother < self.n_made:
-                p = from_rest(p, q, mass, transverse=self.n_made > 1)
+    def _in_laboratory(self, local: list[Tensor], masses: list[Tensor]) -> Tensor:
+        """Momenta (..., n, 4) of the leaves, from frame to frame outwards."""
+        # Those of all leaves below a node, in the frame in which its own is given.
+        seen = [q.unsqueeze(-2) for q in local]
+        for i in reversed(range(len(self.nodes))):
+            if not self.nodes[i].children:
+                continue
+            p = torch.cat([seen[c] for c in self.nodes[i].children], dim=-2)
+            frame, mass = local[i].unsqueeze(-2), masses[i].unsqueeze(-1)
+            if i < self.n_made:
+                seen[i] = from_rest(p, frame, mass, transverse=self.n_made > 1)
             else:
-                p = from_helicity(p, q, mass)
-            at = mother
-        return on_shell(p[..., :3], masses[i])
+                seen[i] = from_helicity(p, frame, mass)
+        below = [leaf for rows in self._below[: self.n_made] for leaf in rows]
+        place = torch.tensor(below, device=local[0].device).argsort()
+        p = torch.cat(seen[: self.n_made], dim=-2)[..., place, :]
+        return on_shell(p[..., :3], torch.stack([masses[i] for i in self.leaves], dim=-1))

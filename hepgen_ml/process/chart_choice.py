@@ -23,6 +23,8 @@ from hepgen_ml.phase_space import (
     Cut,
     FixedEnergyChart,
     FormationChart,
+    MassSpec,
+    PairChart,
     Peak,
     RadiativeReturnChart,
     ReconstructedChart,
@@ -112,6 +114,8 @@ class ChartLearner:
         production = self._production(structure, [pt_min[r] for r in order], varies)
         if production is None:
             production = {"kind": BalancedChart.kind, "pt_min": []}
+        if len(order) == 2:
+            production = self._pair_of(production, masses, [classes[r] for r in order])
         chart = PRODUCTIONS[production.pop("kind")](labels, masses, **production)
         return chart, tuple(classes[r] for r in order), tuple(order)
 
@@ -142,6 +146,31 @@ class ChartLearner:
         if peak := self._below_full_energy:
             return {"kind": RadiativeReturnChart.kind, "peak": list(peak), **beams}
         return {"kind": BeamsChart.kind, **beams}
+
+    def _pair_of(
+        self, production: dict[str, Any], masses: Sequence[MassSpec], classes: Sequence[str]
+    ) -> dict[str, Any]:
+        """What a chart of two particles needs whose cuts bound more than transverse momenta."""
+        cut = self.acceptance.low("mass", *classes)
+        light_cone = [[self.acceptance.low(n, c) for n in ("plus", "minus")] for c in classes]
+        pt = max(map(self.acceptance.pt_min, classes))
+        energies = self.beams.energies
+        if production["kind"] == BalancedChart.kind:
+            # flavours of partons share a chart, whatever their masses
+            useful, beams = cut > 0, {"energies": list(energies), "incoming_masses": [0.0, 0.0],
+                                      "largest": list(self.beams.largest)}  # fmt: skip
+        else:
+            useful = production["kind"] == BeamsChart.kind and energies.count(None) == 1
+            useful &= max(cut, pt, *light_cone[0], *light_cone[1]) > 0
+            beams = {k: v for k, v in production.items() if k != "kind"}
+        if not useful:
+            return production
+        least = sum(math.hypot(m if isinstance(m, float) else m[0], pt) for m in masses)
+        for fixed, along in ((energies[1], 0), (energies[0], 1)):
+            if fixed is not None:  # s = 2 E (P+ or P-), that of what the other beam brings
+                least = max(least, math.sqrt(2 * fixed * sum(c[along] for c in light_cone)))
+        cuts = {"least_mass": max(least, cut), "pt_min": pt, "light_cone": light_cone}
+        return {"kind": PairChart.kind, **beams, **cuts}
 
     @cached_property
     def _below_full_energy(self) -> tuple[float, float] | None:

@@ -122,6 +122,27 @@ class RadiativeReturnDocument(BeamsDocument):
         return self
 
 
+class PairChartDocument(BeamsDocument):
+    """Of a `PairChart`."""
+
+    kind: Literal["pair"]  # type: ignore[assignment]
+    least_mass: Amount
+    pt_min: Amount
+    light_cone: Annotated[
+        list[Annotated[list[Amount], Field(min_length=2, max_length=2)]],
+        Field(min_length=2, max_length=2),
+    ]
+
+    @model_validator(mode="after")
+    def _check_pair(self) -> PairChartDocument:
+        if len(self.labels) != 2 or None not in self.energies:
+            raise ValueError("two particles, and an energy that varies")
+        full = [m if e is None else e for e, m in zip(self.energies, self.largest, strict=True)]
+        if not self.least_mass**2 < 4 * full[0] * full[1]:
+            raise ValueError("a smallest mass above the full energy")
+        return self
+
+
 class FormationDocument(_Strict):
     """Of a `FormationChart`."""
 
@@ -234,6 +255,7 @@ ChartDocument = Annotated[
     | FixedEnergyDocument
     | BeamsDocument
     | RadiativeReturnDocument
+    | PairChartDocument
     | FormationDocument
     | ReconstructedDocument
     | DecayDocument,

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events.sample import RunInfo
-from hepgen_ml.phase_space import DecayChart, FixedEnergyChart, FormationChart
+from hepgen_ml.phase_space import DecayChart, FixedEnergyChart, FormationChart, PairChart
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.process import Channel, Process, Subprocess, by_value
 from hepgen_ml.process.structure import Structure, color_flow
@@ -46,7 +46,11 @@ def has_exchange(run: RunInfo, process: Process) -> bool:
     # A chart of fixed energy knows its total momentum, which need not be symmetric.
     charts = [c.chart for c in process.channels]
     made = [c.production if isinstance(c, DecayChart) else c for c in charts]
-    fixed = any(isinstance(c, FixedEnergyChart | FormationChart) for c in made)
+    fixed = any(
+        isinstance(c, FixedEnergyChart | FormationChart)
+        and not (isinstance(c, PairChart) and c.has_equal_beams)
+        for c in made
+    )
     return has_equal_beams(run) and not fixed
 
 
@@ -64,6 +68,8 @@ def looks_symmetric(process: Process, encoded: Encoded) -> bool:
     # Which coordinates change sign is a matter of their names.
     odd_of: dict[tuple[str, ...], list[int]] = {}
     for c, rows in by_value(channel_of):
+        if len(rows) < CLEAR**2:  # no mean is further from zero than the root of their number
+            continue
         channel, x = process.channels[c], encoded.x[rows]
         names = tuple(k.name for k in channel.coordinates)
         if names not in odd_of:
@@ -202,9 +208,10 @@ def check_reflection(process: Process, encoded: Encoded, clear: float = CLEAR) -
     SampleError
         One of these means is not zero.
     """
-    channel_of = process.channel_of[encoded.subprocess]
-    for c, channel in enumerate(process.channels):
-        rows = channel_of == c
+    for c, rows in by_value(process.channel_of[encoded.subprocess]):
+        if len(rows) < clear**2:  # no mean is further from zero than the root of their number
+            continue
+        channel = process.channels[c]
         x, weight = encoded.x[rows], encoded.weight[rows].unsqueeze(1)
         some = x[:100]
         turned = _mirrored(channel, some, REFLECTION) if len(x) else some

@@ -16,6 +16,7 @@ from hepgen_ml.phase_space import (
     FixedEnergyChart,
     FormationChart,
     Node,
+    PairChart,
     Peak,
     RadiativeReturnChart,
     ReconstructedChart,
@@ -162,6 +163,14 @@ CHARTS = [
             "incoming_masses": [0.1, 0.1], "peak": [91.2, 2.5],
         },
     ),
+    PairChart(
+        ["q", "e"], [0.0, 0.000511], [None, 27.5], [920.0, 0.0], [0.0, 0.000511],
+        math.sqrt(25.0), 2.0, [[0.0, 0.0], [25 / 55, 0.0]],
+    ),
+    PairChart(
+        ["a", "b"], [0.1, (1.0, 3.0)], [None, None], [100.0, 90.0], [0.0, 0.0], 12.0, 3.0,
+        [[0.0, 0.5], [0.1, 0.2]],
+    ),
     BalancedChart(["ll", "j"], [Beside(0.0, math.inf, 91.2, 2.5, 50.0, 130.0), 0.0], [0.0]),
 ]
 IDS = [f"{c.kind}-{len(c.labels)}" for c in CHARTS]
@@ -222,7 +231,7 @@ def test_degrees_of_freedom(chart: Chart) -> None:
     n = len(chart.labels)
     varying = sum(isinstance(m, tuple) for m in chart.masses) + sum(getattr(chart, "free", ()))
     constraints = {BalancedChart: 2, FixedEnergyChart: 4, BeamsChart: 4,
-                   RadiativeReturnChart: 4, FormationChart: 3,
+                   RadiativeReturnChart: 4, PairChart: 4, FormationChart: 3,
                    ReconstructedChart: 0}  # fmt: skip
     made = chart.production if isinstance(chart, DecayChart) else chart
     expected = 3 * n - constraints[type(made)]

@@ -20,6 +20,7 @@ from hepgen_ml.phase_space import (
     FixedEnergyChart,
     FormationChart,
     Node,
+    PairChart,
     Peak,
     RadiativeReturnChart,
 )
@@ -235,6 +236,9 @@ def of_beams(
     for i, c in enumerate(chart.coordinates):
         if c.periodic:
             x[:, i] = torch.from_numpy(rng.uniform(-np.pi, np.pi, n))
+        elif isinstance(chart, PairChart):
+            x[:, i] /= 2 if c.name.startswith("artanh") else 1  # flat between the edges
+            x[:, i] -= 4 if c.name in ("logit_mass:beams", "logit_energy:beam1") else 0
         elif c.name == "logit_energy:beam1":
             x[:, i] = 4 + x[:, i]
     final, total = chart.inverse(x)
@@ -287,6 +291,33 @@ def test_radiation_down_to_a_resonance(with_row: bool) -> None:
     x = x[:, : channel.chart.n_coordinates]
     kinematics = process.kinematics(x, torch.zeros(2, dtype=torch.int64), torch.zeros(2))
     assert ((kinematics.incoming[..., 3] / 100.0 - 1).abs() < 1e-9).all()
+
+
+@pytest.mark.parametrize("beams", ["photons", "one fixed"])
+def test_cuts_of_a_pair_are_ends_of_coordinates(beams: str) -> None:
+    """A smallest mass of two muons, and a smallest momentum transfer to an electron."""
+    if beams == "photons":
+        chart = PairChart(["13", "-13"], [0.1057, 0.1057], [None, None], [100.0, 100.0],
+                          [0.0, 0.0], 10.0, 2.0, [[0.0, 0.0], [0.0, 0.0]])  # fmt: skip
+        masses, incoming, products = (0.0, 0.0), (22, 22), (13, -13)
+        beam = (100.0, 100.0)
+    else:
+        chart = PairChart(["2", "11"], [0.0, 0.000511], [None, 27.5], [920.0, 0.0],
+                          [0.0, 0.000511], 5.0, 0.0, [[0.0, 0.0], [25 / 55, 0.0]])  # fmt: skip
+        masses, incoming, products, beam = (0.0, 0.000511), (2, 11), (2, 11), (920.0, 27.5)
+    sample = of_beams(chart, 6000, incoming, masses, 23, products, beam)
+    sample = without_rows(sample, sample.particles["status"] == 2)
+    process = learned(sample)
+    found = process.channels[0].chart
+    assert isinstance(found, PairChart)
+    assert found.least_mass == pytest.approx(chart.least_mass, rel=2e-2)
+    assert found.pt_min == pytest.approx(chart.pt_min, rel=2e-2)
+    assert sum(found.light_cone, ()) == pytest.approx(sum(chart.light_cone, ()), rel=2e-2)
+    check_round_trip(process, sample)
+    # whatever a network draws, hardly an event is outside of the cuts
+    x = 3 * torch.randn(2000, process.n_coordinates, dtype=torch.float64)
+    kinematics = process.kinematics(x, torch.zeros(2000, dtype=torch.int64), torch.zeros(2000))
+    assert kinematics.passes.double().mean() > 0.99
 
 
 def test_a_resonance_far_narrower_than_its_range() -> None:
