@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,11 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hepgen_ml.config import TrainingConfig
 from hepgen_ml.reweighting.features import Inputs
 from hepgen_ml.reweighting.networks import Network
+from hepgen_ml.training.task import Task
+from hepgen_ml.training.trainer import Trainer
 
 _VALIDATION = 0.1
 _EMA = 0.99
+
+_NO_LIMIT = 2**53
 
 _STEPS_PER_PASS, _LEAST_BATCH = 150, 64
 """Small samples are gone through in smaller batches: differences of a percent take many steps."""
@@ -31,7 +34,8 @@ class Schedule:
     epochs : int
         Passes over the events by whose end the learning rate is zero.
     patience : int
-        Passes without a better validation loss after which training ends.
+        Passes without a better validation loss after which the learning rate falls to zero, from
+        the best weights on, and training ends.
     batch_size : int
         At most; small samples have smaller batches.
     learning_rate, weight_decay : float
@@ -45,6 +49,23 @@ class Schedule:
     learning_rate: float = 1e-3
     weight_decay: float = 0.02
     seconds: float = math.inf
+
+    def settings(self, n_events: int) -> TrainingConfig:
+        """Settings of the trainer of a network, for a number of training events."""
+        size = min(self.batch_size, max(n_events // _STEPS_PER_PASS, _LEAST_BATCH), n_events)
+        return TrainingConfig(
+            batch_size=size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            warmup=0.0,
+            max_steps=_NO_LIMIT,
+            max_epochs=self.epochs,
+            max_time=min(self.seconds, _NO_LIMIT),
+            ema=_EMA,
+            clip=1.0,
+            validation_interval=max(n_events // size, 1),
+            patience=self.patience,
+        )
 
 
 @dataclass(frozen=True)
@@ -69,6 +90,11 @@ class Labelled:
 
     def __getitem__(self, rows: Tensor) -> Labelled:
         return Labelled(self.inputs[rows], self.truth[rows], self.weight[rows])
+
+    def to(self, device: torch.device) -> Labelled:
+        """Events on a device."""
+        inputs, truth, weight = self.inputs, self.truth, self.weight
+        return Labelled(inputs.to(device), truth.to(device), weight.to(device))
 
 
 def loss_of(logits: Tensor, events: Labelled) -> Tensor:
@@ -121,6 +147,17 @@ def _solved(matrix: Tensor, vector: Tensor) -> Tensor:
     return rows[:, -1]
 
 
+class ClassifierTask(Task[Labelled]):
+    """The training of a classifier network, by the cross entropy of both samples."""
+
+    module: Network
+    remedy = "check the weights and momenta of both samples"
+
+    def loss(self, part: str, data: Labelled, rows: Tensor) -> Tensor:
+        some = data[rows.cpu()].to(self.device)
+        return loss_of(self.module(some.inputs), some)
+
+
 def n_validation(n_events: int) -> int:
     """The number of first events by which `train` decides when to stop."""
     return max(int(_VALIDATION * n_events), 1)
@@ -152,48 +189,16 @@ def train(
     dict
         ``epochs`` and the best ``validation_loss``; ln 2 is that of no difference.
     """
-    device = network.mean.device
     rows, n_first = torch.arange(len(events)), n_validation(len(events))
     validation, events = events[rows[:n_first]], events[rows[n_first:]]
     network.fit(events.inputs)
-    averaged = copy.deepcopy(network).requires_grad_(False)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), schedule.learning_rate, weight_decay=schedule.weight_decay
+    trainer = Trainer(
+        ClassifierTask(network, events, validation),
+        schedule.settings(len(events)),
+        seed=seed,
+        progress=lambda stage, done, total, info: progress(done),
     )
-    generator = torch.Generator().manual_seed(seed)
-    size = min(schedule.batch_size, max(len(events) // _STEPS_PER_PASS, _LEAST_BATCH))
-    size = min(size, len(events))
-    n_batches = len(events) // size
-    n_steps = schedule.epochs * n_batches
-    best, best_state, since = math.inf, copy.deepcopy(network.state_dict()), 0
-    begun, step, epoch = time.monotonic(), 0, 0
-    while epoch < schedule.epochs and since < schedule.patience:
-        network.train()
-        order = torch.randperm(len(events), generator=generator)
-        for rows in order[: n_batches * size].split(size):
-            elapsed = (time.monotonic() - begun) / schedule.seconds
-            over = max(step / n_steps, min(elapsed, 1.0))
-            for group in optimizer.param_groups:
-                group["lr"] = schedule.learning_rate * 0.5 * (1 + math.cos(math.pi * over))
-            batch = events[rows]
-            optimizer.zero_grad()
-            logits = network(batch.inputs.to(device)).cpu()
-            loss_of(logits, batch).backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimizer.step()
-            decay = min(_EMA, (step + 1) / (step + 10))
-            with torch.no_grad():
-                for mine, other in zip(averaged.parameters(), network.parameters(), strict=True):
-                    mine.lerp_(other, 1 - decay)
-            step += 1
-        epoch += 1
-        progress(over)
-        found = float(loss_of(averaged.logits(validation.inputs).float(), validation))
-        since = 0 if found < best else since + 1
-        if found < best:
-            best, best_state = found, copy.deepcopy(averaged.state_dict())
-        if over >= 1.0:
-            break
-    network.load_state_dict(best_state)
+    trainer.run()
+    progress(1.0)
     network.eval()
-    return {"epochs": float(epoch), "validation_loss": best}
+    return {"epochs": round(trainer.passes, 1), "validation_loss": trainer.best_loss}
