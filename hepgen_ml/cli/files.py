@@ -24,6 +24,8 @@ from hepgen_ml.cli.options import (
     Verbose,
     selection,
 )
+from hepgen_ml.cli.progress import Progress, counted
+from hepgen_ml.cli.quantities import stated_cross_section
 from hepgen_ml.errors import HepgenError, InputError
 from hepgen_ml.events.objects import Selection
 
@@ -60,7 +62,7 @@ def convert(
         chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta, tree)
         from hepgen_ml.events.conversion import convert as convert_files
 
-        with _console.Progress() as progress:
+        with Progress() as progress:
             done = convert_files(
                 files, out, selection=chosen, skip_bad=skip_bad, force=force,
                 format=stream_format, progress=progress,
@@ -90,7 +92,7 @@ def merge(
     with _console.reporting(lambda: "no file was written", verbose=verbose, debug=debug):
         from hepgen_ml.events.joining import merge as merge_files
 
-        with _console.Progress() as progress:
+        with Progress() as progress:
             done = merge_files(files, out, force=force, format=stream_format, progress=progress)
         _show_conversion(done)
 
@@ -99,7 +101,7 @@ def _show_conversion(done: Conversion) -> None:
     def say(text: str) -> None:
         _console.result_line(text, done.lost)
 
-    sigma = _console.stated_cross_section(done.run.cross_section, done.run.cross_section_error)
+    sigma = stated_cross_section(done.run.cross_section, done.run.cross_section_error)
     for path, lost in done.lost.items():
         say(f"{path}: {done.n_events:,} events, {sigma}, {_console.size_of(path)}")
         for text in lost:
@@ -153,8 +155,8 @@ def _check_one(
     try:
         reader = open_sample(path, skip_bad=skip_bad, selection=chosen)
         try:
-            with _console.Progress() as progress:
-                chunks = _console.counted(reader.chunks(), progress, "check")
+            with Progress() as progress:
+                chunks = counted(reader.chunks(), progress, "check")
                 free = has_free_weights(format_of(path))
                 results = check_sample(chunks, reader.run, tolerance, free_weights=free)
         finally:

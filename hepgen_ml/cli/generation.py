@@ -18,6 +18,8 @@ from hepgen_ml.cli.options import (
     Format,
     Verbose,
 )
+from hepgen_ml.cli.progress import Progress
+from hepgen_ml.cli.quantities import parse_count, parse_shard, stated_cross_section
 from hepgen_ml.errors import UsageError
 
 if TYPE_CHECKING:
@@ -82,7 +84,7 @@ def generate(
 ) -> None:
     """Generate events: hepgen-ml generate -n 1e6 --out events.lhe.gz --out events.root."""
     with _console.reporting(lambda: "no file was written", verbose=verbose, debug=debug):
-        total, part = _console.parse_count(events), _console.parse_shard(shard)
+        total, part = parse_count(events), parse_shard(shard)
         paths = _outputs(out, part, force)
         if weights not in (None, "classifier", "sample"):
             raise UsageError(
@@ -105,7 +107,7 @@ def generate(
         run = generator.run_of(posterior, chosen, unweight)
         begun, done = time.monotonic(), 0
         with (
-            _console.Progress() as progress,
+            Progress() as progress,
             AtomicWriter(paths, run, n, force=force, format=stream_format) as writer,
         ):
             progress("generate", 0, n)
@@ -117,9 +119,7 @@ def generate(
                 done += len(chunk)
                 progress("generate", done, n)
         rate = n / (time.monotonic() - begun)
-        sigma = _console.stated_cross_section(
-            generator.run.cross_section, generator.run.cross_section_error
-        )
+        sigma = stated_cross_section(generator.run.cross_section, generator.run.cross_section_error)
         for path in paths:
             size = _console.size_of(path)
             text = f"{path}: {n:,} events, {sigma}, {size}, {rate:,.0f} events/s"

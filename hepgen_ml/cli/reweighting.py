@@ -25,6 +25,8 @@ from hepgen_ml.cli.options import (
     Verbose,
     selection,
 )
+from hepgen_ml.cli.progress import Progress
+from hepgen_ml.cli.quantities import parse_count, parse_duration
 from hepgen_ml.errors import OutputError, UsageError
 from hepgen_ml.files.streams import is_stream
 
@@ -91,8 +93,8 @@ def reweight(
 ) -> None:
     """Learn weights towards truth: hepgen-ml reweight --model DIR --truth held_out.lhe.gz."""
     with _console.reporting(lambda: "nothing was stored", verbose=verbose, debug=debug):
-        n_events = _console.parse_count(events)
-        seconds = None if max_time is None else _console.parse_duration(max_time)
+        n_events = parse_count(events)
+        seconds = None if max_time is None else parse_duration(max_time)
         chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta, tree)
         if source and (model is not None or out is None):
             raise UsageError(
@@ -114,7 +116,7 @@ def reweight(
             network=network, folds=folds, full=full, n_events=n_events, seconds=seconds,
             seed=seed, device=device, selection=chosen,
         )  # fmt: skip
-        with _console.Progress({"classifier": "%"}) as progress:
+        with Progress({"classifier": "%"}) as progress:
             if source:
                 assert out is not None
                 done = tasks.reweight_sample(

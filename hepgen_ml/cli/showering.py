@@ -12,6 +12,8 @@ import typer
 
 from hepgen_ml.cli import console as _console
 from hepgen_ml.cli.options import DEFAULT_MODEL, Debug, Device, Force, Format, Verbose
+from hepgen_ml.cli.progress import Progress
+from hepgen_ml.cli.quantities import parse_count, stated_cross_section
 from hepgen_ml.errors import InputError
 
 
@@ -50,7 +52,7 @@ def shower(
 ) -> None:
     """Generate events and shower them: hepgen-ml shower -n 1000 --out events.hepmc.gz."""
     with _console.reporting(lambda: "no file was written", verbose=verbose, debug=debug):
-        n = _console.parse_count(events)
+        n = parse_count(events)
         lines = [] if settings is None else read_settings(settings)
         os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
         from hepgen_ml.generation.generator import Generator
@@ -61,15 +63,13 @@ def shower(
             seed = int(np.random.SeedSequence().generate_state(1)[0])
         count = workers or len(os.sched_getaffinity(0))
         begun = time.monotonic()
-        with _console.Progress() as progress:
+        with Progress() as progress:
             done = run(
                 generator, out, n, seed=seed, settings=lines, workers=count, force=force,
                 format=stream_format, progress=progress,
             )  # fmt: skip
         rate = n / (time.monotonic() - begun)
-        sigma = _console.stated_cross_section(
-            generator.run.cross_section, generator.run.cross_section_error
-        )
+        sigma = stated_cross_section(generator.run.cross_section, generator.run.cross_section_error)
         size = _console.size_of(out)
         made = f"{done.n_events:,} showered events"
         _console.result_line(f"{out}: {made}, {sigma}, {size}, {rate:,.0f} events/s", [out])

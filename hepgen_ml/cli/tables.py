@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hepgen_ml.cli.console import cross_section, stdout_console
+from hepgen_ml.cli.console import stdout_console
+from hepgen_ml.cli.quantities import cross_section
 from hepgen_ml.events.summary import process_name
 
 MAX_ROWS = 40

@@ -30,6 +30,8 @@ from hepgen_ml.cli.options import (
     selection,
     weight_patterns,
 )
+from hepgen_ml.cli.progress import Progress
+from hepgen_ml.cli.quantities import duration, file_size, parse_duration
 from hepgen_ml.errors import OutputError, UsageError
 from hepgen_ml.models.names import names
 
@@ -107,7 +109,7 @@ def train(
     with _console.reporting(lambda: _kept(out), verbose=verbose, debug=debug):
         paths = _inputs(from_lhe or [], [*(from_ or []), *(files or [])])
         chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta, tree)
-        seconds = None if max_time is None else _console.parse_duration(max_time)
+        seconds = None if max_time is None else parse_duration(max_time)
         from hepgen_ml.config import load_config
         from hepgen_ml.generation.generator import Generator
 
@@ -121,7 +123,7 @@ def train(
         if weights or no_weights:
             settings = settings.with_(training__variations=weight_patterns(weights, no_weights))
         stages = dict.fromkeys(("formulas", "weights", "train", "calibrate", "acceptance"), "%")
-        with _console.Progress(stages) as progress:
+        with Progress(stages) as progress:
             generator = Generator.train(
                 paths,
                 model=model,
@@ -140,7 +142,7 @@ def train(
         facts = found["training"]
         typer.echo(
             f"{out}: learned {facts['events']:,} events, {facts['steps']:,} steps in "
-            f"{_console.duration(facts['training_seconds'])}, "
+            f"{duration(facts['training_seconds'])}, "
             f"validation loss {facts['validation_loss']:.4f}"
         )
         from hepgen_ml.cli.tables import show_understanding
@@ -197,7 +199,7 @@ def encode(
             raise OutputError("exists already", path=out, remedy="add --force to replace it")
         paths = _inputs(from_lhe or [], [*(from_ or []), *(files or [])])
         chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta, tree)
-        with _console.Progress() as progress:
+        with Progress() as progress:
             sample = encode_sample(
                 paths,
                 skip_bad=skip_bad,
@@ -209,7 +211,7 @@ def encode(
                 progress=progress,
             )
         sample.save(out)
-        size = _console.file_size(out.stat().st_size)
+        size = file_size(out.stat().st_size)
         typer.echo(f"{out}: {len(sample.encoded):,} events, {size}")
 
 

@@ -24,6 +24,8 @@ from hepgen_ml.cli.options import (
     Verbose,
     selection,
 )
+from hepgen_ml.cli.progress import Progress
+from hepgen_ml.cli.quantities import parse_count
 
 
 def validate(
@@ -108,13 +110,13 @@ def validate(
             raise UsageError("nothing to compare with", remedy="add --truth FILE")
         chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta, tree)
         user = None if observables is None else load_function(observables)
-        with _console.Progress({"draw": "figures"}) as progress:
+        with Progress({"draw": "figures"}) as progress:
             metrics = write_report(
                 paths,
                 model=model,
                 generated=generated,
                 out=out,
-                n=None if events is None else _console.parse_count(events),
+                n=None if events is None else parse_count(events),
                 seed=seed,
                 posterior=posterior,
                 observables=user,

@@ -23,6 +23,7 @@ from hepgen_ml import errors
 from hepgen_ml.cli import app
 from hepgen_ml.cli import console as _console
 from hepgen_ml.cli.configuration import listed
+from hepgen_ml.cli.quantities import cross_section, parse_count, parse_duration, parse_shard
 from hepgen_ml.events.formats import AtomicWriter, read, write
 from hepgen_ml.events.sample import EventSample, RunInfo
 
@@ -116,15 +117,15 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, events: EventSample, tmp_path: Pat
     [("90s", 90), ("20m", 1200), ("1h30m", 5400), ("1.5h", 5400), ("45", 45), ("1d", 86400)],
 )
 def test_durations(text: str, seconds: float) -> None:
-    assert _console.parse_duration(text) == seconds
+    assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize(
     ("parse", "text"),
     [
-        *[(_console.parse_duration, t) for t in ("", "h", "20x", "-5m", "0s", "30m1h", "nan")],
-        *[(_console.parse_shard, t) for t in ("", "3", "4/4", "0/0", "-1/4", "1/2/3", "a/b")],
-        *[(_console.parse_count, t) for t in ("", "0", "-3", "1.5", "nan", "inf", "many")],
+        *[(parse_duration, t) for t in ("", "h", "20x", "-5m", "0s", "30m1h", "nan")],
+        *[(parse_shard, t) for t in ("", "3", "4/4", "0/0", "-1/4", "1/2/3", "a/b")],
+        *[(parse_count, t) for t in ("", "0", "-3", "1.5", "nan", "inf", "many")],
     ],
 )
 def test_nonsense_is_a_usage_error(parse: Callable[[str], Any], text: str) -> None:
@@ -133,9 +134,9 @@ def test_nonsense_is_a_usage_error(parse: Callable[[str], Any], text: str) -> No
 
 
 def test_shards_and_counts() -> None:
-    assert _console.parse_shard("0/1") == (0, 1)
-    assert _console.parse_shard("7/8") == (7, 8)
-    assert [_console.parse_count(t) for t in ("1", "50_000", "1e6")] == [1, 50_000, 1_000_000]
+    assert parse_shard("0/1") == (0, 1)
+    assert parse_shard("7/8") == (7, 8)
+    assert [parse_count(t) for t in ("1", "50_000", "1e6")] == [1, 50_000, 1_000_000]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +150,7 @@ def test_shards_and_counts() -> None:
     ],
 )
 def test_cross_sections(value: float, error: float, text: str) -> None:
-    assert _console.cross_section(value, error) == text
+    assert cross_section(value, error) == text
 
 
 def test_version_and_help() -> None:
@@ -165,7 +166,7 @@ def test_unknown_option_is_a_usage_error() -> None:
 def test_train_takes_several_files_after_one_option(
     stand_in: type[StandIn], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_console, "BRIEF", 0.0)
+    monkeypatch.setattr("hepgen_ml.cli.progress.BRIEF", 0.0)
     for name in ("a.lhe", "b.lhe.gz", "c1.lhe", "c2.lhe"):
         (tmp_path / name).touch()
     done = run(

@@ -312,7 +312,7 @@ READERS = Path(os.environ.get("HEPGEN_ML_DATA", "/nowhere")) / "readers"
     [pytest.param("madgraph-2.2.1-Z-fxfx.lhe.gz", 0.145, marks=pytest.mark.slow),
      ("powheg-box-v2-W.lhe", 0.01),
      ("powheg-box-v2-Zj.lhe", 0.0),  # the negative event is of a subprocess of its own
-     ("powheg-box-v2-directphoton.lhe", 0.0)],
+     pytest.param("powheg-box-v2-directphoton.lhe", 0.0, marks=pytest.mark.slow)],
 )  # fmt: skip
 def test_files_of_others(name: str, negative: float, tmp_path: Path) -> None:
     path = READERS / f"pylhe-testfile-{name}"
