@@ -36,6 +36,13 @@ def test_joined_files_are_read_whole(make, between: str, n: int) -> None:
     assert len(read(path)[0]) == 3 * n
 
 
+def test_what_is_not_read_is_said_of_events_only(make) -> None:
+    """The header of a joined file is read like that of the first; it is no part of an event."""
+    odd = EVENT.replace("</event>", "<odd>1</odd>\n</event>")
+    assert read(make(GOOD + GOOD))[1].left_out == read(make(GOOD, "b.lhe"))[1].left_out == []
+    assert read(make(GOOD + INIT + odd + END))[1].left_out == ["other tags in events: <odd>"]
+
+
 def test_joined_gzip_members(tmp_path: Path) -> None:
     path = tmp_path / "a.lhe.gz"
     path.write_bytes(3 * gzip.compress(GOOD.encode()))
@@ -205,3 +212,11 @@ def test_a_second_init_block_is_refused(tmp_path: Path) -> None:
     assert caught.value.path == path
     commented = f"<!-- {second.replace('<generator', '<g')} -->\n"
     assert len(read(written(tmp_path / "one.lhe", INIT + commented + EVENT + END))[0]) == 1
+
+
+@pytest.mark.parametrize("number", ["nan", "0x10", "1_0", "***", "5.0+02x"])
+def test_cross_sections_that_are_no_numbers(make, number: str) -> None:
+    """They are no words that a program left in <init>."""
+    for text in (INIT.replace("5.0D+02", number), INIT.replace("+5.7e+02", number)):
+        with pytest.raises(InputError, match=r"in <init> is not a number|is not finite"):
+            read(make(text + EVENT + END))

@@ -346,3 +346,17 @@ def test_files_of_other_programs_round_trip(data_dir, tmp_path, name):
     assert_same(sample, again)
     assert again.run.weight_names == sample.run.weight_names
     assert again.run.processes == sample.run.processes
+
+
+def test_events_without_particles_are_named(tmp_path, caplog) -> None:
+    """Programs end at them."""
+    sample = make_sample()
+    counts = np.where(np.arange(len(sample)) == 30, 0, sample.counts)
+    rows = np.repeat(np.arange(len(sample)) != 30, sample.counts)
+    some = EventSample(
+        sample.run, np.concatenate([[0], np.cumsum(counts)]),
+        {name: column[rows] for name, column in sample.particles.items()}, sample.events,
+    )  # fmt: skip
+    write(some, tmp_path / "a.lhe", size=20)
+    assert caplog.text.count("no particles") == 1
+    assert "a.lhe: event 31 has no particles" in caplog.text

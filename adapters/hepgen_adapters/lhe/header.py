@@ -192,7 +192,9 @@ def printed_digits(text: bytes) -> int | None:
 
 
 def unread(events: bytes) -> list[str]:
-    """What of the text of some events has no column."""
+    """What of the text of some events has no column; headers of joined files are not theirs."""
+    first, *joined = events.split(b"<LesHouchesEvents")
+    events = first + b"".join(part.partition(b"</init")[2] for part in joined)
     found = []
     if others := set(_TAG.findall(events)) - _KNOWN_TAGS:
         tags = ", ".join(f"<{tag.decode('ascii')}>" for tag in sorted(others)[:5])
@@ -215,6 +217,7 @@ def _old_generators(text: str) -> tuple[tuple[str, str, str], ...]:
 def _parse_init(text: str, path: Path, line: int) -> RunInfo:
     rows = [row.split("#")[0].split() for row in text.splitlines()]
     # programs leave words there, too
+    words = [row for row in rows if row and not _NUMBER.fullmatch(row[0])]
     rows = [row for row in rows if row and _NUMBER.fullmatch(row[0])]
 
     def broken(what: str) -> InputError:
@@ -240,6 +243,9 @@ def _parse_init(text: str, path: Path, line: int) -> RunInfo:
             "where they are of equal size, else as under -4", path, strategy,
         )  # fmt: skip
         strategy = 3
+    damaged = [row[0] for row in words if len(row) >= 4 and all(map(_NUMBER.fullmatch, row[1:4]))]
+    if damaged and len(processes) != count:
+        raise broken(f"{damaged[0][:20]!r} in <init> is not a number")
     # GiBUU announces processes and lists none; anything between none and all is damage.
     if (processes and len(processes) != count) or any(len(row) < 4 for row in processes):
         raise broken(f"<init> announces {count} processes but has {len(processes)} whole lines")

@@ -102,7 +102,7 @@ class LHEWriter:
         self._unit: float | None = None
         self._names: tuple[list[str], list[str]] | None = None
         self._n_events, self._sum, self._sum2 = 0, 0.0, 0.0
-        self._closed = False
+        self._closed = self._has_empty = False
         self._sink = _Sink(self.path, compression)
 
     def write(self, sample: EventSample) -> None:
@@ -125,6 +125,13 @@ class LHEWriter:
         if names != self._names:
             raise self._refuse("the named weights or scales differ from those of the first events")
         n_events = len(sample)
+        empty = np.flatnonzero(sample.counts == 0)
+        if len(empty) and not self._has_empty:
+            self._has_empty = True
+            _log.warning(
+                "%s: event %d has no particles: Pythia ends at such events",
+                self.path.name, self._n_events + int(empty[0]) + 1,
+            )  # fmt: skip
         weights = self._stack(sample.weights, n_events, "weight") / (self._unit or 1.0)
         scales = self._stack(sample.scales, n_events, "scale")
         weight_tags = _tags(f"<wgt id={quoteattr(name)}>" for name in names[0])
