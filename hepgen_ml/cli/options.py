@@ -47,8 +47,8 @@ Weights = Annotated[
     typer.Option(
         "--weights",
         metavar="PATTERN",
-        help="Named weights of the sample that generated events are to have too, as 'MUR*'; all "
-        "if not given; may be repeated.",
+        help="Named weights of the sample that generated events are to have too, by name or "
+        "description, as 'MUR*'; all if not given; may be repeated.",
     ),
 ]
 NoWeights = Annotated[

@@ -39,6 +39,9 @@ _MOST_STEPS, _MOST_EPOCHS = 40_000, 150
 _FEWEST = 200
 """Events from which a subprocess is calibrated by itself."""
 
+_FEWEST_PINNED = 50
+"""Events of a subprocess from which a ratio that is the same in all of them is taken as exact."""
+
 _CHUNK = 20_000
 
 
@@ -111,6 +114,7 @@ def _learn(
         _train(model, inputs, u, training, held_out, left, seed, report)
     model.eval()
     if varying:
+        _pin(model, inputs, ratio[:, varying])
         _calibrate(model, inputs, ratio[:, varying], nominal)
     _judge(model, inputs, ratio, nominal, held_out)
     return model
@@ -131,9 +135,32 @@ def _kinds(variations: Variations) -> tuple[list[NamedWeight], Tensor]:
         if not positive:
             log.info("the ratio of the weight %r changes sign: learned as it is", name[:60])
         weights.append(NamedWeight(name, text, positive))
-        columns.append(torch.log(r) if positive else r)
+        columns.append(_without_rare_zeros(torch.log(r)) if positive else r)
     target = torch.stack(columns, 1) if columns else torch.zeros(len(variations.ratio), 0).double()
     return weights, target
+
+
+def _without_rare_zeros(y: Tensor) -> Tensor:
+    """Logarithms whose rare values far below all others are raised.
+
+    Parton densities that are kept from being negative by a bound next to zero give such ratios.
+    What is raised stays below a twentieth of the median.
+    """
+    low, middle = np.quantile(y.numpy(), [0.16, 0.5]).tolist()
+    return y.clamp_min(middle - max(8 * (middle - low), math.log(20)))
+
+
+def _pin(model: WeightRatios, inputs: Inputs, ratio: Tensor) -> None:
+    """Keep ratios that are the same in all events of a subprocess, often 0 or 1, exactly."""
+    for s, rows in by_value(inputs.subprocess):
+        if len(rows) < _FEWEST_PINNED:
+            continue
+        low, high = ratio[rows].min(0).values.double(), ratio[rows].max(0).values.double()
+        middle = (low + high) / 2
+        same = high - low <= _CONSTANT * middle.abs()
+        near_one = (middle - 1).abs() <= _CONSTANT
+        model.is_pinned[s] = same
+        model.pinned[s] = torch.where(near_one, torch.ones_like(middle), middle)
 
 
 def _components(target: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -193,7 +220,7 @@ def _train(
     importance = model.loadings.norm(dim=1).sqrt().float()
     importance = importance / importance.mean()
     generator = torch.Generator().manual_seed(seed)
-    n_steps = max(min(_MOST_STEPS, _MOST_EPOCHS * len(training) // _BATCH_SIZE), 300)
+    n_steps = max(min(_MOST_STEPS, _MOST_EPOCHS * len(training) // _BATCH_SIZE), 1000)
     begun = time.monotonic()
     for step in range(n_steps):
         done = max(step / n_steps, (time.monotonic() - begun) / seconds)
@@ -230,18 +257,20 @@ def _calibrate(model: WeightRatios, inputs: Inputs, ratio: Tensor, nominal: Tens
     ])  # fmt: skip
     logarithmic = model.logarithmic.cpu()
     predicted = torch.where(logarithmic, torch.exp(predicted), predicted)
+    pinned = model.is_pinned.cpu()[inputs.subprocess]
+    predicted = torch.where(pinned, ratio.double(), predicted)
     shift = torch.zeros_like(model.calibration, device="cpu")
     for s, rows in [*by_value(inputs.subprocess), (-1, torch.arange(len(inputs)))]:
         if s >= 0 and len(rows) < _FEWEST:
             continue
-        w = nominal[rows, None]
+        w = nominal[rows, None] * ~pinned[rows]  # what is exact is not changed
         ought, found = (w * ratio[rows].double()).sum(0), (w * predicted[rows]).sum(0)
-        total = w.sum()
+        total = w.sum(0)
         factor = (ought / found).where((ought * found > 0), torch.ones_like(found))
-        added = (ought - found) / total if float(total) != 0 else torch.zeros_like(found)
+        added = ((ought - found) / total).where(total != 0, torch.zeros_like(found))
         change = torch.where(logarithmic, torch.log(factor), added)
         changed = torch.where(logarithmic, predicted[rows] * factor, predicted[rows] + added)
-        predicted[rows] = changed
+        predicted[rows] = torch.where(pinned[rows], predicted[rows], changed)
         shift[slice(None) if s < 0 else s] += change
     model.calibration.copy_(shift)
 
@@ -257,7 +286,8 @@ def _judge(
     total = float(nominal.sum())
     sums = (nominal[:, None] * ratio).sum(0) / (total if total else 1.0)
     for i, k in enumerate(model.varying):
-        width = float(torch.quantile(off[:, k] / error[:, k].clamp_min(1e-12), 0.6827))
+        free = error[:, k] > 0
+        width = float(torch.quantile(off[free, k] / error[free, k], 0.6827)) if free.any() else 1.0
         model.error_scale[i] = max(width, 1e-6)
     for k, weight in enumerate(model.weights):
         facts = {"cross_section": float(sums[k])}

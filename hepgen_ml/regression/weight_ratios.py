@@ -202,6 +202,8 @@ class WeightRatios(nn.Module):
             "least": torch.zeros(n, dtype=torch.float64),
             "most": torch.zeros(n, dtype=torch.float64),
             "calibration": torch.zeros(n_sub, n, dtype=torch.float64),
+            "is_pinned": torch.zeros(n_sub, n, dtype=torch.bool),
+            "pinned": torch.zeros(n_sub, n, dtype=torch.float64),
         }.items():
             self.register_buffer(name, tensor)
         self.centre: Tensor
@@ -211,6 +213,8 @@ class WeightRatios(nn.Module):
         self.least: Tensor
         self.most: Tensor
         self.calibration: Tensor
+        self.is_pinned: Tensor  # ratios that are the same in all of a subprocess
+        self.pinned: Tensor
         logarithmic = torch.tensor([weights[k].logarithmic for k in self.varying], dtype=torch.bool)
         self.register_buffer("logarithmic", logarithmic, persistent=False)
         self.logarithmic: Tensor
@@ -240,10 +244,13 @@ class WeightRatios(nn.Module):
         value, variance = self.transformed(inputs, errors=errors)
         value = value + self.calibration[inputs.subprocess]
         found = torch.where(self.logarithmic, torch.exp(value), value)
+        pinned = self.is_pinned[inputs.subprocess]
+        found = torch.where(pinned, self.pinned[inputs.subprocess], found)
         ratio[:, self.varying] = found.cpu()
         if errors:
             size = torch.where(self.logarithmic, found.abs(), torch.ones_like(found))
-            error[:, self.varying] = (torch.sqrt(variance) * size * self.error_scale).cpu()
+            off = torch.sqrt(variance) * size * self.error_scale
+            error[:, self.varying] = off.masked_fill(pinned, 0.0).cpu()
         return ratio, error
 
     def transformed(self, inputs: Inputs, *, errors: bool = False) -> tuple[Tensor, Tensor]:

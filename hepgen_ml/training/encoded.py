@@ -234,7 +234,7 @@ def encode_sample(
         loaded = EncodedSample.load(one)
         kept = None if loaded.variations is None else loaded.variations.chosen(variations)
         if kept is None:
-            matching([], variations)  # says so where one was asked for by name
+            matching({}, variations)  # says so where one was asked for by name
         seconds = time.monotonic() - begun
         return replace(loaded, seconds_read=seconds, variations=kept)
     samples = SampleSource(source, skip_bad=skip_bad, selection=selection, cuts=cuts)

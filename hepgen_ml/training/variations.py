@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -62,7 +62,7 @@ class Variations:
         UsageError
             A pattern matches none of the names.
         """
-        wanted = matching(self.names, patterns)
+        wanted = matching(self.texts, patterns)
         columns = [k for k, name in enumerate(self.names) if name in wanted]
         if not columns:
             return None
@@ -104,23 +104,38 @@ class VariationsDocument(documents.Document):
     groups: documents.LongText
 
 
-def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
-    """Names that match any of the patterns (``*``, ``?``), in their order.
+def matching(texts: Mapping[str, str], patterns: Sequence[str]) -> list[str]:
+    """Names of weights whose name or description match any of the patterns, in their order.
+
+    MadGraph names weights by numbers and describes them as ``MUR=0.5 MUF=1.0``.
+
+    Parameters
+    ----------
+    texts : mapping of str to str
+        Names and descriptions.
+    patterns : sequence of str
+        With ``*`` and ``?``; small and capital letters are the same.
 
     Raises
     ------
     UsageError
         A pattern, unless it is that for all, matches none.
     """
+    names = list(texts)
+
+    def fits(name: str, pattern: str) -> bool:
+        pattern = pattern.lower()
+        return any(fnmatchcase(t.strip().lower(), pattern) for t in (name, texts[name]))
+
     for pattern in patterns:
-        if pattern not in ALL and not any(fnmatchcase(name, pattern) for name in names):
+        if pattern not in ALL and not any(fits(name, pattern) for name in names):
             some = ", ".join(name[:40] for name in names[:5])
             known = f"{some}{', …' if len(names) > 5 else ''}" if names else "none"
             raise UsageError(
                 f"no named weight of the sample matches {pattern[:60]!r}; it has {known}",
                 remedy="choose some of these with --weights, or leave it out for all of them",
             )
-    return [name for name in names if any(fnmatchcase(name, p) for p in patterns)]
+    return [name for name in names if any(fits(name, p) for p in patterns)]
 
 
 class VariationCollector:
@@ -157,7 +172,8 @@ class VariationCollector:
         if not self.patterns or not len(events):
             return
         if self._names is None:
-            self._names = matching(list(chunk.weights), self.patterns)
+            texts = {name: chunk.run.weight_names.get(name, "") for name in chunk.weights}
+            self._names = matching(texts, self.patterns)
         if not self._names:
             return
         draw = self._rng.random(len(events))

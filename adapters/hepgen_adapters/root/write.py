@@ -28,6 +28,7 @@ from hepgen_adapters.root.names import (
     TEXT,
     VERSION,
 )
+from hepgen_adapters.root.weights import branches_of, collections
 from hepgen_ml.errors import OutputError
 from hepgen_ml.events.objects import CHARGED, OBJECTS
 from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
@@ -62,6 +63,7 @@ class ROOTWriter:
         self._branches: dict[str, str] = {}
         self._objects: dict[str, None] = {}  # collections that occur
         self._numeric: list[str] | None = None  # attributes that are numbers
+        self._kinds: dict[str, list[str]] | None = None  # named weights by NanoAOD's collections
         with _timeless():
             self._file = uproot.recreate(path, uuid_function=lambda: _UUID)
         self._closed = False
@@ -117,6 +119,9 @@ class ROOTWriter:
                 branches[branch] = sample.events[column].astype(dtype)
         branches["LHEWeight_originalXWGTUP"] = sample.events["weight"]
         self._name(branches, "LHEWeight_", sample.weights)
+        if self._kinds is None:
+            self._kinds = collections(sample.run, sample.weights)
+        branches |= branches_of(self._kinds, sample.weights, sample.events["weight"])
         self._name(branches, "LHEScale_", sample.scales)
         if sample.is_reconstructed:
             branches |= self._object_branches(sample)
