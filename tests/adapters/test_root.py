@@ -16,6 +16,7 @@ from hepgen_adapters.root import write as root
 
 from hepgen_ml.errors import InputError, OutputError
 from hepgen_ml.events.sample import EventSample, concatenate
+from tests.object_files import nano
 from tests.parton_events import BEAM, assert_same, changed, parton_sample
 
 SAMPLE = parton_sample(60)
@@ -300,3 +301,31 @@ def test_trees_that_state_fewer_events_than_their_branches_hold(
     )
     with pytest.raises(InputError, match=f"states {entries} events, but branch"):
         ROOT().open(path)
+
+
+@pytest.mark.parametrize(
+    ("branch", "value"),
+    [("pt", -20.0), ("pdgId", 13.5), ("pdgId", float("nan")), ("pdgId", 2**40), ("spin", np.inf),
+     ("status", float("nan")), ("firstMotherIdx", 4), ("lastMotherIdx", -2)],
+)  # fmt: skip
+def test_what_no_particle_has_is_a_bad_event(tmp_path: Path, branch: str, value: float) -> None:
+    """Never another number in silence."""
+    columns = {
+        "pt": [0.0, 0.0, 20.0, 20.0], "eta": [0.0, 0.0, 0.5, -0.5], "phi": [0.0, 0.0, 0.0, np.pi],
+        "pdgId": [21, 21, 13, -13], "status": [-1, -1, 1, 1], "spin": [9, 9, 9, 9],
+        "incomingpz": [22.5, -22.5, 0.0, 0.0], "firstMotherIdx": [-1, -1, 0, 0],
+        "lastMotherIdx": [-1, -1, 1, 1],
+    }  # fmt: skip
+    events = {f"LHEPart_{k}": [v, v[:], v] for k, v in columns.items()}
+    events[f"LHEPart_{branch}"][1][2] = value
+    path = nano(tmp_path / "a.root", **events)
+    with pytest.raises(InputError, match="event 2: a number is not finite, a transverse"):
+        read(path)
+    assert len(read(path, skip_bad=True)) == 2
+
+
+def test_one_number_an_event_is_no_list(tmp_path: Path) -> None:
+    names = ("pt", "eta", "phi", "pdgId")
+    path = nano(tmp_path / "a.root", **{f"LHEPart_{name}": [1, 2, 3] for name in names})
+    with pytest.raises(InputError, match="holds one number an event"):
+        read(path)

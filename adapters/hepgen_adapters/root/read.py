@@ -43,6 +43,11 @@ class ROOTReader(TreeReader):
         On files without ``LHEPart``.
     """
 
+    defect = (
+        "a number is not finite, a transverse momentum negative, an integer no integer, or a "
+        "mother not in the event"
+    )
+
     def __init__(
         self, file: ROOTFile, *, skip_bad: bool = False, selection: Selection | None = None
     ) -> None:
@@ -65,17 +70,32 @@ class ROOTReader(TreeReader):
     def _sample(self, arrays: Mapping[str, Any]) -> tuple[EventSample, npt.NDArray[np.int64]]:
         import awkward as ak
 
+        for name in (k for k in arrays if k.startswith("LHEPart_")):
+            if arrays[name].ndim != 2:
+                raise self.file.fail(
+                    f"branch {name} holds one number an event, not a list of particles",
+                    remedy="name a file whose branches are lists, as in NanoAOD",
+                )
         counts = ak.to_numpy(ak.num(arrays["LHEPart_pdgId"]))
         flat = {
             k[8:]: ak.to_numpy(ak.flatten(v)) for k, v in arrays.items() if k.startswith("LHEPart_")
         }
-        particles = _exact_columns(flat) or _derived_columns(flat)
+        with np.errstate(over="ignore", invalid="ignore"):
+            particles = _exact_columns(flat) or _derived_columns(flat)
+        wrong = np.asarray(flat["pt"]) < 0
+        if "spin" in particles:
+            wrong |= ~np.isfinite(particles["spin"])
         for column, (branch, _) in INTEGER.items():
             if branch in flat:
-                particles[column] = flat[branch]
+                particles[column], bad = _whole(flat[branch])
+                wrong |= bad
         for column, branch in MOTHERS.items():
             if branch in flat:
-                particles[column] = flat[branch].astype(np.int32) + 1
+                row, bad = _whole(flat[branch])
+                wrong |= bad | (row < -1) | (row >= np.repeat(counts, counts))
+                particles[column] = row + 1
+        if wrong.any():  # what is no measurement is no number: its event is a bad one
+            particles["energy"] = np.where(wrong, np.nan, particles["energy"])
         if self.file.columns is not None:
             particles = {k: v for k, v in particles.items() if k in self.file.columns}
         sample = EventSample(
@@ -85,6 +105,14 @@ class ROOTReader(TreeReader):
             **event_columns(self.file, arrays),
         )
         return sample, np.arange(len(sample))
+
+
+def _whole(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+    """Numbers as integers, and which of them are none of 32 bits."""
+    with np.errstate(invalid="ignore"):
+        bad = ~(np.abs(values.astype(np.float64)) < 2**31)
+        bad |= values != np.rint(values)
+    return np.where(bad, 0, values).astype(np.int32), bad
 
 
 def _exact_columns(flat: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
