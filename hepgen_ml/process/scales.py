@@ -248,42 +248,62 @@ def formula_names(final: Tensor) -> list[str]:
 
 
 _WORDS = {
-    "constant": "1 GeV", "ht": "H_T of transverse masses", "sqrt_shat": "√ŝ",
-    "geometric_mean_mt": "geometric mean of transverse masses",
+    "ht": "H_T, the sum of transverse masses", "sqrt_shat": "√ŝ",
+    "geometric_mean_mt": "geometric mean of the transverse masses",
     "min_mt": "smallest transverse mass", "max_pt": "largest pT", "min_pt": "smallest pT",
-    "pair_mt": "transverse mass of the heaviest pair",
-    "massless_pt": "pT without masses",
+    "pair_mt": "transverse mass of the two heaviest particles together",
+    "massless_pt": "pT of massless particles at the same angle and √ŝ",
 }  # fmt: skip
 
-_WORDS_OF = {
-    "mass": "mass of", "mt": "transverse mass of", "kt": "relative pT of",
-    "core_mt": "transverse mass of the heaviest pair after clustering to the first beam",
-}  # fmt: skip
+_WORDS_OF = {"mass": "mass of {}", "mt": "transverse mass of {}", "kt": "relative pT of {}"}
 
 
-def in_words(name: str, factor: float = 1.0) -> str:
-    """A scale choice for people; particles made in the collision are counted from 1."""
+def in_words(name: str, factor: float = 1.0, labels: Sequence[str] = ()) -> str:
+    """A scale choice for people.
+
+    Parameters
+    ----------
+    name : str
+    factor : float
+        That it is multiplied by.
+    labels : sequence of str
+        Names of the particles made in the collision; counted from 1 without them.
+    """
     kind, _, argument = name.partition(":")
+
+    def particle(i: int) -> str:
+        return labels[i] if i < len(labels) else f"particle {i + 1}"
+
+    if kind == "constant":
+        return f"{factor:.6g} GeV"
     if kind == "mean":
-        text = _mean_in_words(Mean.parse(name))
+        text = _mean_in_words(Mean.parse(name), particle)
+    elif kind == "core_mt":
+        text = "mean transverse mass of the two heaviest particles in their rest frame"
+        if rows := [particle(int(i)) for i in argument.split(",") if i]:
+            text += f", {' and '.join(rows)} radiated off the first beam"
     elif kind in _WORDS:
         text = _WORDS[kind]
     else:
-        rows = [str(int(text) + 1) for text in argument.split(",") if text]
-        text = f"{_WORDS_OF.get(kind, kind)} {', '.join(rows) or 'none'}"
-    if kind == "constant":
-        return f"{factor:.6g} GeV"
+        rows = [particle(int(i)) for i in argument.split(",") if i]
+        text = _WORDS_OF.get(kind, kind + " {}").format(" + ".join(rows))
     return text if abs(factor - 1) < 1e-9 else f"{factor:.6g} × {text}"
 
 
-def _mean_in_words(mean: Mean) -> str:
+def _mean_in_words(mean: Mean, particle: Callable[[int], str]) -> str:
     def scale(kind: str, i: int, mass: float) -> str:
         if kind != "mt2":
-            return "√ŝ" if kind == "s" else "1 GeV"
-        return f"mT({i + 1})" if math.isnan(mass) else f"√(pT({i + 1})² + {mass:.6g}²)"
+            return "√ŝ" if kind == "s" else "GeV"
+        if math.isnan(mass):
+            return f"mT({particle(i)})"
+        return f"√(pT({particle(i)})² + ({mass:.6g} GeV)²)"
 
     if mean.power == 0:
         return " · ".join(f"{scale(*t[1:])}^{t[0]:.3g}" for t in mean.terms)
     power = "²" if mean.power == 2 else ""
-    text = " + ".join(f"{t[0]:.3g} {scale(*t[1:])}{power}" for t in mean.terms)
+    text = ""
+    for factor, kind, i, mass in mean.terms:
+        size = "" if abs(abs(factor) - 1) < 1e-9 and kind != "one" else f"{abs(factor):.3g} "
+        sign = (" - " if factor < 0 else " + ") if text else ("-" if factor < 0 else "")
+        text += f"{sign}{size}{scale(kind, i, mass)}{power}"
     return f"√({text})" if mean.power == 2 else text

@@ -214,8 +214,9 @@ def _scales(process: Process, facts: Mapping[str, Any]) -> str:
             for kind, value in sorted(kinds.items(), key=lambda pair: -pair[1])
         )
         formulas = [
-            in_words(o["formula"], o["factor"]) for o in rule["options"] if o["kind"] == "formula"
-        ]
+            in_words(o["formula"], o["factor"], largest.chart.made_labels)
+            for o in rule["options"] if o["kind"] == "formula"
+        ]  # fmt: skip
         constants = [o["value"] for o in rule["options"] if o["kind"] == "constant"]
         if set(kinds) == {"constant"}:
             value = constants[0] if constants else -1.0

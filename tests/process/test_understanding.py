@@ -164,17 +164,18 @@ def test_models_keep_what_they_say(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "factor", "words"),
     [
-        ("ht", 0.5, "0.5 × H_T of transverse masses"),
+        ("ht", 0.5, "0.5 × H_T, the sum of transverse masses"),
         ("constant", 91.188, "91.188 GeV"),
-        ("mt:0,1", 1.0, "transverse mass of 1, 2"),
-        ("core_mt:", 1.0,
-         "transverse mass of the heaviest pair after clustering to the first beam none"),
-        ("mean:0:0.5*mt2.0@80.385 0.5*s", 1.0, "√(pT(1)² + 80.385²)^0.5 · √ŝ^0.5"),
-        ("mean:2:0.25*mt2.0 1*one", 1.0, "√(0.25 mT(1)² + 1 1 GeV²)"),
+        ("mt:0,1", 1.0, "transverse mass of t + particle 2"),
+        ("core_mt:", 1.0, "mean transverse mass of the two heaviest particles in their rest frame"),
+        ("core_mt:1,0", 2.0, "2 × mean transverse mass of the two heaviest particles in their rest "
+         "frame, particle 2 and t radiated off the first beam"),
+        ("mean:0:0.5*mt2.0@80.385 0.5*s", 1.0, "√(pT(t)² + (80.385 GeV)²)^0.5 · √ŝ^0.5"),
+        ("mean:2:0.25*mt2.0 -1*one", 1.0, "√(0.25 mT(t)² - 1 GeV²)"),
     ],
 )  # fmt: skip
 def test_scales_in_words(name: str, factor: float, words: str) -> None:
-    assert in_words(name, factor) == words
+    assert in_words(name, factor, ["t"]) == words
 
 
 def test_every_pretrained_model_says_something() -> None:
