@@ -180,7 +180,7 @@ class _Target:
         stated = self.events.states_strategy
         try:
             self.adapted, factor = les_houches(self.run(), sums, stated=stated, exact=given)
-        except OutputError as error:  # what is missing is missing in the input
+        except OutputError as error:  # the input lacks it
             path = next(iter(self.events.paths), None)
             raise InputError(error.message, path=path, remedy=error.remedy) from None
         self.events.multiply_weights(factor)

@@ -39,7 +39,7 @@ class Merged:
     shift : tuple of int
         To be added to the process numbers of each file.
     weights_like : tuple of int
-        Number of the file whose mean weight each file is to have; its own where that is alike.
+        Number of the file whose mean weight each file is to have; its own where these agree.
     """
 
     run: RunInfo

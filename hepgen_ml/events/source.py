@@ -127,7 +127,7 @@ class EventSource:
         ]  # of the processes of the whole
         processes = []
         for p, g in zip(self.merged.run.processes, owners, strict=True):
-            # Cuts take more of one process than of another; a reader's selection is not told apart.
+            # Cuts take more of one process than of another; a reader's selection counts too.
             inside, outside = self._of_process.get(p.process_id, (0.0, 0.0))
             share = inside / (inside + outside) if inside + outside > 0 else fractions[g]
             changed = replace(p, cross_section=p.cross_section * share, error=p.error * share)

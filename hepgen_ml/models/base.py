@@ -28,11 +28,11 @@ class Layout(Protocol):
 
     @property
     def coordinates(self) -> Sequence[Coordinate]:
-        """What a density learns."""
+        """Quantities that a density learns."""
 
 
 class Space(Protocol):
-    """What a density is defined on; a `Process`, or less."""
+    """Channels and subprocesses that a density is defined on: a `Process`, or less."""
 
     @property
     def channels(self) -> Sequence[Layout]:
@@ -254,7 +254,7 @@ class DensityModel(nn.Module, ABC):
         events : Encoded
             Training events, with mirror images if there are any.
         rate : (m,) tensor or None
-            How often each of them is drawn; None: all alike.
+            Frequency with which each of them is drawn; None: all the same.
         """
 
     def after_training(

@@ -26,13 +26,13 @@ log = logging.getLogger(__name__)
 BAYESIAN = (
     "train one with --set jetgpt.bayesian=last; spline_flow, flow and ddpm have this setting too"
 )
-"""What to do for a model whose weights have a posterior."""
+"""Remedy for a model whose weights have no posterior."""
 
 _UNEVEN = 10.0
 """Ratio of events of the largest and the smallest channel from which rare ones count more."""
 
 _COORDINATES_PER_SECOND = 20_000.0
-"""That one core learns, about: by this the number of passes over the events is foreseen."""
+"""Coordinates that one core learns, roughly, from which the number of passes is foreseen."""
 
 _STEPS = 12_000
 """Steps that batches are sized for; fewer do not bring a network to where it can get."""
@@ -118,7 +118,7 @@ def _draws(process: Process, jets: bool) -> dict[str, Rule]:
         return {}
     return {
         "training__channel_power": (0.5, f"the largest channel has {ratio:.2g} times the smallest"),
-        "training__channel_boost": (4.0, "so that rare events are not learned by heart"),
+        "training__channel_boost": (4.0, "against overfitting of rare events"),
     }
 
 

@@ -267,7 +267,7 @@ class EventWeights(nn.Module):
 
     @torch.no_grad()
     def _all_added(self, some: Biased) -> Tensor:
-        """What the network adds to the logarithms of all these weights."""
+        """Corrections of the network to the logarithms of all these weights."""
         if not bool(self.regressed):
             return torch.zeros_like(some.log_weight)
         e = some.encoded

@@ -23,7 +23,7 @@ BUILT_IN = {
     "ddpm-lgatr": "hepgen_ml.models.diffusion",
     "gan": "hepgen_ml.models.adversarial",
 }
-"""Where our own models register themselves; they are there without an installation too."""
+"""Modules in which our own models register themselves, found without an installation too."""
 
 
 def names(registered: Iterable[str] = ()) -> list[str]:

@@ -45,7 +45,7 @@ from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.process import Process
 
 _CLOSEST = 1e-4
-"""Of two knots of a marginal spline, in units of the coordinate's width."""
+"""Smallest distance of two knots of a marginal spline, in widths of the coordinate."""
 
 
 class SplineFlowConfig(BayesianSection):

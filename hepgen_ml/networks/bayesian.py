@@ -140,7 +140,7 @@ class BayesianLinear(Variational):
 
 
 class Members:
-    """What has several members of its own, one of which is a draw."""
+    """A model that has several members of its own, one of which is a draw."""
 
     drawn: int | None = None
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 _SMALLEST_BIN, _SMALLEST_SLOPE = 1e-3, 1e-3
-"""Of the width or height of a bin over that of all, and of a slope: inverses stay accurate."""
+"""Smallest width or height of a bin relative to the whole, and slope: inverses stay accurate."""
 
 
 class Knots(NamedTuple):
@@ -91,7 +91,7 @@ def forward(value: Tensor, knots: Knots) -> tuple[Tensor, Tensor]:
 
 
 def inverse(value: Tensor, knots: Knots) -> Tensor:
-    """Where the spline has these values (...)."""
+    """Arguments at which the spline has these values (...)."""
     inside = value.clamp(knots.y[..., 0], knots.y[..., -1])
     x0, y0, width, height, d0, d1 = _bin(inside, knots.y, knots)
     mean = height / width

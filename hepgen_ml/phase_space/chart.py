@@ -1,4 +1,4 @@
-"""What every chart offers, and the incoming partons that follow from the final state."""
+"""Interface of all charts, and the incoming partons that follow from the final state."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ _DIFFERENT = 20.0
 """Mean spacings between the edge of a class and that of all its relatives, if it is another."""
 
 _RELATIVES = {"4": "j", "5": "j", "13": "11", "14": "12", "16": "12"}
-"""Classes that generators cut alike, by one of them: charm and bottom quarks with masses are jets
-as others are, electrons and muons are leptons."""
+"""Classes to which generators apply the same cuts, by one of them: charm and bottom quarks with
+masses are jets as others are, electrons and muons are leptons."""
 
 _LIGHT_CONE = ("plus", "minus")
 _DETERMINED = ("plus", "minus", "mass")
@@ -116,7 +116,7 @@ class CutFinder:
 
 
 def _of_family(family: dict[Key, Seen]) -> list[Cut]:
-    """Cuts in one observable of classes that generators cut alike.
+    """Cuts in one observable of classes that generators treat in the same way.
 
     An edge is looked for in all entries together, and one of any class outside contradicts it. A
     class with many entries has its own if it is another. One with few has that of relatives if

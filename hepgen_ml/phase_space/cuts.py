@@ -45,7 +45,7 @@ def flavour_class(pdg_id: int, mass: float) -> str:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What speaks for one bound of a cut.
+    """Evidence for one bound of a cut.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class Evidence:
 
 
 Evidences = tuple[Evidence | None, Evidence | None]
-"""Of the lower and the upper bound; None where the user states it or it is not known."""
+"""Evidence for the lower and the upper bound; None where the user states it or it is unknown."""
 
 
 @dataclass(frozen=True)

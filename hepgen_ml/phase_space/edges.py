@@ -1,4 +1,4 @@
-"""Edges in the distribution of an observable, told from tails and from kinematics.
+"""Edges in the distribution of an observable, distinguished from tails and from kinematics.
 
 Close to a cut the density is finite and then ends: the k-th most extreme value moves linearly
 with k. In a tail it moves like log k, and above a natural bound, such as zero, like a power of k.
@@ -24,7 +24,7 @@ _STRAIGHT = 0.68
 sharp edge, 0.63 where the density rises like a square root, 0.71 where linearly."""
 
 _HARDLY_ANY, _STRAIGHT_HARDLY = 500, 0.6
-"""Of so few entries the first values are a large part, and have to be straighter than that."""
+"""Number of entries below which the first values are a large part, and must be straighter."""
 
 _WIDE_SCALE, _MOST_WIDE, _STRAIGHT_WIDE, _BENT_WIDE = 64, 1024, 0.68, 0.75
 """Then one in so many entries are judged, and at most so many. If their middle value is below the
@@ -56,7 +56,7 @@ _COMPARED_SCALE = 128
 
 @dataclass(frozen=True)
 class Edge:
-    """Where a distribution ends below.
+    """Lower end of a distribution.
 
     Attributes
     ----------

@@ -28,7 +28,7 @@ MOST = 4096
 """How many extreme values of an observable are kept, at most."""
 
 MOST_COMPARED = 256
-"""Of these, how many are kept with the values of other observables, at most."""
+"""Largest number of these that are kept with the values of other observables."""
 
 _VALUES = 1_000_000
 """Values of pairs that are computed together; bounds the memory."""
@@ -90,7 +90,7 @@ class Smallest:
 
 
 class Seen:
-    """What is remembered of one observable of one class or pair of classes.
+    """Memory of one observable of one class or pair of classes.
 
     Attributes
     ----------
@@ -161,7 +161,7 @@ class Extremes:
 
     Of two particles whose transverse momenta balance, Delta R is above pi without any cut. Masses
     of pairs that a resonance becomes have ranges of their own. On masses with jets no
-    analysis cuts, and they have no threshold to tell a cut from.
+    analysis cuts, and they have no threshold beside which a cut could be recognised.
 
     Attributes
     ----------

@@ -150,7 +150,7 @@ class ChartLearner:
     def _pair_of(
         self, production: dict[str, Any], masses: Sequence[MassSpec], classes: Sequence[str]
     ) -> dict[str, Any]:
-        """What a chart of two particles needs whose cuts bound more than transverse momenta."""
+        """Arguments of a chart of two particles whose cuts bound more than transverse momenta."""
         cut = self.acceptance.low("mass", *classes)
         light_cone = [[self.acceptance.low(n, c) for n in ("plus", "minus")] for c in classes]
         pt = max(map(self.acceptance.pt_min, classes))

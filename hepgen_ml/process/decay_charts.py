@@ -47,10 +47,10 @@ it needs; None where one particle cannot have a chart of its own. The last argum
 mass of this one particle varies."""
 
 _MASSES = 5000
-"""From which an unnamed system's peak is found."""
+"""Largest number of masses from which the peak of an unnamed system is found."""
 
 _MOST_PRODUCTS = 5
-"""Of decays whose pairs are searched for peaks."""
+"""Largest number of products of decays whose pairs are searched for peaks."""
 
 _KINDS = {11: "l", 13: "l", 15: "l", 12: "v", 14: "v", 16: "v", 1: "d", 3: "d", 2: "u", 4: "u"}
 """Particles that differ by their generation only."""
@@ -385,18 +385,18 @@ def _narrowest(
 
 
 def _kind(structure: Structure, tree: Tree, node: int, mother: int) -> str:
-    """What a product is, generations alike, and whether it has the sign of its mother's id."""
+    """Class of a product, the same for all generations, and whether its sign is its mother's."""
     own, of_mother = tree.pdg_id(structure, node), tree.pdg_id(structure, mother)
     return _kind_of(own) + ("-" if own * of_mother < 0 else "+")
 
 
 def _kind_of(pdg_id: int) -> str:
-    """What a particle is, generations alike."""
+    """Class of a particle, the same for all generations."""
     return _KINDS.get(abs(pdg_id), str(abs(pdg_id)))
 
 
 def _decay(structure: Structure, tree: Tree, node: int, products: Sequence[int]) -> _Decay:
-    """Decays that differ by generations or signs are alike."""
+    """Class of a decay: those that differ by generations or signs only have the same."""
     kinds = sorted(_kind(structure, tree, n, node) for n in products)
     return abs(tree.pdg_id(structure, node)), tuple(kinds)
 

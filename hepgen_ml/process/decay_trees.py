@@ -20,7 +20,7 @@ _NEW = 1_000_000
 
 @dataclass(frozen=True)
 class Tree:
-    """What is made in the collision, and what it decays to.
+    """Particles that are made in the collision, and their decays.
 
     Nodes are rows of the record, or negative numbers for systems that it does not name.
 
@@ -82,7 +82,7 @@ def decay_tree(structure: Structure) -> Tree | None:
             products.setdefault(mothers.pop() - 1, []).append(row)
 
     def reached(row: int) -> list[int]:
-        """What stands for a row: itself, its only product, or nothing."""
+        """Particle that stands for a row: itself, its only product, or none."""
         if structure.status[row] == 1:
             return [row]
         found = [n for r in products.get(row, ()) for n in reached(r)]
@@ -291,7 +291,7 @@ def _resonances(structure: Structure, tree: Tree, nodes: Iterable[int]) -> tuple
 
 
 def _classes(structure: Structure, tree: Tree, nodes: Iterable[int]) -> tuple[str, ...]:
-    """What the final particles of some nodes are, light partons alike."""
+    """Names of the final particles of some nodes; light partons have the same."""
     ids = [structure.pdg_id[r] for n in nodes for r in tree.leaves(n)]
     return tuple(sorted("j" if abs(i) <= 5 or i == 21 else str(i) for i in ids))
 

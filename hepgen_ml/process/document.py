@@ -1,4 +1,4 @@
-"""What the JSON document of a process holds, see `hepgen_ml.process.process.Process.to_config`."""
+"""Content of the JSON document of a process, see `hepgen_ml.process.process.Process.to_config`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hepgen_ml.files.documents import (
 )
 
 MAX_PARTICLES = 64
-"""Of an event; sizes of networks grow with the square."""
+"""Largest number of particles of an event; sizes of networks grow with its square."""
 
 MAX_BRANCHES = 100_000
 """Combinations of the options for scale and couplings of a channel."""
@@ -56,7 +56,7 @@ Mass = Amount | Annotated[list[Number | None], Field(min_length=2, max_length=6)
 
 
 class BalancedDocument(_Strict):
-    """Of a `BalancedChart`."""
+    """Stored form of a `BalancedChart`."""
 
     kind: Literal["balanced"]
     labels: Labels
@@ -71,7 +71,7 @@ class BalancedDocument(_Strict):
 
 
 class FixedEnergyDocument(_Strict):
-    """Of a `FixedEnergyChart`."""
+    """Stored form of a `FixedEnergyChart`."""
 
     kind: Literal["fixed_energy"]
     labels: Labels
@@ -88,7 +88,7 @@ class FixedEnergyDocument(_Strict):
 
 
 class BeamsDocument(_Strict):
-    """Of a `BeamsChart`."""
+    """Stored form of a `BeamsChart`."""
 
     kind: Literal["beams"]
     labels: Labels
@@ -108,7 +108,7 @@ class BeamsDocument(_Strict):
 
 
 class RadiativeReturnDocument(BeamsDocument):
-    """Of a `RadiativeReturnChart`."""
+    """Stored form of a `RadiativeReturnChart`."""
 
     kind: Literal["radiative_return"]  # type: ignore[assignment]
     peak: Annotated[list[Positive], Field(min_length=2, max_length=2)]
@@ -123,7 +123,7 @@ class RadiativeReturnDocument(BeamsDocument):
 
 
 class PairChartDocument(BeamsDocument):
-    """Of a `PairChart`."""
+    """Stored form of a `PairChart`."""
 
     kind: Literal["pair"]  # type: ignore[assignment]
     least_mass: Amount
@@ -144,7 +144,7 @@ class PairChartDocument(BeamsDocument):
 
 
 class FormationDocument(_Strict):
-    """Of a `FormationChart`."""
+    """Stored form of a `FormationChart`."""
 
     kind: Literal["formation"]
     labels: Annotated[list[Label], Field(min_length=1, max_length=1)]
@@ -162,7 +162,7 @@ class FormationDocument(_Strict):
 
 
 class ResonanceDocument(_Strict):
-    """Of a resonance of a `ReconstructedChart`."""
+    """Stored form of a resonance of a `ReconstructedChart`."""
 
     label: Label
     objects: Annotated[list[Index], Field(min_length=2, max_length=MAX_PARTICLES)]
@@ -175,7 +175,7 @@ class ResonanceDocument(_Strict):
 
 
 class PairDocument(_Strict):
-    """Of a resonance as models had it before resonances could be named."""
+    """Stored form of a resonance as models had it before resonances could be named."""
 
     first: Index
     second: Index
@@ -186,7 +186,7 @@ class PairDocument(_Strict):
 
 
 class ReconstructedDocument(_Strict):
-    """Of a `ReconstructedChart`."""
+    """Stored form of a `ReconstructedChart`."""
 
     kind: Literal["reconstructed"]
     labels: Labels
@@ -198,7 +198,7 @@ class ReconstructedDocument(_Strict):
 
 
 class NodeDocument(_Strict):
-    """Of a particle of a `DecayChart`."""
+    """Stored form of a particle of a `DecayChart`."""
 
     label: Label
     mass: Mass
@@ -211,7 +211,7 @@ class NodeDocument(_Strict):
 
 
 class ProductionDocument(_Strict):
-    """Of the production's chart of a `DecayChart`."""
+    """Stored form of the production's chart of a `DecayChart`."""
 
     kind: Literal["balanced", "fixed_energy", "beams", "radiative_return", "formation"]
     pt_min: Annotated[list[Amount], Particles] = Field(default_factory=list)
@@ -223,7 +223,7 @@ class ProductionDocument(_Strict):
 
 
 class DecayDocument(_Strict):
-    """Of a `DecayChart`."""
+    """Stored form of a `DecayChart`."""
 
     kind: Literal["decay"]
     nodes: Annotated[list[NodeDocument], Field(min_length=1, max_length=2 * MAX_PARTICLES)]
@@ -321,7 +321,7 @@ class AuxiliariesDocument(Document):
 
 
 class ChannelDocument(Document):
-    """Of `hepgen_ml.process.process.Channel`."""
+    """Stored form of `hepgen_ml.process.process.Channel`."""
 
     chart: ChartDocument
     auxiliaries: AuxiliariesDocument
@@ -329,7 +329,7 @@ class ChannelDocument(Document):
 
 
 class EvidenceDocument(Document):
-    """Of `hepgen_ml.phase_space.cuts.Evidence`."""
+    """Stored form of `hepgen_ml.phase_space.cuts.Evidence`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     entries: Count
@@ -340,7 +340,7 @@ class EvidenceDocument(Document):
 
 
 class CutDocument(Document):
-    """Of `hepgen_ml.phase_space.Cut`."""
+    """Stored form of `hepgen_ml.phase_space.Cut`."""
 
     observable: Literal["pt", "abs_eta", "plus", "minus", "delta_r", "mass"]
     classes: Annotated[list[Label], Field(min_length=1, max_length=2)]
@@ -358,7 +358,7 @@ class CutDocument(Document):
 
 
 class StructureDocument(Document):
-    """Of `hepgen_ml.process.structure.Structure`."""
+    """Stored form of `hepgen_ml.process.structure.Structure`."""
 
     process_id: Integer
     pdg_id: Annotated[list[Integer], Field(min_length=1, max_length=MAX_PARTICLES)]
@@ -379,7 +379,7 @@ class StructureDocument(Document):
 
 
 class SubprocessDocument(Document):
-    """Of `hepgen_ml.process.process.Subprocess`."""
+    """Stored form of `hepgen_ml.process.process.Subprocess`."""
 
     structure: StructureDocument
     frequency: Amount
@@ -403,7 +403,7 @@ class SubprocessDocument(Document):
 
 
 class LifetimeDocument(Document):
-    """Of `hepgen_ml.process.lifetimes.Lifetime`."""
+    """Stored form of `hepgen_ml.process.lifetimes.Lifetime`."""
 
     pdg_id: Annotated[int, Strict(), Field(ge=1)]
     status: Integer
@@ -419,7 +419,7 @@ class LifetimeDocument(Document):
 
 
 class ProcessDocument(Document):
-    """Of `hepgen_ml.process.process.Process`."""
+    """Stored form of `hepgen_ml.process.process.Process`."""
 
     beam_energy: Annotated[list[Amount], Field(min_length=2, max_length=2)]
     acceptance: Annotated[list[CutDocument], Field(max_length=10_000)]

@@ -74,7 +74,7 @@ class Kinematics:
 
 @dataclass
 class Discrete:
-    """What is drawn given the kinematics.
+    """Quantities that are drawn given the kinematics.
 
     Attributes
     ----------

@@ -197,7 +197,7 @@ class ProcessLearner:
 
     @property
     def not_learned(self) -> list[str]:
-        """What some particles of the sample have that generated ones will not, in words."""
+        """Properties of particles of the sample that generated ones do not have, in words."""
         found = []
         if self._spins:
             found.append(

@@ -85,7 +85,7 @@ class Lifetime:
 
 @dataclass
 class _Seen:
-    """What is remembered of the lifetimes of a species."""
+    """Memory of the lifetimes of a species."""
 
     n: int = 0
     n_positive: int = 0
@@ -132,7 +132,7 @@ class LifetimeLearner:
             seen.priority, seen.kept = seen.priority[chosen], seen.kept[chosen]
 
     def lifetimes(self) -> tuple[Lifetime, ...]:
-        """Of all species that have any."""
+        """Lifetimes of all species that have any."""
         found = []
         for (pdg_id, status), seen in sorted(self._seen.items()):
             mean = seen.total / max(seen.n_positive, 1)

@@ -97,11 +97,11 @@ def with_more_jets(process: Process, most: int) -> Process:
 
 
 Hard = tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]
-"""What members of a family share: objects that are no jets, and those of each resonance."""
+"""Properties that members of a family share: objects that are no jets, and each resonance's."""
 
 
 def _divided(sub: Subprocess, channels: Sequence[Channel]) -> tuple[Hard, int]:
-    """What does not change with the number of jets, and how many jets there are."""
+    """Properties that do not change with the number of jets, and this number."""
     ids, chart = sub.structure.pdg_id, channels[sub.chart].chart
     groups = chart.resonances if isinstance(chart, ReconstructedChart) else ()
     hard = tuple(i for i in ids if i != JET), tuple(r.objects for r in groups)

@@ -48,7 +48,7 @@ def find_peak(mass: npt.NDArray[np.float64]) -> tuple[float, float] | None:
 
 
 def _candidates(mass: npt.NDArray[np.float64]) -> list[float]:
-    """Where a peak may be: the half-sample mode, and the largest local excess."""
+    """Masses at which a peak may be: the half-sample mode, and the largest local excess."""
     ordered = np.sort(mass)
     edges = np.exp(np.arange(math.log(ordered[0]) - 0.2, math.log(ordered[-1]) + 0.24, 0.02))
     while len(ordered) > 50:

@@ -45,7 +45,7 @@ def learn_scale(
     masses: Sequence[float] | None = None,
     hints: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Rule for the scale of events that are made alike.
+    """Rule for the scale of events of the same final state.
 
     Parameters
     ----------

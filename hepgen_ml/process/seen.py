@@ -1,4 +1,4 @@
-"""What is remembered of the events of a sample, by structure, and what follows from it at once."""
+"""Memory of the events of a sample by structure, and the numbers that follow from it directly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MASSLESS = 2e-4
 
 @dataclass
 class Seen:
-    """What is remembered of one structure."""
+    """Memory of the events of one structure."""
 
     mass_low: npt.NDArray[np.float64]
     mass_high: npt.NDArray[np.float64]
@@ -76,7 +76,7 @@ def fixed_or_interval(seen: Seen, row: int) -> MassSpec:
 
 
 def name_of(pdg_id: int, flavour: str) -> str:
-    """Name of a particle in labels: light partons are alike."""
+    """Name of a particle in labels: all light partons have the same."""
     return flavour if flavour == "j" else str(pdg_id)
 
 

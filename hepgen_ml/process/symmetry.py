@@ -29,7 +29,7 @@ from hepgen_ml.process.process import Channel, Process, Subprocess, by_value
 from hepgen_ml.process.structure import Structure, color_flow
 
 EXCHANGE, REFLECTION = (1.0, -1.0, -1.0, 1.0), (1.0, -1.0, 1.0, 1.0)
-"""What the two do to a momentum (px, py, pz, E)."""
+"""Signs of a momentum (px, py, pz, E) after each of the two."""
 
 CLEAR = 6.0
 """Standard deviations from which a sample is taken to break a symmetry."""

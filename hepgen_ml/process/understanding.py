@@ -1,4 +1,4 @@
-"""What a model has understood of its sample, in a few sentences for physicists.
+"""Description, in sentences for physicists, of what a model has learned from its sample.
 
 `hepgen-ml train` ends with them and `hepgen-ml info` shows them, so that a misunderstanding is seen
 before a million events are made. Everything is said by what the process and the facts about the
@@ -74,7 +74,7 @@ def understood(process: Process, run: RunInfo, facts: Mapping[str, Any]) -> list
     run : RunInfo
         Of generated events.
     facts : mapping
-        About the training, see `hepgen_ml.training.fit`; what is missing is not spoken of.
+        About the training, see `hepgen_ml.training.fit`; facts that are not given are left out.
     """
     lines = [
         ("beams", _beams(process, run)),
@@ -266,7 +266,7 @@ def _symmetry(facts: Mapping[str, Any]) -> str:
 
 
 def _not_learned(process: Process, run: RunInfo, facts: Mapping[str, Any]) -> list[str]:
-    """What the sample has that generated events will not, or that they lack altogether."""
+    """Properties of the sample that generated events do not have."""
     found = list(facts.get("not_learned") or [])
     flat = [
         s for s in process.subprocesses

@@ -1,7 +1,7 @@
 r"""Denoising diffusion (DDPM, arXiv:2006.11239; for events arXiv:2305.10475).
 
 A chain of T steps turns events into noise, :math:`z_t = \alpha_t z_0 + \sigma_t \epsilon`, and a
-network learns to tell the noise from what it sees, :math:`\min E|\epsilon_\theta(t, z_t) -
+network learns to predict the noise, :math:`\min E|\epsilon_\theta(t, z_t) -
 \epsilon|^2`. The noise has the covariance of the events, as in the papers, which whiten events
 instead. Then Gaussian events would have the noise :math:`\sigma_t z_t`, and the network learns by
 default what differs from that,
@@ -48,7 +48,7 @@ _CHAIN = ("dpm2m", "ddim", "ancestral")
 
 
 class Noise(BaseDistribution):
-    """Where the chain ends: a Gaussian of the events' covariance, for angles a constant."""
+    """End of the chain: a Gaussian of the events' covariance, and a constant for angles."""
 
     @torch.no_grad()
     def fit(self, z: Tensor, subprocess: Tensor, weight: Tensor, mean: Tensor, std: Tensor) -> None:

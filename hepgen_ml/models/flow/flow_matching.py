@@ -189,7 +189,7 @@ class FlowMatching(DensityModel):
 
     @torch.no_grad()
     def transport(self, start: Tensor, subprocess: Tensor, *, backward: bool = False) -> Tensor:
-        """Where points (m, D) of the base distribution flow to, or the way back."""
+        """Points to which points (m, D) of the base distribution flow, or the way back."""
         options = self.settings
         z = torch.zeros_like(start)
         self.evaluations = 0

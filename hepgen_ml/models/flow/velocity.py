@@ -1,4 +1,4 @@
-"""What the networks of flow matching offer, which other densities may use as well."""
+"""Interface of the networks of flow matching, which other densities may use as well."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ they merge. And events balance: where transverse momentum is missing, a jet is l
 brings a lepton pair back to its resonance. A network that has to find these places by itself, as a
 function of all earlier coordinates, blurs them. Here every earlier object adds rings
 (`hepgen_ml.models.jetgpt.rings`) to the density of an object's direction, and components to that of
-its azimuth; two further ones stand for the lepton pair and for what is missing, and add components
+its azimuth; two further ones stand for the lepton pair and for missing pT, and add components
 to that of its transverse momentum. All components are told how far away the others are. What is
 learned about one object holds for each of its kind, in any number.
 """
@@ -36,7 +36,7 @@ ANCHORS = 3
 """Components that an object adds to a mixture."""
 
 IDEAL = 2
-"""Kinds beside those of objects, in this order: the lepton pair, and what is missing."""
+"""Kinds beside those of objects, in this order: the lepton pair, and missing pT."""
 
 _HIDDEN = 48
 _RANGES = (0.8, 0.3, 0.1, 0.03)
@@ -50,7 +50,7 @@ _IMBALANCE = 5.0
 
 @dataclass
 class Surroundings:
-    """Objects before the one whose density is asked for, the pair, and what is missing.
+    """Objects before the one whose density is asked for, the pair, and missing pT.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ class Surroundings:
             torch.where(seen[:, i].unsqueeze(-1), q, safe)
             for i, q in ((slice(p.shape[1]), p), (slice(p.shape[1], None), extra))
         )
-        # Of the pair and of what is missing the rapidity, that of the latter is the event's.
+        # Of the pair and of missing pT the rapidity, that of the latter is the event's.
         y = torch.atanh((extra[..., 2] / extra[..., 3]).clamp(-1 + 1e-9, 1 - 1e-9))
         eta = torch.cat([pseudorapidity(p), y * y.new_tensor([1.0, -1.0])], dim=1)
         every = torch.cat([p, extra], dim=1)
@@ -261,7 +261,7 @@ class Pointers(nn.Module):
 
     @staticmethod
     def _balancing(around: Surroundings) -> list[Tensor]:
-        """Four features (m, R + 2): where what is missing points, seen from each object.
+        """Four features (m, R + 2): the direction of missing pT, seen from each object.
 
         Two jets close to each other leave it along the first while the second is to come.
         """
