@@ -23,12 +23,12 @@ import hepgen_ml
 from hepgen_ml.config import Config
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.generation.generator import Generator
-from hepgen_ml.models.storage import save_model
+from hepgen_ml.models.storage import TrainedModel, save_model
 from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.encoded import Discrete
+from hepgen_ml.training.acceptance import measure_acceptance
 from hepgen_ml.training.batches import Batches, Order
 from hepgen_ml.training.data import SampleSource, encode_all, learn_process
-from hepgen_ml.training.fit import measure_acceptance
 
 _STEPS, _DRAWN = 5, 2000
 
@@ -105,7 +105,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         facts = {"acceptance": [1.0] * len(process.channels)}
         with stage("save"):
-            save_model(Path(place), surrogate, process, Config(model="jetgpt"), run, facts)
+            config, device = Config(model="jetgpt"), torch.device("cpu")
+            model = TrainedModel(surrogate, process, config, run, facts, device)
+            save_model(Path(place), model)
         with stage("load"):
             generator = Generator.load(place, device="cpu")
     with stage(f"generate {_DRAWN} events"):

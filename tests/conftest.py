@@ -32,4 +32,4 @@ def shipped_sample() -> Path:
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of flows that are not about acceptances, which take longer than the training."""
     monkeypatch.setattr("hepgen_ml.models.flow.base_distribution._PROPOSALS", 2000)
-    monkeypatch.setattr("hepgen_ml.training.fit._ACCEPTANCE_EVENTS", 200)
+    monkeypatch.setattr("hepgen_ml.training.acceptance.EVENTS", 200)

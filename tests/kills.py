@@ -25,7 +25,7 @@ import torch
 
 from hepgen_ml.cli import main as main_of_program
 from hepgen_ml.events.formats import read
-from hepgen_ml.files.outputs import is_unfinished
+from hepgen_ml.files.directories import is_unfinished
 from hepgen_ml.generation.generator import Generator
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)

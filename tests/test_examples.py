@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from hepgen_ml import Generator, read, write
-from hepgen_ml.config import load_config
+from hepgen_ml.config import TrainingConfig, load_config
 from hepgen_ml.errors import InputError
 from hepgen_ml.phase_space.coordinates import invariant_mass_squared
 from tests.samples import toy_top_pairs
@@ -30,6 +30,7 @@ def example(path: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their types up there
     spec.loader.exec_module(module)
     return module
 
@@ -146,3 +147,14 @@ def test_generated_events_are_showered(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
     assert "100 events showered" in done.stdout
+
+
+def test_regression_of_a_mass(shipped_sample: Path) -> None:
+    """A task of its own file, trained by the trainer of the package."""
+    module = example("extending/mass_regression.py")
+    events = module.pairs(read(shipped_sample)[:8000])
+    tested, known = events[:1000], events[1000:]
+    network = module.regression(known, TrainingConfig(batch_size=256, max_steps=500))
+    with torch.no_grad():
+        deviation = network(tested.inputs) - tested.log_mass
+    assert float(deviation.std()) < 0.3 * float(tested.log_mass.std())

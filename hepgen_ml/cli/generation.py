@@ -23,7 +23,7 @@ from hepgen_ml.cli.quantities import parse_count, parse_shard, stated_cross_sect
 from hepgen_ml.errors import UsageError
 
 if TYPE_CHECKING:
-    from hepgen_ml.generation.generator import Weights
+    from hepgen_ml.generation.weighting import Weights
 
 
 def generate(

@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 Mask = Callable[[EventSample], npt.NDArray[np.bool_]]
 """Function from a sample to the mask (n,) of events to keep."""
 
+Progress = Callable[[str, float, float | None, dict[str, float]], None]
+"""Told how far something is: stage, what is done, of how much (None: not known), and numbers."""
+
 
 class EventSource:
     """Events of one sample or several files, as one, that can be gone through several times.

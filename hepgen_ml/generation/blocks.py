@@ -9,15 +9,17 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hepgen_ml.errors import OutputError, UsageError
-from hepgen_ml.events.sample import EventSample
+from hepgen_ml.events.sample import EventSample, concatenate
 
 BLOCK = 10_000
 """Most events that are drawn together, with random numbers of their own."""
@@ -61,6 +63,28 @@ def range_of(n: int, shard: tuple[int, int]) -> tuple[int, int]:
         raise UsageError(f"shard {i} of {k} does not exist", remedy="count from 0 to k-1")
     start = i * (n // k) + min(i, n % k)
     return start, start + n // k + (1 if i < n % k else 0)
+
+
+def in_chunks(
+    made: Iterable[tuple[Block, EventSample]], start: int, stop: int, chunk: int
+) -> Iterator[EventSample]:
+    """Events `start` to `stop` (excluded) of blocks in order, numbered, in chunks of a size."""
+    waiting: list[EventSample] = []
+    n_waiting = 0
+    for block, events in made:
+        first, last = block.first, block.last
+        events.events["event_number"] = np.arange(first + 1, last + 1)
+        waiting.append(events[max(start - first, 0) : min(stop, last) - first])
+        n_waiting += len(waiting[-1])
+        if n_waiting < chunk:
+            continue
+        whole = concatenate(waiting)
+        n_waiting %= chunk
+        end = len(whole) - n_waiting
+        yield from whole[:end].chunks(chunk)
+        waiting = [whole[end:]] if n_waiting else []
+    if n_waiting:
+        yield concatenate(waiting)
 
 
 def made_here(

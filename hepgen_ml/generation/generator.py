@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from functools import wraps
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,63 +17,63 @@ import torch
 from hepgen_ml.config import Config
 from hepgen_ml.errors import ModelError, UsageError, about
 from hepgen_ml.events.objects import Selection
-from hepgen_ml.events.sample import EventSample, RunInfo, concatenate, finite_or_none
-from hepgen_ml.files.outputs import DirectoryLock, naming, remove
+from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
+from hepgen_ml.events.source import Progress
+from hepgen_ml.files.directories import DirectoryLock
+from hepgen_ml.files.outputs import naming, remove
 from hepgen_ml.generation import posterior as posterior_weights
 from hepgen_ml.generation.blocks import (
     Block,
     Counts,
     blocks_of,
+    in_chunks,
     made_by_workers,
     made_here,
     range_of,
     require_directory,
 )
+from hepgen_ml.generation.description import describe
 from hepgen_ml.generation.likelihood import log_prob
+from hepgen_ml.generation.making import Maker
 from hepgen_ml.generation.refinement import refine
-from hepgen_ml.generation.sample_weights import SampleWeights
 from hepgen_ml.generation.sampling import Sampler
-from hepgen_ml.generation.variations import learn_into, ratios_of, ratios_of_events
+from hepgen_ml.generation.variations import (
+    learn_into,
+    ratios_of,
+    ratios_of_events,
+    with_named_weights,
+)
+from hepgen_ml.generation.weighting import Weighting, Weights, choose_weighting
 from hepgen_ml.models.storage import (
     CLASSIFIER,
     CONFIG,
     VARIATIONS,
+    TrainedModel,
     find_model,
     load_model,
     save_model,
 )
-from hepgen_ml.models.surrogate import Surrogate
-from hepgen_ml.process.process import Process
-from hepgen_ml.process.understanding import understood
 from hepgen_ml.regression.storage import declared_weights, save_ratios
 from hepgen_ml.regression.weight_ratios import WeightRatios
 from hepgen_ml.reweighting import Reweighter
-from hepgen_ml.reweighting.application import ClassifierWeights
-from hepgen_ml.training.data import Progress
 from hepgen_ml.training.devices import find_device
-from hepgen_ml.training.fit import PLAN, claimed, fit
-
-Weights = Literal["classifier", "sample"]
-
-_Method = TypeVar("_Method", bound=Callable[..., Any])
-
-
-def _about_model(method: _Method) -> _Method:
-    """A method whose errors name the directory of the model, if it has one."""
-
-    @wraps(method)
-    def named(self: Generator, *args: Any, **kwargs: Any) -> Any:
-        with about(self.directory, ModelError, UsageError):
-            return method(self, *args, **kwargs)
-
-    return cast(_Method, named)
-
+from hepgen_ml.training.directory import PLAN, claimed
+from hepgen_ml.training.encoded import encode_for
+from hepgen_ml.training.fit import fit
 
 
 class Generator:
     """A trained surrogate of an event sample.
 
     Made by `train` or `load`.
+
+    Parameters
+    ----------
+    model : TrainedModel
+    classifier : Reweighter, optional
+    directory : Path, optional
+        Where the model is stored.
+    ratios : WeightRatios, optional
 
     Attributes
     ----------
@@ -95,23 +97,20 @@ class Generator:
 
     def __init__(
         self,
-        surrogate: Surrogate,
-        process: Process,
-        config: Config,
-        run: RunInfo,
-        facts: dict[str, Any],
-        device: torch.device,
+        model: TrainedModel,
         classifier: Reweighter | None = None,
         directory: Path | None = None,
         ratios: WeightRatios | None = None,
     ) -> None:
-        self.surrogate = surrogate.eval()
-        self.classifier = classifier
-        self.weighting: ClassifierWeights | SampleWeights | None = None
-        run = run if ratios is None else declared_weights(run, ratios)
-        self.process, self.config, self.run, self.facts = process, config, run, facts
-        self.device, self.directory, self.ratios = device, directory, ratios
-        self._sampler = Sampler(self.surrogate, process, run, device, ratios)
+        if ratios is not None:
+            model = replace(model, run=declared_weights(model.run, ratios))
+        self.model, self.classifier, self.directory = model, classifier, directory
+        self.ratios = ratios
+        self.surrogate, self.process = model.surrogate.eval(), model.process
+        self.config, self.run, self.facts = model.config, model.run, model.facts
+        self.device = model.device
+        self.weighting: Weighting | None = None
+        self._sampler = Sampler(self.surrogate, self.process, self.run, self.device, ratios)
 
     @classmethod
     def train(
@@ -167,24 +166,22 @@ class Generator:
         """
         changes = {"model": model, "seed": seed, "training__max_time": max_time}
         given = {key: value for key, value in changes.items() if value is not None}
+        settings = (config or Config()).with_(**given)
         trained = fit(
-            source,
+            partial(
+                encode_for, settings, source,
+                skip_bad=skip_bad, selection=selection, progress=progress,
+            ),
+            settings,
             out=Path(out),
-            config=(config or Config()).with_(**given),
             device=find_device(device),
             resume=resume,
             force=force,
-            skip_bad=skip_bad,
-            selection=selection,
             progress=progress,
             refine=refine,
             regress=learn_into,
-        )
-        surrogate, process, config, run, facts, place = trained
-        ratios = ratios_of(Path(out), facts, process, place)
-        return cls(
-            surrogate, process, config, run, facts, place, directory=Path(out), ratios=ratios
-        )
+        )  # fmt: skip
+        return cls(trained, directory=Path(out), ratios=ratios_of(Path(out), trained))
 
     @classmethod
     def load(cls, path: str | Path = "hepgen-model", *, device: str = "auto") -> Generator:
@@ -201,11 +198,10 @@ class Generator:
                 "its training is not finished", path=directory, remedy="train with --resume"
             )
         place = find_device(device)
-        surrogate, process, config, run, facts = load_model(directory, place)
+        model = load_model(directory, place)
         has_classifier = os.path.lexists(directory / CLASSIFIER)
         classifier = Reweighter.load(directory, place) if has_classifier else None
-        ratios = ratios_of(directory, facts, process, place)
-        return cls(surrogate, process, config, run, facts, place, classifier, directory, ratios)
+        return cls(model, classifier, directory, ratios_of(directory, model))
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Write the model directory."""
@@ -219,7 +215,7 @@ class Generator:
                 remove(directory, VARIATIONS)
             else:
                 save_ratios(directory, self.ratios)
-            save_model(directory, self.surrogate, self.process, self.config, self.run, self.facts)
+            save_model(directory, self.model)
             if self.classifier is not None:
                 self.classifier.save(directory)
 
@@ -238,37 +234,20 @@ class Generator:
         """Run information of the events that `stream` makes with these options."""
         run = self.run
         if posterior is not None:
-            with about(self.directory, ModelError, UsageError):
+            with self._named():
                 posterior_weights.check(self.surrogate.density, posterior)
             run = posterior_weights.with_posterior(run, posterior)
         weighting = self._weighting(run, weights, unweight)
         return run if weighting is None else weighting.run
 
-    @_about_model
-    def _weighting(
-        self, run: RunInfo, weights: Weights | None, unweight: bool
-    ) -> ClassifierWeights | SampleWeights | None:
+    def _weighting(self, run: RunInfo, weights: Weights | None, unweight: bool) -> Weighting | None:
         learned = self.surrogate.event_weights
-        if learned is None and weights == "sample":
-            raise UsageError(
-                "the model makes events of equal weight",
-                remedy="train with --set training.weights=sample for weights as in the sample",
-            )
-        if learned is not None and weights != "classifier":
-            return SampleWeights(run, float(learned.largest), unweight)
-        if learned is not None and unweight:
-            raise UsageError(
-                "the model's events have weights of their own beside those of the classifier",
-                remedy="leave out --unweight, or --weights classifier",
-            )
-        if weights is None and not unweight:
-            return None
-        if self.classifier is None:
-            raise UsageError(
-                "the model has no classifier to weight events with",
-                remedy="make it with `hepgen-ml reweight --model DIR --truth FILE`",
-            )
-        return ClassifierWeights(self.classifier, run, unweight)
+        with self._named():
+            return choose_weighting(learned, self.classifier, run, weights, unweight)
+
+    def _named(self) -> AbstractContextManager[None]:
+        """Errors name the directory of the model, if it has one."""
+        return about(self.directory, ModelError, UsageError)
 
     def sample(
         self,
@@ -372,81 +351,17 @@ class Generator:
             self.surrogate.to(self.device)
             if self.ratios is not None:
                 self.ratios.to(self.device)
-        entropy = np.random.SeedSequence(seed).entropy
-        waiting: list[EventSample] = []
-        n_waiting = 0
+        make = Maker(
+            self._sampler, np.random.SeedSequence(seed).entropy, run, posterior, self.weighting,
+            self.directory,
+        )  # fmt: skip
         blocks = blocks_of(n, start, stop)
-
-        def make(block: Block) -> EventSample:
-            return self._block(entropy, block, run, posterior)
-
         made = made_here(blocks, make)
         if workers > 1 and len(blocks) > 1 and self.device.type == "cpu":
             place = require_directory(self.directory)
-            how = (place, entropy, posterior, weights, unweight)
-            made = made_by_workers(blocks, make, workers, _in_worker, how, self._count)
-        for block, events in made:
-            first, last = block.first, block.last
-            events.events["event_number"] = np.arange(first + 1, last + 1)
-            waiting.append(events[max(start - first, 0) : min(stop, last) - first])
-            n_waiting += len(waiting[-1])
-            if n_waiting < chunk:
-                continue
-            whole = concatenate(waiting)
-            n_waiting %= chunk
-            end = len(whole) - n_waiting
-            yield from whole[:end].chunks(chunk)
-            waiting = [whole[end:]] if n_waiting else []
-        if n_waiting:
-            yield concatenate(waiting)
-
-    def _counts(self) -> Counts:
-        """Events drawn and accepted so far, as `_count` adds them."""
-        sampler = self._sampler.drawn, self._sampler.accepted
-        return sampler if self.weighting is None else (*sampler, *self.weighting.counts)
-
-    def _count(self, counts: Counts) -> None:
-        """Add what another process drew."""
-        self._sampler.drawn += int(counts[0])
-        self._sampler.accepted += int(counts[1])
-        if self.weighting is not None:
-            self.weighting.add(counts[2:])
-
-    @_about_model
-    def _block(
-        self, entropy: Any, block: Block, run: RunInfo, posterior: int | None
-    ) -> EventSample:
-        """One block of events, which depends on nothing but the seed, its number and its size."""
-        size = len(block)
-        root = np.random.SeedSequence(entropy, spawn_key=(block.index,))
-        numpy_seed, torch_seed = root.spawn(2)
-        rng = np.random.default_rng(numpy_seed)
-        generator = torch.Generator(device=self.device)
-        generator.manual_seed(int(torch_seed.generate_state(1, np.uint64)[0] >> np.uint64(1)))
-
-        def make(m: int) -> EventSample:
-            return self._chunk(m, rng, generator, run, posterior)
-
-        return make(size) if self.weighting is None else self.weighting.block(size, make, rng)
-
-    @torch.inference_mode()
-    def _chunk(
-        self,
-        n: int,
-        rng: np.random.Generator,
-        generator: torch.Generator,
-        run: RunInfo,
-        posterior: int | None,
-    ) -> EventSample:
-        if posterior is None:
-            return self._sampler.events(n, rng, generator)[0]
-        return posterior_weights.sample_posterior(
-            self.surrogate.density,
-            n,
-            posterior,
-            run,
-            lambda m: self._sampler.events(m, rng, generator),
-        )
+            how = (place, make.entropy, posterior, weights, unweight)
+            made = made_by_workers(blocks, make, workers, _in_worker, how, make.add)
+        yield from in_chunks(made, start, stop, chunk)
 
     def reweight(self, sample: EventSample) -> EventSample:
         """Give events of the process, from anywhere, the named weights that were learned.
@@ -468,15 +383,9 @@ class Generator:
         SampleError
             Events of another process, or outside the cuts of the model.
         """
-        ratio, _ = self.weight_ratios(sample)
-        weights = {**sample.weights, **dict(zip(self._known().names, ratio.T * sample.weight,
-                                                strict=True))}  # fmt: skip
-        return EventSample(
-            declared_weights(sample.run, self._known()), sample.offsets, sample.particles,
-            sample.events, weights=weights, scales=sample.scales, attributes=sample.attributes,
-        )  # fmt: skip
+        with self._named():
+            return with_named_weights(self._known(), sample)
 
-    @_about_model
     def weight_ratios(
         self, sample: EventSample
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -485,7 +394,8 @@ class Generator:
         The weights are those of ``run.weight_names``, in their order. Parameters and errors are
         those of `reweight`.
         """
-        return ratios_of_events(self._known(), sample)
+        with self._named():
+            return ratios_of_events(self._known(), sample)
 
     def _known(self) -> WeightRatios:
         if self.ratios is None:
@@ -495,7 +405,6 @@ class Generator:
             )
         return self.ratios
 
-    @_about_model
     def log_prob(self, sample: EventSample) -> npt.NDArray[np.float64]:
         """Log density of events under the surrogate.
 
@@ -522,51 +431,24 @@ class Generator:
         UsageError
             The model has no likelihood.
         """
-        if not self.surrogate.density.has_likelihood:
-            raise UsageError(
-                f"{self.config.model} has no likelihood",
-                remedy="train another model, such as that of --model auto",
-            )
-        accepted = self.facts.get("acceptance", [1.0] * len(self.process.channels))
-        return log_prob(self.surrogate, self.process, sample, self.device, accepted)
+        with self._named():
+            if not self.surrogate.density.has_likelihood:
+                raise UsageError(
+                    f"{self.config.model} has no likelihood",
+                    remedy="train another model, such as that of --model auto",
+                )
+            accepted = self.facts.get("acceptance", [1.0] * len(self.process.channels))
+            return log_prob(self.surrogate, self.process, sample, self.device, accepted)
 
     @property
     def acceptance(self) -> float:
         """Fraction of the network's draws inside the cuts, over all sampling so far."""
         return self._sampler.acceptance
 
-    @_about_model
     def describe(self) -> dict[str, Any]:
         """Facts about the model, as plain values for `hepgen-ml info`."""
-        process = self.process
-        return {
-            "model": self.config.model,
-            "parameters": self.surrogate.n_parameters,
-            "beams": list(self.run.beam_pdg_id),
-            "beam_energy": list(self.run.beam_energy),
-            "cross_section": finite_or_none(self.run.cross_section),
-            "cross_section_error": finite_or_none(self.run.cross_section_error),
-            "subprocesses": [
-                {
-                    "process_id": s.structure.process_id,
-                    "incoming": [s.structure.pdg_id[r] for r in s.structure.incoming],
-                    "final": [s.structure.pdg_id[r] for r in s.structure.final],
-                    "frequency": s.frequency,
-                    "patterns": len(s.patterns),
-                }
-                for s in process.subprocesses
-            ],
-            "understood": [list(pair) for pair in understood(process, self.run, self.facts)],
-            "cuts": [str(c) for c in process.acceptance.cuts],
-            "evidence": process.acceptance.described(),
-            "coordinates": [[c.name for c in ch.coordinates] for ch in process.channels],
-            "weight_variations": [
-                {"name": w.name, "description": w.text, "constant": w.constant, **w.facts}
-                for w in (self.ratios.weights if self.ratios is not None else [])
-            ],
-            "training": self.facts,
-            "config": self.config.model_dump(),
-        }
+        with self._named():
+            return describe(self.model, self.ratios)
 
 
 def _in_worker(
@@ -580,11 +462,5 @@ def _in_worker(
     torch.set_num_threads(1)
     generator = Generator.load(directory, device="cpu")
     run = generator.run_of(posterior)
-    generator.weighting = generator._weighting(run, weights, unweight)
-
-    def make(block: Block) -> tuple[EventSample, Counts]:
-        before = generator._counts()
-        events = generator._block(entropy, block, run, posterior)
-        return events, tuple(b - a for a, b in zip(before, generator._counts(), strict=True))
-
-    return make
+    weighting = generator._weighting(run, weights, unweight)
+    return Maker(generator._sampler, entropy, run, posterior, weighting, directory).counted

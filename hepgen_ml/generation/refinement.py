@@ -17,15 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hepgen_ml.events.sample import EventSample, RunInfo
+from hepgen_ml.events.sample import EventSample
 from hepgen_ml.generation.sampling import Sampler
 from hepgen_ml.process.assembly import assemble
 from hepgen_ml.process.encoded import Discrete, Encoded
-from hepgen_ml.process.process import Process
 from hepgen_ml.reweighting import Reweighter
 from hepgen_ml.reweighting.classifiers import NetworkName
 from hepgen_ml.reweighting.training import Schedule
 from hepgen_ml.reweighting.trees import boosting
+from hepgen_ml.training.preparation import Prepared
 from hepgen_ml.training.surrogate_task import SurrogateTask
 from hepgen_ml.training.trainer import Trainer
 
@@ -37,30 +37,22 @@ _CHUNK = 20_000
 _SCHEDULE = Schedule(epochs=8, patience=3)
 
 
-def refine(
-    trainer: Trainer[SurrogateTask],
-    process: Process,
-    run: RunInfo,
-    training: Encoded,
-    validation: Encoded,
-) -> None:
+def refine(trainer: Trainer[SurrogateTask], ready: Prepared) -> None:
     """Train a surrogate with classifiers in its loss, round after round.
 
     Parameters
     ----------
     trainer : Trainer
         Of a `SurrogateTask`, new or resumed.
-    process : Process
-    run : RunInfo
-    training, validation : Encoded
-        Events that the surrogate is trained on, and judged by.
+    ready : Prepared
+        Its surrogate is that of the trainer.
 
     Raises
     ------
     UsageError
         Boosted trees are to be trained without scikit-learn.
     """
-    refinement = Refinement(trainer, process, run, training, validation)
+    refinement = Refinement(trainer, ready)
     task = trainer.task
     n_rounds = trainer.config.classifier_rounds
     for number in range(trainer.round, n_rounds):
@@ -80,23 +72,16 @@ class Refinement:
 
     Parameters
     ----------
-    trainer, process, run, training, validation
+    trainer, ready
         As for `refine`.
     """
 
-    def __init__(
-        self,
-        trainer: Trainer[SurrogateTask],
-        process: Process,
-        run: RunInfo,
-        training: Encoded,
-        validation: Encoded,
-    ) -> None:
+    def __init__(self, trainer: Trainer[SurrogateTask], ready: Prepared) -> None:
         self.surrogate, self.device = trainer.task.module, trainer.task.device
-        self.process, self.run = process, run
-        self.training, self.validation = training, validation
+        self.process, self.run = ready.process, ready.run
+        self.training, self.validation = ready.training, ready.validation
         self.power, self.seed = trainer.config.classifier_power, trainer.seed
-        self.network: NetworkName = "mlp" if bool((training.weight < 0).any()) else "trees"
+        self.network: NetworkName = "mlp" if bool((self.training.weight < 0).any()) else "trees"
         if self.network == "trees":
             boosting()  # missing, it shall not be missed in the middle of the training
 

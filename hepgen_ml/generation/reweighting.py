@@ -15,15 +15,15 @@ from hepgen_ml.events import formats
 from hepgen_ml.events.formats import AtomicWriter
 from hepgen_ml.events.objects import Selection
 from hepgen_ml.events.sample import EventSample, concatenate
-from hepgen_ml.events.source import EventSource
-from hepgen_ml.files.outputs import DirectoryLock
+from hepgen_ml.events.source import EventSource, Progress
+from hepgen_ml.files.directories import DirectoryLock
 from hepgen_ml.generation.generator import Generator
 from hepgen_ml.models.storage import CLASSIFIER, PRETRAINED, find_model, read_document
 from hepgen_ml.phase_space import parse_cut
 from hepgen_ml.reweighting import location
 from hepgen_ml.reweighting.application import ClassifierWeights
 from hepgen_ml.reweighting.classifiers import NETWORKS, NetworkName
-from hepgen_ml.reweighting.reweighter import Progress, Reweighter
+from hepgen_ml.reweighting.reweighter import Reweighter
 from hepgen_ml.reweighting.training import Schedule
 from hepgen_ml.training.data import SampleSource
 from hepgen_ml.training.devices import find_device

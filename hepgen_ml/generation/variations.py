@@ -11,14 +11,14 @@ import torch
 
 from hepgen_ml.errors import ModelError, SampleError
 from hepgen_ml.events.sample import EventSample
-from hepgen_ml.models.storage import VARIATIONS
-from hepgen_ml.process.process import Process
+from hepgen_ml.events.source import Progress
+from hepgen_ml.models.storage import VARIATIONS, TrainedModel
 from hepgen_ml.regression.features import inputs_of
 from hepgen_ml.regression.learning import learn_ratios
-from hepgen_ml.regression.storage import load_ratios, save_ratios
+from hepgen_ml.regression.storage import declared_weights, load_ratios, save_ratios
 from hepgen_ml.regression.weight_ratios import WeightRatios
-from hepgen_ml.training.data import Progress
 from hepgen_ml.training.encoded import EncodedSample
+from hepgen_ml.training.preparation import Prepared
 
 FACT = "named_weights"
 """Fact about a training: number of named weights that were learned with the density."""
@@ -27,12 +27,11 @@ _MOST_SEEN = 4
 
 
 def learn_into(
-    process: Process,
+    ready: Prepared,
     sample: EncodedSample,
     directory: Path,
     resume: bool,
     seconds: float,
-    seed: int,
     device: torch.device,
     progress: Progress | None,
 ) -> dict[str, Any]:
@@ -40,14 +39,14 @@ def learn_into(
 
     Parameters
     ----------
-    process : Process
-        That the model is built with.
+    ready : Prepared
+        The model before its training.
     sample : EncodedSample
         With variations.
     directory : Path
     resume : bool
         Take what an interrupted training of the same sample has left there.
-    seconds, seed, device, progress
+    seconds, device, progress
 
     Returns
     -------
@@ -55,6 +54,7 @@ def learn_into(
         Facts about the training.
     """
     assert sample.variations is not None
+    process = ready.process
     facts = {FACT: len(sample.variations.texts)}
     if resume and (directory / VARIATIONS).exists():
         load_ratios(directory, process, device)
@@ -67,15 +67,13 @@ def learn_into(
     low, high = sample.run.beam_pdg_id
     ratios = learn_ratios(
         process, sample.encoded, sample.variations, same_beams=low == high,
-        seconds=seconds, seed=seed, device=device, report=report,
+        seconds=seconds, seed=ready.config.seed, device=device, report=report,
     )  # fmt: skip
     save_ratios(directory, ratios)
     return facts
 
 
-def ratios_of(
-    directory: Path, facts: dict[str, Any], process: Process, device: torch.device
-) -> WeightRatios | None:
+def ratios_of(directory: Path, model: TrainedModel) -> WeightRatios | None:
     """Ratios that a model directory holds, if its training has learned any.
 
     Raises
@@ -83,10 +81,10 @@ def ratios_of(
     ModelError
         They are damaged or missing.
     """
-    expected = facts.get(FACT)
+    expected = model.facts.get(FACT)
     if not expected:
         return None
-    ratios = load_ratios(directory, process, device)
+    ratios = load_ratios(directory, model.process, model.device)
     if len(ratios.weights) != expected:
         raise ModelError(
             f"holds {len(ratios.weights)} named weights, config.json tells of {expected}",
@@ -118,3 +116,19 @@ def ratios_of_events(
         )
     ratio, error = ratios(inputs_of(ratios.process, encoded), errors=True)
     return np.asarray(ratio.numpy()), np.asarray(error.numpy())
+
+
+def with_named_weights(ratios: WeightRatios, sample: EventSample) -> EventSample:
+    """Events of the process with each named weight as its ratio to the nominal one predicts it.
+
+    Raises
+    ------
+    SampleError
+        Events that are not of the process.
+    """
+    ratio, _ = ratios_of_events(ratios, sample)
+    weights = dict(zip(ratios.names, ratio.T * sample.weight, strict=True))
+    return EventSample(
+        declared_weights(sample.run, ratios), sample.offsets, sample.particles, sample.events,
+        weights={**sample.weights, **weights}, scales=sample.scales, attributes=sample.attributes,
+    )  # fmt: skip

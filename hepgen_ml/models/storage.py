@@ -13,7 +13,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,11 @@ from hepgen_ml.config import AUTOMATIC, Config
 from hepgen_ml.errors import HepgenError, ModelError, OutputError, UsageError
 from hepgen_ml.events.sample import RunInfo, processes_from_json
 from hepgen_ml.files import documents
-from hepgen_ml.files.outputs import DirectoryLock, naming, remove, write_text
+from hepgen_ml.files.directories import DirectoryLock
+from hepgen_ml.files.outputs import naming, remove, write_text
 from hepgen_ml.files.tensors import load_tensors, save_tensors
 from hepgen_ml.models import registry
+from hepgen_ml.models.model_card import model_card
 from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.process import Process
 
@@ -44,24 +46,39 @@ _SPARE_ELEMENTS = 10_000_000
 """Of tensors that a network may make beyond a multiple of its weights."""
 
 
-def save_model(
-    directory: Path,
-    surrogate: Surrogate,
-    process: Process,
-    config: Config,
-    run: RunInfo,
-    facts: Mapping[str, Any],
-) -> None:
+@dataclass(frozen=True)
+class TrainedModel:
+    """What a model directory holds, ready to generate events.
+
+    Attributes
+    ----------
+    surrogate : Surrogate
+    process : Process
+    config : Config
+    run : RunInfo
+        Of generated events: cross section and beams of the training sample.
+    facts : dict
+        About the training: sample hash and size, losses, time (plain JSON values).
+    device : torch.device
+        Where the surrogate is.
+    """
+
+    surrogate: Surrogate
+    process: Process
+    config: Config
+    run: RunInfo
+    facts: dict[str, Any]
+    device: torch.device
+
+
+def save_model(directory: Path, model: TrainedModel) -> None:
     """Write a model directory; ``config.json`` appears last, so that it names whole weights.
 
     Parameters
     ----------
     directory : Path
         Made if need be.
-    surrogate, process, config, run
-        The model.
-    facts : mapping
-        About the training: sample hash and size, losses, time (plain JSON values).
+    model : TrainedModel
 
     Raises
     ------
@@ -69,7 +86,7 @@ def save_model(
         No space, or a fact that is no finite number; the latter is seen before anything is
         replaced.
     """
-    for name, value in facts.items():
+    for name, value in model.facts.items():
         try:
             json.dumps(value, allow_nan=False)
         except ValueError:
@@ -81,24 +98,22 @@ def save_model(
     with naming(directory):
         directory.mkdir(parents=True, exist_ok=True)
     remove(directory, VALIDATION, CLASSIFIER)  # they were about other weights
-    save_tensors(directory / WEIGHTS, dict(surrogate.state_dict()), {})
+    save_tensors(directory / WEIGHTS, dict(model.surrogate.state_dict()), {})
     document = {
         "format": "hepgen-ml model",
         "version": FORMAT_VERSION,
         "weights_sha256": file_hash(directory / WEIGHTS),
-        "config": config.model_dump(),
-        "run": run_to_config(run),
-        "process": process.to_config(),
-        "training": dict(facts),
+        "config": model.config.model_dump(),
+        "run": run_to_config(model.run),
+        "process": model.process.to_config(),
+        "training": model.facts,
         "packages": packages(),
     }
-    write_text(directory / CARD, model_card(process, config, run, facts))
+    write_text(directory / CARD, model_card(model.process, model.config, model.run, model.facts))
     write_text(directory / CONFIG, json.dumps(document, allow_nan=False) + "\n")
 
 
-def load_model(
-    directory: Path, device: torch.device
-) -> tuple[Surrogate, Process, Config, RunInfo, dict[str, Any]]:
+def load_model(directory: Path, device: torch.device) -> TrainedModel:
     """Read a model directory.
 
     Raises
@@ -136,7 +151,8 @@ def load_model(
             raise ModelError(
                 f"holds weights of other events: {error}", path=directory, remedy=retrain
             ) from None
-    return surrogate.to(device).eval(), process, config, run, dict(document.get("training", {}))
+    facts = dict(document.get("training", {}))
+    return TrainedModel(surrogate.to(device).eval(), process, config, run, facts, device)
 
 
 def _require_model(path: Path, config: Any) -> None:
@@ -361,71 +377,3 @@ def store_validation(directory: Path, summary: Mapping[str, Any]) -> None:
     with DirectoryLock(directory):
         write_text(directory / VALIDATION, json.dumps(known, indent=1, allow_nan=False) + "\n")
         write_text(directory / CARD, card)
-
-
-def model_card(
-    process: Process,
-    config: Config,
-    run: RunInfo,
-    facts: Mapping[str, Any],
-    validation: Mapping[str, Any] | None = None,
-) -> str:
-    """Markdown description of a model for people; `validation` is what `store_validation` keeps."""
-    cuts = "\n".join(f"- {cut} (GeV where it applies)" for cut in process.acceptance.cuts)
-    energy = sum(run.beam_energy)
-    subprocesses = sorted(process.subprocesses, key=lambda s: -s.frequency)
-    names = "\n".join(
-        f"- {' '.join(str(s.structure.pdg_id[r]) for r in s.structure.incoming)} -> "
-        f"{' '.join(str(s.structure.pdg_id[r]) for r in s.structure.final)}: {s.frequency:.4%}"
-        for s in subprocesses[:20]
-    )
-    more = len(subprocesses) - 20
-    training = "\n".join(f"- {key.replace('_', ' ')}: {value}" for key, value in facts.items())
-    return (
-        f"# Event surrogate ({config.model})\n\n"
-        f"- beams: {run.beam_pdg_id[0]} and {run.beam_pdg_id[1]} (PDG numbers) at "
-        f"{energy:g} GeV in all\n"
-        f"- cross section: {_cross_section(run)}\n"
-        f"- subprocesses: {len(subprocesses)}\n\n## Cuts\n\n{cuts or 'none found'}\n\n"
-        f"## Subprocesses\n\n{names}\n"
-        + (f"- and {more} more\n" if more > 0 else "")
-        + f"\n## Training\n\n{training}\n\n"
-        + ("" if validation is None else _validation_section(validation))
-        + "Events outside the cuts and subprocesses above are not described by this model.\n"
-    )
-
-
-def _cross_section(run: RunInfo) -> str:
-    sigma, error = run.cross_section, run.cross_section_error
-    if not math.isfinite(sigma):
-        return "not known"
-    stated = f"{sigma:.8g} +- {error:.2g} pb" if math.isfinite(error) else f"{sigma:.8g} pb"
-    return f"{stated}, that of the training sample"
-
-
-def _validation_section(found: Mapping[str, Any]) -> str:
-    """Markdown of a report's summary."""
-    rows = []
-    for s in found["final_states"]:
-        areas = (s[key] for key in ("auc", "auc_full", "auc_floor"))
-        cells = " | ".join(f"{a['value']:.4f} ± {a['error']:.4f}" for a in areas)
-        chi2 = s["largest_chi2_per_ndf"]
-        largest = "none" if chi2 is None else f"{chi2:.2f} ({s['largest_chi2_observable']})"
-        rows.append(f"| {s['final_state']}, {s['sample']} | {cells} | {largest} |")
-    broken = found["laws"]["broken"]
-    rates = "".join(
-        f"- {kind}: largest pull {r['worst_pull']:+.1f} of {r['categories']} ({r['worst']})\n"
-        for kind, r in found["rates"].items()
-    )
-    made = found["generated"]
-    return (
-        f"## Validation\n\n{made['events']:,} generated events against "
-        f"{found['truth']['events']:,} events of truth, {found['date'][:10]}. Areas under the ROC "
-        "curve of boosted trees, 0.5 where samples cannot be told apart; the last one is truth "
-        "against truth.\n\n"
-        "| events | AUC, kinematics | AUC, all inputs | AUC of truth | largest chi2/ndf |\n"
-        "|---|---|---|---|---|\n" + "\n".join(rows) + "\n\n"
-        f"- conservation laws: {found['laws']['judged']} judged, "
-        f"{'broken: ' + ', '.join(broken) if broken else 'none broken'}\n{rates}"
-        f"- generation: {made['events_per_second']:,.0f} events/s on {made['device']}\n\n"
-    )

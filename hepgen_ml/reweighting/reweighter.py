@@ -14,7 +14,6 @@ events get the mean of their logits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +27,7 @@ from hepgen_ml.analysis.final_states import Signature
 from hepgen_ml.analysis.metrics import effective_size
 from hepgen_ml.errors import HepgenError, ModelError, SampleError, UsageError
 from hepgen_ml.events.sample import EventSample, FloatArray
+from hepgen_ml.events.source import Progress
 from hepgen_ml.files import documents
 from hepgen_ml.files.tensors import load_tensors, save_tensors
 from hepgen_ml.models.storage import CLASSIFIER
@@ -42,8 +42,6 @@ MIN_EVENTS = 500
 
 _KIND, _VERSION = "hepgen-ml classifier", 3
 _PRIOR = 10.0  # events that either sample is thought to have in every final state
-
-Progress = Callable[[str, float, float | None, dict[str, float]], None]
 
 
 class Reweighter:

@@ -1,18 +1,28 @@
-"""Acceptance of processes with very many channels."""
+"""Acceptance of a trained density: the fraction of its draws inside the cuts, by channel."""
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
 import torch
 
+from hepgen_ml.events.source import Progress
 from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.process import Process
-from hepgen_ml.training.data import Progress
+
+EVENTS = 5_000
+"""Draws per channel; at an acceptance of 95 % its relative error is 0.3 %."""
+
+_FEWEST = 100
+"""Draws per channel where time is short."""
+
+FEW_CHANNELS = 64
+"""Channels up to which the acceptance of each is measured alone."""
 
 _LONGEST = 25.0
-"""Seconds that it takes at most."""
+"""Seconds that very many channels take at most."""
 
 _SHRINK = 20.0
 """Draws that the acceptance of all channels counts as in that of each."""
@@ -21,7 +31,57 @@ _TOGETHER = 8192
 """Draws of all channels together, about."""
 
 
-def acceptance_together(
+@torch.no_grad()
+def measure_acceptance(
+    surrogate: Surrogate,
+    process: Process,
+    device: torch.device,
+    seed: int,
+    seconds: float = math.inf,
+    progress: Progress | None = None,
+) -> list[float]:
+    """Fraction of each channel's draws that obey all cuts.
+
+    What a generator keeps of the density; without it, the density of generated
+    events would not be normalised.
+
+    Parameters
+    ----------
+    surrogate, process, device, seed
+    seconds : float
+        Where many channels would take longer, fewer draws are made of each.
+    progress : callable, optional
+        Called with stage, done, total and an empty dict.
+    """
+    surrogate.eval()
+    generator = torch.Generator(device=device).manual_seed(seed)
+    if surrogate.density.learns_rates:
+        return surrogate.density.acceptance(process.inside, EVENTS, generator)
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2,)))
+    if len(process.channels) > FEW_CHANNELS:
+        return _together(surrogate, process, device, rng, generator, EVENTS, seconds, progress)
+    channel_of, fractions = process.channel_of.numpy(), []
+    begun, n_channels, n, n_drawn = time.monotonic(), len(process.channels), EVENTS, 0
+    for c in range(n_channels):
+        if n_drawn:
+            taken = time.monotonic() - begun
+            # what is left, by the time of one draw so far, for each of the channels to come
+            affordable = max(seconds - taken, 0.0) / (taken / n_drawn * (n_channels - c))
+            n = int(min(max(affordable, _FEWEST), EVENTS))
+        n_drawn += n
+        if progress is not None:
+            progress("acceptance", c, n_channels, {})
+        p = np.where(channel_of == c, process.frequencies, 0.0)
+        drawn = rng.choice(len(p), n, p=p / p.sum())
+        subprocess = torch.from_numpy(drawn)
+        x = surrogate.density.sample(subprocess.to(device), generator)
+        passes = process.kinematics(x, subprocess, torch.zeros(len(x))).passes
+        # Half an event where there is none, so that the logarithm is finite.
+        fractions.append(max(float(passes.sum()), 0.5) / len(x))
+    return fractions
+
+
+def _together(
     surrogate: Surrogate,
     process: Process,
     device: torch.device,

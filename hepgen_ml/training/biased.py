@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.config import Config
-from hepgen_ml.events.sample import RunInfo
 from hepgen_ml.process.encoded import Encoded, effective_number
 from hepgen_ml.process.process import Process, by_value
 
@@ -69,19 +68,3 @@ def as_they_are(process: Process, encoded: Encoded) -> tuple[Process, Encoded, T
     subprocesses = [replace(s, frequency=s.frequency / total) for s in subprocesses]
     process = Process(subprocesses, process.channels, process.acceptance, process.beam_energy)
     return process, encoded, log_weight
-
-
-def weighted_run(run: RunInfo, largest: float) -> RunInfo:
-    """Run information of events whose mean weight is the cross section.
-
-    Parameters
-    ----------
-    run : RunInfo
-    largest : float
-        Largest weight over the mean.
-    """
-    if not run.cross_section > 0:  # the size of weights has no meaning then
-        return run
-    top = run.cross_section * largest
-    processes = tuple(replace(p, max_weight=top) for p in run.processes)
-    return run.with_(weight_strategy=-4, processes=processes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import torch
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events.objects import NamedResonance, Selection
 from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
-from hepgen_ml.events.source import EventSource
+from hepgen_ml.events.source import EventSource, Progress
 from hepgen_ml.phase_space import Cut
 from hepgen_ml.process.auxiliary import AUXILIARY
 from hepgen_ml.process.encoded import Encoded, effective_number
@@ -27,8 +27,6 @@ from hepgen_ml.training.defects import DefectCounter, count_defects, find_defect
 from hepgen_ml.training.variations import VariationCollector
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[str, float, float | None, dict[str, float]], None]
 
 _PER_CHANNEL, _TOGETHER = 100, 100_000
 """Events of each channel that are worth a pass through its chart, and most that are encoded

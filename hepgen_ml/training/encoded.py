@@ -15,18 +15,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hepgen_ml.config import Config
 from hepgen_ml.errors import HepgenError, InputError, ModelError, UsageError
-from hepgen_ml.events.objects import NamedResonance, Selection
+from hepgen_ml.events.objects import NamedResonance, Selection, parse_resonance
 from hepgen_ml.events.sample import EventSample, RunInfo
+from hepgen_ml.events.source import Progress
 from hepgen_ml.files import documents
 from hepgen_ml.files.tensors import load_tensors, save_tensors
 from hepgen_ml.models.storage import run_from_config, run_to_config
-from hepgen_ml.phase_space import Cut
+from hepgen_ml.phase_space import Cut, parse_cut
 from hepgen_ml.process.auxiliary import AUXILIARY
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.process import Process
 from hepgen_ml.training.data import (
-    Progress,
     SampleSource,
     encode_all,
     learn_process,
@@ -185,6 +186,35 @@ def _encoded(tensors: Mapping[str, Tensor], process: Process) -> Encoded:
 def _check_range(name: str, values: Tensor, end: Tensor | int) -> None:
     if not bool(((values >= 0) & (values < end)).all()):
         raise ValueError(f"{name}: an event has one that does not exist")
+
+
+def encode_for(
+    config: Config,
+    source: EventSample | str | Path | Sequence[str | Path],
+    *,
+    skip_bad: bool = False,
+    selection: Selection | None = None,
+    progress: Progress | None = None,
+) -> EncodedSample:
+    """Encode a sample with the cuts, resonances and seed of a configuration.
+
+    Parameters
+    ----------
+    config : Config
+    source, skip_bad, selection, progress
+        As for `encode_sample`.
+    """
+    return encode_sample(
+        source,
+        seed=config.seed,
+        skip_bad=skip_bad,
+        selection=selection,
+        cuts=[parse_cut(text) for text in config.cuts],
+        resonances=[parse_resonance(text) for text in config.resonances],
+        find_cuts=config.find_cuts,
+        variations=config.training.variations,
+        progress=progress,
+    )
 
 
 def encode_sample(

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from hepgen_ml.config import TrainingConfig
 from hepgen_ml.errors import SampleError
+from hepgen_ml.events.source import Progress
 from hepgen_ml.files import documents
 from hepgen_ml.networks.bayesian import variational_layers
 from hepgen_ml.training import checkpoint
 from hepgen_ml.training.batches import Order
-from hepgen_ml.training.data import Progress
 from hepgen_ml.training.history import HISTORY, History
 from hepgen_ml.training.interruption import Interruptions
 from hepgen_ml.training.schedule import LearningRate

@@ -21,10 +21,9 @@ from hepgen_ml.analysis.user_observables import ObservableFunction, extended
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
 from hepgen_ml.events.objects import Selection
 from hepgen_ml.events.sample import EventSample, FloatArray, RunInfo, concatenate, finite_or_none
-from hepgen_ml.events.source import EventSource
+from hepgen_ml.events.source import EventSource, Progress
 from hepgen_ml.files.outputs import PartialFile, naming, write_text
 from hepgen_ml.models.storage import PRETRAINED, file_hash, find_model, packages, store_validation
-from hepgen_ml.training.data import Progress
 from hepgen_ml.training.history import HISTORY, HISTORY_COLUMNS
 from hepgen_ml.validation.figures.style import plotting, save
 from hepgen_ml.validation.measurements import Labelled, Measurements, finite, measure

@@ -384,7 +384,6 @@ def test_selection_reaches_training(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         asked.append(selection)
         raise InputError("enough")
 
-    monkeypatch.setattr("hepgen_ml.training.fit.encode_sample", stop)
     monkeypatch.setattr(encoded, "encode_sample", stop)
     path = tmp_path / "a.root"
     write(object_sample(50), path)

@@ -17,7 +17,8 @@ from hepgen_ml.events.formats import write
 from hepgen_ml.events.merging import merge_runs
 from hepgen_ml.events.sample import EventSample, RunInfo, Subrun
 from hepgen_ml.generation.generator import Generator
-from hepgen_ml.models.storage import model_card, run_from_config, run_to_config
+from hepgen_ml.models.model_card import model_card
+from hepgen_ml.models.storage import run_from_config, run_to_config
 from hepgen_ml.training.data import SampleSource, learn_process, with_mean_weight
 from tests.generation.test_generator import settings
 from tests.parton_events import parton_sample

@@ -29,7 +29,7 @@ from hepgen_ml.training.data import (
     learn_process,
     split,
 )
-from hepgen_ml.training.fit import thinned
+from hepgen_ml.training.preparation import thinned
 from tests.samples import toy_top_pairs, toy_z_jets
 
 FAST = Config().with_(
@@ -234,7 +234,7 @@ def test_events_have_the_cross_section_of_the_sample(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hepgen_ml.models.flow.base_distribution._PROPOSALS", 2000)
-    monkeypatch.setattr("hepgen_ml.training.fit._ACCEPTANCE_EVENTS", 200)
+    monkeypatch.setattr("hepgen_ml.training.acceptance.EVENTS", 200)
     plain = toy_top_pairs(1500)
     sample = signed(plain, np.ones(1500))
     assert sample.weight.mean() == pytest.approx(3.0)

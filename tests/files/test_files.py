@@ -14,14 +14,8 @@ import pytest
 
 from hepgen_ml.errors import OutputError
 from hepgen_ml.files import locks
-from hepgen_ml.files.outputs import (
-    PREFIX,
-    DirectoryLock,
-    PartialFile,
-    is_unfinished,
-    replacing,
-    write_text,
-)
+from hepgen_ml.files.directories import DirectoryLock, is_unfinished
+from hepgen_ml.files.outputs import PREFIX, PartialFile, replacing, write_text
 
 KILLED = """
 import os, sys

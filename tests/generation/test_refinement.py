@@ -16,6 +16,7 @@ from hepgen_ml.generation.refinement import Refinement
 from hepgen_ml.models.storage import CLASSIFIER, VALIDATION
 from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.training.encoded import encode_sample
+from hepgen_ml.training.preparation import Prepared
 from hepgen_ml.training.surrogate_task import SurrogateTask
 from hepgen_ml.training.trainer import Trainer
 from tests.samples import toy_top_pairs
@@ -49,7 +50,10 @@ def test_weights_of_an_untrained_generator(sample: EventSample) -> None:
     training, validation = events[:2400], events[2400:]
     task = SurrogateTask(surrogate, training, validation, device=torch.device("cpu"))
     trainer = Trainer(task, SMALL.training, seed=0)
-    refinement = Refinement(trainer, process, sample.run, training, validation)
+    ready = Prepared(
+        surrogate, process, SMALL, sample.run, training, validation, len(training), None, None, {}
+    )
+    refinement = Refinement(trainer, ready)
     surrogate.eval()
     events_again = refinement._events(training)
     rows = events_again.offsets[:-1] + 2

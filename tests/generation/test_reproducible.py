@@ -19,6 +19,7 @@ from hepgen_ml.cli import app
 from hepgen_ml.events.sample import EventSample, concatenate
 from hepgen_ml.generation.blocks import blocks_of, range_of
 from hepgen_ml.generation.generator import Generator
+from hepgen_ml.generation.making import Maker
 from hepgen_ml.networks.elementwise import silu, softmax_
 
 SUFFIXES = (".lhe", ".lhe.gz", ".hepmc.gz", ".root")
@@ -88,13 +89,13 @@ def test_blocks_and_shards_divide_the_events(n: int) -> None:
 
 def test_small_samples_are_not_cut_from_large_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    plain = Generator._chunk
+    plain = Maker._events
 
-    def counted(self: Generator, n: int, *rest: object) -> EventSample:
+    def counted(self: Maker, n: int, *rest: object) -> EventSample:
         made.append(n)
         return plain(self, n, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Generator, "_chunk", counted)
+    monkeypatch.setattr(Maker, "_events", counted)
     Generator.load("ttbar01j", device="cpu").sample(100, seed=1)
     assert made == [100]
 

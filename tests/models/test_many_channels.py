@@ -13,8 +13,8 @@ from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.encoded import Discrete, Encoded
 from hepgen_ml.process.learner import ProcessLearner
 from hepgen_ml.process.process import Process
+from hepgen_ml.training.acceptance import measure_acceptance
 from hepgen_ml.training.data import _joined
-from hepgen_ml.training.fit import measure_acceptance
 from tests.samples import toy_top_pairs
 
 CONFIG = Config().with_(network__width=16, network__blocks=2, network__heads=2)
@@ -124,9 +124,9 @@ def test_acceptance_of_many_channels_is_that_of_each(
     pair: tuple[Surrogate, Surrogate], process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device = torch.device("cpu")
-    monkeypatch.setattr("hepgen_ml.training.fit._ACCEPTANCE_EVENTS", 2000)
+    monkeypatch.setattr("hepgen_ml.training.acceptance.EVENTS", 2000)
     alone = measure_acceptance(pair[1], process, device, 0)
-    monkeypatch.setattr("hepgen_ml.training.fit._FEW_CHANNELS", 0)
+    monkeypatch.setattr("hepgen_ml.training.acceptance.FEW_CHANNELS", 0)
     together = measure_acceptance(pair[1], process, device, 0)
     np.testing.assert_allclose(together, alone, atol=0.06)
 

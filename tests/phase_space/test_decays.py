@@ -255,7 +255,7 @@ def test_flows_take_decay_charts(
     sample: EventSample, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hepgen_ml.models.flow.base_distribution._PROPOSALS", 2000)
-    monkeypatch.setattr("hepgen_ml.training.fit._ACCEPTANCE_EVENTS", 100)
+    monkeypatch.setattr("hepgen_ml.training.acceptance.EVENTS", 100)
     config = Config().with_(
         model=model, training__max_steps=3, training__batch_size=128, training__max_epochs=100,
         network__width=32, network__blocks=2, lgatr__channels=2, lgatr__scalars=8,

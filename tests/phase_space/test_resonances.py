@@ -189,7 +189,7 @@ def test_every_model_takes_them(
     sample: EventSample, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hepgen_ml.models.flow.base_distribution._PROPOSALS", 2000)
-    monkeypatch.setattr("hepgen_ml.training.fit._ACCEPTANCE_EVENTS", 100)
+    monkeypatch.setattr("hepgen_ml.training.acceptance.EVENTS", 100)
     steps = 3 if model == "lgatr-cfm" else 30
     config = SMALL.with_(
         model=model, splitting__max_jets=5, cuts=("pt(Jet) > 15",), training__max_steps=steps

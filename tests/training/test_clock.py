@@ -11,7 +11,7 @@ import pytest
 from hepgen_ml.config import TrainingConfig, load_config
 from hepgen_ml.generation.generator import Generator
 from hepgen_ml.training.clock import CLOSING, Clock, Stopwatch
-from hepgen_ml.training.fit import _affordable
+from hepgen_ml.training.closing import _affordable
 from tests.samples import toy_top_pairs, toy_z_jets
 
 QUARKS = (6, 7, 8, *(k * 1_000_000 + i for k in (1, 2) for i in range(1, 7)))

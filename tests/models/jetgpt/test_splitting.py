@@ -27,7 +27,7 @@ from hepgen_ml.process.multiplicity import families, with_more_jets
 from hepgen_ml.process.process import Process
 from hepgen_ml.training.batches import Batches, Order
 from hepgen_ml.training.data import draw_rates
-from hepgen_ml.training.fit import thinned
+from hepgen_ml.training.preparation import thinned
 from tests.samples import toy_top_pairs, toy_z_jets
 
 CONFIG = Config().with_(

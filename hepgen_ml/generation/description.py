@@ -1,0 +1,43 @@
+"""What a trained model is, in plain values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hepgen_ml.events.sample import finite_or_none
+from hepgen_ml.models.storage import TrainedModel
+from hepgen_ml.process.understanding import understood
+from hepgen_ml.regression.weight_ratios import WeightRatios
+
+
+def describe(model: TrainedModel, ratios: WeightRatios | None = None) -> dict[str, Any]:
+    """Facts about a model, as plain values for `hepgen-ml info`."""
+    process, run = model.process, model.run
+    return {
+        "model": model.config.model,
+        "parameters": model.surrogate.n_parameters,
+        "beams": list(run.beam_pdg_id),
+        "beam_energy": list(run.beam_energy),
+        "cross_section": finite_or_none(run.cross_section),
+        "cross_section_error": finite_or_none(run.cross_section_error),
+        "subprocesses": [
+            {
+                "process_id": s.structure.process_id,
+                "incoming": [s.structure.pdg_id[r] for r in s.structure.incoming],
+                "final": [s.structure.pdg_id[r] for r in s.structure.final],
+                "frequency": s.frequency,
+                "patterns": len(s.patterns),
+            }
+            for s in process.subprocesses
+        ],
+        "understood": [list(pair) for pair in understood(process, run, model.facts)],
+        "cuts": [str(c) for c in process.acceptance.cuts],
+        "evidence": process.acceptance.described(),
+        "coordinates": [[c.name for c in ch.coordinates] for ch in process.channels],
+        "weight_variations": [
+            {"name": w.name, "description": w.text, "constant": w.constant, **w.facts}
+            for w in (ratios.weights if ratios is not None else [])
+        ],
+        "training": model.facts,
+        "config": model.config.model_dump(),
+    }

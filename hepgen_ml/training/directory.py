@@ -1,0 +1,133 @@
+"""The directory of a training: whose it is, and what an unfinished training leaves in it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hepgen_ml.config import Config
+from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
+from hepgen_ml.files import documents
+from hepgen_ml.files.directories import DirectoryLock, is_unfinished
+from hepgen_ml.files.outputs import naming, remove, write_text
+from hepgen_ml.models.storage import CARD, CLASSIFIER, CONFIG, VALIDATION, VARIATIONS, WEIGHTS
+from hepgen_ml.training.checkpoint import CHECKPOINT
+from hepgen_ml.training.history import HISTORY
+
+PLAN = "training.json"
+"""File in a model directory whose training is not finished: what it began with."""
+
+
+@contextmanager
+def claimed(directory: Path, *, resume: bool, force: bool) -> Iterator[None]:
+    """The directory is ours, and ours alone while the context lasts, or `OutputError`."""
+    with naming(directory):
+        running = (directory / PLAN).exists()
+    if not running:  # nothing is written into a directory that is something else
+        claim(directory, resume=resume, force=force)
+    with DirectoryLock(directory):
+        claim(directory, resume=resume, force=force)
+        yield
+
+
+def claim(directory: Path, *, resume: bool, force: bool) -> None:
+    """Make the directory ours, or say why not."""
+    with naming(directory):
+        if os.path.lexists(directory) and not directory.is_dir():
+            raise OutputError("is a file", path=directory, remedy="choose another --out")
+        names = set(os.listdir(directory)) if directory.is_dir() else set()
+    names = {name for name in names if not is_unfinished(name)}
+    if resume and CONFIG in names and PLAN not in names:
+        raise OutputError(
+            "its training is finished", path=directory, remedy="add --force to train anew"
+        )
+    if names and not (resume or force):
+        unfinished = PLAN in names
+        raise OutputError(
+            "holds an unfinished training" if unfinished else "exists already",
+            path=directory,
+            remedy="add --resume to go on with it" if unfinished else "add --force to replace it",
+        )
+    if names and not names & {CONFIG, PLAN, HISTORY, CHECKPOINT}:
+        raise OutputError(
+            "holds other things than a model", path=directory, remedy="choose another --out"
+        )
+    with naming(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+
+
+def begin(directory: Path, fingerprint: str, config: Config, *, resume: bool) -> float:
+    """Begin a training of a sample in a directory, or go on with it.
+
+    Parameters
+    ----------
+    directory : Path
+        Claimed.
+    fingerprint : str
+        Of the sample.
+    config : Config
+    resume : bool
+        Go on where there is an unfinished training.
+
+    Returns
+    -------
+    float
+        Seconds that the training was begun with.
+
+    Raises
+    ------
+    ModelError, SampleError, UsageError
+        The unfinished training is damaged, or was begun with something else.
+    """
+    if resume and (directory / PLAN).exists():
+        return _check_plan(directory, fingerprint, config).training.max_time
+    # From here on the directory belongs to the new model: an interrupted training must not
+    # leave an old one beside its checkpoint.
+    stored = (CONFIG, WEIGHTS, CARD, CLASSIFIER, VALIDATION, VARIATIONS)
+    remove(directory, *stored, HISTORY, CHECKPOINT)
+    document = {"sample_sha256": fingerprint, "config": config.model_dump()}
+    write_text(directory / PLAN, json.dumps(document))
+    return config.training.max_time
+
+
+def finish(directory: Path) -> None:
+    """Remove what only an unfinished training needs."""
+    remove(directory, PLAN, CHECKPOINT)
+
+
+def _check_plan(directory: Path, fingerprint: str, config: Config) -> Config:
+    """What a training was begun with; refuses to resume it with anything else."""
+    path = directory / PLAN
+    try:
+        document = documents.read(path)
+        same_sample = document["sample_sha256"] == fingerprint
+        before = Config.model_validate(document["config"])
+    except (OSError, *documents.UNUSABLE) as error:
+        raise ModelError(
+            f"is damaged: {documents.problem(error)}", path=path, remedy="start again with --force"
+        ) from None
+    if not same_sample:
+        raise SampleError(
+            "was begun with another sample", path=directory, remedy="give the same files as before"
+        )
+    fixed = ("model", "network", "resonances", "find_cuts", "seed")
+    events = (
+        "validation_fraction", "max_events", "channel_power", "channel_boost", "batch_size",
+        "exchange_beams", "reflect", "weights", "classifier_rounds", "classifier_power",
+        "variations",
+    )  # fmt: skip
+    if (
+        any(getattr(before, name) != getattr(config, name) for name in fixed)
+        or any(getattr(before.training, name) != getattr(config.training, name) for name in events)
+        or before.fixed_settings() != config.fixed_settings()
+    ):
+        raise UsageError(
+            "was begun with another network, model, seed, resonances, search for cuts or choice of "
+            "events",
+            path=directory,
+            remedy="give the same configuration as before, or start again with --force",
+        )
+    return before

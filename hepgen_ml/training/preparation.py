@@ -1,0 +1,223 @@
+"""From the encoded sample to the events that a new surrogate is trained on."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hepgen_ml.config import Config, TrainingConfig
+from hepgen_ml.errors import SampleError
+from hepgen_ml.events.sample import RunInfo
+from hepgen_ml.models import registry
+from hepgen_ml.models.choice import chosen
+from hepgen_ml.models.surrogate import Surrogate
+from hepgen_ml.process.encoded import Encoded, effective_number
+from hepgen_ml.process.process import Process
+from hepgen_ml.process.symmetry import (
+    check_reflection,
+    exchanged_beams,
+    has_equal_beams,
+    has_exchange,
+    looks_symmetric,
+    reflected,
+    symmetrize_frequencies,
+)
+from hepgen_ml.process.understanding import auxiliary_fractions
+from hepgen_ml.training.biased import as_they_are, with_weights
+from hepgen_ml.training.data import draw_rates, evened, split
+from hepgen_ml.training.encoded import EncodedSample
+from hepgen_ml.training.output_run import output_run
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Prepared:
+    """A new surrogate and the events that it learns from.
+
+    Attributes
+    ----------
+    surrogate : Surrogate
+        Its standardisation is that of the events, its weights are random.
+    process : Process
+    config : Config
+        With what was left to the sample decided.
+    run : RunInfo
+        Of generated events.
+    training, validation : Encoded
+    n_events : int
+        Independent training events: a mirror image is no further one.
+    rate : (m,) tensor or None
+        How often training events are drawn.
+    biased : list of (Encoded, tensor) or None
+        Where generated events have weights as those of the sample: training and validation
+        events, with the logarithms (m,) of their absolute weights.
+    facts : dict
+        About the sample, for the model card.
+    """
+
+    surrogate: Surrogate
+    process: Process
+    config: Config
+    run: RunInfo
+    training: Encoded
+    validation: Encoded
+    n_events: int
+    rate: Tensor | None
+    biased: list[tuple[Encoded, Tensor]] | None
+    facts: dict[str, Any]
+
+
+def prepare(sample: EncodedSample, config: Config, seconds: float) -> Prepared:
+    """Choose a model where that is left to the sample, and the events to train and judge it.
+
+    Parameters
+    ----------
+    sample : EncodedSample
+    config : Config
+    seconds : float
+        Planned for the training.
+
+    Raises
+    ------
+    SampleError
+        The validation events do not have a positive sum of weights, or a reflection does not
+        leave the events as they are.
+    UsageError
+        The model cannot learn such a process.
+    """
+    process, encoded = sample.process, sample.encoded
+    run = output_run(sample.run, process, sample.fingerprint)
+    config = with_weights(chosen(config, process, encoded, seconds), process, encoded)
+    log_weight = None
+    if config.training.weights == "sample":
+        process, encoded, log_weight = as_they_are(process, encoded)
+    kind = registry.density_class(config)
+    process = kind.adapt(process, config)
+    if n_more := process.n_coordinates - encoded.x.shape[1]:
+        encoded = replace(encoded, x=F.pad(encoded.x, (0, n_more)))
+    if not kind.learns_rates:
+        weight = evened(process, encoded.subprocess, encoded.weight)
+        encoded = replace(encoded, weight=weight)
+    facts = {
+        "events": len(encoded),
+        "effective_events": round(effective_number(encoded.weight)),
+        "negative_weights": round(float((encoded.weight < 0).double().mean()), 6),
+        "auxiliary_fractions": auxiliary_fractions(process, encoded),
+    }
+    order, held_out = split(encoded.weight, config.training.validation_fraction, config.seed)
+    training, validation = encoded[order], encoded[torch.from_numpy(np.flatnonzero(held_out))]
+    if not validation.weight.sum() > 0:
+        raise SampleError(
+            "the weights of the events held out do not have a positive sum",
+            remedy="take more events, or hold out more (training.validation_fraction)",
+        )
+    biased = None if log_weight is None else [
+        (part, log_weight[rows])
+        for part, rows in ((training, order), (validation, torch.from_numpy(held_out)))
+    ]  # fmt: skip
+    validation.weight = validation.weight / validation.weight.mean()
+    torch.manual_seed(config.seed)
+    surrogate = Surrogate(process, config)
+    surrogate.fit_standardization(training)
+    ready = Prepared(surrogate, process, config, run, training, validation, 0, None, biased, facts)
+    _choose_events(ready)
+    surrogate.density.before_training(ready.training, ready.rate)
+    return ready
+
+
+def _choose_events(ready: Prepared) -> None:
+    """Thin and mirror the training events, and say how often each of them is drawn."""
+    process, settings = ready.process, ready.config.training
+    learns_rates = ready.surrogate.density.learns_rates
+    training = ready.training
+    if settings.max_events:
+        training = thinned(process, training, settings.max_events, learns_rates)
+    if settings.reflect:
+        check_reflection(process, training)
+    ready.n_events = round(effective_number(training.weight))
+    training, symmetries = _with_images(training, process, ready.run, settings)
+    ready.training = training
+    ready.facts |= {"validation_events": len(ready.validation), **symmetries}
+    if settings.channel_power < 1:
+        how = settings.channel_power, settings.channel_boost
+        ready.rate = draw_rates(process, training.subprocess, *how)
+        if not learns_rates:  # judged as it is trained
+            ready.validation.weight *= draw_rates(process, ready.validation.subprocess, *how)
+
+
+def thinned(process: Process, training: Encoded, most: int, keep_rates: bool) -> Encoded:
+    """At most so many training events of each channel, chosen at random.
+
+    Parameters
+    ----------
+    process : Process
+    training : Encoded
+    most : int
+    keep_rates : bool
+        Give the events that remain the weight of those that do not, those of negative weight for
+        themselves, for models that learn the rates of channels. The others take rates from the
+        process, and each channel's density is the same whatever its share; they then see all
+        multiplicities more evenly.
+    """
+    channel_of = process.channel_of[training.subprocess]
+    rng = np.random.default_rng(len(training))
+    kept = []
+    for c in torch.unique(channel_of).tolist():
+        rows = torch.nonzero(channel_of == c).squeeze(-1)
+        if len(rows) <= most:
+            kept.append(rows)
+            continue
+        below = training.weight[rows] < 0
+        n_below = round(most * int(below.sum()) / len(rows))
+        for alike, n in ((rows[~below], most - n_below), (rows[below], n_below)):
+            chosen = alike[torch.from_numpy(rng.permutation(len(alike))[:n])]
+            if keep_rates and n:
+                training.weight[chosen] *= (
+                    training.weight[alike].sum() / training.weight[chosen].sum()
+                )
+            kept.append(chosen)
+    some = training[torch.cat(kept).sort().values]
+    some.weight /= some.weight.mean()
+    return some
+
+
+def _with_images(
+    training: Encoded, process: Process, run: RunInfo, config: TrainingConfig
+) -> tuple[Encoded, dict[str, str]]:
+    """Training events and their images under the symmetries that hold, and what was found."""
+    said = {"beam_exchange": "not used", "reflection": "not used"}
+    if not has_exchange(run, process):
+        equal = has_equal_beams(run)
+        said["beam_exchange"] = "not used: " + (
+            "the total momentum is fixed" if equal else "the beams differ"
+        )
+    elif config.exchange_beams and looks_symmetric(process, training):
+        symmetrize_frequencies(process)
+        training = _doubled(training, *exchanged_beams(process, training))
+        said["beam_exchange"] = "holds: trained on mirror images too"
+    elif config.exchange_beams:
+        log.warning("beams are equal but the events favour one side: no mirror images are used")
+        said["beam_exchange"] = "does not hold: the events favour one side"
+    if config.reflect:
+        training = _doubled(training, *reflected(process, training))
+        said["reflection"] = "holds: trained on reflected events too"
+    return training, said
+
+
+def _doubled(training: Encoded, mirrored: Encoded, possible: Tensor) -> Encoded:
+    """Training events and their mirror images, each event with its weight in all."""
+    training.weight[possible] /= 2
+    mirrored.weight /= 2
+    both = Encoded.join([training, mirrored])
+    # Mixed, so that any part of it is typical.
+    order = np.random.default_rng(len(both)).permutation(len(both))
+    both = both[torch.from_numpy(order)]
+    both.weight /= both.weight.mean()
+    return both
