@@ -1,6 +1,6 @@
 """Shower generated events with Pythia and count charged particles.
 
-Run after `hepgen-ml generate`: python examples/shower.py events.lhe.gz
+Run after `hepgen-ml generate`: python examples/shower.py events.lhe.gz 2000
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 import pythia8mc
 
 path = sys.argv[1] if len(sys.argv) > 1 else "events.lhe.gz"
+n_wanted = int(sys.argv[2]) if len(sys.argv) > 2 else 2000
 pythia = pythia8mc.Pythia("", False)
 for command in (
     "Print:quiet = on",
@@ -22,7 +23,7 @@ if not pythia.init():
     sys.exit(f"Pythia refuses {path}")
 
 n_events = n_charged = 0
-while not pythia.infoPython().atEndOfFile():
+while n_events < n_wanted and not pythia.infoPython().atEndOfFile():
     if pythia.next():
         n_events += 1
         n_charged += sum(p.isFinal() and p.isCharged() for p in pythia.event)

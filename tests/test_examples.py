@@ -136,7 +136,8 @@ def test_generated_events_are_showered(tmp_path: Path) -> None:
     pytest.importorskip("pythia8mc")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     generate = ["-m", "hepgen_ml", "generate", "--model", "ttbar01j", "-n", "100"]
-    commands = ([*generate, "--out", "events.lhe.gz"], [str(EXAMPLES / "shower.py")])
+    shower = [str(EXAMPLES / "shower.py"), "events.lhe.gz", "50"]
+    commands = ([*generate, "--out", "events.lhe.gz"], shower)
     for command in commands:
         done = subprocess.run(
             [sys.executable, *command],
@@ -146,7 +147,7 @@ def test_generated_events_are_showered(tmp_path: Path) -> None:
             text=True,
         )
         assert done.returncode == 0, done.stderr
-    assert "100 events showered" in done.stdout
+    assert "50 events showered" in done.stdout
 
 
 def test_regression_of_a_mass(shipped_sample: Path) -> None:
