@@ -1,8 +1,10 @@
-"""Ramp and Gaussian ring: densities whose truth is known, learned by a Bayesian JetGPT.
+"""Ramp and Gaussian ring: densities whose truth is known, learned by Bayesian models of all kinds.
 
 Two-dimensional toys of arXiv:2305.10475 and 2412.12074 (section 4.2 of the thesis): each is
-learned with bins and with mixtures, and the uncertainty that the posterior claims is compared
-with the deviation from truth and with the statistical floor of the training events.
+learned by JetGPT with bins and with mixtures, a spline flow, flow matching and diffusion. The
+uncertainty that the posterior claims is compared with the deviation from truth, with the
+statistical floor of the training events, and with that of a fit of the few parameters which the
+toy has (arXiv:2104.04543, 2305.10475).
 
     python examples/toys.py --events 100000 --time 60 --out docs/figures
 """
@@ -15,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,18 +25,32 @@ import torch
 from torch import Tensor, nn
 
 from hepgen_ml.config import Config, load_config
-from hepgen_ml.generation.posterior import weights
+from hepgen_ml.models import registry
+from hepgen_ml.models.base import DensityModel
 from hepgen_ml.models.jetgpt.autoregressive import AutoregressiveDensity
-from hepgen_ml.networks.bayesian import posterior_draw
 from hepgen_ml.phase_space import Coordinate
+from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.training.task import Part, Task
 from hepgen_ml.training.trainer import Trainer
 from hepgen_ml.validation import figures
 
 FloatArray = npt.NDArray[np.float64]
 
-COLORS = {"bins": "#0072B2", "mixtures": "#D55E00"}
-TRUTH, FLOOR = "black", "#666666"
+COLORS = {
+    "bins": "#0072B2", "mixtures": "#D55E00", "spline-flow": "#009E73", "mlp-cfm": "#CC79A7",
+    "ddpm": "#8C6D1F",
+}  # fmt: skip
+NAMES = {
+    "bins": "JetGPT, bins", "mixtures": "JetGPT, mixtures", "spline-flow": "spline flow",
+    "mlp-cfm": "flow matching", "ddpm": "diffusion",
+}  # fmt: skip
+SECTIONS = {"spline-flow": "spline_flow", "mlp-cfm": "flow", "ddpm": "ddpm"}
+TRUTH, FLOOR, FIT = "black", "#666666", "#222222"
+
+STYLES = {FLOOR: "--", FIT: ":"}
+
+_FINE, _ACROSS = 4, 64
+"""Points in each bin of the observable, and across it."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +68,11 @@ class Toy:
         Its true density.
     edges : array
         Of the bins of the observable.
+    points : callable
+        Points (n, k, 2) across the plane at values (n,) of the observable, and the length (n,) by
+        which the mean over them becomes its density.
+    shapes : callable
+        Derivatives (p, n) of the density by the parameters of the constrained fit.
     """
 
     name: str
@@ -59,6 +81,8 @@ class Toy:
     view: Callable[[FloatArray], FloatArray]
     density: Callable[[FloatArray], FloatArray]
     edges: FloatArray
+    points: Callable[[FloatArray], tuple[FloatArray, FloatArray]]
+    shapes: Callable[[FloatArray], FloatArray]
 
 
 def _draw_ramp(n: int, rng: np.random.Generator) -> FloatArray:
@@ -80,13 +104,37 @@ def _ring_radius(r: FloatArray) -> FloatArray:
     return r * np.exp(-0.5 * ((r - 1.0) / 0.1) ** 2) / (0.1 * math.sqrt(2 * math.pi))
 
 
+def _ring_shapes(r: FloatArray) -> FloatArray:
+    """By radius and width: where the ring is densest, an error of its radius moves nothing."""
+    pull = (r - 1.0) / 0.1
+    return np.stack([pull, pull**2 - 1.0]) * _ring_radius(r) / 0.1
+
+
+def _ramp_shapes(x: FloatArray) -> FloatArray:
+    """By the slope a of a (x - 1/2) + 1, and by a constant, for the edges of the interval."""
+    return np.stack([x - 0.5, np.ones_like(x)])
+
+
+def _ramp_points(x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    across = (np.arange(_ACROSS) + 0.5) / _ACROSS
+    pair = np.broadcast_arrays(across[None], x[:, None])
+    return np.stack(pair, axis=-1), np.ones(len(x))
+
+
+def _ring_points(r: FloatArray) -> tuple[FloatArray, FloatArray]:
+    angle = 2 * math.pi * (np.arange(_ACROSS) + 0.5) / _ACROSS
+    unit = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    return r[:, None, None] * unit, 2 * math.pi * r
+
+
 TOYS = {
     "ramp": Toy(
-        "ramp", "$x_2$", _draw_ramp, lambda x: x[:, 1], lambda x: 2 * x, np.linspace(0.0, 1.0, 41)
+        "ramp", "$x_2$", _draw_ramp, lambda x: x[:, 1], lambda x: 2 * x, np.linspace(0.0, 1.0, 41),
+        _ramp_points, _ramp_shapes,
     ),
     "ring": Toy(
         "ring", "$r$", _draw_ring, lambda x: np.hypot(x[:, 0], x[:, 1]), _ring_radius,
-        np.linspace(0.7, 1.3, 41),
+        np.linspace(0.7, 1.3, 41), _ring_points, _ring_shapes,
     ),
 }  # fmt: skip
 
@@ -98,6 +146,12 @@ class Plane:
         self.coordinates = (Coordinate("x1"), Coordinate("x2"))
         self.channels, self.n_coordinates = [self], 2
         self.channel_of = torch.zeros(1, dtype=torch.int64)
+        structure = SimpleNamespace(pdg_id=(), incoming=(), process_id=1)
+        self.subprocesses = [SimpleNamespace(structure=structure, order=(), chart=0)]
+
+    def kinematics(self, x: Tensor, *_: Tensor) -> SimpleNamespace:
+        """There are no cuts."""
+        return SimpleNamespace(passes=torch.ones(len(x), dtype=torch.bool))
 
 
 class _NoCondition(nn.Module):
@@ -115,7 +169,7 @@ class DensityTask(Task[Tensor]):
     """The training of a density, from standardised coordinates (n, 2)."""
 
     parts: Mapping[str, Part] = {"density": Part(averaging=1 / 3)}
-    module: AutoregressiveDensity
+    module: DensityModel
 
     def loss(self, part: str, data: Tensor, rows: Tensor) -> Tensor:
         z = data[rows]
@@ -126,17 +180,20 @@ class DensityTask(Task[Tensor]):
         return False  # posteriors go on widening when the loss has stopped falling
 
 
-def settings(density: str, seconds: float, *more: str) -> Config:
+def settings(kind: str, seconds: float, *more: str) -> Config:
     """As table A.1, but a smaller network, and twice the bins: 64 smear the ring visibly."""
+    own = ["model=jetgpt", f"jetgpt.density={kind}", "jetgpt.bins=128", "jetgpt.bayesian=last"]
+    if kind in SECTIONS:
+        own = [f"model={kind}", f"{SECTIONS[kind]}.bayesian=last"]
+    if kind == "spline-flow":
+        own += ["spline_flow.width=32", "spline_flow.couplings=6"]
     return load_config(
         None,
         [
             "network.width=32",
             "network.blocks=2",
             "network.mixtures=21",
-            "jetgpt.bins=128",
-            f"jetgpt.density={density}",
-            "jetgpt.bayesian=last",
+            *own,
             "training.batch_size=256",
             "training.weight_decay=0",
             "training.max_epochs=200",
@@ -146,14 +203,20 @@ def settings(density: str, seconds: float, *more: str) -> Config:
     )
 
 
-def learn(x: FloatArray, config: Config) -> AutoregressiveDensity:
+def learn(x: FloatArray, config: Config) -> DensityModel:
     """Train a Bayesian density on events (n, 2)."""
     torch.manual_seed(config.seed)
-    density = AutoregressiveDensity(Plane(), _NoCondition(config.network.width), config)
+    density: DensityModel
+    if config.model == "jetgpt":
+        density = AutoregressiveDensity(Plane(), _NoCondition(config.network.width), config)
+    else:
+        density = registry.build(Plane(), config)  # type: ignore[arg-type]
     data, none = torch.from_numpy(x), torch.zeros(len(x), dtype=torch.int64)
     held_out = max(1, int(len(x) * config.training.validation_fraction))
     density.n_training = len(x) - held_out
-    density.fit_coordinates(data[held_out:], none[held_out:])
+    zero, weight = torch.zeros(len(x), 3), torch.ones(len(x), dtype=torch.float64)
+    encoded = Encoded(data, none, none, none, zero, weight, zero, torch.arange(len(x)))
+    density.fit_standardization(encoded[held_out:])
     z = density.prepare(data, none)
     task = DensityTask(density, z[held_out:], z[:held_out])
     Trainer(task, config.training, seed=config.seed).run()
@@ -162,7 +225,7 @@ def learn(x: FloatArray, config: Config) -> AutoregressiveDensity:
 
 @dataclass(frozen=True)
 class Band:
-    """Histogram densities of a toy under posterior draws.
+    """Densities of a toy under posterior draws, averaged over bins.
 
     Attributes
     ----------
@@ -172,14 +235,11 @@ class Band:
         The true density, averaged over each bin.
     floor : (b,) array
         Statistical error of the training events.
-    noise : (b,) array
-        Statistical error of the mean over draws, from the generated events.
     """
 
     draws: FloatArray
     truth: FloatArray
     floor: FloatArray
-    noise: FloatArray
 
     @property
     def mean(self) -> FloatArray:
@@ -193,38 +253,40 @@ class Band:
 
     @property
     def pull(self) -> FloatArray:
-        """(b,) deviation from truth over the claimed uncertainty and the generated statistics."""
-        return (self.mean - self.truth) / np.hypot(self.error, self.noise)
+        """(b,) deviation from truth over the claimed uncertainty."""
+        return (self.mean - self.truth) / self.error
+
+    def fitted(self, shapes: FloatArray) -> FloatArray:
+        """(b,) errors of a fit of parameters by which the density changes as shapes (p, b).
+
+        The uncertainties of the parameters are those that describe the posterior's best.
+        """
+        some = self.truth > 0.02 * self.truth.max()
+        squares, chosen = shapes**2, list(range(len(shapes)))
+        while True:
+            design = (squares[chosen] / self.error**2)[:, some].T
+            size = np.linalg.lstsq(design, np.ones(len(design)))[0]
+            if (size >= 0).all():
+                return np.sqrt(size @ squares[chosen])
+            chosen.pop(int(np.argmin(size)))
 
 
 @torch.no_grad()
-def band(
-    toy: Toy, density: AutoregressiveDensity, n_training: int, n: int = 200_000, n_draws: int = 20
-) -> Band:
-    """Generate events of the mixture of posterior draws and fill one histogram per draw.
+def band(toy: Toy, density: DensityModel, n_training: int, n_draws: int = 20) -> Band:
+    """Densities of posterior draws in the bins of the observable, by integration on a grid.
 
-    Weight variations w_k = p_k / mean_j p_j, as `hepgen_ml.generation.posterior` gives them to
-    events: all draws share the same events, so that their statistics cancel in the spread.
+    Histograms of generated events would add their own statistical errors to the draws.
     """
-    generator = torch.Generator().manual_seed(1)
-    parts = []
-    for k in range(n_draws):
-        with posterior_draw(density, k):
-            none = torch.zeros(n // n_draws, dtype=torch.int64)
-            parts.append(density.sample(none, generator))
-    x = torch.cat(parts)
-    w = weights(density, x, torch.zeros(len(x), dtype=torch.int64), n_draws)
-    values, width = toy.view(x.numpy()), np.diff(toy.edges)
-    draws = np.stack([np.histogram(values, toy.edges, weights=row)[0] for row in w])
-    counts = np.histogram(values, toy.edges)[0]
-    grid = toy.edges[:-1, None] + width[:, None] * (np.arange(50) + 0.5) / 50
-    truth = toy.density(grid).mean(1)
-    return Band(
-        draws / (len(x) * width),
-        truth,
-        np.sqrt(truth / (n_training * width)),
-        np.sqrt(counts) / (len(x) * width),
-    )
+    width = np.diff(toy.edges)
+    values = toy.edges[:-1, None] + width[:, None] * (np.arange(_FINE) + 0.5) / _FINE
+    points, measure = toy.points(values.ravel())
+    x = torch.from_numpy(points.reshape(-1, 2))
+    none = torch.zeros(len(x), dtype=torch.int64)
+    log_p = density.log_prob_draws(density.prepare(x, none), none, n_draws).double()
+    p = torch.exp(log_p - torch.log(density.std[0]).sum()).numpy()
+    draws = p.reshape(n_draws, len(width), _FINE, -1).mean(-1) * measure.reshape(-1, _FINE)
+    truth = toy.density(values).mean(1)
+    return Band(draws.mean(-1), truth, np.sqrt(truth / (n_training * width)))
 
 
 def figure(toy: Toy, bands: dict[str, Band], n_training: int) -> object:
@@ -256,7 +318,7 @@ def figure(toy: Toy, bands: dict[str, Band], n_training: int) -> object:
                 b.mean + b.error, edges, baseline=b.mean - b.error, fill=True, color=color,
                 alpha=0.35, lw=0, label=r"posterior $\pm 1\sigma$",
             )  # fmt: skip
-            line(density, b.mean, color, label=f"JetGPT, {name}")
+            line(density, b.mean, color, label=NAMES[name])
             line(density, b.truth, TRUTH, linestyle=(0, (4, 2)), label="truth")
             density.set_ylabel(f"p({toy.label})")
             density.yaxis.set_major_locator(MaxNLocator(5, prune="lower"))
@@ -284,13 +346,14 @@ def figure(toy: Toy, bands: dict[str, Band], n_training: int) -> object:
                     (np.abs(b.mean - b.truth), color, "deviation from truth", "o"),
                     (b.floor, FLOOR, f"statistics of {n_training:,} events", None),
                     (b.error, color, "posterior", None),
+                    (b.fitted(toy.shapes(centre)), FIT, "constrained fit", None),
                 ]
                 for values, c, text, marker in shown:
                     y = np.where(some, values * scale, np.nan)
                     if marker:
                         ax.plot(centre, y, marker, color=c, alpha=0.45, ms=4, label=text)
                     else:
-                        line(ax, y, c, label=text, linestyle="--" if c == FLOOR else "-")
+                        line(ax, y, c, label=text, linestyle=STYLES.get(c, "-"))
                 ax.set_xlabel(toy.label)
                 ax.set_ylabel(label)
                 ax.set_xlim(edges[0], edges[-1])
@@ -308,13 +371,14 @@ def figure(toy: Toy, bands: dict[str, Band], n_training: int) -> object:
 
 
 def main() -> None:
-    """Learn both toys in both ways and draw a figure of each."""
+    """Learn both toys in all ways and draw a figure of each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--toys", nargs="+", choices=TOYS, default=list(TOYS))
     parser.add_argument("--densities", nargs="+", choices=COLORS, default=list(COLORS))
     parser.add_argument("--events", type=float, default=1e5, help="training events")
     parser.add_argument("--time", type=float, default=55.0, help="seconds of each training")
     parser.add_argument("--out", type=Path, default=Path("toys"), help="directory of the figures")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     n, begun = int(options.events), time.monotonic()
@@ -322,11 +386,15 @@ def main() -> None:
         toy, bands = TOYS[name], {}
         x = toy.draw(n, np.random.default_rng(1))
         for density in options.densities:
-            model = learn(x, settings(density, options.time))
+            model = learn(x, settings(density, options.time, *options.set))
             bands[density] = b = band(toy, model, n)
+            some = b.truth > 0.02 * b.truth.max()
+            inner = some & (np.abs(np.arange(len(some)) - (len(some) - 1) / 2) < len(some) / 2 - 2)
+            rms, rms_inner = (np.sqrt(np.mean(b.pull[rows] ** 2)) for rows in (some, inner))
             print(
-                f"{name}, {density}: root mean square pull {np.sqrt(np.mean(b.pull**2)):.2f}, "
-                f"uncertainty over statistics {np.median(b.error / b.floor):.2f}",
+                f"{name}, {density}: root mean square pull {rms:.2f}, without two bins at each end "
+                f"{rms_inner:.2f}, uncertainty over statistics "
+                f"{np.median((b.error / b.floor)[some]):.2f}",
                 flush=True,
             )
         path = options.out / f"toy_{name}.png"

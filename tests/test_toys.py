@@ -34,7 +34,7 @@ def learned(
         f"training.max_steps={steps}", "training.max_epochs=1e6", f"jetgpt.bayesian={bayesian}"
     ]  # fmt: skip
     model = toys.learn(x, toys.settings(density, 1e6, *more))
-    return toys.band(toys.TOYS[toy], model, n, n=100_000, n_draws=n_draws)
+    return toys.band(toys.TOYS[toy], model, n, n_draws=n_draws)
 
 
 @pytest.mark.parametrize("name", ["ramp", "ring"])
@@ -49,11 +49,44 @@ def test_truth_is_normalised_and_drawn(toys: ModuleType, name: str) -> None:
     assert np.sqrt(np.mean(pull**2)) < 1.4
 
 
-def test_figure_is_drawn(toys: ModuleType, tmp_path: Path) -> None:
-    b = learned(toys, "ramp", "bins", 4000, 20, n_draws=3)
-    assert np.allclose(b.draws.sum(1) * 0.025, 1.0, atol=0.05)
-    toys.figures.save(toys.figure(toys.TOYS["ramp"], {"bins": b}, 4000), tmp_path / "a.png")
+def test_figure_is_drawn(
+    toys: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toys, "_FINE", 1)
+    monkeypatch.setattr(toys, "_ACROSS", 8)
+    monkeypatch.setattr("hepgen_ml.models.flow.base_distribution._PROPOSALS", 2000)
+    bands = {kind: learned(toys, "ramp", kind, 4000, 20, n_draws=3) for kind in toys.COLORS}
+    assert np.allclose(bands["bins"].draws.sum(1) * 0.025, 1.0, atol=0.3)
+    for b in bands.values():
+        assert (b.draws.sum(1) * 0.025 < 1.3).all()  # flows reach beyond the square
+    toys.figures.save(toys.figure(toys.TOYS["ramp"], bands, 4000), tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", ["ramp", "ring"])
+def test_points_integrate_the_true_density(toys: ModuleType, name: str) -> None:
+    """The mean over points at a value of the observable, times their length, is its density."""
+    toy = toys.TOYS[name]
+    values = np.linspace(0.8, 0.99, 5)
+    points, length = toy.points(values)
+    radius = np.hypot(points[..., 0], points[..., 1])
+    ring = np.exp(-0.5 * ((radius - 1) / 0.1) ** 2) / (2 * np.pi * 0.1 * np.sqrt(2 * np.pi))
+    plane = 2 * points[..., 1] if name == "ramp" else ring
+    assert np.allclose(plane.mean(1) * length, toy.density(values))
+    assert np.allclose(toy.view(points.reshape(-1, 2)), np.repeat(values, points.shape[1]))
+
+
+def test_constrained_fit_has_its_shape(toys: ModuleType) -> None:
+    """Errors of a slope and of a constant, and those of a radius, are found again."""
+    x = np.linspace(0.01, 0.99, 40)
+    shapes = toys.TOYS["ramp"].shapes(x)
+    error = np.sqrt((0.1 * (x - 0.5)) ** 2 + 0.02**2)
+    draws = np.stack([2 * x + error * k for k in (-1.0, 0.0, 1.0)])
+    b = toys.Band(draws, 2 * x, error)
+    assert np.allclose(b.fitted(shapes), error, rtol=1e-6)
+    r = np.linspace(0.8, 1.2, 41)
+    shape = np.abs(toys.TOYS["ring"].shapes(r)[0])
+    assert shape.argmin() == 20  # the radius itself moves nothing where the ring is densest
 
 
 @pytest.mark.slow
