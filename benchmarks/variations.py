@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 import hepgen_ml
 from hepgen_ml import Generator
-from hepgen_ml.cli.console import parse_duration
+from hepgen_ml.cli.quantities import parse_duration
 from hepgen_ml.config import Config
 from hepgen_ml.events.sample import EventSample
 

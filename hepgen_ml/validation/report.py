@@ -29,6 +29,7 @@ from hepgen_ml.validation.figures.style import plotting, save
 from hepgen_ml.validation.measurements import Labelled, Measurements, finite, measure
 from hepgen_ml.validation.report_figures import ReportFigure, draw
 from hepgen_ml.validation.report_html import page
+from hepgen_ml.validation.variations import compare_variations
 from hepgen_ml.validation.verdict import summarize
 
 if TYPE_CHECKING:
@@ -153,6 +154,8 @@ def validate(
             made = made[np.sort(np.random.default_rng(seed).permutation(len(made))[:n])]
         samples, facts = [Labelled("generated", made)], {}
     found = measure(true, samples, user=observables, seed=seed, stage=_both(watch, tell), **options)
+    watch("weights")
+    variations = compare_variations(true, samples[0].events, found.comparisons[0], generator)
     watch("draw")
     history = None if directory is None else read_history(directory)
     metrics: dict[str, Any] = {
@@ -161,6 +164,7 @@ def validate(
         "truth": {"events": len(true), **_run(true.run)},
         "generated": {"events": len(samples[0].events), **_run(samples[0].events.run), **facts},
         **found.to_dict(),
+        "weight_variations": variations,
         "warnings": _warnings(truth, generator),
         "provenance": {
             "command": list(command),

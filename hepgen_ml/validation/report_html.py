@@ -15,6 +15,7 @@ SECTIONS = {
     "correlations": "Correlations",
     "peaks": "Mass peaks",
     "rates": "Rates",
+    "weights": "Named weights",
     "judge": "Classifier test",
     "laws": "Conservation laws",
     "training": "Training and generation",
@@ -79,6 +80,10 @@ _INTRO = {
     "rates": "Frequencies of final states, subprocesses, colour flows and helicities. Pulls are "
     "differences divided by the errors of truth and generated events; the frequencies of a model "
     "are those of its training sample, whose statistical error comes in addition.",
+    "weights": "Weights that truth and generated events have both. σ/σ₀ is the cross section over "
+    "the nominal one; the χ² is the largest of all distributions filled with the weight, beside "
+    "that of the same distribution with the nominal weight. Errors of ratios to the nominal weight "
+    "(median) and pulls are those of predictions for the events of truth.",
     "judge": "Boosted trees are trained on one half of the events to separate generated events "
     "from truth, and evaluated on the other. An area under the ROC curve of 0.5 means that they "
     "cannot separate them. D/(1 − D), where D is the estimated probability of truth, is the ratio "

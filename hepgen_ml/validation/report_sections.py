@@ -13,6 +13,9 @@ from hepgen_ml.validation.verdict import p_text, plain_words
 
 Metrics = Mapping[str, Any]
 
+_MOST_WEIGHTS = 12
+"""Named weights in the table; all are among the numbers."""
+
 
 def particles(text: str) -> str:
     """HTML of plain names of particles: ``t~`` with a bar, charges raised.
@@ -216,6 +219,30 @@ def _rates(metrics: Metrics) -> str:
     return "".join(tables)
 
 
+def _weights(metrics: Metrics) -> str:
+    """The named weights whose distributions are furthest from truth."""
+    found = metrics.get("weight_variations", [])
+    shown = sorted(found, key=lambda w: -(w["chi2_per_ndf"] or 0.0))[:_MOST_WEIGHTS]
+    rows = [
+        [
+            escape(w["name"]),
+            f"{w['truth']:.5f} ± {w['truth_error']:.5f}",
+            f"{w['generated']:.5f} ± {w['generated_error']:.5f}",
+            _number(w["pull"], "+.2f"),
+            _number(w["chi2_per_ndf"]),
+            f'<span class="soft">{_number(w["chi2_per_ndf_nominal"])}</span>',
+            particles(w["observable"] or ""),
+            _number(w.get("median_error"), ".2%"),
+            _number(w.get("pull_width")),
+        ]
+        for w in shown
+    ]
+    head = ["weight", "σ/σ₀, truth", "σ/σ₀, generated", "pull", "largest χ²/ndf", "nominal", "of",
+            "error of ratios", "width of pulls"]  # fmt: skip
+    more = f"<p>The {len(shown)} worst of {len(found)}.</p>" if len(found) > len(shown) else ""
+    return _table(head, rows) + more if rows else ""
+
+
 def _judge(metrics: Metrics) -> str:
     rows = []
     for sample in metrics["samples"]:
@@ -296,6 +323,7 @@ CONTENTS: dict[str, Callable[[Metrics], str]] = {
     "correlations": _correlations,
     "peaks": _peaks,
     "rates": _rates,
+    "weights": _weights,
     "judge": _judge,
     "laws": _laws,
     "training": _training,
