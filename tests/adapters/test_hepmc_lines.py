@@ -72,6 +72,7 @@ BAD = {
     "many numbers": event(P3="P 3 -1 25 0 0 0 13000 13000 1 7\n"),
     "word": event(P3="P 3 -1 25 0 0 zero 13000 13000 1\n"),
     "huge id": event(P3="P 3 -1 99999999999 0 0 0 13000 13000 1\n"),
+    "a long line": event(attributes="A 0 x " + 262_144 * "y" + "\n"),
     "units": event(U="U TEV MM\n"),
     "weights": event(weights="one"),
     "unknown line": event(attributes="Q 1 2\n"),
@@ -133,6 +134,27 @@ def test_weights_without_names_are_numbered(tmp_path: Path) -> None:
 def test_all_weights_tell_the_strategy(tmp_path: Path, weights: list[str], strategy: int) -> None:
     events = [event(i, w) for i, w in enumerate(weights)]
     assert read(tmp_path, *events).run.weight_strategy == strategy
+
+
+def test_weights_that_are_no_numbers_do_not_cost_the_event(tmp_path: Path) -> None:
+    """HepMC3 writes nan and inf, and cannot read them."""
+    good = [event(number, "1 2 3") for number in range(3000)]
+    events = [*good, event(3000, "1 nan 3"), event(3001, "1 2 -INF"), *good]
+    sample = read(tmp_path, *events, head="W a b nan\n")
+    assert len(sample) == len(events)
+    assert np.flatnonzero(np.isnan(sample.weights["b"])).tolist() == [3000]
+    assert np.flatnonzero(np.isnan(sample.weights["nan"])).tolist() == [3001]
+    text = START + TOOL + "".join([*good[:5], event(6, "nan"), *good[:5]]).replace("1 2 3", "1")
+    with pytest.raises(InputError, match="event 6: a number is not finite"):
+        list(opened(tmp_path, text + END).chunks())
+
+
+def test_the_library_says_nothing_of_its_own(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    read(tmp_path, event(), head="N a\n")
+    captured = capfd.readouterr()
+    assert captured.out + captured.err == ""
 
 
 def test_no_cross_section_is_not_zero(tmp_path: Path) -> None:

@@ -28,13 +28,15 @@ from hepgen_ml.networks.compiled import compiled
 N_EVENTS, IN_EVENT, ENDED, VERTICES, PARTICLES, N_VERTICES, N_PARTICLES = range(7)
 """Events so far, and of the event at hand: what is announced, and what came so far."""
 WEIGHTS, N_BEFORE, LINE, N_NAMES, BAD_EVENT, FIRST_NUMBER, OTHER_NUMBERS = range(7, 14)
-STATE_SIZE = 14
+NOT_FINITE = 14
+"""Whether any weight is nan or infinite."""
+STATE_SIZE = 15
 
 # What is wrong.
 (
     FINE, UNKNOWN_LINE, WRONG_NUMBERS, WRONG_COUNT, WRONG_OWNER, WRONG_ID, WRONG_LINK, BACKSLASH,
-    OUTSIDE, AFTER_END, ZERO_BYTE, WRONG_UNIT,
-) = range(12)  # fmt: skip
+    OUTSIDE, AFTER_END, ZERO_BYTE, WRONG_UNIT, TOO_LONG,
+) = range(13)  # fmt: skip
 WHAT = {
     UNKNOWN_LINE: "a line is none of HepMC3",
     WRONG_NUMBERS: "a line has too few numbers, too many, or something that is none",
@@ -47,7 +49,9 @@ WHAT = {
     AFTER_END: "another event listing is joined to the first: split them, and name both files",
     ZERO_BYTE: "a line has a zero byte",
     WRONG_UNIT: "units are GEV or MEV, and MM or CM",
+    TOO_LONG: "a line is longer than the 262,143 bytes that HepMC3 reads",
 }
+LONGEST = (1 << 18) - 2
 
 
 @numba.njit
@@ -238,6 +242,8 @@ def _weights(at, end, state, weight):
         at, value = _real(at, end)
         if at == 0:
             return WRONG_NUMBERS
+        if np.isnan(value):
+            state[NOT_FINITE] = 1
         if n == 0:
             weight[state[N_EVENTS] - state[N_BEFORE]] = value
         n += 1
@@ -308,7 +314,9 @@ def _build(version):
             blank = load8(at + 1) == 32
             inside = state[IN_EVENT] == 1
             status = FINE
-            if end == at or _at_end(at, end):
+            if end - at > LONGEST:
+                status = TOO_LONG
+            elif end == at or _at_end(at, end):
                 pass
             elif letter == 72:  # HepMC::...
                 if inside and state[N_PARTICLES] != state[PARTICLES]:

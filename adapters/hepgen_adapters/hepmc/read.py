@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import re
 from collections.abc import Generator, Iterator
@@ -20,7 +21,9 @@ from hepgen_adapters.hepmc.scan import Scan
 from hepgen_adapters.hepmc.text import (
     NAMES_ATTRIBUTE,
     NOMINAL,
+    NOT_FINITE,
     RUN_ATTRIBUTE,
+    FiniteWeights,
     decompression_errors,
     open_bytes,
     tokens,
@@ -74,6 +77,7 @@ class HepMCReader:
         self._begin()
         scan = self._scan()
         self._n_events, self._has_numbers = scan.n_events, scan.has_numbers
+        self._not_finite = bool(scan.state[lines.NOT_FINITE])
         self._open_events: list[Generator[Any, None, None]] = []
         self._weight_names: list[str] = []
         self._ours = False
@@ -177,7 +181,11 @@ class HepMCReader:
         import pyhepmc
 
         n_read = 0
-        with contextlib.closing(open_bytes(self.path, "rb")) as file, pyhepmc.open(file) as reader:
+        pyhepmc.Setup.print_errors = pyhepmc.Setup.print_warnings = False  # we say what is wrong
+        pyhepmc.Setup.debug_level = 0
+        with contextlib.closing(open_bytes(self.path, "rb")) as file, pyhepmc.open(
+            io.BufferedReader(FiniteWeights(file)) if self._not_finite else file, format="hepmc3"
+        ) as reader:
             while True:
                 try:
                     event = reader.read()
@@ -189,6 +197,8 @@ class HepMCReader:
                 event.set_units(pyhepmc.Units.GEV, pyhepmc.Units.MM)
                 data = pyhepmc.GenEventData()
                 event.write_data(data)
+                if self._not_finite:
+                    data.weights[data.weights == NOT_FINITE] = np.nan
                 yield event, data
 
     def _run_info(self, scan: Scan) -> RunInfo:
@@ -282,7 +292,7 @@ class HepMCReader:
             numbers = [data.particles[k] for k in ("px", "py", "pz", "e", "mass")]
             if len(weights) != n_weights:
                 problem = f"{len(weights)} weights instead of {n_weights}"
-            elif not all(np.isfinite(x).all() for x in (weights, *numbers)):
+            elif not all(np.isfinite(x).all() for x in (weights[:1], *numbers)):
                 problem = "a number is not finite"
             else:
                 good.append(data)

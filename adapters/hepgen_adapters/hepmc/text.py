@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,6 +38,51 @@ def decompression_errors() -> Any:
     """What reading a file, compressed or not, may raise where it is damaged."""
     errors: Any = (EOFError, OSError, igzip_lib.IsalError, _zstd().ZstdError)
     return errors
+
+
+NOT_FINITE = 1.7976931348623157e308
+"""What `FiniteWeights` writes for weights that are no finite numbers."""
+
+_WEIGHTS = re.compile(rb"^W [^\n]*", re.MULTILINE)
+_WORD = re.compile(rb"[+-]?(?:nan|inf)\w*", re.IGNORECASE)
+
+
+def _finite(line: re.Match[bytes]) -> bytes:
+    return _WORD.sub(repr(NOT_FINITE).encode(), line[0])
+
+
+class FiniteWeights(io.RawIOBase):
+    """Text of a HepMC3 file, with `NOT_FINITE` for weights that HepMC3 writes but cannot read.
+
+    Parameters
+    ----------
+    file : binary file
+        Lines are checked (`lines`), so that they have an end and are not long.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._rest, self._ready = file, b"", b""
+        self._begun = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            piece = self._file.read(1 << 20)
+            text = self._rest + piece
+            if not text:
+                return 0
+            end = text.rfind(b"\n") + 1 if piece else len(text)
+            text, self._rest = text[:end], text[end:]
+            begin = 0
+            if not self._begun:  # a W line in front of the events has names
+                begin = text.find(b"\nE ")
+                self._begun, begin = begin >= 0, begin if begin >= 0 else len(text)
+            self._ready = text[:begin] + _WEIGHTS.sub(_finite, text[begin:])
+        n = min(len(buffer), len(self._ready))
+        buffer[:n], self._ready = self._ready[:n], self._ready[n:]
+        return n
 
 
 class _Gzip(io.BufferedWriter):
