@@ -1,0 +1,249 @@
+"""What the JSON documents of charts hold, see `hepgen_ml.phase_space.chart.Chart.to_config`."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, Strict, model_validator
+
+from hepgen_ml.files.documents import Amount, Document, Number, Positive, Truth
+
+MAX_PARTICLES = 64
+"""Largest number of particles of an event; sizes of networks grow with its square."""
+
+Index = Annotated[int, Strict(), Field(ge=0, lt=MAX_PARTICLES)]
+Particles = Field(max_length=MAX_PARTICLES)
+Label = Annotated[str, Strict(), Field(min_length=1, max_length=200)]
+Labels = Annotated[list[Label], Field(min_length=1, max_length=MAX_PARTICLES)]
+
+
+def _check_mass(mass: Any) -> Any:
+    """Range of a mass, with a peak if there are four numbers, its middle cut out if six."""
+    if isinstance(mass, list):
+        if len(mass) not in (2, 4, 6) or mass[0] is None or mass[0] < 0:
+            raise ValueError("a range of masses is two numbers, four with a peak, or six beside it")
+        if mass[1] is not None and mass[1] <= mass[0]:
+            raise ValueError("a range of masses ends where it begins")
+        if len(mass) == 2 and mass[1] is None:
+            raise ValueError("a range of masses without peak needs an end")
+        if not all(v is not None and v > 0 for v in mass[2:]):
+            raise ValueError("a peak needs a positive mass and width")
+        if len(mass) == 6 and not mass[0] < mass[4] < mass[5] < (mass[1] or math.inf):
+            raise ValueError("what is cut out of a range of masses lies inside it")
+    return mass
+
+
+class _Strict(Document):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Mass = Amount | Annotated[list[Number | None], Field(min_length=2, max_length=6)]
+
+
+class BalancedDocument(_Strict):
+    """Stored form of a `BalancedChart`."""
+
+    kind: Literal["balanced"]
+    labels: Labels
+    masses: Annotated[list[Mass], Particles]
+    pt_min: Annotated[list[Amount], Particles]
+
+    @model_validator(mode="after")
+    def _check(self) -> BalancedDocument:
+        for mass in self.masses:
+            _check_mass(mass)
+        return self
+
+
+class FixedEnergyDocument(_Strict):
+    """Stored form of a `FixedEnergyChart`."""
+
+    kind: Literal["fixed_energy"]
+    labels: Labels
+    masses: Annotated[list[Mass], Particles]
+    total: Annotated[list[Number], Field(min_length=4, max_length=4)]
+
+    @model_validator(mode="after")
+    def _check(self) -> FixedEnergyDocument:
+        for mass in self.masses:
+            _check_mass(mass)
+        if not self.total[3] > math.hypot(*self.total[:3]):
+            raise ValueError("a total energy below the total momentum")
+        return self
+
+
+class BeamsDocument(_Strict):
+    """Stored form of a `BeamsChart`."""
+
+    kind: Literal["beams"]
+    labels: Labels
+    masses: Annotated[list[Mass], Particles]
+    energies: Annotated[list[Positive | None], Field(min_length=2, max_length=2)]
+    largest: Annotated[list[Amount], Field(min_length=2, max_length=2)]
+    incoming_masses: Annotated[list[Amount], Field(min_length=2, max_length=2)]
+
+    @model_validator(mode="after")
+    def _check(self) -> BeamsDocument:
+        for mass in self.masses:
+            _check_mass(mass)
+        for energy, largest in zip(self.energies, self.largest, strict=True):
+            if energy is None and not largest > 0:
+                raise ValueError("a beam whose energy varies has a largest one")
+        return self
+
+
+class RadiativeReturnDocument(BeamsDocument):
+    """Stored form of a `RadiativeReturnChart`."""
+
+    kind: Literal["radiative_return"]  # type: ignore[assignment]
+    peak: Annotated[list[Positive], Field(min_length=2, max_length=2)]
+
+    @model_validator(mode="after")
+    def _check_peak(self) -> RadiativeReturnDocument:
+        if self.energies != [None, None]:
+            raise ValueError("both energies vary")
+        if not self.peak[0] ** 2 < 4 * self.largest[0] * self.largest[1]:
+            raise ValueError("a peak above the largest energy")
+        return self
+
+
+class PairChartDocument(BeamsDocument):
+    """Stored form of a `PairChart`."""
+
+    kind: Literal["pair"]  # type: ignore[assignment]
+    least_mass: Amount
+    pt_min: Amount
+    light_cone: Annotated[
+        list[Annotated[list[Amount], Field(min_length=2, max_length=2)]],
+        Field(min_length=2, max_length=2),
+    ]
+
+    @model_validator(mode="after")
+    def _check_pair(self) -> PairChartDocument:
+        if len(self.labels) != 2 or None not in self.energies:
+            raise ValueError("two particles, and an energy that varies")
+        full = [m if e is None else e for e, m in zip(self.energies, self.largest, strict=True)]
+        if not self.least_mass**2 < 4 * full[0] * full[1]:
+            raise ValueError("a smallest mass above the full energy")
+        return self
+
+
+class FormationDocument(_Strict):
+    """Stored form of a `FormationChart`."""
+
+    kind: Literal["formation"]
+    labels: Annotated[list[Label], Field(min_length=1, max_length=1)]
+    masses: Annotated[list[Mass], Field(min_length=1, max_length=1)]
+    energies: Annotated[list[Positive | None], Field(min_length=2, max_length=2)]
+    incoming_masses: Annotated[list[Amount], Field(min_length=2, max_length=2)]
+
+    @model_validator(mode="after")
+    def _check(self) -> FormationDocument:
+        if not isinstance(_check_mass(self.masses[0]), list):
+            raise ValueError("the mass of a particle that is formed varies")
+        if self.energies.count(None) != 1:
+            raise ValueError("one of the two incoming particles has a fixed energy")
+        return self
+
+
+class ResonanceDocument(_Strict):
+    """Stored form of a resonance of a `ReconstructedChart`."""
+
+    label: Label
+    objects: Annotated[list[Index], Field(min_length=2, max_length=MAX_PARTICLES)]
+    mass: Annotated[list[Number | None], Field(min_length=4, max_length=4)]
+
+    @model_validator(mode="after")
+    def _check(self) -> ResonanceDocument:
+        _check_mass(self.mass)
+        return self
+
+
+class PairDocument(_Strict):
+    """Stored form of a resonance as models had it before resonances could be named."""
+
+    first: Index
+    second: Index
+    low: Amount
+    high: Amount
+    mass: Positive
+    width: Positive
+
+
+class ReconstructedDocument(_Strict):
+    """Stored form of a `ReconstructedChart`."""
+
+    kind: Literal["reconstructed"]
+    labels: Labels
+    masses: Annotated[list[Amount | None], Particles]
+    pt_min: Annotated[list[Amount], Particles]
+    ordered: Annotated[list[Truth], Particles]
+    resonances: Annotated[list[ResonanceDocument], Particles] = Field(default_factory=list)
+    pair: PairDocument | None = None
+
+
+class NodeDocument(_Strict):
+    """Stored form of a particle of a `DecayChart`."""
+
+    label: Label
+    mass: Mass
+    children: Annotated[list[Index], Field(max_length=2)] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _check(self) -> NodeDocument:
+        _check_mass(self.mass)
+        return self
+
+
+class ProductionDocument(_Strict):
+    """Stored form of the production's chart of a `DecayChart`."""
+
+    kind: Literal["balanced", "fixed_energy", "beams", "radiative_return", "formation"]
+    pt_min: Annotated[list[Amount], Particles] = Field(default_factory=list)
+    total: list[Number] = Field(default_factory=list)
+    energies: list[Positive | None] = Field(default_factory=list)
+    largest: list[Amount] = Field(default_factory=list)
+    incoming_masses: list[Amount] = Field(default_factory=list)
+    peak: list[Positive] = Field(default_factory=list)
+
+
+class DecayDocument(_Strict):
+    """Stored form of a `DecayChart`."""
+
+    kind: Literal["decay"]
+    nodes: Annotated[list[NodeDocument], Field(min_length=1, max_length=2 * MAX_PARTICLES)]
+    n_made: Annotated[int, Strict(), Field(ge=1)]
+    production: ProductionDocument
+
+    @model_validator(mode="after")
+    def _check(self) -> DecayDocument:
+        for i, node in enumerate(self.nodes):
+            if any(not i < child < len(self.nodes) for child in node.children):
+                raise ValueError("products of a decay come after it")
+        made = self.nodes[: self.n_made]
+        parts = {
+            "labels": [n.label for n in made],
+            "masses": [n.mass for n in made],
+            **self.production.model_dump(exclude_unset=True),
+        }
+        documents: dict[str, type[_Strict]] = {
+            "balanced": BalancedDocument, "fixed_energy": FixedEnergyDocument,
+            "beams": BeamsDocument, "radiative_return": RadiativeReturnDocument,
+            "formation": FormationDocument,
+        }  # fmt: skip
+        documents[self.production.kind].model_validate(parts)
+        return self
+
+
+ChartDocument = Annotated[
+    BalancedDocument
+    | FixedEnergyDocument
+    | BeamsDocument
+    | RadiativeReturnDocument
+    | PairChartDocument
+    | FormationDocument
+    | ReconstructedDocument
+    | DecayDocument,
+    Field(discriminator="kind"),
+]
