@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+from hepgen_ml.phase_space.beams import MARGIN, BeamsChart
 from hepgen_ml.phase_space.chart import Chart
-from hepgen_ml.phase_space.charts import MARGIN, BalancedChart, BeamsChart, FixedEnergyChart
+from hepgen_ml.phase_space.charts import BalancedChart, FixedEnergyChart
 from hepgen_ml.phase_space.coordinates import Coordinate
 from hepgen_ml.phase_space.cuts import Acceptance, Cut, parse_cut
 from hepgen_ml.phase_space.decay import PRODUCTIONS, DecayChart, Node

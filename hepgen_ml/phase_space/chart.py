@@ -127,6 +127,28 @@ class Chart(ABC):
         return torch.stack(masses, dim=-1), log_det
 
 
+def two_beams(
+    energies: Sequence[float | None], masses: Sequence[float]
+) -> tuple[tuple[float | None, ...], tuple[float, ...]]:
+    """Energies and masses of two incoming particles, as a chart keeps them.
+
+    Parameters
+    ----------
+    energies : sequence of 2 (float or None)
+        Of the particles along +z and -z in GeV, None where it varies.
+    masses : sequence of 2 float
+        In GeV.
+
+    Raises
+    ------
+    ValueError
+        There are more or fewer than two.
+    """
+    if not len(energies) == len(masses) == 2:
+        raise ValueError("there are two incoming particles")
+    return tuple(None if e is None else float(e) for e in energies), tuple(map(float, masses))
+
+
 def incoming_momenta(total: Tensor, mass1: float, mass2: float) -> Tensor:
     """Momenta of the two incoming partons along the beam.
 

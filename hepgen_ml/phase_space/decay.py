@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hepgen_ml.phase_space.beams import BeamsChart
 from hepgen_ml.phase_space.chart import Chart
-from hepgen_ml.phase_space.charts import BalancedChart, BeamsChart, FixedEnergyChart
+from hepgen_ml.phase_space.charts import BalancedChart, FixedEnergyChart
 from hepgen_ml.phase_space.coordinates import (
     Coordinate,
     azimuth,

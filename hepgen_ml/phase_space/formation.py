@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hepgen_ml.phase_space.chart import Chart, other_energy
+from hepgen_ml.phase_space.chart import Chart, other_energy, two_beams
 from hepgen_ml.phase_space.masses import MassSpec, mass_config
 
 
@@ -38,10 +38,7 @@ class FormationChart(Chart):
         incoming_masses: Sequence[float],
     ) -> None:
         super().__init__(labels, masses)
-        self.energies = tuple(None if e is None else float(e) for e in energies)
-        self.incoming_masses = tuple(float(m) for m in incoming_masses)
-        if len(self.energies) != 2 or len(self.incoming_masses) != 2:
-            raise ValueError("there are two incoming particles")
+        self.energies, self.incoming_masses = two_beams(energies, incoming_masses)
         if len(self.labels) != 1 or self.fixed_mass(0) is not None:
             raise ValueError("it is one particle that is formed, of a mass that varies")
         if self.energies.count(None) != 1:

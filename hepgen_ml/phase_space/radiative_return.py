@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hepgen_ml.phase_space.beams import BeamsChart
 from hepgen_ml.phase_space.chart import Chart, incoming_momenta, other_energy
-from hepgen_ml.phase_space.charts import BeamsChart
 from hepgen_ml.phase_space.coordinates import Coordinate, invariant_mass_squared, logit_between
 from hepgen_ml.phase_space.masses import MassSpec
 

@@ -16,6 +16,9 @@ Index = Annotated[int, Strict(), Field(ge=0, lt=MAX_PARTICLES)]
 Particles = Field(max_length=MAX_PARTICLES)
 Label = Annotated[str, Strict(), Field(min_length=1, max_length=200)]
 Labels = Annotated[list[Label], Field(min_length=1, max_length=MAX_PARTICLES)]
+TwoAmounts = Annotated[list[Amount], Field(min_length=2, max_length=2)]
+Energies = Annotated[list[Positive | None], Field(min_length=2, max_length=2)]
+"""Of the two incoming particles; None where the energy varies."""
 
 
 def _check_mass(mass: Any) -> Any:
@@ -79,9 +82,9 @@ class BeamsDocument(_Strict):
     kind: Literal["beams"]
     labels: Labels
     masses: Annotated[list[Mass], Particles]
-    energies: Annotated[list[Positive | None], Field(min_length=2, max_length=2)]
-    largest: Annotated[list[Amount], Field(min_length=2, max_length=2)]
-    incoming_masses: Annotated[list[Amount], Field(min_length=2, max_length=2)]
+    energies: Energies
+    largest: TwoAmounts
+    incoming_masses: TwoAmounts
 
     @model_validator(mode="after")
     def _check(self) -> BeamsDocument:
@@ -114,10 +117,7 @@ class PairChartDocument(BeamsDocument):
     kind: Literal["pair"]  # type: ignore[assignment]
     least_mass: Amount
     pt_min: Amount
-    light_cone: Annotated[
-        list[Annotated[list[Amount], Field(min_length=2, max_length=2)]],
-        Field(min_length=2, max_length=2),
-    ]
+    light_cone: Annotated[list[TwoAmounts], Field(min_length=2, max_length=2)]
 
     @model_validator(mode="after")
     def _check_pair(self) -> PairChartDocument:
@@ -135,8 +135,8 @@ class FormationDocument(_Strict):
     kind: Literal["formation"]
     labels: Annotated[list[Label], Field(min_length=1, max_length=1)]
     masses: Annotated[list[Mass], Field(min_length=1, max_length=1)]
-    energies: Annotated[list[Positive | None], Field(min_length=2, max_length=2)]
-    incoming_masses: Annotated[list[Amount], Field(min_length=2, max_length=2)]
+    energies: Energies
+    incoming_masses: TwoAmounts
 
     @model_validator(mode="after")
     def _check(self) -> FormationDocument:

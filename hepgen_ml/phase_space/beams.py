@@ -1,0 +1,121 @@
+"""Chart of collisions whose incoming particles have energies of their own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hepgen_ml.phase_space.chart import Chart, incoming_momenta, two_beams
+from hepgen_ml.phase_space.charts import FixedEnergyChart
+from hepgen_ml.phase_space.coordinates import Coordinate, expit_between, logit_between
+from hepgen_ml.phase_space.masses import MassSpec, mass_config
+
+MARGIN = 1e-11
+"""By which part the largest energy of a beam that varies is above that of the sample."""
+
+
+class BeamsChart(FixedEnergyChart):
+    r"""Events whose incoming particles have energies of their own: leptons that radiate.
+
+    Each incoming particle has a fixed energy (the electron of deep-inelastic scattering), or its
+    energy is a coordinate, :math:`\log E - \log(E_{max} - E)`, which resolves both a spike at
+    the full energy of the beam and small fractions of it. Given both energies, the rest is that of
+    a `FixedEnergyChart` in the rest frame of the collision.
+
+    The largest energy is that of the beam and a little more (`MARGIN`), so that events at the full
+    energy, which files round to it, have a finite coordinate.
+
+    Measure: that of `FixedEnergyChart` for the total momentum at hand, times :math:`dE` for each
+    energy that varies.
+
+    Parameters
+    ----------
+    labels, masses
+        See `Chart`; at least two particles.
+    energies : sequence of 2 (float or None)
+        Of the incoming particles along +z and -z in GeV, None where it varies.
+    largest : sequence of 2 float
+        Largest energies in GeV of those that vary.
+    incoming_masses : sequence of 2 float
+        In GeV.
+    """
+
+    kind = "beams"
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        masses: Sequence[MassSpec],
+        energies: Sequence[float | None],
+        largest: Sequence[float],
+        incoming_masses: Sequence[float],
+    ) -> None:
+        Chart.__init__(self, labels, masses)
+        self._set_beams(energies, largest, incoming_masses)
+        names = [f"logit_energy:beam{i + 1}" for i in self._vary]
+        self._set_coordinates([Coordinate(name, logarithmic=True) for name in names])
+
+    def _set_beams(
+        self,
+        energies: Sequence[float | None],
+        largest: Sequence[float],
+        incoming_masses: Sequence[float],
+    ) -> None:
+        self.energies, self.incoming_masses = two_beams(energies, incoming_masses)
+        self.largest = tuple(float(e) for e in largest)
+        if len(self.largest) != 2:
+            raise ValueError("there are two incoming particles")
+        self._vary = [i for i, e in enumerate(self.energies) if e is None]
+        self.n_beams = len(self._vary)
+
+    def to_config(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "labels": list(self.labels),
+            "masses": [mass_config(m) for m in self.masses],
+            "energies": list(self.energies),
+            "largest": list(self.largest),
+            "incoming_masses": list(self.incoming_masses),
+        }
+
+    def _total(self, energies: Sequence[Tensor]) -> Tensor:
+        """Total momentum of incoming particles with these energies."""
+        momenta = [
+            torch.sqrt(((e - m) * (e + m)).clamp_min(0.0))
+            for e, m in zip(energies, self.incoming_masses, strict=True)
+        ]
+        zero = torch.zeros_like(energies[0])
+        return torch.stack([zero, zero, momenta[0] - momenta[1], energies[0] + energies[1]], -1)
+
+    def _total_of(self, p: Tensor) -> Tensor:
+        """Total momentum, the energy of a beam that has a fixed one put in exactly."""
+        total = p.sum(-2)
+        incoming = incoming_momenta(total, *self.incoming_masses)
+        return self._total(
+            [
+                incoming[..., i, 3] if e is None else torch.full_like(total[..., 3], e)
+                for i, e in enumerate(self.energies)
+            ]
+        )
+
+    def _columns_of_beams(self, total: Tensor) -> list[Tensor]:
+        energy = incoming_momenta(total, *self.incoming_masses)[..., 3]
+        return [logit_between(energy[..., i], 0.0, self.largest[i]) for i in self._vary]
+
+    def _total_at(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        column, log_det = len(self._mass_names), torch.zeros_like(x[..., 0])
+        energies: list[Tensor] = []
+        for i, fixed in enumerate(self.energies):
+            if fixed is not None:
+                energies.append(torch.full_like(x[..., 0], fixed))
+                continue
+            t, most = x[..., column], self.largest[i]
+            energies.append(expit_between(t, 0.0, most))
+            log_sigmoid = torch.nn.functional.logsigmoid
+            log_det = log_det + math.log(most) + log_sigmoid(t) + log_sigmoid(-t)
+            column += 1
+        return self._total(energies), log_det
