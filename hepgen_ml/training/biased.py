@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from hepgen_ml.config import Config
+from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.encoded import Encoded, effective_number
 from hepgen_ml.process.process import Process, by_value
 
@@ -42,6 +45,13 @@ def with_weights(config: Config, process: Process, encoded: Encoded) -> Config:
     return config.with_(training__weights="sample")
 
 
+_GOOD = 0.003
+"""Relative statistical error of that mean at which no more events are drawn."""
+
+_DRAWN, _ROUNDS = 8192, 20
+"""Events drawn at a time, and how often those outside of the cuts are drawn again."""
+
+
 def worth(process: Process, encoded: Encoded) -> float:
     """Events that the absolute weights are worth, channel by channel, over all events."""
     size = encoded.weight.abs()
@@ -68,3 +78,90 @@ def as_they_are(process: Process, encoded: Encoded) -> tuple[Process, Encoded, T
     subprocesses = [replace(s, frequency=s.frequency / total) for s in subprocesses]
     process = Process(subprocesses, process.channels, process.acceptance, process.beam_energy)
     return process, encoded, log_weight
+
+
+@torch.no_grad()
+def normalise_weights(
+    surrogate: Surrogate,
+    process: Process,
+    device: torch.device,
+    seed: int,
+    most: int,
+    seconds: float,
+) -> float:
+    """Let the weights of generated events have the mean one, as far as these tell it.
+
+    Weights are normalised by the events of the sample; a density that is not quite theirs gives
+    them another mean, by which the cross section would be wrong.
+
+    Parameters
+    ----------
+    surrogate : Surrogate
+        With its weights learned.
+    process : Process
+        With the frequencies of the events as they are.
+    device : torch.device
+    seed : int
+    most : int
+        Events drawn at most.
+    seconds : float
+        After which no more are drawn.
+
+    Returns
+    -------
+    float
+        The mean that they had. What is not clear from its statistical error stays.
+    """
+    weights = surrogate.event_weights
+    assert weights is not None
+    surrogate.eval()
+    generator = torch.Generator(device=device).manual_seed(seed + 3)
+    begun, n, total, squares, error = time.monotonic(), 0, 0.0, 0.0, math.inf
+    while n < most and error > _GOOD and (not n or time.monotonic() - begun < seconds):
+        w = _drawn_weights(surrogate, process, device, min(_DRAWN, most), generator)
+        n, total, squares = n + len(w), total + float(w.sum()), squares + float((w**2).sum())
+        mean = total / max(n, 1)
+        error = math.sqrt(max(squares / max(n, 1) - mean**2, 0.0) / max(n, 1)) / max(mean, 1e-300)
+    if not total > 0:
+        return 1.0
+    found = math.log(mean)
+    shift = found * max(0.0, 1 - (error / found) ** 2) if found else 0.0
+    weights.calibration -= shift
+    weights.largest *= math.exp(-shift)
+    log.info("mean weight before its normalisation: %.4f +- %.4f", mean, error * mean)
+    return mean
+
+
+def _drawn_weights(
+    surrogate: Surrogate, process: Process, device: torch.device, n: int, generator: torch.Generator
+) -> Tensor:
+    """Weights of n generated events, on average one if they are right."""
+    density, weights = surrogate.density, surrogate.event_weights
+    assert weights is not None
+    if density.learns_rates:
+        drawn = density.sample_events(n, generator, process.inside)
+        x, subprocess = drawn.x.cpu(), drawn.subprocess.cpu()
+    else:
+        rates = torch.as_tensor(process.frequencies, device=device)
+        subprocess = torch.multinomial(rates, n, replacement=True, generator=generator).cpu()
+        x = torch.zeros(n, process.n_coordinates, dtype=torch.float64)
+        todo = torch.arange(n)
+        for _ in range(_ROUNDS):  # with their subprocess, as events are
+            some = density.sample(subprocess[todo].to(device), generator).cpu().double()
+            good = process.inside(some, subprocess[todo])
+            x[todo[good]] = some[good]
+            todo = todo[~good]
+            if not len(todo):
+                break
+        kept = torch.ones(n, dtype=torch.bool)
+        kept[todo] = False
+        x, subprocess = x[kept], subprocess[kept]
+    found = []
+    for c, rows in by_value(process.channel_of[subprocess]):
+        length, sub = len(process.channels[c].classes), subprocess[rows]
+        k = process.kinematics(x[rows], sub, torch.zeros(len(rows)))
+        final = k.final[:, :length]
+        z = density.prepare(x[rows].to(device), sub.to(device))
+        invariants = process.invariants(k.incoming, final).to(device)
+        found.append(weights(process, final, k.incoming, z, invariants, sub.to(device)).cpu())
+    return torch.cat(found) if found else torch.zeros(0)

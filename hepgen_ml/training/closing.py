@@ -15,6 +15,7 @@ from hepgen_ml.events.source import Progress
 from hepgen_ml.models.event_weights import Biased
 from hepgen_ml.process.encoded import Discrete, Encoded
 from hepgen_ml.training.acceptance import measure_acceptance
+from hepgen_ml.training.biased import normalise_weights
 from hepgen_ml.training.clock import Clock
 from hepgen_ml.training.output_run import weighted_run
 from hepgen_ml.training.preparation import Prepared
@@ -24,6 +25,9 @@ _MOST_GENERATED = 1_000_000
 """Events that a density generates at most after its training, to see what it makes."""
 
 _CALIBRATION_EVENTS = 200_000
+
+_MOST_DRAWN = 5
+"""Generated events for each one of the sample by which weights are normalised, at most."""
 
 _TRIAL = 4_096
 """Events by which the time of a calibration is judged, and its fewest."""
@@ -55,8 +59,11 @@ def complete(
     facts: dict[str, Any] = {}
     if ready.biased is not None and surrogate.event_weights is not None:
         facts["event_weights"] = _learn_weights(ready, clock.for_closing() / 2, task.device)
-        ready.run = weighted_run(ready.run, float(surrogate.event_weights.largest))
     _calibrate(ready, task, clock.for_closing() / 2, progress)
+    if surrogate.event_weights is not None and "event_weights" in facts:
+        most, seconds = _MOST_DRAWN * len(ready.training), clock.for_closing() / 2
+        normalise_weights(surrogate, ready.process, task.device, seed, most, seconds)
+        ready.run = weighted_run(ready.run, float(surrogate.event_weights.largest))
     facts["acceptance"] = measure_acceptance(
         surrogate, ready.process, task.device, seed, clock.for_closing(), progress
     )

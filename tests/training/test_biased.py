@@ -17,7 +17,7 @@ from hepgen_ml.models.event_weights import Biased, EventWeights
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.learner import ProcessLearner
 from hepgen_ml.process.process import Process
-from hepgen_ml.training.biased import as_they_are, with_weights, worth
+from hepgen_ml.training.biased import as_they_are, normalise_weights, with_weights, worth
 from tests.samples import TOP, toy_top_pairs
 
 SIGMA = 3.0
@@ -135,6 +135,20 @@ def test_generated_events_have_weights_and_the_tail(generator: Generator) -> Non
     high = np.quantile(top_pt(truth), 0.8)
     assert np.mean(top_pt(events) > high) == pytest.approx(0.2, abs=0.05)
     assert 0 < generator.weighting.effective_fraction < 0.6
+
+
+def test_the_mean_weight_is_the_cross_section(generator: Generator) -> None:
+    """Of events that the density makes, whatever the weights of the sample are on average."""
+    weights = generator.surrogate.event_weights
+    assert weights is not None
+    weights.calibration += 0.2
+    before = generator.sample(4000, seed=5).weight.mean()
+    arguments = generator.surrogate, generator.process, torch.device("cpu"), 0
+    assert normalise_weights(*arguments, 30_000, 60.0) == pytest.approx(np.exp(0.2), rel=0.05)
+    after = generator.sample(4000, seed=5).weight
+    assert before / after.mean() == pytest.approx(np.exp(0.2), rel=0.05)
+    error = after.std() / np.sqrt(len(after))
+    assert after.mean() == pytest.approx(SIGMA, abs=4 * error + 0.01 * SIGMA)
 
 
 def test_the_same_seed_gives_the_same_weights(generator: Generator) -> None:
