@@ -95,6 +95,36 @@ def cycles() -> list[list[str]]:
     return found
 
 
+LONGEST_FILE, LONGEST_FUNCTION = 400, 60
+"""Numbers of lines that files and functions should not have many more of."""
+
+
+def sources() -> list[Path]:
+    """Files of the package and its adapters."""
+    return [p for place in ("hepgen_ml", "adapters") for p in sorted((ROOT / place).rglob("*.py"))]
+
+
+def long_functions(path: Path) -> list[tuple[str, int]]:
+    """Names and lengths of long functions, without signature and docstring.
+
+    Functions inside a function count as its lines, and not once more.
+    """
+    found = []
+
+    def visit(node: ast.AST) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                body = child.body[ast.get_docstring(child) is not None :]
+                length = child.end_lineno - body[0].lineno + 1 if body and child.end_lineno else 0
+                if length > LONGEST_FUNCTION:
+                    found.append((child.name, length))
+            else:
+                visit(child)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")))
+    return found
+
+
 def main() -> None:
     """Print the counts of docs/architecture.md."""
     top = sorted((ROOT / "hepgen_ml").iterdir())
@@ -106,8 +136,14 @@ def main() -> None:
     print(f"pairs of rooms with imports: {len(pairs)}")
     print(f"cycles of modules: {len(cycles())}")
     print(f"modules that the file of a training imports: {len(arrows()['hepgen_ml.training.fit'])}")
-    long = ", ".join(f"{p.relative_to(ROOT)} ({n})" for p, n in sizes.items() if n > 400)
-    print(f"lines: {sum(sizes.values())}; files over 400 lines: {long}")
+    print(f"lines of hepgen_ml: {sum(sizes.values())}")
+    for path in sources():
+        n = len(path.read_text(encoding="utf-8").splitlines())
+        if n > LONGEST_FILE:
+            print(f"over {LONGEST_FILE} lines: {path.relative_to(ROOT)} ({n})")
+    for path in sources():
+        for name, n in long_functions(path):
+            print(f"over {LONGEST_FUNCTION} lines: {path.relative_to(ROOT)}: {name} ({n})")
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from hepgen_ml.analysis.metrics import (
     is_uniform,
     survival,
 )
+from hepgen_ml.events.helicities import helicities, helicity_codes
 from hepgen_ml.events.sample import UNKNOWN_SPIN, EventSample, FloatArray, IntArray
-from hepgen_ml.process.structure import helicities, helicity_codes
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from hepgen_ml.events.helicities import helicities
 from hepgen_ml.events.objects import rank_of
 from hepgen_ml.events.sample import PARTICLE_COLUMNS, EventSample, RunInfo
 from hepgen_ml.process.encoded import Discrete, Kinematics
 from hepgen_ml.process.process import Process, Subprocess, by_value
-from hepgen_ml.process.structure import helicities
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from hepgen_ml.errors import SampleError
+from hepgen_ml.events.helicities import helicity_codes
 from hepgen_ml.events.objects import NamedResonance
 from hepgen_ml.events.sample import UNKNOWN_SPIN, EventSample
 from hepgen_ml.events.summary import particle_name
@@ -26,7 +27,7 @@ from hepgen_ml.process.process import Channel, Process, Subprocess
 from hepgen_ml.process.scale_rules import best_table, learn_coupling, learn_scale, means_of
 from hepgen_ml.process.scale_search import exchanged_masses
 from hepgen_ml.process.seen import Beams, Seen, fixed_or_interval
-from hepgen_ml.process.structure import PATTERN, Structure, helicity_codes, tables
+from hepgen_ml.process.structure import PATTERN, Structure, tables
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hepgen_ml.events.helicities import helicity_codes
 from hepgen_ml.events.objects import rank_of
 from hepgen_ml.events.sample import UNKNOWN_SPIN, EventSample
-from hepgen_ml.phase_space.cuts import Acceptance, Cut, flavour_class, tighter
+from hepgen_ml.phase_space.cuts import Acceptance, Cut, flavour_class, parse_cut, tighter
 from hepgen_ml.process.encoded import final_momenta
 
 Table = npt.NDArray[Any]
@@ -28,9 +29,6 @@ FIRST_COLOR = 501
 
 PATTERN = "pattern"
 """Column (m, 3n) of the discrete part of events, see `patterns`."""
-
-_LARGEST_HELICITY = 4.0
-_HALF = 100  # factor of helicities that are no integers
 
 
 @dataclass(frozen=True, order=True)
@@ -144,9 +142,14 @@ def tables(
             yield structure, events[chosen], table
 
 
-def inside_cuts(cuts: Sequence[Cut]) -> Callable[[EventSample], npt.NDArray[np.bool_]] | None:
-    """Mask of the events of a sample that obey all these cuts; None without any."""
-    return partial(inside, acceptance=Acceptance(tighter(cuts))) if cuts else None
+def inside_cuts(
+    cuts: Sequence[Cut | str],
+) -> Callable[[EventSample], npt.NDArray[np.bool_]] | None:
+    """Mask of the events of a sample that obey all these cuts or their texts; None without any."""
+    if not cuts:
+        return None
+    parsed = [parse_cut(cut) if isinstance(cut, str) else cut for cut in cuts]
+    return partial(inside, acceptance=Acceptance(tighter(parsed)))
 
 
 def inside(sample: EventSample, acceptance: Acceptance) -> npt.NDArray[np.bool_]:
@@ -257,25 +260,6 @@ def color_flow(color1: Table, color2: Table) -> npt.NDArray[np.int32]:
         following[fresh] += 1
         flow[:, j] = np.where(tags[:, j] == 0, 0, new)
     return np.where(signed < 0, -flow, flow)
-
-
-def helicity_codes(spin: npt.ArrayLike) -> npt.NDArray[np.int32]:
-    """Integers for helicities: themselves, halves times a hundred, 9 for what is no helicity.
-
-    Helicities are multiples of 1/2 up to 4, as generators write them for spins 1/2 to 2 (some
-    with twice the number for fermions). A tau's spin along its momentum, which may be any
-    number between -1 and 1, is none.
-    """
-    spin = np.asarray(spin, dtype=np.float64)
-    known = (2 * spin == np.round(2 * spin)) & (np.abs(spin) <= _LARGEST_HELICITY)
-    codes = np.where(spin == np.round(spin), spin, _HALF * spin)
-    return np.where(known, codes, UNKNOWN_SPIN).astype(np.int32)
-
-
-def helicities(codes: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Inverse of `helicity_codes`."""
-    codes = np.asarray(codes, dtype=np.float64)
-    return np.where(np.abs(codes) > UNKNOWN_SPIN, codes / _HALF, codes)
 
 
 def patterns(table: dict[str, Table]) -> npt.NDArray[np.int32]:

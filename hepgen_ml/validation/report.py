@@ -201,10 +201,9 @@ def _read(
     """Events of a sample or of files; where cuts were stated for a model, those inside."""
     inside = None
     if generator is not None and generator.config.cuts:
-        from hepgen_ml.phase_space import parse_cut
         from hepgen_ml.process.structure import inside_cuts
 
-        inside = inside_cuts([parse_cut(text) for text in generator.config.cuts])
+        inside = inside_cuts(generator.config.cuts)
     if isinstance(source, EventSample) and inside is None:
         return source
     events = EventSource(source, skip_bad=skip_bad, selection=selection, inside=inside)

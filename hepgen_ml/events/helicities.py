@@ -1,0 +1,30 @@
+"""Helicities as integers, exact for all that generators write."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from hepgen_ml.events.sample import UNKNOWN_SPIN
+
+_LARGEST_HELICITY = 4.0
+_HALF = 100  # factor of helicities that are no integers
+
+
+def helicity_codes(spin: npt.ArrayLike) -> npt.NDArray[np.int32]:
+    """Integers for helicities: themselves, halves times a hundred, 9 for what is no helicity.
+
+    Helicities are multiples of 1/2 up to 4, as generators write them for spins 1/2 to 2 (some
+    with twice the number for fermions). A tau's spin along its momentum, which may be any
+    number between -1 and 1, is none.
+    """
+    spin = np.asarray(spin, dtype=np.float64)
+    known = (2 * spin == np.round(2 * spin)) & (np.abs(spin) <= _LARGEST_HELICITY)
+    codes = np.where(spin == np.round(spin), spin, _HALF * spin)
+    return np.where(known, codes, UNKNOWN_SPIN).astype(np.int32)
+
+
+def helicities(codes: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Inverse of `helicity_codes`."""
+    codes = np.asarray(codes, dtype=np.float64)
+    return np.where(np.abs(codes) > UNKNOWN_SPIN, codes / _HALF, codes)
