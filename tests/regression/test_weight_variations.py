@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from hepgen_ml.errors import ModelError, SampleError, UsageError
 from hepgen_ml.events.formats import read, write
 from hepgen_ml.events.sample import EventSample, concatenate
 from hepgen_ml.training.encoded import EncodedSample, encode_sample
-from hepgen_ml.training.variations import VariationCollector
+from hepgen_ml.training.variations import ALL, VariationCollector
 from tests.samples import toy_top_pairs
 
 TINY = ["network.width=16", "network.blocks=1", "network.heads=2", "network.mixtures=4",
@@ -274,3 +275,26 @@ def test_ratios_that_are_the_same_in_a_subprocess_are_exact(tmp_path: Path) -> N
     assert (found[~gluons] != 0).all()
     assert found.sum() == pytest.approx(sample.weights["c_t = 1"].sum(), rel=1e-5)
     assert (made.weight_ratios(sample)[1][gluons, 2] == 0).all()
+
+
+READERS = Path(os.environ.get("HEPGEN_ML_DATA", "/nowhere")) / "readers"
+
+
+@pytest.mark.skipif(not READERS.is_dir(), reason="needs HEPGEN_ML_DATA")
+@pytest.mark.parametrize(
+    ("name", "n_weights", "pattern", "n_chosen"),
+    [
+        ("madgraph5-3.5.8-pp_to_jj.lhe.gz", 145, "*mur=2*", 15),
+        ("madgraph-2.0.0-wbj.lhe", 9, "muR=0.2*", 3),
+    ],
+)
+def test_weights_of_real_files(name: str, n_weights: int, pattern: str, n_chosen: int) -> None:
+    sample = read(READERS / f"pylhe-testfile-{name}")
+    collector = VariationCollector(ALL, 0)
+    collector.add(sample, np.arange(len(sample)), 0)
+    found = collector.found(sample.run)
+    assert found is not None
+    assert len(found.names) == n_weights
+    some = found.chosen([pattern])
+    assert some is not None
+    assert len(some.names) == n_chosen
