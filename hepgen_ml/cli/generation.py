@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import secrets
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -23,6 +25,8 @@ from hepgen_ml.cli.quantities import parse_count, parse_shard, stated_cross_sect
 from hepgen_ml.errors import UsageError
 
 if TYPE_CHECKING:
+    from hepgen_ml.generation.clusters import Cluster
+    from hepgen_ml.generation.generator import Generator
     from hepgen_ml.generation.weighting import Weights
 
 
@@ -77,6 +81,20 @@ def generate(
         int | None,
         typer.Option(min=1, help="Processes side by side; as many as cores if not given."),
     ] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS|slurm",
+            help="Make events on this Dask cluster, or on jobs of slurm, htcondor, pbs, sge, lsf.",
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Jobs to submit, of --dask slurm and others.")
+    ] = None,
+    partitions: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --dask: as many files, {shard} in their names."),
+    ] = None,
     stream_format: Format = None,
     force: Force = False,
     verbose: Verbose = False,
@@ -85,7 +103,7 @@ def generate(
     """Generate events: hepgen-ml generate -n 1e6 --out events.lhe.gz --out events.root."""
     with _console.reporting(lambda: "no file was written", verbose=verbose, debug=debug):
         total, part = parse_count(events), parse_shard(shard)
-        paths = _outputs(out, part, force)
+        paths = out if partitions else _outputs(out, part, force)
         if weights not in (None, "classifier", "sample"):
             raise UsageError(
                 f"--weights {weights} is not known",
@@ -93,7 +111,7 @@ def generate(
             )
         # Matrix products round alike for any number of threads; MKL reads it when torch is loaded.
         os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
-        from hepgen_ml.events.formats import AtomicWriter, output_format
+        from hepgen_ml.events.formats import output_format
         from hepgen_ml.generation.blocks import usable_cores
         from hepgen_ml.generation.generator import Generator
 
@@ -104,24 +122,32 @@ def generate(
         n = Generator.shard_size(total, part)
         if n == 0:
             raise UsageError(f"shard {shard} of {total} events is empty", remedy="use fewer shards")
-        run = generator.run_of(posterior, chosen, unweight)
-        begun, done = time.monotonic(), 0
+        options = {"posterior": posterior, "weights": chosen, "unweight": unweight}
+        begun = time.monotonic()
         with (
             Progress() as progress,
-            AtomicWriter(paths, run, n, force=force, format=stream_format) as writer,
+            _cluster(dask, jobs, partitions, shard) as cluster,
         ):
             progress("generate", 0, n)
-            for chunk in generator.stream(
-                total, seed=seed, shard=part, posterior=posterior, weights=chosen,
-                unweight=unweight, workers=workers or usable_cores(),
-            ):  # fmt: skip
-                writer.write(chunk)
-                done += len(chunk)
-                progress("generate", done, n)
+            if partitions is not None and cluster is not None:
+                from hepgen_ml.generation.partitions import write_partitions
+
+                if seed is None:
+                    seed = secrets.randbits(32)
+                write_partitions(
+                    cluster, generator, paths, n, partitions, seed=seed, force=force,
+                    progress=progress, **options,
+                )  # fmt: skip
+            else:
+                _write(
+                    generator, paths, total, n, progress, force, stream_format,
+                    seed=seed, shard=part, workers=workers or usable_cores(), cluster=cluster,
+                    **options,
+                )  # fmt: skip
         rate = n / (time.monotonic() - begun)
         sigma = stated_cross_section(generator.run.cross_section, generator.run.cross_section_error)
         for path in paths:
-            size = _console.size_of(path)
+            size = f"{partitions} files" if partitions else _console.size_of(path)
             text = f"{path}: {n:,} events, {sigma}, {size}, {rate:,.0f} events/s"
             _console.result_line(text, paths)
         if (weighting := generator.weighting) is not None:
@@ -129,6 +155,43 @@ def generate(
             if unweight:
                 text += f", {weighting.efficiency:.1%} of {weighting.n_drawn:,} events accepted"
             _console.result_line(f"  {text}", paths)
+
+
+def _write(
+    generator: Generator,
+    paths: list[Path],
+    total: int,
+    n: int,
+    progress: Progress,
+    force: bool,
+    stream_format: str | None,
+    **options: Any,
+) -> None:
+    """Write n of `total` events to all files, which appear when they are whole."""
+    from hepgen_ml.events.formats import AtomicWriter
+
+    run = generator.run_of(options["posterior"], options["weights"], options["unweight"])
+    done = 0
+    with AtomicWriter(paths, run, n, force=force, format=stream_format) as writer:
+        for chunk in generator.stream(total, **options):
+            writer.write(chunk)
+            done += len(chunk)
+            progress("generate", done, n)
+
+
+def _cluster(
+    address: str | None, jobs: int | None, partitions: int | None, shard: str
+) -> AbstractContextManager[Cluster | None]:
+    if address is None:
+        if jobs is not None or partitions is not None:
+            what = "--jobs and --partitions are for clusters"
+            raise UsageError(what, remedy="add --dask ADDRESS or --dask slurm")
+        return nullcontext()
+    if partitions is not None and shard != "0/1":
+        raise UsageError("--partitions with --shard", remedy="take one of them")
+    from hepgen_ml.generation.clusters import open_cluster
+
+    return open_cluster("dask", address, jobs)
 
 
 def _outputs(paths: list[Path], shard: tuple[int, int], force: bool) -> list[Path]:

@@ -32,6 +32,7 @@ from hepgen_ml.generation.blocks import (
     range_of,
     require_directory,
 )
+from hepgen_ml.generation.clusters import Cluster, made_on
 from hepgen_ml.generation.description import describe
 from hepgen_ml.generation.likelihood import log_prob
 from hepgen_ml.generation.making import Maker
@@ -311,6 +312,7 @@ class Generator:
         weights: Weights | None = None,
         unweight: bool = False,
         workers: int = 1,
+        cluster: Cluster | None = None,
     ) -> Iterator[EventSample]:
         """Draw events chunk by chunk, in constant memory.
 
@@ -336,6 +338,9 @@ class Generator:
         workers : int
             Processes that make blocks of events side by side, with one thread each, on CPUs.
             The events do not depend on it. Needs a stored model.
+        cluster : Cluster, optional
+            Machines that make the blocks instead (`hepgen_ml.generation.clusters`). They need
+            to see the directory of the model.
         """
         if n < 1:
             raise UsageError(f"cannot make {n} events", remedy="ask for at least one")
@@ -357,10 +362,14 @@ class Generator:
         )  # fmt: skip
         blocks = blocks_of(n, start, stop)
         made = made_here(blocks, make)
-        if workers > 1 and len(blocks) > 1 and self.device.type == "cpu":
+        if cluster is not None:
+            place = require_directory(self.directory).absolute()
+            how = (place, make.entropy, posterior, weights, unweight)
+            made = made_on(cluster, blocks, f"{__name__}:{block_maker.__name__}", how, make.add)
+        elif workers > 1 and len(blocks) > 1 and self.device.type == "cpu":
             place = require_directory(self.directory)
             how = (place, make.entropy, posterior, weights, unweight)
-            made = made_by_workers(blocks, make, workers, _in_worker, how, make.add)
+            made = made_by_workers(blocks, make, workers, block_maker, how, make.add)
         yield from in_chunks(made, start, stop, chunk)
 
     def reweight(self, sample: EventSample) -> EventSample:
@@ -451,14 +460,14 @@ class Generator:
             return describe(self.model, self.ratios)
 
 
-def _in_worker(
+def block_maker(
     directory: Path,
     entropy: Any,
     posterior: int | None,
     weights: Weights | None,
     unweight: bool,
 ) -> Callable[[Block], tuple[EventSample, Counts]]:
-    """What makes blocks in another process."""
+    """Function that makes blocks in another process, with the counts of each."""
     torch.set_num_threads(1)
     generator = Generator.load(directory, device="cpu")
     run = generator.run_of(posterior)

@@ -1,0 +1,118 @@
+"""Blocks of events made on a cluster.
+
+The core knows no batch system. A cluster is an object found through the entry-point group
+`ENTRY_POINT_GROUP`, with the attributes and methods of `Cluster`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hepgen_ml.errors import UsageError
+
+if TYPE_CHECKING:
+    from hepgen_ml.events.sample import EventSample
+    from hepgen_ml.generation.blocks import Block, Counts
+
+ENTRY_POINT_GROUP = "hepgen_ml.clusters"
+
+ONE_AT_A_TIME = threading.Lock()  # workers of several threads share a model
+
+
+class Cluster(Protocol):
+    """Machines that call functions; a context manager.
+
+    A call whose worker is lost is made again by another one.
+    """
+
+    def map(self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        """Results in order, of which a bounded number is waiting.
+
+        Raises
+        ------
+        OutputError
+            The scheduler has gone, or every worker that made a call has died.
+        HepgenError
+            What a call raises.
+        """
+
+    def __enter__(self) -> Cluster: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+def open_cluster(name: str, address: str, jobs: int | None = None) -> Cluster:
+    """Connect to a cluster.
+
+    Parameters
+    ----------
+    name : str
+        Of the plugin: ``dask``.
+    address : str
+        Of its scheduler, or a kind of batch system that the plugin submits jobs to.
+    jobs : int, optional
+        To submit.
+
+    Raises
+    ------
+    UsageError
+        There is no such plugin, or no scheduler answers.
+    """
+    found = {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
+    if name not in found:
+        raise UsageError(f"no cluster plugin {name!r}", remedy="install hepgen-ml anew")
+    opened: Cluster = found[name].load()(address, jobs)
+    return opened
+
+
+def made_on(
+    cluster: Cluster,
+    blocks: Sequence[Block],
+    maker: str,
+    arguments: tuple[Any, ...],
+    add: Callable[[Counts], None],
+) -> Iterator[tuple[Block, EventSample]]:
+    """Blocks in order, made on a cluster.
+
+    Parameters
+    ----------
+    cluster : Cluster
+    blocks : sequence of Block
+    maker : str
+        Module and name of the function that is called once on each worker and returns what makes
+        blocks there; not the function, since torch has to be loaded after `set_environment`.
+    arguments : tuple
+        Of this function.
+    add : callable
+        Takes in the counts of each block.
+    """
+    results = cluster.map(_block, ((maker, arguments, block) for block in blocks))
+    for block, (sample, counts) in zip(blocks, results, strict=True):
+        add(counts)
+        yield block, sample
+
+
+def _block(maker: str, arguments: tuple[Any, ...], block: Block) -> tuple[EventSample, Counts]:
+    with ONE_AT_A_TIME:
+        return _begun(maker, arguments)(block)
+
+
+@functools.lru_cache(maxsize=1)
+def _begun(maker: str, arguments: tuple[Any, ...]) -> Callable[[Block], tuple[EventSample, Counts]]:
+    set_environment()
+    module, name = maker.split(":")
+    made: Callable[[Block], tuple[EventSample, Counts]] = getattr(import_module(module), name)(
+        *arguments
+    )
+    return made
+
+
+def set_environment() -> None:
+    """Have matrix products round alike for any number of threads; before torch is loaded."""
+    os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
