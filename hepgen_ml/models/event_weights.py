@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hepgen_ml.models.heads import TRUNK_WIDTH, Trunk
+from hepgen_ml.models.categorical import TRUNK_WIDTH, Trunk
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.process import Process, by_value
 from hepgen_ml.process.scales import formula, formula_names

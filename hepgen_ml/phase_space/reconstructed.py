@@ -28,6 +28,7 @@ from hepgen_ml.phase_space.coordinates import (
     wrap,
 )
 from hepgen_ml.phase_space.frames import from_helicity, from_rest, to_helicity, to_rest
+from hepgen_ml.phase_space.free_masses import decode_free_mass, encode_free_mass, free_mass
 from hepgen_ml.phase_space.masses import (
     Bound,
     Peak,
@@ -36,12 +37,6 @@ from hepgen_ml.phase_space.masses import (
     mass_config,
     mass_spec,
 )
-
-MASSLESS = 2e-4
-"""Free masses below this, in GeV, are taken as zero: a jet of a single photon, and rounding."""
-
-_MASS_OFFSET = 0.02
-_ATOM = (-0.5, 0.1)
 
 
 @dataclass(frozen=True)
@@ -88,9 +83,8 @@ class ReconstructedChart(Chart):
     logit of its place between their transverse momenta, one before such an object the logarithm
     of what it has more.
 
-    Masses below 0.2 MeV are zero. They are an atom in the distribution, which a density can
-    only hold if it is spread: such a mass is given a coordinate about a Gaussian far below
-    all others, its place taken from the last digits of the transverse momentum.
+    Free masses below 0.2 MeV are zero, and an atom that is spread, see
+    `hepgen_ml.phase_space.free_masses`.
 
     Measure: :math:`\prod d^3p_i \prod dm` over the free masses; for a mass of zero the Gaussian
     stands for it.
@@ -237,7 +231,7 @@ class ReconstructedChart(Chart):
             reference = phi[..., i] if reference is None else reference
             columns += [position, pseudorapidity(p[..., i, :]), turn]
             if self.free[i]:
-                columns.append(_encode_mass(p[..., i, :], pt[i]))
+                columns.append(encode_free_mass(p[..., i, :], pt[i]))
         return torch.stack(columns, dim=-1)
 
     def _least(self, i: int, pt: Mapping[int, Tensor]) -> Bound:
@@ -270,9 +264,8 @@ class ReconstructedChart(Chart):
         columns, masses, n = [], [], len(r.objects)
         for i in r.objects:
             if self.free[i]:
-                columns.append(_encode_mass(p[..., i, :], transverse_momentum(p[..., i, :])))
-                mass = torch.sqrt(invariant_mass_squared(p[..., i, :]).clamp_min(0.0))
-                masses.append(torch.where(mass < MASSLESS, 0.0, mass))
+                columns.append(encode_free_mass(p[..., i, :], transverse_momentum(p[..., i, :])))
+                masses.append(free_mass(p[..., i, :]))
             else:
                 masses.append(torch.full_like(phi, self._mass(i)))
         systems = [p[..., r.objects[k:], :].sum(-2) for k in range(n - 1)]
@@ -304,7 +297,7 @@ class ReconstructedChart(Chart):
         masses, log_det, take = [], torch.zeros_like(values[0]), iter(values)
         for i in r.objects:
             if self.free[i]:
-                mass, slope = _decode_mass(next(take))
+                mass, slope = decode_free_mass(next(take))
                 log_det = log_det + slope
             else:
                 mass = torch.full_like(values[0], self._mass(i))
@@ -365,7 +358,7 @@ class ReconstructedChart(Chart):
                 phi = phi + reference
             mass = torch.full_like(t, self._mass(i))
             if self.free[i]:
-                mass, slope = _decode_mass(next(columns))
+                mass, slope = decode_free_mass(next(columns))
                 log_det = log_det + slope
             p3 = [pt[i] * torch.cos(phi), pt[i] * torch.sin(phi), pt[i] * torch.sinh(eta)]
             momenta[i] = on_shell(torch.stack(p3, -1), mass)
@@ -404,20 +397,3 @@ def _peak(config: Any) -> Peak:
     if not isinstance(spec, Peak):
         raise ValueError("the mass of a resonance needs four numbers")
     return spec
-
-
-def _encode_mass(p: Tensor, pt: Tensor) -> Tensor:
-    mass = torch.sqrt(invariant_mass_squared(p).clamp_min(0.0))
-    digits = torch.remainder(pt * 1e6, 1.0).clamp(1e-3, 1 - 1e-3)
-    atom = _ATOM[0] + _ATOM[1] * torch.special.ndtri(digits)
-    return math.log(_MASS_OFFSET) + torch.where(
-        mass < MASSLESS, atom, torch.log1p(mass / _MASS_OFFSET)
-    )
-
-
-def _decode_mass(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mass in GeV and log dm/dx; zero where it is the atom."""
-    above = x - math.log(_MASS_OFFSET)
-    mass = _MASS_OFFSET * torch.expm1(above.clamp_min(0.0))
-    zero = mass < MASSLESS
-    return torch.where(zero, 0.0, mass), torch.where(zero, 0.0, x)

@@ -42,8 +42,8 @@ def pair(
         if many:
             monkeypatch.setattr("hepgen_ml.models.jetgpt.autoregressive._MANY", 1)
             monkeypatch.setattr("hepgen_ml.models.conditions._LARGEST_TABLE", 1)
-            monkeypatch.setattr("hepgen_ml.models.heads._LARGEST_TABLE", 1)
-            monkeypatch.setattr("hepgen_ml.models.heads._LEAST_GAIN", 1)
+            monkeypatch.setattr("hepgen_ml.models.categorical._LARGEST_TABLE", 1)
+            monkeypatch.setattr("hepgen_ml.models.categorical._LEAST_GAIN", 1)
         torch.manual_seed(0)
         surrogate = Surrogate(process, CONFIG)
         surrogate.fit_standardization(encoded)
