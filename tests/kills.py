@@ -55,7 +55,14 @@ class Run:
         sys.stdout.flush()
         self._pid = os.fork()
         if self._pid == 0:
-            os._exit(self._main([str(a) for a in arguments]))
+            code = 1
+            try:
+                code = self._main([str(a) for a in arguments])
+            except KeyboardInterrupt:  # where the program has not begun, or has ended
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
+                os.kill(os.getpid(), signal.SIGINT)
+            finally:
+                os._exit(code)
 
     def _main(self, arguments: list[str]) -> int:
         """The program itself; its exit code."""
@@ -69,6 +76,8 @@ class Run:
             code = 0
         except SystemExit as end:
             code = end.code or 0
+        except KeyboardInterrupt:
+            raise
         except BaseException:
             traceback.print_exc()
         sys.stdout.flush()
@@ -136,6 +145,12 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def said(number: int, runs: int, found: Counter[str]) -> None:
+    """Say how far the campaign is."""
+    text = ", ".join(f"{name} {n}" for name, n in sorted(found.items()))
+    print(f"{number} of {runs}: {text}", file=sys.stderr, flush=True)
+
+
 def generating(directory: Path, rng: random.Random, runs: int) -> Counter[str]:
     """Kill `generate`; what became of the runs, and how many left something for the next."""
     outputs = [directory / "events.lhe.gz", directory / "events.root"]
@@ -161,6 +176,7 @@ def generating(directory: Path, rng: random.Random, runs: int) -> Counter[str]:
         run(*arguments)
         assert not leftovers(directory), leftovers(directory)
         assert all(len(read(path)) == N_EVENTS for path in outputs)
+        said(number + 1, runs, found)
     return found
 
 
@@ -196,6 +212,7 @@ def training(directory: Path, rng: random.Random, runs: int) -> Counter[str]:
         assert not leftovers(directory), leftovers(directory)
         assert digest(model / "model.safetensors") == whole
         Generator.load(model)
+        said(number + 1, runs, found)
     return found
 
 

@@ -29,7 +29,7 @@ def test_file_and_overrides(tmp_path: Path) -> None:
         ("seed.x=1", "seed"),
         ("training.precision=float8", "training.precision"),
         ("training.channel_boost=0.5", "training.channel_boost"),
-        ("model=gan", "model"),
+        ("model=oracle", "model"),
     ],
 )
 def test_nonsense_is_named(override: str, message: str) -> None:
