@@ -13,7 +13,7 @@ import typer
 from hepgen_ml._version import __version__
 from hepgen_ml.cli import console as _console
 from hepgen_ml.cli.configuration import settings
-from hepgen_ml.cli.files import check, convert, info, merge
+from hepgen_ml.cli.files import check, convert, info, merge, models
 from hepgen_ml.cli.generation import generate
 from hepgen_ml.cli.reweighting import reweight
 from hepgen_ml.cli.showering import shower
@@ -47,7 +47,8 @@ def _common(
 
 
 VERBS = (
-    train, encode, generate, shower, reweight, validate, convert, merge, check, info, settings,
+    train, encode, generate, shower, reweight, validate, convert, merge, check, info, models,
+    settings,
 )  # fmt: skip
 for verb in VERBS:
     app.command()(verb)

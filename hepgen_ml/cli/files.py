@@ -205,6 +205,23 @@ def info(
             _tables.show(path, found)
 
 
+def models(
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """List the models that come with the package; --model takes them by name."""
+    with _console.reporting(verbose=verbose, debug=debug):
+        from hepgen_ml.models.storage import PRETRAINED, pretrained
+
+        places = {name: str(PRETRAINED / name) for name in pretrained()}
+        if as_json:
+            typer.echo(json.dumps(places, indent=2))
+            return
+        for name, place in places.items():
+            typer.echo(f"{name}: {place} (`hepgen-ml info {name}` says what it learned)")
+
+
 def _describe(path: Path, skip_bad: bool, chosen: Selection | None) -> dict[str, Any]:
     if not os.path.isfile(path):  # models need torch, files answer without
         from hepgen_ml.models.storage import pretrained

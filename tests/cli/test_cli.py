@@ -398,3 +398,9 @@ def test_documentation_knows_every_option() -> None:
             if parameter.param_type_name == "option" and parameter.name != "help":
                 named = any(re.search(rf"`{option}\b", text) for option in parameter.opts)
                 assert named, f"{name}: {parameter.opts}"
+
+
+def test_models_of_the_package_are_listed() -> None:
+    assert "ttbar01j: " in run("models").stdout
+    places = json.loads(run("models", "--json").stdout)
+    assert (Path(places["ttbar01j"]) / "README.md").is_file()
