@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hepgen_ml.errors import InputError, OutputError, UsageError
+from hepgen_ml.errors import OutputError, UsageError
 from hepgen_ml.events.sample import EVENT_NUMBERS, RunInfo
 
 if TYPE_CHECKING:
@@ -45,25 +45,14 @@ class LHE:
         UsageError
             Objects are selected: these files hold partons.
         """
-        if selection is not None and selection.objects:
-            raise UsageError(
-                "an LHE file holds partons, not reconstructed objects",
-                path=path,
-                remedy="leave out --objects and --jet-... for LHE files",
-            )
-        from hepgen_adapters._objects import with_cross_section
-        from hepgen_adapters.lhe.read import LHEReader
+        from hepgen_adapters._partons import open_partons
 
-        try:
-            reader = LHEReader(path, skip_bad=skip_bad)
-            reader.run = with_cross_section(reader.run, selection, path)
-            return reader
-        except OSError as error:
-            raise InputError(
-                f"cannot be read: {error.strerror or error}",
-                path=path,
-                remedy="check the path and its permissions",
-            ) from error
+        def reader() -> Reader:
+            from hepgen_adapters.lhe.read import LHEReader
+
+            return LHEReader(path, skip_bad=skip_bad)
+
+        return open_partons(reader, path, selection, "LHE")
 
     def create(self, path: Path, run: RunInfo, n_events: int | None, **options: Any) -> Writer:
         """Begin a file.

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hepgen_ml.errors import InputError, OutputError, UsageError
+from hepgen_ml.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from hepgen_ml.events.formats import Reader, Writer
@@ -48,26 +48,15 @@ class LHEH5:
         UsageError
             Objects are selected: these files hold partons. Or h5py is not installed.
         """
-        if selection is not None and selection.objects:
-            raise UsageError(
-                "an LHEH5 file holds partons, not reconstructed objects",
-                path=path,
-                remedy="leave out --objects and --jet-... for LHEH5 files",
-            )
-        require_h5py()
-        from hepgen_adapters._objects import with_cross_section
-        from hepgen_adapters.lheh5.read import LHEH5Reader
+        from hepgen_adapters._partons import open_partons
 
-        try:
-            reader = LHEH5Reader(path, skip_bad=skip_bad)
-        except OSError as error:
-            raise InputError(
-                f"is no HDF5 file that can be read ({str(error).splitlines()[0]})",
-                path=path,
-                remedy="check the path, or copy the file again if it was cut short",
-            ) from error
-        reader.run = with_cross_section(reader.run, selection, path)
-        return reader
+        def reader() -> Reader:
+            require_h5py()
+            from hepgen_adapters.lheh5.read import LHEH5Reader
+
+            return LHEH5Reader(path, skip_bad=skip_bad)
+
+        return open_partons(reader, path, selection, "LHEH5")
 
     def create(self, path: Path, run: RunInfo, n_events: int | None, **options: Any) -> Writer:
         """Begin a file; options of other formats are ignored."""

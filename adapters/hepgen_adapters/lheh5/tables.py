@@ -27,16 +27,20 @@ class Tables:
     Raises
     ------
     InputError
-        From all methods, on what is missing, damaged or too large.
-    OSError
-        The file is no HDF5 file.
+        The file is no HDF5 file; from all methods, on what is missing, damaged or too large.
     """
 
     def __init__(self, path: Path) -> None:
         import h5py
 
         self.path = path
-        self.file = h5py.File(path, "r", locking=False)
+        try:
+            self.file = h5py.File(path, "r", locking=False)
+        except OSError as error:
+            raise self.fail(
+                f"is no HDF5 file that can be read ({str(error).splitlines()[0]})",
+                remedy="check the path, or copy the file again if it was cut short",
+            ) from error
 
     def close(self) -> None:
         """Close the file."""
