@@ -25,6 +25,7 @@ from hepgen_ml.phase_space import (
 from hepgen_ml.phase_space.coordinates import invariant_mass_squared
 from hepgen_ml.phase_space.cut_finder import CutFinder
 from hepgen_ml.phase_space.cuts import flavour_class
+from hepgen_ml.process.decay_kinds import Decay, kind_of, kind_of_decay, kind_of_product
 from hepgen_ml.process.decay_trees import (
     Relatives,
     Tree,
@@ -51,12 +52,6 @@ _MASSES = 5000
 
 _MOST_PRODUCTS = 5
 """Largest number of products of decays whose pairs are searched for peaks."""
-
-_KINDS = {11: "l", 13: "l", 15: "l", 12: "v", 14: "v", 16: "v", 1: "d", 3: "d", 2: "u", 4: "u"}
-"""Particles that differ by their generation only."""
-
-_Decay = tuple[int, tuple[str, ...]]
-"""Id of a particle without sign, and the kinds of its products."""
 
 _Pair = tuple[tuple[str, str] | None, tuple[float, float] | None]
 """Kinds of two particles, and the peak of their mass."""
@@ -90,13 +85,13 @@ class DecayCharts:
         self._pair_leptons()
         self._resonances: dict[int, MassSpec] = {}
         self._beside: dict[int, MassSpec] = {}
-        self._pairs: dict[_Decay, _Pair] = {}
+        self._pairs: dict[Decay, _Pair] = {}
         self._chosen: dict[tuple[Structure, frozenset[int]], tuple[float, float]] = {}
-        self._decays: dict[_Decay, list[tuple[Structure, int]]] = {}
+        self._decays: dict[Decay, list[tuple[Structure, int]]] = {}
         for structure, tree in self._trees.items():
             for node, products in tree.children.items():
                 if 2 < len(products) <= _MOST_PRODUCTS:
-                    key = _decay(structure, tree, node, products)
+                    key = kind_of_decay(structure, tree, node, products)
                     self._decays.setdefault(key, []).append((structure, node))
         self._repeated = self._names_that_repeat()
 
@@ -174,7 +169,7 @@ class DecayCharts:
         """Names of all nodes; what different flavours and decays have in common has one name."""
         names = [
             name_of(tree.pdg_id(structure, n), classes.get(n, "")) if n not in tree.systems
-            or tree.systems[n] else "".join(_kind_of(structure.pdg_id[r]) for r in tree.leaves(n))
+            or tree.systems[n] else "".join(kind_of(structure.pdg_id[r]) for r in tree.leaves(n))
             for n in order
         ]  # fmt: skip
         labels = dict(zip(order, unique_labels(names), strict=True))
@@ -322,7 +317,7 @@ class DecayCharts:
         """Which two of a decay's products form a system: those that show a peak, or the usual."""
         wanted, peak = self._peak_of(structure, tree, node, products)
         if wanted is not None and peak is not None:
-            kinds = [_kind(structure, tree, n, node) for n in products]
+            kinds = [kind_of_product(structure, tree, n, node) for n in products]
             first = kinds.index(wanted[0])
             second = next(i for i, k in enumerate(kinds) if k == wanted[1] and i != first)
             leaves = tree.leaves(products[first]) + tree.leaves(products[second])
@@ -341,14 +336,14 @@ class DecayCharts:
         """Kinds of two products whose mass has a peak, and the peak; None if there is none."""
         if len(products) > _MOST_PRODUCTS or any(n < 0 and not tree.systems[n] for n in products):
             return None, None
-        key = _decay(structure, tree, node, products)
+        key = kind_of_decay(structure, tree, node, products)
         if key not in self._pairs:
             masses: dict[tuple[str, str], list[npt.NDArray[np.float64]]] = {}
             most = 0.0
             for other, n in self._decays.get(key, ()):
                 its = self._trees[other]
                 children = its.children[n]
-                found = [_kind(other, its, c, n) for c in children]
+                found = [kind_of_product(other, its, c, n) for c in children]
                 most = max(most, float(np.median(self._masses(other, its.leaves(n)))))
                 for i, j in combinations(range(len(children)), 2):
                     rows = its.leaves(children[i]) + its.leaves(children[j])
@@ -382,23 +377,6 @@ def _narrowest(
         if best[1] is None or peak[1] / peak[0] < best[1][1] / best[1][0]:
             best = kinds, peak
     return best
-
-
-def _kind(structure: Structure, tree: Tree, node: int, mother: int) -> str:
-    """Class of a product, the same for all generations, and whether its sign is its mother's."""
-    own, of_mother = tree.pdg_id(structure, node), tree.pdg_id(structure, mother)
-    return _kind_of(own) + ("-" if own * of_mother < 0 else "+")
-
-
-def _kind_of(pdg_id: int) -> str:
-    """Class of a particle, the same for all generations."""
-    return _KINDS.get(abs(pdg_id), str(abs(pdg_id)))
-
-
-def _decay(structure: Structure, tree: Tree, node: int, products: Sequence[int]) -> _Decay:
-    """Class of a decay: those that differ by generations or signs only have the same."""
-    kinds = sorted(_kind(structure, tree, n, node) for n in products)
-    return abs(tree.pdg_id(structure, node)), tuple(kinds)
 
 
 def _size(spec: MassSpec) -> float:
