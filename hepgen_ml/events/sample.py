@@ -345,24 +345,9 @@ class EventSample:
             One record an event: the event columns, ``weights`` and ``particles``
             (records named Momentum4D, so that ``.pt``, ``.eta``, ``.deltaR`` work).
         """
-        import awkward as ak
-        import vector
+        from hepgen_ml.events.records import records
 
-        vector.register_awkward()
-        names = {"energy": "E"}
-        particles = ak.zip(
-            {
-                names.get(name, name): ak.unflatten(values, self.counts)
-                for name, values in self.particles.items()
-                if name != "mass"  # mass is derived by vector; the stored column would clash
-            },
-            with_name="Momentum4D",
-        )
-        record: dict[str, Any] = dict(self.events)
-        if self.weights:
-            record["weights"] = ak.zip(self.weights)
-        record["particles"] = particles
-        return ak.zip(record, depth_limit=1)
+        return records(self.counts, self.particles, self.events, self.weights)
 
 
 def _column(name: str, values: npt.ArrayLike, dtype: Any, length: int) -> npt.NDArray[Any]:
