@@ -11,16 +11,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from hepgen_ml.errors import NOTE, HepgenError, OutputError, UsageError
 from hepgen_ml.generation.blocks import BLOCK, require_directory
 from hepgen_ml.generation.partitions import loaded, partition
-
-if TYPE_CHECKING:
-    import dask_awkward
 
 log = logging.getLogger("hepgen_adapters.dask")
 
@@ -42,7 +39,7 @@ def from_generator(
     posterior: int | None = None,
     weights: str | None = None,
     unweight: bool = False,
-) -> dask_awkward.Array:
+) -> Any:
     """Generated events as an array of dask-awkward, made when they are computed.
 
     Parameters

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from hepgen_ml.phase_space.beams import MARGIN, BeamsChart
+from hepgen_ml.phase_space.beams import AT_FULL, MARGIN, BeamsChart
 from hepgen_ml.phase_space.chart import Chart
 from hepgen_ml.phase_space.charts import BalancedChart, FixedEnergyChart
 from hepgen_ml.phase_space.coordinates import Coordinate
@@ -16,6 +16,7 @@ from hepgen_ml.phase_space.radiative_return import RadiativeReturnChart
 from hepgen_ml.phase_space.reconstructed import ReconstructedChart, Resonance
 
 __all__ = [
+    "AT_FULL",
     "MARGIN",
     "PRODUCTIONS",
     "Acceptance",

@@ -14,6 +14,13 @@ from hepgen_ml.phase_space.charts import FixedEnergyChart
 from hepgen_ml.phase_space.coordinates import Coordinate, expit_between, logit_between
 from hepgen_ml.phase_space.masses import MassSpec, mass_config
 
+AT_FULL = 1e-8
+"""Relative distance from a beam's full energy that counts as none."""
+
+_SPREAD, _EDGE = (24.0, 1.0), 20.5
+"""Where the coordinate has the events at the full energy, and where they begin; energies that
+are further from it than `AT_FULL` are below 18.5."""
+
 MARGIN = 1e-11
 """By which part the largest energy of a beam that varies is above that of the sample."""
 
@@ -27,10 +34,13 @@ class BeamsChart(FixedEnergyChart):
     a `FixedEnergyChart` in the rest frame of the collision.
 
     The largest energy is that of the beam and a little more (`MARGIN`), so that events at the full
-    energy, which files round to it, have a finite coordinate.
+    energy, which files round to it, have a finite coordinate. Where a part of all events has the
+    full energy exactly (beamstrahlung), it is an atom in the distribution, which a density can only
+    hold if it is spread: its coordinate is about a Gaussian above all others, its place taken from
+    the last digits of a momentum, and generated energies above an edge are the full one.
 
     Measure: that of `FixedEnergyChart` for the total momentum at hand, times :math:`dE` for each
-    energy that varies.
+    energy that varies, at the full energy times the spread.
 
     Parameters
     ----------
@@ -42,9 +52,12 @@ class BeamsChart(FixedEnergyChart):
         Largest energies in GeV of those that vary.
     incoming_masses : sequence of 2 float
         In GeV.
+    at_full : sequence of 2 bool
+        Whether a part of the events has the full energy of the beam exactly.
     """
 
     kind = "beams"
+    at_full: tuple[bool, bool] = (False, False)
 
     def __init__(
         self,
@@ -53,9 +66,11 @@ class BeamsChart(FixedEnergyChart):
         energies: Sequence[float | None],
         largest: Sequence[float],
         incoming_masses: Sequence[float],
+        at_full: Sequence[bool] = (False, False),
     ) -> None:
         Chart.__init__(self, labels, masses)
         self._set_beams(energies, largest, incoming_masses)
+        self.at_full = bool(at_full[0]), bool(at_full[1])
         names = [f"logit_energy:beam{i + 1}" for i in self._vary]
         self._set_coordinates([Coordinate(name, logarithmic=True) for name in names])
 
@@ -80,7 +95,17 @@ class BeamsChart(FixedEnergyChart):
             "energies": list(self.energies),
             "largest": list(self.largest),
             "incoming_masses": list(self.incoming_masses),
+            **({"at_full": list(self.at_full)} if any(self.at_full) else {}),
         }
+
+    def _full(self, i: int) -> float:
+        """Full energy of a beam that varies."""
+        return self.largest[i] / (1 + MARGIN)
+
+    def _is_full(self, energy: Tensor, i: int) -> Tensor:
+        """Whether events have the full energy of a beam of which a part has it."""
+        near = energy > (1 - AT_FULL) * self._full(i)
+        return near if self.at_full[i] else torch.zeros_like(near)
 
     def _total(self, energies: Sequence[Tensor]) -> Tensor:
         """Total momentum of incoming particles with these energies."""
@@ -92,19 +117,27 @@ class BeamsChart(FixedEnergyChart):
         return torch.stack([zero, zero, momenta[0] - momenta[1], energies[0] + energies[1]], -1)
 
     def _total_of(self, p: Tensor) -> Tensor:
-        """Total momentum, the energy of a beam that has a fixed one put in exactly."""
+        """Total momentum, energies that are fixed or full put in exactly."""
         total = p.sum(-2)
         incoming = incoming_momenta(total, *self.incoming_masses)
-        return self._total(
-            [
-                incoming[..., i, 3] if e is None else torch.full_like(total[..., 3], e)
-                for i, e in enumerate(self.energies)
-            ]
-        )
+        energies: list[Tensor] = []
+        for i, fixed in enumerate(self.energies):
+            own = incoming[..., i, 3]
+            if fixed is None:
+                energies.append(torch.where(self._is_full(own, i), self._full(i), own))
+            else:
+                energies.append(torch.full_like(own, fixed))
+        return self._total(energies)
 
-    def _columns_of_beams(self, total: Tensor) -> list[Tensor]:
+    def _columns_of_beams(self, total: Tensor, p: Tensor) -> list[Tensor]:
         energy = incoming_momenta(total, *self.incoming_masses)[..., 3]
-        return [logit_between(energy[..., i], 0.0, self.largest[i]) for i in self._vary]
+        columns = []
+        for i in self._vary:
+            t = logit_between(energy[..., i], 0.0, self.largest[i])
+            digits = torch.remainder(p[..., 0, 2 * i] * 1e6, 1.0).clamp(1e-3, 1 - 1e-3)
+            spread = _SPREAD[0] + _SPREAD[1] * torch.special.ndtri(digits)
+            columns.append(torch.where(self._is_full(energy[..., i], i), spread, t))
+        return columns
 
     def _total_at(self, x: Tensor) -> tuple[Tensor, Tensor]:
         column, log_det = len(self._mass_names), torch.zeros_like(x[..., 0])
@@ -114,8 +147,10 @@ class BeamsChart(FixedEnergyChart):
                 energies.append(torch.full_like(x[..., 0], fixed))
                 continue
             t, most = x[..., column], self.largest[i]
-            energies.append(expit_between(t, 0.0, most))
+            full = (t > _EDGE) & self.at_full[i]
+            energies.append(torch.where(full, self._full(i), expit_between(t, 0.0, most)))
             log_sigmoid = torch.nn.functional.logsigmoid
-            log_det = log_det + math.log(most) + log_sigmoid(t) + log_sigmoid(-t)
+            slope = math.log(most) + log_sigmoid(t) + log_sigmoid(-t)
+            log_det = log_det + torch.where(full, torch.zeros_like(slope), slope)
             column += 1
         return self._total(energies), log_det

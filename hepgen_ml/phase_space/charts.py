@@ -220,7 +220,7 @@ class FixedEnergyChart(Chart):
         """Total momentum (..., 4) at coordinates (..., D), and its part of the log-determinant."""
         return x.new_tensor(self.total).expand(*x.shape[:-1], 4), torch.zeros_like(x[..., 0])
 
-    def _columns_of_beams(self, total: Tensor) -> list[Tensor]:
+    def _columns_of_beams(self, total: Tensor, p: Tensor) -> list[Tensor]:
         """Coordinates of the beams' energies, none if they are fixed."""
         return []
 
@@ -240,7 +240,7 @@ class FixedEnergyChart(Chart):
         reference = azimuth(p[..., 0, :])
         p = rotate_about_beam(p, -reference.unsqueeze(-1))
         frame = self._total_of(p)
-        columns += self._columns_of_beams(frame)
+        columns += self._columns_of_beams(frame, p)
         frame_mass = torch.sqrt(invariant_mass_squared(frame))
         for k in range(n - 1):
             rest = p[..., k + 1 :, :].sum(-2)

@@ -100,7 +100,7 @@ class PairChart(BeamsChart):
         fixed = next(e for e in self.energies if e is not None)
         return self._least / (4 * fixed), self.largest[self._vary[0]]
 
-    def _columns_of_beams(self, total: Tensor) -> list[Tensor]:
+    def _columns_of_beams(self, total: Tensor, p: Tensor) -> list[Tensor]:
         energy = incoming_momenta(total, *self.incoming_masses)[..., 3]
         if self.n_beams == 1:
             return [logit_between(energy[..., self._vary[0]], *self._range)]

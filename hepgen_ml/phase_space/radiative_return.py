@@ -101,7 +101,7 @@ class RadiativeReturnChart(BeamsChart):
         least = other_energy(mass, self.largest[1], m2, m1).clamp_max(self.largest[0])
         return least, torch.log(self.largest[0] / least).clamp_min(1e-15)
 
-    def _columns_of_beams(self, total: Tensor) -> list[Tensor]:
+    def _columns_of_beams(self, total: Tensor, p: Tensor) -> list[Tensor]:
         mass = torch.sqrt(invariant_mass_squared(total))
         energy = incoming_momenta(total, *self.incoming_masses)[..., 0, 3]
         least, room = self._bounds(mass)

@@ -15,6 +15,8 @@ import torch
 from hepgen_ml.errors import UsageError
 from hepgen_ml.events.objects import CHARGED, JET, NamedResonance, collection_of
 from hepgen_ml.phase_space import (
+    AT_FULL,
+    MARGIN,
     PRODUCTIONS,
     Acceptance,
     BalancedChart,
@@ -30,6 +32,7 @@ from hepgen_ml.phase_space import (
     ReconstructedChart,
     Resonance,
 )
+from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.phase_space.coordinates import invariant_mass_squared
 from hepgen_ml.phase_space.cut_finder import CutFinder
 from hepgen_ml.phase_space.cuts import flavour_class
@@ -47,6 +50,9 @@ from hepgen_ml.process.seen import (
 from hepgen_ml.process.structure import Structure
 
 log = logging.getLogger(__name__)
+
+_FEWEST_AT_FULL = 0.01
+"""Part of the events from which those at the full energy of a beam are an atom."""
 
 _FULL = 0.98
 """Part of the largest energy above which collisions count as those of full energy."""
@@ -145,6 +151,8 @@ class ChartLearner:
         beams["largest"] = list(self.beams.largest)
         if peak := self._below_full_energy:
             return {"kind": RadiativeReturnChart.kind, "peak": list(peak), **beams}
+        if any(self._at_full):
+            beams["at_full"] = list(self._at_full)
         return {"kind": BeamsChart.kind, **beams}
 
     def _pair_of(
@@ -161,7 +169,7 @@ class ChartLearner:
                                       "largest": list(self.beams.largest)}  # fmt: skip
         else:
             useful = production["kind"] == BeamsChart.kind and energies.count(None) == 1
-            useful &= max(cut, pt, *light_cone[0], *light_cone[1]) > 0
+            useful &= max(cut, pt, *light_cone[0], *light_cone[1]) > 0 and not any(self._at_full)
             beams = {k: v for k, v in production.items() if k != "kind"}
         if not useful:
             return production
@@ -180,8 +188,28 @@ class ChartLearner:
         totals = [s.kept["final"].sum(1) for s in self.seen.values()]
         squared = invariant_mass_squared(torch.from_numpy(np.concatenate(totals)))
         masses = np.sqrt(np.maximum(squared.numpy(), 0.0))
-        peak = find_peak(masses[masses < _FULL * masses.max()])
-        return peak if peak is not None and peak[1] < BROAD * peak[0] else None
+        most = _FULL * masses.max()
+        peak = find_peak(masses[masses < most])
+        # a spectrum that rises towards the full energy is no resonance
+        narrow = peak is not None and peak[1] < BROAD * peak[0] and sum(peak) + 2 * peak[1] < most
+        return peak if narrow else None
+
+    @cached_property
+    def _at_full(self) -> tuple[bool, bool]:
+        """Of which beams that vary a part of the events has the full energy itself."""
+        near, total = np.zeros(2), 0
+        for structure, seen in self.seen.items():
+            masses = [sum(b) / 2 for b in mass_bounds(seen, structure.incoming)]
+            momenta = torch.from_numpy(seen.kept["final"].sum(1))
+            energy = incoming_momenta(momenta, *masses)[..., 3].numpy()
+            full = np.array(self.beams.largest) / (1 + MARGIN)
+            near += (energy > (1 - AT_FULL) * full).sum(0)
+            total += len(energy)
+        first, second = (
+            e is None and bool(n > _FEWEST_AT_FULL * total)
+            for e, n in zip(self.beams.energies, near, strict=True)
+        )
+        return first, second
 
     def _total(self, structure: Structure) -> list[float]:
         """Total momentum of beams of fixed energy."""

@@ -85,6 +85,9 @@ class BeamsDocument(_Strict):
     energies: Energies
     largest: TwoAmounts
     incoming_masses: TwoAmounts
+    at_full: Annotated[list[Truth], Field(min_length=2, max_length=2)] = Field(
+        default_factory=lambda: [False, False]
+    )
 
     @model_validator(mode="after")
     def _check(self) -> BeamsDocument:
@@ -206,6 +209,7 @@ class ProductionDocument(_Strict):
     largest: list[Amount] = Field(default_factory=list)
     incoming_masses: list[Amount] = Field(default_factory=list)
     peak: list[Positive] = Field(default_factory=list)
+    at_full: list[Truth] = Field(default_factory=list)
 
 
 class DecayDocument(_Strict):

@@ -228,9 +228,12 @@ def test_leptons_without_a_peak_stay_apart() -> None:
 
 def of_beams(
     chart: Chart, n: int, incoming: tuple[int, int], masses: tuple[float, float],
-    resonance: int, products: tuple[int, int], beam: tuple[float, float],
+    resonance: int, products: tuple[int, int], beam: tuple[float, float], full: float = 0.0,
 ) -> EventSample:  # fmt: skip
-    """Events of two particles from a resonance that is all that is made in the collision."""
+    """Events of two particles from a resonance that is all that is made in the collision.
+
+    A part of them has the full energy of each beam.
+    """
     rng = np.random.default_rng(0)
     x = torch.from_numpy(rng.logistic(size=(n, chart.n_coordinates)))
     for i, c in enumerate(chart.coordinates):
@@ -241,6 +244,8 @@ def of_beams(
             x[:, i] -= 4 if c.name in ("logit_mass:beams", "logit_energy:beam1") else 0
         elif c.name == "logit_energy:beam1":
             x[:, i] = 4 + x[:, i]
+        if full and c.name.startswith("logit_energy"):
+            x[torch.from_numpy(rng.random(n) < full), i] = 24.0
     final, total = chart.inverse(x)
     p = torch.cat([incoming_momenta(total, *masses), final.sum(1, keepdim=True), final], 1).numpy()
     p = p[np.isfinite(p).all((1, 2))]
@@ -268,6 +273,41 @@ def test_a_resonance_of_radiating_beams() -> None:
     assert isinstance(channel.chart, BeamsChart)
     assert len(channel.coordinates) == 3
     check_round_trip(process, sample)
+
+
+def test_energies_of_beams_that_are_full_in_a_part_of_the_events() -> None:
+    """They are told from those next to them, and exact in what is generated."""
+    chart = BeamsChart(
+        ["u", "u~"], [0.33, 0.33], [None, None], [125.0, 125.0], [0.0, 0.0], [True, True]
+    )
+    sample = of_beams(chart, 2000, (11, -11), (0.0, 0.0), 23, (2, -2), (125.0, 125.0), full=0.6)
+    process = learned(sample)
+    (channel,) = process.channels
+    assert type(channel.chart) is BeamsChart
+    assert channel.chart.at_full == (True, True)
+    check_round_trip(process, sample)
+    encoded = process.encode(sample)
+    true = sample.energy[sample.status == -1].reshape(-1, 2)
+    for i in range(2):
+        full = true[:, i] > 125 * (1 - 1e-9)
+        assert 0.55 < full.mean() < 0.65
+        spread = encoded.x[encoded.event.argsort(), i][torch.from_numpy(full)]
+        assert spread.min() > 20.5
+        assert 0.8 < spread.std() < 1.2
+    kinematics = process.kinematics(encoded.x, encoded.subprocess, torch.zeros(len(sample)))
+    made = kinematics.incoming[..., 3]
+    full = made > 125 * (1 - 1e-9)
+    assert (made[full] / 125 - 1).abs().max() < 1e-14
+
+
+def test_a_spectrum_of_beams_is_no_resonance() -> None:
+    """One beam at its full energy, the other just below it, time and again."""
+    chart = BeamsChart(
+        ["u", "u~"], [0.33, 0.33], [None, None], [125.0, 125.0], [0.0, 0.0], [True, True]
+    )
+    for full in (0.3, 0.9):
+        sample = of_beams(chart, 3000, (11, -11), (0, 0), 23, (2, -2), (125.0, 125.0), full=full)
+        assert type(learned(sample).channels[0].chart) is BeamsChart
 
 
 @pytest.mark.parametrize("with_row", [True, False])
