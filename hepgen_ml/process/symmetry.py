@@ -31,6 +31,10 @@ from hepgen_ml.process.structure import Structure, color_flow
 EXCHANGE, REFLECTION = (1.0, -1.0, -1.0, 1.0), (1.0, -1.0, 1.0, 1.0)
 """Signs of a momentum (px, py, pz, E) after each of the two."""
 
+_MANY_CHANNELS, _FEWEST = 64, 50
+"""Of so many channels, those with fewer events are not mirrored: it would take as long as to
+train on them, and their parameters are shared with others."""
+
 CLEAR = 6.0
 """Standard deviations from which a sample is taken to break a symmetry."""
 
@@ -130,7 +134,7 @@ def exchanged_beams(process: Process, encoded: Encoded) -> tuple[Encoded, Tensor
     """
     index = {s.structure: i for i, s in enumerate(process.subprocesses)}
     parts, possible = [], torch.zeros(len(encoded), dtype=torch.bool)
-    turned = _all_mirrored(process, encoded, EXCHANGE)
+    turned, is_turned = _all_mirrored(process, encoded, EXCHANGE)
     patterns = _mirrored_patterns(process.subprocesses)
     for number, rows in by_value(encoded.subprocess):
         sub = process.subprocesses[number]
@@ -141,7 +145,7 @@ def exchanged_beams(process: Process, encoded: Encoded) -> tuple[Encoded, Tensor
         channel = process.channels[sub.chart]
         pattern = _pattern_map(patterns[number], target)[encoded.pattern[rows]]
         branch = _branch_map(channel, process.channels[target.chart])[encoded.branch[rows]]
-        good = (pattern >= 0) & (branch >= 0)
+        good = (pattern >= 0) & (branch >= 0) & is_turned[rows]
         rows = rows[good]
         part = encoded[rows]
         columns = list(range(part.invariants.shape[1]))
@@ -174,20 +178,30 @@ def reflected(process: Process, encoded: Encoded) -> tuple[Encoded, Tensor]:
         for s in process.subprocesses
     ]
     possible = torch.zeros(len(encoded), dtype=torch.bool)
-    for number, free in enumerate(unpolarised):
-        rows = encoded.subprocess == number
-        possible[rows] = free[encoded.pattern[rows]]
+    for number, rows in by_value(encoded.subprocess):
+        possible[rows] = unpolarised[number][encoded.pattern[rows]]
     images = encoded[possible]
-    return replace(images, x=_all_mirrored(process, images, REFLECTION)), possible
+    turned, is_turned = _all_mirrored(process, images, REFLECTION)
+    possible[possible.clone()] = is_turned
+    return replace(images[is_turned], x=turned[is_turned]), possible
 
 
-def _all_mirrored(process: Process, encoded: Encoded, signs: tuple[float, ...]) -> Tensor:
-    """Learned coordinates (m, D) of events whose momenta are multiplied by signs."""
-    x = torch.zeros_like(encoded.x)
+def _all_mirrored(
+    process: Process, encoded: Encoded, signs: tuple[float, ...]
+) -> tuple[Tensor, Tensor]:
+    """Learned coordinates (m, D) of events whose momenta are multiplied by signs.
+
+    The second tensor (m,) says of which events these were computed.
+    """
+    x, done = torch.zeros_like(encoded.x), torch.zeros(len(encoded), dtype=torch.bool)
+    fewest = _FEWEST if len(process.channels) > _MANY_CHANNELS else 0
     for c, rows in by_value(process.channel_of[encoded.subprocess]):
+        if len(rows) < fewest:
+            continue
         channel = process.channels[c]
         x[rows, : len(channel.coordinates)] = _mirrored(channel, encoded.x[rows], signs)
-    return x
+        done[rows] = True
+    return x, done
 
 
 def check_reflection(process: Process, encoded: Encoded, clear: float = CLEAR) -> None:
