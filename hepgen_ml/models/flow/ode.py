@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchdiffeq import odeint
 
 from hepgen_ml.errors import ModelError
 
@@ -79,6 +78,9 @@ def integrate(
         An adaptive solver cannot follow the field.
     """
     count = 0
+
+    # it imports an integrator of scipy, which takes longer than sampling a thousand events
+    from torchdiffeq import odeint
 
     def counted(t: Tensor, y: Tensor) -> Tensor:
         nonlocal count
