@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -25,6 +26,11 @@ _BATCH = {
     "slurm": "SLURMCluster", "htcondor": "HTCondorCluster", "pbs": "PBSCluster",
     "sge": "SGECluster", "lsf": "LSFCluster",
 }  # fmt: skip
+_SUBMIT = {
+    "slurm": "sbatch", "htcondor": "condor_submit", "pbs": "qsub", "sge": "qsub", "lsf": "bsub",
+}  # fmt: skip
+"""Programs that put jobs into their queues."""
+
 _ANSWER = 20.0  # seconds
 _AHEAD = 4  # results waiting for each thread of the workers
 _LEAST_AHEAD = 16
@@ -185,6 +191,11 @@ class Dask:
 def _submitted(kind: str, jobs: int) -> Any:
     """Jobs of a batch system, by the settings in the user's ``jobqueue.yaml``."""
     jobqueue, config = _import("dask_jobqueue"), _import("dask").config
+    if shutil.which(_SUBMIT[kind]) is None:
+        raise UsageError(
+            f"jobs cannot be submitted to {kind}: there is no program {_SUBMIT[kind]}",
+            remedy="run this where jobs are submitted, such as a login node",
+        )
     settings = {
         name: config.get(f"jobqueue.{kind}.{name}", None) or default
         for name, default in (("cores", 1), ("processes", 1), ("memory", "2GB"))

@@ -146,7 +146,6 @@ def test_a_scheduler_that_does_not_answer(address: str, monkeypatch: pytest.Monk
         Dask(address)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # sockets of Dask
 def test_a_batch_system_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("dask_jobqueue")
     monkeypatch.setenv("PATH", "/nowhere")
