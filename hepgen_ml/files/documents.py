@@ -13,9 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError
 
-MAX_BYTES = 32 << 20
+MAX_BYTES = 64 << 20
 """Largest size of a document; a process of hundreds of subprocesses takes less than 1 MiB."""
-
 
 
 def _unicode(text: str) -> str:
@@ -75,6 +74,22 @@ def parse(text: str | bytes, *, infinite: bool = False) -> dict[str, Any]:
     if not infinite:
         _require_finite(found)
     return found
+
+
+def text_of(document: dict[str, Any]) -> str:
+    """A document as JSON that `parse` reads.
+
+    Raises
+    ------
+    ValueError
+        It has a number that is not finite, or is too large.
+    """
+    text = json.dumps(document, allow_nan=False, separators=(",", ":"))
+    if len(text) > MAX_BYTES:
+        raise ValueError(
+            f"larger than {MAX_BYTES >> 20} MB; does the sample have a great many subprocesses?"
+        )
+    return text
 
 
 def _require_finite(document: dict[str, Any]) -> None:

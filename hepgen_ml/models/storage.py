@@ -97,6 +97,14 @@ def save_model(directory: Path, model: TrainedModel) -> None:
             ) from None
     with naming(directory):
         directory.mkdir(parents=True, exist_ok=True)
+    process = model.process.to_config()
+    try:
+        documents.text_of(process)
+    except ValueError as error:
+        raise OutputError(
+            f"the process cannot be stored: {error}", path=directory,
+            remedy="train on a part of the subprocesses",
+        ) from None  # fmt: skip
     remove(directory, VALIDATION, CLASSIFIER)  # they were about other weights
     save_tensors(directory / WEIGHTS, dict(model.surrogate.state_dict()), {})
     document = {
@@ -105,12 +113,12 @@ def save_model(directory: Path, model: TrainedModel) -> None:
         "weights_sha256": file_hash(directory / WEIGHTS),
         "config": model.config.model_dump(),
         "run": run_to_config(model.run),
-        "process": model.process.to_config(),
+        "process": process,
         "training": model.facts,
         "packages": packages(),
     }
     write_text(directory / CARD, model_card(model.process, model.config, model.run, model.facts))
-    write_text(directory / CONFIG, json.dumps(document, allow_nan=False) + "\n")
+    write_text(directory / CONFIG, documents.text_of(document) + "\n")
 
 
 def load_model(directory: Path, device: torch.device) -> TrainedModel:

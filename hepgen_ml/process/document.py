@@ -91,10 +91,14 @@ class AuxiliariesDocument(Document):
 
 
 class ChannelDocument(Document):
-    """Stored form of `hepgen_ml.process.process.Channel`."""
+    """Stored form of `hepgen_ml.process.process.Channel`.
+
+    Rules for scale and couplings that many channels have are stored once; the others name the
+    channel by its number.
+    """
 
     chart: ChartDocument
-    auxiliaries: AuxiliariesDocument
+    auxiliaries: AuxiliariesDocument | Index
     classes: Labels
 
 

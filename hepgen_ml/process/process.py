@@ -8,6 +8,7 @@ from a sample (`hepgen_ml.process.learner`), never written by hand.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -284,10 +285,10 @@ class Process:
             "channels": [
                 {
                     "chart": c.chart.to_config(),
-                    "auxiliaries": c.auxiliaries.rules,
+                    "auxiliaries": rules,
                     "classes": list(c.classes),
                 }
-                for c in self.channels
+                for c, rules in zip(self.channels, self._rules_stored_once(), strict=True)
             ],
             "subprocesses": [
                 {
@@ -309,6 +310,19 @@ class Process:
             ],
         }
 
+    def _rules_stored_once(self) -> list[dict[str, Any] | int]:
+        """Rules of each channel for scale and couplings, or the number of one that has the same."""
+        first: dict[str, int] = {}
+        text_of: dict[int, str] = {}
+        found: list[dict[str, Any] | int] = []
+        for number, channel in enumerate(self.channels):
+            rules = channel.auxiliaries.rules
+            if id(rules) not in text_of:
+                text_of[id(rules)] = json.dumps(rules)
+            same = first.setdefault(text_of[id(rules)], number)
+            found.append(rules if same == number else same)
+        return found
+
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Process:
         """Inverse of `to_config`.
@@ -319,14 +333,16 @@ class Process:
             The document describes no process; pydantic's names the entry.
         """
         ProcessDocument.model_validate(config)
-        channels = [
-            Channel(
-                chart_from_config(c["chart"]),
-                Auxiliaries(c["auxiliaries"]),
-                tuple(str(v) for v in c["classes"]),
+        channels: list[Channel] = []
+        for number, c in enumerate(config["channels"]):
+            rules = c["auxiliaries"]
+            if isinstance(rules, int) and not 0 <= rules < number:
+                raise ValueError(f"channels.{number}: the rules of a channel that is not before it")
+            auxiliaries = (
+                channels[rules].auxiliaries if isinstance(rules, int) else Auxiliaries(rules)
             )
-            for c in config["channels"]
-        ]
+            classes = tuple(str(v) for v in c["classes"])
+            channels.append(Channel(chart_from_config(c["chart"]), auxiliaries, classes))
         subprocesses = []
         for s in config["subprocesses"]:
             t = s["structure"]

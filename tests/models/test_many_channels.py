@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from hepgen_ml.config import Config
+from hepgen_ml.errors import OutputError
 from hepgen_ml.events.sample import EventSample
+from hepgen_ml.files import documents
+from hepgen_ml.generation.generator import Generator
 from hepgen_ml.models.jetgpt.densities import Density1D
 from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.encoded import Discrete, Encoded
@@ -147,3 +153,35 @@ def test_chunks_are_joined_where_there_are_many_channels(
         sample.run, joined[0].offsets, joined[0].particles, {"weight": joined[0].weight}
     )
     assert len(list(_joined([joined[0], other], 10_000))) == 2
+
+
+def test_rules_that_channels_share_are_stored_once() -> None:
+    """A sample with thousands of channels has a description that can be read again."""
+    learner = ProcessLearner()
+    learner.add(toy_top_pairs(600))
+    process = learner.process((6500.0, 6500.0))
+    channel = process.channels[0]
+    process.channels[:] = [channel, *process.channels[1:], *[channel] * 50]
+    config = process.to_config()
+    rules = [c["auxiliaries"] for c in config["channels"]]
+    assert isinstance(rules[0], dict)
+    assert rules[-50:] == [0] * 50
+    again = Process.from_config(json.loads(json.dumps(config)))
+    assert again.channels[-1].auxiliaries.rules == channel.auxiliaries.rules
+    assert again.to_config() == config
+    config["channels"][-1]["auxiliaries"] = len(process.channels) - 1
+    with pytest.raises(ValueError, match="not before it"):
+        Process.from_config(config)
+
+
+def test_a_process_that_is_too_large_is_not_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What could not be read again does not take the place of anything."""
+    config = CONFIG.with_(training__max_steps=2)
+    generator = Generator.train(toy_top_pairs(1000), out=tmp_path / "model", config=config)
+    before = (tmp_path / "model" / "config.json").read_bytes()
+    monkeypatch.setattr(documents, "MAX_BYTES", 1000)
+    with pytest.raises(OutputError, match="great many subprocesses"):
+        generator.save(tmp_path / "model", force=True)
+    assert (tmp_path / "model" / "config.json").read_bytes() == before
