@@ -21,6 +21,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +131,11 @@ def run(directory: Path, name: str, minutes: float) -> dict[str, Any]:
     laws = check_sample(generated.chunks(20_000), generated.run)
     result["broken"] = [law.text for law in laws if law.judged and law.n_broken]
     if not generated.is_reconstructed:
+        settings = pythia_hard.PROCESSES[name].settings if name not in STORED else ()
+        new = [line for line in settings if line.split(":")[0].isdigit() and "Mode" not in line]
         result["shower"] = {
-            "truth": _shower(truth[:N_SHOWERED]), "generated": _shower(generated[:N_SHOWERED])
+            "truth": _shower(truth[:N_SHOWERED], new),
+            "generated": _shower(generated[:N_SHOWERED], new),
         }  # fmt: skip
     energies = [s.energy[s.status == -1] if not s.is_reconstructed else None for s in
                 (truth, generated)]  # fmt: skip
@@ -195,14 +199,17 @@ def _incoming(sample: EventSample) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _shower(sample: EventSample) -> dict[str, float]:
-    """Fraction that Pythia accepts, and the mean number of charged particles after the shower."""
+def _shower(sample: EventSample, settings: Sequence[str] = ()) -> dict[str, float]:
+    """Fraction that Pythia accepts, and the mean number of charged particles after the shower.
+
+    The settings tell it of particles that it does not have.
+    """
     from hepgen_adapters.pythia import LHAupSample, load_pythia
 
     pythia = load_pythia().Pythia("", False)
     for line in ("Print:quiet = on", "SLHA:verbose = 0", "Random:setSeed = on", "Random:seed = 5",
                  "PartonLevel:MPI = off",
-                 "Main:timesAllowErrors = 1000000000"):  # fmt: skip
+                 "Main:timesAllowErrors = 1000000000", *settings):  # fmt: skip
         pythia.readString(line)
     LHAupSample(sample).attach(pythia)
     if not pythia.init():
@@ -279,7 +286,7 @@ def figure(results: list[dict[str, Any]], path: Path) -> None:
     shown = [r for r in results if "refused" not in r]
     titles = list(dict.fromkeys(r["title"] for r in shown))
     times = sorted({r["minutes"] for r in shown})
-    canvas, axes = plt.subplots(figsize=(7, 0.32 * len(titles) + 1.2), layout="constrained")
+    canvas, axes = plt.subplots(figsize=(9, 0.3 * len(titles) + 1.2), layout="constrained")
     for k, minutes in enumerate(times):
         rows = [r for r in shown if r["minutes"] == minutes]
         y = [titles.index(r["title"]) + 0.15 * k for r in rows]
@@ -292,7 +299,7 @@ def figure(results: list[dict[str, Any]], path: Path) -> None:
     axes.set_yticks(range(len(titles)), titles)
     axes.invert_yaxis()
     axes.axvline(0.5, color="0.8", zorder=0)
-    axes.set_xlabel("AUC of a classifier between generated and true events")
+    axes.set_xlabel("AUC, generated against true events")
     axes.legend()
     canvas.savefig(path, dpi=150)
 
@@ -327,7 +334,7 @@ def main() -> None:
             path.write_text(json.dumps(result, indent=1) + "\n")
             print(table([result]).splitlines()[-1], flush=True)
         return
-    paths = [p for n in chosen for p in sorted(options.dir.glob(f"{n}_*min.json"))]
+    paths = [p for n in chosen for p in sorted(options.dir.glob(f"{n}_[0-9]*min.json"))]
     results = [json.loads(p.read_text()) for p in paths]
     results.sort(key=lambda r: (names().index(r["name"]), r["minutes"]))
     print(table(results))
