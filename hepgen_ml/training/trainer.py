@@ -83,6 +83,7 @@ class Trainer(Generic[SomeTask]):
         losses = [part.loss_name for part in task.parts.values()]
         self.history = History(None if directory is None else directory / HISTORY, losses)
         self.progress = progress or (lambda *_: None)
+        self._told = time.monotonic()  # when progress was last reported
         n_events = len(task.train)
         self.batch_size = min(config.batch_size, n_events)
         passes = _PASSES * n_events // self.batch_size
@@ -255,7 +256,7 @@ class Trainer(Generic[SomeTask]):
         })  # fmt: skip
 
     def _steps(self, may_stop: Callable[[], None], until: float) -> None:
-        began = saved = told = time.monotonic()
+        began = saved = time.monotonic()
         before = self.seconds
         recent: list[float] = []
         mark = (began, self.step)
@@ -273,8 +274,8 @@ class Trainer(Generic[SomeTask]):
             self._consistent = True
             may_stop()
             # Last, because whoever is told may stop here: no validation is to be left out.
-            if now - told > 0.5:
-                told = now
+            if now - self._told > 0.5:
+                self._told = now
                 info = {"step": float(self.step), "loss": loss, "events_per_s": rate}
                 if math.isfinite(self.best_loss):
                     info["val"] = self.best_loss
