@@ -33,18 +33,22 @@ if TYPE_CHECKING:
     from hepgen_ml.events.conversion import Conversion
 
 
+Outputs = Annotated[
+    list[Path],
+    typer.Option(
+        "--out",
+        readable=False,
+        metavar="FILE",
+        help="Output, - for standard output; repeated, the same events in each.",
+    ),
+]
+
+
 def convert(
     files: Annotated[
         list[Path], typer.Argument(readable=False, metavar="FILE...", help="Event files.")
     ],
-    out: Annotated[
-        list[Path],
-        typer.Option(
-            readable=False,
-            metavar="FILE",
-            help="Output, - for standard output; repeated, the same events in each.",
-        ),
-    ],
+    out: Outputs,
     stream_format: Format = None,
     objects: Objects = None,
     cross_section: CrossSection = None,
@@ -75,14 +79,7 @@ def merge(
         list[Path],
         typer.Argument(readable=False, metavar="FILE...", help="Event files, or patterns."),
     ],
-    out: Annotated[
-        list[Path],
-        typer.Option(
-            readable=False,
-            metavar="FILE",
-            help="Output, - for standard output; repeated, the same events in each.",
-        ),
-    ],
+    out: Outputs,
     stream_format: Format = None,
     force: Force = False,
     verbose: Verbose = False,

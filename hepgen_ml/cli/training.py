@@ -87,7 +87,11 @@ def train(
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="One setting; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="One setting, of those that hepgen-ml settings lists; may be repeated.",
+        ),
     ] = None,
     objects: Objects = None,
     cut: Cuts = None,
