@@ -313,6 +313,20 @@ def test_a_skim_has_its_part_of_the_cross_section(tmp_path: Path) -> None:
     assert run.cross_section_error == pytest.approx(60 / 80)
 
 
+def test_sums_of_other_events_give_no_cross_section(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """More weight in the events than in all that Runs counts: it would be scaled up."""
+    path = runs_tree(
+        tmp_path / "joined.root", [2.0] * 30, genEventSumw=[20.0],
+        genCrossSection=[1000.0], genCrossSectionError=[1.0],
+    )  # fmt: skip
+    run = read(path, chosen("Muon:2")).run
+    assert math.isnan(run.cross_section)
+    assert "3 times genEventSumw" in caplog.text
+    assert "--cross-section" in caplog.text
+
+
 def test_runs_without_entries_say_nothing(tmp_path: Path) -> None:
     path = runs_tree(tmp_path / "empty.root", [2.0] * 3, genEventSumw=[], genCrossSection=[])
     assert math.isnan(read(path, chosen("Muon:2")).run.cross_section)

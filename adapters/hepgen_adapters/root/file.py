@@ -227,6 +227,14 @@ class ROOTFile:
             fraction = self._sum_of(weight) / float(total.sum())
             if abs(fraction - 1) < _SAME_SUM:  # all events: sums of 32-bit numbers
                 fraction = 1.0
+            elif not 0 <= fraction < 1:
+                log.warning(
+                    "%s: the sum of %s over the events is %.4g times genEventSumw in Runs, so that "
+                    "the cross section stated there does not belong to these events and is not "
+                    "used; give it with --cross-section",
+                    self.path, weight, fraction,
+                )  # fmt: skip
+                return None, None
         return float(share @ value) * fraction, float(share @ error) * fraction
 
     def _sum_of(self, branch: str) -> float:
