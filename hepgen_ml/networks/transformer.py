@@ -43,29 +43,37 @@ class Block(nn.Module):
         self.up: Linear = nn.Linear(width, mlp_ratio * width)
         self.down: Linear = nn.Linear(mlp_ratio * width, width)
 
-    def forward(self, x: Tensor, modulation: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, modulation: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
         """Hidden states (batch, tokens, width) -> the same.
 
-        A modulation (batch, 4 width) shifts and scales what both norms give.
+        A modulation (batch, 4 width) shifts and scales what both norms give; no token attends to
+        those where a mask (batch, tokens) is False.
         """
         h1, h2 = (None, None) if modulation is None else modulation.chunk(2, dim=-1)
-        x = x + self._dropped(self._attention(_modulated(self.norm1(x), h1)))
+        x = x + self._dropped(self._attention(_modulated(self.norm1(x), h1), mask))
         return x + self._dropped(self.down(F.gelu(self.up(_modulated(self.norm2(x), h2)))))
 
     def _dropped(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout) if self.training and self.dropout else x
 
-    def _attention(self, x: Tensor) -> Tensor:
+    def _attention(self, x: Tensor, mask: Tensor | None) -> Tensor:
         batch, tokens, width = x.shape
         qkv = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        seen = None if mask is None else mask[:, None, None, :]
         if x.device.type == "cpu" and tokens <= _SHORT:
             logits = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
             if self.causal:
                 logits = logits + torch.full((tokens, tokens), -torch.inf, dtype=x.dtype).triu(1)
+            if seen is not None:
+                logits = logits.masked_fill(~seen, -torch.inf)
             attended = logits.softmax(-1).to(v.dtype) @ v
         else:
-            attended = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+            attended = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=seen, is_causal=self.causal
+            )
         return self.out(attended.transpose(1, 2).reshape(batch, tokens, width))
 
 
@@ -107,14 +115,17 @@ class Transformer(nn.Module):
                 nn.init.normal_(layer.weight, std=0.02 / math.sqrt(2 * blocks))
                 nn.init.zeros_(layer.bias)
 
-    def forward(self, x: Tensor, modulation: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, modulation: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
         """Hidden states (batch, tokens, width) -> the same.
 
-        A modulation (batch, 4 width blocks) is that of all blocks, one after another.
+        A modulation (batch, 4 width blocks) is that of all blocks, one after another. A mask
+        (batch, tokens) is False where a token is padding; only where tokens see all others.
         """
         parts = () if modulation is None else modulation.chunk(len(self.blocks), dim=-1)
         for i, block in enumerate(self.blocks):
-            x = block(x, parts[i] if parts else None)
+            x = block(x, parts[i] if parts else None, mask)
         return self.norm(x)
 
 

@@ -27,7 +27,7 @@ from hepgen_ml.networks.lgatr.embedding import (
     reference_components,
     vector_part,
 )
-from hepgen_ml.networks.lgatr.inference import Inference
+from hepgen_ml.networks.lgatr.inference import Prepared
 from hepgen_ml.phase_space.coordinates import Coordinate
 from hepgen_ml.process.process import Process
 
@@ -91,7 +91,7 @@ class GeometricVelocity(Velocity):
         with torch.no_grad():  # start from the velocity of the head alone
             for p in self.network.last.parameters():
                 p.mul_(0.1)
-        self._fixed: tuple[tuple[int, ...], Inference] | None = None
+        self._prepared = Prepared(self.network)
 
     def fit(self, mean: Tensor, std: Tensor) -> None:
         """Take over the standardisation; energies are measured in those of a typical event."""
@@ -144,7 +144,7 @@ class GeometricVelocity(Velocity):
         with torch.autocast(
             z.device.type, torch.bfloat16, enabled=self.bfloat16_blocks and self.training
         ):
-            out = self._network()(tokens)
+            out = self._prepared()(tokens)
         out = Multivectors(*(part.to(z.dtype) for part in out))
         n = p.shape[1]
         hidden = out.scalars[:, :n, 2:]
@@ -161,15 +161,6 @@ class GeometricVelocity(Velocity):
         keep = logarithmic.to(z.dtype).unsqueeze(-1)
         direct = self.head(hidden[:, owner] * keep, channel)
         return direct + torch.where(logarithmic, 0.0, pushed)
-
-    def _network(self) -> LGATr | Inference:
-        """The network, with prepared weights where no gradient is wanted."""
-        if torch.is_grad_enabled() or self.training:
-            return self.network
-        key = tuple(v for p in self.network.parameters() for v in (p._version, p.data_ptr()))
-        if self._fixed is None or self._fixed[0] != key:
-            self._fixed = key, Inference(self.network)
-        return self._fixed[1]
 
 
 class RotationVelocity(GeometricVelocity):

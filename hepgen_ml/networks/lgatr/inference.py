@@ -79,6 +79,29 @@ class Inference:
         return self.last.new(state.result)
 
 
+class Prepared:
+    """A network where gradients are wanted, and otherwise its `Inference`, made when first asked.
+
+    Parameters
+    ----------
+    network : LGATr
+        Its weights may change; they are then prepared again.
+    """
+
+    def __init__(self, network: LGATr) -> None:
+        self.network = network
+        self._fixed: tuple[tuple[int, ...], Inference] | None = None
+
+    def __call__(self) -> LGATr | Inference:
+        """The network, with prepared weights where no gradient is wanted."""
+        if torch.is_grad_enabled() or self.network.training:
+            return self.network
+        key = tuple(v for p in self.network.parameters() for v in (p._version, p.data_ptr()))
+        if self._fixed is None or self._fixed[0] != key:
+            self._fixed = key, Inference(self.network)
+        return self._fixed[1]
+
+
 class _Linear:
     """Weights of an equivariant map, transposed."""
 
