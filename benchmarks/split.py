@@ -14,6 +14,13 @@ import numpy as np
 import hepgen_ml
 
 
+def divide(n: int, fraction: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the events to train on and of the held-out ones, of n in all; each in order."""
+    order = np.random.default_rng(seed).permutation(n)
+    middle = round(fraction * n)
+    return np.sort(order[:middle]), np.sort(order[middle:])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -25,10 +32,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     sample = hepgen_ml.read(options.sample)
-    order = np.random.default_rng(options.seed).permutation(len(sample))
-    n = round(options.fraction * len(sample))
-    for path, rows in ((options.train, order[:n]), (options.truth, order[n:])):
-        hepgen_ml.write(sample[np.sort(rows)], path)
+    learned, truth = divide(len(sample), options.fraction, options.seed)
+    for path, rows in ((options.train, learned), (options.truth, truth)):
+        hepgen_ml.write(sample[rows], path)
         print(f"{path}: {len(rows)} events")
 
 
