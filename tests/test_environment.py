@@ -16,7 +16,7 @@ import pytest
 from hepgen_ml.errors import UsageError
 from hepgen_ml.events.formats import AtomicWriter
 from hepgen_ml.events.sample import RunInfo
-from hepgen_ml.models.storage import PRETRAINED
+from hepgen_ml.models.included import PRETRAINED
 from hepgen_ml.networks import compiled as _compiled
 from hepgen_ml.training.devices import find_device
 

@@ -209,19 +209,22 @@ def models(
 ) -> None:
     """List the models that come with the package; --model takes them by name."""
     with _console.reporting(verbose=verbose, debug=debug):
-        from hepgen_ml.models.storage import PRETRAINED, pretrained
+        from hepgen_ml.models.included import PRETRAINED, described
 
-        places = {name: str(PRETRAINED / name) for name in pretrained()}
+        found = described()
         if as_json:
-            typer.echo(json.dumps(places, indent=2))
+            typer.echo(json.dumps(found, indent=2))
             return
-        for name, place in places.items():
-            typer.echo(f"{name}: {place} (`hepgen-ml info {name}` says what it learned)")
+        for name, model in found.items():
+            events = f", {model['events']:,} events" if model["events"] else ""
+            typer.echo(f"{name}: {model['sample']} ({model['model']}{events})")
+        typer.echo("`hepgen-ml info NAME` says what a model learned; its card is README.md in the "
+                   f"directory {PRETRAINED}/NAME")  # fmt: skip
 
 
 def _describe(path: Path, skip_bad: bool, chosen: Selection | None) -> dict[str, Any]:
     if not os.path.isfile(path):  # models need torch, files answer without
-        from hepgen_ml.models.storage import pretrained
+        from hepgen_ml.models.included import pretrained
 
         if os.path.isdir(path) or str(path) in pretrained():
             from hepgen_ml.generation.generator import Generator

@@ -210,6 +210,7 @@ class ModelDocument(Document):
     format: Literal["hepgen-ml model"]
     version: Count
     weights_sha256: Digest
+    precision: Literal["float32", "float16"] = "float32"
     config: dict[str, Any]
     run: RunDocument
     process: dict[str, Any]

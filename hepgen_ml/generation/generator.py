@@ -45,12 +45,11 @@ from hepgen_ml.generation.variations import (
     with_named_weights,
 )
 from hepgen_ml.generation.weighting import Weighting, Weights, choose_weighting
+from hepgen_ml.models.included import CONFIG, find_model
 from hepgen_ml.models.storage import (
     CLASSIFIER,
-    CONFIG,
     VARIATIONS,
     TrainedModel,
-    find_model,
     load_model,
     save_model,
 )
@@ -204,8 +203,8 @@ class Generator:
         classifier = Reweighter.load(directory, place) if has_classifier else None
         return cls(model, classifier, directory, ratios_of(directory, model))
 
-    def save(self, path: str | Path, *, force: bool = False) -> None:
-        """Write the model directory."""
+    def save(self, path: str | Path, *, force: bool = False, half: bool = False) -> None:
+        """Write the model directory; with `half` in half precision, see `save_model`."""
         directory = Path(path)
         if force:
             with naming(directory):
@@ -216,7 +215,7 @@ class Generator:
                 remove(directory, VARIATIONS)
             else:
                 save_ratios(directory, self.ratios)
-            save_model(directory, self.model)
+            save_model(directory, self.model, half=half)
             if self.classifier is not None:
                 self.classifier.save(directory)
 

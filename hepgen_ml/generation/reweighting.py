@@ -18,7 +18,8 @@ from hepgen_ml.events.sample import EventSample, concatenate
 from hepgen_ml.events.source import EventSource, Progress
 from hepgen_ml.files.directories import DirectoryLock
 from hepgen_ml.generation.generator import Generator
-from hepgen_ml.models.storage import CLASSIFIER, PRETRAINED, find_model, read_document
+from hepgen_ml.models.included import PRETRAINED, find_model, read_document
+from hepgen_ml.models.storage import CLASSIFIER
 from hepgen_ml.phase_space import parse_cut
 from hepgen_ml.reweighting import location
 from hepgen_ml.reweighting.application import ClassifierWeights

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -30,17 +29,18 @@ from hepgen_ml.files.directories import DirectoryLock
 from hepgen_ml.files.outputs import naming, remove, write_text
 from hepgen_ml.files.tensors import load_tensors, save_tensors
 from hepgen_ml.models import registry
+from hepgen_ml.models.included import CONFIG, FORMAT_VERSION, read_document
 from hepgen_ml.models.model_card import model_card
 from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.process import Process
 
-FORMAT_VERSION = 1
 WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
 CARD = "README.md"
 VALIDATION = "validation.json"
 CLASSIFIER = "classifier.safetensors"
 VARIATIONS = "variations.safetensors"
+
+_HALF = (torch.float16, torch.bfloat16)
 
 _SPARE_ELEMENTS = 10_000_000
 """Of tensors that a network may make beyond a multiple of its weights."""
@@ -71,7 +71,7 @@ class TrainedModel:
     device: torch.device
 
 
-def save_model(directory: Path, model: TrainedModel) -> None:
+def save_model(directory: Path, model: TrainedModel, *, half: bool = False) -> None:
     """Write a model directory; ``config.json`` appears last, so that it names whole weights.
 
     Parameters
@@ -79,6 +79,10 @@ def save_model(directory: Path, model: TrainedModel) -> None:
     directory : Path
         Made if need be.
     model : TrainedModel
+    half : bool
+        Store the parameters of the networks in half precision (16 bits, a relative error of
+        2.4e-4), which halves the file. They are used in single precision in any case.
+        Standardisations and frequencies, which physics depends on directly, are kept as they are.
 
     Raises
     ------
@@ -106,10 +110,14 @@ def save_model(directory: Path, model: TrainedModel) -> None:
             remedy="train on a part of the subprocesses",
         ) from None  # fmt: skip
     remove(directory, VALIDATION, CLASSIFIER)  # they were about other weights
-    save_tensors(directory / WEIGHTS, dict(model.surrogate.state_dict()), {})
+    tensors = dict(model.surrogate.state_dict())
+    if half:
+        tensors |= _halved(model.surrogate)
+    save_tensors(directory / WEIGHTS, tensors, {})
     document = {
         "format": "hepgen-ml model",
         "version": FORMAT_VERSION,
+        "precision": "float16" if half else "float32",
         "weights_sha256": file_hash(directory / WEIGHTS),
         "config": model.config.model_dump(),
         "run": run_to_config(model.run),
@@ -119,6 +127,12 @@ def save_model(directory: Path, model: TrainedModel) -> None:
     }
     write_text(directory / CARD, model_card(model.process, model.config, model.run, model.facts))
     write_text(directory / CONFIG, documents.text_of(document) + "\n")
+
+
+def _halved(surrogate: Surrogate) -> dict[str, Tensor]:
+    """Parameters in half precision, but for those of which one is too large for it."""
+    found = {name: p.detach().half() for name, p in surrogate.named_parameters()}
+    return {name: tensor for name, tensor in found.items() if bool(tensor.isfinite().all())}
 
 
 def load_model(directory: Path, device: torch.device) -> TrainedModel:
@@ -151,6 +165,14 @@ def load_model(directory: Path, device: torch.device) -> TrainedModel:
         ) from None
     tensors = surrogate.heads.compacted(tensors, "heads.")
     _check_weights(directory / WEIGHTS, tensors, surrogate.state_dict())
+    parameters = {name for name, _ in surrogate.named_parameters()}
+    allowed = parameters if document.get("precision") == "float16" else set()
+    if coarse := sorted({n for n, t in tensors.items() if t.dtype in _HALF} - allowed):
+        raise ModelError(
+            f"is damaged: {coarse[0][:100]} is stored in half precision",
+            path=directory / WEIGHTS,
+            remedy=retrain,
+        )
     surrogate.load_state_dict(tensors)
     if surrogate.event_weights is not None:
         try:
@@ -222,69 +244,6 @@ def _check_weights(path: Path, found: Mapping[str, Tensor], shapes: Mapping[str,
                 path=path,
                 remedy="train again or fetch it anew",
             )
-
-
-PRETRAINED = Path(__file__).parents[1] / "pretrained"
-"""Models that come with the package, a directory each."""
-
-
-def pretrained() -> list[str]:
-    """Names of the models that come with the package."""
-    return sorted(p.parent.name for p in PRETRAINED.glob(f"*/{CONFIG}"))
-
-
-def find_model(path: str | Path) -> Path:
-    """Model directory: the one of this path, or else the pretrained one of this name.
-
-    Raises
-    ------
-    ModelError
-        Neither exists.
-    """
-    directory = Path(path)
-    if os.path.exists(directory):
-        return directory
-    if str(path) in pretrained():
-        return PRETRAINED / str(path)
-    known = ", ".join(pretrained())
-    raise ModelError(
-        "holds no model",
-        path=directory,
-        remedy=f"train one with `hepgen-ml train`, or use one that comes with the package: {known}",
-    )
-
-
-def read_document(directory: Path) -> dict[str, Any]:
-    """Contents of ``config.json``, its version checked."""
-    path = directory / CONFIG
-    if not os.path.isdir(directory) or (
-        not os.path.isfile(path) and os.access(directory, os.R_OK | os.X_OK)
-    ):
-        raise ModelError(
-            "holds no model", path=directory, remedy="train one with `hepgen-ml train`"
-        )
-    try:
-        document = documents.read(path)
-        if document.get("format") == "hepgen-ml model":
-            found = document.get("version")
-            if isinstance(found, int) and found > FORMAT_VERSION:
-                raise ModelError(
-                    f"has format version {found}, this program knows up to {FORMAT_VERSION}",
-                    path=path,
-                    remedy="upgrade hepgen-ml",
-                )
-        documents.ModelDocument.model_validate(document)
-    except OSError as error:
-        raise ModelError(
-            f"cannot be read: {error.strerror}", path=path, remedy="check its permissions"
-        ) from None
-    except ValueError as error:
-        raise ModelError(
-            f"is damaged: {documents.problem(error)}",
-            path=path,
-            remedy="train again or fetch it anew",
-        ) from None
-    return document
 
 
 def run_to_config(run: RunInfo) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
 from hepgen_ml.files import documents
 from hepgen_ml.files.directories import DirectoryLock, is_unfinished
 from hepgen_ml.files.outputs import naming, remove, write_text
-from hepgen_ml.models.storage import CARD, CLASSIFIER, CONFIG, VALIDATION, VARIATIONS, WEIGHTS
+from hepgen_ml.models.included import CONFIG
+from hepgen_ml.models.storage import CARD, CLASSIFIER, VALIDATION, VARIATIONS, WEIGHTS
 from hepgen_ml.training.checkpoint import CHECKPOINT
 from hepgen_ml.training.history import HISTORY
 

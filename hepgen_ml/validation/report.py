@@ -23,7 +23,8 @@ from hepgen_ml.events.objects import Selection
 from hepgen_ml.events.sample import EventSample, FloatArray, RunInfo, concatenate, finite_or_none
 from hepgen_ml.events.source import EventSource, Progress
 from hepgen_ml.files.outputs import PartialFile, naming, write_text
-from hepgen_ml.models.storage import PRETRAINED, file_hash, find_model, packages, store_validation
+from hepgen_ml.models.included import PRETRAINED, find_model
+from hepgen_ml.models.storage import file_hash, packages, store_validation
 from hepgen_ml.training.history import HISTORY, HISTORY_COLUMNS
 from hepgen_ml.validation.figures.style import plotting, save
 from hepgen_ml.validation.measurements import Labelled, Measurements, finite, measure

@@ -402,5 +402,6 @@ def test_documentation_knows_every_option() -> None:
 
 def test_models_of_the_package_are_listed() -> None:
     assert "ttbar01j: " in run("models").stdout
-    places = json.loads(run("models", "--json").stdout)
-    assert (Path(places["ttbar01j"]) / "README.md").is_file()
+    found = json.loads(run("models", "--json").stdout)
+    assert (Path(found["ttbar01j"]["directory"]) / "README.md").is_file()
+    assert found["ttbar01j"]["events"] == 200_000

@@ -11,13 +11,13 @@ from hepgen_ml import Generator
 from hepgen_ml.analysis.laws import check_sample
 from hepgen_ml.cli import app
 from hepgen_ml.errors import ModelError
-from hepgen_ml.models.storage import PRETRAINED, find_model, pretrained
+from hepgen_ml.models.included import PRETRAINED, find_model, pretrained
 
 
 def test_names() -> None:
     assert "ttbar01j" in pretrained()
     size = sum(f.stat().st_size for f in PRETRAINED.rglob("*") if f.is_file())
-    assert size < 8 << 20
+    assert size < 15e6
 
 
 @pytest.mark.parametrize("name", pretrained())

@@ -17,7 +17,7 @@ from hepgen_ml.cli import app
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
 from hepgen_ml.events.sample import EventSample, FloatArray, IntArray, concatenate
 from hepgen_ml.generation import reweighting as tasks
-from hepgen_ml.models.storage import PRETRAINED
+from hepgen_ml.models.included import PRETRAINED
 from hepgen_ml.reweighting import Reweighter, location, reweighter, trees
 from hepgen_ml.reweighting.application import ClassifierWeights
 from hepgen_ml.reweighting.classifiers import NETWORKS, NetworkName

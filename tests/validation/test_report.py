@@ -25,7 +25,7 @@ from hepgen_ml.cli import app
 from hepgen_ml.config import Config
 from hepgen_ml.errors import OutputError, UsageError
 from hepgen_ml.events.sample import EventSample, RunInfo, Subrun
-from hepgen_ml.models.storage import read_document
+from hepgen_ml.models.included import read_document
 from hepgen_ml.validation import comparison, measurements, report
 from hepgen_ml.validation.figures import Curve, Panel, grid
 from hepgen_ml.validation.measurements import Labelled, measure
