@@ -118,8 +118,14 @@ class DecayChart(Chart):
         self.production = PRODUCTIONS[rest.pop("kind")](
             [n.label for n in made], [n.mass for n in made], **rest
         )
+        self._below: list[list[int]] = [[] for _ in self.nodes]
+        for i in reversed(range(len(self.nodes))):  # children come after their mother
+            children = self.nodes[i].children
+            self._below[i] = (
+                [leaf for c in children for leaf in self._below[c]]
+                if children else [self.leaves.index(i)]
+            )  # fmt: skip
         self.coordinates = (*self._production_names(), *self._decay_names())
-        self._below = [self._leaves_of(i) for i in range(len(self.nodes))]
         # The smallest mass that the products leave room for.
         self.least = [0.0] * len(self.nodes)
         for i in reversed(range(len(self.nodes))):
@@ -130,14 +136,9 @@ class DecayChart(Chart):
             else:
                 self.least[i] = node.mass[0] if isinstance(node.mass, tuple) else node.mass
 
-    def _leaves_of(self, i: int) -> list[int]:
-        if not self.nodes[i].children:
-            return [self.leaves.index(i)]
-        return [leaf for c in self.nodes[i].children for leaf in self._leaves_of(c)]
-
     def _production_names(self) -> list[Coordinate]:
         # Coordinates of a resonance count as its first product's.
-        owner = [self._leaves_of(i)[0] for i in range(self.n_made)]
+        owner = [self._below[i][0] for i in range(self.n_made)]
         return [
             Coordinate(c.name, c.periodic, c.cyclic, owner[c.particle], c.logarithmic)
             for c in self.production.coordinates
@@ -149,11 +150,11 @@ class DecayChart(Chart):
         for node in self.nodes:
             for child in node.children:
                 if self._varies(child):
-                    leaf, label = self._leaves_of(child)[0], self.nodes[child].label
+                    leaf, label = self._below[child][0], self.nodes[child].label
                     names.append(Coordinate(f"logit_mass:{label}", particle=leaf, logarithmic=True))
             if node.children:
                 first = node.children[0]
-                label, leaf = self.nodes[first].label, self._leaves_of(first)[0]
+                label, leaf = self.nodes[first].label, self._below[first][0]
                 names += [
                     Coordinate(f"artanh_cos_theta:{label}", particle=leaf),
                     # The azimuth of an event that nothing balances is that of its first decay.

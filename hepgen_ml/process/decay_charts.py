@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from hepgen_ml.phase_space import (
     Acceptance,
@@ -22,7 +21,6 @@ from hepgen_ml.phase_space import (
     Node,
     Peak,
 )
-from hepgen_ml.phase_space.coordinates import invariant_mass_squared
 from hepgen_ml.phase_space.cut_finder import CutFinder
 from hepgen_ml.phase_space.cuts import flavour_class
 from hepgen_ml.process.decay_kinds import Decay, kind_of, kind_of_decay, kind_of_product
@@ -308,8 +306,10 @@ class DecayCharts:
     def _masses(self, structure: Structure, rows: Sequence[int]) -> npt.NDArray[np.float64]:
         """Masses in GeV of some final particles together, in the events kept."""
         columns = [structure.final.index(r) for r in rows]
-        q = torch.from_numpy(self.seen[structure].kept["final"][:, columns].sum(1))
-        return np.asarray(torch.sqrt(invariant_mass_squared(q).clamp_min(0.0)))
+        # As `invariant_mass_squared`, without tensors: there may be very many structures.
+        x, y, z, energy = self.seen[structure].kept["final"][:, columns].sum(1).T
+        size = np.sqrt(x * x + y * y + z * z)
+        return np.sqrt(np.maximum((energy - size) * (energy + size), 0.0))
 
     def _pair(
         self, structure: Structure, tree: Tree, node: int, products: Sequence[int]

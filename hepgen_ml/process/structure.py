@@ -53,17 +53,17 @@ class Structure:
         """Rows of the particles with this status."""
         return [i for i, s in enumerate(self.status) if s == status]
 
-    @property
+    @cached_property
     def incoming(self) -> list[int]:
         """Rows of the incoming partons."""
         return self.rows(-1)
 
-    @property
+    @cached_property
     def final(self) -> list[int]:
         """Rows of the final-state particles."""
         return self.rows(1)
 
-    @property
+    @cached_property
     def intermediate(self) -> list[int]:
         """Rows of everything else: resonances."""
         return [i for i, s in enumerate(self.status) if s not in (-1, 1)]

@@ -44,9 +44,10 @@ def pair(
 ) -> tuple[Surrogate, Surrogate]:
     """The same network as for few channels and as for many."""
     found = []
+    monkeypatch.setattr("hepgen_ml.models.jetgpt.autoregressive._FEW_EVENTS", 1e6)
     for many in (False, True):
         if many:
-            monkeypatch.setattr("hepgen_ml.models.jetgpt.autoregressive._MANY", 1)
+            monkeypatch.setattr("hepgen_ml.models.jetgpt.autoregressive._FEW", 1)
             monkeypatch.setattr("hepgen_ml.models.conditions._LARGEST_TABLE", 1)
             monkeypatch.setattr("hepgen_ml.models.categorical._LARGEST_TABLE", 1)
             monkeypatch.setattr("hepgen_ml.models.categorical._LEAST_GAIN", 1)

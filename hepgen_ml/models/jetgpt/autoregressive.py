@@ -48,8 +48,9 @@ _BATCH = {True: 2048, False: 65536}
 _PADDING = 2500
 """Tokens of padding that are cheaper than another pass through the network."""
 
-_MANY = 32
-"""Layouts of coordinates up to which each has a pass of its own."""
+_MANY, _FEW, _FEW_EVENTS = 32, 4, 64
+"""Layouts of coordinates up to which each has a pass of its own; of fewer events than the last
+number for each, up to the second."""
 
 _HEAD = "mtw,twk->mtk"
 """Product of hidden states with the output matrices of their coordinates."""
@@ -127,7 +128,7 @@ class AutoregressiveDensity(DensityModel):
                 make_bayesian(module, settings.prior_std)
         self._groups = [_groups([densities[i] for i in row]) for row in self.numbers]
         self.mixed: MixedLayouts | None = None
-        if len(torch.unique(self.alike)) > _MANY and settings.bayesian == "off":
+        if len(torch.unique(self.alike)) > _FEW and settings.bayesian == "off":
             self.mixed = MixedLayouts(self.order, self.numbers, densities)
 
     def fit_coordinates(self, x: Tensor, subprocess: Tensor) -> None:
@@ -212,7 +213,8 @@ class AutoregressiveDensity(DensityModel):
     def _is_mixed(self, subprocess: Tensor) -> bool:
         """Whether events are of so many layouts that they had better go together."""
         layouts = self.alike.to(subprocess.device)[self.channel_of[subprocess]]
-        return len(torch.unique(layouts)) > _MANY
+        n = len(torch.unique(layouts))
+        return n > _MANY or (n > _FEW and len(subprocess) < _FEW_EVENTS * n)
 
     def _conditions(self, subprocess: Tensor) -> Tensor:
         """Vectors (m, width) of these subprocesses."""
