@@ -11,6 +11,7 @@ from hepgen_ml._version import __version__
 _LAZY = {
     "EventSample": "hepgen_ml.events.sample",
     "RunInfo": "hepgen_ml.events.sample",
+    "Regressor": "hepgen_ml.regression.regressor",
     "Generator": "hepgen_ml.generation.generator",
     "Selection": "hepgen_ml.events.objects",
     "convert": "hepgen_ml.events.conversion",
@@ -23,6 +24,7 @@ _LAZY = {
 __all__ = [
     "EventSample",
     "Generator",
+    "Regressor",
     "RunInfo",
     "Selection",
     "__version__",
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from hepgen_ml.events.objects import Selection, parse_objects
     from hepgen_ml.events.sample import EventSample, RunInfo
     from hepgen_ml.generation.generator import Generator
+    from hepgen_ml.regression.regressor import Regressor
 
 
 def __getattr__(name: str) -> Any:

@@ -15,6 +15,7 @@ from hepgen_ml.cli import console as _console
 from hepgen_ml.cli.configuration import settings
 from hepgen_ml.cli.files import check, convert, info, merge, models
 from hepgen_ml.cli.generation import generate
+from hepgen_ml.cli.regression import regress
 from hepgen_ml.cli.reweighting import reweight
 from hepgen_ml.cli.showering import shower
 from hepgen_ml.cli.training import encode, train
@@ -47,8 +48,8 @@ def _common(
 
 
 VERBS = (
-    train, encode, generate, shower, reweight, validate, convert, merge, check, info, models,
-    settings,
+    train, encode, generate, shower, reweight, regress, validate, convert, merge, check, info,
+    models, settings,
 )  # fmt: skip
 for verb in VERBS:
     app.command()(verb)

@@ -1,1 +1,1 @@
-"""Functions of events that are learned with a sample: weight variations."""
+"""Functions of events: weight variations learned with a sample, and regressions of any number."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 from xml.sax.saxutils import escape, quoteattr
@@ -102,7 +103,11 @@ class RatiosDocument(documents.Document):
 def declared_weights(run: RunInfo, ratios: WeightRatios) -> RunInfo:
     """Run information that declares the weights, in the groups that they have in the sample."""
     texts = {w.name: w.text for w in ratios.weights}
-    groups = _kept(ratios.groups, set(texts))
+    return declared_names(run, texts, _kept(ratios.groups, set(texts)))
+
+
+def declared_names(run: RunInfo, texts: Mapping[str, str], groups: str) -> RunInfo:
+    """Run information that declares weights: those that groups do not name in one of their own."""
     lines = [
         f"<weight id={quoteattr(name)}>{escape(text)}</weight>"
         for name, text in texts.items() if name not in _declared(groups)

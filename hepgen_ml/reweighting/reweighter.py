@@ -24,7 +24,7 @@ from pydantic import Field, Strict
 from torch import Tensor
 
 from hepgen_ml.analysis.final_states import Signature
-from hepgen_ml.analysis.metrics import effective_size
+from hepgen_ml.analysis.metrics import effective_size, unweighting_limit
 from hepgen_ml.errors import HepgenError, ModelError, SampleError, UsageError
 from hepgen_ml.events.sample import EventSample, FloatArray
 from hepgen_ml.events.source import Progress
@@ -304,18 +304,6 @@ class ClassifierDocument(documents.Document):
 
     groups: Annotated[list[RatioDocument], Field(max_length=100_000)]
     facts: ClassifierFacts
-
-
-def unweighting_limit(weights: FloatArray, loss: float = 1e-3) -> float:
-    """Weight that counts as the largest when events are accepted with w/limit.
-
-    Events above are accepted always, with a fraction `loss` of all weight lost at most.
-    """
-    ordered = np.sort(weights)[::-1]
-    # lost above a limit at the i-th largest weight: sum of the larger ones minus i times it
-    lost = np.cumsum(ordered) - np.arange(1, len(ordered) + 1) * ordered
-    allowed = np.flatnonzero(lost <= loss * ordered.sum())
-    return float(ordered[allowed[-1]])
 
 
 def _rate(truth: Group | None, generated: Group, sums: list[float], sizes: list[int]) -> float:

@@ -13,12 +13,13 @@ import torch
 from typer.testing import CliRunner
 
 import hepgen_ml
+from hepgen_ml.analysis.metrics import unweighting_limit
 from hepgen_ml.cli import app
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
 from hepgen_ml.events.sample import EventSample, FloatArray, IntArray, concatenate
 from hepgen_ml.generation import reweighting as tasks
 from hepgen_ml.models.included import PRETRAINED
-from hepgen_ml.reweighting import Reweighter, location, reweighter, trees
+from hepgen_ml.reweighting import Reweighter, location, trees
 from hepgen_ml.reweighting.application import ClassifierWeights
 from hepgen_ml.reweighting.classifiers import NETWORKS, NetworkName
 from hepgen_ml.reweighting.features import groups
@@ -217,10 +218,10 @@ def test_rates(truth: EventSample, distorted: EventSample) -> None:
 def test_unweighting_limit() -> None:
     """At the limit, no more than the stated fraction of all weight is lost."""
     w = np.random.default_rng(0).lognormal(0, 0.5, 100_000)
-    limit = reweighter.unweighting_limit(w, 1e-3)
+    limit = unweighting_limit(w, 1e-3)
     lost = np.maximum(w - limit, 0).sum() / w.sum()
     assert 0.9e-3 < lost <= 1e-3
-    assert reweighter.unweighting_limit(np.ones(10)) == 1.0
+    assert unweighting_limit(np.ones(10)) == 1.0
 
 
 def test_stored(fitted: Reweighter, distorted: EventSample, tmp_path: Path) -> None:

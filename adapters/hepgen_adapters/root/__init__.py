@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hepgen_ml.events.formats import Reader, Writer
     from hepgen_ml.events.objects import Selection
-    from hepgen_ml.events.sample import EventSample, RunInfo
+    from hepgen_ml.events.sample import EventSample, FloatArray, RunInfo
 
 
 class ROOT:
@@ -76,6 +76,18 @@ class ROOT:
         from hepgen_adapters.root.write import ROOTWriter
 
         return ROOTWriter(path, run, four_vectors=four_vectors)
+
+    def column(self, path: Path, name: str, *, tree: str | None = None) -> FloatArray:
+        """Any branch of one number an event, of all events of a file.
+
+        Raises
+        ------
+        InputError
+            The file is damaged, or has no such branch of numbers; the message names some.
+        """
+        from hepgen_adapters.root.read import read_column
+
+        return read_column(path, name, tree)
 
     def cannot_hold(self, sample: EventSample) -> list[str]:
         """Texts of a run that are longer than what readers accept; all else has a place."""

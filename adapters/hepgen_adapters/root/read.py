@@ -13,7 +13,7 @@ from hepgen_adapters.root.file import ROOTFile, TreeReader, event_columns, other
 from hepgen_adapters.root.names import EVENT, EXACT, INTEGER, MOTHERS
 from hepgen_adapters.root.objects import ObjectReader, objects_remedy
 from hepgen_ml.events.objects import Selection
-from hepgen_ml.events.sample import UNKNOWN_SPIN, EventSample
+from hepgen_ml.events.sample import UNKNOWN_SPIN, EventSample, FloatArray
 
 
 def open_root(
@@ -28,6 +28,28 @@ def open_root(
     except BaseException:
         file.close()
         raise
+
+
+def read_column(path: Path, name: str, tree: str | None = None) -> FloatArray:
+    """A branch of one number an event, of all events."""
+    import awkward as ak
+
+    file = ROOTFile(path, tree)
+    try:
+        if name not in file.branches:
+            known = [n for n in file.branches if "_" not in n] or list(file.branches)
+            shown = ", ".join(sorted(known)[:12]) + (", …" if len(known) > 12 else "")
+            what = f"has no column or named weight {name[:100]!r}"
+            raise file.fail(what, remedy=f"it has {shown}")
+        parts = [file.arrays([name], *ends)[name] for ends in file.ranges([name])]
+        if any(part.ndim != 1 for part in parts):
+            raise file.fail(
+                f"branch {name} holds lists, not one number an event", remedy="choose another"
+            )
+        with file.reading():
+            return np.concatenate([np.asarray(ak.to_numpy(p), dtype=np.float64) for p in parts])
+    finally:
+        file.close()
 
 
 class ROOTReader(TreeReader):

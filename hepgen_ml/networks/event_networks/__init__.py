@@ -4,6 +4,6 @@
 """
 
 from hepgen_ml.networks.event_networks.base import EventNetwork
-from hepgen_ml.networks.event_networks.registry import build
+from hepgen_ml.networks.event_networks.registry import build, sizes
 
-__all__ = ["EventNetwork", "build"]
+__all__ = ["EventNetwork", "build", "sizes"]

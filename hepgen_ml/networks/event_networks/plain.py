@@ -55,7 +55,7 @@ class MLP(EventNetwork):
         k = self.n_particles
         there = _there(p, mask, scalars.dtype)
         p, scalars, there = padded(p, k), padded(scalars, k), padded(there, k)
-        features = self.features(momentum_features(p)).to(scalars.dtype) * there
+        features = self.features(momentum_features(p.to(scalars.dtype))) * there
         tokens = torch.cat([features, scalars, there], dim=-1)
         return self.network(torch.cat([tokens.flatten(1), globals_], dim=-1))
 
@@ -72,7 +72,7 @@ class DeepSets(EventNetwork):
     n_scalars, n_out, n_particles, n_globals : int
         See `EventNetwork`.
     width, layers : int
-        Of both perceptrons.
+        Of the perceptron of the event; that of a particle has the same width and half the layers.
     latent : int
         Numbers that are summed.
     invariants : bool
@@ -93,7 +93,7 @@ class DeepSets(EventNetwork):
         super().__init__(n_scalars, n_out, n_particles=n_particles, n_globals=n_globals)
         self.permutations = not invariants
         self.features = Standardization(N_FEATURES)
-        self.particle = Perceptron(N_FEATURES + n_scalars, width, layers, latent)
+        self.particle = Perceptron(N_FEATURES + n_scalars, width, max(layers // 2, 1), latent)
         self.count: Tensor
         self.register_buffer("count", torch.ones(()))
         n_pairs = 0
@@ -114,7 +114,7 @@ class DeepSets(EventNetwork):
     def outputs(
         self, p: Tensor, scalars: Tensor, mask: Tensor | None, globals_: Tensor
     ) -> Tensor:
-        features = self.features(momentum_features(p)).to(scalars.dtype)
+        features = self.features(momentum_features(p.to(scalars.dtype)))
         there = _there(p, mask, scalars.dtype)
         each = self.particle(torch.cat([features, scalars], dim=-1))
         parts = [(each * there).sum(1) / self.count.to(each.dtype), globals_]
@@ -163,7 +163,7 @@ class TransformerNetwork(EventNetwork):
     def outputs(
         self, p: Tensor, scalars: Tensor, mask: Tensor | None, globals_: Tensor
     ) -> Tensor:
-        features = self.features(momentum_features(p)).to(scalars.dtype)
+        features = self.features(momentum_features(p.to(scalars.dtype)))
         tokens = self.particle(torch.cat([features, scalars], dim=-1))
         first = self.readout.expand(len(p), -1)
         if self.event is not None:

@@ -14,6 +14,20 @@ _CLASSES: tuple[type[EventNetwork], ...] = (
     MLP, DeepSets, TransformerNetwork, GAP, GATrNetwork, LGATrNetwork,
 )  # fmt: skip
 _BY_NAME = dict(zip(EVENT_NETWORKS, _CLASSES, strict=True))
+_MOST = {"blocks": 64, "layers": 64, "heads": 64, "mlp_ratio": 8}
+
+
+def sizes(name: str) -> dict[str, Any]:
+    """Names and defaults of the sizes of a network.
+
+    Raises
+    ------
+    UsageError
+        There is no such network.
+    """
+    if name not in _BY_NAME:
+        raise UsageError(f"no network {name[:100]!r}", remedy=f"take {', '.join(_BY_NAME)}")
+    return _BY_NAME[name].sizes()
 
 
 def build(
@@ -23,7 +37,7 @@ def build(
     *,
     n_particles: int = 0,
     n_globals: int = 0,
-    **sizes: Any,
+    **chosen: Any,
 ) -> EventNetwork:
     """Network of events by name.
 
@@ -39,7 +53,7 @@ def build(
         ``invariants=True`` need it.
     n_globals : int
         Numbers g that describe a whole event.
-    **sizes
+    **chosen
         Of the network, see its class; what is left out has its default.
 
     Raises
@@ -53,28 +67,28 @@ def build(
     >>> network(torch.randn(5, 4, 4), torch.randn(5, 4, 3)).shape  # doctest: +SKIP
     torch.Size([5, 1])
     """
-    if name not in _BY_NAME:
-        raise UsageError(f"no network {name[:100]!r}", remedy=f"take {', '.join(_BY_NAME)}")
-    kind = _BY_NAME[name]
-    known = kind.sizes()
-    for key, value in sizes.items():
+    known = sizes(name)
+    for key, value in chosen.items():
         if key not in known:
             raise UsageError(
                 f"the network {name} has no size {key[:100]!r}",
                 remedy=f"it has {', '.join(known)}",
             )
-        if type(value) is not type(known[key]) or (isinstance(value, int) and not 0 <= value < 1e5):
+        most = _MOST.get(key, 4096)
+        if type(value) is not type(known[key]) or (type(value) is int and not 1 <= value <= most):
+            limits = f", at most {most}" if type(known[key]) is int else ""
             raise UsageError(
-                f"{key} = {value!r} of the network {name}", remedy=f"its default is {known[key]!r}"
+                f"{key} = {value!r} of the network {name}",
+                remedy=f"its default is {known[key]!r}{limits}",
             )
     try:
-        network = kind(
-            n_scalars, n_out, n_particles=n_particles, n_globals=n_globals, **known | sizes
+        network = _BY_NAME[name](
+            n_scalars, n_out, n_particles=n_particles, n_globals=n_globals, **known | chosen
         )
     except (ValueError, ZeroDivisionError) as error:
         raise UsageError(f"network {name}: {error}", remedy="choose other sizes") from None
     network.settings = {
         "name": name, "n_scalars": n_scalars, "n_out": n_out, "n_particles": n_particles,
-        "n_globals": n_globals, **known, **sizes,
+        "n_globals": n_globals, **known, **chosen,
     }  # fmt: skip
     return network

@@ -1,0 +1,224 @@
+"""The network of a regression, and its training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from hepgen_ml.config import TrainingConfig
+from hepgen_ml.errors import UsageError
+from hepgen_ml.networks.bayesian import BayesianLinear, kl_divergence
+from hepgen_ml.networks.elementwise import silu
+from hepgen_ml.networks.event_networks import build, sizes
+from hepgen_ml.regression.points import Encoder, Points
+from hepgen_ml.training.task import Task
+from hepgen_ml.training.trainer import Trainer
+
+Loss = Literal["mse", "likelihood"]
+LOSSES = get_args(Loss)
+
+_LOG_VARIANCE = (-20.0, 10.0)
+_SPREAD = 0.01
+"""Weight of the likelihood of the variance beside the squared deviation."""
+
+_WARM_UP = 0.2
+"""Part of the training with the likelihood in which the squared deviation is minimised first."""
+
+_HIDDEN = 64
+"""Numbers that a last layer with a posterior sees."""
+
+_NO_LIMIT = 2**53
+
+_RATES = {"mlp": 2e-3, "deep-sets": 2e-3}
+_RATE = 1e-3
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a regression is trained.
+
+    Attributes
+    ----------
+    network : str
+        Name of the network, see `hepgen_ml.networks.event_networks`.
+    sizes : dict
+        Of the network, as far as they are not the defaults.
+    loss : {"mse", "likelihood"}
+        The squared deviation, beside which an uncertainty is learned that does not change it; or
+        the likelihood of a Gaussian with mean and width, which learns less where the width is
+        large.
+    members : int
+        Networks of an ensemble, trained one after another; their spread adds to the uncertainty.
+    bayesian : bool
+        The last layer has a posterior, whose spread adds to the uncertainty; with the likelihood.
+    max_time : float
+        Seconds for all members together.
+    batch_size : int
+    learning_rate : float, optional
+        By default that of the network.
+    max_steps : int
+        Of each member at most.
+    """
+
+    network: str = "deep-sets"
+    sizes: dict[str, Any] | None = None
+    loss: Loss = "mse"
+    members: int = 1
+    bayesian: bool = False
+    max_time: float = 600.0
+    batch_size: int = 512
+    learning_rate: float | None = None
+    max_steps: int = _NO_LIMIT
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise UsageError(f"no loss {self.loss!r}", remedy=f"take {' or '.join(LOSSES)}")
+        if not 1 <= self.members <= 100:
+            raise UsageError(f"{self.members} networks", remedy="1 to 100 make an ensemble")
+        if not self.max_time > 0:
+            raise UsageError("no time for the training", remedy="give some seconds")
+        sizes(self.network)
+
+    def training(self, n_events: int) -> TrainingConfig:
+        """Settings of the trainer of each member."""
+        return TrainingConfig(
+            batch_size=min(self.batch_size, n_events),
+            learning_rate=self.learning_rate or _RATES.get(self.network, _RATE),
+            weight_decay=0.0,
+            max_steps=self.max_steps,
+            max_epochs=float(_NO_LIMIT),
+            max_time=self.max_time / self.members,
+            ema=0.999,
+            clip=1.0,
+            validation_interval=500,
+            patience=0 if self.bayesian else 20,
+        )
+
+
+class Network(nn.Module):
+    """Mean and logarithm of the variance of a standardised target.
+
+    Parameters
+    ----------
+    settings : dict
+        Of the network of events, see `hepgen_ml.networks.event_networks.build`.
+    bayesian : bool
+    """
+
+    def __init__(self, settings: dict[str, Any], bayesian: bool) -> None:
+        super().__init__()
+        n_out = _HIDDEN if bayesian else 2
+        self.network = build(**{**settings, "n_out": n_out})
+        self.head = BayesianLinear(nn.Linear(_HIDDEN, 2)) if bayesian else None
+
+    def forward(self, points: Points) -> tuple[Tensor, Tensor]:
+        """Mean (m,) and log variance (m,)."""
+        mask = None if bool(points.mask.all()) else points.mask
+        out = self.network(points.momenta, points.kinds, mask, points.globals_)
+        if self.head is not None:
+            out = self.head(silu(out))
+        return out[:, 0], out[:, 1].clamp(*_LOG_VARIANCE)
+
+
+class RegressionTask(Task[Points]):
+    """Training of a `Network` on standardised targets.
+
+    Parameters
+    ----------
+    network : Network
+    train, validation : Points
+    loss : {"mse", "likelihood"}
+    """
+
+    module: Network
+    remedy = "try a smaller learning rate"
+
+    def __init__(self, network: Network, train: Points, validation: Points, loss: Loss) -> None:
+        super().__init__(network, train, validation)
+        self.kind = loss
+        self.n_training = len(train)
+
+    def loss(self, part: str, data: Points, rows: Tensor) -> Tensor:
+        some = data[rows]
+        mean, log_variance = self.module(some)
+        square = (some.target - mean) ** 2
+        if self.kind == "likelihood":
+            loss = 0.5 * (square * torch.exp(-log_variance) + log_variance).mean()
+        else:
+            loss = square.mean()
+            if self.module.training:
+                spread = 0.5 * (square.detach() * torch.exp(-log_variance) + log_variance)
+                loss = loss + _SPREAD * spread.mean()
+        if self.module.head is not None and self.module.training:
+            loss = loss + kl_divergence(self.module.head) / self.n_training
+        return loss
+
+
+def network_settings(encoder: Encoder, settings: Settings) -> dict[str, Any]:
+    """Arguments of `build` for events of a kind."""
+    chosen = dict(settings.sizes or {})
+    if settings.network == "deep-sets":
+        chosen.setdefault("invariants", encoder.n_particles <= 12)
+    return {
+        "name": settings.network, "n_scalars": len(encoder.kinds),
+        "n_particles": encoder.n_particles, "n_globals": len(encoder.columns), **chosen,
+    }  # fmt: skip
+
+
+def train_member(
+    encoder: Encoder,
+    train: Points,
+    validation: Points,
+    settings: Settings,
+    *,
+    seed: int,
+    device: torch.device,
+    report: Callable[[float], None],
+) -> tuple[Network, dict[str, float]]:
+    """One network, and facts of its training."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Network(network_settings(encoder, settings), settings.bayesian).to(device)
+    some = train[: min(len(train), 100_000)]
+    mask = None if bool(some.mask.all()) else some.mask
+    network.network.fit_standardization(some.momenta, some.kinds, mask, some.globals_)
+    loss: Loss = "likelihood" if settings.bayesian else settings.loss
+    task = RegressionTask(network, train, validation, "mse")
+    trainer = Trainer(
+        task, settings.training(len(train)), seed=seed,
+        progress=lambda stage, done, total, info: report(done),
+    )  # fmt: skip
+    if loss == "likelihood":
+        trainer.run(until=_WARM_UP)
+        task.kind = loss
+        trainer.loss_changed("network")
+    trainer.run()
+    network.eval()
+    facts = {"steps": float(trainer.step), "seconds": trainer.seconds}
+    return network, facts
+
+
+def restored(settings: dict[str, Any], bayesian: bool, tensors: dict[str, Tensor]) -> Network:
+    """Network from its tensors; nothing is allocated before their shapes are known to be right.
+
+    Raises
+    ------
+    ValueError
+        They are those of another network.
+    """
+    with torch.device("meta"):
+        shapes = Network(settings, bayesian).state_dict()
+    for name in sorted(set(shapes) ^ set(tensors)):
+        raise ValueError(f"{name[:100]}: {'missing' if name in shapes else 'not expected'}")
+    for name, tensor in tensors.items():
+        if tensor.shape != shapes[name].shape or tensor.dtype != shapes[name].dtype:
+            raise ValueError(f"{name}: {tuple(tensor.shape)}, not {tuple(shapes[name].shape)}")
+        if not bool(tensor.isfinite().all()):
+            raise ValueError(f"{name}: holds what is no finite number")
+    network = Network(settings, bayesian)
+    network.load_state_dict(tensors)
+    return network.eval()

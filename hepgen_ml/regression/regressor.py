@@ -1,0 +1,360 @@
+r"""Numbers of events learned from a sample: amplitudes, weights, any function of the event.
+
+All-positive numbers A are learned as standardised logarithms, equation 6.22 of the thesis of
+J. Spinner (Heidelberg 2025),
+
+.. math:: \mathcal{A} = (\log A - \overline{\log A}) / \sigma_{\log A} .
+
+Networks give a mean and a width of each; those of an ensemble, or of draws of a posterior, are
+combined to the mean of the means, with the mean of the variances plus the variance of the means.
+Held-out events calibrate the widths.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field, Strict
+
+from hepgen_ml.errors import HepgenError, ModelError, SampleError
+from hepgen_ml.events.sample import EventSample, FloatArray
+from hepgen_ml.events.source import Progress
+from hepgen_ml.files import documents
+from hepgen_ml.files.outputs import naming
+from hepgen_ml.files.tensors import load_tensors, save_tensors
+from hepgen_ml.networks.bayesian import posterior_draw
+from hepgen_ml.regression.calibration import Calibration, pull_widths
+from hepgen_ml.regression.model import Network, Settings, network_settings, restored, train_member
+from hepgen_ml.regression.points import (
+    COLUMNS,
+    MOST_KINDS,
+    MOST_PARTICLES,
+    MOST_SIGNATURES,
+    Encoder,
+    Points,
+)
+from hepgen_ml.regression.targets import Kind, Learned, Target, target_of
+
+REGRESSION = "regression.safetensors"
+"""File of a regression in its directory."""
+
+_KIND, _VERSION = "hepgen-ml regression", 1
+
+MIN_EVENTS = 200
+_HELD_OUT, _MOST_VALIDATION, _MOST_CALIBRATION = 0.05, 5_000, 20_000
+_DRAWS = 16
+_BATCH = 4096
+_CHUNK = 50_000
+
+
+class Prediction(NamedTuple):
+    """Numbers of events.
+
+    Attributes
+    ----------
+    value : (n,) array
+        The target.
+    uncertainty : (n,) array
+        Its standard deviation; of logarithms, half of an interval of 68 % above the value.
+    """
+
+    value: FloatArray
+    uncertainty: FloatArray
+
+
+class Regressor:
+    """A function of events, made by `fit` or `load`.
+
+    Attributes
+    ----------
+    encoder : Encoder
+        Which particles and events it knows.
+    target : Target
+    networks : list of Network
+    calibration : Calibration
+    facts : dict
+        About the training and how well held-out events are predicted, plain values.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        target: Target,
+        networks: list[Network],
+        calibration: Calibration,
+        facts: dict[str, Any],
+    ) -> None:
+        self.encoder, self.target, self.networks = encoder, target, networks
+        self.calibration, self.facts = calibration, facts
+
+    @classmethod
+    def fit(
+        cls,
+        sample: EventSample,
+        target: str | npt.ArrayLike | Learned,
+        settings: Settings | None = None,
+        *,
+        logarithmic: bool | None = None,
+        seed: int = 0,
+        device: torch.device | None = None,
+        progress: Progress | None = None,
+    ) -> Regressor:
+        """Learn a number of each event.
+
+        Parameters
+        ----------
+        sample : EventSample
+            At least `MIN_EVENTS` events. A twentieth of them decides when to stop, another
+            twentieth calibrates the uncertainties.
+        target : str or (n,) array
+            A named weight (its ratio to the nominal one is learned), ``weight`` for the nominal
+            weight itself, or the numbers.
+        settings : Settings, optional
+        logarithmic : bool, optional
+            Learn the logarithm; by default where all numbers are positive.
+        seed : int
+        device : torch.device, optional
+        progress : callable, optional
+            Called with stage, done, total and a dict of numbers.
+
+        Raises
+        ------
+        UsageError
+            No such weight or network.
+        SampleError
+            Too few events, or a target that cannot be learned.
+        """
+        settings, device = settings or Settings(), device or torch.device("cpu")
+        if len(sample) < MIN_EVENTS:
+            raise SampleError(
+                f"{len(sample)} events", remedy=f"a regression needs {MIN_EVENTS} at least"
+            )
+        values, name, kind = target_of(sample, target)
+        about = Target.of(values, name, kind, logarithmic)
+        encoder = Encoder.of(sample)
+        points = encoder.encode(sample)
+        standard = torch.from_numpy(about.standardized(values))
+        order = torch.from_numpy(np.random.default_rng(seed).permutation(len(points)))
+        n = max(int(_HELD_OUT * len(points)), 50)
+        n_validation, n_calibration = min(n, _MOST_VALIDATION), min(n, _MOST_CALIBRATION)
+        held_out, rest = order[:n_calibration], order[n_calibration:]
+        points = points.with_target(standard.float())
+        validation = points[rest[:n_validation]].to(device)
+        train = points[rest[n_validation:]].to(device)
+        networks, steps, begun = [], 0.0, time.monotonic()
+        for k in range(settings.members):
+
+            def report(done: float, k: int = k) -> None:
+                if progress is not None:
+                    progress("regression", k + done, float(settings.members), {})
+
+            network, facts = train_member(
+                encoder, train, validation, settings,
+                seed=seed + 1000 * k, device=device, report=report,
+            )  # fmt: skip
+            networks.append(network)
+            steps += facts["steps"]
+        self = cls(encoder, about, networks, Calibration(), {
+            "network": settings.network, "loss": settings.loss, "members": settings.members,
+            "bayesian": settings.bayesian, "events": len(train), "seed": seed,
+            "steps": int(steps), "seconds": time.monotonic() - begun,
+        })  # fmt: skip
+        self._judge(points[held_out], standard[held_out].numpy(), values[held_out.numpy()])
+        return self
+
+    def _judge(self, points: Points, truth: FloatArray, values: FloatArray) -> None:
+        """Calibrate by held-out events, and say how well they are predicted."""
+        mean, sigma = self._moments(points)
+        self.calibration = Calibration.of(mean, sigma, truth)
+        width, by_quantile = pull_widths(mean, self.calibration(mean, sigma), truth)
+        value, _ = self.target.restored(mean, sigma)
+        size = np.abs(values) if self.target.logarithmic else np.full(len(values), self.target.std)
+        off = np.abs(value - values) / size
+        self.facts |= {
+            "held_out_events": len(points),
+            "mse": float(np.mean((mean - truth) ** 2)),
+            "median_error": float(np.median(off)),
+            "error_99": float(np.quantile(off, 0.99)),
+            "sum_ratio": float(value.sum() / values.sum()) if values.sum() else 1.0,
+            "pull_width": width,
+            "pull_widths": by_quantile,
+        }
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.networks[0].parameters()).device
+
+    def predict(self, sample: EventSample, first: int = 0) -> Prediction:
+        """Numbers of events and their uncertainties.
+
+        Parameters
+        ----------
+        sample : EventSample
+        first : int
+            Number of its first event in a file, for messages.
+
+        Raises
+        ------
+        SampleError
+            An event has other particles than those of the training.
+        """
+        parts = [
+            self._predict(self.encoder.encode(chunk, first + i * _CHUNK))
+            for i, chunk in enumerate(sample.chunks(_CHUNK))
+        ]
+        if not parts:
+            return Prediction(np.zeros(0), np.zeros(0))
+        return Prediction(*(np.concatenate(c) for c in zip(*parts, strict=True)))
+
+    def _predict(self, points: Points) -> Prediction:
+        mean, sigma = self._moments(points)
+        return Prediction(*self.target.restored(mean, self.calibration(mean, sigma)))
+
+    @torch.no_grad()
+    def _moments(self, points: Points) -> tuple[FloatArray, FloatArray]:
+        """Standardised mean and standard deviation (n,), before calibration."""
+        draws = [
+            (network, k)
+            for network in self.networks
+            for k in (range(_DRAWS) if network.head is not None else (None,))
+        ]
+        found = []
+        for start in range(0, len(points), _BATCH):
+            some = points[start : start + _BATCH].to(self.device)
+            moments = []
+            for network, k in draws:
+                with posterior_draw(network, k):
+                    moments.append(torch.stack(network(some)))
+            mean, log_variance = torch.stack(moments).double().cpu().unbind(1)
+            variance = torch.exp(log_variance).mean(0) + mean.var(0, correction=0)
+            found.append(torch.stack([mean.mean(0), torch.sqrt(variance)]))
+        both = torch.cat(found, dim=1).numpy() if found else np.zeros((2, 0))
+        return both[0], both[1]
+
+    def save(self, directory: str | Path) -> Path:
+        """Write the regression into a directory, made if need be, as one file."""
+        path = Path(directory) / REGRESSION
+        with naming(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        tensors = {
+            f"{i}.{name}": tensor
+            for i, network in enumerate(self.networks)
+            for name, tensor in network.state_dict().items()
+        }
+        settings = self.networks[0].network.settings
+        document = {
+            "kind": _KIND, "version": _VERSION, "network": settings,
+            "bayesian": self.networks[0].head is not None, "members": len(self.networks),
+            "particles": [[incoming, pdg] for incoming, pdg in self.encoder.kinds],
+            "signatures": [list(s) for s in self.encoder.signatures],
+            "columns": list(self.encoder.columns), "target": asdict(self.target),
+            "calibration": list(self.calibration.coefficients), "facts": self.facts,
+        }  # fmt: skip
+        save_tensors(path, tensors, document)
+        return path
+
+    @classmethod
+    def load(cls, directory: str | Path, device: torch.device | None = None) -> Regressor:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        ModelError
+            Missing, damaged, or of a newer version.
+        """
+        path = Path(directory) / REGRESSION
+        if not path.is_file():
+            raise ModelError(
+                "holds no regression", path=Path(directory),
+                remedy="make one with `hepgen-ml regress --from FILE --target NAME --out DIR`",
+            )  # fmt: skip
+        tensors, document = load_tensors(path)
+        try:
+            if document.get("kind") != _KIND:
+                raise ValueError("no regression")
+            about = RegressionDocument.model_validate(document)
+            if about.version > _VERSION:
+                raise ValueError(f"of version {about.version}, this program knows {_VERSION}")
+            encoder = about.encoder()
+            expected = network_settings(
+                encoder, Settings(network=str(about.network["name"]), sizes=about.sizes())
+            )
+            networks = [
+                restored(expected, about.bayesian, {
+                    name.partition(".")[2]: tensor for name, tensor in tensors.items()
+                    if name.partition(".")[0] == str(i)
+                })
+                for i in range(about.members)
+            ]  # fmt: skip
+        except (HepgenError, *documents.UNUSABLE) as error:
+            raise ModelError(
+                f"is damaged: {documents.problem(error)}", path=path,
+                remedy="train again, or fetch it anew",
+            ) from None  # fmt: skip
+        for network in networks:
+            network.to(device or torch.device("cpu"))
+        t = about.target
+        target = Target(t.name, t.kind, t.logarithmic, t.mean, t.std)
+        return cls(
+            encoder, target, networks, Calibration(about.coefficients()), dict(document["facts"])
+        )
+
+
+class TargetDocument(documents.Document):
+    """Stored form of `Target`."""
+
+    name: documents.Text
+    kind: Kind
+    logarithmic: documents.Truth
+    mean: documents.Number
+    std: documents.Positive
+
+
+Place = Annotated[int, Strict(), Field(ge=0, lt=MOST_KINDS)]
+Particle = tuple[documents.Truth, documents.Integer]
+
+
+class RegressionDocument(documents.Document):
+    """What the file holds beside tensors."""
+
+    version: documents.Count
+    network: dict[documents.Text, documents.Text | documents.Truth | documents.Integer]
+    bayesian: documents.Truth
+    members: Annotated[int, Strict(), Field(ge=1, le=100)]
+    particles: Annotated[list[Particle], Field(min_length=1, max_length=MOST_KINDS)]
+    signatures: Annotated[
+        list[Annotated[list[Place], Field(min_length=1, max_length=MOST_PARTICLES)]],
+        Field(min_length=1, max_length=MOST_SIGNATURES),
+    ]
+    columns: list[documents.Text]
+    target: TargetDocument
+    calibration: Annotated[list[documents.Number], Field(min_length=4, max_length=4)]
+    facts: dict[documents.Text, documents.Fact]
+
+    def encoder(self) -> Encoder:
+        """What events look like."""
+        if not set(self.columns) <= set(COLUMNS):
+            raise ValueError("columns that no event has")
+        if max(max(s) for s in self.signatures) >= len(self.particles):
+            raise ValueError("events of particles that are not described")
+        return Encoder(
+            tuple((bool(a), int(b)) for a, b in self.particles),
+            tuple(tuple(s) for s in self.signatures), tuple(self.columns),
+        )  # fmt: skip
+
+    def sizes(self) -> dict[str, Any]:
+        """Of the network."""
+        general = ("name", "n_scalars", "n_out", "n_particles", "n_globals")
+        return {k: v for k, v in self.network.items() if k not in general}
+
+    def coefficients(self) -> tuple[float, float, float, float]:
+        """Of the calibration."""
+        a, b, c, d = self.calibration
+        return (a, b, c, d)

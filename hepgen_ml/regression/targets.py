@@ -1,0 +1,145 @@
+"""What is learned of events: numbers that are checked, and standardised (thesis equation 6.22)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from hepgen_ml.errors import SampleError, UsageError
+from hepgen_ml.events.sample import EventSample, FloatArray
+
+NOMINAL = "weight"
+"""Name of the nominal weight as a target."""
+
+Kind = Literal["ratio", "weight", "values"]
+"""Of a target: a named weight over the nominal one, the nominal weight, or given numbers."""
+
+_CONSTANT = 1e-6
+"""Relative range that is rounding."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Transformation of a target to numbers of mean zero and width one.
+
+    Attributes
+    ----------
+    name : str
+    kind : {"ratio", "weight", "values"}
+    logarithmic : bool
+        The logarithm is learned, as for all positive numbers.
+    mean, std : float
+        Of the logarithm, or of the numbers themselves.
+    """
+
+    name: str
+    kind: Kind
+    logarithmic: bool
+    mean: float
+    std: float
+
+    @classmethod
+    def of(
+        cls, values: FloatArray, name: str, kind: Kind, logarithmic: bool | None = None
+    ) -> Target:
+        """Learn mean and width of numbers.
+
+        Parameters
+        ----------
+        values : (n,) array
+        name, kind : str
+        logarithmic : bool, optional
+            By default where all numbers are positive.
+
+        Raises
+        ------
+        SampleError
+            A number is not finite, all are the same, or some not positive for a logarithm.
+        """
+        bad = ~np.isfinite(values)
+        if bad.any():
+            raise SampleError(
+                f"the target {name!r} is {values[np.argmax(bad)]} ({int(bad.sum())} such events)",
+                event=int(np.argmax(bad)) + 1, remedy="leave these events out",
+            )  # fmt: skip
+        positive = values > 0
+        if logarithmic is None:
+            logarithmic = bool(positive.all())
+        if logarithmic and not positive.all():
+            raise SampleError(
+                f"the target {name!r} is {values[np.argmin(positive)]:.6g}, which has no logarithm",
+                event=int(np.argmin(positive)) + 1, remedy="leave out --log",
+            )  # fmt: skip
+        y = np.log(values) if logarithmic else values
+        spread, size = float(np.ptp(y)), 1.0 if logarithmic else float(np.abs(y).max())
+        if spread <= _CONSTANT * size:
+            raise SampleError(
+                f"the target {name!r} is {values[0]:.6g} in all events: there is nothing to learn",
+                remedy="choose another target",
+            )
+        return cls(name, kind, logarithmic, float(y.mean()), float(y.std()))
+
+    def standardized(self, values: FloatArray) -> FloatArray:
+        """Standardised numbers."""
+        y = np.log(values) if self.logarithmic else values
+        return np.asarray((y - self.mean) / self.std)
+
+    def restored(self, y: FloatArray, sigma: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Numbers and their uncertainties, from standardised ones."""
+        value = self.std * y + self.mean
+        if not self.logarithmic:
+            return value, self.std * sigma
+        value = np.exp(value)
+        return value, value * np.expm1(np.minimum(self.std * sigma, 50.0))
+
+
+class Learned(NamedTuple):
+    """Numbers (n,) of events, with a name and a kind."""
+
+    values: FloatArray
+    name: str
+    kind: Kind
+
+
+def target_of(sample: EventSample, target: str | npt.ArrayLike | Learned) -> Learned:
+    """What is to be learned of each event.
+
+    Parameters
+    ----------
+    sample : EventSample
+    target : str, (n,) array or Learned
+        A named weight, which counts relative to the nominal one (the ratio is a function of the
+        event); ``weight`` for the nominal weight itself; or the numbers.
+
+    Raises
+    ------
+    UsageError
+        No such weight, or another number of events.
+    SampleError
+        The nominal weight of an event is zero, so that there is no ratio.
+    """
+    if not isinstance(target, str):
+        if not isinstance(target, Learned):
+            target = Learned(np.asarray(target, dtype=np.float64), "target", "values")
+        values, name, kind = target
+        if values.shape != (len(sample),):
+            raise UsageError(
+                f"a target of shape {values.shape} for {len(sample)} events",
+                remedy="give one number for each event",
+            )
+        return Learned(values, name, kind)
+    if target in sample.weights:
+        if (zero := sample.weight == 0).any():
+            raise SampleError(
+                f"the nominal weight is zero, so that {target!r} has no ratio to it",
+                event=int(np.argmax(zero)) + 1, remedy="leave the event out",
+            )  # fmt: skip
+        return Learned(sample.weights[target] / sample.weight, target, "ratio")
+    if target == NOMINAL:
+        return Learned(sample.weight, target, "weight")
+    known = [*sample.weights, NOMINAL]
+    shown = ", ".join(known[:8]) + (" …" if len(known) > 8 else "")
+    raise UsageError(f"no weight {target[:100]!r}", remedy=f"there are {shown}")
