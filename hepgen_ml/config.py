@@ -373,12 +373,41 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
             ) from None
         except (ValueError, RecursionError) as error:
             raise UsageError(f"is not TOML: {error}", path=path, remedy="mend it") from None
+    override_settings(data, overrides)
+    return _validated(data, "--set" if path is None else str(path))
+
+
+def override_settings(data: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Put values of ``section.key=value`` into settings by section, in place.
+
+    Raises
+    ------
+    UsageError
+        One sets nothing, or sets a value as a section.
+    """
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
             raise UsageError(f"{override!r} sets nothing", remedy="write --set section.key=value")
         _put(data, key.strip().split("."), _value(text.strip()))
-    return _validated(data, "--set" if path is None else str(path))
+
+
+def training_settings(values: Mapping[str, Any], defaults: TrainingConfig) -> TrainingConfig:
+    """Settings of a training with these values instead of its defaults.
+
+    Raises
+    ------
+    UsageError
+        No such setting, or a value out of range.
+    """
+    try:
+        _check_names("training", TrainingConfig, values)
+        return TrainingConfig.model_validate(defaults.model_dump() | dict(values))
+    except ValidationError as error:
+        found = _first_problem(error, "training")
+    except ValueError as error:
+        found = str(error)
+    raise UsageError(found, remedy="hepgen-ml settings training lists them")
 
 
 def _value(text: str) -> Any:

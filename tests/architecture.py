@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 ROOMS = (
     "_version", "errors", "config", "files", "events", "phase_space", "process", "analysis",
-    "networks", "models", "training", "regression", "reweighting", "generation", "validation",
-    "__init__", "cli", "__main__",
+    "networks", "models", "training", "regression", "classification", "reweighting", "generation",
+    "validation", "__init__", "cli", "__main__",
 )  # fmt: skip
 """Each room imports from those before it only."""
 

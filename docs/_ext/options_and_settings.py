@@ -37,13 +37,21 @@ class CommandLine(_Generated):
     """All verbs of the command line."""
 
     def lines(self) -> Iterator[str]:
-        group = get_command(app)
-        for name, command in group.commands.items():  # type: ignore[attr-defined]
+        for name, command in _commands(get_command(app)):
             yield from ("", f"## hepgen-ml {name}", "", command.help or "", "")
             yield from ("| option | meaning | default |", "|---|---|---|")
             for parameter in command.params:
                 if not set(parameter.opts) & set(_SHARED):
                     yield _row(parameter)
+
+
+def _commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Verbs, and those of groups of verbs by both names."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{before}{name} ")
+        else:
+            yield before + name, command
 
 
 def _row(parameter: Any) -> str:

@@ -18,6 +18,7 @@ from hepgen_ml.cli.generation import generate
 from hepgen_ml.cli.regression import regress
 from hepgen_ml.cli.reweighting import reweight
 from hepgen_ml.cli.showering import shower
+from hepgen_ml.cli.tagging import app as _tagging
 from hepgen_ml.cli.training import encode, train
 from hepgen_ml.cli.validation import validate
 
@@ -53,6 +54,7 @@ VERBS = (
 )  # fmt: skip
 for verb in VERBS:
     app.command()(verb)
+app.add_typer(_tagging, name="tag")
 
 
 def main() -> None:

@@ -102,6 +102,13 @@ class Task(ABC, Generic[Data]):
         """Whether a part may stop to learn once its validation loss has stopped falling."""
         return True
 
+    def learning_rate(self, name: str) -> float:
+        """Learning rate of a parameter of the module, in units of that of its part.
+
+        Fine-tuning moves weights that have learned before less than new ones.
+        """
+        return 1.0
+
     def state(self) -> dict[str, Tensor]:
         """Tensors beside the parameters that change in the training, to be kept in checkpoints.
 

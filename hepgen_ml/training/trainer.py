@@ -118,19 +118,18 @@ class Trainer(Generic[SomeTask]):
         prior = {id(p) for layer in layers for p in layer.parameters()}
         widths = {id(layer.log_variance) for layer in layers}
         decay = self.config.weight_decay
-        groups: list[dict[str, Any]] = []
+        groups: dict[Any, dict[str, Any]] = {}
         for part, names in self.names.items():
-            settings: tuple[dict[str, Any], ...] = (
-                {"weight_decay": decay}, {"weight_decay": 0.0},
-                {"weight_decay": 0.0, "rate": _WIDTH_RATE},
-            )  # fmt: skip
-            kinds: list[dict[str, Any]] = [{"params": [], "part": part, **s} for s in settings]
             for name in names:
                 p = self.parameters[name]
                 matrix = p.ndim >= 2 and "bias" not in name and id(p) not in prior
-                kinds[2 if id(p) in widths else 0 if matrix else 1]["params"].append(p)
-            groups += kinds
-        return [group for group in groups if group["params"]]
+                rate = self.task.learning_rate(name) * (_WIDTH_RATE if id(p) in widths else 1.0)
+                settings = {
+                    "part": part, "weight_decay": decay if matrix else 0.0, "rate": rate,
+                }  # fmt: skip
+                group = groups.setdefault(tuple(settings.values()), {"params": [], **settings})
+                group["params"].append(p)
+        return list(groups.values())
 
     @property
     def best_loss(self) -> float:
@@ -297,7 +296,7 @@ class Trainer(Generic[SomeTask]):
         torch.manual_seed((self.seed * 1_000_003 + self.step) % 2**63)
         for group in self.optimizer.param_groups:
             rate = self.rates[group["part"]](self.step, self.done)
-            group["lr"] = rate * group.get("rate", 1.0)
+            group["lr"] = rate * group["rate"]
         rows = self.order.rows(self.step, self.batch_size, self.seed)
         self.task.progress = self.done
         running = [part for part in self.names if not self.rates[part].finished(self.done)]

@@ -83,12 +83,12 @@ def test_visible(pdg_id: int, visible: bool) -> None:
 def test_without_fastjet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = shower(tmp_path / "a.hepmc", [[(13, 1, 45.0, 0.0, 0.0)]])
     monkeypatch.setitem(sys.modules, "fastjet", None)
-    _hepmc_objects._fastjet.cache_clear()
+    _hepmc_objects.load_fastjet.cache_clear()
     with pytest.raises(UsageError, match=r'pip install "hepgen-ml\[fastjet\]"'):
         HepMC().open(path, selection=chosen("Muon:1,Jet:0-2"))
     assert len(read(path, chosen("Muon:1"))) == 1  # without jets it is not needed
     monkeypatch.undo()
-    _hepmc_objects._fastjet.cache_clear()
+    _hepmc_objects.load_fastjet.cache_clear()
 
 
 def plain_loop(path: Path) -> list[tuple[list[list[float]], list[list[float]]]]:

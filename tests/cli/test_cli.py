@@ -391,7 +391,10 @@ def test_documentation_knows_every_exit_code() -> None:
 
 def test_documentation_knows_every_option() -> None:
     text = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
-    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+    verbs = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    for group in [name for name, verb in verbs.items() if hasattr(verb, "commands")]:
+        verbs |= {f"{group} {name}": verb for name, verb in verbs.pop(group).commands.items()}
+    for name, command in verbs.items():
         assert f"## {name}\n" in text
         for parameter in command.params:
             assert getattr(parameter, "help", None), f"{name}: {parameter.name}"

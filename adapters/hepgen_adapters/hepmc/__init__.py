@@ -19,6 +19,7 @@ from hepgen_ml.errors import OutputError
 
 if TYPE_CHECKING:
     from hepgen_ml.events.formats import Reader, Writer
+    from hepgen_ml.events.jets import JetReader, JetSelection
     from hepgen_ml.events.objects import Selection
     from hepgen_ml.events.sample import EventSample, RunInfo
 
@@ -51,6 +52,22 @@ class HepMC:
         from hepgen_adapters.hepmc.read import HepMCReader
 
         return HepMCReader(path, skip_bad=skip_bad, selection=selection)
+
+    def open_jets(
+        self, path: Path, selection: JetSelection, *, skip_bad: bool = False
+    ) -> JetReader:
+        """Open for reading jets of the final particles, see `hepgen_adapters.hepmc.jets`.
+
+        Raises
+        ------
+        InputError
+            Anything that is not HepMC3.
+        UsageError
+            FastJet is not installed, or columns of a tree are asked for.
+        """
+        from hepgen_adapters.hepmc.jets import HepMCJets
+
+        return HepMCJets(path, selection, skip_bad=skip_bad)
 
     def create(self, path: Path, run: RunInfo, n_events: int | None, **options: Any) -> Writer:
         """Begin a file of parton-level events; options of other formats are ignored."""

@@ -65,7 +65,7 @@ class Clusterer:
         self.most: dict[str, ObjectCount] = {}
         self._jets = any(o.name == "Jet" for o in selection.objects)
         if self._jets:
-            fastjet = _fastjet()
+            fastjet = load_fastjet()
             self._fastjet = fastjet
             self._definition = fastjet.JetDefinition(fastjet.antikt_algorithm, selection.jet_radius)
 
@@ -170,7 +170,14 @@ def _leptons(name: str, rows: Any, event: npt.NDArray[np.int64], n: int) -> Obje
 
 
 @functools.cache
-def _fastjet() -> Any:
+def load_fastjet() -> Any:
+    """FastJet without its banner.
+
+    Raises
+    ------
+    UsageError
+        It is not installed.
+    """
     try:
         import fastjet
     except ImportError:

@@ -176,7 +176,7 @@ class HepMCReader:
                 return self._fail(f"is {what}", remedy="convert it to HepMC3 ASCII (Asciiv3)")
         return self._fail("is not HepMC3 ASCII", remedy="convert it to HepMC3 ASCII")
 
-    def _events(self) -> Generator[tuple[Any, Any], None, None]:
+    def events(self) -> Generator[tuple[Any, Any], None, None]:
         """Events with their flat data, from the start of the file."""
         import pyhepmc
 
@@ -202,7 +202,7 @@ class HepMCReader:
                 yield event, data
 
     def _run_info(self, scan: Scan) -> RunInfo:
-        with contextlib.closing(self._events()) as events:
+        with contextlib.closing(self.events()) as events:
             first = next(events, None)
         if first is None:
             raise self._fail("its first event cannot be read", 1)
@@ -271,7 +271,7 @@ class HepMCReader:
     def _pieces(self, size: int) -> Iterator[EventSample]:
         batch: list[Any] = []
         n_read = n_rows = 0
-        self._open_events.append(events := self._events())
+        self._open_events.append(events := self.events())
         for _, data in events:
             n_read += 1
             n_rows += len(data.particles)

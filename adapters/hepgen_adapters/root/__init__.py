@@ -17,11 +17,15 @@ read from files of ours, of CMS and of Delphes (tree ``Delphes``, ``Muon.PT`` â€
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from hepgen_ml.events.formats import Reader, Writer
+    from hepgen_ml.events.jets import JetReader, JetSelection
     from hepgen_ml.events.objects import Selection
     from hepgen_ml.events.sample import EventSample, FloatArray, RunInfo
 
@@ -50,6 +54,22 @@ class ROOT:
         from hepgen_adapters.root.read import open_root
 
         return open_root(path, skip_bad=skip_bad, selection=selection)
+
+    def open_jets(
+        self, path: Path, selection: JetSelection, *, skip_bad: bool = False
+    ) -> JetReader:
+        """Open for reading jets with constituents, see `hepgen_adapters.root.jets`.
+
+        Raises
+        ------
+        InputError
+            The file holds none.
+        UsageError
+            The selection says how to cluster jets.
+        """
+        from hepgen_adapters.root.jets import ROOTJets
+
+        return ROOTJets(path, selection, skip_bad=skip_bad)
 
     def create(
         self,
@@ -88,6 +108,12 @@ class ROOT:
         from hepgen_adapters.root.read import read_column
 
         return read_column(path, name, tree)
+
+    def write_columns(self, path: Path, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Write a file with one tree ``tree`` of numbers, one entry a row."""
+        from hepgen_adapters.root.write import write_columns
+
+        write_columns(path, columns)
 
     def cannot_hold(self, sample: EventSample) -> list[str]:
         """Texts of a run that are longer than what readers accept; all else has a place."""

@@ -33,8 +33,18 @@ _MOST_RUNS = 1_000_000
 _SAME_SUM = 1e-5
 
 
+_TREES = ("TTree", "TNtuple", "TNtupleD", "ROOT::RNTuple")
+
+
 class ROOTFile:
     """An opened ROOT file with a tree of events.
+
+    Parameters
+    ----------
+    path : Path
+    tree : str, optional
+    any_tree : bool
+        Take the only tree of a file, whatever its name.
 
     Attributes
     ----------
@@ -57,11 +67,11 @@ class ROOTFile:
         On files that are not ROOT, hold no such tree, or whose run information is not valid.
     """
 
-    def __init__(self, path: Path, tree: str | None = None) -> None:
+    def __init__(self, path: Path, tree: str | None = None, *, any_tree: bool = False) -> None:
         import uproot
 
         self.path = Path(path)
-        self._wanted_tree = tree
+        self._wanted_tree, self._any_tree = tree, any_tree
         self.run: RunInfo | None = None
         self.names: dict[str, dict[str, str]] = {"weights": {}, "scales": {}, "attributes": {}}
         self.columns: list[str] | None = None
@@ -99,11 +109,15 @@ class ROOTFile:
         names = set(self._file.keys(cycle=False))
         self._trees = names
         wanted = ("Events", "Delphes") if self._wanted_tree is None else (self._wanted_tree,)
+        if self._any_tree and self._wanted_tree is None:
+            kinds = self._file.classnames(cycle=False)
+            only = [k for k, c in kinds.items() if c in _TREES]
+            wanted = tuple(only) if len(only) == 1 else wanted
         found = [n for n in wanted if n in names]
         if not found or not hasattr(self._file[found[0]], "num_entries"):
             others = sorted(
                 k for k, c in self._file.classnames(cycle=False).items()
-                if c in ("TTree", "TNtuple", "TNtupleD", "ROOT::RNTuple")
+                if c in _TREES
             )  # fmt: skip
             trees = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
             raise self.fail(

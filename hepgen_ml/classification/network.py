@@ -1,0 +1,83 @@
+"""From jets to the logarithms of the probabilities of their classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hepgen_ml.classification.inputs import KINEMATIC, JetTensors, kinematic, turned
+from hepgen_ml.networks.event_networks import build
+
+_LAST = ("network.last.", "network.network.last.")
+"""Beginnings of the names of the weights that give the classes."""
+
+_TOKENS_TRAINING, _TOKENS = 20_000, 40_000
+"""Constituents, with padding, that pass through the network at once."""
+
+_FOR_STANDARDIZATION = 10_000  # jets
+
+
+class JetNetwork(nn.Module):
+    """Network of events by name, with a jet's constituents as particles.
+
+    Parameters
+    ----------
+    name : str
+        See `hepgen_ml.networks.event_networks.build`.
+    n_features : int
+        Numbers of each constituent in the file.
+    n_classes : int
+    with_kinematics : bool
+        Constituents also have the numbers of `hepgen_ml.classification.inputs.KINEMATIC`.
+    most : int
+        Constituents of a jet, at most.
+    **sizes
+        Of the network.
+
+    Attributes
+    ----------
+    reduced : bool
+        Matrix products in half precision where a GPU makes them.
+    """
+
+    def __init__(
+        self, name: str, n_features: int, n_classes: int, with_kinematics: bool, most: int,
+        **sizes: Any,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.with_kinematics, self.reduced = with_kinematics, False
+        n_scalars = n_features + (len(KINEMATIC) if with_kinematics else 0)
+        self.network = build(name, n_scalars, n_classes, n_particles=most, **sizes)
+
+    def inputs(self, data: JetTensors, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Momenta (m, k, 4), numbers (m, k, s) and mask (m, k) of some jets."""
+        momenta, features, mask = data.padded(rows)
+        momenta = turned(momenta)
+        if self.with_kinematics:
+            features = torch.cat([kinematic(momenta), features], dim=-1)
+        return momenta, features, mask
+
+    def fit(self, data: JetTensors) -> None:
+        """Take means and widths of inputs from jets, which are in random order."""
+        rows = torch.arange(min(len(data), _FOR_STANDARDIZATION), device=data.offsets.device)
+        self.network.fit_standardization(*self.inputs(data, rows))
+
+    def forward(self, data: JetTensors, rows: Tensor) -> Tensor:
+        """Logits (m, C) of some jets."""
+        parts, places = [], []
+        most = _TOKENS_TRAINING if self.training else _TOKENS
+        kind = rows.device.type
+        for place in data.groups(rows, most):
+            inputs = self.inputs(data, rows[place])
+            reduced = self.reduced and kind != "cpu"
+            with torch.autocast(kind, torch.bfloat16, enabled=reduced):
+                parts.append(self.network(*inputs).float())
+            places.append(place)
+        return torch.cat(parts)[torch.argsort(torch.cat(places))]
+
+
+def is_last(name: str) -> bool:
+    """Whether a parameter belongs to the layer that gives the classes."""
+    return name.startswith(_LAST)

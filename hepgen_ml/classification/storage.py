@@ -1,0 +1,159 @@
+"""A tagger on disk: one file of tensors with a document that is checked when it is read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+
+from hepgen_ml.classification.network import JetNetwork
+from hepgen_ml.classification.settings import Inputs, TaggerSettings
+from hepgen_ml.errors import HepgenError, ModelError, OutputError
+from hepgen_ml.files import documents
+from hepgen_ml.files.directories import DirectoryLock, is_unfinished
+from hepgen_ml.files.outputs import naming
+from hepgen_ml.files.tensors import load_tensors, save_tensors
+
+FILE = "tagger.safetensors"
+_KIND, _VERSION = "hepgen-ml tagger", 1
+_MOST_CLASSES = 1000
+
+_Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class FactsDocument(documents.Document):
+    """About the training."""
+
+    jets: dict[_Name, documents.Count]
+    steps: documents.Count
+    seconds: documents.Amount
+    passes: documents.Amount
+    validation_loss: documents.Number
+    parameters: documents.Count
+    fine_tuned_from: list[_Name]
+
+
+class TaggerDocument(documents.Document):
+    """What the file holds beside tensors."""
+
+    kind: Literal["hepgen-ml tagger"]
+    version: documents.Count
+    network: _Name
+    sizes: dict[_Name, documents.Truth | documents.Count | documents.Number | _Name]
+    inputs: Inputs
+    classes: Annotated[list[_Name], Field(min_length=2, max_length=_MOST_CLASSES)]
+    features: Annotated[list[_Name], Field(max_length=1000)]
+    most: Annotated[int, Field(ge=1, le=10_000)]
+    facts: FactsDocument
+
+
+@contextmanager
+def claimed(directory: Path, *, force: bool) -> Iterator[None]:
+    """The directory is ours alone while the context lasts, and is gone if nothing was written.
+
+    Raises
+    ------
+    OutputError
+        It is in use, or holds what may not be replaced.
+    """
+    with naming(directory):
+        if os.path.lexists(directory) and not directory.is_dir():
+            raise OutputError("is a file", path=directory, remedy="choose another --out")
+        names = set(os.listdir(directory)) if directory.is_dir() else set()
+    names = {name for name in names if not is_unfinished(name)}
+    if names and FILE not in names:
+        raise OutputError(
+            "holds other things than a tagger", path=directory, remedy="choose another --out"
+        )
+    if names and not force:
+        raise OutputError("exists already", path=directory, remedy="add --force to replace it")
+    with naming(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    try:
+        with DirectoryLock(directory):
+            yield
+    finally:
+        with suppress(OSError):  # what is not empty stays
+            directory.rmdir()
+
+
+def save_network(
+    directory: Path,
+    module: JetNetwork,
+    settings: TaggerSettings,
+    classes: tuple[str, ...],
+    features: tuple[str, ...],
+    most: int,
+    facts: dict[str, Any],
+) -> None:
+    """Write a tagger into a directory."""
+    document = {
+        "kind": _KIND,
+        "version": _VERSION,
+        "network": settings.network,
+        "sizes": settings.all_sizes,
+        "inputs": settings.inputs,
+        "classes": list(classes),
+        "features": list(features),
+        "most": most,
+        "facts": facts,
+    }
+    with naming(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    save_tensors(directory / FILE, dict(module.state_dict()), document)
+
+
+def load_network(
+    directory: Path, device: torch.device
+) -> tuple[JetNetwork, tuple[str, ...], tuple[str, ...], int, TaggerSettings, dict[str, Any]]:
+    """Read what `save_network` wrote: what `Tagger` is made of.
+
+    Raises
+    ------
+    ModelError
+        Missing, damaged, or of a newer version.
+    """
+    path = directory / FILE
+    if not path.exists():
+        raise ModelError(
+            "holds no tagger", path=directory, remedy="make one with hepgen-ml tag train"
+        )
+    tensors, found = load_tensors(path)
+    try:
+        about = TaggerDocument.model_validate(found)
+        if about.version > _VERSION:
+            raise ValueError(f"of version {about.version}, this program knows {_VERSION}")
+        if len(set(about.classes)) < len(about.classes):
+            raise ValueError("two classes of one name")
+        with torch.device("meta"):  # nothing is allocated before the shapes are known to fit
+            sketch = _network(about)
+        for name, tensor in sketch.state_dict().items():
+            stored = tensors[name]
+            if stored.shape != tensor.shape or stored.dtype != tensor.dtype:
+                raise ValueError(f"{name}: {tuple(stored.shape)}, not {tuple(tensor.shape)}")
+            if not bool(stored.isfinite().all()):
+                raise ValueError(f"{name}: holds what is no finite number")
+        module = _network(about)
+        module.load_state_dict(tensors)
+    except (HepgenError, *documents.UNUSABLE) as error:
+        raise ModelError(
+            f"is damaged: {documents.problem(error)}", path=path,
+            remedy="train again, or fetch the tagger anew",
+        ) from None  # fmt: skip
+    settings = TaggerSettings(about.network, dict(about.sizes), about.inputs)
+    return (
+        module.to(device).eval(), tuple(about.classes), tuple(about.features), about.most,
+        settings, about.facts.model_dump(),
+    )  # fmt: skip
+
+
+def _network(about: TaggerDocument) -> JetNetwork:
+    return JetNetwork(
+        about.network, len(about.features), len(about.classes), about.inputs == "kinematic",
+        about.most, **about.sizes,
+    )  # fmt: skip

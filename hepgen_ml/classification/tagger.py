@@ -1,0 +1,314 @@
+"""Taggers: probabilities of the classes of jets, learned from jets of known class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hepgen_ml.classification.inputs import JetTensors
+from hepgen_ml.classification.metrics import Merit, merit
+from hepgen_ml.classification.network import JetNetwork, is_last
+from hepgen_ml.classification.settings import (
+    FINE_TUNING,
+    RATE_BEFORE,
+    TRAINING,
+    TaggerSettings,
+)
+from hepgen_ml.classification.storage import load_network, save_network
+from hepgen_ml.classification.task import TaggingTask
+from hepgen_ml.errors import SampleError, UsageError
+from hepgen_ml.events.jets import Jets, joined
+from hepgen_ml.events.sample import FloatArray
+from hepgen_ml.events.source import Progress
+from hepgen_ml.training.devices import find_device
+from hepgen_ml.training.trainer import Trainer
+
+LEAST_JETS = 20
+"""Of each class."""
+
+_BATCH = 4096
+
+
+class Tagger:
+    """Classifier of jets, made by `fit` or `load`.
+
+    Attributes
+    ----------
+    classes : tuple of str
+    features : tuple of str
+        Numbers of constituents beside their momenta that it was trained with.
+    most : int
+        Constituents of a jet that it uses, the hardest.
+    settings : TaggerSettings
+    facts : dict
+        About the training, plain values.
+
+    Examples
+    --------
+    >>> jets = {"top": read_jets("top.root"), "qcd": read_jets("qcd.root")}  # doctest: +SKIP
+    >>> tagger = Tagger.fit(jets, TaggerSettings("transformer"))  # doctest: +SKIP
+    >>> tagger.predict(read_jets("unknown.root"))[:, 0]  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        module: JetNetwork,
+        classes: tuple[str, ...],
+        features: tuple[str, ...],
+        most: int,
+        settings: TaggerSettings,
+        facts: dict[str, Any],
+    ) -> None:
+        self.module, self.classes, self.features, self.most = module, classes, features, most
+        self.settings, self.facts = settings, facts
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.module.parameters()).device
+
+    @classmethod
+    def fit(
+        cls,
+        jets: Mapping[str, Jets],
+        settings: TaggerSettings | None = None,
+        *,
+        start: Tagger | None = None,
+        rate_before: float = RATE_BEFORE,
+        most: int | None = None,
+        seed: int = 0,
+        device: str = "auto",
+        progress: Progress | None = None,
+    ) -> Tagger:
+        """Train a tagger.
+
+        All classes count alike, however many jets each has: probabilities are those of a sample
+        with equal numbers.
+
+        Parameters
+        ----------
+        jets : mapping of str to Jets
+            Jets of each class, in any order.
+        settings : TaggerSettings, optional
+        start : Tagger, optional
+            Go on from a tagger of other classes, with a new last layer: network, inputs and sizes
+            are its own.
+        rate_before : float
+            Then the learning rate of all other layers, in units of that of the last.
+        most : int, optional
+            Constituents to use of each jet; by default all, or as many as `start` uses.
+        seed : int
+        device : str
+        progress : callable, optional
+            Called with stage, done, total and a dict of numbers.
+
+        Raises
+        ------
+        SampleError
+            Fewer than two classes, one with too few jets, or classes with other features.
+        UsageError
+            No such network, or a size of it that is impossible.
+        """
+        settings = settings or TaggerSettings()
+        config = settings.training or (TRAINING if start is None else FINE_TUNING)
+        classes, features = tuple(jets), _features(jets)
+        if start is not None:
+            start.require(features)
+            settings = TaggerSettings(
+                start.settings.network, start.settings.sizes, start.settings.inputs, config
+            )
+        most = most or (
+            start.most if start else max(int(some.counts.max()) for some in jets.values())
+        )
+        place = find_device(device)
+        train, validation = _split(jets, config.validation_fraction, seed, most)
+        torch.manual_seed(seed)
+        module = JetNetwork(
+            settings.network, len(features), len(classes), settings.inputs == "kinematic", most,
+            **settings.all_sizes,
+        ).to(place)  # fmt: skip
+        tensors = JetTensors.of(train, place, classes)
+        if start is None:
+            module.fit(tensors)
+        else:
+            _take_over(module, start.module)
+        module.reduced = config.precision == "bfloat16"
+        task = TaggingTask(
+            module, tensors, JetTensors.of(validation, place, classes),
+            1.0 if start is None else rate_before,
+        )  # fmt: skip
+        trainer = Trainer(task, config, seed=seed, progress=progress)
+        trainer.run()
+        module.eval()
+        facts = {
+            "jets": {name: len(some) for name, some in jets.items()},
+            "steps": trainer.step,
+            "seconds": round(trainer.seconds, 1),
+            "passes": round(trainer.passes, 2),
+            "validation_loss": trainer.best_loss,
+            "parameters": sum(p.numel() for p in module.parameters()),
+            "fine_tuned_from": [] if start is None else list(start.classes),
+        }
+        return cls(module, classes, features, most, settings, facts)
+
+    def require(self, features: tuple[str, ...], path: Path | None = None) -> None:
+        """Raise `SampleError` unless constituents have the numbers of the training."""
+        if features != self.features:
+            raise SampleError(
+                f"constituents have {_listed(features)}, the tagger was trained with "
+                f"{_listed(self.features)}",
+                path=path,
+                remedy=f"read the jets with --features {','.join(self.features)}"
+                if self.features
+                else "read the jets without --features",
+            )
+
+    @torch.no_grad()
+    def predict(self, jets: Jets) -> FloatArray:
+        """Probabilities (n, C) of classes, as of a sample with equal numbers of all.
+
+        Raises
+        ------
+        SampleError
+            Constituents have other features than in the training.
+        """
+        self.require(jets.names)
+        self.module.eval()
+        parts = [np.zeros((0, len(self.classes)))]
+        for start in range(0, len(jets), _BATCH):
+            some = JetTensors.of(hardest(jets[start : start + _BATCH], self.most), self.device)
+            logits = self.module(some, torch.arange(len(some), device=self.device))
+            parts.append(logits.double().softmax(-1).cpu().numpy())
+        return np.concatenate(parts)
+
+    def judge(self, jets: Mapping[str, Jets], background: str | None = None) -> Merit:
+        """Figures of merit on jets of known class that it was not trained on.
+
+        Parameters
+        ----------
+        jets : mapping of str to Jets
+            At least two of its classes.
+        background : str, optional
+            Class that the others are separated from; by default the last of the tagger.
+
+        Raises
+        ------
+        UsageError
+            A class that the tagger does not know, or only one.
+        """
+        for name in (*jets, *((background,) if background else ())):
+            if name not in self.classes:
+                raise UsageError(
+                    f"the tagger has no class {name!r}", remedy=f"it has {', '.join(self.classes)}"
+                )
+        if len(jets) < 2:
+            raise UsageError("jets of one class", remedy="give jets of two classes at least")
+        probability = np.concatenate([self.predict(some) for some in jets.values()])
+        label = np.repeat(
+            [self.classes.index(name) for name in jets], [len(some) for some in jets.values()]
+        )
+        back = background or next(c for c in reversed(self.classes) if c in jets)
+        return merit(probability, label, self.classes, self.classes.index(back))
+
+    def save(self, directory: str | Path) -> None:
+        """Write it into a directory, which is made if need be.
+
+        Raises
+        ------
+        OutputError
+            It cannot be written.
+        """
+        save_network(
+            Path(directory), self.module, self.settings, self.classes, self.features, self.most,
+            self.facts,
+        )  # fmt: skip
+
+    @classmethod
+    def load(cls, directory: str | Path, device: str = "auto") -> Tagger:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        ModelError
+            Missing, damaged, or of a newer version.
+        """
+        return cls(*load_network(Path(directory), find_device(device)))
+
+
+def hardest(jets: Jets, most: int) -> Jets:
+    """Jets with so many of their constituents at most; they are in falling order."""
+    counts = jets.counts
+    if not len(jets) or counts.max() <= most:
+        return jets
+    place = np.arange(len(jets.momenta)) - np.repeat(jets.offsets[:-1], counts)
+    kept = place < most
+    offsets = np.concatenate([[0], np.cumsum(np.minimum(counts, most))]).astype(np.int64)
+    return replace(jets, offsets=offsets, momenta=jets.momenta[kept], features=jets.features[kept])
+
+
+def split_off(
+    jets: Mapping[str, Jets], fraction: float, seed: int, key: int = 0
+) -> tuple[dict[str, Jets], dict[str, Jets]]:
+    """A random part of the jets of every class, and the rest."""
+    some, rest = {}, {}
+    for i, (name, all_) in enumerate(jets.items()):
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(7, key, i)))
+        order = rng.permutation(len(all_))
+        n = max(int(fraction * len(all_)), 1)
+        some[name], rest[name] = all_[np.sort(order[:n])], all_[np.sort(order[n:])]
+    return some, rest
+
+
+def _split(jets: Mapping[str, Jets], fraction: float, seed: int, most: int) -> tuple[Jets, Jets]:
+    """Jets to train on and to validate with, in random order, with their labels."""
+    parts = []
+    for i, some in enumerate(reversed(split_off(jets, fraction, seed, 1))):
+        together = joined([hardest(j, most).with_label(name) for name, j in some.items()])
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(8, i)))
+        parts.append(together[rng.permutation(len(together))])
+    return parts[0], parts[1]
+
+
+def _features(jets: Mapping[str, Jets]) -> tuple[str, ...]:
+    """Features of the constituents of all classes."""
+    if len(jets) < 2:
+        raise SampleError(
+            f"jets of {len(jets)} class", remedy="give two classes at least, --class NAME=FILE each"
+        )
+    first = next(iter(jets.values()))
+    for name, some in jets.items():
+        if len(some) < LEAST_JETS:
+            raise SampleError(
+                f"class {name!r} has {len(some)} jets",
+                remedy=f"give at least {LEAST_JETS}, or check its file and label",
+            )
+        if some.names != first.names:
+            raise SampleError(
+                f"constituents of {name!r} have {_listed(some.names)}, others "
+                f"{_listed(first.names)}",
+                remedy="read all classes with the same --features",
+            )
+        if int(some.counts.min()) < 1:
+            raise SampleError(
+                f"class {name!r} has jets without constituents", remedy="leave them out"
+            )
+        if not (np.isfinite(some.momenta).all() and np.isfinite(some.features).all()):
+            raise SampleError(
+                f"class {name!r} has numbers that are not finite", remedy="leave such jets out"
+            )
+    return first.names
+
+
+def _take_over(module: JetNetwork, start: JetNetwork) -> None:
+    """Weights and standardisation of a trained network, but for the last layer."""
+    own, other = module.state_dict(), start.state_dict()
+    module.load_state_dict({n: own[n] if is_last(n) else other[n] for n in own})
+
+
+def _listed(features: tuple[str, ...]) -> str:
+    return f"the numbers {', '.join(features)}" if features else "no numbers beside momenta"

@@ -1,0 +1,42 @@
+"""What the trainer minimises for a tagger."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from hepgen_ml.classification.inputs import JetTensors
+from hepgen_ml.classification.network import JetNetwork, is_last
+from hepgen_ml.training.task import Task
+
+
+class TaggingTask(Task[JetTensors]):
+    """The training of a tagger, by the cross entropy of classes that count alike.
+
+    Parameters
+    ----------
+    module : JetNetwork
+    train, validation : JetTensors
+    rate_before : float
+        Learning rate of all layers but the last, in units of that of the last.
+    """
+
+    module: JetNetwork
+    remedy = "try --set training.learning_rate=3e-4"
+
+    def __init__(
+        self,
+        module: JetNetwork,
+        train: JetTensors,
+        validation: JetTensors,
+        rate_before: float = 1.0,
+    ) -> None:
+        super().__init__(module, train, validation)
+        self.rate_before = rate_before
+
+    def loss(self, part: str, data: JetTensors, rows: Tensor) -> Tensor:
+        each = F.cross_entropy(self.module(data, rows), data.label[rows], reduction="none")
+        return (each * data.weight[rows]).mean()
+
+    def learning_rate(self, name: str) -> float:
+        return 1.0 if is_last(name) else self.rate_before

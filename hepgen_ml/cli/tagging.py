@@ -1,0 +1,294 @@
+"""Verbs of jet tagging: tag train, tag test, tag apply."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hepgen_ml.cli import console as _console
+from hepgen_ml.cli.options import (
+    MAX_SEED,
+    Debug,
+    Device,
+    Force,
+    Verbose,
+)
+from hepgen_ml.cli.progress import Progress
+from hepgen_ml.cli.quantities import duration, parse_duration
+from hepgen_ml.errors import UsageError
+from hepgen_ml.networks.names import EVENT_NETWORKS
+
+if TYPE_CHECKING:
+    from hepgen_ml.classification.metrics import Merit
+    from hepgen_ml.events.jets import JetSelection
+
+app = typer.Typer(
+    help="Learn classes of jets from their constituents: tag train, tag test, tag apply.",
+    no_args_is_help=True,
+)
+
+DEFAULT_TAGGER = Path("hepgen-tagger")
+
+Classes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class",
+        metavar="NAME=FILE",
+        help="A class and a file of its jets, FILE.root:TREE for one of several trees; with --from "
+        "NAME=VALUE,VALUE of --label, or NAME=COLUMN that is one for this class. May be repeated.",
+    ),
+]
+Files = Annotated[
+    list[Path] | None,
+    typer.Option("--from", readable=False, metavar="FILE", help="Files of jets; may be repeated."),
+]
+Label = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="Column of --from with the class of each jet.")
+]
+Features = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,…",
+        help="Numbers of each constituent beside its momentum: columns of a ROOT file, or charge, "
+        "photon, neutral_hadron, charged_hadron, electron, muon of particles.",
+    ),
+]
+Constituents = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PREFIX",
+        help="What names of constituents begin with, part or PFCands, if a tree has several lists.",
+    ),
+]
+Tree = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Tree of ROOT files with several of them.")
+]
+JetRadius = Annotated[
+    float | None, typer.Option(min=0, help="Radius of anti-kT jets made of particles (0.8).")
+]
+JetPt = Annotated[
+    float | None, typer.Option(min=0, metavar="GEV", help="Smallest pT of such jets (200).")
+]
+JetEta = Annotated[float | None, typer.Option(min=0, help="Largest |eta| of such jets (2.5).")]
+MaxConstituents = Annotated[
+    int | None,
+    typer.Option(min=1, max=10_000, help="Constituents of a jet to use, the hardest (200)."),
+]
+SkipBad = Annotated[
+    bool,
+    typer.Option("--skip-bad", help="Leave out jets that cannot be used, and count them."),
+]
+Background = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Class that rejections are of; the last if not given."),
+]
+Report = Annotated[
+    Path | None,
+    typer.Option(readable=False, metavar="FILE.json", help="Write the figures of merit as JSON."),
+]
+Model = Annotated[Path, typer.Option("--model", readable=False, metavar="DIR", help="The tagger.")]
+
+
+@app.command("train")
+def train(
+    classes: Classes = None,
+    from_: Files = None,
+    label: Label = None,
+    network: Annotated[str, typer.Option(help=f"{', '.join(EVENT_NETWORKS)}.")] = "lgatr",
+    out: Annotated[
+        Path, typer.Option(readable=False, metavar="DIR", help="Directory of the tagger.")
+    ] = DEFAULT_TAGGER,
+    finetune: Annotated[
+        Path | None,
+        typer.Option(
+            readable=False,
+            metavar="DIR",
+            help="Go on from this tagger of other classes, with a new last layer.",
+        ),
+    ] = None,
+    inputs: Annotated[
+        str,
+        typer.Option(
+            help="kinematic: momenta, and logarithms and angles relative to the jet; momenta: "
+            "these alone."
+        ),
+    ] = "kinematic",
+    features: Features = None,
+    max_time: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Train for 90s, 20m, 1h30m … at most (20m).")
+    ] = None,
+    test_fraction: Annotated[
+        float,
+        typer.Option(min=0.001, max=0.9, help="Part of the jets that the tagger is judged by."),
+    ] = 0.1,
+    background: Background = None,
+    report: Report = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="network.NAME=VALUE, a size of the network, or training.NAME=VALUE; may be "
+            "repeated.",
+        ),
+    ] = None,
+    constituents: Constituents = None,
+    tree: Tree = None,
+    max_constituents: MaxConstituents = None,
+    jet_radius: JetRadius = None,
+    jet_pt: JetPt = None,
+    jet_eta: JetEta = None,
+    skip_bad: SkipBad = False,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of all random numbers.")] = 0,
+    device: Device = "auto",
+    force: Force = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Train a tagger: hepgen-ml tag train --class top=top.root --class qcd=qcd.root."""
+    with _console.reporting(lambda: "no tagger was stored", verbose=verbose, debug=debug):
+        seconds = None if max_time is None else parse_duration(max_time)
+        from hepgen_ml.classification.samples import read_classes
+        from hepgen_ml.classification.settings import settings
+        from hepgen_ml.classification.storage import claimed
+        from hepgen_ml.classification.tagger import Tagger, split_off
+
+        chosen = settings(
+            network, inputs, set_ or [], fine_tuning=finetune is not None, seconds=seconds
+        )
+        start = None if finetune is None else Tagger.load(finetune, device)
+        with claimed(out, force=force), Progress({"train": "%"}) as progress:
+            names = start.features if start is not None and features is None else _list(features)
+            selection = _selection(
+                tree, constituents, names, label, jet_radius, jet_pt, jet_eta, max_constituents
+            )
+            jets = read_classes(classes or [], from_ or [], selection, skip_bad=skip_bad)
+            _require_class(background, tuple(jets))
+            test, rest = split_off(jets, test_fraction, seed)
+            tagger = Tagger.fit(
+                rest, chosen, start=start, most=max_constituents, seed=seed, device=device,
+                progress=progress,
+            )  # fmt: skip
+            tagger.save(out)
+        facts = tagger.facts
+        typer.echo(
+            f"{out}: learned {sum(facts['jets'].values()):,} jets of {len(jets)} classes, "
+            f"{facts['steps']:,} steps in {duration(facts['seconds'])}, "
+            f"validation loss {facts['validation_loss']:.4f}"
+        )
+        _show(tagger.judge(test, background), report)
+
+
+@app.command("test")
+def judge(
+    model: Model = DEFAULT_TAGGER,
+    classes: Classes = None,
+    from_: Files = None,
+    label: Label = None,
+    background: Background = None,
+    report: Report = None,
+    constituents: Constituents = None,
+    tree: Tree = None,
+    jet_radius: JetRadius = None,
+    jet_pt: JetPt = None,
+    jet_eta: JetEta = None,
+    skip_bad: SkipBad = False,
+    device: Device = "auto",
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Judge a tagger by other jets of known class: hepgen-ml tag test --class top=new.root …."""
+    with _console.reporting(verbose=verbose, debug=debug):
+        from hepgen_ml.classification.samples import read_classes
+        from hepgen_ml.classification.tagger import Tagger
+
+        tagger = Tagger.load(model, device)
+        selection = _selection(
+            tree, constituents, tagger.features, label, jet_radius, jet_pt, jet_eta, tagger.most
+        )
+        jets = read_classes(classes or [], from_ or [], selection, skip_bad=skip_bad)
+        _show(tagger.judge(jets, background), report)
+
+
+@app.command("apply")
+def apply(
+    from_: Annotated[
+        list[Path],
+        typer.Option(
+            "--from", readable=False, metavar="FILE", help="Files of jets; may be repeated."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(readable=False, metavar="FILE", help="Scores, as .npz or .root."),
+    ],
+    model: Model = DEFAULT_TAGGER,
+    constituents: Constituents = None,
+    tree: Tree = None,
+    jet_radius: JetRadius = None,
+    jet_pt: JetPt = None,
+    jet_eta: JetEta = None,
+    skip_bad: SkipBad = False,
+    device: Device = "auto",
+    force: Force = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Write the scores of jets: hepgen-ml tag apply --from jets.root --out scores.npz."""
+    with _console.reporting(verbose=verbose, debug=debug):
+        from hepgen_ml.classification.samples import write_scores
+        from hepgen_ml.classification.tagger import Tagger
+
+        tagger = Tagger.load(model, device)
+        selection = _selection(
+            tree, constituents, tagger.features, None, jet_radius, jet_pt, jet_eta, tagger.most
+        )
+        with Progress({"tag": "jets"}) as progress:
+            n = write_scores(
+                tagger, from_, out, selection, skip_bad=skip_bad, force=force, progress=progress
+            )
+        typer.echo(f"{out}: scores of {n:,} jets for {', '.join(tagger.classes)}")
+
+
+def _list(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def _selection(
+    tree: str | None,
+    constituents: str | None,
+    features: tuple[str, ...],
+    label: str | None,
+    jet_radius: float | None,
+    jet_pt: float | None,
+    jet_eta: float | None,
+    most: int | None,
+) -> JetSelection:
+    from hepgen_ml.events.jets import MOST_CONSTITUENTS, JetSelection
+
+    if len(set(features)) < len(features):
+        raise UsageError("--features names one twice", remedy="name each once")
+    return JetSelection(
+        tree=tree, constituents=constituents, features=features, label=label,
+        jet_radius=jet_radius, jet_pt=jet_pt, jet_eta=jet_eta, most=most or MOST_CONSTITUENTS,
+    )  # fmt: skip
+
+
+def _require_class(name: str | None, classes: tuple[str, ...]) -> None:
+    """Before the training, which takes long."""
+    if name is not None and name not in classes:
+        raise UsageError(
+            f"--background {name!r} is no class", remedy=f"choose from {', '.join(classes)}"
+        )
+
+
+def _show(merit: Merit, report: Path | None) -> None:
+    for line in merit.lines():
+        typer.echo(line)
+    if report is not None:
+        from hepgen_ml.files.outputs import write_text
+
+        write_text(report, json.dumps(merit.plain(), indent=1, allow_nan=False) + "\n")
