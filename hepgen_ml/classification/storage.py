@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 
+from hepgen_ml.classification.directory import FILE
 from hepgen_ml.classification.network import JetNetwork
 from hepgen_ml.classification.settings import Inputs, TaggerSettings
-from hepgen_ml.errors import HepgenError, ModelError, OutputError
+from hepgen_ml.errors import HepgenError, ModelError
 from hepgen_ml.files import documents
-from hepgen_ml.files.directories import DirectoryLock, is_unfinished
 from hepgen_ml.files.outputs import naming
 from hepgen_ml.files.tensors import load_tensors, save_tensors
 
-FILE = "tagger.safetensors"
 _KIND, _VERSION = "hepgen-ml tagger", 1
 _MOST_CLASSES = 1000
 
@@ -50,36 +46,6 @@ class TaggerDocument(documents.Document):
     features: Annotated[list[_Name], Field(max_length=1000)]
     most: Annotated[int, Field(ge=1, le=10_000)]
     facts: FactsDocument
-
-
-@contextmanager
-def claimed(directory: Path, *, force: bool) -> Iterator[None]:
-    """The directory is ours alone while the context lasts, and is gone if nothing was written.
-
-    Raises
-    ------
-    OutputError
-        It is in use, or holds what may not be replaced.
-    """
-    with naming(directory):
-        if os.path.lexists(directory) and not directory.is_dir():
-            raise OutputError("is a file", path=directory, remedy="choose another --out")
-        names = set(os.listdir(directory)) if directory.is_dir() else set()
-    names = {name for name in names if not is_unfinished(name)}
-    if names and FILE not in names:
-        raise OutputError(
-            "holds other things than a tagger", path=directory, remedy="choose another --out"
-        )
-    if names and not force:
-        raise OutputError("exists already", path=directory, remedy="add --force to replace it")
-    with naming(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-    try:
-        with DirectoryLock(directory):
-            yield
-    finally:
-        with suppress(OSError):  # what is not empty stays
-            directory.rmdir()
 
 
 def save_network(

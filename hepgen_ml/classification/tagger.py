@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from hepgen_ml.classification.directory import begin, fingerprint_of, finish
 from hepgen_ml.classification.inputs import JetTensors
 from hepgen_ml.classification.metrics import Merit, merit
 from hepgen_ml.classification.network import JetNetwork, is_last
@@ -83,6 +84,8 @@ class Tagger:
         most: int | None = None,
         seed: int = 0,
         device: str = "auto",
+        directory: Path | None = None,
+        resume: bool = False,
         progress: Progress | None = None,
     ) -> Tagger:
         """Train a tagger.
@@ -104,6 +107,10 @@ class Tagger:
             Constituents to use of each jet; by default all, or as many as `start` uses.
         seed : int
         device : str
+        directory : Path, optional
+            For checkpoints and the history of the training.
+        resume : bool
+            Go on with the unfinished training of this directory, if there is one.
         progress : callable, optional
             Called with stage, done, total and a dict of numbers.
 
@@ -112,7 +119,8 @@ class Tagger:
         SampleError
             Fewer than two classes, one with too few jets, or classes with other features.
         UsageError
-            No such network, or a size of it that is impossible.
+            No such network, a size of it that is impossible, or the unfinished training was begun
+            with something else.
         """
         settings = settings or TaggerSettings()
         config = settings.training or (TRAINING if start is None else FINE_TUNING)
@@ -142,7 +150,13 @@ class Tagger:
             module, tensors, JetTensors.of(validation, place, classes),
             1.0 if start is None else rate_before,
         )  # fmt: skip
-        trainer = Trainer(task, config, seed=seed, progress=progress)
+        if directory is not None:
+            about = (settings.network, settings.all_sizes, settings.inputs, classes, most, seed,
+                     config.batch_size, _sum_of(start))  # fmt: skip
+            begin(directory, fingerprint_of((train, validation), about), resume=resume)
+        trainer = Trainer(task, config, seed=seed, directory=directory, progress=progress)
+        if resume:
+            trainer.resume()
         trainer.run()
         module.eval()
         facts = {
@@ -227,6 +241,7 @@ class Tagger:
             Path(directory), self.module, self.settings, self.classes, self.features, self.most,
             self.facts,
         )  # fmt: skip
+        finish(Path(directory))
 
     @classmethod
     def load(cls, directory: str | Path, device: str = "auto") -> Tagger:
@@ -302,6 +317,13 @@ def _features(jets: Mapping[str, Jets]) -> tuple[str, ...]:
                 f"class {name!r} has numbers that are not finite", remedy="leave such jets out"
             )
     return first.names
+
+
+def _sum_of(start: Tagger | None) -> float:
+    """Tells one first tagger from another."""
+    if start is None:
+        return 0.0
+    return sum(float(t.double().sum()) for t in start.module.state_dict().values())
 
 
 def _take_over(module: JetNetwork, start: JetNetwork) -> None:

@@ -126,6 +126,7 @@ def train(
     ] = 0.1,
     background: Background = None,
     report: Report = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from a checkpoint.")] = False,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -149,18 +150,18 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Train a tagger: hepgen-ml tag train --class top=top.root --class qcd=qcd.root."""
-    with _console.reporting(lambda: "no tagger was stored", verbose=verbose, debug=debug):
+    with _console.reporting(lambda: _kept(out), verbose=verbose, debug=debug):
         seconds = None if max_time is None else parse_duration(max_time)
+        from hepgen_ml.classification.directory import claimed
         from hepgen_ml.classification.samples import read_classes
         from hepgen_ml.classification.settings import settings
-        from hepgen_ml.classification.storage import claimed
         from hepgen_ml.classification.tagger import Tagger, split_off
 
         chosen = settings(
             network, inputs, set_ or [], fine_tuning=finetune is not None, seconds=seconds
         )
         start = None if finetune is None else Tagger.load(finetune, device)
-        with claimed(out, force=force), Progress({"train": "%"}) as progress:
+        with claimed(out, force=force, resume=resume), Progress({"train": "%"}) as progress:
             names = start.features if start is not None and features is None else _list(features)
             selection = _selection(
                 tree, constituents, names, label, jet_radius, jet_pt, jet_eta, max_constituents
@@ -170,7 +171,7 @@ def train(
             test, rest = split_off(jets, test_fraction, seed)
             tagger = Tagger.fit(
                 rest, chosen, start=start, most=max_constituents, seed=seed, device=device,
-                progress=progress,
+                directory=out, resume=resume, progress=progress,
             )  # fmt: skip
             tagger.save(out)
         facts = tagger.facts
@@ -251,6 +252,12 @@ def apply(
                 tagger, from_, out, selection, skip_bad=skip_bad, force=force, progress=progress
             )
         typer.echo(f"{out}: scores of {n:,} jets for {', '.join(tagger.classes)}")
+
+
+def _kept(out: Path) -> str:
+    if (out / "checkpoint.safetensors").exists():
+        return f"{out} keeps the last checkpoint; go on with --resume"
+    return "no tagger was stored"
 
 
 def _list(text: str | None) -> tuple[str, ...]:

@@ -13,13 +13,14 @@ import uproot
 from typer.testing import CliRunner, Result
 
 from hepgen_ml.classification import Tagger
+from hepgen_ml.classification.directory import claimed
 from hepgen_ml.classification.inputs import JetTensors
 from hepgen_ml.classification.metrics import auc, merit, rejection
 from hepgen_ml.classification.network import JetNetwork, is_last
 from hepgen_ml.classification.settings import TRAINING, TaggerSettings
 from hepgen_ml.classification.tagger import hardest
 from hepgen_ml.cli import app
-from hepgen_ml.errors import ModelError, SampleError, UsageError
+from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
 from hepgen_ml.files.tensors import load_tensors, save_tensors
 from hepgen_ml.networks.names import EVENT_NETWORKS
 from tests.jets import jets, toy, write
@@ -116,6 +117,36 @@ def test_fine_tuning_keeps_what_was_learned(tagger: Tagger) -> None:
     assert frozen.judge({k: some[k] for k in ("a", "b")}).auc > 0.9
     with pytest.raises(SampleError, match="trained with the numbers charge"):
         Tagger.fit({"a": jets(50, 1, 0), "b": jets(50, 2, 1)}, start=tagger)
+
+
+def test_an_interrupted_training_goes_on(tmp_path: Path) -> None:
+    some = {"two": jets(300, 2, 0), "one": jets(300, 1, 1)}
+    long = QUICK.model_copy(update={"max_time": 1e6})
+    settings = TaggerSettings("deep-sets", SMALL, training=long)
+    whole = Tagger.fit(some, settings)
+
+    class StopError(Exception):
+        pass
+
+    def stop(stage: str, done: float, total: float | None, info: dict[str, float]) -> None:
+        if info["step"] >= 20:
+            raise StopError
+
+    place, clock = tmp_path / "t", iter(range(10**6))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hepgen_ml.training.trainer.time.monotonic", lambda: float(next(clock)))
+        with pytest.raises(StopError):
+            Tagger.fit(some, settings, directory=place, progress=stop)
+    assert {p.name for p in place.iterdir()} >= {"tagging.json", "checkpoint.safetensors"}
+    other = {"two": jets(300, 2, 5), "one": some["one"]}
+    with pytest.raises(UsageError, match="begun with other jets"):
+        Tagger.fit(other, settings, directory=place, resume=True)
+    with pytest.raises(OutputError, match="--resume"), claimed(place, force=False):
+        pass
+    again = Tagger.fit(some, settings, directory=place, resume=True)
+    np.testing.assert_array_equal(again.predict(some["two"]), whole.predict(some["two"]))
+    again.save(place)
+    assert {p.name for p in place.iterdir()} == {"tagger.safetensors", "history.csv"}
 
 
 def test_what_cannot_be_learned(tagger: Tagger) -> None:
