@@ -85,6 +85,13 @@ class TrainingConfig(Section):
     """Optimisation."""
 
     batch_size: int = Field(1024, ge=1, le=2**30, description="Events per step.")
+    accumulate: int = Field(
+        1,
+        ge=1,
+        le=2**20,
+        description="Pieces in which the gradient of each batch is computed, one after the other, "
+        "where it does not fit into memory at once. Processes that train together share them.",
+    )
     learning_rate: float = Field(3e-3, gt=0, description="Highest learning rate.")
     weight_decay: float = Field(0.1, ge=0, description="Weight decay of AdamW, on matrices only.")
     warmup: float = Field(

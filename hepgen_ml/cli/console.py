@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from hepgen_ml.cli.quantities import file_size
-from hepgen_ml.errors import NOTE, HepgenError, InputError, OutputError
+from hepgen_ml.errors import NOTE, HepgenError, InputError, OutputError, UsageError
 from hepgen_ml.files.streams import is_standard_output, is_stream
+from hepgen_ml.training.launched import SPEAKS, launched
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -87,7 +88,8 @@ def reporting(
     typer.Exit
         With the exit code of the error (see docs/cli.md).
     """
-    _log_to_stderr(logging.DEBUG if debug else logging.INFO if verbose else NOTE)
+    level = logging.DEBUG if debug else logging.INFO if verbose else NOTE
+    _log_to_stderr(level if speaks() else logging.CRITICAL)
     previous = signal.signal(signal.SIGTERM, _raise_terminated)
     try:
         yield
@@ -95,11 +97,13 @@ def reporting(
     except HepgenError as error:
         if debug:
             traceback.print_exc()
-        error_line(error)
+        if speaks(error):
+            error_line(_from(error))
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt as stop:
         ended = isinstance(stop, Terminated)
-        error_line(f"{'terminated' if ended else 'interrupted'}: {kept()}")
+        if speaks():
+            error_line(f"{'terminated' if ended else 'interrupted'}: {kept()}")
         raise typer.Exit(EXIT_TERMINATED if ended else EXIT_INTERRUPTED) from None
     except BrokenPipeError:
         # The reader of our output has gone; keep the interpreter from complaining at exit.
@@ -116,10 +120,31 @@ def reporting(
             error_line(InputError(f"no access: {error.strerror}", path=error.filename))
             raise typer.Exit(InputError.exit_code) from None
         hint = "please report it" + ("" if debug else " with the output of --debug")
-        error_line(f"internal: {type(error).__name__}: {error} ({hint})")
+        if speaks(error):
+            error_line(f"internal: {type(error).__name__}: {_from(error)} ({hint})")
         raise typer.Exit(EXIT_DEFECT) from None
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def speaks(error: BaseException | None = None) -> bool:
+    """Whether this process talks to the user.
+
+    Of those that torchrun has started for one training, the first one does, and any other with an
+    error that is its own.
+    """
+    try:
+        return launched().rank == 0 or getattr(error, SPEAKS, False)
+    except UsageError:  # the error that is told
+        return True
+
+
+def _from(error: BaseException) -> str:
+    """An error with the process that it comes from, where that is not the first."""
+    if not getattr(error, SPEAKS, False):
+        return str(error)
+    place = launched()
+    return f"process {place.rank} of {place.size}: {error}"
 
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)

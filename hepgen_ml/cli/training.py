@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +35,7 @@ from hepgen_ml.cli.progress import Progress
 from hepgen_ml.cli.quantities import duration, file_size, parse_duration
 from hepgen_ml.errors import OutputError, UsageError
 from hepgen_ml.models.names import names
+from hepgen_ml.training.launched import launched
 
 LHE_SUFFIXES = (".lhe", ".lhe.gz")
 
@@ -111,7 +113,8 @@ def train(
 ) -> None:
     """Learn a sample: hepgen-ml train --from-lhe a.lhe.gz b.lhe.gz --max-time 20m."""
     with _console.reporting(lambda: _kept(out), verbose=verbose, debug=debug):
-        paths = _inputs(from_lhe or [], [*(from_ or []), *(files or [])])
+        # Of processes that train together, only the first one has to see the files.
+        paths = _inputs(from_lhe or [], [*(from_ or []), *(files or [])]) if _first() else []
         chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta, tree)
         seconds = None if max_time is None else parse_duration(max_time)
         from hepgen_ml.config import load_config
@@ -127,7 +130,7 @@ def train(
         if weights or no_weights:
             settings = settings.with_(training__variations=weight_patterns(weights, no_weights))
         stages = dict.fromkeys(("formulas", "weights", "train", "calibrate", "acceptance"), "%")
-        with Progress(stages) as progress:
+        with Progress(stages) if _first() else nullcontext() as progress:
             generator = Generator.train(
                 paths,
                 model=model,
@@ -142,6 +145,8 @@ def train(
                 selection=chosen,
                 progress=progress,
             )
+        if not _first():
+            return
         found = generator.describe()
         facts = found["training"]
         typer.echo(
@@ -233,6 +238,10 @@ def _inputs(lhe: list[Path], others: list[Path]) -> list[Path]:
                     "not named .lhe or .lhe.gz", path=path, remedy="use --from for other formats"
                 )
     return paths
+
+
+def _first() -> bool:
+    return launched().rank == 0
 
 
 def _kept(out: Path) -> str:

@@ -60,6 +60,7 @@ from hepgen_ml.training.devices import find_device
 from hepgen_ml.training.directory import PLAN, claimed
 from hepgen_ml.training.encoded import encode_for
 from hepgen_ml.training.fit import fit
+from hepgen_ml.training.ranks import joined
 
 
 class Generator:
@@ -131,6 +132,9 @@ class Generator:
     ) -> Generator:
         """Learn the density of a sample.
 
+        Where torchrun has started several processes that call this alike, they train together:
+        each computes its part of every batch (docs/scaling.md).
+
         Parameters
         ----------
         source : EventSample, or file names or glob patterns
@@ -167,20 +171,15 @@ class Generator:
         changes = {"model": model, "seed": seed, "training__max_time": max_time}
         given = {key: value for key, value in changes.items() if value is not None}
         settings = (config or Config()).with_(**given)
-        trained = fit(
-            partial(
-                encode_for, settings, source,
-                skip_bad=skip_bad, selection=selection, progress=progress,
-            ),
-            settings,
-            out=Path(out),
-            device=find_device(device),
-            resume=resume,
-            force=force,
-            progress=progress,
-            refine=refine,
-            regress=learn_into,
+        read = partial(
+            encode_for, settings, source,
+            skip_bad=skip_bad, selection=selection, progress=progress,
         )  # fmt: skip
+        with joined(device) as (ranks, place):
+            trained = fit(
+                read, settings, out=Path(out), device=place, resume=resume, force=force,
+                progress=progress, refine=refine, regress=learn_into, ranks=ranks,
+            )  # fmt: skip
         return cls(trained, directory=Path(out), ratios=ratios_of(Path(out), trained))
 
     @classmethod

@@ -12,6 +12,7 @@ learned the density perfectly has w = 1 and stays where it is.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from hepgen_ml.reweighting.classifiers import NetworkName
 from hepgen_ml.reweighting.training import Schedule
 from hepgen_ml.reweighting.trees import boosting
 from hepgen_ml.training.preparation import Prepared
+from hepgen_ml.training.ranks import Packed
 from hepgen_ml.training.surrogate_task import SurrogateTask
 from hepgen_ml.training.trainer import Trainer
 
@@ -52,8 +54,8 @@ def refine(trainer: Trainer[SurrogateTask], ready: Prepared) -> None:
     UsageError
         Boosted trees are to be trained without scikit-learn.
     """
-    refinement = Refinement(trainer, ready)
-    task = trainer.task
+    task, ranks = trainer.task, trainer.ranks
+    refinement = Refinement(trainer, ready) if ranks.first else None
     n_rounds = trainer.config.classifier_rounds
     for number in range(trainer.round, n_rounds):
         task.loss_will_change = True
@@ -61,10 +63,23 @@ def refine(trainer: Trainer[SurrogateTask], ready: Prepared) -> None:
         if trainer.done >= trainer.end:
             return
         with trainer.pause():
-            task.weigh(*refinement.factors(number))
+            task.weigh(*ranks.share(partial(_factors, refinement, number), _packed, _unpacked))
         trainer.loss_changed("density")
     task.loss_will_change = False
     trainer.run()
+
+
+def _factors(refinement: Refinement | None, number: int) -> tuple[Tensor, Tensor]:
+    assert refinement is not None
+    return refinement.factors(number)
+
+
+def _packed(factors: tuple[Tensor, Tensor]) -> Packed:
+    return dict(zip(("training", "validation"), factors, strict=True)), {}
+
+
+def _unpacked(packed: Packed) -> tuple[Tensor, Tensor]:
+    return packed[0]["training"], packed[0]["validation"]
 
 
 class Refinement:

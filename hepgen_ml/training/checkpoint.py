@@ -84,6 +84,26 @@ def read(
     return tensors, state
 
 
+Stored = tuple[dict[str, Tensor], CheckpointDocument] | None
+"""What `read` gives, or None where there is no checkpoint."""
+
+
+def packed(stored: Stored) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """For `hepgen_ml.training.ranks.Ranks.share`."""
+    if stored is None:
+        return {}, {}
+    tensors, state = stored
+    return tensors, {"state": _finite(state.model_dump())}
+
+
+def unpacked(found: tuple[Mapping[str, Tensor], Mapping[str, Any]]) -> Stored:
+    """What `packed` was given."""
+    tensors, document = found
+    if not document:
+        return None
+    return dict(tensors), CheckpointDocument.model_validate(document["state"])
+
+
 def unfit(path: Path, error: Exception) -> ModelError:
     """The error of a checkpoint that does not belong to the training that would resume it."""
     return ModelError(

@@ -82,12 +82,14 @@ class EncodedSample:
 
     def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all."""
-        tensors = {
-            f.name: getattr(self.encoded, f.name).to(
-                _STORED.get(f.name, getattr(self.encoded, f.name).dtype)
-            )
-            for f in fields(Encoded)
-        }
+        tensors, document = self.packed()
+        for name, kind in _STORED.items():
+            tensors[name] = tensors[name].to(kind)
+        save_tensors(Path(path), tensors, document)
+
+    def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """As tensors and a document of plain values."""
+        tensors = {f.name: getattr(self.encoded, f.name) for f in fields(Encoded)}
         document = {
             "kind": _KIND,
             "version": _VERSION,
@@ -101,7 +103,7 @@ class EncodedSample:
         if self.variations is not None:
             tensors |= self.variations.tensors()
             document["variations"] = self.variations.to_config()
-        save_tensors(Path(path), tensors, document)
+        return tensors, document
 
     @classmethod
     def load(cls, path: str | Path) -> EncodedSample:
@@ -118,25 +120,31 @@ class EncodedSample:
         except ModelError as error:
             raise InputError(error.message, path=path, remedy=remedy) from None
         try:
-            if document.get("kind") != _KIND:
-                raise ValueError("no encoded sample")
-            about = EncodedDocument.model_validate(document)
-            if about.version > _VERSION:
-                raise ValueError(f"of version {about.version}, this program knows {_VERSION}")
-            process = Process.from_config(document["process"])
-            encoded = _encoded(tensors, process)
-            variations = None
-            if about.variations is not None:
-                variations = Variations.restored(about.variations, tensors, len(encoded))
-            return cls(
-                process, run_from_config(document["run"]), encoded, about.fingerprint,
-                tuple(about.files), about.n_skipped, tuple(about.not_learned),
-                variations=variations,
-            )  # fmt: skip
+            return cls.unpacked(tensors, document)
         except (HepgenError, *documents.UNUSABLE) as error:
             raise InputError(
                 f"is not usable: {documents.problem(error)}", path=path, remedy=remedy
             ) from None
+
+
+    @classmethod
+    def unpacked(cls, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> EncodedSample:
+        """What `packed` gave; raises ValueError, KeyError and so on where it cannot be that."""
+        if document.get("kind") != _KIND:
+            raise ValueError("no encoded sample")
+        about = EncodedDocument.model_validate(document)
+        if about.version > _VERSION:
+            raise ValueError(f"of version {about.version}, this program knows {_VERSION}")
+        process = Process.from_config(document["process"])
+        encoded = _encoded(tensors, process)
+        variations = None
+        if about.variations is not None:
+            variations = Variations.restored(about.variations, dict(tensors), len(encoded))
+        return cls(
+            process, run_from_config(document["run"]), encoded, about.fingerprint,
+            tuple(about.files), about.n_skipped, tuple(about.not_learned),
+            variations=variations,
+        )  # fmt: skip
 
 
 class EncodedDocument(documents.Document):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,13 @@ import torch
 
 from hepgen_ml.config import Config
 from hepgen_ml.events.source import Progress
-from hepgen_ml.models.storage import TrainedModel, save_model
+from hepgen_ml.models.storage import TrainedModel, load_model, save_model
 from hepgen_ml.training.clock import Clock
 from hepgen_ml.training.closing import complete
 from hepgen_ml.training.directory import begin, claimed, finish
 from hepgen_ml.training.encoded import EncodedSample
 from hepgen_ml.training.preparation import Prepared, prepare
+from hepgen_ml.training.ranks import ALONE, Packed, Ranks
 from hepgen_ml.training.surrogate_task import SurrogateTask
 from hepgen_ml.training.trainer import Trainer
 
@@ -43,6 +46,7 @@ def fit(
     progress: Progress | None = None,
     refine: Refiner,
     regress: Regression,
+    ranks: Ranks = ALONE,
 ) -> TrainedModel:
     """Learn process and density of a sample and store the model.
 
@@ -64,6 +68,9 @@ def fit(
         Trains instead of the trainer alone where ``training.classifier_rounds`` asks for it.
     regress : callable
         Learns the named weights of the sample, where it has some.
+    ranks : Ranks, optional
+        Processes that train together. The first one does all that is not the training of the
+        network; the others need to see `out`, where they find the model in the end.
 
     Raises
     ------
@@ -73,10 +80,14 @@ def fit(
         `out` holds something already.
     """
     clock = Clock(config.training.max_time)
-    with claimed(out, resume=resume, force=force):
-        sample = read()
-        clock.reading = sample.seconds_read
-        seconds = begin(out, sample.fingerprint, config, resume=resume)
+    with claimed(out, resume=resume, force=force) if ranks.first else nullcontext():
+
+        def begun() -> tuple[EncodedSample, float]:
+            sample = read()
+            clock.reading = sample.seconds_read
+            return sample, begin(out, sample.fingerprint, config, resume=resume)
+
+        sample, seconds = ranks.share(begun, _packed, _unpacked)
         ready = prepare(sample, config, seconds)
         if sample.variations is not None:
             share = ready.config.training.variations_share * clock.seconds
@@ -85,20 +96,39 @@ def fit(
             ready.surrogate, ready.training, ready.validation, device=device,
             n_events=ready.n_events, rate=ready.rate,
         )  # fmt: skip
-        settings = clock.for_network(ready.config.training)
-        trainer = Trainer(task, settings, seed=config.seed, directory=out, progress=progress)
+        left = ranks.share_number(lambda: clock.for_network(ready.config.training).max_time)
+        settings = ready.config.training.model_copy(update={"max_time": left})
+        trainer = Trainer(
+            task, settings, seed=config.seed, directory=out, progress=progress, ranks=ranks
+        )
         if trainer.resume():
             log.info("resumed at step %d", trainer.step)
         if settings.classifier_rounds:
             refine(trainer, ready)
         else:
             trainer.run()
+        if not ranks.first:
+            ranks.wait()
+            return load_model(out, device)
         about = complete(ready, task, clock, progress)
         facts = {**_facts(sample, ready, trainer), **about}
         model = TrainedModel(ready.surrogate, ready.process, ready.config, ready.run, facts, device)
         save_model(out, model)
         finish(out)
+        ranks.release()
     return model
+
+
+def _packed(begun: tuple[EncodedSample, float]) -> Packed:
+    """A sample for the other processes, without its named weights: the first one learns them."""
+    sample, seconds = begun
+    tensors, document = replace(sample, variations=None).packed()
+    return tensors, {"sample": document, "seconds": seconds}
+
+
+def _unpacked(packed: Packed) -> tuple[EncodedSample, float]:
+    tensors, document = packed
+    return EncodedSample.unpacked(tensors, document["sample"]), float(document["seconds"])
 
 
 def _facts(
@@ -117,4 +147,5 @@ def _facts(
         "parameters": ready.surrogate.n_parameters,
         "device": str(trainer.task.device),
         "threads": torch.get_num_threads(),
+        "processes": trainer.ranks.size,
     }

@@ -16,11 +16,16 @@ class Interruptions:
     Used as a context manager, and called at these moments: there the handlers that were
     installed before get what has come. A second signal is not kept back. Threads other than the
     main one get no signals, there it does nothing.
+
+    Attributes
+    ----------
+    waiting : int or None
+        Signal that has come.
     """
 
     def __init__(self) -> None:
         self._before: dict[int, Any] = {}
-        self._waiting: int | None = None
+        self.waiting: int | None = None
 
     def __enter__(self) -> Interruptions:
         if threading.current_thread() is threading.main_thread():
@@ -30,16 +35,20 @@ class Interruptions:
                     signal.signal(number, self._keep)
         return self
 
-    def __call__(self) -> None:
-        """Nothing is half done: stop now if that was asked for."""
-        number, self._waiting = self._waiting, None
-        if number is not None:
+    def __call__(self, number: int | None) -> None:
+        """Nothing is half done: stop now by this signal, which another process may have got."""
+        if number is None:
+            return
+        self.waiting = None
+        if number in self._before:
             self._before[number](number, None)
+        else:
+            raise KeyboardInterrupt
 
     def _keep(self, number: int, frame: FrameType | None) -> None:
-        if self._waiting is not None:
+        if self.waiting is not None:
             self._before[number](number, frame)
-        self._waiting = number
+        self.waiting = number
 
     def __exit__(
         self,
@@ -50,4 +59,4 @@ class Interruptions:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         if error is None:
-            self()
+            self(self.waiting)

@@ -113,6 +113,11 @@ def prepare(sample: EncodedSample, config: Config, seconds: float) -> Prepared:
     }
     order, held_out = split(encoded.weight, config.training.validation_fraction, config.seed)
     training, validation = encoded[order], encoded[torch.from_numpy(np.flatnonzero(held_out))]
+    if not len(training):
+        raise SampleError(
+            "no events are left to train on",
+            remedy="take more events, or hold out fewer (training.validation_fraction)",
+        )
     if not validation.weight.sum() > 0:
         raise SampleError(
             "the weights of the events held out do not have a positive sum",

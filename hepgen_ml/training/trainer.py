@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -18,11 +18,12 @@ from hepgen_ml.config import TrainingConfig
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events.source import Progress
 from hepgen_ml.files import documents
-from hepgen_ml.networks.bayesian import variational_layers
 from hepgen_ml.training import checkpoint
 from hepgen_ml.training.batches import Order
 from hepgen_ml.training.history import HISTORY, History
 from hepgen_ml.training.interruption import Interruptions
+from hepgen_ml.training.optimizer import parameter_groups
+from hepgen_ml.training.ranks import ALONE, Ranks
 from hepgen_ml.training.schedule import LearningRate
 from hepgen_ml.training.task import Task
 
@@ -32,14 +33,13 @@ _PASSES, _STEPS = 2, 25
 """A validation comes after so many passes at the latest, but not before so many steps: networks
 over-fit small samples within few of them."""
 
-_WIDTH_RATE = 10.0
-"""Learning rate of the logarithms of posterior variances over that of weights: they have to move
-by several units where weights move by tenths."""
-
 _MOST_BAD = 50
 """Steps in a row without a finite loss after which a training has diverged."""
 
 _VALIDATION_BATCH = 4096
+
+_STRIDE = 0x9E3779B97F4A7C15
+"""Between the seeds of the pieces of a batch: beyond any number of steps."""
 
 SomeTask = TypeVar("SomeTask", bound=Task[Any])
 
@@ -58,6 +58,9 @@ class Trainer(Generic[SomeTask]):
         For checkpoint and history; without, the training cannot be resumed.
     progress : callable, optional
         Called with stage, done, total and a dict of numbers.
+    ranks : Ranks, optional
+        Processes that train the same module on the same events together. Only the first one
+        writes and reports.
 
     Attributes
     ----------
@@ -77,18 +80,22 @@ class Trainer(Generic[SomeTask]):
         seed: int,
         directory: Path | None = None,
         progress: Progress | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.task, self.config, self.seed = task, config, seed
+        self.task, self.config, self.seed, self.ranks = task, config, seed, ranks
+        directory = directory if ranks.first else None
         self.checkpoint = None if directory is None else directory / checkpoint.CHECKPOINT
         losses = [part.loss_name for part in task.parts.values()]
         self.history = History(None if directory is None else directory / HISTORY, losses)
-        self.progress = progress or (lambda *_: None)
+        self.progress = progress if progress and ranks.first else (lambda *_: None)
         self._told = time.monotonic()  # when progress was last reported
         n_events = len(task.train)
         self.batch_size = min(config.batch_size, n_events)
+        self.n_pieces = ranks.pieces(config.accumulate)
         passes = _PASSES * n_events // self.batch_size
         self.interval = min(config.validation_interval, max(passes, _STEPS))
         self.order = Order(n_events, task.rate, task.device)
+        ranks.align(list(task.module.state_dict().values()))
         self.parameters = dict(task.module.named_parameters())
         # Some parts have nothing to learn, such as the heads of some processes.
         self.names = {
@@ -102,8 +109,9 @@ class Trainer(Generic[SomeTask]):
         steps = min(config.max_steps, config.max_epochs * n_events / self.batch_size)
         self.rates = {part: LearningRate(config, steps) for part in task.parts}
         self.optimizer = torch.optim.AdamW(
-            self._groups(), lr=config.learning_rate, betas=(0.9, 0.99), foreach=True
-        )
+            parameter_groups(task.module, self.names, config.weight_decay, task.learning_rate),
+            lr=config.learning_rate, betas=(0.9, 0.99), foreach=True,
+        )  # fmt: skip
         self.step, self.seconds, self.round = 0, 0.0, 0
         self._bad_steps = 0
         self._consistent = True  # not within a step: what can be saved can be resumed
@@ -111,25 +119,6 @@ class Trainer(Generic[SomeTask]):
             for module in task.module.modules():
                 if getattr(module, "compiles", False):
                     module.compile()
-
-    def _groups(self) -> list[dict[str, Any]]:
-        """Weight decay on matrices only, and not where a prior does its work."""
-        layers = variational_layers(self.task.module)
-        prior = {id(p) for layer in layers for p in layer.parameters()}
-        widths = {id(layer.log_variance) for layer in layers}
-        decay = self.config.weight_decay
-        groups: dict[Any, dict[str, Any]] = {}
-        for part, names in self.names.items():
-            for name in names:
-                p = self.parameters[name]
-                matrix = p.ndim >= 2 and "bias" not in name and id(p) not in prior
-                rate = self.task.learning_rate(name) * (_WIDTH_RATE if id(p) in widths else 1.0)
-                settings = {
-                    "part": part, "weight_decay": decay if matrix else 0.0, "rate": rate,
-                }  # fmt: skip
-                group = groups.setdefault(tuple(settings.values()), {"params": [], **settings})
-                group["params"].append(p)
-        return list(groups.values())
 
     @property
     def best_loss(self) -> float:
@@ -187,7 +176,7 @@ class Trainer(Generic[SomeTask]):
         began = time.monotonic()
         with self._averaged():
             yield
-        self.seconds += time.monotonic() - began
+        self.seconds, _ = self.ranks.agree(self.seconds + time.monotonic() - began)
 
     def resume(self) -> bool:
         """Take up the state of an earlier run; False if it left none.
@@ -198,9 +187,14 @@ class Trainer(Generic[SomeTask]):
             It is damaged or belongs to another training.
         """
         path = self.checkpoint
-        if path is None or not path.exists():
+        stored = self.ranks.share(
+            lambda: None if path is None or not path.exists()
+            else checkpoint.read(path, self._tensors()),
+            checkpoint.packed, checkpoint.unpacked,
+        )  # fmt: skip
+        if stored is None:
             return False
-        found, state = checkpoint.read(path, self._tensors())
+        found, state = stored
         try:
             with torch.no_grad():
                 for name, p in self.parameters.items():
@@ -222,7 +216,7 @@ class Trainer(Generic[SomeTask]):
                 rate.restore(state.rates[part].model_dump(), scale)
             self.history.restore(state.history)
         except documents.UNUSABLE as error:
-            raise checkpoint.unfit(path, error) from None
+            raise checkpoint.unfit(path or Path(checkpoint.CHECKPOINT), error) from None
         return True
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -254,24 +248,23 @@ class Trainer(Generic[SomeTask]):
             "history": self.history.rows,
         })  # fmt: skip
 
-    def _steps(self, may_stop: Callable[[], None], until: float) -> None:
+    def _steps(self, may_stop: Interruptions, until: float) -> None:
         began = saved = time.monotonic()
         before = self.seconds
         recent: list[float] = []
         mark = (began, self.step)
         while self.done < min(self.end, until):
-            self._consistent = False
             loss = self._one_step()
             recent.append(loss)
             self.step += 1
             now = time.monotonic()
-            self.seconds = before + now - began
+            self.seconds, signal = self.ranks.agree(before + now - began, may_stop.waiting)
             rate = (self.step - mark[1]) * self.batch_size / max(now - mark[0], 1e-9)
             if self.step % self.interval == 0:
                 self._validate(float(np.mean(recent)), rate)
                 recent, mark = [], (time.monotonic(), self.step)
             self._consistent = True
-            may_stop()
+            may_stop(signal)
             # Last, because whoever is told may stop here: no validation is to be left out.
             if now - self._told > 0.5:
                 self._told = now
@@ -282,7 +275,6 @@ class Trainer(Generic[SomeTask]):
             if now - saved > self.config.checkpoint_interval:
                 self.save()
                 saved = time.monotonic()
-            self.seconds = before + time.monotonic() - began
         rows = self.history.rows
         if self.done >= self.end and not (rows and rows[-1]["step"] == self.step):
             self._consistent = False
@@ -292,22 +284,18 @@ class Trainer(Generic[SomeTask]):
             self._consistent = True
 
     def _one_step(self) -> float:
-        # What a loss draws is a function of seed and step, so that a resumed run is the same.
-        torch.manual_seed((self.seed * 1_000_003 + self.step) % 2**63)
         for group in self.optimizer.param_groups:
             rate = self.rates[group["part"]](self.step, self.done)
             group["lr"] = rate * group["rate"]
         rows = self.order.rows(self.step, self.batch_size, self.seed)
         self.task.progress = self.done
         running = [part for part in self.names if not self.rates[part].finished(self.done)]
-        losses = [self.task.loss(part, self.task.train, rows) for part in running]
-        loss = torch.stack(losses).sum()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        value = self._gradient(running, rows)
+        self._consistent = False
         norm = torch.nn.utils.clip_grad_norm_(
             list(self.parameters.values()), self.config.clip, foreach=True
         )
-        value = float(loss.detach())
         if math.isfinite(value) and bool(torch.isfinite(norm)):
             self.optimizer.step()
             self._bad_steps = 0
@@ -326,6 +314,24 @@ class Trainer(Generic[SomeTask]):
                     1 - decay,
                 )
         return value
+
+    def _gradient(self, parts: list[str], rows: Tensor) -> float:
+        """Leave the gradients of a batch in the parameters; its mean loss.
+
+        A batch is cut into pieces, of which each process has its own. What a loss draws is a
+        function of seed, step and piece: a resumed run is the same, on any number of processes.
+        """
+        pieces = rows.tensor_split(self.n_pieces)
+        total = torch.zeros((), device=self.task.device)
+        for k in self.ranks.mine(len(pieces)):
+            if not len(pieces[k]):
+                continue
+            torch.manual_seed((self.seed * 1_000_003 + self.step + k * _STRIDE) % 2**63)
+            losses = [self.task.loss(part, self.task.train, pieces[k]) for part in parts]
+            loss = torch.stack(losses).sum() * (len(pieces[k]) / len(rows))
+            loss.backward()
+            total += loss.detach()
+        return float(self.ranks.add_gradients(list(self.parameters.values()), total))
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -349,15 +355,9 @@ class Trainer(Generic[SomeTask]):
 
         Of variational weights these are the averaged means, without noise and prior.
         """
-        data = self.task.validation
-        n = len(data)
-        losses = dict.fromkeys(self.task.parts, 0.0)
+        self.ranks.align([*self.parameters.values(), *self.average.values()])
         with self._averaged():
-            for start in range(0, n, _VALIDATION_BATCH):
-                stop = min(start + _VALIDATION_BATCH, n)
-                rows = torch.arange(start, stop, device=self.task.device)
-                for part in losses:
-                    losses[part] += float(self.task.loss(part, data, rows)) * len(rows) / n
+            losses = self._validation_losses()
         for part, rate in self.rates.items():
             if rate.is_best(losses[part]):
                 self._copy(part, self.average, self.best)
@@ -379,6 +379,17 @@ class Trainer(Generic[SomeTask]):
                 log.info("%s: back to the best weights, with a falling learning rate", part)
                 self._copy(part, self.best, self.average)
                 self._copy(part, self.best, self.parameters)
+
+    def _validation_losses(self) -> dict[str, float]:
+        """Mean loss of each part, of batches that the processes share out."""
+        data, parts = self.task.validation, list(self.task.parts)
+        batches = torch.arange(len(data), device=self.task.device).split(_VALIDATION_BATCH)
+        table = torch.zeros(len(batches), len(parts), dtype=torch.float64)
+        for k in self.ranks.mine(len(batches)):
+            share = len(batches[k]) / len(data)
+            for i, part in enumerate(parts):
+                table[k, i] = float(self.task.loss(part, data, batches[k])) * share
+        return dict(zip(parts, self.ranks.add(table).sum(0).tolist(), strict=True))
 
     @torch.no_grad()
     def _copy(self, part: str, source: dict[str, Any], target: dict[str, Any]) -> None:

@@ -1,0 +1,334 @@
+"""The processes that train one model together.
+
+Each computes the gradient of its pieces of every batch; the sum is the same on all of them, and so
+are weights, learning rates and decisions. The first one reads the sample, writes all files, and
+tells the others what only it knows. Data travels as tensors and JSON, never as pickled objects.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+from hepgen_ml.errors import OutputError, UsageError
+from hepgen_ml.training.devices import find_device
+from hepgen_ml.training.launched import SPEAKS, Launched, launched
+
+T = TypeVar("T")
+
+Packed = tuple[Mapping[str, Tensor], Mapping[str, Any]]
+"""Tensors by name, and a document of plain values."""
+
+_MEETING = timedelta(minutes=10)
+"""In which all processes have to have started."""
+
+_PATIENCE = timedelta(days=30)
+"""For a process that reads, calibrates or validates; one that has died is noticed at once."""
+
+_POLL = 0.02  # seconds
+
+_POLITENESS = 0.5  # seconds in which the first process may say what has gone wrong
+
+_PIECE = 1 << 26  # bytes that are sent at a time
+
+_SPOKEN = "hepgen_ml/spoken"
+
+
+class LostError(OutputError):
+    """Another process of the training has gone."""
+
+
+class Ranks:
+    """The processes of one training, seen from one of them; by default it is alone.
+
+    Parameters
+    ----------
+    rank, size : int
+        Number of this process, from 0, and of all.
+    device : torch.device, optional
+        Of gradients.
+
+    Attributes
+    ----------
+    rank, size : int
+    first : bool
+        Whether this is the one that reads and writes.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1, device: torch.device | None = None) -> None:
+        self.rank, self.size, self.first = rank, size, rank == 0
+        self._control: Any = None
+        self._fast: Any = None
+        if size > 1:
+            self._control = dist.new_group(backend="gloo", timeout=_PATIENCE)
+            on_gpu = device is not None and device.type == "cuda"
+            self._fast = dist.new_group(backend="nccl") if on_gpu else self._control
+
+    def pieces(self, wanted: int) -> int:
+        """Pieces that a batch is cut into: at least those wanted, as many for each process."""
+        return self.size * -(-wanted // self.size)
+
+    def mine(self, n: int) -> range:
+        """Which of n pieces of work are those of this process."""
+        return range(self.rank, n, self.size)
+
+    def add(self, tensor: Tensor) -> Tensor:
+        """Sum over all processes, in place; the same to the last bit on each of them."""
+        if self.size > 1:
+            group = self._control if tensor.device.type == "cpu" else self._fast
+            with _peers():
+                dist.all_reduce(tensor, group=group)
+        return tensor
+
+    def add_gradients(self, parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
+        """Sum gradients over all processes, in place, and a loss, which is returned.
+
+        A parameter that no process has a gradient of keeps none.
+        """
+        if self.size == 1:
+            return loss
+        with torch.no_grad():
+            each = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+            known = torch.tensor([float(p.grad is not None) for p in parameters]).to(loss)
+            flat = torch.cat([*(g.reshape(-1) for g in each), known, loss.reshape(1)])
+            *sums, known, loss = self.add(flat).split([*(g.numel() for g in each), len(known), 1])
+            for p, total, n in zip(parameters, sums, known.tolist(), strict=True):
+                p.grad = total.view_as(p).to(p.dtype) if n else None
+        return loss
+
+    def agree(self, seconds: float, signal: int | None = None) -> tuple[float, int | None]:
+        """The time by the clock of the first process, and a signal that any of them has got."""
+        if self.size == 1:
+            return seconds, signal
+        table = torch.zeros(self.size, 2, dtype=torch.float64)
+        table[self.rank] = torch.tensor([seconds, signal or 0])
+        self.add(table)
+        number = int(table[:, 1].max())
+        return float(table[0, 0]), number or None
+
+    @torch.no_grad()
+    def align(self, tensors: Sequence[Tensor]) -> None:
+        """Give all processes the tensors of the first one, in place."""
+        if self.size == 1:
+            return
+        for tensor in tensors:
+            group = self._control if tensor.device.type == "cpu" else self._fast
+            whole = tensor.contiguous()
+            with _peers():
+                dist.broadcast(whole.view(torch.uint8) if tensor.dim() else whole, 0, group=group)
+            if whole is not tensor:
+                tensor.copy_(whole)
+
+    def share(
+        self, make: Callable[[], T], pack: Callable[[T], Packed], unpack: Callable[[Packed], T]
+    ) -> T:
+        """What the first process makes, on all of them; the others wait for as long as it takes.
+
+        Parameters
+        ----------
+        make : callable
+            Called by the first process alone.
+        pack, unpack : callable
+            Translate to tensors and plain values, and back.
+        """
+        if self.size == 1:
+            return make()
+        if not self.first:
+            return unpack(self._receive())
+        made = make()
+        self._send(*pack(made))
+        return made
+
+    def share_number(self, make: Callable[[], float]) -> float:
+        """A number that the first process finds."""
+        return self.share(make, lambda x: ({}, {"x": x}), lambda packed: float(packed[1]["x"]))
+
+    def wait(self) -> None:
+        """Wait for `release`."""
+        if not self.first:
+            self._receive()
+
+    def release(self) -> None:
+        """All is done: let the others go on; one that has gone is no loss any more."""
+        if self.size > 1:
+            with suppress(LostError):
+                self._send({}, {})
+
+    def _send(self, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> None:
+        tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+        layout = {name: [_name(t.dtype), *t.shape] for name, t in tensors.items()}
+        text = json.dumps({"tensors": layout, "document": document}).encode()
+        self._broadcast(torch.tensor([len(text)]))
+        self._broadcast(torch.frombuffer(bytearray(text), dtype=torch.uint8))
+        for tensor in tensors.values():
+            self._broadcast(tensor)
+
+    def _receive(self) -> Packed:
+        length = torch.zeros(1, dtype=torch.int64)
+        self._broadcast(length)
+        text = torch.empty(int(length), dtype=torch.uint8)
+        self._broadcast(text)
+        found = json.loads(bytes(text.tolist()))
+        tensors = {}
+        for name, (kind, *shape) in found["tensors"].items():
+            tensors[name] = torch.empty(shape, dtype=getattr(torch, kind))
+            self._broadcast(tensors[name])
+        return tensors, found["document"]
+
+    def _broadcast(self, tensor: Tensor) -> None:
+        """Piece by piece; signals are heard meanwhile."""
+        flat = tensor.reshape(-1)
+        for piece in flat.split(max(_PIECE // tensor.element_size(), 1)):
+            with _peers():
+                work = dist.broadcast(piece, 0, group=self._control, async_op=True)
+                while not work.is_completed():
+                    time.sleep(_POLL)
+                work.wait()
+
+
+_meetings = itertools.count()
+
+ALONE = Ranks()
+"""A training in one process."""
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+@contextmanager
+def _peers() -> Iterator[None]:
+    """Errors of communication as what they mean."""
+    try:
+        yield
+    except RuntimeError as error:  # torch's own errors of communication are such
+        raise LostError(
+            "another process of this training has ended",
+            remedy="see what it, or the batch system, says; go on with --resume",
+        ) from error
+
+
+@contextmanager
+def joined(device: str = "auto") -> Iterator[tuple[Ranks, torch.device]]:
+    """Join the processes that torchrun has started for this training.
+
+    Parameters
+    ----------
+    device : str
+        ``auto``, ``cpu``, ``cuda``; each process of a machine takes a GPU of its own.
+
+    Yields
+    ------
+    ranks : Ranks
+        `ALONE` where torchrun has not been used.
+    device : torch.device
+
+    Raises
+    ------
+    UsageError
+        The others cannot be reached, or there are fewer GPUs than processes on this machine.
+    LostError
+        One of the others has ended.
+    """
+    place = launched()
+    if place.size == 1:
+        yield ALONE, find_device(device)
+        return
+    ours = not dist.is_initialized()
+    try:
+        where = _device(device, place.local)
+        yield _met(place, where, ours), where
+    except BaseException as error:
+        if place.rank and _speaks(place.rank):
+            setattr(error, SPEAKS, True)
+        elif not place.rank:
+            _speaks(0)
+        raise
+    finally:
+        if ours and dist.is_initialized():
+            with suppress(RuntimeError):
+                dist.destroy_process_group()
+
+
+def _met(place: Launched, device: torch.device, ours: bool) -> Ranks:
+    def meet() -> Ranks:
+        if ours:
+            dist.init_process_group(
+                "gloo", store=_store(), rank=place.rank, world_size=place.size, timeout=_MEETING
+            )
+        return Ranks(place.rank, place.size, device)
+
+    try:
+        return _interruptible(meet)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise UsageError(
+            f"the {place.size} processes of this training do not meet: {str(error)[:200]}",
+            remedy="start them with torchrun, and check the address of the first machine",
+        ) from error
+
+
+@functools.cache
+def _address_book() -> Any:
+    return next(rendezvous("env://", timeout=_MEETING))[0]
+
+
+def _store() -> Any:
+    """For one meeting; those of a process have numbers, as addresses of earlier ones are stale."""
+    return PrefixStore(f"hepgen_ml/{next(_meetings)}", _address_book())
+
+
+def _interruptible(work: Callable[[], T]) -> T:
+    """Result of a call that waits deep inside a library, where signals are not heard."""
+    done: list[T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            done.append(work())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(_POLL)
+    if failed:
+        raise failed[0]
+    return done[0]
+
+
+def _speaks(rank: int) -> bool:
+    """Whether no other process has yet said why the training ends."""
+    if rank:
+        time.sleep(_POLITENESS)
+    try:
+        store = dist.distributed_c10d._get_default_store()
+        return bool(store.add(_SPOKEN, 1) == 1)
+    except (RuntimeError, ValueError):  # it was the first process's, which has gone
+        return rank == 1
+
+
+def _device(name: str, local: int) -> torch.device:
+    found = find_device(name)
+    if found.type != "cuda" or name not in ("auto", "cuda"):
+        return found
+    if local >= torch.cuda.device_count():
+        raise UsageError(
+            f"process {local} of this machine has no GPU: there are {torch.cuda.device_count()}",
+            remedy="start one process for each GPU, or use --device cpu",
+        )
+    torch.cuda.set_device(local)
+    return torch.device("cuda", local)

@@ -1,0 +1,87 @@
+"""One of several processes that train together, for test_ranks: python ranks_program.py DIR NAME...
+
+Trains the models of the given names, each in a directory of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from hepgen_ml.config import Config
+from hepgen_ml.errors import HepgenError
+from hepgen_ml.generation.generator import Generator
+from hepgen_ml.models.flow import base_distribution
+from hepgen_ml.training import acceptance
+from hepgen_ml.training.trainer import Trainer
+from tests.generation.test_generator import settings
+from tests.samples import toy_top_pairs
+
+STEPS = 20
+
+MODELS = {
+    "plain": ["model=jetgpt"],
+    "signed": ["model=jetgpt", "training.precision=bfloat16"],
+    "bayesian": ["model=mlp-cfm", "flow.bayesian=all", "network.dropout=0.1"],
+    "wrong": ["model=jetgpt", "training.validation_fraction=0.9999"],
+    "stopped": ["model=jetgpt", "training.precision=bfloat16"],
+}
+"""Settings by name; two of them are trained to their end."""
+
+
+def config(name: str, *more: str) -> Config:
+    """Settings of a training, without end by time."""
+    return settings(
+        f"training.max_steps={STEPS}", "training.max_time=1e6", "training.validation_interval=5",
+        *MODELS[name], *more,
+    )  # fmt: skip
+
+
+def sample(name: str) -> Any:
+    """Events; those of two models have weights of either sign."""
+    events = toy_top_pairs(1000)
+    if name in ("signed", "stopped"):
+        events.events["weight"][::5] *= -1
+    return events
+
+
+def train(directory: Path, name: str, **options: Any) -> Generator:
+    """Train one of the models."""
+    return Generator.train(
+        sample(name), out=directory / name, config=config(name), device="cpu", **options
+    )
+
+
+def _stop_at_the_second_validation() -> None:
+    """As if this process got Ctrl-C then."""
+    validate, calls = Trainer._validate, []
+
+    def patched(self: Trainer[Any], *arguments: Any) -> None:
+        validate(self, *arguments)
+        calls.append(1)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    Trainer._validate = patched  # type: ignore[method-assign]
+
+
+def main() -> None:
+    base_distribution._PROPOSALS, acceptance.EVENTS = 2000, 200
+    directory, rank = Path(sys.argv[1]), os.environ["RANK"]
+    said = []
+    for name in sys.argv[2:]:
+        if name == "stopped" and rank == "1":
+            _stop_at_the_second_validation()
+        try:
+            facts = train(directory, name).facts
+            said.append(f"{name}: {facts['processes']} processes, {facts['steps']} steps")
+        except (HepgenError, KeyboardInterrupt) as error:
+            said.append(f"{name}: {type(error).__name__} {getattr(error, 'speaks', False)}")
+    (directory / f"said-{rank}").write_text("\n".join(said))
+
+
+if __name__ == "__main__":
+    main()
