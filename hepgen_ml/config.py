@@ -245,6 +245,11 @@ class Config(BaseModel):
         description="Reconstructed objects that come from the decay of one particle, such as Z: "
         "Muon1 Muon2.",
     )
+    conditions: tuple[str, ...] = Field(
+        (),
+        description="What events depend on, by name: their attributes or parameters of the runs, "
+        "such as mass:32.",
+    )
     seed: int = Field(0, ge=0, lt=2**62, description="Seed of all random numbers of the training.")
 
     @model_validator(mode="before")

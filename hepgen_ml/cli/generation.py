@@ -77,6 +77,14 @@ def generate(
         bool,
         typer.Option("--unweight", help="Accept events by these weights, and write unit weights."),
     ] = False,
+    condition: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE|FILE",
+            help="Value of a condition that the model was trained with; may be repeated. Or a file "
+            "of values: .npz, or text with names in its first line. As in the sample by default.",
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Processes side by side; as many as cores if not given."),
@@ -122,7 +130,12 @@ def generate(
         n = Generator.shard_size(total, part)
         if n == 0:
             raise UsageError(f"shard {shard} of {total} events is empty", remedy="use fewer shards")
-        options = {"posterior": posterior, "weights": chosen, "unweight": unweight}
+        from hepgen_ml.generation.conditions import parse_given
+
+        given = parse_given(condition or [], generator.process.conditions)
+        options = {
+            "posterior": posterior, "weights": chosen, "unweight": unweight, "condition": given,
+        }  # fmt: skip
         begun = time.monotonic()
         with (
             Progress() as progress,
@@ -145,7 +158,8 @@ def generate(
                     **options,
                 )  # fmt: skip
         rate = n / (time.monotonic() - begun)
-        sigma = stated_cross_section(generator.run.cross_section, generator.run.cross_section_error)
+        run = generator.run_of(condition=given)
+        sigma = stated_cross_section(run.cross_section, run.cross_section_error)
         for path in paths:
             size = f"{partitions} files" if partitions else _console.size_of(path)
             text = f"{path}: {n:,} events, {sigma}, {size}, {rate:,.0f} events/s"
@@ -170,7 +184,8 @@ def _write(
     """Write n of `total` events to all files, which appear when they are whole."""
     from hepgen_ml.events.formats import AtomicWriter
 
-    run = generator.run_of(options["posterior"], options["weights"], options["unweight"])
+    names = ("posterior", "weights", "unweight", "condition")
+    run = generator.run_of(**{name: options[name] for name in names})
     done = 0
     with AtomicWriter(paths, run, n, force=force, format=stream_format) as writer:
         for chunk in generator.stream(total, **options):

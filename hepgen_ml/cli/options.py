@@ -62,6 +62,15 @@ Resonances = Annotated[
         help='Objects from one decay, "W: Jet1 Jet2": their mass is a coordinate; may be repeated.',
     ),
 ]
+Conditions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--condition",
+        metavar="NAME",
+        help="What events depend on: an attribute of theirs, or a parameter of the run that "
+        "differs from file to file, such as mass:32; may be repeated.",
+    ),
+]
 Objects = Annotated[
     str | None,
     typer.Option(

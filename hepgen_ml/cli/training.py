@@ -12,6 +12,7 @@ import typer
 from hepgen_ml.cli import console as _console
 from hepgen_ml.cli.options import (
     DEFAULT_MODEL,
+    Conditions,
     CrossSection,
     Cuts,
     Debug,
@@ -99,6 +100,7 @@ def train(
     cut: Cuts = None,
     no_cuts: NoCuts = False,
     resonance: Resonances = None,
+    condition: Conditions = None,
     cross_section: CrossSection = None,
     jet_radius: JetRadius = None,
     jet_pt: JetPt = None,
@@ -124,6 +126,7 @@ def train(
         settings = settings.with_(
             cuts=(*settings.cuts, *(cut or [])),
             resonances=(*settings.resonances, *(resonance or [])),
+            conditions=(*settings.conditions, *(condition or [])),
             **({"find_cuts": False} if no_cuts else {}),
             **({} if ensemble is None else {"network__ensemble": ensemble}),
         )
@@ -184,6 +187,7 @@ def encode(
     cut: Cuts = None,
     no_cuts: NoCuts = False,
     resonance: Resonances = None,
+    condition: Conditions = None,
     cross_section: CrossSection = None,
     jet_radius: JetRadius = None,
     jet_pt: JetPt = None,
@@ -198,6 +202,7 @@ def encode(
 ) -> None:
     """Prepare a sample for training elsewhere: hepgen-ml train --from sample.safetensors."""
     with _console.reporting(verbose=verbose, debug=debug):
+        from hepgen_ml.events.conditions import parse_conditions
         from hepgen_ml.events.objects import parse_resonance
         from hepgen_ml.phase_space import parse_cut
         from hepgen_ml.training.encoded import SUFFIX, encode_sample
@@ -215,6 +220,7 @@ def encode(
                 selection=chosen,
                 cuts=[parse_cut(text) for text in cut or []],
                 resonances=[parse_resonance(text) for text in resonance or []],
+                conditions=parse_conditions(condition or []),
                 find_cuts=not no_cuts,
                 variations=weight_patterns(weights, no_weights),
                 progress=progress,

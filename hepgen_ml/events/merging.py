@@ -115,6 +115,7 @@ def merge_runs(
     runs: Sequence[RunInfo],
     paths: Sequence[Path | None],
     peek: Callable[[int], FirstEvents] = lambda _: FirstEvents(),
+    points: Sequence[object] = (),
 ) -> Merged:
     """Decide how runs belong together.
 
@@ -128,6 +129,9 @@ def merge_runs(
     paths : sequence of Path
     peek : callable
         First events of a file by its number; asked for where several may be repetitions.
+    points : sequence, optional
+        Point of a scan that each run is of. Runs of different points are no repetitions, and
+        processes keep their numbers; the whole has the mean of the cross sections of all points.
 
     Raises
     ------
@@ -150,6 +154,8 @@ def merge_runs(
     groups: list[list[int]] = []
     for i, run in enumerate(runs):
         for group in groups:
+            if points and points[i] != points[group[0]]:
+                continue
             if not _same_numbers(run, runs[group[0]]):
                 continue
             if look(i).has_final_states_of(look(group[0])):
@@ -175,11 +181,13 @@ def merge_runs(
         for i in group:
             if not look(i).has_weights_of(look(model)):
                 weights_like[i] = model
-    used: set[int] = set()
-    processes: list[Subrun] = []
+    used_at: dict[object, set[int]] = {}
+    processes_at: dict[object, list[Subrun]] = {}
     sigma: list[float] = []
     shifts = [0] * len(runs)
     for group in groups:
+        point = points[group[0]] if points else None
+        used, processes = used_at.setdefault(point, set()), processes_at.setdefault(point, [])
         ids = {p.process_id for p in runs[group[0]].processes}
         shift = 0 if not ids & used else max(used) + 1 - min(ids)
         used |= {i + shift for i in ids}
@@ -191,7 +199,7 @@ def merge_runs(
     number = {i: g for g, group in enumerate(groups) for i in group}
     return Merged(
         first.with_(
-            processes=tuple(processes),
+            processes=_mean(list(processes_at.values())),
             weight_strategy=runs[weights_like[0]].weight_strategy,
             weight_cross_sections=_common([run.weight_cross_sections for run in runs]),
         ),
@@ -199,6 +207,26 @@ def merge_runs(
         tuple(map(float, sigma)),
         tuple(shifts),
         tuple(weights_like),
+    )
+
+
+def _mean(points: Sequence[Sequence[Subrun]]) -> tuple[Subrun, ...]:
+    """Processes of all points of a scan, with the means of their cross sections."""
+    if len(points) == 1:
+        return tuple(points[0])
+    found: dict[int, list[Subrun]] = {}
+    for processes in points:
+        for p in processes:
+            found.setdefault(p.process_id, []).append(p)
+    n = len(points)
+    return tuple(
+        replace(
+            same[0],
+            cross_section=float(sum(p.cross_section for p in same) / n),
+            error=float(np.sqrt(sum(p.error**2 for p in same)) / n),
+            max_weight=max(p.max_weight for p in same),
+        )
+        for same in found.values()
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hepgen_ml.errors import InputError, SampleError, UsageError
+from hepgen_ml.events.conditions import Wanted, values_of_run, with_conditions
 from hepgen_ml.events.formats import (
     DEFAULT_CHUNK,
     Reader,
@@ -47,6 +48,9 @@ class EventSource:
     inside : callable, optional
         Mask (n,) of the events of a sample to keep; the share of others in the cross section
         goes with them.
+    conditions : sequence of Wanted
+        Conditions that events are to have as attributes, also where they are parameters of the
+        run of each file.
 
     Attributes
     ----------
@@ -73,7 +77,9 @@ class EventSource:
         skip_bad: bool = False,
         selection: Selection | None = None,
         inside: Mask | None = None,
+        conditions: Sequence[Wanted] = (),
     ) -> None:
+        self.conditions = tuple(conditions)
         self.skip_bad, self.selection, self.inside = skip_bad, selection, inside
         self.n_events = self.n_skipped = self.n_unselected = 0
         self.left_out: dict[Path, tuple[str, ...]] = {}
@@ -92,7 +98,12 @@ class EventSource:
                 free = has_free_weights(format_of(path))
                 self.states_strategy &= bool(getattr(reader, "states_strategy", not free))
                 reader.close()
-        self.merged: Merged = merge_runs(self.runs, self.paths or [None], self._first_events)
+        self._of_run = [values_of_run(run, self.conditions) for run in self.runs]
+        points = [tuple(v.items()) for v in self._of_run] if self.conditions else []
+        self._point = [points.index(p) for p in points]  # first file of the same point of a scan
+        self.merged: Merged = merge_runs(
+            self.runs, self.paths or [None], self._first_events, self._point
+        )
         if selection is not None and selection.cross_section is not None and self.n_groups > 1:
             raise UsageError(
                 f"one cross section for {self.n_groups} different processes",
@@ -123,6 +134,9 @@ class EventSource:
         if not self._sums[:, 1].any():
             return self.merged.run
         sums = self._group_sums()
+        whole = float(sums[:, 0].sum() / sums.sum())
+        if self.is_scan:
+            return self.merged.run.scaled(whole)
         fractions = sums[:, 0] / sums.sum(axis=1)
         group = self.merged.group
         owners = [
@@ -135,7 +149,6 @@ class EventSource:
             share = inside / (inside + outside) if inside + outside > 0 else fractions[g]
             changed = replace(p, cross_section=p.cross_section * share, error=p.error * share)
             processes.append(changed)
-        whole = float(sums[:, 0].sum() / sums.sum())
         scaled = self.merged.run.scaled(whole)  # cross sections of named weights
         return scaled.with_(processes=tuple(processes))
 
@@ -179,13 +192,14 @@ class EventSource:
         if self.sample is not None:
             for chunk in self.sample.chunks(DEFAULT_CHUNK):
                 self.n_events += len(chunk)
-                yield 0, self._inside(chunk, sums[0], 0)
+                yield 0, self._inside(self._conditioned(chunk, 0), sums[0], 0)
         for number, path in enumerate(self.paths):
             reader = self._open(path)
             try:
                 for chunk in reader.chunks(DEFAULT_CHUNK):
                     self.n_events += len(chunk)
                     multiply_weights(chunk, self._factor[number])
+                    chunk = self._conditioned(chunk, number)
                     yield number, self._inside(chunk, sums[number], number)
                 sums[number, 1] += reader.unselected_weight * self._factor[number]
                 self.n_skipped += reader.n_skipped
@@ -218,6 +232,37 @@ class EventSource:
         self.n_events -= int((~passes).sum())
         return chunk[passes]
 
+    def _conditioned(self, chunk: EventSample, number: int) -> EventSample:
+        """A chunk of file `number` whose events have their conditions."""
+        if not self.conditions or not len(chunk):
+            return chunk
+        path = self.paths[number] if self.paths else None
+        return with_conditions(chunk, self.conditions, self._of_run[number], path)
+
+    @property
+    def is_scan(self) -> bool:
+        """Whether files are of different points of a scan."""
+        return len(set(self._point)) > 1
+
+    @property
+    def scan_cross_sections(self) -> dict[tuple[str, ...], float]:
+        """Cross sections in pb by the values of all conditions, where runs have all of them."""
+        names = [w.name for w in self.conditions]
+        found: dict[tuple[str, ...], float] = {}
+        if not self.is_scan or any(set(names) - set(v) for v in self._of_run):
+            return found
+        for point in sorted(set(self._point)):
+            groups = {
+                g for p, g in zip(self._point, self.merged.group, strict=True) if p == point
+            }
+            key = tuple(self._of_run[point][name] for name in names)
+            sigma = sum(self.merged.group_cross_section[g] for g in groups)
+            # what a selection leaves out is missing of it
+            mine = np.array(self._point) == point
+            whole = self._sums[mine].sum()
+            found[key] = sigma * (self._sums[mine, 0].sum() / whole if whole else 1.0)
+        return found
+
     def joined(self, number: int, chunk: EventSample) -> EventSample:
         """A chunk of file `number` as part of the whole: weights, process numbers, run."""
         if self._group_weight is not None:
@@ -245,15 +290,20 @@ class EventSource:
         self._match_weights()
         if self.n_groups < 2:
             return
-        for run, path in zip(self.runs, self.paths, strict=True):
+        several = [p for p in set(self._point) if len(self._groups_of(p)) > 1]
+        for number, (run, path) in enumerate(zip(self.runs, self.paths, strict=True)):
+            # alone at its point of a scan, a process needs none
+            if self.is_scan and self._point[number] not in several:
+                continue
             if not run.cross_section > 0:
                 raise SampleError(
                     "has no cross section, so it cannot be combined with other processes",
                     path=path,
                     remedy="give it with --cross-section, or take one file at a time",
                 )
-        for _ in self.raw():
-            pass
+        counts = np.zeros(len(self.runs))
+        for number, chunk in self.raw():
+            counts[number] += len(chunk)
         # what the selection left out of a group is missing of its cross section, too
         if not (self._group_sums().sum(axis=1) > 0).all():
             raise SampleError(
@@ -262,7 +312,29 @@ class EventSource:
                 remedy="take one process at a time",
             )
         expected = np.array(self.merged.group_cross_section) * self.n_events
+        if self.is_scan:
+            expected = self._by_points(counts)
         self._group_weight = list(expected / self._group_sums().sum(axis=1))
+
+    def _groups_of(self, point: int) -> list[int]:
+        """Groups of files at a point of a scan."""
+        pairs = zip(self._point, self.merged.group, strict=True)
+        return sorted({g for p, g in pairs if p == point})
+
+    def _by_points(self, counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Sums of weights of each group, so that weights average to one at each point of a scan.
+
+        However much cross sections differ from point to point, a density is learned at each of
+        them from all of its events.
+        """
+        sigma = np.array(self.merged.group_cross_section)
+        expected = np.zeros(self.n_groups)
+        for point in set(self._point):
+            groups = self._groups_of(point)
+            n = counts[np.array(self._point) == point].sum()
+            share = sigma[groups] / sigma[groups].sum() if len(groups) > 1 else 1.0
+            expected[groups] = n * share
+        return expected
 
     def multiply_weights(self, factor: float) -> None:
         """Multiply all weights of the passes to come."""

@@ -31,6 +31,12 @@ def describe(model: TrainedModel, ratios: WeightRatios | None = None) -> dict[st
             for s in process.subprocesses
         ],
         "understood": [list(pair) for pair in understood(process, run, model.facts)],
+        **({} if process.conditions is None else {
+            "conditions": [
+                {"name": c.name, "values": c.range, "levels": list(c.levels)}
+                for c in process.conditions.each
+            ],
+        }),
         "cuts": [str(c) for c in process.acceptance.cuts],
         "evidence": process.acceptance.described(),
         "coordinates": [[c.name for c in ch.coordinates] for ch in process.channels],
@@ -40,4 +46,4 @@ def describe(model: TrainedModel, ratios: WeightRatios | None = None) -> dict[st
         ],
         "training": model.facts,
         "config": model.config.model_dump(),
-    }
+    }  # fmt: skip

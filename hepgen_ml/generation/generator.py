@@ -33,6 +33,7 @@ from hepgen_ml.generation.blocks import (
     require_directory,
 )
 from hepgen_ml.generation.clusters import Cluster, made_on
+from hepgen_ml.generation.conditions import ConditionValues, values_for
 from hepgen_ml.generation.description import describe
 from hepgen_ml.generation.likelihood import log_prob
 from hepgen_ml.generation.making import Maker
@@ -53,6 +54,7 @@ from hepgen_ml.models.storage import (
     load_model,
     save_model,
 )
+from hepgen_ml.process.conditions import Given
 from hepgen_ml.regression.storage import declared_weights, save_ratios
 from hepgen_ml.regression.weight_ratios import WeightRatios
 from hepgen_ml.reweighting import Reweighter
@@ -229,9 +231,14 @@ class Generator:
         posterior: int | None = None,
         weights: Weights | None = None,
         unweight: bool = False,
+        condition: Given | None = None,
     ) -> RunInfo:
         """Run information of the events that `stream` makes with these options."""
         run = self.run
+        with self._named():
+            values = values_for(self.process, condition)
+        if self.process.conditions is not None:
+            run = ConditionValues(self.process.conditions, values).run(run)
         if posterior is not None:
             with self._named():
                 posterior_weights.check(self.surrogate.density, posterior)
@@ -257,6 +264,7 @@ class Generator:
         posterior: int | None = None,
         weights: Weights | None = None,
         unweight: bool = False,
+        condition: Given | None = None,
     ) -> EventSample:
         """Draw n events.
 
@@ -278,6 +286,9 @@ class Generator:
             unless ``unweight`` is set; "sample" only makes sure of it.
         unweight : bool
             Accept events by these weights instead, so that they have unit weight.
+        condition : mapping, optional
+            Values of the conditions that the model was trained with, by name: one for all events,
+            or an array with one of each. By default they occur as in the sample.
 
         Returns
         -------
@@ -293,7 +304,7 @@ class Generator:
             list(
                 self.stream(
                     n, seed=seed, device=device, posterior=posterior, weights=weights,
-                    unweight=unweight,
+                    unweight=unweight, condition=condition,
                 )
             )
         )  # fmt: skip
@@ -311,6 +322,7 @@ class Generator:
         unweight: bool = False,
         workers: int = 1,
         cluster: Cluster | None = None,
+        condition: Given | None = None,
     ) -> Iterator[EventSample]:
         """Draw events chunk by chunk, in constant memory.
 
@@ -339,12 +351,24 @@ class Generator:
         cluster : Cluster, optional
             Machines that make the blocks instead (`hepgen_ml.generation.clusters`). They need
             to see the directory of the model.
+        condition : mapping, optional
+            As for `sample`. Arrays of values begin again after their last.
         """
         if n < 1:
             raise UsageError(f"cannot make {n} events", remedy="ask for at least one")
         if chunk < 1:
             raise UsageError(f"chunks of {chunk} events", remedy="ask for at least one")
-        run = self.run_of(posterior)
+        run = self.run_of(posterior, condition=condition)
+        with self._named():
+            values = values_for(self.process, condition)
+        if unweight and values is not None and len(values) > 1:
+            raise UsageError(
+                "events cannot be accepted by their weights at given conditions",
+                remedy="leave --unweight out, or give one value of each condition",
+            )
+        if values is not None and self.process.conditions is not None:
+            self.process.conditions.warn_outside(values)
+        self._sampler.at(values, run)
         self.weighting = self._weighting(run, weights, unweight)
         start, stop = range_of(n, shard)
         if start == stop:
@@ -362,11 +386,11 @@ class Generator:
         made = made_here(blocks, make)
         if cluster is not None:
             place = require_directory(self.directory).absolute()
-            how = (place, make.entropy, posterior, weights, unweight)
+            how = (place, make.entropy, posterior, weights, unweight, condition)
             made = made_on(cluster, blocks, f"{__name__}:{block_maker.__name__}", how, make.add)
         elif workers > 1 and len(blocks) > 1 and self.device.type == "cpu":
             place = require_directory(self.directory)
-            how = (place, make.entropy, posterior, weights, unweight)
+            how = (place, make.entropy, posterior, weights, unweight, condition)
             made = made_by_workers(blocks, make, workers, block_maker, how, make.add)
         yield from in_chunks(made, start, stop, chunk)
 
@@ -464,10 +488,12 @@ def block_maker(
     posterior: int | None,
     weights: Weights | None,
     unweight: bool,
+    condition: Given | None = None,
 ) -> Callable[[Block], tuple[EventSample, Counts]]:
     """Function that makes blocks in another process, with the counts of each."""
     torch.set_num_threads(1)
     generator = Generator.load(directory, device="cpu")
-    run = generator.run_of(posterior)
+    run = generator.run_of(posterior, condition=condition)
+    generator._sampler.at(values_for(generator.process, condition), run)
     weighting = generator._weighting(run, weights, unweight)
     return Maker(generator._sampler, entropy, run, posterior, weighting, directory).counted

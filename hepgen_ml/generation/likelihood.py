@@ -13,6 +13,7 @@ from hepgen_ml.generation.sampling import HEAD_BATCH
 from hepgen_ml.models.base import uniform_angle_log_prob
 from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.encoded import Discrete
+from hepgen_ml.process.labels import values_of
 from hepgen_ml.process.process import Process
 
 
@@ -43,7 +44,7 @@ def log_prob(
     for c, channel in enumerate(process.channels):
         rows = torch.nonzero(channel_of == c).squeeze(-1)
         for part in rows.split(HEAD_BATCH):
-            x, sub = encoded.x[part], encoded.subprocess[part]
+            x, sub = encoded.x[part], encoded.labels[part]
             log_p = surrogate.density.log_prob(x.to(device), sub.to(device)).to("cpu")
             z = surrogate.density.prepare(x.to(device), sub.to(device))
             names = ("pattern", "branch", "free")
@@ -52,8 +53,9 @@ def log_prob(
                 z, encoded.invariants[part].to(device), sub.to(device), discrete
             ).to("cpu")
             if not surrogate.density.learns_rates:
-                log_p += log_frequency[sub]
-            log_p -= channel.chart.log_det(
+                rates = surrogate.rates
+                log_p += log_frequency[sub] if rates is None else rates.log_prob(sub).cpu()
+            log_p -= channel.chart.given(values_of(sub)).log_det(
                 channel.join(x, torch.zeros(len(x), dtype=torch.float64))
             )
             log_p -= math.log(accepted[c])

@@ -59,6 +59,8 @@ class Maker:
         def make(m: int) -> EventSample:
             return self._events(m, rng, generator)
 
+        if self.sampler.values is not None:
+            self.sampler.values.position = block.first
         with about(self.directory, ModelError, UsageError):
             return make(size) if self.weighting is None else self.weighting.block(size, make, rng)
 

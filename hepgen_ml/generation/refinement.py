@@ -131,9 +131,9 @@ class Refinement:
         """Complete events again, at a random azimuth: classifiers see it."""
         generator = torch.Generator().manual_seed(self.seed)
         phi = 2 * math.pi * torch.rand(len(encoded), dtype=encoded.x.dtype, generator=generator)
-        kinematics = self.process.kinematics(encoded.x, encoded.subprocess, phi)
+        kinematics = self.process.kinematics(encoded.x, encoded.labels, phi)
         discrete = Discrete(encoded.pattern, encoded.branch, encoded.free)
-        events = assemble(self.process, kinematics, encoded.subprocess, discrete, self.run)
+        events = assemble(self.process, kinematics, encoded.labels, discrete, self.run)
         events.events["weight"] = encoded.weight.numpy().astype(float)
         return events
 

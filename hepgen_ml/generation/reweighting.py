@@ -12,6 +12,7 @@ import numpy as np
 
 from hepgen_ml.errors import OutputError, UsageError
 from hepgen_ml.events import formats
+from hepgen_ml.events.conditions import Wanted
 from hepgen_ml.events.formats import AtomicWriter
 from hepgen_ml.events.objects import Selection
 from hepgen_ml.events.sample import EventSample, concatenate
@@ -21,6 +22,7 @@ from hepgen_ml.generation.generator import Generator
 from hepgen_ml.models.included import PRETRAINED, find_model, read_document
 from hepgen_ml.models.storage import CLASSIFIER
 from hepgen_ml.phase_space import parse_cut
+from hepgen_ml.process.conditions import Condition
 from hepgen_ml.reweighting import location
 from hepgen_ml.reweighting.application import ClassifierWeights
 from hepgen_ml.reweighting.classifiers import NETWORKS, NetworkName
@@ -65,7 +67,11 @@ class Options:
     selection: Selection | None = None
 
     def fit(
-        self, truth: EventSample, generated: EventSample, progress: Progress | None
+        self,
+        truth: EventSample,
+        generated: EventSample,
+        progress: Progress | None,
+        conditions: Sequence[Condition] = (),
     ) -> Reweighter:
         """Train classifiers between two samples."""
         if self.network not in NETWORKS:
@@ -80,6 +86,7 @@ class Options:
         return Reweighter.fit(
             truth, generated, network=name, folds=self.folds, full=self.full, schedule=schedule,
             seed=self.seed, device=find_device(self.device), progress=progress,
+            conditions=conditions,
         )  # fmt: skip
 
 
@@ -156,16 +163,22 @@ def _reweight_model(
 ) -> Done:
     generator = Generator.load(directory, device=options.device)
     cuts = [parse_cut(text) for text in generator.config.cuts]
-    source = SampleSource(list(truth), selection=options.selection, cuts=cuts)
+    known = generator.process.conditions
+    wanted = () if known is None else known.wanted
+    source = SampleSource(
+        list(truth), selection=options.selection, cuts=cuts, conditions=wanted
+    )
     if not training_events and source.fingerprint() == generator.facts["sample_sha256"]:
         raise UsageError(
             "is the training sample of the model, on which it looks better than it is",
             path=source.paths[0],
             remedy="give other events, or add --training-events",
         )
-    true = read_some(truth, options, progress)
-    made = generator.sample(GENERATED * len(true), seed=options.seed + 1)
-    reweighter = options.fit(true, made, progress)
+    true = read_some(truth, options, progress, wanted)
+    n = GENERATED * len(true)
+    given = None if known is None else known.as_in(true, n, options.seed)
+    made = generator.sample(n, seed=options.seed + 1, condition=given)
+    reweighter = options.fit(true, made, progress, () if known is None else known.each)
     reweighter.save(directory)
     return _done(reweighter, true, made)
 
@@ -219,9 +232,14 @@ def _shares(sample: EventSample) -> list[float]:
     return [s / sum(sums) for s in sums]
 
 
-def read_some(files: Files, options: Options, progress: Progress | None = None) -> EventSample:
+def read_some(
+    files: Files,
+    options: Options,
+    progress: Progress | None = None,
+    conditions: Sequence[Wanted] = (),
+) -> EventSample:
     """At most `options.n_events` events of files, chosen at random, weights as in training."""
-    source = EventSource(list(files), selection=options.selection)
+    source = EventSource(list(files), selection=options.selection, conditions=conditions)
     source.weigh_groups()
     rng = np.random.default_rng(options.seed)
     kept: list[EventSample] = []

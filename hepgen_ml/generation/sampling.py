@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.errors import ModelError
-from hepgen_ml.events.sample import RunInfo
+from hepgen_ml.events.sample import FloatArray, RunInfo
+from hepgen_ml.generation.conditions import ConditionValues
 from hepgen_ml.generation.posterior import Block
 from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.assembly import assemble
 from hepgen_ml.process.auxiliary import AUXILIARY
 from hepgen_ml.process.encoded import Discrete, Kinematics
+from hepgen_ml.process.labels import labelled, which
 from hepgen_ml.process.lifetimes import draw_lifetimes
 from hepgen_ml.process.process import Process, by_value
 from hepgen_ml.regression.features import inputs
@@ -52,6 +54,8 @@ class Sampler:
     ----------
     drawn, accepted : int
         Draws of the network, and those inside the cuts, so far.
+    values : ConditionValues or None
+        Of the user's conditions, as in the sample to begin with.
     """
 
     def __init__(
@@ -65,6 +69,15 @@ class Sampler:
         self.ratios = ratios
         self.surrogate, self.process, self.run, self.device = surrogate, process, run, device
         self.drawn = self.accepted = 0
+        self.values: ConditionValues | None = None
+        if process.conditions is not None:
+            self.values = ConditionValues(process.conditions)
+
+    def at(self, values: FloatArray | None, run: RunInfo) -> None:
+        """Draw at conditions (n, K) from now on, as in the sample if None; events are of a run."""
+        if self.process.conditions is not None:
+            self.values = ConditionValues(self.process.conditions, values)
+            self.run = run
 
     @property
     def acceptance(self) -> float:
@@ -79,10 +92,11 @@ class Sampler:
         ModelError
             The network draws next to nothing inside the cuts.
         """
+        given = None if self.values is None else self.values.next(n, rng)
         if self.surrogate.density.learns_rates:
-            x, subprocess, kinematics = self._drawn_by_density(n, rng, generator)
+            x, subprocess, kinematics = self._drawn_by_density(n, rng, generator, given)
         else:
-            x, subprocess, kinematics = self._drawn_whole(n, rng, generator)
+            x, subprocess, kinematics = self._drawn_whole(n, rng, generator, given)
         discrete = self._discrete(x, kinematics, subprocess, generator)
         events = assemble(self.process, kinematics, subprocess, discrete, self.run)
         if self.surrogate.event_weights is not None:
@@ -97,24 +111,28 @@ class Sampler:
         return events, x, subprocess
 
     def _drawn_by_density(
-        self, n: int, rng: np.random.Generator, generator: torch.Generator
+        self, n: int, rng: np.random.Generator, generator: torch.Generator, given: Tensor | None
     ) -> tuple[Tensor, Tensor, Kinematics]:
         """Events whose subprocess the density chooses; it enforces the cuts itself."""
-        drawn = self.surrogate.density.sample_events(n, generator, self.process.inside)
-        x, subprocess = drawn.x.cpu(), drawn.subprocess.cpu()
+        further = [] if given is None else [given]
+        drawn = self.surrogate.density.sample_events(n, generator, self.process.inside, *further)
+        x, subprocess = drawn.x.cpu(), labelled(drawn.subprocess.cpu(), given)
         self.drawn += drawn.n_drawn
         self.accepted += drawn.n_inside
         phi = torch.from_numpy(rng.uniform(-math.pi, math.pi, n))
         return x, subprocess, self.process.kinematics(x, subprocess, phi)
 
     def _drawn_whole(
-        self, n: int, rng: np.random.Generator, generator: torch.Generator
+        self, n: int, rng: np.random.Generator, generator: torch.Generator, given: Tensor | None
     ) -> tuple[Tensor, Tensor, Kinematics]:
         """Events of subprocesses drawn with their frequencies; those outside are drawn again."""
         process = self.process
-        subprocess = torch.from_numpy(
-            rng.choice(len(process.subprocesses), n, p=process.frequencies)
-        )
+        if given is not None and self.surrogate.rates is not None:
+            subprocess = self.surrogate.rates.draw(given.to(self.device), generator).cpu()
+        else:
+            subprocess = torch.from_numpy(
+                rng.choice(len(process.subprocesses), n, p=process.frequencies)
+            )
         x = torch.zeros(n, process.n_coordinates, dtype=torch.float64)
         final = torch.zeros(n, process.n_final, 4, dtype=torch.float64)
         incoming = torch.zeros(n, 2, 4, dtype=torch.float64)
@@ -192,7 +210,7 @@ class Sampler:
         Those of one channel; where these are very many, those of one length.
         """
         lengths = [len(channel.classes) for channel in self.process.channels]
-        channel_of = self.process.channel_of[subprocess]
+        channel_of = self.process.channel_of[which(subprocess)]
         if len(lengths) <= _FEW_CHANNELS:
             return [(lengths[c], rows) for c, rows in by_value(channel_of)]
         return by_value(torch.tensor(lengths)[channel_of])

@@ -35,6 +35,7 @@ from hepgen_ml.models.flow.velocities import MLPVelocity
 from hepgen_ml.models.registry import register
 from hepgen_ml.phase_space.coordinates import wrap
 from hepgen_ml.process.encoded import Encoded
+from hepgen_ml.process.labels import values_of
 from hepgen_ml.process.process import Process
 
 _EVALUATION_SEED = 2
@@ -116,6 +117,7 @@ class GAN(DensityModel):
     """
 
     has_likelihood = False
+    conditional = True
     early_stopping = False
 
     def __init__(self, process: Process, config: Config) -> None:
@@ -132,8 +134,8 @@ class GAN(DensityModel):
     def fit_standardization(self, encoded: Encoded) -> None:
         """Take standardisation and the noise, which has the events' covariance, from a sample."""
         super().fit_standardization(encoded)
-        z = self.prepare(encoded.x, encoded.subprocess)
-        self.noise.fit(z, encoded.subprocess, encoded.weight, self.mean, self.std)
+        z = self.prepare(encoded.x, encoded.labels)
+        self.noise.fit(z, encoded.labels, encoded.weight, self.mean, self.std)
 
     def generated(self, noise: Tensor, condition: Condition) -> Tensor:
         """Events (m, D) of one channel that the generator makes of noise (m, D)."""
@@ -170,7 +172,7 @@ class GAN(DensityModel):
                 (rows,), at_true * weight[rows] + alone * (at_made + fooled)
             )
             share = len(rows) / len(z)
-            of_masses = of_masses + share * self._mass_terms(true, made, weight[rows], c)
+            of_masses = of_masses + share * self._mass_terms(true, made, weight[rows], condition)
         return of_both.mean() + self.settings.mmd * of_masses
 
     def _judged(self, x: Tensor, condition: Condition, sign: float) -> Tensor:
@@ -184,22 +186,26 @@ class GAN(DensityModel):
             loss = loss + 0.5 * self.settings.penalty * wrong**2 * (slope**2).sum(-1)
         return loss
 
-    def _mass_terms(self, true: Tensor, made: Tensor, weight: Tensor, c: int) -> Tensor:
+    def _mass_terms(
+        self, true: Tensor, made: Tensor, weight: Tensor, condition: Condition
+    ) -> Tensor:
         """Sum of the MMD of all masses that a channel has."""
-        total = true.new_zeros(())
+        total, c = true.new_zeros(()), condition.channel
         if not self.masses[c] or not self.settings.mmd:
             return total
-        x, y = (self._momenta(z[:_MOST], c) for z in (true, made))
+        labels = condition.subprocess[:_MOST]
+        x, y = (self._momenta(z[:_MOST], labels, c) for z in (true, made))
         for particles in self.masses[c]:
             a, b = (_mass(p[:, particles].sum(1)).to(true.dtype) for p in (x, y))
             total = total + _mmd(a, b, weight[:_MOST], self.settings.widths, self.settings.kernel)
         return total
 
-    def _momenta(self, z: Tensor, c: int) -> Tensor:
+    def _momenta(self, z: Tensor, labels: Tensor, c: int) -> Tensor:
         """Final-state momenta (m, n, 4) in GeV; the azimuth of the event is zero."""
         z = torch.where(self.circles[c].to(z.device), z, z.clamp(-_LIMIT, _LIMIT)).double()
         x = z * self.std[c, : z.shape[1]] + self.mean[c, : z.shape[1]]
-        p, _ = self.channels[c].chart.inverse(self.channels[c].join(x, x.new_zeros(len(x))))
+        chart = self.channels[c].chart.given(values_of(labels))
+        p, _ = chart.inverse(self.channels[c].join(x, x.new_zeros(len(x))))
         return p
 
     def _discrepancy(self, z: Tensor, subprocess: Tensor, weight: Tensor, noise: Tensor) -> Tensor:
@@ -208,7 +214,7 @@ class GAN(DensityModel):
         for c, rows in self.by_channel(subprocess):
             condition, d = Condition(subprocess[rows], c), len(self.layouts[c])
             true, made = z[rows, :d], self.generated(noise[rows, :d], condition)
-            value = self._mass_terms(true, made, weight[rows], c)
+            value = self._mass_terms(true, made, weight[rows], condition)
             for i in range(d):
                 a, b = true[:_MOST, i], made[:_MOST, i]
                 value = value + _mmd(a, b, weight[rows][:_MOST], _SCALES, "gaussian")

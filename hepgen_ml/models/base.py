@@ -14,6 +14,7 @@ from hepgen_ml.config import Config
 from hepgen_ml.networks.bayesian import posterior_draw, variational_layers
 from hepgen_ml.phase_space import Coordinate
 from hepgen_ml.process.encoded import Encoded
+from hepgen_ml.process.labels import which
 from hepgen_ml.process.process import Process
 
 _BATCH = 4096
@@ -97,6 +98,11 @@ class DensityModel(nn.Module, ABC):
     [-pi, pi); `prepare` and `restore` translate. Cuts, masses and momentum conservation are
     none of their business, nor are colours, helicities and scales.
 
+    With conditions of the user a model gets labels in place of subprocesses: the number and the
+    values together, see `hepgen_ml.process.labels`. It passes them on as they are, takes the number
+    with `which`, lets its network see the values (the embeddings of `hepgen_ml.models.conditions`
+    do), and says so by ``conditional = True``; others are not trained on such samples.
+
     *What a model must have*: `loss` and `sample_z`, and `log_prob_z` or ``has_likelihood = False``.
     Parameters are trained by gradient descent of `loss`, on batches and with averaged weights; what
     is stored is the ``state_dict``, so that whatever is taken from a sample (`fit_coordinates`) has
@@ -125,6 +131,8 @@ class DensityModel(nn.Module, ABC):
         the model learns something that this loss does not show.
     has_likelihood : bool
         Whether `log_prob_z` gives the density of what `sample_z` draws.
+    conditional : bool
+        Whether the density may depend on conditions of the user.
     progress : float
         Fraction of the training that is over, set by whoever trains.
     n_training : int
@@ -135,6 +143,7 @@ class DensityModel(nn.Module, ABC):
     learns_rates = False
     early_stopping = True
     has_likelihood = True
+    conditional = False
     progress = 0.0
 
     @classmethod
@@ -178,7 +187,7 @@ class DensityModel(nn.Module, ABC):
 
     def fit_standardization(self, encoded: Encoded) -> None:
         """Prepare for the ranges of a sample."""
-        self.fit_coordinates(encoded.x, encoded.subprocess)
+        self.fit_coordinates(encoded.x, encoded.labels)
 
     def fit_coordinates(self, x: Tensor, subprocess: Tensor) -> None:
         """Take mean and width of each coordinate from a sample; angles stay as they are."""
@@ -194,17 +203,17 @@ class DensityModel(nn.Module, ABC):
 
     def prepare(self, x: Tensor, subprocess: Tensor) -> Tensor:
         """Standardised coordinates (m, D) float32 of coordinates (m, D) float64."""
-        c = self.channel_of[subprocess]
+        c = self.channel_of[which(subprocess)]
         return ((x - self.mean[c]) / self.std[c]).to(torch.float32)
 
     def restore(self, z: Tensor, subprocess: Tensor) -> Tensor:
         """Inverse of `prepare`."""
-        c = self.channel_of[subprocess]
+        c = self.channel_of[which(subprocess)]
         return z.to(torch.float64) * self.std[c] + self.mean[c]
 
     def log_prob(self, x: Tensor, subprocess: Tensor) -> Tensor:
         """Log density (m,) float64 in the learned coordinates (m, D)."""
-        c = self.channel_of[subprocess]
+        c = self.channel_of[which(subprocess)]
         z = self.prepare(x, subprocess)
         return self.log_prob_z(z, subprocess).to(torch.float64) - torch.log(self.std[c]).sum(-1)
 
@@ -275,7 +284,11 @@ class DensityModel(nn.Module, ABC):
         """
 
     def sample_events(
-        self, n: int, generator: torch.Generator | None = None, inside: Inside | None = None
+        self,
+        n: int,
+        generator: torch.Generator | None = None,
+        inside: Inside | None = None,
+        conditions: Tensor | None = None,
     ) -> Draws:
         """Draw n events and their subprocesses, for a model that learns rates.
 
@@ -285,6 +298,8 @@ class DensityModel(nn.Module, ABC):
         generator : torch.Generator, optional
         inside : callable, optional
             Which coordinates are inside the cuts; all events that are returned are.
+        conditions : (n, K) float64 tensor, optional
+            Of the user; given to conditional models only.
         """
         raise NotImplementedError(f"{type(self).__name__} learns no rates")
 
@@ -302,7 +317,7 @@ class DensityModel(nn.Module, ABC):
 
         Channels with the same coordinates count as the first of them.
         """
-        channel = self.alike.to(subprocess.device)[self.channel_of[subprocess]]
+        channel = self.alike.to(subprocess.device)[self.channel_of[which(subprocess)]]
         present, counts = torch.unique(channel, return_counts=True)
         rows = torch.argsort(channel, stable=True).split(counts.tolist())
         return list(zip(present.tolist(), rows, strict=True))

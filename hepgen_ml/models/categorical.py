@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from hepgen_ml.networks.elementwise import silu
 from hepgen_ml.process.encoded import Encoded
+from hepgen_ml.process.labels import values_of, which
 from hepgen_ml.process.process import Process
 
 TRUNK_WIDTH = 128
@@ -46,7 +47,9 @@ class Trunk(nn.Module):
         self.register_buffer("mean", torch.zeros(process.n_invariants))
         self.register_buffer("std", torch.ones(process.n_invariants))
         self.embedding = nn.Embedding(n_conditions, TRUNK_WIDTH)
-        n_inputs = 3 * process.n_coordinates + process.n_invariants + n_extra
+        self.conditions = process.conditions
+        n_given = 0 if self.conditions is None else self.conditions.n_features
+        n_inputs = 3 * process.n_coordinates + process.n_invariants + n_extra + n_given
         self.first = nn.Linear(n_inputs, TRUNK_WIDTH)
         self.hidden = nn.ModuleList(nn.Linear(TRUNK_WIDTH, TRUNK_WIDTH) for _ in range(2))
 
@@ -58,10 +61,19 @@ class Trunk(nn.Module):
         self.std.copy_(encoded.invariants.std(0).clamp_min(1e-3))
 
     def forward(self, z: Tensor, invariants: Tensor, condition: Tensor, *extra: Tensor) -> Tensor:
-        """Hidden state (m, width) of coordinates (m, D) and invariants (m, P)."""
+        """Hidden state (m, width) of coordinates (m, D) and invariants (m, P).
+
+        The embedded condition (m,) has the user's conditions with it: a label, see
+        `hepgen_ml.process.labels`.
+        """
+        if self.conditions is not None:
+            values = values_of(condition)
+            if values is None:
+                raise ValueError("events without the conditions that the heads depend on")
+            extra = (*extra, self.conditions.features(values))
         standard = (invariants - self.mean) / self.std
         features = torch.cat([z, torch.sin(z), torch.cos(z), standard, *extra], dim=-1)
-        h = silu(self.first(features) + self.embedding(condition))
+        h = silu(self.first(features) + self.embedding(which(condition)))
         for layer in self.hidden:
             h = h + silu(layer(h))
         return h
@@ -137,17 +149,17 @@ class CategoricalHead(nn.Module):
         Of a compact head (m, k), for the entries as they are counted within the subprocess.
         """
         if self.compact:
-            h, entries = self.trunk(z, invariants, subprocess), self.shared[subprocess]
+            h, entries = self.trunk(z, invariants, subprocess), self.shared[which(subprocess)]
             product = torch.einsum("mw,mkw->mk", h, F.embedding(entries, self.last.weight))
-            return product + self.last.bias[entries] + self.prior[subprocess]
-        return self.last(self.trunk(z, invariants, subprocess)) + self.prior[subprocess]
+            return product + self.last.bias[entries] + self.prior[which(subprocess)]
+        return self.last(self.trunk(z, invariants, subprocess)) + self.prior[which(subprocess)]
 
     def log_prob(self, z: Tensor, invariants: Tensor, subprocess: Tensor, entry: Tensor) -> Tensor:
         """Log probability (m,) of entries (m,) counted within the subprocess."""
         if self.trivial:
             return z.new_zeros(len(z))
         logits = self.logits(z, invariants, subprocess)
-        entry = entry if self.compact else self.shared[subprocess, entry]
+        entry = entry if self.compact else self.shared[which(subprocess), entry]
         return -F.cross_entropy(logits, entry, reduction="none")
 
     def sample(
@@ -159,7 +171,7 @@ class CategoricalHead(nn.Module):
     ) -> Tensor:
         """Entries (m,), counted within the subprocess."""
         if self.trivial:
-            return torch.zeros_like(subprocess)
+            return torch.zeros_like(which(subprocess))
         cumulative = self.logits(z, invariants, subprocess).softmax(-1).cumsum(-1)
         u = torch.rand(len(z), 1, generator=generator, device=z.device) * cumulative[:, -1:]
         # Strictly below the sum: an entry of probability zero is never chosen.
@@ -167,7 +179,7 @@ class CategoricalHead(nn.Module):
         entry = torch.searchsorted(cumulative, u, right=True)
         if self.compact:
             return entry.squeeze(-1)
-        return self.local[subprocess].gather(-1, entry).squeeze(-1)
+        return self.local[which(subprocess)].gather(-1, entry).squeeze(-1)
 
     @torch.no_grad()
     def calibrate(
@@ -180,7 +192,7 @@ class CategoricalHead(nn.Module):
             self._calibrate_all(z, invariants, subprocess, entry, weight)
             return
         for s, entries in enumerate(self.entries):
-            rows = torch.nonzero(subprocess == s).squeeze(-1)
+            rows = torch.nonzero(which(subprocess) == s).squeeze(-1)
             if len(rows) == 0 or len(entries) == 1:
                 continue
             if float(weight[rows].sum()) <= 0:
@@ -207,16 +219,17 @@ class CategoricalHead(nn.Module):
         self, z: Tensor, invariants: Tensor, subprocess: Tensor, entry: Tensor, weight: Tensor
     ) -> None:
         """As `calibrate`, for all subprocesses together."""
+        labels, subprocess = subprocess, which(subprocess)
         total = torch.zeros_like(self.prior[:, 0]).index_add(0, subprocess, weight)
         rows = torch.nonzero(total[subprocess] > 0).squeeze(-1)
-        subprocess, entry = subprocess[rows], entry[rows]
+        labels, subprocess, entry = labels[rows], subprocess[rows], entry[rows]
         w = (weight[rows] / total[subprocess]).unsqueeze(-1)
         observed = torch.zeros_like(self.prior).index_put(
             (subprocess, entry), w.squeeze(-1), accumulate=True
         )
         observed = observed.clamp_min(0)
         observed /= observed.sum(-1, keepdim=True).clamp_min(1e-30)
-        parts = zip(rows.split(_COMPACT_BATCH), subprocess.split(_COMPACT_BATCH), strict=True)
+        parts = zip(rows.split(_COMPACT_BATCH), labels.split(_COMPACT_BATCH), strict=True)
         logits = torch.cat([self.logits(z[i], invariants[i], s) for i, s in parts])
         shift = torch.zeros_like(self.prior)
         for _ in range(5):

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from hepgen_ml.networks.elementwise import silu
 from hepgen_ml.phase_space import Coordinate
+from hepgen_ml.process.conditions import Conditions
+from hepgen_ml.process.labels import values_of, which
 from hepgen_ml.process.process import Process
 
 Layouts = Sequence[Sequence[Coordinate]]
@@ -24,6 +26,7 @@ class Condition(NamedTuple):
     Attributes
     ----------
     subprocess : (m,) int64 tensor
+        With the user's conditions if there are any: labels, see `hepgen_ml.process.labels`.
     channel : int
         Of all these events; it tells which coordinates they have.
     """
@@ -99,8 +102,32 @@ class CoordinateEmbedding(nn.Module):
         return features @ self.weights(channel).flatten(0, 1)
 
 
+class GivenEmbedding(nn.Module):
+    """Vector of the user's conditions.
+
+    Parameters
+    ----------
+    conditions : Conditions
+    width : int
+    """
+
+    def __init__(self, conditions: Conditions, width: int) -> None:
+        super().__init__()
+        self.conditions = conditions
+        self.first = nn.Linear(conditions.n_features, width)
+        self.last = nn.Linear(width, width)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """Labels (m, 1 + K) -> vectors (m, width)."""
+        values = values_of(labels)
+        if values is None:
+            raise ValueError("events without the conditions that the density depends on")
+        h = self.first(self.conditions.features(values))
+        return h + self.last(silu(h))
+
+
 class SubprocessEmbedding(nn.Module):
-    """Condition vector from the flavours of all particles.
+    """Condition vector from the flavours of all particles, and the user's conditions.
 
     Flavours are embedded by position and summed, so that a rare subprocess
     profits from frequent ones with the same partons.
@@ -137,13 +164,21 @@ class SubprocessEmbedding(nn.Module):
         self.register_buffer("counts", counts, persistent=False)
         self.flavours = nn.Linear(len(known), width)
         self.mix = nn.Linear(width, width)
+        self.given: GivenEmbedding | None = None
+        if process.conditions is not None:
+            self.given = GivenEmbedding(process.conditions, width)
 
     def forward(self) -> Tensor:
-        """Vectors (S, width) of all subprocesses."""
+        """Vectors (S, width) of all subprocesses, without conditions."""
         return self.mixed(self.numbers if self.many else self.counts)
 
     def of(self, subprocess: Tensor) -> Tensor:
-        """Vectors (m, width) of subprocesses (m,); of many, those that occur are computed."""
+        """Vectors (m, width) of labels (m,); of many, the subprocesses that occur are computed."""
+        if self.given is not None:
+            return self._of(which(subprocess)) + self.given(subprocess)
+        return self._of(subprocess)
+
+    def _of(self, subprocess: Tensor) -> Tensor:
         if not self.many:
             return self()[subprocess]
         present, number = torch.unique(subprocess, return_inverse=True)

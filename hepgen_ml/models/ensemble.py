@@ -34,7 +34,7 @@ class Ensemble(DensityModel, Members):
         self.members = nn.ModuleList(members)
         first = members[0]
         self.learns_rates, self.has_likelihood = first.learns_rates, first.has_likelihood
-        self.early_stopping = first.early_stopping
+        self.early_stopping, self.conditional = first.early_stopping, first.conditional
 
     def _all(self) -> list[DensityModel]:
         return [member for member in self.members if isinstance(member, DensityModel)]
@@ -75,7 +75,9 @@ class Ensemble(DensityModel, Members):
         if len(used) == 1:
             return used[0].sample_z(subprocess, generator)
         device = subprocess.device
-        drawn = torch.randint(len(used), subprocess.shape, generator=generator, device=device)
+        drawn = torch.randint(
+            len(used), subprocess.shape[:1], generator=generator, device=device
+        )
         z = torch.zeros(len(subprocess), self.mean.shape[1], device=self.mean.device)
         for k, member in enumerate(used):
             rows = torch.nonzero(drawn == k).squeeze(-1)
@@ -84,7 +86,11 @@ class Ensemble(DensityModel, Members):
         return z
 
     def sample_events(
-        self, n: int, generator: torch.Generator | None = None, inside: Inside | None = None
+        self,
+        n: int,
+        generator: torch.Generator | None = None,
+        inside: Inside | None = None,
+        conditions: Tensor | None = None,
     ) -> Draws:
         """Draw events and their subprocesses, each from one member."""
         used = self._used()
@@ -96,7 +102,8 @@ class Ensemble(DensityModel, Members):
         for k, member in enumerate(used):
             rows = torch.nonzero(drawn == k).squeeze(-1)
             if len(rows):
-                draws = member.sample_events(len(rows), generator, inside)
+                given = () if conditions is None else (conditions[rows.to(conditions.device)],)
+                draws = member.sample_events(len(rows), generator, inside, *given)
                 x[rows], subprocess[rows] = draws.x, draws.subprocess
                 n_drawn, n_inside = n_drawn + draws.n_drawn, n_inside + draws.n_inside
         return Draws(x, subprocess, n_drawn, n_inside)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from hepgen_ml.models.categorical import TRUNK_WIDTH, Trunk
 from hepgen_ml.process.encoded import Encoded
+from hepgen_ml.process.labels import which
 from hepgen_ml.process.process import Process, by_value
 from hepgen_ml.process.scales import formula, formula_names
 
@@ -110,10 +111,10 @@ class EventWeights(nn.Module):
         """Weights (m,) float64 of momenta (m, n, 4), (m, 2, 4) with coordinates z (m, D)."""
         log_w = self._by_formula(process, final, incoming, subprocess).to(self.log_factor.device)
         subprocess = subprocess.to(self.log_factor.device)
-        log_w = log_w + self.log_factor[subprocess]
+        log_w = log_w + self.log_factor[which(subprocess)]
         if bool(self.regressed):
             log_w = log_w + self._added(z, invariants, subprocess).double()
-        return torch.exp(self._bounded(log_w) + self.calibration[subprocess])
+        return torch.exp(self._bounded(log_w) + self.calibration[which(subprocess)])
 
     def _bounded(self, log_w: Tensor) -> Tensor:
         """Logarithms of weights, not beyond those of the sample unless they are exact."""
@@ -128,7 +129,7 @@ class EventWeights(nn.Module):
     ) -> Tensor:
         """Logarithms (m,) of the channels' powers of scales."""
         result = torch.zeros(len(final), dtype=torch.float64)
-        for c, rows in by_value(process.channel_of[subprocess.cpu()]):
+        for c, rows in by_value(process.channel_of[which(subprocess).cpu()]):
             power = float(self.power[c])
             if power:
                 name = FORMULAS[int(self.formula[c])]
@@ -258,7 +259,7 @@ class EventWeights(nn.Module):
                 group["lr"] = 2e-3 * math.cos(math.pi / 2 * done)
             i = torch.randint(len(rest), (_BATCH,), generator=generator).to(rest.device)
             e = training.encoded
-            r = rest[i] - self._added(training.z[i], e.invariants[i], e.subprocess[i])
+            r = rest[i] - self._added(training.z[i], e.invariants[i], e.labels[i])
             optimizer.zero_grad(set_to_none=True)
             _deviance(r).mean().backward()
             torch.nn.utils.clip_grad_norm_(self.parameters(), 1.0)
@@ -273,7 +274,7 @@ class EventWeights(nn.Module):
         e = some.encoded
         parts = torch.arange(len(some.z), device=some.z.device).split(_CHUNK)
         return torch.cat(
-            [self._added(some.z[i], e.invariants[i], e.subprocess[i]).double() for i in parts]
+            [self._added(some.z[i], e.invariants[i], e.labels[i]).double() for i in parts]
         )
 
     @torch.no_grad()
@@ -309,7 +310,7 @@ def _deviance(r: Tensor) -> Tensor:
 def _momenta(process: Process, encoded: Encoded) -> tuple[Tensor, Tensor]:
     """Final and incoming momenta of events, turned to azimuth zero."""
     kinematics = process.kinematics(
-        encoded.x, encoded.subprocess.cpu(), torch.zeros(len(encoded), dtype=torch.float64)
+        encoded.x, encoded.labels.cpu(), torch.zeros(len(encoded), dtype=torch.float64)
     )
     return kinematics.final, kinematics.incoming
 

@@ -18,6 +18,7 @@ from hepgen_ml.models.categorical import TRUNK_WIDTH, CategoricalHead, Trunk
 from hepgen_ml.models.mixtures import gaussian_log_prob, sample_gaussian
 from hepgen_ml.process.auxiliary import AUXILIARY
 from hepgen_ml.process.encoded import Discrete, Encoded
+from hepgen_ml.process.labels import relabelled, which
 from hepgen_ml.process.process import Process
 
 _MIXTURES = 16
@@ -64,6 +65,10 @@ class FreeHead(nn.Module):
             if len(values) > 1 and float(values.std()) > 1e-9:
                 self.shift[k], self.stretch[k] = values.mean().float(), values.std().float()
 
+    def _condition_of(self, labels: Tensor, branch: Tensor) -> Tensor:
+        """Labels with subprocess and branch (m,) as one number."""
+        return relabelled(labels, which(labels) * self.n_branches + branch)
+
     def _parameters_of(
         self, k: int, z: Tensor, invariants: Tensor, condition: Tensor, known: Tensor
     ) -> Tensor:
@@ -75,14 +80,14 @@ class FreeHead(nn.Module):
     ) -> Tensor:
         """Log density (m,) of the free logarithms among `free` (m, 3)."""
         total = z.new_zeros(len(z))
-        mask = self.mask[subprocess, branch]
+        mask = self.mask[which(subprocess), branch]
         u = ((free.to(z.dtype) - self.shift) / self.stretch) * mask
         for k in range(len(AUXILIARY)):
             rows = torch.nonzero(mask[:, k]).squeeze(-1)
             if len(rows) == 0:
                 continue
             known = u[rows] * (torch.arange(len(AUXILIARY), device=z.device) < k)
-            condition = subprocess[rows] * self.n_branches + branch[rows]
+            condition = self._condition_of(subprocess[rows], branch[rows])
             parameters = self._parameters_of(k, z[rows], invariants[rows], condition, known)
             log_p = gaussian_log_prob(u[rows, k], parameters) - torch.log(self.stretch[k])
             total = total.index_add(0, rows, log_p)
@@ -97,13 +102,13 @@ class FreeHead(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Logarithms over the reference (m, 3), zero where they are exact."""
-        mask = self.mask[subprocess, branch]
+        mask = self.mask[which(subprocess), branch]
         u = torch.zeros(len(z), len(AUXILIARY), device=z.device)
         for k in range(len(AUXILIARY)):
             rows = torch.nonzero(mask[:, k]).squeeze(-1)
             if len(rows) == 0:
                 continue
-            condition = subprocess[rows] * self.n_branches + branch[rows]
+            condition = self._condition_of(subprocess[rows], branch[rows])
             parameters = self._parameters_of(k, z[rows], invariants[rows], condition, u[rows])
             u[rows, k] = sample_gaussian(parameters, generator)
         return (u * self.stretch + self.shift) * mask

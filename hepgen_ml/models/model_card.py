@@ -34,13 +34,21 @@ def model_card(
         f"- beams: {run.beam_pdg_id[0]} and {run.beam_pdg_id[1]} (PDG numbers) at "
         f"{energy:g} GeV in all\n"
         f"- cross section: {_cross_section(run)}\n"
-        f"- subprocesses: {len(subprocesses)}\n\n## Cuts\n\n{cuts or 'none found'}\n\n"
+        f"- subprocesses: {len(subprocesses)}\n{_conditions(process)}\n"
+        f"## Cuts\n\n{cuts or 'none found'}\n\n"
         f"## Subprocesses\n\n{names}\n"
         + (f"- and {more} more\n" if more > 0 else "")
         + f"\n## Training\n\n{training}\n\n"
         + ("" if validation is None else _validation_section(validation))
         + "Events outside the cuts and subprocesses above are not described by this model.\n"
     )
+
+
+def _conditions(process: Process) -> str:
+    if process.conditions is None:
+        return ""
+    named = "; ".join(f"{c.name}, {c.range}" for c in process.conditions.each)
+    return f"- conditions: {named}\n"
 
 
 def _cross_section(run: RunInfo) -> str:

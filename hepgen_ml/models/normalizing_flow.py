@@ -42,6 +42,7 @@ from hepgen_ml.networks.bayesian import (
 from hepgen_ml.networks.elementwise import silu
 from hepgen_ml.phase_space.coordinates import wrap
 from hepgen_ml.process.encoded import Encoded
+from hepgen_ml.process.labels import which
 from hepgen_ml.process.process import Process
 
 _CLOSEST = 1e-4
@@ -182,6 +183,8 @@ class SplineFlow(DensityModel):
     config : Config
     """
 
+    conditional = True
+
     def __init__(self, process: Process, config: Config) -> None:
         super().__init__(process)
         self.settings = config.section(SplineFlowConfig)
@@ -200,9 +203,9 @@ class SplineFlow(DensityModel):
     def fit_standardization(self, encoded: Encoded) -> None:
         """Take standardisation and the map of each coordinate from a sample."""
         super().fit_standardization(encoded)
-        z = self.prepare(encoded.x, encoded.subprocess)
+        z = self.prepare(encoded.x, encoded.labels)
         bins = self.settings.marginal_bins
-        for first, rows in self.by_channel(encoded.subprocess):
+        for first, rows in self.by_channel(encoded.labels):
             weight = encoded.weight[rows].double().clamp_min(0.0)
             n = len(rows)
             if n < 2 or not weight.sum() > 0:
@@ -256,7 +259,7 @@ class SplineFlow(DensityModel):
         return result
 
     def loss(self, z: Tensor, subprocess: Tensor, weight: Tensor) -> Tensor:
-        sizes = self.sizes[self.channel_of[subprocess]]
+        sizes = self.sizes[self.channel_of[which(subprocess)]]
         loss = weighted_mean(-self.log_prob_z(z, subprocess), weight, sizes)
         return loss + kl_divergence(self) / self.n_training if self.training else loss
 

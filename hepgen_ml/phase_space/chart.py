@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +16,14 @@ from hepgen_ml.phase_space.coordinates import (
     on_shell,
     two_body_momentum,
 )
-from hepgen_ml.phase_space.masses import MassSpec, decode_mass, encode_mass, mass_spec
+from hepgen_ml.phase_space.masses import (
+    MassSpec,
+    at_conditions,
+    decode_mass,
+    encode_mass,
+    mass_spec,
+    moves,
+)
 
 
 class Chart(ABC):
@@ -62,10 +70,32 @@ class Chart(ABC):
         """
         return torch.ones_like(p[..., 0, 0], dtype=torch.bool)
 
-    def fixed_mass(self, i: int) -> float | None:
-        """Mass of a particle in GeV, None where it varies."""
+    @property
+    def follows_conditions(self) -> bool:
+        """Whether its masses are functions of the user's conditions, so that it needs `given`."""
+        return any(moves(mass) for mass in self.masses)
+
+    def given(self, values: Tensor | None) -> Chart:
+        """The chart of m events with conditions (m, K); all calls are for these events then."""
+        if not self.follows_conditions:
+            return self
+        if values is None:
+            raise ValueError("masses of this chart follow conditions, and there are none")
+        chart = copy.copy(self)
+        chart._take(values)
+        return chart
+
+    def _take(self, values: Tensor) -> None:
+        """Let the masses be those at conditions (m, K)."""
+        self.masses = tuple(at_conditions(mass, values) for mass in self.masses)
+
+    def fixed_mass(self, i: int) -> Any:
+        """Mass of a particle in GeV, None where it varies; a tensor (m,) of a chart `given` them.
+
+        That of a mass which follows conditions, before these are given, is not known.
+        """
         mass = self.masses[i]
-        return mass if isinstance(mass, float) else None
+        return mass if isinstance(mass, float | Tensor) else None
 
     def made(self, p: Tensor) -> Tensor:
         """Momenta (..., k, 4) of what is made in the collision, of the particles' (..., n, 4)."""
@@ -109,7 +139,7 @@ class Chart(ABC):
                 columns.append(encode_mass(value, mass, mass[0], mass[1]))
                 masses.append(value)
             else:
-                masses.append(torch.full_like(p[..., i, 0], mass))
+                masses.append(filled(p[..., i, 0], mass))
         return columns, torch.stack(masses, dim=-1)
 
     def _decode_masses(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,8 +153,15 @@ class Chart(ABC):
                 log_det = log_det + slope
                 column += 1
             else:
-                masses.append(torch.full_like(x[..., 0], mass))
+                masses.append(filled(x[..., 0], mass))
         return torch.stack(masses, dim=-1), log_det
+
+
+def filled(like: Tensor, mass: Any) -> Tensor:
+    """A fixed mass, or those of m events, for as many as there are in a tensor (m, ...)."""
+    if not isinstance(mass, Tensor):
+        return torch.full_like(like, mass)
+    return mass.to(like.dtype).view(-1, *[1] * (like.ndim - 1)).expand_as(like)
 
 
 def two_beams(

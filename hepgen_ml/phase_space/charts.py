@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hepgen_ml.phase_space.chart import Chart
+from hepgen_ml.phase_space.chart import Chart, filled
 from hepgen_ml.phase_space.coordinates import (
     Coordinate,
     azimuth,
@@ -127,9 +127,10 @@ class BalancedChart(Chart):
         vt = torch.cat([v[..., :-1, :2], recoil], dim=-2)
         pt2 = (p[..., :2] ** 2).sum(-1)
         radial = (p[..., :2] * vt).sum(-1)
+        masses: list[Any] = list(self.masses)
         m2 = torch.stack(
             [invariant_mass_squared(p[..., i, :]) if isinstance(m, tuple)
-             else torch.full_like(pt2[..., i], m**2) for i, m in enumerate(self.masses)], -1
+             else filled(pt2[..., i], m**2) for i, m in enumerate(masses)], -1
         )  # fmt: skip
         m_dm = p[..., 3] * v[..., 3] - radial - p[..., 2] * v[..., 2]
         columns = []

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from hepgen_ml.phase_space.beams import BeamsChart
-from hepgen_ml.phase_space.chart import Chart
+from hepgen_ml.phase_space.chart import Chart, filled
 from hepgen_ml.phase_space.charts import BalancedChart, FixedEnergyChart
 from hepgen_ml.phase_space.coordinates import (
     Coordinate,
@@ -24,10 +24,12 @@ from hepgen_ml.phase_space.formation import FormationChart
 from hepgen_ml.phase_space.frames import from_helicity, from_rest, to_helicity, to_rest
 from hepgen_ml.phase_space.masses import (
     MassSpec,
+    at_conditions,
     decode_mass,
     encode_mass,
     mass_config,
     mass_spec,
+    moves,
 )
 from hepgen_ml.phase_space.pair import PairChart
 from hepgen_ml.phase_space.radiative_return import RadiativeReturnChart
@@ -126,15 +128,27 @@ class DecayChart(Chart):
                 if children else [self.leaves.index(i)]
             )  # fmt: skip
         self.coordinates = (*self._production_names(), *self._decay_names())
-        # The smallest mass that the products leave room for.
-        self.least = [0.0] * len(self.nodes)
+        if not self.follows_conditions:
+            self._find_least()
+
+    def _find_least(self) -> None:
+        """The smallest mass of each node that leaves room for its products."""
+        self.least: list[Any] = [0.0] * len(self.nodes)
         for i in reversed(range(len(self.nodes))):
             node = self.nodes[i]
-            if node.children:
-                own = node.mass[0] if isinstance(node.mass, tuple) else node.mass
-                self.least[i] = max(sum(self.least[c] for c in node.children), own)
-            else:
-                self.least[i] = node.mass[0] if isinstance(node.mass, tuple) else node.mass
+            own = node.mass[0] if isinstance(node.mass, tuple) else node.mass
+            products = sum(self.least[c] for c in node.children)
+            self.least[i] = _larger(products, own) if node.children else own
+
+    @property
+    def follows_conditions(self) -> bool:
+        return any(moves(node.mass) for node in self.nodes)
+
+    def _take(self, values: Tensor) -> None:
+        super()._take(values)
+        self.nodes = tuple(replace(n, mass=at_conditions(n.mass, values)) for n in self.nodes)
+        self.production = self.production.given(values)
+        self._find_least()
 
     def _production_names(self) -> list[Coordinate]:
         # Coordinates of a resonance count as its first product's.
@@ -185,9 +199,11 @@ class DecayChart(Chart):
         assert isinstance(child.mass, tuple)
         later = sum(self.least[c] for c in children[k + 1 :])
         room = mass - taken - later
-        low = torch.full_like(room, self.least[children[k]])
+        low = filled(room, self.least[children[k]])
         # Never empty: where the mother is too light, the product is as light as it can be.
-        return low, torch.maximum(room.clamp_max(child.mass[1]), low * (1 + 1e-9) + 1e-9)
+        return low, torch.maximum(
+            torch.minimum(room, filled(room, child.mass[1])), low * (1 + 1e-9) + 1e-9
+        )
 
     def made(self, p: Tensor) -> Tensor:
         return torch.stack([p[..., rows, :].sum(-2) for rows in self._below[: self.n_made]], dim=-2)
@@ -203,7 +219,7 @@ class DecayChart(Chart):
             if isinstance(node.mass, tuple):
                 masses.append(torch.sqrt(invariant_mass_squared(momentum).clamp_min(0.0)))
             else:
-                masses.append(torch.full_like(momentum[..., 0], node.mass))
+                masses.append(filled(momentum[..., 0], node.mass))
         made = torch.stack(momenta[: self.n_made], dim=-2)
         columns = list(self.production.forward(made).unbind(-1))
         local = dict(enumerate(momenta[: self.n_made]))
@@ -261,7 +277,7 @@ class DecayChart(Chart):
                     log_det = log_det + slope
                     column += 1
                 else:
-                    masses[child] = torch.full_like(taken, spec)
+                    masses[child] = filled(taken, spec)
                 taken = taken + masses[child]
             a, phi = x[..., column], x[..., column + 1]
             column += 2
@@ -291,3 +307,11 @@ class DecayChart(Chart):
         place = torch.tensor(below, device=local[0].device).argsort()
         p = torch.cat(seen[: self.n_made], dim=-2)[..., place, :]
         return on_shell(p[..., :3], torch.stack([masses[i] for i in self.leaves], dim=-1))
+
+
+def _larger(a: Any, b: Any) -> Any:
+    """The larger of two masses, numbers or tensors (m,)."""
+    if not isinstance(a, Tensor) and not isinstance(b, Tensor):
+        return max(a, b)
+    like = a if isinstance(a, Tensor) else b
+    return torch.maximum(filled(like, a), filled(like, b))

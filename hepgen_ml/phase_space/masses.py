@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from hepgen_ml.phase_space.coordinates import expit_between, logit_between
+from hepgen_ml.phase_space.laws import Law
 
 Bound = Tensor | float
 
@@ -57,11 +59,89 @@ class Beside(NamedTuple):
     last: float
 
 
-MassSpec = float | tuple[float, float] | Peak | Beside
-"""Mass of a particle in GeV, or the open interval in which it varies, with a peak if it has one."""
+class MovingPeak(NamedTuple):
+    """Range of a mass with a resonance whose position and width follow the user's conditions.
+
+    At given conditions it is a `Peak`. Its ends are given in the angle of the Breit-Wigner map,
+    arctan((m^2 - M^2) / (M Gamma)), in which a window of so many widths is the same at any mass.
+
+    Attributes
+    ----------
+    low, high : float
+        Of masses at any condition, in GeV.
+    position, width : Law
+        In GeV.
+    first, last : float
+        Angles at the ends.
+    """
+
+    low: float
+    high: float
+    position: Law
+    width: Law
+    first: float
+    last: float
 
 
-def encode_mass(mass: Tensor, spec: tuple[float, ...], low: Bound, high: Bound) -> Tensor:
+@dataclass(frozen=True)
+class MovingMass:
+    """A mass in GeV that the user's conditions fix.
+
+    Attributes
+    ----------
+    law : Law
+    largest : float
+        Of those seen.
+    """
+
+    law: Law
+    largest: float
+
+
+MassSpec = float | tuple[float, float] | Peak | Beside | MovingPeak | MovingMass
+"""Mass of a particle in GeV, or the open interval in which it varies, with a peak if it has one;
+or how these follow the conditions of the user."""
+
+
+def at_conditions(spec: MassSpec, values: Tensor) -> Any:
+    """A specification at conditions (m, K): whatever moves with them is a tensor (m,)."""
+    if isinstance(spec, MovingMass):
+        return spec.law(values)
+    if not isinstance(spec, MovingPeak):
+        return spec
+    position, width = spec.position(values), spec.width(values)
+    scale = position * width
+    low, high = (
+        torch.sqrt((position**2 + scale * math.tan(angle)).clamp_min(0.0))
+        for angle in (spec.first, spec.last)
+    )
+    # never quite empty, however wide the peak is
+    least = torch.full_like(low, spec.low)
+    ends: Any = torch.maximum(low, least), high.clamp_max(spec.high)
+    peak: Any = Peak
+    return peak(*ends, position, width)
+
+
+def moves(spec: MassSpec) -> bool:
+    """Whether a mass follows conditions."""
+    return isinstance(spec, MovingPeak | MovingMass)
+
+
+def smallest(spec: MassSpec) -> float:
+    """Smallest mass in GeV."""
+    if isinstance(spec, MovingMass):
+        return 0.0
+    return float(spec[0]) if isinstance(spec, tuple) else spec
+
+
+def largest(spec: MassSpec) -> float:
+    """Largest mass in GeV."""
+    if isinstance(spec, MovingMass):
+        return spec.largest
+    return float(spec[1]) if isinstance(spec, tuple) else spec
+
+
+def encode_mass(mass: Tensor, spec: tuple[Any, ...], low: Bound, high: Bound) -> Tensor:
     """Coordinate of a mass (...) in GeV between two bounds in GeV."""
     if not isinstance(spec, Peak | Beside):
         return logit_between(mass, low, high)
@@ -69,7 +149,7 @@ def encode_mass(mass: Tensor, spec: tuple[float, ...], low: Bound, high: Bound) 
 
 
 def decode_mass(
-    t: Tensor, spec: tuple[float, ...], low: Bound, high: Bound
+    t: Tensor, spec: tuple[Any, ...], low: Bound, high: Bound
 ) -> tuple[Tensor, Tensor]:
     """Mass in GeV and log |dm/dt| of a coordinate."""
     slope = logsigmoid(t) + logsigmoid(-t)
@@ -78,13 +158,13 @@ def decode_mass(
     first, last = _angle(low, spec), _angle(high, spec)
     angle = _opened(expit_between(t, first, last), spec)
     m2 = spec.mass**2 + spec.mass * spec.width * torch.tan(angle)
-    mass = torch.sqrt(m2.clamp_min(_tensor(low, t) ** 2)).minimum(_tensor(high, t))
+    mass = torch.sqrt(m2.maximum(_tensor(low, t) ** 2)).minimum(_tensor(high, t))
     # dm^2 = M W dangle / cos^2(angle)
-    slope = slope + math.log(spec.mass * spec.width) - 2 * torch.log(torch.cos(angle))
+    slope = slope + _log(spec.mass * spec.width) - 2 * torch.log(torch.cos(angle))
     return mass, slope + torch.log(_tensor(last - first, t)) - torch.log(2 * mass)
 
 
-def mass_slope(mass: Tensor, spec: tuple[float, ...]) -> Tensor:
+def mass_slope(mass: Tensor, spec: tuple[Any, ...]) -> Tensor:
     """dt/dm of the coordinate between the specification's own bounds."""
     low, high = spec[0], spec[1]
     if not isinstance(spec, Peak | Beside):
@@ -96,7 +176,16 @@ def mass_slope(mass: Tensor, spec: tuple[float, ...]) -> Tensor:
 
 
 def mass_spec(config: Any) -> MassSpec:
-    """Specification from plain JSON values: a number, or two, four or six in a list."""
+    """Specification from plain JSON values: a number, two, four or six in a list, or laws."""
+    if isinstance(config, MovingPeak | MovingMass):
+        return config
+    if isinstance(config, dict):
+        if "law" in config:
+            return MovingMass(Law.from_config(config["law"]), float(config["largest"]))
+        low, first, last = (float(config[name]) for name in ("low", "first", "last"))
+        high = math.inf if config["high"] is None else float(config["high"])
+        position, width = (Law.from_config(config[name]) for name in ("position", "width"))
+        return MovingPeak(low, high, position, width, first, last)
     if not isinstance(config, list | tuple):
         return float(config)
     values = [math.inf if v is None else float(v) for v in config]
@@ -110,6 +199,11 @@ def mass_spec(config: Any) -> MassSpec:
 
 def mass_config(spec: MassSpec) -> Any:
     """Inverse of `mass_spec`."""
+    if isinstance(spec, MovingMass):
+        return {"law": spec.law.to_config(), "largest": spec.largest}
+    if isinstance(spec, MovingPeak):
+        found = spec._asdict() | {"high": None if math.isinf(spec.high) else spec.high}
+        return found | {name: found[name].to_config() for name in ("position", "width")}
     if isinstance(spec, tuple):
         return [None if math.isinf(v) else v for v in spec]
     return spec
@@ -118,6 +212,9 @@ def mass_config(spec: MassSpec) -> Any:
 def _angle(mass: Bound, spec: Peak | Beside) -> Any:
     """Angle of the Breit-Wigner map; pi/2 for an infinite mass. What is cut out has no extent."""
     if not isinstance(mass, Tensor):
+        position: Any = spec.mass
+        if isinstance(position, Tensor):  # of a peak at conditions
+            return _angle(torch.full_like(position, mass), spec)
         if isinstance(spec, Peak):
             return math.atan((mass**2 - spec.mass**2) / (spec.mass * spec.width))
         return float(_angle(torch.tensor(mass, dtype=torch.float64), spec))
@@ -140,6 +237,10 @@ def _gap(spec: Beside) -> tuple[float, float]:
     """Angles between which there are no masses."""
     whole = Peak(*spec[:4])
     return _angle(spec.first, whole), _angle(spec.last, whole)
+
+
+def _log(value: Bound) -> Any:
+    return torch.log(value) if isinstance(value, Tensor) else math.log(value)
 
 
 def _tensor(value: Bound, like: Tensor) -> Tensor:

@@ -11,7 +11,9 @@ from torch import Tensor
 from hepgen_ml.events.helicities import helicities
 from hepgen_ml.events.objects import rank_of
 from hepgen_ml.events.sample import PARTICLE_COLUMNS, EventSample, RunInfo
+from hepgen_ml.phase_space import Chart
 from hepgen_ml.process.encoded import Discrete, Kinematics
+from hepgen_ml.process.labels import values_of, which
 from hepgen_ml.process.process import Process, Subprocess, by_value
 
 IntArray = npt.NDArray[np.int64]
@@ -30,6 +32,7 @@ def assemble(
     process : Process
     kinematics : Kinematics
     subprocess : (m,) int64 tensor
+        With the user's conditions if there are any: labels, see `hepgen_ml.process.labels`.
     discrete : Discrete
     run : RunInfo
         Of the result.
@@ -39,6 +42,7 @@ def assemble(
     EventSample
         Unit weights; the order of the input is kept.
     """
+    conditions, subprocess = values_of(subprocess), which(subprocess)
     numbers = subprocess.numpy()
     lengths = np.array([len(s.structure.pdg_id) for s in process.subprocesses])
     offsets = np.concatenate([[0], np.cumsum(lengths[numbers])])
@@ -53,6 +57,9 @@ def assemble(
             kinematics.final[chosen].numpy(),
             kinematics.incoming[chosen].numpy(),
             discrete.pattern[chosen].numpy(),
+            process.channels[sub.chart].chart.given(
+                None if conditions is None else conditions[where]
+            ),
         )
         for name, values in table.items():
             columns[name][rows] = values
@@ -61,7 +68,10 @@ def assemble(
         ids = np.array([s.structure.process_id for s in process.subprocesses])
         events = {"process_id": ids[numbers], **events}
         events |= scales_and_couplings(process, kinematics, subprocess, discrete)
-    return EventSample(run, offsets, columns, events)
+    attributes = {}
+    if process.conditions is not None and conditions is not None:
+        attributes = process.conditions.attributes(conditions.numpy())
+    return EventSample(run, offsets, columns, events, attributes=attributes)
 
 
 def scales_and_couplings(
@@ -81,10 +91,15 @@ def scales_and_couplings(
 
 
 def _table(
-    process: Process, sub: Subprocess, final: FloatArray, incoming: FloatArray, pattern: IntArray
+    process: Process,
+    sub: Subprocess,
+    final: FloatArray,
+    incoming: FloatArray,
+    pattern: IntArray,
+    chart: Chart,
 ) -> dict[str, npt.NDArray[Any]]:
     """Particle columns (m, n) of events of one subprocess."""
-    structure, channel = sub.structure, process.channels[sub.chart]
+    structure = sub.structure
     n = len(structure.pdg_id)
     p = np.zeros((len(final), n, 4))
     mass = np.zeros((len(final), n))
@@ -93,7 +108,7 @@ def _table(
         mass[:, structure.incoming] = sub.incoming_masses
     p[:, sub.order] = final[:, : len(sub.order)]
     for i, row in enumerate(sub.order):
-        spec = channel.chart.fixed_mass(i)
+        spec = chart.fixed_mass(i)
         mass[:, row] = _mass(p[:, row]) if spec is None else spec
     for row in reversed(structure.intermediate):
         p[:, row] = p[:, structure.leaves(row)].sum(1)

@@ -36,8 +36,9 @@ from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.phase_space.coordinates import invariant_mass_squared
 from hepgen_ml.phase_space.cut_finder import CutFinder
 from hepgen_ml.phase_space.cuts import flavour_class
+from hepgen_ml.phase_space.masses import largest, smallest
+from hepgen_ml.process.conditions import Conditions
 from hepgen_ml.process.decay_charts import DecayCharts, Layout
-from hepgen_ml.process.masses import FinalMasses
 from hepgen_ml.process.peaks import BROAD, find_peak
 from hepgen_ml.process.seen import (
     Beams,
@@ -71,6 +72,8 @@ class ChartLearner:
         What the energies of the incoming particles do.
     named : sequence of NamedResonance
         Reconstructed objects that come from one particle.
+    conditions : Conditions, optional
+        Of the user, which masses may follow.
 
     Raises
     ------
@@ -86,13 +89,14 @@ class ChartLearner:
         acceptance: Acceptance,
         beams: Beams,
         named: Sequence[NamedResonance] = (),
+        conditions: Conditions | None = None,
     ) -> None:
         self.seen, self.cuts, self.stated = seen, cuts, tuple(stated)
         self.acceptance, self.beams = acceptance, beams
         self.named = tuple(named)
         self._peaks: dict[tuple[str, ...], tuple[float, float] | None] = {}
-        self._final_masses = FinalMasses(seen)
-        self._decays = DecayCharts(seen, acceptance, cuts, self.stated)
+        self._decays = DecayCharts(seen, acceptance, cuts, self.stated, conditions)
+        self._final_masses = self._decays.final_masses
         self._check_names()
 
     def chart(self, structure: Structure) -> Layout:
@@ -103,7 +107,7 @@ class ChartLearner:
         if found is not None:
             return found
         specs = {row: self._final_masses.of(structure, row) for row in structure.final}
-        sizes = {r: m if isinstance(m, float) else m[1] for r, m in specs.items()}
+        sizes = {r: largest(m) for r, m in specs.items()}
         classes = {r: flavour_class(structure.pdg_id[r], sizes[r]) for r in structure.final}
         pt_min = {r: self.acceptance.pt_min(classes[r]) for r in structure.final}
         # The balancing particle should have no cut and, if there is a choice, a large mass:
@@ -173,7 +177,7 @@ class ChartLearner:
             beams = {k: v for k, v in production.items() if k != "kind"}
         if not useful:
             return production
-        least = sum(math.hypot(m if isinstance(m, float) else m[0], pt) for m in masses)
+        least = sum(math.hypot(smallest(m), pt) for m in masses)
         for fixed, along in ((energies[1], 0), (energies[0], 1)):
             if fixed is not None:  # s = 2 E (P+ or P-), that of what the other beam brings
                 least = max(least, math.sqrt(2 * fixed * sum(c[along] for c in light_cone)))

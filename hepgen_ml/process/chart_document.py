@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sized
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, Strict, model_validator
 
+from hepgen_ml.events.conditions import MOST
 from hepgen_ml.files.documents import Amount, Document, Number, Positive, Truth
 
 MAX_PARTICLES = 64
@@ -37,11 +39,67 @@ def _check_mass(mass: Any) -> Any:
     return mass
 
 
+_OfConditions = Field(min_length=1, max_length=MOST)
+_Power = Annotated[int, Strict(), Field(ge=0, le=10)]
+
+
 class _Strict(Document):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-Mass = Amount | Annotated[list[Number | None], Field(min_length=2, max_length=6)]
+class LawDocument(_Strict):
+    """Stored form of a `hepgen_ml.phase_space.laws.Law`."""
+
+    kinds: Annotated[list[Literal["linear", "log", "category"]], _OfConditions]
+    center: Annotated[list[Number], _OfConditions]
+    scale: Annotated[list[Positive], _OfConditions]
+    powers: Annotated[list[Annotated[list[_Power], _OfConditions]], Field(max_length=1000)]
+    coefficients: Annotated[list[Number], Field(max_length=1000)]
+    nodes: Annotated[list[Annotated[list[Number], _OfConditions]], Field(max_length=5000)] = Field(
+        default_factory=list
+    )
+    residuals: Annotated[list[Number], Field(max_length=5000)] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _check(self) -> LawDocument:
+        rows: list[Sized] = [self.center, self.scale, *self.powers, *self.nodes]
+        if any(len(row) != len(self.kinds) for row in rows):
+            raise ValueError("a law of another number of conditions")
+        if len(self.powers) != len(self.coefficients) or len(self.nodes) != len(self.residuals):
+            raise ValueError("a law needs a coefficient of every term, a residual of every node")
+        return self
+
+
+class MovingMassDocument(_Strict):
+    """Stored form of a `MovingMass`."""
+
+    law: LawDocument
+    largest: Amount
+
+
+class MovingPeakDocument(_Strict):
+    """Stored form of a `MovingPeak`."""
+
+    low: Amount
+    high: Positive | None
+    position: LawDocument
+    width: LawDocument
+    first: Annotated[Number, Field(gt=-math.pi / 2, lt=math.pi / 2)]
+    last: Annotated[Number, Field(gt=-math.pi / 2, lt=math.pi / 2)]
+
+    @model_validator(mode="after")
+    def _check(self) -> MovingPeakDocument:
+        if not (self.first < self.last and self.low < (self.high or math.inf)):
+            raise ValueError("a range of masses ends where it begins")
+        return self
+
+
+Mass = (
+    Amount
+    | Annotated[list[Number | None], Field(min_length=2, max_length=6)]
+    | MovingMassDocument
+    | MovingPeakDocument
+)
 
 
 class BalancedDocument(_Strict):
@@ -143,7 +201,7 @@ class FormationDocument(_Strict):
 
     @model_validator(mode="after")
     def _check(self) -> FormationDocument:
-        if not isinstance(_check_mass(self.masses[0]), list):
+        if not isinstance(_check_mass(self.masses[0]), list | MovingPeakDocument):
             raise ValueError("the mass of a particle that is formed varies")
         if self.energies.count(None) != 1:
             raise ValueError("one of the two incoming particles has a fixed energy")
@@ -228,7 +286,9 @@ class DecayDocument(_Strict):
         made = self.nodes[: self.n_made]
         parts = {
             "labels": [n.label for n in made],
-            "masses": [n.mass for n in made],
+            "masses": [
+                n.mass.model_dump() if isinstance(n.mass, _Strict) else n.mass for n in made
+            ],
             **self.production.model_dump(exclude_unset=True),
         }
         documents: dict[str, type[_Strict]] = {
@@ -251,3 +311,14 @@ ChartDocument = Annotated[
     | DecayDocument,
     Field(discriminator="kind"),
 ]
+
+
+def conditions_of(chart: ChartDocument) -> set[int]:
+    """Numbers of conditions of all laws that masses of a chart follow."""
+    if isinstance(chart, ReconstructedDocument):
+        return set()
+    masses = [n.mass for n in chart.nodes] if isinstance(chart, DecayDocument) else chart.masses
+    found = [m.law for m in masses if isinstance(m, MovingMassDocument)]
+    peaks = [m for m in masses if isinstance(m, MovingPeakDocument)]
+    found += [law for m in peaks for law in (m.position, m.width)]
+    return {len(law.kinds) for law in found}

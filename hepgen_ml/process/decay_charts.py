@@ -23,6 +23,8 @@ from hepgen_ml.phase_space import (
 )
 from hepgen_ml.phase_space.cut_finder import CutFinder
 from hepgen_ml.phase_space.cuts import flavour_class
+from hepgen_ml.phase_space.masses import MovingMass, MovingPeak, largest
+from hepgen_ml.process.conditions import Conditions
 from hepgen_ml.process.decay_kinds import Decay, kind_of, kind_of_decay, kind_of_product
 from hepgen_ml.process.decay_trees import (
     Relatives,
@@ -33,6 +35,8 @@ from hepgen_ml.process.decay_trees import (
     usual_pair,
     with_pair,
 )
+from hepgen_ml.process.following import follows
+from hepgen_ml.process.masses import FinalMasses
 from hepgen_ml.process.peaks import BROAD, find_peak
 from hepgen_ml.process.seen import Seen, fixed_or_interval, name_of, unique_labels
 from hepgen_ml.process.structure import Structure
@@ -64,6 +68,8 @@ class DecayCharts:
     acceptance : Acceptance
     cuts : CutFinder
     stated : sequence of Cut
+    conditions : Conditions, optional
+        Which masses may follow.
     """
 
     def __init__(
@@ -72,14 +78,16 @@ class DecayCharts:
         acceptance: Acceptance,
         cuts: CutFinder,
         stated: Sequence[Cut],
+        conditions: Conditions | None = None,
     ) -> None:
-        self.seen, self.acceptance = seen, acceptance
+        self.seen, self.acceptance, self._conditions = seen, acceptance, conditions
         self._cuts, self._stated = cuts, stated
+        self.final_masses = FinalMasses(seen, conditions)
         recorded = {s: decay_tree(s) for s in seen if s.incoming}
         trees = {s: tree for s, tree in recorded.items() if tree is not None}
         relatives = Relatives(trees.items())
         self._trees = {s: relatives.completed(s, tree) for s, tree in trees.items()}
-        self._of_leptons: dict[tuple[Structure, frozenset[int]], Peak] = {}
+        self._of_leptons: dict[tuple[Structure, frozenset[int]], Peak | MovingPeak] = {}
         self._pair_leptons()
         self._resonances: dict[int, MassSpec] = {}
         self._beside: dict[int, MassSpec] = {}
@@ -105,6 +113,12 @@ class DecayCharts:
                 pairs.setdefault(kind, []).append((structure, pair))
         for found in pairs.values():
             masses = np.concatenate([self._masses(s, pair) for s, pair in found])
+            moving = self._follows(masses, [s for s, _ in found])
+            if isinstance(moving, MovingPeak):
+                for structure, pair in found:
+                    self._trees[structure] = with_pair(structure, self._trees[structure], pair)
+                    self._of_leptons[structure, frozenset(pair)] = moving
+                continue
             peak = find_peak(masses[:: max(1, len(masses) // _MASSES)])
             if peak is None or peak[1] > BROAD * peak[0]:
                 continue
@@ -202,6 +216,9 @@ class DecayCharts:
         """Masses of all nodes."""
         seen = self.seen[structure]
         specs: dict[int, MassSpec] = {r: fixed_or_interval(seen, r) for r in structure.final}
+        if self._conditions is not None:
+            moving = {r: self.final_masses.of(structure, r) for r in structure.final}
+            specs |= {r: m for r, m in moving.items() if isinstance(m, MovingMass)}
 
         def add(node: int, room: float) -> None:
             if node not in tree.children:
@@ -233,6 +250,8 @@ class DecayCharts:
     ) -> MassSpec:
         """Range of the mass of a system without a row, which cuts on pairs may begin."""
         leaves = tree.leaves(node)
+        if isinstance(spec, MovingPeak):
+            return spec
         if node in tree.made and len(leaves) == 2 and isinstance(spec, tuple):
             ids, seen = structure.pdg_id, self.seen[structure]
             a, b = (flavour_class(ids[r], _size(fixed_or_interval(seen, r))) for r in leaves)
@@ -246,13 +265,18 @@ class DecayCharts:
     def _resonance(self, flavour: int) -> MassSpec:
         """Mass of a resonance and its range, over all structures that have it."""
         if flavour not in self._resonances:
-            found, stated = [], []
+            found, stated, owners = [], [], []
             for structure, seen in self.seen.items():
                 for row in structure.intermediate:
                     if abs(structure.pdg_id[row]) == flavour and structure.leaves(row):
                         found.append(self._masses(structure, structure.leaves(row)))
+                        owners.append(structure)
                         stated += [float(seen.mass_low[row]), float(seen.mass_high[row])]
             mass = np.concatenate(found)
+            moving = self._follows(mass, owners)
+            if moving is not None:
+                self._resonances[flavour] = moving
+                return moving
             low, high = min(*stated, float(mass.min())), max(*stated, float(mass.max()))
             alike = high - low <= 1e-4 * high
             # Rounded momenta scatter about a mass that is always the same.
@@ -274,11 +298,23 @@ class DecayCharts:
                 self._resonances[flavour] = Peak(*ends, *peak) if peak else ends
         return self._resonances[flavour]
 
+    def _follows(
+        self, mass: npt.NDArray[np.float64], structures: Sequence[Structure]
+    ) -> MovingMass | MovingPeak | None:
+        """How masses of events of these structures, one after another, follow conditions."""
+        if self._conditions is None:
+            return None
+        values = np.concatenate([self.seen[s].kept["conditions"] for s in structures])
+        return follows(mass, values, self._conditions)
+
     def _without_row(self, flavour: int) -> MassSpec:
         """Mass of what stands in the place of a resonance, in events without its row."""
         if flavour not in self._beside:
             recorded, mass = self._resonance(flavour), self._masses_without(flavour)
-            if not isinstance(recorded, Peak):
+            if isinstance(recorded, MovingPeak):
+                end = math.pi / 2 * (1 - 1e-9)
+                self._beside[flavour] = recorded._replace(first=-end, last=end)
+            elif not isinstance(recorded, Peak):
                 high = 2 * max(_size(recorded), float(mass[-1]))
                 self._beside[flavour] = (0.0, high)
             elif ((mass > recorded.low) & (mass < recorded.high)).any():
@@ -381,4 +417,4 @@ def _narrowest(
 
 def _size(spec: MassSpec) -> float:
     """Largest mass."""
-    return spec[1] if isinstance(spec, tuple) else spec
+    return largest(spec)

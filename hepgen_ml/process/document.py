@@ -24,7 +24,9 @@ from hepgen_ml.process.chart_document import (
     Label,
     Labels,
     Particles,
+    conditions_of,
 )
+from hepgen_ml.process.conditions import ConditionsDocument
 
 MAX_BRANCHES = 100_000
 """Combinations of the options for scale and couplings of a channel."""
@@ -202,9 +204,13 @@ class ProcessDocument(Document):
     lifetimes: Annotated[list[LifetimeDocument], Field(max_length=1000)] = Field(
         default_factory=list
     )
+    conditions: ConditionsDocument | None = None
 
     @model_validator(mode="after")
     def _check(self) -> ProcessDocument:
+        n = 0 if self.conditions is None else len(self.conditions.each)
+        if any(law != n for c in self.channels for law in conditions_of(c.chart)):
+            raise ValueError("a mass follows another number of conditions")
         for number, s in enumerate(self.subprocesses):
             where = f"subprocesses.{number}"
             if s.chart >= len(self.channels):

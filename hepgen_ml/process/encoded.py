@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from hepgen_ml.process.labels import labelled
 
 
 @dataclass
@@ -29,6 +31,8 @@ class Encoded:
         Logarithms of 2 p_i.p_j over GeV^2 for all pairs of incoming and final particles.
     event : (m,) int64 tensor
         Event number in the sample; events of unknown structure are left out.
+    conditions : (m, K) float64 tensor
+        Values of the user's conditions, see `hepgen_ml.process.conditions`.
     """
 
     x: Tensor
@@ -39,6 +43,18 @@ class Encoded:
     weight: Tensor
     invariants: Tensor
     event: Tensor
+    conditions: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.float64))
+
+    def __post_init__(self) -> None:
+        if len(self.conditions) != len(self.x):
+            if self.conditions.shape[1]:
+                raise ValueError("conditions of another number of events")
+            self.conditions = torch.zeros(len(self.x), 0, dtype=torch.float64)
+
+    @property
+    def labels(self) -> Tensor:
+        """Subprocesses and conditions together, see `hepgen_ml.process.labels`."""
+        return labelled(self.subprocess, self.conditions)
 
     def __len__(self) -> int:
         return len(self.x)

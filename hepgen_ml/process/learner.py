@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hepgen_ml.errors import SampleError
+from hepgen_ml.events.conditions import Wanted
 from hepgen_ml.events.helicities import helicity_codes
 from hepgen_ml.events.objects import NamedResonance
 from hepgen_ml.events.sample import UNKNOWN_SPIN, EventSample
@@ -21,6 +22,7 @@ from hepgen_ml.phase_space.extremes import FinalStates
 from hepgen_ml.process.auxiliary import AUXILIARY
 from hepgen_ml.process.channel_rules import ChannelRules
 from hepgen_ml.process.chart_choice import ChartLearner
+from hepgen_ml.process.condition_learner import ConditionLearner
 from hepgen_ml.process.encoded import final_momenta
 from hepgen_ml.process.lifetimes import LifetimeLearner
 from hepgen_ml.process.process import Channel, Process, Subprocess
@@ -49,6 +51,8 @@ class ProcessLearner:
         Reconstructed objects that come from one particle.
     find_cuts : bool
         Look for cuts at the edges of the sample, too.
+    conditions : sequence of Wanted
+        What the events depend on; they have it as attributes.
     """
 
     def __init__(
@@ -58,7 +62,9 @@ class ProcessLearner:
         resonances: Sequence[NamedResonance] = (),
         *,
         find_cuts: bool = True,
+        conditions: Sequence[Wanted] = (),
     ) -> None:
+        self._conditions = ConditionLearner(conditions, seed)
         self._stated, self._named = tuple(cuts), tuple(resonances)
         self._rng = np.random.default_rng(seed)
         self._seen: dict[Structure, Seen] = {}
@@ -79,6 +85,7 @@ class ProcessLearner:
                 remedy="training needs parton-level events with flavours and mothers, or "
                 "reconstructed objects (see --objects)",
             )
+        given = self._conditions.add(sample)
         final_states: list[FinalStates] = []
         for structure, events, table in tables(sample, discrete=True):
             if not sample.is_reconstructed and (
@@ -93,7 +100,7 @@ class ProcessLearner:
                     "state; to train on the objects of showered events, choose them with --objects",
                 )
             some = {n: v[events] for n, v in sample.events.items()}
-            final_states.append(self._add(structure, table, some))
+            final_states.append(self._add(structure, table, some, given[events]))
         self._cuts.add_all(final_states)
         self.n_events += len(sample)
 
@@ -102,6 +109,7 @@ class ProcessLearner:
         structure: Structure,
         table: dict[str, npt.NDArray[Any]],
         events: dict[str, npt.NDArray[Any]],
+        given: npt.NDArray[np.str_],
     ) -> FinalStates:
         n, weight = len(structure.pdg_id), events["weight"]
         mass = table["mass"]
@@ -124,6 +132,8 @@ class ProcessLearner:
             "final": final.numpy(),
             "incoming": final_momenta(table, structure.incoming).numpy(),
         }
+        if given.shape[1]:
+            kept["conditions"] = given
         self._keep(seen, kept | {k: events[k] for k in AUXILIARY if k in events})
         return FinalStates(final, classes, bool(structure.incoming), structure.pairs_of_decays)
 
@@ -200,6 +210,7 @@ class ProcessLearner:
         self,
         beam_energy: tuple[float, float],
         progress: Callable[[int, int], None] = lambda done, total: None,
+        cross_sections: Mapping[tuple[str, ...], float] | None = None,
     ) -> Process:
         """The process of the events seen so far.
 
@@ -209,15 +220,21 @@ class ProcessLearner:
             In GeV; zero where the file does not say, then the largest energy seen counts.
         progress : callable
             Called with how many of the rules for scale and couplings are found, and their number.
+        cross_sections : mapping, optional
+            In pb, by the values of conditions that are parameters of runs.
         """
         if not self._seen:
             raise SampleError("no events", remedy="check how the sample was made")
         self._leave_out()
+        conditions = self._conditions.found(cross_sections or {})
+        if conditions is not None:
+            for seen in self._seen.values():
+                seen.kept["conditions"] = conditions.numbers(seen.kept["conditions"])
         beams = Beams.seen(self._energy_low, self._energy_high, beam_energy)
         one_fixed = any(beams.energies) and not beams.both_fixed
         acceptance = self._cuts.acceptance(self._stated, light_cone=one_fixed)
         learner = ChartLearner(
-            self._seen, self._cuts, self._stated, acceptance, beams, self._named
+            self._seen, self._cuts, self._stated, acceptance, beams, self._named, conditions
         )
         limit = tuple(
             e * (1 + 1e-6) if e is not None else largest
@@ -258,8 +275,9 @@ class ProcessLearner:
                 )
             channels.append(Channel(chart, rules, classes))
         return Process(
-            subprocesses, channels, acceptance, (limit[0], limit[1]), self._lifetimes.lifetimes()
-        )
+            subprocesses, channels, acceptance, (limit[0], limit[1]), self._lifetimes.lifetimes(),
+            conditions,
+        )  # fmt: skip
 
 
 def _names(ids: set[int]) -> str:

@@ -9,6 +9,8 @@ import torch
 
 from hepgen_ml.phase_space import MassSpec, Peak
 from hepgen_ml.phase_space.coordinates import invariant_mass_squared
+from hepgen_ml.process.conditions import Conditions
+from hepgen_ml.process.following import follows
 from hepgen_ml.process.peaks import find_peak
 from hepgen_ml.process.seen import Seen, fixed_or_interval
 from hepgen_ml.process.structure import Structure
@@ -24,10 +26,14 @@ class FinalMasses:
     ----------
     seen : mapping of Structure to Seen
         Of parton-level events.
+    conditions : Conditions, optional
+        Which masses may follow.
     """
 
-    def __init__(self, seen: Mapping[Structure, Seen]) -> None:
-        self._seen = seen
+    def __init__(
+        self, seen: Mapping[Structure, Seen], conditions: Conditions | None = None
+    ) -> None:
+        self._seen, self._conditions = seen, conditions
         rows: dict[int, list[tuple[Structure, int]]] = {}
         varies = set()
         for structure in seen:
@@ -59,5 +65,11 @@ class FinalMasses:
         ends = (max(low - margin, 0.0), high + margin)
         momenta = [self._seen[s].kept["final"][:, s.final.index(row)] for s, row in rows]
         mass2 = invariant_mass_squared(torch.from_numpy(np.concatenate(momenta)))
-        peak = find_peak(torch.sqrt(mass2.clamp_min(0.0)).numpy())
+        mass = torch.sqrt(mass2.clamp_min(0.0)).numpy()
+        if self._conditions is not None:
+            values = np.concatenate([self._seen[s].kept["conditions"] for s, _ in rows])
+            moving = follows(mass, values, self._conditions)
+            if moving is not None:
+                return moving
+        peak = find_peak(mass)
         return Peak(*ends, *peak) if peak else ends

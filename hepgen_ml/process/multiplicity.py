@@ -93,7 +93,7 @@ def with_more_jets(process: Process, most: int) -> Process:
                 members[jets] = replace(sub, chart=len(channels))
                 channels.append(channel)
                 subprocesses.append(members[jets])
-    return Process(subprocesses, channels, process.acceptance, process.beam_energy)
+    return replace(process, subprocesses=subprocesses, channels=channels)
 
 
 Hard = tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]

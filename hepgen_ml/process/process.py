@@ -24,8 +24,10 @@ from hepgen_ml.events.sample import EventSample
 from hepgen_ml.phase_space import Acceptance, Chart, Coordinate, chart_from_config
 from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.process.auxiliary import AUXILIARY, Auxiliaries
+from hepgen_ml.process.conditions import Conditions
 from hepgen_ml.process.document import ProcessDocument
 from hepgen_ml.process.encoded import Encoded, Kinematics, final_momenta, pair_invariants
+from hepgen_ml.process.labels import values_of, which
 from hepgen_ml.process.lifetimes import Lifetime
 from hepgen_ml.process.structure import PATTERN, Structure, tables
 
@@ -117,6 +119,8 @@ class Process:
         Upper bound of the incoming partons' energies, GeV.
     lifetimes : tuple of Lifetime
         Of the species that have any.
+    conditions : Conditions or None
+        Of the user, on which the events depend.
     """
 
     subprocesses: list[Subprocess]
@@ -124,6 +128,7 @@ class Process:
     acceptance: Acceptance
     beam_energy: tuple[float, float]
     lifetimes: tuple[Lifetime, ...] = ()
+    conditions: Conditions | None = None
     _index: dict[Structure, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -168,6 +173,9 @@ class Process:
         Events whose structure or pattern is not part of the process, or that are outside
         its cuts, are left out; `Encoded.event` tells which remain.
         """
+        values: Tensor | None = None
+        if self.conditions is not None and len(sample):
+            values = torch.from_numpy(self.conditions.of(sample))
         # Subprocesses of one channel go through its chart together.
         found: dict[int, list[_Table]] = {}
         for structure, events, table in tables(sample, discrete=True):
@@ -184,23 +192,24 @@ class Process:
                     _pattern_numbers(table[PATTERN], sub.patterns),
                 )
             )
-        parts = [self._encode_channel(sample, c, some) for c, some in found.items()]
+        parts = [self._encode_channel(sample, c, some, values) for c, some in found.items()]
         if not parts:
             return self._nothing()
         encoded = Encoded.join(parts)
         return encoded[torch.argsort(encoded.event)]
 
     def _encode_channel(
-        self, sample: EventSample, number: int, found: Sequence[_Table]
+        self, sample: EventSample, number: int, found: Sequence[_Table], values: Tensor | None
     ) -> Encoded:
         """Events of one channel."""
         channel = self.channels[number]
         subprocess, events, final, incoming, pattern = map(torch.cat, zip(*found, strict=True))
-        chart_x = channel.chart.forward(final)
+        given = None if values is None else values[events]
+        chart_x = channel.chart.given(given).forward(final)
         keep = [i for i in range(chart_x.shape[1]) if i != channel.cyclic]
         x, rows = chart_x[:, keep], events.numpy()
-        values = {n: sample.events[n][rows] for n in AUXILIARY if n in sample.events}
-        branch, free = channel.auxiliaries.encode(incoming, channel.chart.made(final), values)
+        known = {n: sample.events[n][rows] for n in AUXILIARY if n in sample.events}
+        branch, free = channel.auxiliaries.encode(incoming, channel.chart.made(final), known)
         good = torch.isfinite(x).all(1) & torch.isfinite(free).all(1)
         good &= (pattern >= 0) & (branch >= 0)
         good &= self.acceptance.passes(final, channel.classes)
@@ -213,11 +222,15 @@ class Process:
             torch.as_tensor(sample.weight[rows]),
             self.invariants(incoming, final),
             events,
+            torch.zeros(len(x), 0, dtype=torch.float64) if given is None else given,
         )
         return encoded[good]
 
     def inside(self, x: Tensor, subprocess: Tensor) -> Tensor:
-        """Mask (m,) of coordinates (m, D) whose events are possible and inside all cuts."""
+        """Mask (m,) of coordinates (m, D) whose events are possible and inside all cuts.
+
+        Subprocesses (m,) are labels, see `hepgen_ml.process.labels`.
+        """
         place = subprocess.device
         phi = torch.zeros(len(x))
         return self.kinematics(x.cpu(), subprocess.cpu(), phi).passes.to(place)
@@ -234,7 +247,9 @@ class Process:
         x = torch.zeros(0, self.n_coordinates, dtype=torch.float64)
         free = torch.zeros(0, len(AUXILIARY), dtype=torch.float64)
         invariants = torch.zeros(0, self.n_invariants)
-        return Encoded(x, number, number, number, free, real, invariants, number)
+        n_conditions = 0 if self.conditions is None else len(self.conditions.each)
+        given = torch.zeros(0, n_conditions, dtype=torch.float64)
+        return Encoded(x, number, number, number, free, real, invariants, number, given)
 
     def kinematics(self, x: Tensor, subprocess: Tensor, phi: Tensor) -> Kinematics:
         """Momenta from learned coordinates.
@@ -243,9 +258,12 @@ class Process:
         ----------
         x : (m, D) tensor
         subprocess : (m,) int64 tensor
+            With the user's conditions if there are any: labels, see `hepgen_ml.process.labels`.
         phi : (m,) tensor
             Azimuth of the whole event.
         """
+        values, subprocess = values_of(subprocess), which(subprocess)
+        values = None if values is None else values.cpu()
         x, phi = x.to("cpu", torch.float64), phi.to("cpu", torch.float64)
         m = len(x)
         final = x.new_zeros((m, self.n_final, 4))
@@ -255,10 +273,11 @@ class Process:
         masses = torch.tensor([s.incoming_masses for s in self.subprocesses], dtype=torch.float64)
         for c, where in by_value(channel_of):
             channel = self.channels[c]
-            p, _ = channel.chart.inverse(channel.join(x[where], phi[where]))
+            chart = channel.chart.given(None if values is None else values[where])
+            p, _ = chart.inverse(channel.join(x[where], phi[where]))
             final[where, : p.shape[1]] = p
             passes[where] = torch.isfinite(p).all(-1).all(-1)
-            passes[where] &= channel.chart.allows(p)
+            passes[where] &= chart.allows(p)
             passes[where] &= self.acceptance.passes(p, channel.classes)
             if self.is_reconstructed:
                 continue
@@ -278,9 +297,11 @@ class Process:
         """Plain JSON values."""
         # left out where there are none, as in models of earlier versions
         lifetimes = {"lifetimes": [v.to_config() for v in self.lifetimes]} if self.lifetimes else {}
+        conditions = {} if self.conditions is None else {"conditions": self.conditions.to_config()}
         return {
             "beam_energy": list(self.beam_energy),
             **lifetimes,
+            **conditions,
             "acceptance": self.acceptance.to_config(),
             "channels": [
                 {
@@ -378,6 +399,7 @@ class Process:
             Acceptance.from_config(config["acceptance"]),
             (float(low), float(high)),
             tuple(Lifetime.from_config(v) for v in config.get("lifetimes", ())),
+            Conditions.from_config(config["conditions"]) if config.get("conditions") else None,
         )
 
 

@@ -77,15 +77,15 @@ def looks_symmetric(process: Process, encoded: Encoded) -> bool:
         channel, x = process.channels[c], encoded.x[rows]
         names = tuple(k.name for k in channel.coordinates)
         if names not in odd_of:
-            odd_of[names] = _odd(channel, x[:100])
+            odd_of[names] = _odd(channel, x[:100], encoded.conditions[rows][:100])
         if largest_pull(x[:, odd_of[names]], encoded.weight[rows].unsqueeze(1)) > CLEAR:
             return False
     return True
 
 
-def _odd(channel: Channel, x: Tensor) -> list[int]:
+def _odd(channel: Channel, x: Tensor, conditions: Tensor) -> list[int]:
     """Coordinates of events (n, D) that the exchange of the beams gives the other sign."""
-    turned = _mirrored(channel, x, EXCHANGE)
+    turned = _mirrored(channel, x, EXCHANGE, conditions)
     return [
         i
         for i, k in enumerate(channel.coordinates)
@@ -161,6 +161,7 @@ def exchanged_beams(process: Process, encoded: Encoded) -> tuple[Encoded, Tensor
                 part.weight,
                 part.invariants[:, columns],
                 part.event,
+                part.conditions,
             )
         )
         possible[rows] = True
@@ -199,7 +200,8 @@ def _all_mirrored(
         if len(rows) < fewest:
             continue
         channel = process.channels[c]
-        x[rows, : len(channel.coordinates)] = _mirrored(channel, encoded.x[rows], signs)
+        given = encoded.conditions[rows]
+        x[rows, : len(channel.coordinates)] = _mirrored(channel, encoded.x[rows], signs, given)
         done[rows] = True
     return x, done
 
@@ -228,7 +230,8 @@ def check_reflection(process: Process, encoded: Encoded, clear: float = CLEAR) -
         channel = process.channels[c]
         x, weight = encoded.x[rows], encoded.weight[rows].unsqueeze(1)
         some = x[:100]
-        turned = _mirrored(channel, some, REFLECTION) if len(x) else some
+        given = encoded.conditions[rows][: len(some)]
+        turned = _mirrored(channel, some, REFLECTION, given) if len(x) else some
         odd = [
             i
             for i, k in enumerate(channel.coordinates)
@@ -248,10 +251,13 @@ def check_reflection(process: Process, encoded: Encoded, clear: float = CLEAR) -
                 )
 
 
-def _mirrored(channel: Channel, x: Tensor, signs: tuple[float, ...]) -> Tensor:
+def _mirrored(
+    channel: Channel, x: Tensor, signs: tuple[float, ...], conditions: Tensor
+) -> Tensor:
     """Learned coordinates of events whose momenta are multiplied by signs."""
-    p, _ = channel.chart.inverse(channel.join(x, torch.zeros(len(x), dtype=x.dtype)))
-    turned = channel.chart.forward(p * p.new_tensor(signs))
+    chart = channel.chart.given(conditions)
+    p, _ = chart.inverse(channel.join(x, torch.zeros(len(x), dtype=x.dtype)))
+    turned = chart.forward(p * p.new_tensor(signs))
     keep = [i for i in range(turned.shape[1]) if i != channel.cyclic]
     return turned[:, keep]
 

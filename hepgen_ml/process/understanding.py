@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from hepgen_ml.events.sample import UNKNOWN_SPIN, RunInfo
 from hepgen_ml.events.summary import particle_name, process_name
@@ -22,7 +24,9 @@ from hepgen_ml.phase_space import (
     MassSpec,
     ReconstructedChart,
 )
+from hepgen_ml.phase_space.masses import MovingMass, MovingPeak
 from hepgen_ml.process.auxiliary import AUXILIARY
+from hepgen_ml.process.conditions import Conditions
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.lifetimes import Lifetime
 from hepgen_ml.process.process import Channel, Process, Subprocess
@@ -82,6 +86,8 @@ def understood(process: Process, run: RunInfo, facts: Mapping[str, Any]) -> list
         ("resonances", _resonances(process)),
         ("cuts", _cuts(process)),
     ]
+    if process.conditions is not None:
+        lines.insert(1, ("conditions", _conditions(process.conditions)))
     if not process.is_reconstructed:
         lines.append(("scale, couplings", _scales(process, facts)))
     if process.lifetimes:
@@ -94,6 +100,15 @@ def understood(process: Process, run: RunInfo, facts: Mapping[str, Any]) -> list
     missing = _not_learned(process, run, facts)
     lines.append(("not learned", "; ".join(missing) or "nothing that the record holds"))
     return lines
+
+
+def _conditions(conditions: Conditions) -> str:
+    """Names and values of the user's conditions."""
+    text = "; ".join(f"{c.name}, {c.range}" for c in conditions.each)
+    if not conditions.scan:
+        return f"{text}; continuous"
+    known = "cross section at each" if len(conditions.cross_sections) else "no cross sections"
+    return f"{text}; {len(conditions.points)} points, {known}"
 
 
 def _beams(process: Process, run: RunInfo) -> str:
@@ -169,7 +184,8 @@ def _resonances(process: Process) -> str:
             for node in chart.nodes:
                 flavour = _flavour(node.label, ids)
                 if node.children and flavour:
-                    found.setdefault(particle_name(flavour), _mass(node.mass))
+                    about = _mass(node.mass, process.conditions)
+                    found.setdefault(particle_name(flavour), about)
     return _some([f"{name} {text}" for name, text in found.items()], _MOST_RESONANCES) or (
         "none with a peak" if process.is_reconstructed else "none in the record"
     )
@@ -184,7 +200,18 @@ def _flavour(label: str, ids: set[int]) -> int | None:
     return max(named, default=None)
 
 
-def _mass(spec: MassSpec) -> str:
+def _range(values: Tensor) -> str:
+    return f"from {float(values.min()):.4g} to {float(values.max()):.4g}"
+
+
+def _mass(spec: MassSpec, conditions: Conditions | None = None) -> str:
+    if isinstance(spec, MovingMass | MovingPeak):
+        assert conditions is not None
+        at = torch.from_numpy(conditions.points)
+        if isinstance(spec, MovingMass):
+            return f"{_range(spec.law(at))} GeV with the conditions, fixed"
+        peak, full = spec.position(at), spec.width(at)
+        return f"{_range(peak)} GeV with the conditions, width {_range(full)} GeV"
     if isinstance(spec, float | int):
         return f"at {spec:.6g} GeV, fixed"
     if len(spec) > 2:

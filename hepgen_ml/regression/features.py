@@ -19,6 +19,7 @@ from hepgen_ml.events.helicities import helicities
 from hepgen_ml.events.sample import UNKNOWN_SPIN
 from hepgen_ml.process.assembly import scales_and_couplings
 from hepgen_ml.process.encoded import Discrete, Encoded, Kinematics, pair_invariants
+from hepgen_ml.process.labels import values_of, which
 from hepgen_ml.process.process import Process, by_value
 
 N_PARTON, N_COUPLING = 3, 2
@@ -68,9 +69,10 @@ class Inputs:
 def n_event_inputs(process: Process) -> int:
     """Number F of inputs of a whole event."""
     n = process.n_final
+    n_given = 0 if process.conditions is None else process.conditions.n_features
     if process.is_reconstructed:
-        return math.comb(n + 2, 2) + 2 * n + 6
-    return math.comb(n + 2, 2) + 6 + _n_rows(process)
+        return math.comb(n + 2, 2) + 2 * n + 6 + n_given
+    return math.comb(n + 2, 2) + 6 + _n_rows(process) + n_given
 
 
 def _n_rows(process: Process) -> int:
@@ -79,7 +81,7 @@ def _n_rows(process: Process) -> int:
 
 def inputs_of(process: Process, encoded: Encoded) -> Inputs:
     """Inputs of encoded events."""
-    subprocess = encoded.subprocess.cpu()
+    subprocess = encoded.labels.cpu()
     x = torch.nn.functional.pad(encoded.x, (0, process.n_coordinates - encoded.x.shape[1]))
     kinematics = process.kinematics(x, subprocess, torch.zeros(len(x), dtype=torch.float64))
     discrete = Discrete(encoded.pattern.cpu(), encoded.branch.cpu(), encoded.free.cpu())
@@ -91,6 +93,7 @@ def inputs(
 ) -> Inputs:
     """Inputs of events from their momenta and what is discrete."""
     final, incoming = kinematics.final, kinematics.incoming
+    labels, subprocess = subprocess, which(subprocess)
     m = len(subprocess)
     log_x = torch.zeros(m, 2, 2, dtype=torch.float64)
     coupling = torch.zeros(m, N_COUPLING, dtype=torch.float64)
@@ -107,6 +110,9 @@ def inputs(
                 known = np.where(values[name] > 0, values[name], 1.0)
                 coupling[:, k] = torch.log(torch.from_numpy(known))
         further = [_spins(process, subprocess, discrete.pattern)]
+    given = values_of(labels)
+    if process.conditions is not None and given is not None:
+        further.append(process.conditions.features(given).double())
     scale = coupling[:, :1]
     parton = torch.cat([log_x, scale[:, None].expand(m, 2, 1)], -1)
     event = torch.cat(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -12,7 +12,9 @@ from torch import Tensor
 
 from hepgen_ml.analysis.final_states import Layout, Signature, layouts
 from hepgen_ml.analysis.observables import ObservableTable, invariant_mass, observables
+from hepgen_ml.events.conditions import texts_of
 from hepgen_ml.events.sample import EventSample, FloatArray, IntArray
+from hepgen_ml.process.conditions import Condition
 from hepgen_ml.process.symmetry import CLEAR, EXCHANGE, largest_pull
 
 _COMBINED_UP_TO = 7
@@ -112,7 +114,9 @@ class Group:
         return replace(self, inputs=replace(x, values=values, particles=particles))
 
 
-def groups(sample: EventSample, *, full: bool = False) -> dict[Signature, Group]:
+def groups(
+    sample: EventSample, *, full: bool = False, conditions: Sequence[Condition] = ()
+) -> dict[Signature, Group]:
     """Events by final state, as classifiers see them.
 
     Parameters
@@ -121,7 +125,11 @@ def groups(sample: EventSample, *, full: bool = False) -> dict[Signature, Group]
     full : bool
         Also flavours, helicities, colour connections, scale and coupling. Samples of
         different programs differ in these by convention.
+    conditions : sequence of Condition
+        Of the user, as further columns.
     """
+    texts = texts_of(sample, [c.wanted for c in conditions])
+    given = {c.name: c.numbers(texts[:, k]) for k, c in enumerate(conditions)}
     found: dict[Signature, list[Layout]] = {}
     for layout in layouts(sample):
         found.setdefault(layout.signature, []).append(layout)
@@ -136,11 +144,13 @@ def groups(sample: EventSample, *, full: bool = False) -> dict[Signature, Group]
         columns = [np.log(np.maximum(v, 1e-6)) if o.log else v for o, v in kept]
         final = particles[:, len(signature.resonances) :, :4].double().numpy()
         combined = _combined(final, sample.is_reconstructed)
-        columns.extend(combined.values())
+        own = {name: values[table.index] for name, values in given.items()}
+        columns.extend([*combined.values(), *own.values()])
         values = torch.from_numpy(np.stack(columns, axis=1).astype(np.float32))
         names = (
             *(o.name for o, _ in kept),
             *combined,
+            *own,
             *(o.name for o in table.observables if o.discrete),
         )
         odd = [i for i, (o, _) in enumerate(kept) if o.odd]

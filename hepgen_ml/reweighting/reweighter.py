@@ -14,6 +14,7 @@ events get the mean of their logits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,11 +27,13 @@ from torch import Tensor
 from hepgen_ml.analysis.final_states import Signature
 from hepgen_ml.analysis.metrics import effective_size, unweighting_limit
 from hepgen_ml.errors import HepgenError, ModelError, SampleError, UsageError
+from hepgen_ml.events.conditions import MOST
 from hepgen_ml.events.sample import EventSample, FloatArray
 from hepgen_ml.events.source import Progress
 from hepgen_ml.files import documents
 from hepgen_ml.files.tensors import load_tensors, save_tensors
 from hepgen_ml.models.storage import CLASSIFIER
+from hepgen_ml.process.conditions import Condition, ConditionDocument
 from hepgen_ml.process.symmetry import has_equal_beams
 from hepgen_ml.reweighting.classifiers import NetworkName, restored, under
 from hepgen_ml.reweighting.features import Group, groups
@@ -84,6 +87,7 @@ class Reweighter:
         seed: int = 0,
         device: torch.device | None = None,
         progress: Progress | None = None,
+        conditions: Sequence[Condition] = (),
     ) -> Reweighter:
         """Train classifiers between two samples.
 
@@ -104,6 +108,8 @@ class Reweighter:
         device : torch.device, optional
         progress : callable, optional
             Called with stage, done, total and a dict of numbers.
+        conditions : sequence of Condition
+            Of the user, which both samples have: weights depend on them.
 
         Raises
         ------
@@ -120,7 +126,8 @@ class Reweighter:
                 raise SampleError(
                     f"the {name} has no positive sum of weights", remedy="check its weights"
                 )
-        both = [groups(sample, full=full) for sample in (truth, generated)]
+        given = tuple(conditions)
+        both = [groups(sample, full=full, conditions=given) for sample in (truth, generated)]
         if not set(both[0]) & set(both[1]):
             raise SampleError(
                 "the samples share no final state", remedy="compare events of the same process"
@@ -172,6 +179,7 @@ class Reweighter:
             "folds": folds,
             "full": full,
             "exchange_beams": exchange,
+            **({"conditions": [c.to_config() for c in given]} if given else {}),
             "truth_events": len(truth),
             "generated_events": len(generated),
             "truth_without_counterpart": missing / sums[0],
@@ -190,6 +198,11 @@ class Reweighter:
         return bool(self.facts["exchange_beams"])
 
     @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """Conditions of the user that weights depend on."""
+        return tuple(map(Condition.from_config, self.facts.get("conditions", ())))
+
+    @property
     def n_members(self) -> int:
         """Number K of classifiers of each final state."""
         return int(self.facts["folds"])
@@ -201,7 +214,9 @@ class Reweighter:
         the training have weight one.
         """
         nominal, members = np.ones(len(sample)), np.ones((self.n_members, len(sample)))
-        for signature, group in groups(sample, full=self.full).items():
+        for signature, group in groups(
+            sample, full=self.full, conditions=self.conditions
+        ).items():
             ratio = self.ratios.get(signature)
             if ratio is None:
                 continue
@@ -297,6 +312,9 @@ class ClassifierFacts(documents.Document):
     full: documents.Truth
     exchange_beams: documents.Truth
     unweighting_limit: documents.Positive
+    conditions: Annotated[list[ConditionDocument], Field(max_length=MOST)] = Field(
+        default_factory=list
+    )
 
 
 class ClassifierDocument(documents.Document):

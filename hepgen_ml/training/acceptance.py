@@ -9,7 +9,9 @@ import numpy as np
 import torch
 
 from hepgen_ml.events.source import Progress
+from hepgen_ml.models.rates import drawn_labels
 from hepgen_ml.models.surrogate import Surrogate
+from hepgen_ml.process.labels import labelled
 from hepgen_ml.process.process import Process
 
 EVENTS = 5_000
@@ -71,9 +73,11 @@ def measure_acceptance(
         n_drawn += n
         if progress is not None:
             progress("acceptance", c, n_channels, {})
-        p = np.where(channel_of == c, process.frequencies, 0.0)
-        drawn = rng.choice(len(p), n, p=p / p.sum())
-        subprocess = torch.from_numpy(drawn)
+        if surrogate.rates is not None:
+            subprocess = drawn_labels(process, surrogate.rates, n, generator, c).cpu()
+        else:
+            p = np.where(channel_of == c, process.frequencies, 0.0)
+            subprocess = torch.from_numpy(rng.choice(len(p), n, p=p / p.sum()))
         x = surrogate.density.sample(subprocess.to(device), generator)
         passes = process.kinematics(x, subprocess, torch.zeros(len(x))).passes
         # Half an event where there is none, so that the logarithm is finite.
@@ -117,6 +121,9 @@ def _together(
     while drawn[0] < most:
         chosen = [rng.choice(m, n, p=p) for m, p in zip(members, shares, strict=True)]
         subprocess = torch.from_numpy(np.concatenate(chosen))
+        if process.conditions is not None:
+            values = process.conditions.drawn(len(subprocess), generator)
+            subprocess = labelled(subprocess, values)
         x = surrogate.density.sample(subprocess.to(device), generator)
         passes = process.kinematics(x, subprocess, torch.zeros(len(x))).passes.numpy()
         passed += passes.reshape(n_channels, n).sum(1)

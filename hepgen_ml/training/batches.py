@@ -66,9 +66,9 @@ class Batches:
         rate: Tensor | None = None,
     ) -> None:
         with torch.no_grad():
-            z = surrogate.density.prepare(encoded.x.to(device), encoded.subprocess.to(device))
+            z = surrogate.density.prepare(encoded.x.to(device), encoded.labels.to(device))
         self.z = z
-        self.subprocess = encoded.subprocess.to(device)
+        self.subprocess = encoded.labels.to(device)
         self.discrete = Discrete(
             encoded.pattern.to(device), encoded.branch.to(device), encoded.free.float().to(device)
         )

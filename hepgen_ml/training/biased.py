@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.config import Config
+from hepgen_ml.models.rates import drawn_labels
 from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.encoded import Encoded, effective_number
+from hepgen_ml.process.labels import labelled, which
 from hepgen_ml.process.process import Process, by_value
 
 log = logging.getLogger(__name__)
@@ -76,7 +78,7 @@ def as_they_are(process: Process, encoded: Encoded) -> tuple[Process, Encoded, T
     ]
     total = sum(s.frequency for s in subprocesses)
     subprocesses = [replace(s, frequency=s.frequency / total) for s in subprocesses]
-    process = Process(subprocesses, process.channels, process.acceptance, process.beam_energy)
+    process = replace(process, subprocesses=subprocesses)
     return process, encoded, log_weight
 
 
@@ -139,11 +141,16 @@ def _drawn_weights(
     density, weights = surrogate.density, surrogate.event_weights
     assert weights is not None
     if density.learns_rates:
-        drawn = density.sample_events(n, generator, process.inside)
-        x, subprocess = drawn.x.cpu(), drawn.subprocess.cpu()
+        known = process.conditions
+        given = () if known is None else (known.drawn(n, generator),)
+        drawn = density.sample_events(n, generator, process.inside, *given)
+        x, subprocess = drawn.x.cpu(), labelled(drawn.subprocess.cpu(), *given or [None])
     else:
         rates = torch.as_tensor(process.frequencies, device=device)
-        subprocess = torch.multinomial(rates, n, replacement=True, generator=generator).cpu()
+        if surrogate.rates is not None:
+            subprocess = drawn_labels(process, surrogate.rates, n, generator).cpu()
+        else:
+            subprocess = torch.multinomial(rates, n, replacement=True, generator=generator).cpu()
         x = torch.zeros(n, process.n_coordinates, dtype=torch.float64)
         todo = torch.arange(n)
         for _ in range(_ROUNDS):  # with their subprocess, as events are
@@ -157,7 +164,7 @@ def _drawn_weights(
         kept[todo] = False
         x, subprocess = x[kept], subprocess[kept]
     found = []
-    for c, rows in by_value(process.channel_of[subprocess]):
+    for c, rows in by_value(process.channel_of[which(subprocess)]):
         length, sub = len(process.channels[c].classes), subprocess[rows]
         k = process.kinematics(x[rows], sub, torch.zeros(len(rows)))
         final = k.final[:, :length]

@@ -78,7 +78,7 @@ def _learn_weights(ready: Prepared, seconds: float, device: torch.device) -> dic
     prepared = []
     for encoded, log_weight in ready.biased:
         encoded = Encoded(*(getattr(encoded, f.name).to(device) for f in fields(Encoded)))
-        z = density.prepare(encoded.x, encoded.subprocess)
+        z = density.prepare(encoded.x, encoded.labels)
         prepared.append(Biased(z, encoded, log_weight.to(device)))
     training, validation = prepared
     return weights.learn(ready.process, training, validation, seconds, ready.config.seed)
@@ -102,7 +102,12 @@ def _calibrate(
     generator = torch.Generator(device=task.device).manual_seed(seed + 1)
     most = min(len(data), _MOST_GENERATED)
     if density.learns_rates:
-        most = _affordable(lambda n: density.sample_events(n), most, seconds / 2)
+        known = ready.process.conditions
+
+        def generate(n: int) -> None:
+            density.sample_events(n, None, None, *([] if known is None else [known.drawn(n)]))
+
+        most = _affordable(generate, most, seconds / 2)
     density.after_training(ready.training, ready.process.inside, generator, most)
 
     def predicted(rows: Tensor) -> None:

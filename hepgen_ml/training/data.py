@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from hepgen_ml.errors import SampleError
+from hepgen_ml.events.conditions import Wanted
 from hepgen_ml.events.objects import NamedResonance, Selection
 from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
 from hepgen_ml.events.source import EventSource, Progress
@@ -48,6 +49,8 @@ class SampleSource(EventSource):
         Objects to read.
     cuts : sequence of Cut
         Other events are left out.
+    conditions : sequence of Wanted
+        What the density is to depend on.
 
     Attributes
     ----------
@@ -73,12 +76,15 @@ class SampleSource(EventSource):
         skip_bad: bool = False,
         selection: Selection | None = None,
         cuts: Sequence[Cut] = (),
+        conditions: Sequence[Wanted] = (),
     ) -> None:
         self.cuts = tuple(cuts)
         self.not_learned: list[str] = []
         self.reading = Stopwatch()
         inside = inside_cuts(self.cuts)
-        super().__init__(source, skip_bad=skip_bad, selection=selection, inside=inside)
+        super().__init__(
+            source, skip_bad=skip_bad, selection=selection, inside=inside, conditions=conditions
+        )
 
     def chunks(self) -> Iterator[EventSample]:
         """Good events, chunk by chunk, weights proportional to the cross section they stand for."""
@@ -132,7 +138,7 @@ class SampleSource(EventSource):
     def fingerprint(self) -> str:
         """SHA-256 of the files' bytes, selection and cuts, or of momenta in memory."""
         digest = hashlib.sha256()
-        for choice in (self.selection, self.cuts):
+        for choice in (self.selection, self.cuts, self.conditions):
             if choice:
                 digest.update(repr(choice).encode())
         if self.sample is not None:
@@ -162,7 +168,9 @@ def learn_process(
     """
     with source.reading:
         source.weigh_groups()
-    learner = ProcessLearner(seed, source.cuts, resonances, find_cuts=find_cuts)
+    learner = ProcessLearner(
+        seed, source.cuts, resonances, find_cuts=find_cuts, conditions=source.conditions
+    )
     moments = np.zeros(3)
     for chunk in source.chunks():
         learner.add(chunk)
@@ -178,6 +186,7 @@ def learn_process(
     process = learner.process(
         source.run.beam_energy,
         lambda done, total: progress("formulas", done, total, {}) if progress else None,
+        source.scan_cross_sections,
     )
     source.not_learned = list(learner.not_learned)
     for text in learner.not_learned:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hepgen_ml.config import Config
 from hepgen_ml.errors import HepgenError, InputError, ModelError, UsageError
+from hepgen_ml.events.conditions import Wanted, parse_conditions
 from hepgen_ml.events.objects import NamedResonance, Selection, parse_resonance
 from hepgen_ml.events.sample import EventSample, RunInfo
 from hepgen_ml.events.source import Progress
@@ -89,7 +90,11 @@ class EncodedSample:
 
     def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """As tensors and a document of plain values."""
-        tensors = {f.name: getattr(self.encoded, f.name) for f in fields(Encoded)}
+        tensors = {
+            f.name: getattr(self.encoded, f.name)
+            for f in fields(Encoded)
+            if f.name != "conditions" or self.process.conditions is not None
+        }
         document = {
             "kind": _KIND,
             "version": _VERSION,
@@ -167,7 +172,10 @@ def _encoded(tensors: Mapping[str, Tensor], process: Process) -> Encoded:
         "x": (n, process.n_coordinates), "free": (n, len(AUXILIARY)),
         "invariants": (n, process.n_invariants),
     }  # fmt: skip
-    widths = {"x": torch.float64, "free": torch.float64, "weight": torch.float64}
+    if process.conditions is None:
+        tensors = {**tensors, "conditions": torch.zeros(n, 0, dtype=torch.float64)}
+    sizes["conditions"] = (n, 0 if process.conditions is None else len(process.conditions.each))
+    widths = dict.fromkeys(("x", "free", "weight", "conditions"), torch.float64)
     columns: dict[str, Tensor] = {}
     for name in (f.name for f in fields(Encoded)):
         tensor, size = tensors[name], sizes.get(name, (n,))
@@ -196,6 +204,17 @@ def _check_range(name: str, values: Tensor, end: Tensor | int) -> None:
         raise ValueError(f"{name}: an event has one that does not exist")
 
 
+def _check_conditions(process: Process, wanted: Sequence[Wanted], path: str | Path) -> None:
+    """Refuse conditions that an encoded sample does not have; its own hold in any case."""
+    known = () if process.conditions is None else process.conditions.wanted
+    unknown = next((w for w in wanted if w not in known), None)
+    if unknown is not None:
+        raise UsageError(
+            f"is encoded without the condition {unknown}", path=path,
+            remedy=f"encode it again with --condition {unknown}",
+        )  # fmt: skip
+
+
 def encode_for(
     config: Config,
     source: EventSample | str | Path | Sequence[str | Path],
@@ -218,6 +237,7 @@ def encode_for(
         skip_bad=skip_bad,
         selection=selection,
         cuts=[parse_cut(text) for text in config.cuts],
+        conditions=parse_conditions(config.conditions),
         resonances=[parse_resonance(text) for text in config.resonances],
         find_cuts=config.find_cuts,
         variations=config.training.variations,
@@ -232,6 +252,7 @@ def encode_sample(
     skip_bad: bool = False,
     selection: Selection | None = None,
     cuts: Sequence[Cut] = (),
+    conditions: Sequence[Wanted] = (),
     resonances: Sequence[NamedResonance] = (),
     find_cuts: bool = True,
     variations: Sequence[str] = ALL,
@@ -248,6 +269,8 @@ def encode_sample(
         Leave out bad events instead of refusing them.
     cuts : sequence of Cut
         Events outside are left out.
+    conditions : sequence of Wanted
+        What the density is to depend on.
     find_cuts : bool
         Look for cuts at the edges of the sample, too.
     resonances : sequence of NamedResonance
@@ -270,12 +293,15 @@ def encode_sample(
             )
         begun = time.monotonic()
         loaded = EncodedSample.load(one)
+        _check_conditions(loaded.process, conditions, one)
         kept = None if loaded.variations is None else loaded.variations.chosen(variations)
         if kept is None:
             matching({}, variations)  # says so where one was asked for by name
         seconds = time.monotonic() - begun
         return replace(loaded, seconds_read=seconds, variations=kept)
-    samples = SampleSource(source, skip_bad=skip_bad, selection=selection, cuts=cuts)
+    samples = SampleSource(
+        source, skip_bad=skip_bad, selection=selection, cuts=cuts, conditions=conditions
+    )
     with samples.reading:
         fingerprint = samples.fingerprint()
     process = learn_process(

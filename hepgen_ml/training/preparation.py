@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hepgen_ml.config import Config, TrainingConfig
-from hepgen_ml.errors import SampleError
+from hepgen_ml.errors import SampleError, UsageError
 from hepgen_ml.events.sample import RunInfo
 from hepgen_ml.models import registry
 from hepgen_ml.models.choice import chosen
@@ -99,9 +99,15 @@ def prepare(sample: EncodedSample, config: Config, seconds: float) -> Prepared:
     if config.training.weights == "sample":
         process, encoded, log_weight = as_they_are(process, encoded)
     kind = registry.density_class(config)
+    if process.conditions is not None and not kind.conditional:
+        raise UsageError(
+            f"{config.model} cannot depend on conditions",
+            remedy="take another model, such as that of --model auto, or leave --condition out",
+        )
     process = kind.adapt(process, config)
     if n_more := process.n_coordinates - encoded.x.shape[1]:
         encoded = replace(encoded, x=F.pad(encoded.x, (0, n_more)))
+    of_rates = encoded.labels, encoded.weight
     if not kind.learns_rates:
         weight = evened(process, encoded.subprocess, encoded.weight)
         encoded = replace(encoded, weight=weight)
@@ -133,6 +139,8 @@ def prepare(sample: EncodedSample, config: Config, seconds: float) -> Prepared:
     surrogate.fit_standardization(training)
     ready = Prepared(surrogate, process, config, run, training, validation, 0, None, biased, facts)
     _choose_events(ready)
+    if surrogate.rates is not None:
+        surrogate.rates.fit(*of_rates, [s.frequency for s in process.subprocesses])
     surrogate.density.before_training(ready.training, ready.rate)
     return ready
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from hepgen_ml.analysis.user_observables import ObservableFunction, extended
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
+from hepgen_ml.events.conditions import Wanted
 from hepgen_ml.events.objects import Selection
 from hepgen_ml.events.sample import EventSample, FloatArray, RunInfo, concatenate, finite_or_none
 from hepgen_ml.events.source import EventSource, Progress
@@ -144,10 +145,11 @@ def validate(
 
         generator, directory = Generator.load(model, device=device), find_model(model)
     true = _read(truth, selection, skip_bad, generator)
+    observables = _with_conditions(observables, generator)
     extended({}, true[:1000], observables)  # defects of the user's function show at once
     watch("generate")
     if generator is not None:
-        samples, facts = _generate(generator, n or len(true), seed, posterior, tell)
+        samples, facts = _generate(generator, n or len(true), seed, posterior, tell, true)
     else:
         assert generated is not None
         made = _read(generated, selection, skip_bad)
@@ -207,7 +209,10 @@ def _read(
         inside = inside_cuts(generator.config.cuts)
     if isinstance(source, EventSample) and inside is None:
         return source
-    events = EventSource(source, skip_bad=skip_bad, selection=selection, inside=inside)
+    wanted = () if generator is None else _wanted(generator)
+    events = EventSource(
+        source, skip_bad=skip_bad, selection=selection, inside=inside, conditions=wanted
+    )
     events.weigh_groups()
     parts = [events.joined(number, chunk) for number, chunk in events.raw() if len(chunk)]
     if not parts:
@@ -218,14 +223,46 @@ def _read(
     return concatenate(parts, run)
 
 
+def _wanted(generator: Generator) -> tuple[Wanted, ...]:
+    """Conditions that events have to have, to be compared with those of a model."""
+    known = generator.process.conditions
+    return () if known is None else known.wanted
+
+
+def _with_conditions(
+    user: ObservableFunction | None, generator: Generator | None
+) -> ObservableFunction | None:
+    """Observables of the user's, with the conditions of a model among them.
+
+    So the classifiers see the events at their condition, and not only all of them together.
+    """
+    known = None if generator is None else generator.process.conditions
+    if known is None:
+        return user
+
+    def function(sample: EventSample) -> dict[Any, Any]:
+        values = known.of(sample)
+        own = dict(zip(known.names, values.T, strict=True))
+        return {**own, **({} if user is None else user(sample))}
+
+    return function
+
+
 def _generate(
-    generator: Generator, n: int, seed: int, posterior: int | None, tell: Progress
+    generator: Generator,
+    n: int,
+    seed: int,
+    posterior: int | None,
+    tell: Progress,
+    truth: EventSample,
 ) -> tuple[list[Labelled], dict[str, Any]]:
-    """Samples of a model, and how fast they were made."""
+    """Samples of a model at the conditions of the truth, and how fast they were made."""
+    known = generator.process.conditions
+    given = None if known is None else known.as_in(truth, n, seed)
     density = generator.surrogate.density
     draws = int(min(POSTERIOR_DRAWS, density.most_draws)) if posterior is None else posterior
     begun, parts, done = time.perf_counter(), [], 0
-    for chunk in generator.stream(n, seed=seed, posterior=draws or None):
+    for chunk in generator.stream(n, seed=seed, posterior=draws or None, condition=given):
         parts.append(chunk)
         done += len(chunk)
         tell("generate", done, n, {})
@@ -237,7 +274,7 @@ def _generate(
         "device": str(generator.device),
     }
     if getattr(generator, "classifier", None) is not None:
-        weighted: dict[str, Any] = {"weights": "classifier"}
+        weighted: dict[str, Any] = {"weights": "classifier", "condition": given}
         samples.append(Labelled("reweighted", generator.sample(n, seed=seed, **weighted)))
     return samples, facts
 

@@ -36,6 +36,7 @@ from hepgen_ml.models.mixtures import LOG_KAPPA
 from hepgen_ml.networks.bayesian import kl_divergence
 from hepgen_ml.phase_space.coordinates import wrap
 from hepgen_ml.process.encoded import Encoded
+from hepgen_ml.process.labels import which
 from hepgen_ml.process.process import Process
 
 _DEFAULT_NETWORK = "mlp"
@@ -55,7 +56,7 @@ class Noise(BaseDistribution):
         """Take location and covariance from events; parameters as those of any base."""
         self.mean.copy_(mean)
         self.std.copy_(std)
-        channel = self.channel_of[subprocess]
+        channel = self.channel_of[which(subprocess)]
         for c in torch.unique(channel).tolist():
             rows = torch.nonzero(channel == c).squeeze(-1)
             self._fit_channel(c, z[rows].double(), weight[rows].double())
@@ -66,7 +67,7 @@ class Noise(BaseDistribution):
         """Noise (m, D) float32 of the events' covariance, for angles of one radian."""
         z = torch.zeros(len(subprocess), self.mean.shape[1], device=self.mean.device)
         draw = torch.randn(z.shape, generator=generator, device=z.device)
-        channel = self.channel_of[subprocess]
+        channel = self.channel_of[which(subprocess)]
         for c in torch.unique(channel).tolist():
             rows, n = torch.nonzero(channel == c).squeeze(-1), self._size(c)
             z[rows, :n] = (draw[rows] @ self.cholesky[c].to(z.dtype).t())[:, :n]
@@ -143,7 +144,7 @@ class Diffusion(FlowMatching):
             else:
                 part = ((found - target) ** 2 / self.variance[c, :d]).sum(-1)
             each = each.index_put((rows,), part)
-        loss = weighted_mean(each, weight, self.sizes[self.channel_of[subprocess]])
+        loss = weighted_mean(each, weight, self.sizes[self.channel_of[which(subprocess)]])
         return loss + kl_divergence(self) / self.n_training if self.training else loss
 
     def _bound_at(self, angle: Tensor, error: Tensor, condition: Condition) -> Tensor:
@@ -163,7 +164,8 @@ class Diffusion(FlowMatching):
 
     def _location(self, condition: Condition) -> Tensor:
         """Centre (m, D) of the noise, for angles zero."""
-        channel, d = self.channel_of[condition.subprocess], len(self.layouts[condition.channel])
+        channel = self.channel_of[which(condition.subprocess)]
+        d = len(self.layouts[condition.channel])
         return self.base.location[channel, :d].to(torch.float32)
 
     def _network(self, angle: Tensor, z: Tensor, condition: Condition) -> Tensor:

@@ -11,6 +11,7 @@ from hepgen_ml.errors import ModelError
 from hepgen_ml.models.conditions import Layouts
 from hepgen_ml.models.mixtures import LOG_KAPPA, sample_von_mises, von_mises_log_prob
 from hepgen_ml.process.encoded import effective_number
+from hepgen_ml.process.labels import which
 from hepgen_ml.process.process import Process
 
 UNREJECTED = 0.01
@@ -92,7 +93,7 @@ class BaseDistribution(nn.Module):
         self.mean.copy_(mean)
         self.std.copy_(std)
         generator = torch.Generator(device=z.device).manual_seed(1)
-        channel = self.channel_of[subprocess]
+        channel = self.channel_of[which(subprocess)]
         for c in range(len(self.angles)):
             rows = torch.nonzero(channel == c).squeeze(-1)
             if len(rows) == 0:
@@ -151,7 +152,7 @@ class BaseDistribution(nn.Module):
     def log_prob(self, z: Tensor, subprocess: Tensor) -> Tensor:
         """Log density (m,) float64 of standardised coordinates (m, D); angles may be unwrapped."""
         log_p = torch.empty(len(z), dtype=torch.float64, device=z.device)
-        channel = self.channel_of[subprocess]
+        channel = self.channel_of[which(subprocess)]
         for c in torch.unique(channel).tolist():
             rows = channel == c
             log_p[rows] = self._log_proposal(z[rows].double(), c)
@@ -172,7 +173,7 @@ class BaseDistribution(nn.Module):
 
     def whitened(self, change: Tensor, subprocess: Tensor) -> Tensor:
         """Changes (m, D) of points in units of the Gaussian's covariance; angles as they are."""
-        channel, result = self.channel_of[subprocess], torch.zeros_like(change)
+        channel, result = self.channel_of[which(subprocess)], torch.zeros_like(change)
         for c in torch.unique(channel).tolist():
             rows, d = torch.nonzero(channel == c).squeeze(-1), change.shape[1]
             factor = self.cholesky[c, :d, :d].to(change.dtype)
@@ -192,7 +193,7 @@ class BaseDistribution(nn.Module):
         device, d = self.mean.device, self.mean.shape[1]
         z = torch.zeros(len(subprocess), d, device=device, dtype=torch.float64)
         noise = torch.randn(z.shape, generator=generator, device=device, dtype=torch.float64)
-        channel = self.channel_of[subprocess]
+        channel = self.channel_of[which(subprocess)]
         for c in torch.unique(channel).tolist():
             rows, n = torch.nonzero(channel == c).squeeze(-1), self._size(c)
             z[rows, :n] = (self.location[c] + noise[rows] @ self.cholesky[c].t())[:, :n]
@@ -211,10 +212,10 @@ class BaseDistribution(nn.Module):
 
     def _inside(self, z: Tensor, subprocess: Tensor) -> Tensor:
         """Mask (m,) of coordinates whose events pass all cuts."""
-        c = self.channel_of[subprocess]
+        c = self.channel_of[which(subprocess)]
         x = z.double() * self.std[c] + self.mean[c]
         phi = torch.zeros(len(z))
-        return self.process.kinematics(x, subprocess.to("cpu"), phi).passes.to(z.device)
+        return self.process.kinematics(x, subprocess.cpu(), phi).passes.to(z.device)
 
 
 def concentration(length: float) -> float:

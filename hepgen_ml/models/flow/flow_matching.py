@@ -25,6 +25,7 @@ from hepgen_ml.models.flow.velocities import VELOCITIES
 from hepgen_ml.networks.bayesian import kl_divergence
 from hepgen_ml.phase_space.coordinates import wrap
 from hepgen_ml.process.encoded import Encoded
+from hepgen_ml.process.labels import which
 from hepgen_ml.process.process import Process
 
 SUFFIX = "-cfm"
@@ -61,6 +62,7 @@ class FlowMatching(DensityModel):
         (the largest number of all batches).
     """
 
+    conditional = True
     settings_class = FlowConfig
     base_class = BaseDistribution
 
@@ -92,13 +94,13 @@ class FlowMatching(DensityModel):
         """Take standardisation, base distribution and the scale of velocities from a sample."""
         super().fit_standardization(encoded)
         self.velocity.fit(self.mean, self.std)
-        z, subprocess = self.prepare(encoded.x, encoded.subprocess), encoded.subprocess
+        z, subprocess = self.prepare(encoded.x, encoded.labels), encoded.labels
         self.base.fit(z, subprocess, encoded.weight, self.mean, self.std)
         self.fit_scale(z, encoded)
 
     def fit_scale(self, z: Tensor, encoded: Encoded) -> None:
         """Take the mean squares of the targets of the loss from events (m, D)."""
-        subprocess = encoded.subprocess
+        subprocess = encoded.labels
         generator = torch.Generator(device=z.device).manual_seed(_EVALUATION_SEED)
         start = self.base.sample(subprocess, generator)
         # A scale, for which the size of weights is good enough and never negative.
@@ -157,7 +159,7 @@ class FlowMatching(DensityModel):
             else:
                 part = (error**2 / self.variance[c, :d]).sum(-1)
             each = each.index_put((rows,), part)
-        loss = weighted_mean(each, weight, self.sizes[self.channel_of[subprocess]])
+        loss = weighted_mean(each, weight, self.sizes[self.channel_of[which(subprocess)]])
         return loss + kl_divergence(self) / self.n_training if self.training else loss
 
     def _bound(self, error: Tensor, subprocess: Tensor, channel: int) -> Tensor:

@@ -29,6 +29,7 @@ from hepgen_ml.networks.lgatr.embedding import (
 )
 from hepgen_ml.networks.lgatr.inference import Prepared
 from hepgen_ml.phase_space.coordinates import Coordinate
+from hepgen_ml.process.labels import values_of
 from hepgen_ml.process.process import Process
 
 _LIMIT = 10.0
@@ -57,6 +58,7 @@ class GeometricVelocity(Velocity):
         net = config.section(LGATrConfig)
         self.bfloat16_blocks = config.training.precision == "bfloat16"
         self.channels, self.layouts = process.channels, layouts
+        self.conditions = process.conditions
         self.mean: Tensor
         self.std: Tensor
         self.unit: Tensor
@@ -99,12 +101,18 @@ class GeometricVelocity(Velocity):
         self.std.copy_(std)
         total, count = 0.0, 0
         for c in range(len(self.layouts)):
-            p = self.momenta(torch.zeros(1, len(self.layouts[c]), device=mean.device), c)
+            z = torch.zeros(1, len(self.layouts[c]), device=mean.device)
+            typical = None
+            if self.conditions is not None:
+                typical = torch.from_numpy(self.conditions.points[:1]).to(mean.device)
+            p = self.momenta(z, c, typical)
             total, count = total + float(p[..., 3].sum()), count + p.shape[1]
         self.unit.fill_(total / count)
 
-    def momenta(self, z: Tensor, channel: int) -> Tensor:
+    def momenta(self, z: Tensor, channel: int, values: Tensor | None = None) -> Tensor:
         """Final-state momenta (m, n, 4) in GeV of standardised coordinates (m, D).
+
+        Conditions (m, K) where there are any.
 
         In the frame in which the azimuth of the event is zero.
         """
@@ -113,7 +121,8 @@ class GeometricVelocity(Velocity):
         z = torch.where(real, z.clamp(-_LIMIT, _LIMIT), z)
         x = z * self.std[channel, :d].to(z.dtype) + self.mean[channel, :d].to(z.dtype)
         which = self.channels[channel]
-        p, _ = which.chart.inverse(which.join(x, x.new_zeros(len(x))))
+        chart = which.chart.given(None if values is None else values.to(x.dtype))
+        p, _ = chart.inverse(which.join(x, x.new_zeros(len(x))))
         return p
 
     def tokens(self, t: Tensor, z: Tensor, p: Tensor, subprocess: Tensor, c: int) -> Multivectors:
@@ -139,7 +148,8 @@ class GeometricVelocity(Velocity):
 
     def forward(self, t: Tensor, z: Tensor, condition: Condition) -> Tensor:
         subprocess, channel = condition
-        p = self.momenta(z, channel)
+        values = values_of(subprocess)
+        p = self.momenta(z, channel, values)
         tokens = self.tokens(t, z, p / self.unit, subprocess, channel)
         with torch.autocast(
             z.device.type, torch.bfloat16, enabled=self.bfloat16_blocks and self.training
@@ -152,7 +162,8 @@ class GeometricVelocity(Velocity):
         mt = torch.sqrt((p[..., 3] - p[..., 2]) * (p[..., 3] + p[..., 2]))
         v = vector_part(out, self.symmetry)[:, :n] * mt.unsqueeze(-1)
         which, layout = self.channels[channel], self.layouts[channel]
-        pushed = which.chart.push_forward(p, v)
+        chart = which.chart.given(None if values is None else values.to(p.dtype))
+        pushed = chart.push_forward(p, v)
         if which.cyclic is not None:
             pushed = torch.cat([pushed[:, : which.cyclic], pushed[:, which.cyclic + 1 :]], dim=-1)
         pushed = pushed / self.std[channel, : z.shape[1]].to(z.dtype)

@@ -40,6 +40,7 @@ from hepgen_ml.networks.bayesian import (
     without_noise,
 )
 from hepgen_ml.networks.transformer import CausalTransformer
+from hepgen_ml.process.labels import which
 from hepgen_ml.process.process import Process
 
 _BATCH = {True: 2048, False: 65536}
@@ -135,7 +136,7 @@ class AutoregressiveDensity(DensityModel):
         """Take mean and width of each coordinate, and the edges of bins, from a sample."""
         super().fit_coordinates(x, subprocess)
         z = self.prepare(x, subprocess)
-        channel_of = self.channel_of[subprocess]
+        channel_of = self.channel_of[which(subprocess)]
         counts = torch.bincount(channel_of, minlength=len(self.numbers)).tolist()
         rows = torch.argsort(channel_of, stable=True).split(counts)
         places: list[list[tuple[int, int]]] = [[] for _ in self.densities]
@@ -194,30 +195,30 @@ class AutoregressiveDensity(DensityModel):
     def parameters_of(self, z: Tensor, subprocess: Tensor, channel: int) -> Tensor:
         """Parameters (m, T, P) of every coordinate of events of one channel, in its layout."""
         order = self.order[channel]
-        condition = self.condition()[subprocess]
+        condition = self._conditions(subprocess)
         parameters = self._predicted(self._hidden(z[:, order], condition, channel), channel)
         return parameters[:, torch.tensor(order).argsort()]
 
     def log_prob_z(self, z: Tensor, subprocess: Tensor) -> Tensor:
         if self.mixed is not None and self._is_mixed(subprocess):
             return self.mixed.log_prob(
-                z, self._conditions(subprocess), self.channel_of[subprocess], self.transformer,
-                self._weights(), self.bfloat16_blocks and self.training,
+                z, self._conditions(subprocess), self.channel_of[which(subprocess)],
+                self.transformer, self._weights(), self.bfloat16_blocks and self.training,
             )  # fmt: skip
-        result, conditions = z.new_zeros(len(z)), self.condition()
+        result, conditions = z.new_zeros(len(z)), self._conditions(subprocess)
         for channel, rows, lengths in self._merged(subprocess):
-            log_p = self.log_prob_given(z[rows], conditions[subprocess[rows]], channel, lengths)
+            log_p = self.log_prob_given(z[rows], conditions[rows], channel, lengths)
             result = result.index_put((rows,), log_p)
         return result
 
     def _is_mixed(self, subprocess: Tensor) -> bool:
         """Whether events are of so many layouts that they had better go together."""
-        layouts = self.alike.to(subprocess.device)[self.channel_of[subprocess]]
+        layouts = self.alike.to(subprocess.device)[self.channel_of[which(subprocess)]]
         n = len(torch.unique(layouts))
         return n > _MANY or (n > _FEW and len(subprocess) < _FEW_EVENTS * n)
 
     def _conditions(self, subprocess: Tensor) -> Tensor:
-        """Vectors (m, width) of these subprocesses."""
+        """Vectors (m, width) of these labels."""
         if isinstance(self.condition, SubprocessEmbedding):
             return self.condition.of(subprocess)
         conditions: Tensor = self.condition()
@@ -339,12 +340,12 @@ class AutoregressiveDensity(DensityModel):
         assert isinstance(self.head, Variational)
         assert isinstance(self.head_bias, Variational)
         draws = [(self.head.draw(k), self.head_bias.draw(k)) for k in range(n_draws)]
-        result, conditions = z.new_zeros(n_draws, len(z)), self.condition()
+        result, conditions = z.new_zeros(n_draws, len(z)), self._conditions(subprocess)
         for channel, rows in self.by_channel(subprocess):
             numbers = self.numbers[channel]
             for part in rows.split(_BATCH[z.device.type == "cpu"]):
                 ordered = z[part][:, self.order[channel]]
-                hidden = self._hidden(ordered, conditions[subprocess[part]], channel)
+                hidden = self._hidden(ordered, conditions[part], channel)
                 for k, (head, bias) in enumerate(draws):
                     parameters = torch.einsum(_HEAD, hidden, head[numbers]) + bias[numbers]
                     result[k, part] = self._log_prob(ordered, parameters, channel)
@@ -352,7 +353,7 @@ class AutoregressiveDensity(DensityModel):
 
     def loss(self, z: Tensor, subprocess: Tensor, weight: Tensor) -> Tensor:
         """Mean of -log p; while training a Bayesian model, plus KL over the training events."""
-        sizes = self.sizes[self.channel_of[subprocess]]
+        sizes = self.sizes[self.channel_of[which(subprocess)]]
         loss = weighted_mean(-self.log_prob_z(z, subprocess), weight, sizes)
         return loss + kl_divergence(self) / self.n_training if self.training else loss
 
@@ -362,7 +363,7 @@ class AutoregressiveDensity(DensityModel):
             len(subprocess), self.mean.shape[1], device=self.mean.device, dtype=torch.float32
         )
         if self.mixed is not None and self._is_mixed(subprocess):
-            layout = self.channel_of[subprocess]
+            layout = self.channel_of[which(subprocess)]
             # Events of like length together, so that little is computed for nothing.
             order = torch.argsort(self.mixed.lengths[layout], stable=True)
             for part in order.split(_BATCH[z.device.type == "cpu"]):
@@ -371,10 +372,10 @@ class AutoregressiveDensity(DensityModel):
                     self._weights(), generator,
                 )  # fmt: skip
             return z
-        conditions = self.condition()
+        conditions = self._conditions(subprocess)
         for channel, rows in self.by_channel(subprocess):
             for part in rows.split(_BATCH[z.device.type == "cpu"]):
-                drawn = self.sample_given(conditions[subprocess[part]], channel, generator)
+                drawn = self.sample_given(conditions[part], channel, generator)
                 z[part, : drawn.shape[1]] = drawn
         return z
 
@@ -434,6 +435,8 @@ class JetGPT(AutoregressiveDensity):
     process : Process
     config : Config
     """
+
+    conditional = True
 
     def __init__(self, process: Process, config: Config) -> None:
         super().__init__(process, SubprocessEmbedding(process, config.network.width), config)

@@ -9,6 +9,7 @@ from hepgen_ml.models.base import Inside
 from hepgen_ml.models.jetgpt.growth import GrowingDensity
 from hepgen_ml.phase_space.coordinates import azimuth, pseudorapidity
 from hepgen_ml.process.encoded import Encoded, effective_number
+from hepgen_ml.process.labels import labelled, which
 
 _LEAST = 20
 """Fewest events that an offset, for each answer, or a mean weight is taken from."""
@@ -113,15 +114,21 @@ def calibrate_rates(
     most : int
         Events to generate at most.
     """
-    x, made, *_ = model.sample_events(min(len(subprocess), most), generator, inside)
+    n_made, shown = min(len(subprocess), most), None
+    given = None if model.conditions is None else model.conditions.drawn(n_made, generator)
+    x, made, *_ = model.sample_events(n_made, generator, inside, given)
     z = model.prepare(x, made)
+    if given is not None:
+        shown = model.shown(labelled(made, given))
+    subprocess = which(subprocess)
     for number, family in enumerate(model.families):
         fixed = model.fixed[number]
         top = fixed + family.top - family.fewest
         mine = model.family_of[subprocess] == number
         n, w = model.n_objects[subprocess[mine]], weight[mine].double()
         rows = torch.nonzero(model.family_of[made] == number).squeeze(-1)
-        odds = _log_odds(model, z[rows], model.n_objects[made[rows]], number)
+        given_rows = None if shown is None else shown[rows]
+        odds = _log_odds(model, z[rows], model.n_objects[made[rows]], number, given_rows)
         last = odds[:, -1][~odds[:, -1].isnan()]
         if len(last) >= _LEAST:
             leaves = float(torch.sigmoid(last.double()).mean())
@@ -139,7 +146,9 @@ def calibrate_rates(
                 model.offset[number, fixed + k] += offset(some.double(), wanted)
 
 
-def _log_odds(model: GrowingDensity, z: Tensor, n: Tensor, family: int) -> Tensor:
+def _log_odds(
+    model: GrowingDensity, z: Tensor, n: Tensor, family: int, shown: Tensor | None
+) -> Tensor:
     """Log odds (m, jets + 1) of another jet after each number of them; NaN beyond an event's own.
 
     Up to the largest number of jets of the sample.
@@ -151,7 +160,8 @@ def _log_odds(model: GrowingDensity, z: Tensor, n: Tensor, family: int) -> Tenso
         reached = n == length if length < top else n >= top
         for part in torch.nonzero(reached).squeeze(-1).split(_BATCH):
             momenta = model.momenta(z[part], family, length)
-            hidden = model.histories(z[part], momenta, family, length)
+            seen = None if shown is None else shown[part]
+            hidden = model.histories(z[part], momenta, family, length, seen)
             odds[part, : length - fixed + 1] = model.log_odds(hidden, family)
     return odds
 

@@ -24,6 +24,7 @@ from hepgen_ml.errors import UsageError
 from hepgen_ml.models.jetgpt.growth import GrowingDensity
 from hepgen_ml.models.jetgpt.settings import SplittingConfig
 from hepgen_ml.process.encoded import Encoded, effective_number
+from hepgen_ml.process.labels import labelled
 from hepgen_ml.process.multiplicity import Family
 from hepgen_ml.process.process import Process
 
@@ -210,10 +211,13 @@ class Extrapolation(nn.Module):
         model.eval()
         family = self.families[number]
         more = family.subprocess[family.top - family.fewest + 1]
-        subprocess = torch.full((_GENERATED,), more, device=model.mean.device)
+        number_of = torch.full((_GENERATED,), more, device=model.mean.device)
+        known = model.conditions
+        subprocess = labelled(number_of, None if known is None else known.drawn(_GENERATED))
         z = model.sample_z(subprocess)
         length = int(model.n_objects[more])
-        hidden = model.histories(z, model.momenta(z, number, length), number, length)
+        momenta, shown = model.momenta(z, number, length), model.shown(subprocess)
+        hidden = model.histories(z, momenta, number, length, shown)
         odds = model.log_odds(hidden, number)
         log_p = F.logsigmoid(odds[:, :-1]).sum(-1) + F.logsigmoid(-odds[:, -1])
         weight = log_p.double().softmax(0)

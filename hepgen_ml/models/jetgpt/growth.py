@@ -15,13 +15,16 @@ from torch.nn import functional as F
 from hepgen_ml.config import Config
 from hepgen_ml.errors import ModelError
 from hepgen_ml.models.base import DensityModel, Draws, Inside
-from hepgen_ml.models.conditions import CoordinateEmbedding
+from hepgen_ml.models.conditions import CoordinateEmbedding, GivenEmbedding
 from hepgen_ml.models.jetgpt.autoregressive import AutoregressiveDensity
 from hepgen_ml.models.jetgpt.kinds import Kinds, ObjectLists
 from hepgen_ml.models.jetgpt.settings import JetGPTConfig, SplittingConfig
+from hepgen_ml.models.rates import Rates
 from hepgen_ml.networks.bayesian import BayesianLinear, make_bayesian
 from hepgen_ml.networks.elementwise import SiLU
 from hepgen_ml.networks.transformer import CausalTransformer
+from hepgen_ml.process.encoded import Encoded
+from hepgen_ml.process.labels import labelled, relabelled, values_of, which
 from hepgen_ml.process.multiplicity import families
 from hepgen_ml.process.process import Process
 
@@ -47,6 +50,7 @@ class GrowingDensity(DensityModel):
     """
 
     learns_rates = True
+    conditional = True
 
     def __init__(self, process: Process, config: Config) -> None:
         super().__init__(process)
@@ -83,6 +87,12 @@ class GrowingDensity(DensityModel):
             nn.Linear(3, net.width), SiLU(), nn.Linear(net.width, net.width)
         )
         self.start = nn.Embedding(len(self.families), net.width)
+        self.conditions = process.conditions
+        self.given: GivenEmbedding | None = None
+        self.families_given: Rates | None = None
+        if process.conditions is not None:
+            self.given = GivenEmbedding(process.conditions, net.width)
+            self.families_given = Rates(process.conditions, len(self.families))
         self.history = CausalTransformer(
             net.width, max(first, 1), net.heads, net.mlp_ratio, net.dropout
         )
@@ -109,6 +119,7 @@ class GrowingDensity(DensityModel):
 
     def fit_coordinates(self, x: Tensor, subprocess: Tensor) -> None:
         """One mean and width per kind of object, so that they hold for any number of jets."""
+        subprocess = which(subprocess)
         parts, kinds = [], []
         for x_of, kind in self._each_object(x, subprocess):
             parts.append(F.pad(x_of, (0, self.components.mean.shape[1] - x_of.shape[1])))
@@ -134,13 +145,35 @@ class GrowingDensity(DensityModel):
                     found.append((z[some][:, columns], kind))
         return found
 
-    def histories(self, z: Tensor, p: Tensor, family: int, length: int) -> Tensor:
+    def shown(self, labels: Tensor) -> Tensor | None:
+        """Vectors (m, width) of the user's conditions, if there are any."""
+        return None if self.given is None else self.given(labels)
+
+    def log_family(self, labels: Tensor) -> Tensor:
+        """Logarithms (m,) of the probabilities of the families of events."""
+        family = self.family_of[which(labels)]
+        if self.families_given is None:
+            return torch.log(self.family_probability[family])
+        return self.families_given.log_prob(relabelled(labels, family))
+
+    def fit_families(self, encoded: Encoded) -> None:
+        """Take the probabilities of families given conditions from a sample."""
+        if self.families_given is not None:
+            family = relabelled(encoded.labels, self.family_of.cpu()[encoded.subprocess])
+            frequency = self.family_probability.tolist()
+            self.families_given.fit(family, encoded.weight, frequency)
+
+    def histories(
+        self, z: Tensor, p: Tensor, family: int, length: int, shown: Tensor | None = None
+    ) -> Tensor:
         """Hidden states (m, length + 1, width) before the first and after each object.
 
-        Momenta p (m, R, 4) are those of z.
+        Momenta p (m, R, 4) are those of z; vectors (m, width) those of the user's conditions.
         """
         objects = self.objects[family]
         start = self.start.weight[family].expand(len(z), -1)
+        if shown is not None:
+            start = start + shown
         tokens = [start]
         for kind, columns in objects[:length]:
             tokens.append(self.embedding.total(z[:, columns], kind))
@@ -151,8 +184,8 @@ class GrowingDensity(DensityModel):
             # Events to which a jet is still to come do not balance (2412.12074, equation 5.26).
             before = [p[:, b, :2].sum(1) for b in self.lists.before(family, length)]
             missing = torch.stack(before, dim=1).norm(dim=-1).float()
-            shown = [torch.log(missing + 1) - 2, torch.tanh(missing / 15), torch.tanh(missing / 40)]
-            stacked = stacked + self.balance(torch.stack(shown, dim=-1))
+            seen = [torch.log(missing + 1) - 2, torch.tanh(missing / 15), torch.tanh(missing / 40)]
+            stacked = stacked + self.balance(torch.stack(seen, dim=-1))
         hidden: Tensor = self.history(stacked)
         return hidden
 
@@ -175,15 +208,19 @@ class GrowingDensity(DensityModel):
         """Coordinates of events that are made to go on to these numbers of jets."""
         z = torch.zeros(len(subprocess), self.mean.shape[1], device=self.mean.device)
         for number in range(len(self.families)):
-            rows = torch.nonzero(self.family_of[subprocess] == number).squeeze(-1)
+            rows = torch.nonzero(self.family_of[which(subprocess)] == number).squeeze(-1)
             for part in rows.split(_BATCH):
-                wanted = self.n_objects[subprocess[part]]
-                z[part] = self._grow(number, len(part), generator, None, wanted)[0]
+                wanted, given = self.n_objects[which(subprocess[part])], values_of(subprocess[part])
+                z[part] = self._grow(number, len(part), generator, None, wanted, given)[0]
         return z
 
     @torch.no_grad()
     def sample_events(
-        self, n: int, generator: torch.Generator | None = None, inside: Inside | None = None
+        self,
+        n: int,
+        generator: torch.Generator | None = None,
+        inside: Inside | None = None,
+        conditions: Tensor | None = None,
     ) -> Draws:
         """Draw events with as many jets as the network likes.
 
@@ -194,6 +231,8 @@ class GrowingDensity(DensityModel):
         inside : callable, optional
             Objects that put their event outside are drawn again, so that neither the number
             of jets nor the objects before are distorted.
+        conditions : (n, K) float64 tensor, optional
+            Of the user.
 
         Returns
         -------
@@ -205,9 +244,13 @@ class GrowingDensity(DensityModel):
         device = self.mean.device
         z = torch.zeros(n, self.mean.shape[1], device=device)
         subprocess = torch.zeros(n, dtype=torch.int64, device=device)
-        families = torch.multinomial(
-            self.family_probability, n, replacement=True, generator=generator
-        )
+        if self.families_given is not None and conditions is not None:
+            conditions = conditions.to(device)
+            families = which(self.families_given.draw(conditions, generator))
+        else:
+            families = torch.multinomial(
+                self.family_probability, n, replacement=True, generator=generator
+            )
         for number in range(len(self.families)):
             todo = torch.nonzero(families == number).squeeze(-1)
             for _ in range(_MAX_ROUNDS):
@@ -215,7 +258,8 @@ class GrowingDensity(DensityModel):
                     break
                 left = []
                 for part in todo.split(_BATCH):
-                    drawn, made = self._grow(number, len(part), generator, inside, None)
+                    given = None if conditions is None else conditions[part]
+                    drawn, made = self._grow(number, len(part), generator, inside, None, given)
                     z[part], subprocess[part] = drawn, made
                     left.append(part[made < 0])
                 self.begun[number] += len(todo)
@@ -243,7 +287,8 @@ class GrowingDensity(DensityModel):
         """
         for count in (self.drawn, self.accepted, self.begun, self.finished):
             count.zero_()
-        self.sample_events(n, generator, inside)
+        given = None if self.conditions is None else self.conditions.drawn(n, generator)
+        self.sample_events(n, generator, inside, given)
         ended = (self.finished / self.begun.clamp_min(1)).clamp(0.0, 1.0)
         each = torch.where(self.drawn > 0, self.accepted / self.drawn.clamp_min(1), 1.0)
         fractions = torch.ones(len(self.layouts), dtype=torch.float64)
@@ -259,19 +304,23 @@ class GrowingDensity(DensityModel):
         generator: torch.Generator | None,
         inside: Inside | None,
         wanted: Tensor | None,
+        given: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Events of a family and their subprocesses, -1 where one did not come to an end.
 
-        With a wanted number of objects (n,) events go on until they have it.
+        With a wanted number of objects (n,) events go on until they have it. Conditions (n, K)
+        of the user where there are any.
         """
         objects, fixed = self.objects[family], self.fixed[family]
         numbers = torch.tensor(self.families[family].subprocess, device=self.mean.device)
         z = torch.zeros(n, self.mean.shape[1], device=self.mean.device)
         subprocess = torch.full((n,), -1, device=self.mean.device)
         alive = torch.arange(n, device=self.mean.device)
+        shown = None if given is None else self.shown(labelled(torch.zeros_like(alive), given))
         for place in range(len(objects) + 1):
             momenta = self.momenta(z[alive], family, place)
-            hidden = self.histories(z[alive], momenta, family, place)
+            seen = None if shown is None else shown[alive]
+            hidden = self.histories(z[alive], momenta, family, place, seen)
             if place >= fixed:
                 if wanted is None:
                     p = torch.sigmoid(self.log_odds(hidden, family)[:, -1])
@@ -300,6 +349,8 @@ class GrowingDensity(DensityModel):
                     todo = todo[:0]
                     break
                 sub = partial.expand(len(todo))
+                if given is not None:
+                    sub = labelled(sub, given[alive[todo]])
                 good = inside(self.restore(z[alive[todo]], sub), sub)
                 channel = int(self.channel_of[partial])
                 if not whole:

@@ -23,6 +23,7 @@ from hepgen_ml.models.jetgpt.pointers import Surroundings
 from hepgen_ml.models.jetgpt.settings import SplittingConfig
 from hepgen_ml.networks.bayesian import kl_divergence
 from hepgen_ml.process.encoded import Encoded
+from hepgen_ml.process.labels import which
 from hepgen_ml.process.multiplicity import with_more_jets
 from hepgen_ml.process.process import Process
 
@@ -51,6 +52,7 @@ class SplittingJetGPT(GrowingDensity):
 
     def fit_standardization(self, encoded: Encoded) -> None:
         super().fit_standardization(encoded)
+        self.fit_families(encoded)
         self.extrapolation.fit(encoded)
         if self.components.pointers is not None:
             fit_edges(self, encoded)
@@ -66,14 +68,15 @@ class SplittingJetGPT(GrowingDensity):
         """Make the mean probabilities of another jet those of the sample."""
         device = self.mean.device
         weight = events.weight.to(device, torch.float32)
-        calibrate_rates(self, events.subprocess.to(device), weight, generator, inside, most)
+        calibrate_rates(self, events.labels.to(device), weight, generator, inside, most)
 
     def _terms(self, z: Tensor, subprocess: Tensor, *, training: bool) -> Tensor:
         """Log density (m,); while training, with what an extrapolation makes of the last stop.
 
         Then, too, objects and splittings count as `emphasize` says.
         """
-        total = torch.log(self.family_probability[self.family_of[subprocess]]).to(z.dtype)
+        labels, subprocess = subprocess, which(subprocess)
+        total = self.log_family(labels).to(z.dtype)
         n_objects = self.n_objects[subprocess]
         for number, family in enumerate(self.families):
             in_family = self.family_of[subprocess] == number
@@ -87,7 +90,7 @@ class SplittingJetGPT(GrowingDensity):
                 zs, n = z[rows], n_objects[rows]
                 length = int(n.max())
                 momenta = self.momenta(zs, number, length)
-                hidden = self.histories(zs, momenta, number, length)
+                hidden = self.histories(zs, momenta, number, length, self.shown(labels[rows]))
                 by_kind: dict[int, list[tuple[int, list[int]]]] = {}
                 for place, (kind, columns) in enumerate(objects[:length]):
                     by_kind.setdefault(kind, []).append((place, columns))
@@ -132,6 +135,6 @@ class SplittingJetGPT(GrowingDensity):
         """Equation 5.21, or 5.22, 5.29; with KL over the training events (5.23) if Bayesian."""
         if self.training:
             z, subprocess, weight = self.extrapolation.bootstrapped(self, z, subprocess, weight)
-        sizes = self.sizes[self.channel_of[subprocess]] + 1  # and the number of jets
+        sizes = self.sizes[self.channel_of[which(subprocess)]] + 1  # and the number of jets
         loss = weighted_mean(-self._terms(z, subprocess, training=True), weight, sizes)
         return loss + kl_divergence(self) / self.n_training if self.training else loss
