@@ -52,6 +52,8 @@ class Reader(Protocol):
     states_strategy : bool, optional
         Whether ``run.weight_strategy`` is the source's; by default not in a format with
         `Format.free_weights`, where files of others know no strategies.
+    also_read : callable, optional
+        Takes names of further values of events, which become attributes where the file has them.
     """
 
     run: RunInfo

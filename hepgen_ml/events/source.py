@@ -115,7 +115,11 @@ class EventSource:
         self._group_weight: list[float] | None = None
 
     def _open(self, path: Path) -> Reader:
-        return open_sample(path, skip_bad=self.skip_bad, selection=self.selection)
+        reader = open_sample(path, skip_bad=self.skip_bad, selection=self.selection)
+        also: Callable[[list[str]], None] | None = getattr(reader, "also_read", None)
+        if self.conditions and also is not None:
+            also([wanted.name for wanted in self.conditions])
+        return reader
 
     def _first_events(self, number: int) -> FirstEvents:
         """A look into a file: at all of its events where possible, as selected ones look alike."""

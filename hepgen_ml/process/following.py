@@ -22,6 +22,9 @@ _FEWEST = 100
 _CELLS = 12
 """Ranges of a continuous condition in each of which a peak is looked for."""
 
+_IN_CELL = 400
+"""Events in such a range, about."""
+
 _EXACT = 1e-4
 """Relative spread of masses, with the digits of files, that are all the same."""
 
@@ -105,14 +108,14 @@ def _peak_over(
 ) -> tuple[float, Law, Law] | None:
     """Median relative width, position and width of a peak in the mass over condition k, or alone.
 
-    At each point of a scan, or in ranges of a continuous condition.
+    At each point of a scan, or in ranges of a continuous condition. Where these have too few
+    events, the peak over the condition may be that of all events.
     """
     base = np.ones_like(mass) if k is None else values[:, k]
     ratio = mass / base
     places, positions, widths, numbers = [], [], [], []
-    for rows in _cells(values, kinds, scan):
-        if len(rows) < _FEWEST:
-            continue
+    cells = [rows for rows in _cells(values, kinds, scan) if len(rows) >= _FEWEST]
+    for rows in cells:
         peak = find_peak(ratio[rows])
         if peak is None:
             continue
@@ -122,16 +125,19 @@ def _peak_over(
         widths.append(peak[1] * scale)
         numbers.append(len(rows))
     # a peak here and there is none that moves
-    n_cells = sum(len(rows) >= _FEWEST for rows in _cells(values, kinds, scan))
-    if len(places) < 2 or len(places) < 0.7 * n_cells:
-        return None
-    position, width = np.array(positions), np.array(widths)
+    if len(places) < 2 or len(places) < 0.7 * len(cells):
+        peak = None if k is None else find_peak(ratio)
+        if k is None or peak is None:
+            return None
+        position, width = (proportional(kinds, k, factor) for factor in peak)
+        return peak[1] / peak[0], position, width
+    at, full = np.array(positions), np.array(widths)
     error = np.sqrt(2 / np.array(numbers))
     where = np.stack(places)
     return (
-        float(np.median(width / position)),
-        fit_law(where, position, np.maximum(error * width / position, 1e-12), kinds),
-        fit_law(where, width, np.maximum(2 * error, 1e-3), kinds),
+        float(np.median(full / at)),
+        fit_law(where, at, np.maximum(error * full / at, 1e-12), kinds),
+        fit_law(where, full, np.maximum(2 * error, 1e-3), kinds),
     )
 
 
@@ -141,7 +147,8 @@ def _cells(values: FloatArray, kinds: tuple[Kind, ...], scan: bool) -> list[Rows
         points, inverse = np.unique(values, axis=0, return_inverse=True)
         return [np.flatnonzero(inverse.ravel() == i) for i in range(len(points))]
     cells = [np.arange(len(values))]
-    n = max(2, round(_CELLS ** (1 / len(kinds))))
+    most = min(_CELLS, len(values) / _IN_CELL)
+    n = max(1, round(most ** (1 / len(kinds))))
     for k, kind in enumerate(kinds):
         split: list[Rows] = []
         for rows in cells:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -213,3 +214,16 @@ def _numbers(
             except ValueError:
                 column[row] = missing
     return column
+
+
+def event_attributes(records: list[Any], names: Sequence[str]) -> dict[str, npt.NDArray[np.str_]]:
+    """Attributes of events with these names (n,), empty where an event has none."""
+    found = {name: [""] * len(records) for name in names}
+    for i, record in enumerate(records if names else ()):
+        for owner, name, text in zip(
+            record.attribute_id, record.attribute_name, record.attribute_string, strict=True
+        ):
+            key = name if name in found else name.removeprefix("lhe_")
+            if owner == 0 and key in found:
+                found[key][i] = text
+    return {name: np.array(texts) for name, texts in found.items() if any(texts)}

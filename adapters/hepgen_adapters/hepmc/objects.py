@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,12 @@ class Clusterer:
             self._definition = fastjet.JetDefinition(fastjet.antikt_algorithm, selection.jet_radius)
 
     def sample(
-        self, records: list[Any], run: RunInfo, weight_names: list[str], numbered: bool = False
+        self,
+        records: list[Any],
+        run: RunInfo,
+        weight_names: list[str],
+        numbered: bool = False,
+        attributes: Mapping[str, npt.NDArray[np.str_]] | None = None,
     ) -> EventSample:
         """Objects of those events that have the numbers asked for.
 
@@ -83,6 +89,8 @@ class Clusterer:
             The nominal weight first.
         numbered : bool
             Keep the numbers of the events.
+        attributes : mapping of str to (n,) array of str, optional
+            Of the events.
         """
         n = len(records)
         particles: Any = np.concatenate([r.particles for r in records])
@@ -119,6 +127,7 @@ class Clusterer:
             {"weight": weights[:, 0]}
             | ({"event_number": [r.event_number for r in records]} if numbered else {}),
             weights={name: weights[:, i] for i, name in enumerate(weight_names) if i},
+            attributes=attributes,
         )
         selected = is_selected(counts, self.selection.objects, n)
         if selected.all():

@@ -6,7 +6,7 @@ import contextlib
 import io
 import json
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,12 @@ import numpy as np
 from hepgen_adapters._objects import nothing_selected, with_cross_section
 from hepgen_adapters._run_json import load_run
 from hepgen_adapters.hepmc import lines as lines
-from hepgen_adapters.hepmc.graph import n_showered, sample_from_records, unknown_attributes
+from hepgen_adapters.hepmc.graph import (
+    event_attributes,
+    n_showered,
+    sample_from_records,
+    unknown_attributes,
+)
 from hepgen_adapters.hepmc.objects import Clusterer
 from hepgen_adapters.hepmc.scan import Scan
 from hepgen_adapters.hepmc.text import (
@@ -81,7 +86,12 @@ class HepMCReader:
         self._open_events: list[Generator[Any, None, None]] = []
         self._weight_names: list[str] = []
         self._ours = False
+        self._also: tuple[str, ...] = ()
         self.run = with_cross_section(self._run_info(scan), selection, self.path)
+
+    def also_read(self, names: Sequence[str]) -> None:
+        """Let attributes of events with these names be attributes of the sample, too."""
+        self._also = tuple(names)
 
     def _begin(self) -> None:
         self.skipped: list[InputError] = []
@@ -308,11 +318,15 @@ class HepMCReader:
         if not good:
             return None
         if self._clusterer is not None:
-            return self._clusterer.sample(good, self.run, self._weight_names, self._has_numbers)
+            return self._clusterer.sample(
+                good, self.run, self._weight_names, self._has_numbers,
+                event_attributes(good, self._also),
+            )  # fmt: skip
         self._n_showered += n_showered(good, self._ours)
         self._positions |= any(np.any(d.vertices[k]) for d in good for k in _POSITION)
         self._other_attributes |= unknown_attributes(good)
         sample = sample_from_records(good, self.run, self._weight_names, ours=self._ours)
+        sample.attributes = event_attributes(good, self._also) | sample.attributes
         if self._has_numbers:
             sample.events["event_number"] = np.array([d.event_number for d in good], np.int64)
         return sample

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from hepgen_adapters.lhe import codes as codes
 from hepgen_adapters.lhe.ahead import ParsedBlocks
 from hepgen_adapters.lhe.columns import Columns, Names
+from hepgen_adapters.lhe.comments import EventTexts
 from hepgen_adapters.lhe.cross_section import with_weighted_cross_section
 from hepgen_adapters.lhe.damage import REMEDY, TRUNCATED, error_of, resume, solve
 from hepgen_adapters.lhe.front import END_OF_INIT, read_front
@@ -68,6 +69,7 @@ class LHEReader:
         self._weights, self._scales = Names(), Names()
         self._by_position: list[int] = []
         self._declared: dict[str, str] = {}
+        self._also: tuple[str, ...] = ()
         text, self._start = read_front(self.path, skip_bad=self.skip_bad)
         self.run, self._by_declaration = parse_header(text[: self._start], self.path)
         self._first_run = self.run
@@ -75,6 +77,10 @@ class LHEReader:
         self._declared = dict(self.run.weight_names)
         self._n_no_weight = 0
         self._look_ahead(text[self._start :])
+
+    def also_read(self, names: Sequence[str]) -> None:
+        """Look for values of these names in comments and elements of the events, too."""
+        self._also = tuple(names)
 
     def close(self) -> None:
         """Nothing stays open between chunks."""
@@ -131,10 +137,26 @@ class LHEReader:
         blocks = Blocks(self.path, self._start, skip_bad=self.skip_bad)
         columns = Columns(size, 8 * size, len(self._weights), len(self._scales))
         parsed = ParsedBlocks(blocks, lambda: (self._weights, self._by_position, self._scales))
+        texts = EventTexts(self.path, self._start, self._also) if self._also else None
         try:
-            yield from self._parse(parsed, columns, sizes=size)
+            for sample in self._parse(parsed, columns, sizes=size):
+                if texts is not None:
+                    self._add_texts(sample, texts)
+                yield sample
         finally:
             blocks.close()
+            if texts is not None:
+                texts.close()
+
+    def _add_texts(self, sample: EventSample, texts: EventTexts) -> None:
+        """Attributes of events from their comments, which count events as they are in the file."""
+        found = texts.take(len(sample))
+        if found and self.n_skipped:
+            raise InputError(
+                f"has bad events, so that {next(iter(found))} of the others cannot be told from "
+                "their comments", path=self.path, remedy="leave the bad events out of the file",
+            )  # fmt: skip
+        sample.attributes = found | sample.attributes
 
     def _parse(
         self, blocks: Any, columns: Columns, *, sizes: int, once: bool = False

@@ -310,6 +310,7 @@ class TreeReader(ABC):
         self.unselected_weight = 0.0
         self.left_out: Sequence[str] = ()
         self.run: RunInfo
+        self._also: list[str] = []
 
     @property
     def states_strategy(self) -> bool:
@@ -324,6 +325,20 @@ class TreeReader(ABC):
     def _sample(self, arrays: Mapping[str, Any]) -> tuple[EventSample, npt.NDArray[np.int64]]:
         """Events of a block and their numbers in it."""
 
+    def also_read(self, names: Sequence[str]) -> None:
+        """Read these columns too, as attributes of the events; those that there are."""
+        known = {*self.file.names["attributes"].values()}
+        self._also = [n for n in names if n in self.file.branches and n not in known]
+        for name in self._also:
+            values = self.file.arrays([name], 0, 1)[name]
+            if values.ndim != 1 and values.layout.parameter("__array__") is None:
+                kind = str(values.type.content)
+                if not kind.startswith("string"):
+                    raise self.file.fail(
+                        f"branch {name} holds a list an event, not one value",
+                        remedy="name a column with one value an event",
+                    )
+
     def _begin(self) -> None:
         self.skipped, self.n_skipped, self.n_unselected = [], 0, 0
         self.unselected_weight = 0.0
@@ -331,10 +346,13 @@ class TreeReader(ABC):
     def chunks(self, size: int = DEFAULT_CHUNK) -> Iterator[EventSample]:
         """Events in file order, at most `size` at a time."""
         self._begin()
-        wanted = self._wanted()
+        wanted = [*self._wanted(), *self._also]
         for start, stop in self.file.ranges(wanted):
             with self.file.reading(start + 1):
-                sample, numbers = self._sample(self.file.arrays(wanted, start, stop))
+                arrays = self.file.arrays(wanted, start, stop)
+                sample, numbers = self._sample(arrays)
+                for name in self._also:
+                    sample.attributes[name] = _texts(arrays[name])[numbers]
             finite = np.isfinite(sample.momentum).all(axis=1)
             bad = np.bincount(sample.event_index, ~finite, len(sample)) > 0
             bad |= ~np.isfinite(sample.events["weight"])
@@ -364,6 +382,15 @@ class TreeReader(ABC):
     def close(self) -> None:
         """Close the file."""
         self.file.close()
+
+
+def _texts(values: Any) -> npt.NDArray[np.str_]:
+    """One value an event (n,) as text."""
+    import awkward as ak
+
+    if values.ndim == 1 and isinstance(values.type.content, ak.types.NumpyType):
+        return np.asarray(ak.to_numpy(values)).astype(str)
+    return np.array([str(text) for text in ak.to_list(values)], dtype=str)
 
 
 def event_columns(file: ROOTFile, arrays: Mapping[str, Any]) -> dict[str, Any]:
