@@ -256,7 +256,7 @@ def _encoded(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     whole, real = torch.zeros(n, dtype=torch.int32), torch.ones(n)
     tensors = dict(
         zip(
-            Encoded.__dataclass_fields__,
+            [name for name in Encoded.__dataclass_fields__ if name != "conditions"],
             [torch.zeros(n, process.n_coordinates, dtype=torch.float64), whole, whole, whole,
              torch.zeros(n, 3), real, torch.zeros(n, process.n_invariants), whole],
             strict=True,
