@@ -76,7 +76,7 @@ def point(mass: float, n: int, seed: int = 0) -> EventSample:
 def labelled(n: int, seed: int = 0) -> EventSample:
     """Events of masses between 600 and 1400 GeV, each with its own as an attribute."""
     mass = np.round(np.random.default_rng(seed).uniform(600.0, 1400.0, n), 4)
-    sample = resonance(mass, seed)
+    sample = resonance(mass, seed + 1_000_000)
     sample.attributes["mass"] = mass.astype(str)
     sample.attributes["model"] = np.where(mass < 1000, "light", "heavy")
     return sample
