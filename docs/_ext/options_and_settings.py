@@ -60,7 +60,7 @@ def _row(parameter: Any) -> str:
     else:
         shown = ", ".join(f"`{name}`" for name in parameter.opts)
         shown += f" `{parameter.metavar}`" if parameter.metavar else ""
-    return f"| {shown} | {_cell(parameter.help or '')} | {_default(parameter.default)} |"
+    return f"| {_cell(shown)} | {_cell(parameter.help or '')} | {_default(parameter.default)} |"
 
 
 class Settings(_Generated):

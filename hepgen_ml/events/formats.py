@@ -293,6 +293,9 @@ def read(
 class AtomicWriter:
     """Write several files at once; each appears under its final name only when whole.
 
+    Used as a context manager. On any error the partial files are removed and
+    whatever stood under the final names is untouched (`hepgen_ml.files.outputs`).
+
     Parameters
     ----------
     paths : sequence of path-like
@@ -306,9 +309,6 @@ class AtomicWriter:
         Of streams (`output_format`).
     options : mapping, optional
         Passed to every format.
-
-    Used as a context manager. On any error the partial files are removed and
-    whatever stood under the final names is untouched (`hepgen_ml.files.outputs`).
     """
 
     def __init__(
@@ -407,6 +407,9 @@ class AtomicWriter:
 def write(sample: EventSample, path: str | Path, *, force: bool = False, **options: Any) -> None:
     """Write a sample to a file whose format follows from its name.
 
+    Weights of different size under strategy ±3, as partially unweighted events have them, become
+    those of strategy -4 in formats that keep only their sign: their mean is the cross section.
+
     Parameters
     ----------
     sample : EventSample
@@ -415,9 +418,6 @@ def write(sample: EventSample, path: str | Path, *, force: bool = False, **optio
         Replace an existing file.
     **options
         Passed to the format's writer.
-
-    Weights of different size under strategy ±3, as partially unweighted events have them, become
-    those of strategy -4 in formats that keep only their sign: their mean is the cross section.
     """
     run, factor = sample.run, 1.0
     if abs(run.weight_strategy) == 3 and not has_free_weights(format_of(path)):

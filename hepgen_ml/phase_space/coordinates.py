@@ -98,13 +98,13 @@ def two_body_momentum(m: Tensor, m1: Tensor, m2: Tensor) -> Tensor:
 def boost(p: Tensor, frame: Tensor, mass: Tensor) -> Tensor:
     """Momentum p of the rest frame of `frame`, seen in the frame where `frame` is given.
 
+    The inverse boost is the same with the spatial part of `frame` reversed.
+
     Parameters
     ----------
     p, frame : (..., 4) tensors
     mass : (...) tensor
         Mass of `frame`.
-
-    The inverse boost is the same with the spatial part of `frame` reversed.
     """
     k, energy = frame[..., :3], frame[..., 3]
     along = (k * p[..., :3]).sum(-1)

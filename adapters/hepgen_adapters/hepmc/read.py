@@ -53,6 +53,12 @@ _OURS = {"GenPdfInfo", "mpi"}  # attributes that our writer makes from the colum
 class HepMCReader:
     """Reads HepMC files in chunks through pyhepmc.
 
+    Parton-level records (nothing but beams, incoming partons, resonances and
+    final particles) come back whole, with colours where the file has them. Of
+    the records of a shower only the beams and the final particles are taken.
+    Opening reads the file once from end to end: the cross section of the last
+    event is the one that counts, and a truncated file is refused at once.
+
     Parameters
     ----------
     path : path-like
@@ -61,12 +67,6 @@ class HepMCReader:
     selection : Selection, optional
         With objects: leptons, photons and jets of the final particles are read instead of
         these; see `hepgen_adapters.hepmc.objects.Clusterer`.
-
-    Parton-level records (nothing but beams, incoming partons, resonances and
-    final particles) come back whole, with colours where the file has them. Of
-    the records of a shower only the beams and the final particles are taken.
-    Opening reads the file once from end to end: the cross section of the last
-    event is the one that counts, and a truncated file is refused at once.
 
     Raises
     ------

@@ -114,6 +114,8 @@ class Block:
 class Blocks:
     """Iterate over the blocks of a file from a place in its text on.
 
+    The final block holds what follows the last event.
+
     Parameters
     ----------
     path : Path
@@ -121,8 +123,6 @@ class Blocks:
         Bytes of decompressed text to leave out.
     skip_bad : bool
         End quietly, with `truncated` set, where a gzip stream is cut off.
-
-    The final block holds what follows the last event.
     """
 
     def __init__(self, path: Path, offset: int, *, skip_bad: bool = False) -> None:

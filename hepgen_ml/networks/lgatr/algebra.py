@@ -38,6 +38,8 @@ METRIC = (1, -1, -1, -1)
 class Multivectors(NamedTuple):
     """Multivector channels and plain scalar channels of tokens, component-major.
 
+    Elements of the even subalgebra may have no columns of vectors, (4, ..., 0).
+
     Attributes
     ----------
     scalars : (..., 2C + S) tensor
@@ -46,8 +48,6 @@ class Multivectors(NamedTuple):
         Components t, x, y, z of C vectors, then C axial vectors.
     bivectors : (3, ..., 2C) tensor
         C electric parts E_k, then C magnetic parts B_k.
-
-    Elements of the even subalgebra may have no columns of vectors, (4, ..., 0).
     """
 
     scalars: Tensor
