@@ -54,7 +54,7 @@ def reweight(
         str, typer.Option("--events", "-n", metavar="N", help="Use N events of each at most.")
     ] = "200000",
     network: Annotated[
-        str, typer.Option(help="trees+mlp, trees, mlp, transformer or lgatr.")
+        str, typer.Option(help="trees+mlp, trees, mlp, transformer, lgatr, deep-sets, gatr or gap.")
     ] = "trees+mlp",
     folds: Annotated[
         int,

@@ -43,7 +43,8 @@ class Options:
 
     Attributes
     ----------
-    network : {"trees+mlp", "trees", "mlp", "transformer", "lgatr"}
+    network : str
+        Of `hepgen_ml.reweighting.classifiers.NETWORKS`.
     folds : int
     full : bool
         See `Reweighter.fit`.

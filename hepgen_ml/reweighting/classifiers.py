@@ -13,7 +13,9 @@ from hepgen_ml.reweighting import networks, training, trees
 from hepgen_ml.reweighting.features import Inputs
 from hepgen_ml.reweighting.training import Labelled, Schedule
 
-NetworkName = Literal["trees+mlp", "trees", "mlp", "transformer", "lgatr"]
+NetworkName = Literal[
+    "trees+mlp", "trees", "mlp", "transformer", "lgatr", "deep-sets", "gatr", "gap"
+]
 NETWORKS = get_args(NetworkName)
 
 _BOTH = "trees+mlp"

@@ -81,7 +81,8 @@ class Folds:
     Parameters
     ----------
     truth, generated : Group
-    network : {"trees+mlp", "trees", "mlp", "transformer", "lgatr"}
+    network : str
+        Of `hepgen_ml.reweighting.classifiers.NETWORKS`.
     n_folds : int
     schedule : Schedule
     seed : int

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hepgen_ml.networks import event_networks
 from hepgen_ml.networks.lgatr import LGATr
 from hepgen_ml.networks.lgatr.embedding import (
     append_channels,
@@ -191,6 +194,86 @@ class LGATrClassifier(Network):
         return self.last(out.scalars[..., -1:].mean(1)).squeeze(-1)
 
 
+class EventClassifier(Network):
+    """Any network of events, with the observables as numbers of the whole event.
+
+    Attributes
+    ----------
+    name : str
+        See `hepgen_ml.networks.event_networks.build`.
+    sizes : dict
+    """
+
+    name: str
+    sizes: Mapping[str, Any]
+
+    def __init__(self, n_values: int, categories: Sequence[Tensor], n_particles: int) -> None:
+        super().__init__(n_values, categories, n_particles)
+        self.place: Tensor
+        self.register_buffer("place", torch.eye(n_particles))
+        self.network = event_networks.build(
+            self.name,
+            n_scalars=n_particles + 1,
+            n_out=1,
+            n_particles=n_particles,
+            n_globals=2 * n_values + (_WIDTH if categories else 0),
+            **self.sizes,
+        )
+        self.last = nn.Linear(1, 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def fit(self, inputs: Inputs) -> None:
+        super().fit(inputs)
+        with torch.no_grad():
+            self.network.fit_standardization(*self._event(inputs))
+
+    def _event(self, inputs: Inputs) -> tuple[Tensor, Tensor, None, Tensor]:
+        mass = torch.log1p(inputs.particles[..., 4:].clamp_min(0.0)) / 3
+        scalars = torch.cat([self.place.expand(len(inputs), -1, -1), mass], dim=-1)
+        globals_ = [self.values(inputs)]
+        if self.n_labels:
+            label = self.label_vector(inputs)
+            assert isinstance(label, Tensor)
+            globals_.append(label)
+        return _turned(inputs.particles), scalars, None, torch.cat(globals_, dim=-1)
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        return self.last(self.network(*self._event(inputs))).squeeze(-1)
+
+
+class DeepSetsClassifier(EventClassifier):
+    """Sum over particles, which the observables join."""
+
+    name, sizes = "deep-sets", MappingProxyType({})
+
+
+class GATrClassifier(EventClassifier):
+    """Attention between momenta that is equivariant under rotations, broken by the beams."""
+
+    name = "gatr"
+    sizes = MappingProxyType(
+        {"channels": 8, "scalars": 32, "blocks": 2, "heads": 4, "references": "plane"}
+    )
+
+
+class GAPClassifier(EventClassifier):
+    """Geometric algebra without attention, broken to the symmetry of the beams."""
+
+    name = "gap"
+    sizes = MappingProxyType({"channels": 8, "scalars": 32, "references": "plane+time"})
+
+
+def _turned(particles: Tensor) -> Tensor:
+    """Momenta (m, n, 4) turned about the beams until the azimuth of the first particle is zero."""
+    px, py = particles[..., 0], particles[..., 1]
+    pt = torch.hypot(px[:, :1], py[:, :1]).clamp_min(_MIN_PT)
+    cos, sin = px[:, :1] / pt, py[:, :1] / pt
+    return torch.stack(
+        [cos * px + sin * py, cos * py - sin * px, particles[..., 2], particles[..., 3]], dim=-1
+    )
+
+
 def particle_features(particles: Tensor) -> Tensor:
     """Features (m, n, 5): log pT, rapidity, direction relative to the first particle, mass.
 
@@ -211,6 +294,9 @@ _BY_NAME: dict[str, Callable[[int, Sequence[Tensor], int], Network]] = {
     "mlp": MLPClassifier,
     "transformer": TransformerClassifier,
     "lgatr": LGATrClassifier,
+    "deep-sets": DeepSetsClassifier,
+    "gatr": GATrClassifier,
+    "gap": GAPClassifier,
 }
 
 

@@ -96,7 +96,8 @@ class Reweighter:
         truth, generated : EventSample
             Their weights count, signed ones too. The generator must not have been
             trained on `truth`: it would look better there than it is.
-        network : {"trees+mlp", "trees", "mlp", "transformer", "lgatr"}
+        network : str
+            Of `hepgen_ml.reweighting.classifiers.NETWORKS`.
         folds : int
             Classifiers per final state, each without one part of the events.
         full : bool
