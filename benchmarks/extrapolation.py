@@ -70,8 +70,8 @@ def draw(
             fmt="o" if shift else "s", color=colors.get(name, "black"), label=name,
         )  # fmt: skip
     axes[0].axvspan(TRAINED - 0.5, GENERATED - 0.5, color="0.92", zorder=0)
-    axes[0].set(xlabel="n jets", ylim=(0, 0.5), xlim=(-0.5, GENERATED - 0.5))
-    axes[0].set_ylabel("R(n+1)/n", loc="center", labelpad=14)
+    axes[0].set(xlabel="number of jets n", ylim=(0, 0.5), xlim=(-0.5, GENERATED - 0.5))
+    axes[0].set_ylabel(r"$R_{(n+1)/n}$", loc="center", labelpad=14)
     axes[0].legend(title="grey: beyond the training")
     for ax, (observable, label, edges) in zip(
         axes[1:],
@@ -92,7 +92,7 @@ def draw(
             else:
                 ax.stairs(density, edges, color=colors[name], label=name, lw=2)
         ax.set_xlabel(label)
-        ax.set_ylabel("density", loc="center", labelpad=14)
+        ax.set_ylabel("density [1/GeV]", loc="center", labelpad=14)
         ax.legend()
     figure.savefig(path, dpi=110)
 

@@ -171,7 +171,7 @@ def table(results: list[dict[str, Any]]) -> str:
               for k in ("auc", "auc_full")),
             "" if worst is None else f"{worst['chi2']:.2f}, {worst['observable']}".replace(
                 "|", "\\|"),
-            zoo.peak_text(r["peaks"]), likelihood, f"{r['rate']:,.0f}",
+            "; ".join(filter(None, zoo.peak_texts(r["peaks"]))), likelihood, f"{r['rate']:,.0f}",
             f"{r['parameters']:,}", f"{r['passes']:.1f} |",
         ]))  # fmt: skip
     return "\n".join(lines)
@@ -186,7 +186,7 @@ def figure(results: list[dict[str, Any]], path: Path) -> None:
     kinds = list(dict.fromkeys(r["family"] for r in shown))
     by_size = len({(r["sample"], r["events"]) for r in shown}) > len(samples)
     canvas, axes = plt.subplots(
-        1, len(samples), figsize=(4.5 * len(samples), 4), sharey=not by_size, squeeze=False,
+        1, len(samples), figsize=(5.5 * len(samples), 4.2), sharey=not by_size, squeeze=False,
         layout="constrained",
     )  # fmt: skip
     for ax, sample in zip(axes[0], samples, strict=True):
@@ -201,7 +201,8 @@ def figure(results: list[dict[str, Any]], path: Path) -> None:
             else:
                 ax.errorbar(value, np.full(len(n), k), xerr=error, fmt="o", color=f"C{k}")
         if by_size:
-            ax.set(xscale="log", xlabel="training events", ylabel="AUC", title=sample)
+            ax.set(xscale="log", xlabel="training events", title=sample)
+            ax.set_ylabel("AUC, generated against true events")
             ax.axhline(0.5, color="0.8", zorder=0)
             ax.legend()
         else:

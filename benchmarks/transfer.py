@@ -49,13 +49,17 @@ def draw(done: dict[str, Any], path: str) -> None:
     mplhep.style.use("CMS")
     plt.rcParams.update({"font.size": 18})
     figure, ax = plt.subplots(figsize=(9, 7), layout="constrained")
-    for way, color, marker in (("alone", "#f89c20", "o"), ("together", "#5790fc", "s")):
+    for way, label, color, marker in (
+        ("alone", "expensive sample alone", "#f89c20", "o"),
+        ("together", "together with the cheap sample", "#5790fc", "s"),
+    ):
         rows = sorted((int(k.split()[1]), *v) for k, v in done.items() if k.split()[0] == way)
         n, auc, error = np.array(rows).T
-        ax.errorbar(n, auc, error, fmt=marker + "-", color=color, label=way, capsize=4, lw=2)
+        ax.errorbar(n, auc, error, fmt=marker + "-", color=color, label=label, capsize=4, lw=2)
     ax.axhline(0.5, color="0.5", ls="--")
-    ax.set(xscale="log", xlabel="events of the expensive sample", ylabel="AUC on its events")
-    ax.legend(title="training on the expensive sample")
+    ax.set(xscale="log", xlabel="training events of the expensive sample")
+    ax.set_ylabel("AUC, generated against true events", loc="center")
+    ax.legend(title="trained on")
     figure.savefig(path, dpi=110)
 
 
