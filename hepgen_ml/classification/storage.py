@@ -96,6 +96,9 @@ def load_network(
             raise ValueError(f"of version {about.version}, this program knows {_VERSION}")
         if len(set(about.classes)) < len(about.classes):
             raise ValueError("two classes of one name")
+        depths = [n for key, n in about.sizes.items() if key in ("blocks", "layers")]
+        if any(not isinstance(n, int) or n > len(tensors) for n in depths):
+            raise ValueError("more layers than tensors")
         with torch.device("meta"):  # nothing is allocated before the shapes are known to fit
             sketch = _network(about)
         for name, tensor in sketch.state_dict().items():

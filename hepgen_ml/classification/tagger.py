@@ -189,9 +189,10 @@ class Tagger:
         Raises
         ------
         SampleError
-            Constituents have other features than in the training.
+            Constituents have other features than in the training, or jets have none.
         """
         self.require(jets.names)
+        _require_usable(jets, "the sample")
         self.module.eval()
         parts = [np.zeros((0, len(self.classes)))]
         for start in range(0, len(jets), _BATCH):
@@ -308,14 +309,7 @@ def _features(jets: Mapping[str, Jets]) -> tuple[str, ...]:
                 f"{_listed(first.names)}",
                 remedy="read all classes with the same --features",
             )
-        if int(some.counts.min()) < 1:
-            raise SampleError(
-                f"class {name!r} has jets without constituents", remedy="leave them out"
-            )
-        if not (np.isfinite(some.momenta).all() and np.isfinite(some.features).all()):
-            raise SampleError(
-                f"class {name!r} has numbers that are not finite", remedy="leave such jets out"
-            )
+        _require_usable(some, f"class {name!r}")
     return first.names
 
 
@@ -324,6 +318,14 @@ def _sum_of(start: Tagger | None) -> float:
     if start is None:
         return 0.0
     return sum(float(t.double().sum()) for t in start.module.state_dict().values())
+
+
+def _require_usable(jets: Jets, where: str) -> None:
+    """Raise `SampleError` for what no reader gives, but a script may."""
+    if len(jets) and int(jets.counts.min()) < 1:
+        raise SampleError(f"{where} has jets without constituents", remedy="leave them out")
+    if not (np.isfinite(jets.momenta).all() and np.isfinite(jets.features).all()):
+        raise SampleError(f"{where} has numbers that are not finite", remedy="leave such jets out")
 
 
 def _take_over(module: JetNetwork, start: JetNetwork) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +28,12 @@ from tests.jets import jets, toy, write
 
 QUICK = TRAINING.model_copy(update={"max_steps": 60, "batch_size": 64, "learning_rate": 3e-3})
 SMALL = {"width": 24, "layers": 2}
+SIZES: dict[str, dict[str, Any]] = {
+    "lgatr": {"channels": 4, "scalars": 8, "blocks": 1, "heads": 2, "references": "plane+time"},
+    "gatr": {"channels": 4, "scalars": 8, "blocks": 1, "heads": 2},
+    "gap": {"channels": 2, "scalars": 4, "blocks": 1, "references": "plane+time"},
+    "transformer": {"width": 16, "blocks": 1, "heads": 2},
+}
 MOMENTA = ("px", "py", "pz", "energy")
 
 
@@ -49,12 +56,7 @@ def test_it_learns(tagger: Tagger) -> None:
 
 @pytest.mark.parametrize("name", EVENT_NETWORKS)
 def test_padding_order_and_azimuth_do_not_matter(name: str) -> None:
-    sizes = {
-        "lgatr": {"channels": 4, "scalars": 8, "blocks": 1, "heads": 2, "references": "plane+time"},
-        "gatr": {"channels": 4, "scalars": 8, "blocks": 1, "heads": 2},
-        "gap": {"channels": 2, "scalars": 4, "blocks": 1, "references": "plane+time"},
-        "transformer": {"width": 16, "blocks": 1, "heads": 2},
-    }.get(name, {})
+    sizes = SIZES.get(name, {})
     data = JetTensors.of(jets(40, 2, 0), torch.device("cpu"))
     torch.manual_seed(0)
     network = JetNetwork(name, 0, 3, True, 12, **sizes).eval()
@@ -87,7 +89,8 @@ def test_it_is_stored(tagger: Tagger, tmp_path: Path) -> None:
     tensors, about = load_tensors(path)
     for change in (
         {"kind": "other"}, {"version": 9}, {"classes": ["a"]}, {"network": "nope"},
-        {"sizes": {"width": 10**9}}, {"features": []}, {"classes": ["a", "a"]},
+        {"sizes": {"width": 10**9}}, {"sizes": {"layers": 90_000}},
+        {"features": []}, {"classes": ["a", "a"]},
     ):  # fmt: skip
         save_tensors(path, tensors, about | change)
         with pytest.raises(ModelError, match="is damaged"):
@@ -98,6 +101,16 @@ def test_it_is_stored(tagger: Tagger, tmp_path: Path) -> None:
         Tagger.load(tmp_path / "t")
     with pytest.raises(ModelError, match="holds no tagger"):
         Tagger.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", EVENT_NETWORKS)
+def test_every_network_is_stored(name: str, tmp_path: Path) -> None:
+    some = {"two": jets(30, 2, 0), "one": jets(30, 1, 1)}
+    training = TRAINING.model_copy(update={"max_steps": 1})
+    made = Tagger.fit(some, TaggerSettings(name, SIZES.get(name, {}), "momenta", training))
+    made.save(tmp_path)
+    again = Tagger.load(tmp_path)
+    np.testing.assert_allclose(again.predict(some["one"]), made.predict(some["one"]), rtol=1e-5)
 
 
 def test_fine_tuning_keeps_what_was_learned(tagger: Tagger) -> None:
@@ -161,6 +174,9 @@ def test_what_cannot_be_learned(tagger: Tagger) -> None:
     ):
         with pytest.raises(SampleError, match=what):
             Tagger.fit(some, TaggerSettings("deep-sets", SMALL, training=QUICK))
+    empty = replace(good, offsets=np.concatenate([good.offsets[:-1], good.offsets[-2:-1]]))
+    with pytest.raises(SampleError, match="without constituents"):
+        Tagger.fit({"a": good, "b": empty}, TaggerSettings("deep-sets", SMALL, training=QUICK))
     with pytest.raises(
         SampleError,
         match="no numbers beside momenta, the tagger was trained with the numbers charge",
