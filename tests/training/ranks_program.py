@@ -1,6 +1,6 @@
 """One of several processes that train together, for test_ranks: python ranks_program.py DIR NAME...
 
-Trains the models of the given names, each in a directory of its own.
+Trains the models of the given names, each in a directory of its own, but for one that is there.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from hepgen_ml.errors import HepgenError
 from hepgen_ml.generation.generator import Generator
 from hepgen_ml.models.flow import base_distribution
 from hepgen_ml.training import acceptance
+from hepgen_ml.training.encoded import encode_sample
 from hepgen_ml.training.trainer import Trainer
 from tests.generation.test_generator import settings
 from tests.samples import toy_top_pairs
@@ -26,7 +27,7 @@ MODELS = {
     "plain": ["model=jetgpt"],
     "signed": ["model=jetgpt", "training.precision=bfloat16"],
     "bayesian": ["model=mlp-cfm", "flow.bayesian=all", "network.dropout=0.1"],
-    "wrong": ["model=jetgpt", "training.validation_fraction=0.9999"],
+    "exists": ["model=jetgpt"],
     "stopped": ["model=jetgpt", "training.precision=bfloat16"],
 }
 """Settings by name; two of them are trained to their end."""
@@ -40,19 +41,18 @@ def config(name: str, *more: str) -> Config:
     )  # fmt: skip
 
 
-def sample(name: str) -> Any:
-    """Events; those of two models have weights of either sign."""
+def encode(directory: Path) -> None:
+    """Samples that are read by all trainings; one has weights of either sign."""
     events = toy_top_pairs(1000)
-    if name in ("signed", "stopped"):
-        events.events["weight"][::5] *= -1
-    return events
+    encode_sample(events, find_cuts=False).save(directory / "plain.safetensors")
+    events.events["weight"][::5] *= -1
+    encode_sample(events, find_cuts=False).save(directory / "signed.safetensors")
 
 
-def train(directory: Path, name: str, **options: Any) -> Generator:
+def train(directory: Path, name: str, *more: str, out: Path, **options: Any) -> Generator:
     """Train one of the models."""
-    return Generator.train(
-        sample(name), out=directory / name, config=config(name), device="cpu", **options
-    )
+    sample = directory / f"{'signed' if name in ('signed', 'stopped') else 'plain'}.safetensors"
+    return Generator.train(sample, out=out, config=config(name, *more), device="cpu", **options)
 
 
 def _stop_at_the_second_validation() -> None:
@@ -76,7 +76,8 @@ def main() -> None:
         if name == "stopped" and rank == "1":
             _stop_at_the_second_validation()
         try:
-            facts = train(directory, name).facts
+            out = directory / ("signed" if name == "exists" else name)
+            facts = train(directory, name, out=out).facts
             said.append(f"{name}: {facts['processes']} processes, {facts['steps']} steps")
         except (HepgenError, KeyboardInterrupt) as error:
             said.append(f"{name}: {type(error).__name__} {getattr(error, 'speaks', False)}")
