@@ -139,7 +139,7 @@ def begun(out: Path, command: list[str]) -> list[subprocess.Popen[str]]:
 def test_a_process_that_ends_ends_all(rank: int, number: signal.Signals, tmp_path: Path) -> None:
     """With one line of one process; what was trained so far can be resumed, by three as well."""
     sample, out = tmp_path / "sample.lhe", tmp_path / "model"
-    write(sample, toy_top_pairs(1500))
+    write(toy_top_pairs(1500), sample)
     options = [f"--set={text}" for text in SETTINGS]
     train = ["-m", "hepgen_ml", "train", str(sample), "--out", str(out), "--device", "cpu",
              "--model", "jetgpt", *options]  # fmt: skip
