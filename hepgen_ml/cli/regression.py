@@ -181,16 +181,18 @@ def _learn(
 def _predict(
     model: Path, events: Path, out: Path, device: str, chosen: Selection | None, force: bool
 ) -> None:
+    from numpy import median
+
     from hepgen_ml.regression.application import predict_file
     from hepgen_ml.regression.regressor import Regressor
     from hepgen_ml.training.devices import find_device
 
     regressor = Regressor.load(model, find_device(device))
     found = predict_file(regressor, events, out, force=force, selection=chosen)
-    relative = float((found.uncertainty / abs(found.value).clip(min=1e-300)).mean())
+    relative = float(median(found.uncertainty / abs(found.value).clip(min=1e-300)))
     _console.result_line(
         f"{out}: {regressor.target.name} of {len(found.value):,} events, "
-        f"uncertainty {relative:.2%} on average, {_console.size_of(out)}",
+        f"median uncertainty {relative:.2%}, {_console.size_of(out)}",
         [out],
     )
 

@@ -6,16 +6,19 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hepgen_ml.config import TrainingConfig
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.process import Process, by_value
 from hepgen_ml.regression.features import Inputs, inputs_of
 from hepgen_ml.regression.weight_ratios import NamedWeight, RatioNetwork, WeightRatios
+from hepgen_ml.training.task import Task
+from hepgen_ml.training.trainer import Trainer
 from hepgen_ml.training.variations import Variations
 
 log = logging.getLogger(__name__)
@@ -198,6 +201,53 @@ def _joined(parts: list[Inputs]) -> Inputs:
     ))  # fmt: skip
 
 
+@dataclass(frozen=True)
+class _Examples:
+    """Inputs of events and coefficients (m, P) of their weights."""
+
+    inputs: Inputs
+    u: Tensor
+
+    def __len__(self) -> int:
+        return len(self.u)
+
+    def __getitem__(self, rows: Tensor) -> _Examples:
+        return _Examples(self.inputs[rows], self.u[rows])
+
+
+class RatioTask(Task[_Examples]):
+    """The squared deviation trains the coefficients, the likelihood of a Gaussian their variances.
+
+    Variances that weigh the deviations make hard regions of phase space harder yet (2203.09168).
+
+    Parameters
+    ----------
+    network : RatioNetwork
+    train, validation : _Examples
+    importance : (P,) tensor
+        Of each coefficient.
+    """
+
+    module: RatioNetwork
+    remedy = "leave out the named weights that are extreme in single events, see --weights"
+
+    def __init__(
+        self, network: RatioNetwork, train: _Examples, validation: _Examples, importance: Tensor
+    ) -> None:
+        super().__init__(network, train, validation)
+        self.importance = importance
+
+    def loss(self, part: str, data: _Examples, rows: Tensor) -> Tensor:
+        some = data[rows.cpu()]
+        inputs, u = some.inputs.to(self.device), some.u.to(self.device)
+        mean, log_variance = self.module(inputs)
+        # single events of extreme weights must not push all others aside
+        robust = torch.nn.functional.huber_loss(mean, u, reduction="none", delta=2.0)
+        square = (u - mean).detach() ** 2
+        spread = 0.5 * (square * torch.exp(-log_variance) + log_variance)
+        return (self.importance * robust).mean() + 0.01 * spread.mean()
+
+
 def _train(
     model: WeightRatios,
     inputs: Inputs,
@@ -208,44 +258,23 @@ def _train(
     seed: int,
     report: Report | None,
 ) -> None:
-    """Let the network learn the coefficients, with a rate that falls to zero with the time.
-
-    The squared deviation trains the coefficients, the likelihood of a Gaussian their variances
-    alone: variances that weigh the deviations make hard regions of phase space harder yet
-    (2203.09168).
-    """
-    network, device = model.network, model.centre.device
-    assert isinstance(network, RatioNetwork)
-    optimizer = torch.optim.Adam(network.parameters(), lr=_RATE)
+    """Let the network learn the coefficients within some time."""
+    assert isinstance(model.network, RatioNetwork)
     importance = model.loadings.norm(dim=1).sqrt().float()
-    importance = importance / importance.mean()
-    generator = torch.Generator().manual_seed(seed)
-    n_steps = max(min(_MOST_STEPS, _MOST_EPOCHS * len(training) // _BATCH_SIZE), 1000)
-    begun = time.monotonic()
-    for step in range(n_steps):
-        done = max(step / n_steps, (time.monotonic() - begun) / seconds)
-        if done >= 1:
-            break
-        if report is not None and step % 50 == 0:
-            report(done)
-        warm = min((step + 1) / 100, 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = _RATE * warm * (1 + math.cos(math.pi * done)) / 2
-        rows = training[torch.randint(len(training), (_BATCH_SIZE,), generator=generator)]
-        mean, log_variance = network(inputs[rows].to(device))
-        # single events of extreme weights must not push all others aside
-        off = (u[rows].to(device) - mean)
-        robust = torch.nn.functional.huber_loss(
-            mean, u[rows].to(device), reduction="none", delta=2.0
-        )
-        spread = 0.5 * (off.detach() ** 2 * torch.exp(-log_variance) + log_variance)
-        loss = (importance * robust).mean() + 0.01 * spread.mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-    if report is not None:
-        report(1.0)
+    examples = _Examples(inputs, u)
+    task = RatioTask(
+        model.network, examples[training], examples[held_out], importance / importance.mean()
+    )
+    config = TrainingConfig(
+        batch_size=_BATCH_SIZE, learning_rate=_RATE, weight_decay=0.0, warmup=0.0, clip=1.0,
+        max_steps=max(min(_MOST_STEPS, _MOST_EPOCHS * len(training) // _BATCH_SIZE), 1000),
+        max_epochs=float(2**53), max_time=seconds, patience=0, validation_interval=1000,
+    )  # fmt: skip
+    told = report or (lambda done: None)
+    Trainer(
+        task, config, seed=seed, progress=lambda stage, done, total, info: told(done)
+    ).run()
+    told(1.0)
 
 
 @torch.inference_mode()

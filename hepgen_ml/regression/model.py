@@ -62,6 +62,8 @@ class Settings:
         By default that of the network.
     max_steps : int
         Of each member at most.
+    compile : bool
+        Compile the networks with torch.compile; meant for GPUs.
     """
 
     network: str = "deep-sets"
@@ -73,6 +75,7 @@ class Settings:
     batch_size: int = 512
     learning_rate: float | None = None
     max_steps: int = _NO_LIMIT
+    compile: bool = False
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
@@ -96,6 +99,7 @@ class Settings:
             clip=1.0,
             validation_interval=500,
             patience=0 if self.bayesian else 20,
+            compile=self.compile,
         )
 
 
@@ -180,26 +184,23 @@ def train_member(
     report: Callable[[float], None],
 ) -> tuple[Network, dict[str, float]]:
     """One network, and facts of its training."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng():  # those of the caller stay as they are
         torch.manual_seed(seed)
         network = Network(network_settings(encoder, settings), settings.bayesian).to(device)
-    some = train[: min(len(train), 100_000)]
-    mask = None if bool(some.mask.all()) else some.mask
-    network.network.fit_standardization(some.momenta, some.kinds, mask, some.globals_)
-    loss: Loss = "likelihood" if settings.bayesian else settings.loss
-    task = RegressionTask(network, train, validation, "mse")
-    trainer = Trainer(
-        task, settings.training(len(train)), seed=seed,
-        progress=lambda stage, done, total, info: report(done),
-    )  # fmt: skip
-    if loss == "likelihood":
-        trainer.run(until=_WARM_UP)
-        task.kind = loss
-        trainer.loss_changed("network")
-    trainer.run()
-    network.eval()
-    facts = {"steps": float(trainer.step), "seconds": trainer.seconds}
-    return network, facts
+        some = train[: min(len(train), 100_000)]
+        mask = None if bool(some.mask.all()) else some.mask
+        network.network.fit_standardization(some.momenta, some.kinds, mask, some.globals_)
+        task = RegressionTask(network, train, validation, "mse")
+        trainer = Trainer(
+            task, settings.training(len(train)), seed=seed,
+            progress=lambda stage, done, total, info: report(done),
+        )  # fmt: skip
+        if settings.bayesian or settings.loss == "likelihood":
+            trainer.run(until=_WARM_UP)
+            task.kind = "likelihood"
+            trainer.loss_changed("network")
+        trainer.run()
+    return network.eval(), {"steps": float(trainer.step), "seconds": trainer.seconds}
 
 
 def restored(settings: dict[str, Any], bayesian: bool, tensors: dict[str, Tensor]) -> Network:

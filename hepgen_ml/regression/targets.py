@@ -20,6 +20,8 @@ Kind = Literal["ratio", "weight", "values"]
 _CONSTANT = 1e-6
 """Relative range that is rounding."""
 
+_EXPONENT = 600.0
+
 
 @dataclass(frozen=True)
 class Target:
@@ -92,7 +94,7 @@ class Target:
         value = self.std * y + self.mean
         if not self.logarithmic:
             return value, self.std * sigma
-        value = np.exp(value)
+        value = np.exp(np.clip(value, -_EXPONENT, _EXPONENT))
         return value, value * np.expm1(np.minimum(self.std * sigma, 50.0))
 
 

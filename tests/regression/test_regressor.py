@@ -81,11 +81,20 @@ def with_ratio(n: int, seed: int = 0) -> EventSample:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("network", ["mlp", "lgatr"])
+@pytest.mark.parametrize(
+    ("network", "sizes", "steps"),
+    [
+        ("mlp", {}, 4000),
+        ("lgatr", {"channels": 8, "scalars": 16, "blocks": 2, "heads": 4}, 800),
+    ],
+)  # fmt: skip
 @pytest.mark.slow
-def test_amplitudes_are_learned_with_uncertainties_that_fit(tmp_path: Path, network: str) -> None:
+def test_amplitudes_are_learned_with_uncertainties_that_fit(
+    tmp_path: Path, network: str, sizes: dict[str, int], steps: int
+) -> None:
     sample, columns = read_npz(points(tmp_path, 20_000))
-    made = Regressor.fit(sample, columns["amplitude"], Settings(network, max_time=60))
+    settings = Settings(network, sizes, max_steps=steps, batch_size=128)
+    made = Regressor.fit(sample, columns["amplitude"], settings)
     truth, amplitude = read_npz(points(tmp_path, 5_000, 1))[0], z_plus_jet(5_000, 1)[1]
     value, sigma = made.predict(truth)
     assert np.median(np.abs(value / amplitude - 1)) < 0.05
