@@ -39,7 +39,7 @@ class Inputs:
     coupling : (m, 2) float32 tensor
         Logarithms of scale and strong coupling; zero where not known.
     event : (m, F) float32 tensor
-        Pair invariants, momentum fractions, scale, coupling and helicities.
+        Pair invariants, directions, momentum fractions, scale, coupling and helicities.
     subprocess : (m,) int64 tensor
     """
 
@@ -72,7 +72,7 @@ def n_event_inputs(process: Process) -> int:
     n_given = 0 if process.conditions is None else process.conditions.n_features
     if process.is_reconstructed:
         return math.comb(n + 2, 2) + 2 * n + 6 + n_given
-    return math.comb(n + 2, 2) + 6 + _n_rows(process) + n_given
+    return math.comb(n + 2, 2) + n + 6 + _n_rows(process) + n_given
 
 
 def _n_rows(process: Process) -> int:
@@ -109,7 +109,7 @@ def inputs(
             if name in values:
                 known = np.where(values[name] > 0, values[name], 1.0)
                 coupling[:, k] = torch.log(torch.from_numpy(known))
-        further = [_spins(process, subprocess, discrete.pattern)]
+        further = [_sides(incoming, final), _spins(process, subprocess, discrete.pattern)]
     given = values_of(labels)
     if process.conditions is not None and given is not None:
         further.append(process.conditions.features(given).double())
@@ -119,6 +119,17 @@ def inputs(
         [pair_invariants(incoming, final).double(), log_x.flatten(1), coupling, *further], 1
     )
     return Inputs(parton.float(), coupling.float(), event.float(), subprocess)
+
+
+def _sides(incoming: Tensor, final: Tensor) -> Tensor:
+    """(p2 - p1).p_i / (p1 + p2).p_i of all final particles (m, n), a cosine for massless ones.
+
+    An asymmetry, which distinguishes the directions of the beams, is a smooth function of it.
+    """
+    metric = final.new_tensor([-1.0, -1.0, -1.0, 1.0])
+    products = torch.einsum("mic,mjc->mij", incoming * metric, final).clamp_min(1e-3)
+    one, two = products[:, 0], products[:, 1]
+    return (two - one) / (two + one)
 
 
 def _spins(process: Process, subprocess: Tensor, pattern: Tensor) -> Tensor:

@@ -94,6 +94,7 @@ def _learn(
     some = encoded[variations.rows]
     ratio, nominal = variations.ratio, some.weight.double()
     weights, target = _kinds(variations)
+    _fill_where_same(target, some.subprocess)
     varying = [k for k, w in enumerate(weights) if w.constant is None]
     centre, loadings, rest, u = _components(target, seed)
     model = WeightRatios(
@@ -141,6 +142,21 @@ def _kinds(variations: Variations) -> tuple[list[NamedWeight], Tensor]:
         columns.append(_without_rare_zeros(torch.log(r)) if positive else r)
     target = torch.stack(columns, 1) if columns else torch.zeros(len(variations.ratio), 0).double()
     return weights, target
+
+
+def _fill_where_same(target: Tensor, subprocess: Tensor) -> None:
+    """Replace what is the same in all events of a subprocess by the mean over the others.
+
+    Such ratios are exact by themselves (see `_pin`); the components are those of the rest, and the
+    network need not tell both kinds apart.
+    """
+    same = torch.zeros(target.shape, dtype=torch.bool)
+    for _, rows in by_value(subprocess):
+        if len(rows) >= _FEWEST_PINNED:
+            part = target[rows]
+            same[rows] = (part.max(0).values - part.min(0).values) <= _CONSTANT
+    for k in torch.nonzero(same.any(0) & ~same.all(0)).squeeze(-1).tolist():
+        target[same[:, k], k] = target[~same[:, k], k].mean()
 
 
 def _without_rare_zeros(y: Tensor) -> Tensor:
