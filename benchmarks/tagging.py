@@ -39,8 +39,8 @@ FULL: dict[str, dict[str, Any]] = {
     "deep-sets": {"width": 256, "layers": 4, "latent": 256},
 }
 REFERENCES: tuple[tuple[str, bool], ...] = (
-    ("none", True), ("beams", True), ("time", True), ("plane+time", False), ("beams+time", True),
-    ("plane+time", True),
+    ("plane+time", True), ("none", True), ("time", True), ("plane+time", False),
+    ("beams+time", True), ("beams", True),
 )  # fmt: skip
 STUDIES = ("networks", "finetuning", "references", "sizes")
 TEST, FIRST_OF_PRETRAINING = 10_000, 20_000

@@ -20,7 +20,7 @@ TRAINING = TrainingConfig(
 FINE_TUNING = TRAINING.model_copy(update={"learning_rate": 3e-3, "max_epochs": 20.0})
 """Training of the new last layer; the others learn more slowly, see `RATE_BEFORE`."""
 
-RATE_BEFORE = 0.1
+RATE_BEFORE = 0.3
 """Learning rate of layers that have learned before, in units of that of the last one."""
 
 _SIZES: dict[str, dict[str, Any]] = {

@@ -101,6 +101,8 @@ def load_network(
             raise ValueError("more layers than tensors")
         with torch.device("meta"):  # nothing is allocated before the shapes are known to fit
             sketch = _network(about)
+        if unknown := set(tensors) - set(sketch.state_dict()):
+            raise ValueError(f"{min(unknown)}: no tensor of this network")
         for name, tensor in sketch.state_dict().items():
             stored = tensors[name]
             if stored.shape != tensor.shape or stored.dtype != tensor.dtype:

@@ -69,9 +69,7 @@ def test_entries_that_are_events(tmp_path: Path, lists: dict[str, Any]) -> None:
     with uproot.recreate(path) as file:
         tree = file.mktree("Events", {k: v.type.content for k, v in branches.items()})
         tree.extend(branches)
-    with pytest.raises(InputError, match="--constituents: FatJet, PFCands"):
-        read_jets(path)
-    found = read_jets(path, JetSelection(constituents="PFCands", label="FatJet_kind"))
+    found = read_jets(path, JetSelection(label="FatJet_kind"))
     np.testing.assert_array_equal(found.momenta, plain.momenta)
     np.testing.assert_array_equal(found.label, (np.arange(30) % 2).astype(str))
 
@@ -108,6 +106,19 @@ def test_what_is_missing_is_named(tmp_path: Path, lists: dict[str, Any]) -> None
         open_jets(path, JetSelection(jet_pt=10.0))
     with pytest.raises(InputError, match="no lists of momenta"):
         read_jets(write(tmp_path / "b.root", lists, "charge"))
+
+
+def test_several_lists(tmp_path: Path, lists: dict[str, Any]) -> None:
+    path = tmp_path / "a.root"
+    with uproot.recreate(path) as file:
+        file["tree"] = {f"{p}_{n}": lists[n] for p in ("track", "cell", "Jet") for n in POLAR}
+    with pytest.raises(InputError, match="--constituents: Jet, cell, track"):
+        read_jets(path)
+    assert len(read_jets(path, JetSelection(constituents="cell"))) == 30
+    with uproot.recreate(path) as file:
+        file["tree"] = {f"Jet_{n}": lists[n] for n in POLAR}
+    with pytest.raises(InputError, match="if its Jet are constituents"):
+        read_jets(path)
 
 
 def test_jets_of_showered_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,9 @@ from hepgen_ml.events.jets import Checked, Jets, JetSelection
 _CARTESIAN = (("px",), ("py",), ("pz",), ("energy", "e"))
 _POLAR = (("pt",), ("eta",), ("phi",), ("mass", "m", "energy", "e"))
 _JET_INDEX, _ROW_INDEX = re.compile(r"(\w+)_jetIdx"), re.compile(r"_(?:pf?cands?|part\w*)idx", re.I)
+_OBJECTS = re.compile(r"(?:jets?|electrons?|muons?|taus?|photons?)[_.]?$", re.IGNORECASE)
+"""Lists of whole objects of an event, which are constituents of a jet only if somebody says so."""
+
 _CHUNK = 20_000
 
 
@@ -85,16 +88,18 @@ class ROOTJets:
         if wanted is not None:
             some = {p: g for p, g in found.items() if p.rstrip("_.") == wanted.rstrip("_.")}
         else:
-            deepest = max((self._depth(g[0]) for g in found.values()), default=0)
-            some = {p: g for p, g in found.items() if self._depth(g[0]) == deepest}
+            possible = {p: g for p, g in found.items() if not _OBJECTS.search(p)}
+            deepest = max((self._depth(g[0]) for g in possible.values()), default=0)
+            some = {p: g for p, g in possible.items() if self._depth(g[0]) == deepest}
         if len(some) == 1:
             return next(iter(some.items()))
         lists = ", ".join(p.rstrip("_.") or "px" for p in sorted(found))
-        if not found:
+        if not found or (wanted is None and not some):
+            more = f"; if its {lists} are constituents, say so with --constituents"
             raise self.file.fail(
                 f"tree {self.file.tree_name} has no lists of momenta of constituents",
                 remedy="it needs lists such as part_px, part_py, part_pz, part_energy, or "
-                "part_pt, part_eta, part_phi, part_mass",
+                "part_pt, part_eta, part_phi, part_mass" + (more if found else ""),
             )
         raise self.file.fail(
             "has several lists of momenta" if wanted is None else f"has no lists {wanted!r}",
