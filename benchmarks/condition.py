@@ -5,7 +5,7 @@
 Pythia makes Z' bosons that decay to muons (or to top quarks with --process tt) at seven masses.
 The model learns six of them with the mass as condition and generates the seventh, which a
 two-sample test compares with Pythia's own events: the classifiers of `hepgen-ml validate`. Beside
-it: position and width of the peak, rates of subprocesses and the cross section. Needs pythia8mc.
+it: the peak, the shares of the incoming quarks and the cross section. Needs pythia8mc.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ MASSES = (600, 800, 1000, 1250, 1500, 1750, 2000)
 LEFT_OUT = 1250
 NAME = "mass:32"
 
-DECAYS = {"mumu": ("13", ()), "tt": ("6", ())}
+DECAYS = {"mumu": ("13", ()), "tt": ("6", _only(24, "13"))}
+"""What the Z' decays to, and what these decay to."""
 
 
 def scan_point(mass: float, n: int, seed: int, process: str) -> EventSample:
@@ -102,7 +103,10 @@ def measured(options: argparse.Namespace, files: list[Path], scratch: Path) -> d
     areas = {
         str(g.signature): {
             name: [round(area.value, 4), round(area.error, 4)]
-            for name, area in (("auc", g.judged.auc), ("auc_floor", g.judged_floor.auc))
+            for name, area in (
+                ("auc", g.judged.auc), ("auc_floor", g.judged_floor.auc),
+                ("auc_full", g.judged_full.auc), ("auc_full_floor", g.judged_full_floor.auc),
+            )
         }
         for g in result.groups
     }
@@ -110,6 +114,8 @@ def measured(options: argparse.Namespace, files: list[Path], scratch: Path) -> d
         "model": options.model, "process": options.process, "events_per_mass": options.n,
         "left_out": LEFT_OUT, "seconds": round(seconds), "classifier": areas,
         "mass_quantiles": {"truth": quantiles(truth), "generated": quantiles(made)},
+        "quarks": {"truth": shares(truth), "generated": shares(made)},
+        "steps": generator.facts["steps"],
         "cross_section_pb": {"truth": truth.run.cross_section, "generated": made.run.cross_section},
     }  # fmt: skip
 
@@ -121,6 +127,13 @@ def quantiles(sample: EventSample) -> list[float]:
     np.add.at(total, sample.event_index[final], sample.momentum[final])
     mass = np.sqrt(total[:, 3] ** 2 - (total[:, :3] ** 2).sum(1))
     return [round(float(q), 2) for q in np.quantile(mass, (0.05, 0.25, 0.5, 0.75, 0.95))]
+
+
+def shares(sample: EventSample) -> dict[str, float]:
+    """Part of the events from each flavour of incoming quarks."""
+    incoming = np.abs(sample.pdg_id[sample.status == -1]).reshape(-1, 2)[:, 0]
+    flavours, counts = np.unique(incoming, return_counts=True)
+    return {str(f): round(float(n) / len(sample), 4) for f, n in zip(flavours, counts, strict=True)}
 
 
 if __name__ == "__main__":

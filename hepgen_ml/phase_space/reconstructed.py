@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from hepgen_ml.phase_space.chart import Chart
+from hepgen_ml.phase_space.chart import Chart, filled
 from hepgen_ml.phase_space.coordinates import (
     Coordinate,
     azimuth,
@@ -31,11 +31,14 @@ from hepgen_ml.phase_space.frames import from_helicity, from_rest, to_helicity, 
 from hepgen_ml.phase_space.free_masses import decode_free_mass, encode_free_mass, free_mass
 from hepgen_ml.phase_space.masses import (
     Bound,
+    MovingPeak,
     Peak,
+    at_conditions,
     decode_mass,
     encode_mass,
     mass_config,
     mass_spec,
+    moves,
 )
 
 
@@ -49,13 +52,13 @@ class Resonance:
         Names its coordinates.
     objects : tuple of int
         Which of the chart, two or more.
-    mass : Peak
-        Range and shape of their mass.
+    mass : Peak or MovingPeak
+        Range and shape of their mass, which may follow conditions of the user.
     """
 
     label: str
     objects: tuple[int, ...]
-    mass: Peak
+    mass: Peak | MovingPeak
 
 
 class ReconstructedChart(Chart):
@@ -134,6 +137,15 @@ class ReconstructedChart(Chart):
         self.single = tuple(i for i in range(n) if i not in inside)
         self._following = [self._next_placed(i) for i in range(n)]
         self.coordinates = tuple(self._names())
+
+    @property
+    def follows_conditions(self) -> bool:
+        return any(moves(r.mass) for r in self.resonances)
+
+    def _take(self, values: Tensor) -> None:
+        self.resonances = tuple(
+            replace(r, mass=at_conditions(r.mass, values)) for r in self.resonances
+        )
 
     @property
     def groups(self) -> tuple[tuple[int, ...], ...]:
@@ -246,6 +258,11 @@ class ReconstructedChart(Chart):
 
     def _range(self, r: Resonance, masses: Sequence[Tensor]) -> tuple[Bound, Bound]:
         """Bounds of the mass of a resonance whose objects have these masses."""
+        assert isinstance(r.mass, Peak)
+        first: Any = r.mass.low
+        if isinstance(first, Tensor):  # of a peak at conditions
+            low = torch.maximum(torch.stack(tuple(masses)).sum(0), first)
+            return low, _above(filled(low, r.mass.high), low)
         if not any(self.free[i] for i in r.objects):
             return max(r.mass.low, sum(self._mass(i) for i in r.objects)), r.mass.high
         low = torch.stack(tuple(masses)).sum(0).clamp_min(r.mass.low)
@@ -392,8 +409,8 @@ def _above(value: Tensor, low: Bound) -> Tensor:
     return torch.maximum(value, least) if isinstance(least, Tensor) else value.clamp_min(least)
 
 
-def _peak(config: Any) -> Peak:
+def _peak(config: Any) -> Peak | MovingPeak:
     spec = mass_spec(config)
-    if not isinstance(spec, Peak):
+    if not isinstance(spec, Peak | MovingPeak):
         raise ValueError("the mass of a resonance needs four numbers")
     return spec

@@ -36,9 +36,10 @@ from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.phase_space.coordinates import invariant_mass_squared
 from hepgen_ml.phase_space.cut_finder import CutFinder
 from hepgen_ml.phase_space.cuts import flavour_class
-from hepgen_ml.phase_space.masses import largest, smallest
+from hepgen_ml.phase_space.masses import MovingPeak, largest, smallest
 from hepgen_ml.process.conditions import Conditions
 from hepgen_ml.process.decay_charts import DecayCharts, Layout
+from hepgen_ml.process.following import NEARLY_RIGHT, follows
 from hepgen_ml.process.peaks import BROAD, find_peak
 from hepgen_ml.process.seen import (
     Beams,
@@ -94,7 +95,8 @@ class ChartLearner:
         self.seen, self.cuts, self.stated = seen, cuts, tuple(stated)
         self.acceptance, self.beams = acceptance, beams
         self.named = tuple(named)
-        self._peaks: dict[tuple[str, ...], tuple[float, float] | None] = {}
+        self._conditions = conditions
+        self._peaks: dict[tuple[str, ...], tuple[float, float] | MovingPeak | None] = {}
         self._decays = DecayCharts(seen, acceptance, cuts, self.stated, conditions)
         self._final_masses = self._decays.final_masses
         self._check_names()
@@ -284,8 +286,7 @@ class ChartLearner:
             if rows is None:
                 continue
             if named.objects not in self._peaks:
-                mass = self._masses(partial(_rows, named))
-                peak = find_peak(mass)
+                mass, peak = self._masses(partial(_rows, named))
                 if peak is None:
                     low, middle, high = np.quantile(mass, [0.25, 0.5, 0.75])
                     # As wide as the distribution itself: any smooth map does.
@@ -305,7 +306,7 @@ class ChartLearner:
         structure: Structure,
         rows: tuple[int, ...],
         masses: list[float | None],
-        peak: tuple[float, float] | None,
+        peak: tuple[float, float] | MovingPeak | None,
     ) -> Resonance:
         assert peak is not None
         low, high = sum(masses[r] or 0.0 for r in rows), math.inf
@@ -313,18 +314,27 @@ class ChartLearner:
             classes = [flavour_class(structure.pdg_id[r], 0.0) for r in rows]
             ends = self.cuts.range("mass", (classes[0], classes[1]), self.stated)
             low, high = max(low, ends[0]), ends[1]
+        if isinstance(peak, MovingPeak):
+            return Resonance(label, rows, peak._replace(low=low, high=high))
         return Resonance(label, rows, Peak(low, high, *peak))
 
     def _masses(
         self, rows_of: Callable[[Structure], Sequence[int] | None]
-    ) -> npt.NDArray[np.float64]:
-        """Mass of some objects together, over all structures that have them."""
-        found = [np.zeros((0, 4))]
+    ) -> tuple[npt.NDArray[np.float64], tuple[float, float] | MovingPeak | None]:
+        """Mass of some objects together over all structures that have them, and its peak."""
+        found, given = [np.zeros((0, 4))], []
         for structure, seen in self.seen.items():
             if rows := rows_of(structure):
                 found.append(seen.kept["final"][:, list(rows)].sum(1))
+                given += [seen.kept["conditions"]] if self._conditions is not None else []
         momenta = torch.from_numpy(np.concatenate(found))
-        return np.asarray(torch.sqrt(invariant_mass_squared(momenta).clamp_min(0.0)))
+        mass = np.asarray(torch.sqrt(invariant_mass_squared(momenta).clamp_min(0.0)))
+        if given:
+            moving = follows(mass, np.concatenate(given), self._conditions)
+            if isinstance(moving, MovingPeak):
+                # resolution has no end
+                return mass, moving._replace(first=-NEARLY_RIGHT, last=NEARLY_RIGHT)
+        return mass, find_peak(mass)
 
     def _pair(
         self, structure: Structure, masses: list[float | None], labels: list[str]
@@ -341,7 +351,7 @@ class ChartLearner:
                 found = _lepton_pair(other)
                 return found if found and {other.pdg_id[r] for r in found} == same else ()
 
-            self._peaks[(flavour,)] = find_peak(self._masses(pair))
+            self._peaks[(flavour,)] = self._masses(pair)[1]
         if self._peaks[(flavour,)] is None:
             return None
         label = ",".join(labels[r] for r in rows)

@@ -213,7 +213,7 @@ class ResonanceDocument(_Strict):
 
     label: Label
     objects: Annotated[list[Index], Field(min_length=2, max_length=MAX_PARTICLES)]
-    mass: Annotated[list[Number | None], Field(min_length=4, max_length=4)]
+    mass: Annotated[list[Number | None], Field(min_length=4, max_length=4)] | MovingPeakDocument
 
     @model_validator(mode="after")
     def _check(self) -> ResonanceDocument:
@@ -315,9 +315,11 @@ ChartDocument = Annotated[
 
 def conditions_of(chart: ChartDocument) -> set[int]:
     """Numbers of conditions of all laws that masses of a chart follow."""
+    masses: list[Any]
     if isinstance(chart, ReconstructedDocument):
-        return set()
-    masses = [n.mass for n in chart.nodes] if isinstance(chart, DecayDocument) else chart.masses
+        masses = [r.mass for r in chart.resonances]
+    else:
+        masses = [n.mass for n in chart.nodes] if isinstance(chart, DecayDocument) else chart.masses
     found = [m.law for m in masses if isinstance(m, MovingMassDocument)]
     peaks = [m for m in masses if isinstance(m, MovingPeakDocument)]
     found += [law for m in peaks for law in (m.position, m.width)]

@@ -35,7 +35,7 @@ from hepgen_ml.process.decay_trees import (
     usual_pair,
     with_pair,
 )
-from hepgen_ml.process.following import follows
+from hepgen_ml.process.following import NEARLY_RIGHT, follows
 from hepgen_ml.process.masses import FinalMasses
 from hepgen_ml.process.peaks import BROAD, find_peak
 from hepgen_ml.process.seen import Seen, fixed_or_interval, name_of, unique_labels
@@ -312,8 +312,8 @@ class DecayCharts:
         if flavour not in self._beside:
             recorded, mass = self._resonance(flavour), self._masses_without(flavour)
             if isinstance(recorded, MovingPeak):
-                end = math.pi / 2 * (1 - 1e-9)
-                self._beside[flavour] = recorded._replace(first=-end, last=end)
+                whole = recorded._replace(first=-NEARLY_RIGHT, last=NEARLY_RIGHT)
+                self._beside[flavour] = whole
             elif not isinstance(recorded, Peak):
                 high = 2 * max(_size(recorded), float(mass[-1]))
                 self._beside[flavour] = (0.0, high)

@@ -31,6 +31,9 @@ _EXACT = 1e-4
 _MOVED = 0.3
 """Shift of a peak in widths from which it moves."""
 
+NEARLY_RIGHT = math.pi / 2 * (1 - 1e-9)
+"""Angle of the Breit-Wigner map beyond all masses."""
+
 _MARGIN = 1e-3
 """Of the range of angles, beyond those that were seen."""
 
@@ -71,9 +74,8 @@ def follows(
     angle = np.arctan((mass**2 - m**2) / (m * w))
     margin = _MARGIN * np.ptp(angle)
     first, last = angle.min() - margin, angle.max() + margin
-    limit = math.pi / 2 * (1 - 1e-9)
     return MovingPeak(0.0, float("inf"), position, width,
-                      float(max(first, -limit)), float(min(last, limit)))  # fmt: skip
+                      float(max(first, -NEARLY_RIGHT)), float(min(last, NEARLY_RIGHT)))  # fmt: skip
 
 
 def _at(law: Law, values: FloatArray) -> FloatArray:

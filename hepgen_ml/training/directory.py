@@ -114,7 +114,7 @@ def _check_plan(directory: Path, fingerprint: str, config: Config) -> Config:
         raise SampleError(
             "was begun with another sample", path=directory, remedy="give the same files as before"
         )
-    fixed = ("model", "network", "resonances", "find_cuts", "seed")
+    fixed = ("model", "network", "resonances", "conditions", "find_cuts", "seed")
     events = (
         "validation_fraction", "max_events", "channel_power", "channel_boost", "batch_size",
         "exchange_beams", "reflect", "weights", "classifier_rounds", "classifier_power",
@@ -126,8 +126,8 @@ def _check_plan(directory: Path, fingerprint: str, config: Config) -> Config:
         or before.fixed_settings() != config.fixed_settings()
     ):
         raise UsageError(
-            "was begun with another network, model, seed, resonances, search for cuts or choice of "
-            "events",
+            "was begun with another network, model, seed, resonances, conditions, search for cuts "
+            "or choice of events",
             path=directory,
             remedy="give the same configuration as before, or start again with --force",
         )

@@ -143,3 +143,23 @@ def test_a_stored_model_is_checked(tmp_path: Path) -> None:
             Process.from_config(broken)
     with pytest.raises(ValueError, match="another number of conditions"):
         Process.from_config({k: v for k, v in document.items() if k != "conditions"})
+
+
+def test_peaks_of_reconstructed_muons_follow(tmp_path: Path) -> None:
+    partons = labelled(3000)
+    rows = np.arange(len(partons))[:, None] * 5 + [3, 4]
+    size = np.hypot(partons.px, partons.py)[rows]
+    rows = np.take_along_axis(rows, np.argsort(-size, axis=1), axis=1).ravel()
+    columns = ("pdg_id", "px", "py", "pz", "energy", "mass")
+    sample = EventSample(
+        partons.run, 2 * np.arange(len(partons) + 1),
+        {name: partons.particles[name][rows] for name in columns},
+        {"weight": np.ones(len(partons))}, attributes={"mass": partons.attributes["mass"]},
+    )  # fmt: skip
+    generator = trained(tmp_path / "m", sample, "model=jetgpt", 'conditions=["mass"]')
+    events = generator.sample(400, seed=1, condition={"mass": 1000})
+    p = events.momentum.reshape(-1, 2, 4).sum(1)
+    mass = np.sqrt(p[:, 3] ** 2 - (p[:, :3] ** 2).sum(1))
+    assert abs(np.median(mass) / 1000 - 1) < 0.01
+    assert np.quantile(mass, 0.75) - np.quantile(mass, 0.25) < 50.0
+    assert np.isfinite(generator.log_prob(events)).all()

@@ -9,7 +9,7 @@ from hepgen_ml.models.base import Inside
 from hepgen_ml.models.jetgpt.growth import GrowingDensity
 from hepgen_ml.phase_space.coordinates import azimuth, pseudorapidity
 from hepgen_ml.process.encoded import Encoded, effective_number
-from hepgen_ml.process.labels import labelled, which
+from hepgen_ml.process.labels import labelled, values_of, which
 
 _LEAST = 20
 """Fewest events that an offset, for each answer, or a mean weight is taken from."""
@@ -30,12 +30,14 @@ def fit_edges(model: GrowingDensity, encoded: Encoded) -> None:
         return
     for number, family in enumerate(model.families):
         for sub in family.subprocess:
-            x = encoded.x[encoded.subprocess == sub]
+            mine = encoded.subprocess == sub
+            x = encoded.x[mine]
             if len(x) == 0:
                 continue
             z = model.prepare(x, torch.full((len(x),), sub))
             length = int(model.n_objects[sub])
-            p = model.momenta(z, number, length)
+            given = values_of(encoded.labels[mine])
+            p = model.momenta(z, number, length, given)
             for place, (kind, _) in enumerate(model.objects[number][:length]):
                 direction = model.components.direction(kind)
                 if place == 0 or not direction:
@@ -43,7 +45,7 @@ def fit_edges(model: GrowingDensity, encoded: Encoded) -> None:
                 own = p[:, model.lists.particle(number, place)]
                 pointers.fit_edge(
                     model.components.numbers[kind][min(direction)],
-                    model.lists.around(p, number, length, place),
+                    model.lists.around(p, number, length, place, given),
                     pseudorapidity(own).float(),
                     azimuth(own).float(),
                 )
@@ -114,12 +116,11 @@ def calibrate_rates(
     most : int
         Events to generate at most.
     """
-    n_made, shown = min(len(subprocess), most), None
+    n_made = min(len(subprocess), most)
     given = None if model.conditions is None else model.conditions.drawn(n_made, generator)
     x, made, *_ = model.sample_events(n_made, generator, inside, given)
     z = model.prepare(x, made)
-    if given is not None:
-        shown = model.shown(labelled(made, given))
+    drawn = labelled(made, given)
     subprocess = which(subprocess)
     for number, family in enumerate(model.families):
         fixed = model.fixed[number]
@@ -127,8 +128,7 @@ def calibrate_rates(
         mine = model.family_of[subprocess] == number
         n, w = model.n_objects[subprocess[mine]], weight[mine].double()
         rows = torch.nonzero(model.family_of[made] == number).squeeze(-1)
-        given_rows = None if shown is None else shown[rows]
-        odds = _log_odds(model, z[rows], model.n_objects[made[rows]], number, given_rows)
+        odds = _log_odds(model, z[rows], drawn[rows], number)
         last = odds[:, -1][~odds[:, -1].isnan()]
         if len(last) >= _LEAST:
             leaves = float(torch.sigmoid(last.double()).mean())
@@ -146,22 +146,20 @@ def calibrate_rates(
                 model.offset[number, fixed + k] += offset(some.double(), wanted)
 
 
-def _log_odds(
-    model: GrowingDensity, z: Tensor, n: Tensor, family: int, shown: Tensor | None
-) -> Tensor:
+def _log_odds(model: GrowingDensity, z: Tensor, labels: Tensor, family: int) -> Tensor:
     """Log odds (m, jets + 1) of another jet after each number of them; NaN beyond an event's own.
 
     Up to the largest number of jets of the sample.
     """
-    fixed = model.fixed[family]
+    fixed, n = model.fixed[family], model.n_objects[which(labels)]
     top = fixed + model.families[family].top - model.families[family].fewest
     odds = torch.full((len(z), top - fixed + 1), torch.nan, device=z.device)
     for length in range(fixed, top + 1):
         reached = n == length if length < top else n >= top
         for part in torch.nonzero(reached).squeeze(-1).split(_BATCH):
-            momenta = model.momenta(z[part], family, length)
-            seen = None if shown is None else shown[part]
-            hidden = model.histories(z[part], momenta, family, length, seen)
+            momenta = model.momenta(z[part], family, length, values_of(labels[part]))
+            shown = model.shown(labels[part])
+            hidden = model.histories(z[part], momenta, family, length, shown)
             odds[part, : length - fixed + 1] = model.log_odds(hidden, family)
     return odds
 

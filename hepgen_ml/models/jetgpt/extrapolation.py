@@ -24,7 +24,7 @@ from hepgen_ml.errors import UsageError
 from hepgen_ml.models.jetgpt.growth import GrowingDensity
 from hepgen_ml.models.jetgpt.settings import SplittingConfig
 from hepgen_ml.process.encoded import Encoded, effective_number
-from hepgen_ml.process.labels import labelled
+from hepgen_ml.process.labels import labelled, values_of, which
 from hepgen_ml.process.multiplicity import Family
 from hepgen_ml.process.process import Process
 
@@ -87,7 +87,8 @@ class Extrapolation(nn.Module):
         for number in torch.unique(encoded.subprocess).tolist():
             channel = self.process.channels[self.process.subprocesses[number].chart]
             x, weight = (t[encoded.subprocess == number] for t in (encoded.x, encoded.weight))
-            p, _ = channel.chart.inverse(channel.join(x, torch.zeros(len(x), dtype=x.dtype)))
+            chart = channel.chart.given(encoded.conditions[encoded.subprocess == number])
+            p, _ = chart.inverse(channel.join(x, torch.zeros(len(x), dtype=x.dtype)))
             n = int(self.jets_of[number])
             # Without any jet, with the first, and so on.
             partial = F.pad(p[..., :2].cumsum(1), (0, 0, 1, 0))[:, p.shape[1] - n :]
@@ -154,13 +155,14 @@ class Extrapolation(nn.Module):
             weight[rows, place[rows]] = 0.0
             return
         weight[rows, place[rows]] = self.config.override_weight
-        x, sub = restore(z[rows], subprocess[rows]).cpu(), subprocess[rows].cpu()
+        labels = subprocess[rows].cpu()
+        x, sub, given = restore(z[rows], subprocess[rows]).cpu(), which(labels), values_of(labels)
         pt = torch.zeros(len(rows), dtype=torch.float64)
         for number in torch.unique(sub).tolist():
             channel = self.process.channels[self.process.subprocesses[number].chart]
             some = sub == number
             full = channel.join(x[some], torch.zeros(int(some.sum()), dtype=x.dtype))
-            total = channel.chart.inverse(full)[1]
+            total = channel.chart.given(None if given is None else given[some]).inverse(full)[1]
             pt[some] = torch.hypot(total[:, 0], total[:, 1])
         stop = self.stop_probability(pt.to(self.widths.device), self.jets_of[sub].to(self.widths))
         goes_on[rows, place[rows]] = (1 - stop).to(goes_on)
@@ -216,7 +218,8 @@ class Extrapolation(nn.Module):
         subprocess = labelled(number_of, None if known is None else known.drawn(_GENERATED))
         z = model.sample_z(subprocess)
         length = int(model.n_objects[more])
-        momenta, shown = model.momenta(z, number, length), model.shown(subprocess)
+        momenta = model.momenta(z, number, length, values_of(subprocess))
+        shown = model.shown(subprocess)
         hidden = model.histories(z, momenta, number, length, shown)
         odds = model.log_odds(hidden, number)
         log_p = F.logsigmoid(odds[:, :-1]).sum(-1) + F.logsigmoid(-odds[:, -1])

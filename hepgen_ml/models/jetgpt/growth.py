@@ -195,12 +195,17 @@ class GrowingDensity(DensityModel):
         logits: Tensor = self.splitting(hidden[:, first:]).squeeze(-1)
         return logits + self.offset[family, first:end]
 
-    def momenta(self, z: Tensor, family: int, length: int) -> Tensor:
-        """Momenta (m, R, 4) of the objects so far; whatever comes after them is arbitrary."""
+    def momenta(
+        self, z: Tensor, family: int, length: int, given: Tensor | None = None
+    ) -> Tensor:
+        """Momenta (m, R, 4) of the objects so far; whatever comes after them is arbitrary.
+
+        Conditions (m, K) of the user where there are any.
+        """
         c = self.lists.channel(family, length)
         channel, n = self.channels[c], len(self.layouts[c])
         x = z[:, :n].to(torch.float64) * self.std[c, :n] + self.mean[c, :n]
-        p, _ = channel.chart.inverse(channel.join(x, torch.zeros_like(x[:, 0])))
+        p, _ = channel.chart.given(given).inverse(channel.join(x, torch.zeros_like(x[:, 0])))
         return p
 
     @torch.no_grad()
@@ -318,7 +323,8 @@ class GrowingDensity(DensityModel):
         alive = torch.arange(n, device=self.mean.device)
         shown = None if given is None else self.shown(labelled(torch.zeros_like(alive), given))
         for place in range(len(objects) + 1):
-            momenta = self.momenta(z[alive], family, place)
+            values = None if given is None else given[alive]
+            momenta = self.momenta(z[alive], family, place, values)
             seen = None if shown is None else shown[alive]
             hidden = self.histories(z[alive], momenta, family, place, seen)
             if place >= fixed:
@@ -336,7 +342,10 @@ class GrowingDensity(DensityModel):
             at = torch.tensor(columns, device=z.device)
             partial = numbers[place + 1 - fixed] if place + 1 >= fixed else None
             todo = torch.arange(len(alive), device=z.device)
-            around = self.lists.around(momenta, family, place, place) if place > 0 else None
+            around = None
+            if place > 0:
+                now = None if given is None else given[alive]
+                around = self.lists.around(momenta, family, place, place, now)
             # Cuts are first asked when all fixed objects stand; if these are several, one of the
             # earlier may be at fault, and the event is begun anew.
             whole = place + 1 == fixed and fixed > 1

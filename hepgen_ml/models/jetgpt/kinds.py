@@ -115,9 +115,14 @@ class ObjectLists:
         """Particles before each object, and before what comes after so many objects."""
         return self._before[family][: length + 1]
 
-    def around(self, p: Tensor, family: int, length: int, place: int) -> Surroundings:
-        """What the object at a place sees of momenta (m, R, 4) of events of a length."""
-        chart = self.channels[self.channel(family, max(length, place + 1))].chart
+    def around(
+        self, p: Tensor, family: int, length: int, place: int, given: Tensor | None = None
+    ) -> Surroundings:
+        """What the object at a place sees of momenta (m, R, 4) of events of a length.
+
+        Conditions (m, K) of the user where there are any.
+        """
+        chart = self.channels[self.channel(family, max(length, place + 1))].chart.given(given)
         kinds = torch.tensor(self.flavours[self.channel(family, length)], device=p.device)
         before = torch.zeros(p.shape[1], dtype=torch.bool, device=p.device)
         before[self._before[family][place]] = True

@@ -23,7 +23,8 @@ from torch.nn import functional as F
 
 from hepgen_ml.models.jetgpt import rings
 from hepgen_ml.networks.elementwise import SiLU, silu
-from hepgen_ml.phase_space import Chart, ReconstructedChart
+from hepgen_ml.phase_space import Chart, Peak, ReconstructedChart
+from hepgen_ml.phase_space.chart import filled
 from hepgen_ml.phase_space.coordinates import (
     azimuth,
     invariant_mass_squared,
@@ -62,10 +63,10 @@ class Surroundings:
         Momentum of the first resonance, the lepton pair.
     low, high : (m,) float32 tensors
         Range of the object's transverse momentum in GeV; `high` may be infinite.
+    peak : (m, 2) float64 tensor
+        Mass and width of the resonance in GeV.
     kind : (R + 2,) int64 tensor
         What kinds of objects they are.
-    peak : (mass, width)
-        Of the resonance, in GeV.
     """
 
     log_pt: Tensor
@@ -75,8 +76,8 @@ class Surroundings:
     pair: Tensor
     low: Tensor
     high: Tensor
+    peak: Tensor
     kind: Tensor
-    peak: tuple[float, float]
 
     @classmethod
     def of(
@@ -87,12 +88,14 @@ class Surroundings:
         p = torch.where(present.unsqueeze(-1), p, torch.zeros_like(p))
         total = p.sum(1)
         missing = torch.cat([-total[:, :3], total[:, 3:]], dim=-1)
-        pair, peak = torch.zeros_like(total), (0.0, 1.0)
+        pair, peak = torch.zeros_like(total), total.new_tensor([0.0, 1.0]).expand(len(total), 2)
         objects = chart if isinstance(chart, ReconstructedChart) else None
         if objects is not None and objects.resonances:
             resonance = objects.resonances[0]
             pair = p[:, list(resonance.objects)].sum(1)
-            peak = resonance.mass.mass, resonance.mass.width
+            spec = resonance.mass
+            assert isinstance(spec, Peak)  # at the events' conditions
+            peak = torch.stack([filled(total[:, 0], v) for v in (spec.mass, spec.width)], dim=-1)
         extra = torch.stack([pair, missing], dim=1)
         seen = torch.cat([present, extra[..., 3] > 0], dim=1)
         safe = p.new_tensor([1.0, 0.0, 0.0, 1.5])
@@ -112,26 +115,26 @@ class Surroundings:
             high = transverse_momentum(p[:, particle - 1])
         return cls(
             log_pt.float(), eta.clamp(-12.0, 12.0).float(), azimuth(every).float(), seen, pair,
-            low.float(), torch.maximum(high, low + 1e-3).float(),
-            torch.cat([kind, torch.arange(n_kinds, n_kinds + IDEAL, device=kind.device)]), peak,
+            low.float(), torch.maximum(high, low + 1e-3).float(), peak,
+            torch.cat([kind, torch.arange(n_kinds, n_kinds + IDEAL, device=kind.device)]),
         )  # fmt: skip
 
     @classmethod
     def join(cls, parts: Sequence[Surroundings]) -> Surroundings:
         """One after another, with the same kinds of objects."""
-        rows = [f.name for f in fields(cls)][:-2]
+        rows = [f.name for f in fields(cls)][:-1]
         columns: dict[str, Any] = {n: torch.cat([getattr(p, n) for p in parts]) for n in rows}
         return replace(parts[0], **columns)
 
     def __getitem__(self, rows: Tensor) -> Surroundings:
-        return replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self)[:-2]})
+        return replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self)[:-1]})
 
     def aims(self, eta: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
         """Coordinates (m, 2) of a transverse momentum in this direction (m,), and their widths.
 
         One brings the pair to its resonance, with the width of that; the other balances the event.
         """
-        q, (mass, width) = self.pair, self.peak
+        q, (mass, width) = self.pair, self.peak.unbind(-1)
         eta, phi = eta.double(), phi.double()
         # (q + p)^2 = m^2 + 2 pT D for a massless p.
         d = q[:, 3] * torch.cosh(eta) - q[:, 2] * torch.sinh(eta)

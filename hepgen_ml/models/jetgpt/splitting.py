@@ -23,7 +23,7 @@ from hepgen_ml.models.jetgpt.pointers import Surroundings
 from hepgen_ml.models.jetgpt.settings import SplittingConfig
 from hepgen_ml.networks.bayesian import kl_divergence
 from hepgen_ml.process.encoded import Encoded
-from hepgen_ml.process.labels import which
+from hepgen_ml.process.labels import values_of, which
 from hepgen_ml.process.multiplicity import with_more_jets
 from hepgen_ml.process.process import Process
 
@@ -89,7 +89,7 @@ class SplittingJetGPT(GrowingDensity):
                     continue
                 zs, n = z[rows], n_objects[rows]
                 length = int(n.max())
-                momenta = self.momenta(zs, number, length)
+                momenta = self.momenta(zs, number, length, values_of(labels[rows]))
                 hidden = self.histories(zs, momenta, number, length, self.shown(labels[rows]))
                 by_kind: dict[int, list[tuple[int, list[int]]]] = {}
                 for place, (kind, columns) in enumerate(objects[:length]):
@@ -99,7 +99,9 @@ class SplittingJetGPT(GrowingDensity):
                     values = [zs[i][:, c] for i, (_, c) in zip(some, places, strict=True)]
                     condition = [hidden[i, k] for i, (k, _) in zip(some, places, strict=True)]
                     around = [
-                        self.lists.around(momenta[i], number, length, place)
+                        self.lists.around(
+                            momenta[i], number, length, place, values_of(labels[rows[i]])
+                        )
                         for i, (place, _) in zip(some, places, strict=True)
                     ]
                     log_p = self.components.log_prob_given(
@@ -120,7 +122,7 @@ class SplittingJetGPT(GrowingDensity):
                 if training:
                     last = n == fixed + family.top - family.fewest
                     self.extrapolation.change(
-                        goes_on, weight, last, zs, subprocess[rows], n - fixed, self.restore
+                        goes_on, weight, last, zs, labels[rows], n - fixed, self.restore
                     )
                     weight = weight * self.emphasis[number, fixed : length + 1]
                 entropy = F.binary_cross_entropy_with_logits(logits, goes_on, reduction="none")

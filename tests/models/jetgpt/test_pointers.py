@@ -18,7 +18,7 @@ def surroundings(missing_pt: float, missing_phi: float, phi: list[float]) -> Sur
     return Surroundings(
         log_pt, torch.zeros_like(azimuths), azimuths, torch.ones_like(azimuths, dtype=torch.bool),
         torch.tensor([[0.0, 0.0, 0.0, 91.0]]).double(), torch.tensor([20.0]), torch.tensor([50.0]),
-        torch.arange(azimuths.shape[1]), (91.0, 2.5),
+        torch.tensor([[91.0, 2.5]]).double(), torch.arange(azimuths.shape[1]),
     )  # fmt: skip
 
 
