@@ -33,6 +33,10 @@ from hepgen_ml.models.storage import CARD, VALIDATION, WEIGHTS
 LICENCE = "of model and sample: BSD 3-Clause, as the package; the sample was made for it"
 
 
+MOST_GENERATED = 50_000
+"""Generated events that judge a model, if there are as many to compare with."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a model of the package is made.
@@ -161,11 +165,13 @@ def judge(directory: Path, name: str) -> None:
     }
     stored = directory / f"{name}_stored"
     generator.save(stored, force=True, half=True)
-    generator.facts["half_precision"] = shift(generator, stored, truth, recipe)
+    sample = events(truth, recipe)
+    generator.facts["half_precision"] = shift(generator, stored, sample)
     generator.save(stored, force=True, half=True)
     command = [
         sys.executable, "-m", "hepgen_ml", "validate", "--model", stored.name, "--truth",
         truth.name, "--out", f"{name}_report", "--force", *_objects(name),
+        "--events", str(min(len(sample), MOST_GENERATED)),
     ]  # fmt: skip
     subprocess.run(command, check=True, cwd=directory)
     summary = json.loads((stored / VALIDATION).read_text())
@@ -182,10 +188,9 @@ def judge(directory: Path, name: str) -> None:
 
 
 def shift(
-    generator: hepgen_ml.Generator, stored: Path, truth: Path, recipe: Recipe, n: int = 10_000
+    generator: hepgen_ml.Generator, stored: Path, sample: EventSample, n: int = 10_000
 ) -> str:
     """What half precision changes of the log density of held-out events, in words."""
-    sample = events(truth, recipe)
     sample = sample[np.random.default_rng(1).permutation(len(sample))[:n]]
     rounded = hepgen_ml.Generator.load(stored, device="cpu")
     a, b = (g.log_prob(sample) for g in (generator, rounded))

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from functools import cache
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, wraps
+from importlib.metadata import entry_points
 from typing import Any
 
 import numba
+from numba.core import entrypoints
+from numba.core.compiler_lock import global_compiler_lock
 
 log = logging.getLogger(__name__)
 
@@ -16,17 +21,55 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Compile functions as `numba.njit` does, and keep the result for the next run.
 
     Where neither the package's directory nor the user's cache can be written to, every run
-    compiles anew. ``NUMBA_CACHE_DIR`` may name another place.
+    compiles anew. ``NUMBA_CACHE_DIR`` may name another place. Arguments are numbers and arrays of
+    numpy: extensions of numba by other packages wait, see `without_extensions`.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
         try:
-            return numba.njit(cache=True, **options)(function)
+            made = numba.njit(cache=True, **options)(function)
         except RuntimeError as error:  # numba's for a cache without a place
             _tell(str(error))
-            return numba.njit(**options)(function)
+            made = numba.njit(**options)(function)
+        if made_by := getattr(made, "_compile_for_args", None):  # what a first call runs
+            made._compile_for_args = wraps(made_by)(without_extensions()(made_by))
+        return made
 
     return decorate
+
+
+@contextmanager
+def without_extensions() -> Iterator[None]:
+    """Let numba load no extensions by other packages meanwhile.
+
+    numba loads all that are installed (awkward, vector, and sympy with it) before it compiles
+    its first function, or takes one from its cache. That takes longer than generating some thousand
+    events. Within this context it is not done, but left to the first function of anybody else, as
+    if ours did not exist. Where one of these packages has been imported already, nothing is put
+    off, so that functions that other threads compile at the same time find it.
+    """
+    with global_compiler_lock:
+        waiting = getattr(entrypoints, "_already_initialized", None) is False
+        if not waiting or _in_use():
+            yield
+            return
+        entrypoints._already_initialized = True
+        try:
+            yield
+        finally:
+            entrypoints._already_initialized = False
+
+
+def _in_use() -> bool:
+    """Whether a package that extends numba has been imported."""
+    return any(module in sys.modules for module in _extending())
+
+
+@cache
+def _extending() -> frozenset[str]:
+    """Packages that extend numba."""
+    found = entry_points(group="numba_extensions")
+    return frozenset(point.module.partition(".")[0] for point in found)
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,14 @@ from hepgen_ml import Generator
 from hepgen_ml.analysis.laws import check_sample
 from hepgen_ml.cli import app
 from hepgen_ml.errors import ModelError
-from hepgen_ml.models.included import PRETRAINED, find_model, pretrained
+from hepgen_ml.models.included import (
+    PRETRAINED,
+    described,
+    find_model,
+    pretrained,
+    read_document,
+)
+from hepgen_ml.models.storage import VALIDATION, WEIGHTS, file_hash
 
 
 def test_names() -> None:
@@ -23,12 +31,25 @@ def test_names() -> None:
 @pytest.mark.parametrize("name", pretrained())
 def test_events_obey_the_laws(name: str) -> None:
     generator = Generator.load(name, device="cpu")
-    sample = generator.sample(2000, seed=1)
+    sample = generator.sample(1000, seed=1)
     results = check_sample([sample], sample.run)
     assert any(r.judged for r in results)
     assert not any(r.n_broken for r in results)
     assert generator.acceptance > 0.99
-    assert "validation" in generator.facts
+
+
+@pytest.mark.parametrize("name", pretrained())
+def test_cards_say_what_was_measured(name: str) -> None:
+    facts = read_document(PRETRAINED / name)["training"]
+    assert described()[name]["sample"] in (PRETRAINED / name / "README.md").read_text()
+    if name == "ttbar01j":  # older than the summary of a validation
+        assert "AUC" in facts["validation"]
+        return
+    assert {"licence", "command", "commit", "half_precision"} <= set(facts)
+    summary = json.loads((PRETRAINED / name / VALIDATION).read_text())
+    assert summary["weights_sha256"] == file_hash(PRETRAINED / name / WEIGHTS)
+    assert "## Validation" in (PRETRAINED / name / "README.md").read_text()
+    assert not summary["laws"]["broken"]
 
 
 def test_command_line_on_a_machine_that_never_trained(tmp_path: Path) -> None:
