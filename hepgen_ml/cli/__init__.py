@@ -24,7 +24,7 @@ from hepgen_ml.cli.validation import validate
 
 app = typer.Typer(
     name="hepgen-ml",
-    help="Learn an event sample of collider physics and generate new events from it.",
+    help="Learn a sample of collider events and generate new ones.",
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -39,7 +39,7 @@ Outputs = Annotated[
         "--out",
         readable=False,
         metavar="FILE",
-        help="Output, - for standard output; repeated, the same events in each.",
+        help="Output file, or - for standard output; if repeated, each gets the same events.",
     ),
 ]
 
@@ -120,7 +120,10 @@ def check(
     ],
     tolerance: Annotated[
         float | None,
-        typer.Option(min=0, help="Allowed relative deviation; by default from the file's digits."),
+        typer.Option(
+            min=0,
+            help="Allowed relative deviation; by default from the number of digits in the file.",
+        ),
     ] = None,
     objects: Objects = None,
     cross_section: CrossSection = None,

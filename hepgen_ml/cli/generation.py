@@ -36,20 +36,23 @@ def generate(
         typer.Option(
             readable=False,
             metavar="FILE",
-            help="events.lhe, .lhe.gz, .hepmc, .hepmc.gz, .root, or - for standard output; "
-            "repeated, the same events in each. {shard} stands for the number of the shard.",
+            help="Output file: .lhe, .lhe.gz, .hepmc, .hepmc.gz, .root, .hdf5, or - for standard "
+            "output. If repeated, each gets the same events. {shard} in the name is the number "
+            "of the shard.",
         ),
     ],
     events: Annotated[
         str,
         typer.Option(
-            "--events", "-n", metavar="N", help="Number of events, of all shards together."
+            "--events", "-n", metavar="N", help="Number of events of all shards together."
         ),
     ] = "10000",
     model: Annotated[
         Path,
         typer.Option(
-            readable=False, metavar="DIR", help="Trained model, or the name of one in the package."
+            readable=False,
+            metavar="DIR",
+            help="Model directory, or the name of a model of the package.",
         ),
     ] = DEFAULT_MODEL,
     seed: Annotated[
@@ -75,7 +78,10 @@ def generate(
     ] = None,
     unweight: Annotated[
         bool,
-        typer.Option("--unweight", help="Accept events by these weights, and write unit weights."),
+        typer.Option(
+            "--unweight",
+            help="Accept events in proportion to these weights and write unit weights.",
+        ),
     ] = False,
     condition: Annotated[
         list[str] | None,
@@ -87,21 +93,24 @@ def generate(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes side by side; as many as cores if not given."),
+        typer.Option(min=1, help="Number of processes; by default one for each core."),
     ] = None,
     dask: Annotated[
         str | None,
         typer.Option(
             metavar="ADDRESS|slurm",
-            help="Make events on this Dask cluster, or on jobs of slurm, htcondor, pbs, sge, lsf.",
+            help="Generate on the Dask cluster at this address, or on jobs of a batch system: "
+            "slurm, htcondor, pbs, sge, lsf.",
         ),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Jobs to submit, of --dask slurm and others.")
+        int | None, typer.Option(min=1, help="Number of jobs to submit with --dask slurm.")
     ] = None,
     partitions: Annotated[
         int | None,
-        typer.Option(min=1, help="With --dask: as many files, {shard} in their names."),
+        typer.Option(
+            min=1, help="Number of files to write with --dask; {shard} in their name numbers them."
+        ),
     ] = None,
     stream_format: Format = None,
     force: Force = False,

@@ -25,7 +25,7 @@ Format = Annotated[
     typer.Option(
         "--format",
         metavar="lhe|hepmc|…",
-        help="Format of --out - (standard output) or another pipe; also lhe.gz, hepmc.gz.",
+        help="Format of standard output (--out -) or of a pipe: lhe, lhe.gz, hepmc, hepmc.gz.",
     ),
 ]
 SkipBad = Annotated[
@@ -36,11 +36,13 @@ Cuts = Annotated[
     typer.Option(
         "--cut",
         metavar="CUT",
-        help="Learn only events inside a cut: pt(Jet)>25, delta_r(Jet,Jet)>0.4 …; may be repeated.",
+        help="Learn only events inside a cut, such as pt(Jet)>25 or delta_r(j,j)>0.4, which "
+        "then holds for generated events too; may be repeated.",
     ),
 ]
 NoCuts = Annotated[
-    bool, typer.Option("--no-cuts", help="Look for no cuts in the sample; those of --cut hold.")
+    bool,
+    typer.Option("--no-cuts", help="Do not search the sample for cuts; only those of --cut hold."),
 ]
 Weights = Annotated[
     list[str] | None,
@@ -48,18 +50,16 @@ Weights = Annotated[
         "--weights",
         metavar="PATTERN",
         help="Named weights of the sample that generated events are to have too, by name or "
-        "description, as 'MUR*'; all if not given; may be repeated.",
+        "description, such as 'MUR*'; by default all of them; may be repeated.",
     ),
 ]
-NoWeights = Annotated[
-    bool, typer.Option("--no-weights", help="Learn no named weights, the nominal one only.")
-]
+NoWeights = Annotated[bool, typer.Option("--no-weights", help="Learn the nominal weight only.")]
 Resonances = Annotated[
     list[str] | None,
     typer.Option(
         "--resonance",
         metavar="NAME: OBJECTS",
-        help='Objects from one decay, "W: Jet1 Jet2": their mass is a coordinate; may be repeated.',
+        help='Objects that come from one decay, such as "W: Jet1 Jet2"; may be repeated.',
     ),
 ]
 Conditions = Annotated[
@@ -76,7 +76,8 @@ Objects = Annotated[
     typer.Option(
         "--objects",
         metavar="NAME:N,…",
-        help="Reconstructed objects to read: Muon:2,Jet:0-10. Electron, Muon, Tau, Photon, Jet.",
+        help="Reconstructed objects to read, with their numbers, such as Muon:2,Jet:0-10; "
+        "Electron, Muon, Tau, Photon or Jet.",
     ),
 ]
 CrossSection = Annotated[
@@ -84,16 +85,18 @@ CrossSection = Annotated[
     typer.Option(
         "--cross-section",
         metavar="PB",
-        help="Total cross section of the files: 1460.9 or 1460.9+-0.9.",
+        help="Total cross section of the files in pb, such as 1460.9 or 1460.9+-0.9.",
     ),
 ]
 JetRadius = Annotated[
     float | None,
-    typer.Option("--jet-radius", min=0, help="Radius of anti-kT jets made of particles (0.4)."),
+    typer.Option(
+        "--jet-radius", min=0, help="Radius of the anti-kT jets of showered events (0.4)."
+    ),
 ]
 JetPt = Annotated[
     float | None,
-    typer.Option("--jet-pt", min=0, metavar="GEV", help="Smallest pT of such jets (20)."),
+    typer.Option("--jet-pt", min=0, metavar="GEV", help="Smallest pT of such jets in GeV (20)."),
 ]
 JetEta = Annotated[
     float | None,
@@ -103,7 +106,7 @@ JetEta = Annotated[
 Tree = Annotated[
     str | None,
     typer.Option(
-        "--tree", metavar="NAME", help="Tree of a ROOT file, if not Events or Delphes: dir/nominal."
+        "--tree", metavar="NAME", help="Tree of a ROOT file that is not called Events or Delphes."
     ),
 ]
 

@@ -51,7 +51,10 @@ def reweight(
         typer.Option(readable=False, metavar="FILE", help="The events of --source with weights."),
     ] = None,
     events: Annotated[
-        str, typer.Option("--events", "-n", metavar="N", help="Use N events of each at most.")
+        str,
+        typer.Option(
+            "--events", "-n", metavar="N", help="Largest number of events to use from each sample."
+        ),
     ] = "200000",
     network: Annotated[
         str, typer.Option(help="trees+mlp, trees, mlp, transformer, lgatr, deep-sets, gatr or gap.")
@@ -59,7 +62,9 @@ def reweight(
     folds: Annotated[
         int,
         typer.Option(
-            min=2, max=100, help="Classifiers, each trained without a part of the events."
+            min=2,
+            max=100,
+            help="Classifiers per final state, each trained without one part of the events.",
         ),
     ] = 5,
     full: Annotated[
@@ -76,7 +81,9 @@ def reweight(
     report: Annotated[
         Path | None,
         typer.Option(
-            readable=False, metavar="FILE.json", help="Write where the samples differ as JSON."
+            readable=False,
+            metavar="FILE.json",
+            help="File for the differences between the samples.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of all random numbers.")] = 0,
@@ -91,7 +98,7 @@ def reweight(
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
-    """Learn weights towards truth: hepgen-ml reweight --model DIR --truth held_out.lhe.gz."""
+    """Weight events to agree with others: hepgen-ml reweight --model DIR --truth FILE."""
     with _console.reporting(lambda: "nothing was stored", verbose=verbose, debug=debug):
         n_events = parse_count(events)
         seconds = None if max_time is None else parse_duration(max_time)

@@ -21,28 +21,36 @@ def shower(
     out: Annotated[
         Path,
         typer.Option(
-            readable=False, metavar="FILE", help="events.hepmc, .hepmc.gz, .hepmc.zst or -"
+            readable=False, metavar="FILE", help="Output file: .hepmc, .hepmc.gz, .hepmc.zst, or -."
         ),
     ],
-    events: Annotated[str, typer.Option("--events", "-n", metavar="N", help="How many.")] = "1000",
+    events: Annotated[
+        str, typer.Option("--events", "-n", metavar="N", help="Number of events.")
+    ] = "1000",
     model: Annotated[
         Path,
         typer.Option(
-            readable=False, metavar="DIR", help="Trained model, or the name of one in the package."
+            readable=False,
+            metavar="DIR",
+            help="Model directory, or the name of a model of the package.",
         ),
     ] = DEFAULT_MODEL,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Same seed, same events; a new one if not given.")
+        int | None,
+        typer.Option(min=0, help="The same seed gives the same events; random by default."),
     ] = None,
     settings: Annotated[
         Path | None,
         typer.Option(
-            "--pythia", readable=False, metavar="FILE", help="Settings of Pythia, one a line."
+            "--pythia",
+            readable=False,
+            metavar="FILE",
+            help="File with settings of Pythia, one per line.",
         ),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes that shower; the cores of this process by default."),
+        typer.Option(min=1, help="Number of processes; by default one for each core."),
     ] = None,
     stream_format: Format = None,
     device: Device = "auto",

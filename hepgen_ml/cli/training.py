@@ -51,7 +51,7 @@ def train(
         typer.Option(
             readable=False,
             metavar="FILE...",
-            help="LHE files to learn, plain or gzipped; patterns too.",
+            help="LHE files to learn, plain or gzipped, or patterns of their names.",
         ),
     ] = None,
     from_: Annotated[
@@ -60,7 +60,7 @@ def train(
             "--from",
             readable=False,
             metavar="FILE...",
-            help="Files of any format; it follows from the name.",
+            help="Files to learn; the format follows from the name.",
         ),
     ] = None,
     model: Annotated[
@@ -72,7 +72,7 @@ def train(
     ] = DEFAULT_MODEL,
     device: Device = "auto",
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Seed of all random numbers; 0 if not configured.")
+        int | None, typer.Option(min=0, help="Seed of all random numbers; by default 0.")
     ] = None,
     max_time: Annotated[
         str | None, typer.Option(metavar="TIME", help="Stop after 90s, 20m, 1h30m …")
@@ -93,7 +93,7 @@ def train(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="One setting, of those that hepgen-ml settings lists; may be repeated.",
+            help="One setting, see hepgen-ml settings; may be repeated.",
         ),
     ] = None,
     objects: Objects = None,
@@ -177,7 +177,7 @@ def encode(
             "--from",
             readable=False,
             metavar="FILE...",
-            help="Files of any format; it follows from the name.",
+            help="Files to learn; the format follows from the name.",
         ),
     ] = None,
     out: Annotated[
@@ -200,7 +200,7 @@ def encode(
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
-    """Prepare a sample for training elsewhere: hepgen-ml train --from sample.safetensors."""
+    """Prepare a sample for training elsewhere: hepgen-ml encode --from-lhe events.lhe.gz."""
     with _console.reporting(verbose=verbose, debug=debug):
         from hepgen_ml.events.conditions import parse_conditions
         from hepgen_ml.events.objects import parse_resonance

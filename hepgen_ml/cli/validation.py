@@ -44,7 +44,9 @@ def validate(
     model: Annotated[
         Path | None,
         typer.Option(
-            readable=False, metavar="DIR", help="Trained model, or the name of one in the package."
+            readable=False,
+            metavar="DIR",
+            help="Model directory, or the name of a model of the package.",
         ),
     ] = None,
     generated: Annotated[
@@ -71,7 +73,8 @@ def validate(
         str | None,
         typer.Option(
             metavar="FILE.py:FUNCTION",
-            help="Further observables: your function from a sample to arrays by name.",
+            help="Function for further observables: it gets an EventSample and returns a dict of "
+            "names to arrays.",
         ),
     ] = None,
     posterior: Annotated[
@@ -79,7 +82,7 @@ def validate(
         typer.Option(
             metavar="K",
             min=0,
-            help="Posterior draws for the band of a Bayesian model (10); 0: none.",
+            help="Posterior draws for the uncertainty band of a Bayesian model (10); 0 for none.",
         ),
     ] = None,
     seed: Annotated[
@@ -97,7 +100,7 @@ def validate(
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
-    """Compare a model with truth: hepgen-ml validate --model DIR --truth held_out.lhe.gz."""
+    """Compare a model with held-out events: hepgen-ml validate --model DIR --truth FILE."""
     with _console.reporting(lambda: "no report was written", verbose=verbose, debug=debug):
         from hepgen_ml.analysis.user_observables import load_function
         from hepgen_ml.errors import UsageError

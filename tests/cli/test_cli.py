@@ -44,6 +44,7 @@ class StandIn:
     trained: dict[str, Any]
     fault: BaseException | None = None
     weighting = None
+    process = types.SimpleNamespace(conditions=())
 
     def __init__(self) -> None:
         self.run = self.sample_.run
@@ -63,7 +64,7 @@ class StandIn:
             raise errors.ModelError("no such model", path=path, remedy="train one")
         return cls()
 
-    def run_of(self, *_: Any) -> RunInfo:
+    def run_of(self, *_: Any, **__: Any) -> RunInfo:
         return self.run
 
     @staticmethod
@@ -367,7 +368,7 @@ def test_every_setting_is_listed_with_its_meaning() -> None:
         assert {s.name.split(".")[-1] for s in settings} == set(
             sections(AUTOMATIC)[section].model_fields
             if section
-            else {"model", "cuts", "find_cuts", "resonances", "seed"}
+            else {"model", "conditions", "cuts", "find_cuts", "resonances", "seed"}
         )
         for setting in settings:
             assert setting.name in shown
