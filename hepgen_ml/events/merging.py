@@ -151,22 +151,7 @@ def merge_runs(
                 remedy="train on files with the same beams",
             )
     look = functools.cache(peek)
-    groups: list[list[int]] = []
-    for i, run in enumerate(runs):
-        for group in groups:
-            if points and points[i] != points[group[0]]:
-                continue
-            if not _same_numbers(run, runs[group[0]]):
-                continue
-            if look(i).has_final_states_of(look(group[0])):
-                group.append(i)
-                break
-            log.warning(
-                "%s and %s have the same process numbers and cross sections but different final "
-                "states: their cross sections add", paths[group[0]], paths[i],
-            )  # fmt: skip
-        else:
-            groups.append([i])
+    groups = _grouped(runs, paths, look, points)
     weights_like = list(range(len(runs)))
     for group in groups:
         if len(group) == 1:
@@ -208,6 +193,32 @@ def merge_runs(
         tuple(shifts),
         tuple(weights_like),
     )
+
+
+def _grouped(
+    runs: Sequence[RunInfo],
+    paths: Sequence[Path | None],
+    look: Callable[[int], FirstEvents],
+    points: Sequence[object],
+) -> list[list[int]]:
+    """Numbers of the runs that are repetitions of one another."""
+    groups: list[list[int]] = []
+    for i, run in enumerate(runs):
+        for group in groups:
+            if points and points[i] != points[group[0]]:
+                continue
+            if not _same_numbers(run, runs[group[0]]):
+                continue
+            if look(i).has_final_states_of(look(group[0])):
+                group.append(i)
+                break
+            log.warning(
+                "%s and %s have the same process numbers and cross sections but different final "
+                "states: their cross sections add", paths[group[0]], paths[i],
+            )  # fmt: skip
+        else:
+            groups.append([i])
+    return groups
 
 
 def _mean(points: Sequence[Sequence[Subrun]]) -> tuple[Subrun, ...]:

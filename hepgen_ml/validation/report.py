@@ -226,7 +226,7 @@ def _read(
 def _wanted(generator: Generator) -> tuple[Wanted, ...]:
     """Conditions that events have to have, to be compared with those of a model."""
     known = generator.process.conditions
-    return () if known is None else known.wanted
+    return known.wanted if known else ()
 
 
 def _with_conditions(

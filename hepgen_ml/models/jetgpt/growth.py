@@ -23,6 +23,7 @@ from hepgen_ml.models.rates import Rates
 from hepgen_ml.networks.bayesian import BayesianLinear, make_bayesian
 from hepgen_ml.networks.elementwise import SiLU
 from hepgen_ml.networks.transformer import CausalTransformer
+from hepgen_ml.process.conditions import Conditions
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.labels import labelled, relabelled, values_of, which
 from hepgen_ml.process.multiplicity import families
@@ -87,12 +88,7 @@ class GrowingDensity(DensityModel):
             nn.Linear(3, net.width), SiLU(), nn.Linear(net.width, net.width)
         )
         self.start = nn.Embedding(len(self.families), net.width)
-        self.conditions = process.conditions
-        self.given: GivenEmbedding | None = None
-        self.families_given: Rates | None = None
-        if process.conditions is not None:
-            self.given = GivenEmbedding(process.conditions, net.width)
-            self.families_given = Rates(process.conditions, len(self.families))
+        self._depend_on(process.conditions, net.width)
         self.history = CausalTransformer(
             net.width, max(first, 1), net.heads, net.mlp_ratio, net.dropout
         )
@@ -116,6 +112,15 @@ class GrowingDensity(DensityModel):
         self.accepted = torch.zeros(len(process.channels), dtype=torch.float64)
         self.begun = torch.zeros(len(self.families), dtype=torch.float64)
         self.finished = torch.zeros(len(self.families), dtype=torch.float64)
+
+    def _depend_on(self, conditions: Conditions | None, width: int) -> None:
+        """Let events and the rates of families depend on conditions of the user."""
+        self.conditions = conditions
+        self.given: GivenEmbedding | None = None
+        self.families_given: Rates | None = None
+        if conditions is not None:
+            self.given = GivenEmbedding(conditions, width)
+            self.families_given = Rates(conditions, len(self.families))
 
     def fit_coordinates(self, x: Tensor, subprocess: Tensor) -> None:
         """One mean and width per kind of object, so that they hold for any number of jets."""
