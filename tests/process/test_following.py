@@ -1,0 +1,105 @@
+"""Masses and widths as functions of conditions, found in scans of one and two parameters."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from hepgen_ml.events.conditions import Wanted
+from hepgen_ml.phase_space import DecayChart
+from hepgen_ml.phase_space.laws import Law, fit_law
+from hepgen_ml.phase_space.masses import MovingMass, MovingPeak
+from hepgen_ml.process.conditions import Condition, Conditions
+from hepgen_ml.process.following import follows
+
+RNG = np.random.default_rng(1)
+
+
+def conditions(points: np.ndarray, levels: int = 0) -> Conditions:
+    each = [
+        Condition(Wanted(f"c{k}"), float(c.min()), float(c.max())) for k, c in enumerate(points.T)
+    ]
+    if levels:
+        each[-1] = Condition(Wanted("kind"), levels=tuple("abcdefgh"[:levels]))
+    return Conditions(tuple(each), points, np.full(len(points), 1 / len(points)), True)
+
+
+def breit_wigner(mass: np.ndarray, width: np.ndarray) -> np.ndarray:
+    angle = RNG.uniform(np.arctan(-12.0), np.arctan(12.0), len(mass))
+    return np.sqrt(mass**2 + mass * width * np.tan(angle))
+
+
+def at(law: Law, *values: float) -> float:
+    return float(law(torch.tensor([values], dtype=torch.float64)))
+
+
+def test_a_scan_of_mass_and_width() -> None:
+    points = np.array([(m, w) for m in (500.0, 800.0, 1200.0) for w in (0.01, 0.03, 0.06)])
+    values = np.repeat(points, 500, axis=0)
+    mass = breit_wigner(values[:, 0], values[:, 0] * values[:, 1])
+    found = follows(mass, values, conditions(points))
+    assert isinstance(found, MovingPeak)
+    for m, w in ((500.0, 0.03), (1000.0, 0.02), (700.0, 0.06)):  # also between the points
+        assert at(found.position, m, w) == pytest.approx(m, rel=0.1 * w)
+        assert at(found.width, m, w) == pytest.approx(m * w, rel=0.15)
+
+
+def test_a_peak_that_is_another_function_of_the_condition() -> None:
+    points = np.linspace(1.0, 9.0, 7)[:, None]
+    values = np.repeat(points, 800, axis=0)
+    true = 300.0 + 40.0 * values[:, 0] ** 1.5
+    found = follows(breit_wigner(true, 0.02 * true), values, conditions(points))
+    assert isinstance(found, MovingPeak)
+    assert at(found.position, 6.1) == pytest.approx(300 + 40 * 6.1**1.5, rel=0.01)
+    # most events are where their coordinate is small: the peak is at zero for every condition
+    nodes = [("X", found, (1, 2)), ("X>1", 0.0, ()), ("X>2", 0.0, ())]
+    chart = DecayChart(
+        [{"label": n, "mass": m, "children": c} for n, m, c in nodes], 1,
+        {"kind": "balanced", "pt_min": []},
+    )  # fmt: skip
+    x = torch.zeros(7, chart.n_coordinates, dtype=torch.float64)
+    _, total = chart.given(torch.from_numpy(points)).inverse(x)
+    made = torch.sqrt(total[:, 3] ** 2 - (total[:, :3] ** 2).sum(-1)).numpy()
+    np.testing.assert_allclose(made, 300 + 40 * points[:, 0] ** 1.5, rtol=0.01)
+    with pytest.raises(ValueError, match="conditions"):
+        chart.given(None)
+
+
+def test_a_spectrum_that_follows_no_formula_is_exact_at_its_points() -> None:
+    points = np.arange(8.0)[:, None] + 1
+    at_points = RNG.uniform(300.0, 900.0, 8)
+    found = follows(np.repeat(at_points, 50), np.repeat(points, 50, axis=0), conditions(points))
+    assert isinstance(found, MovingMass)
+    np.testing.assert_allclose(found.law(torch.from_numpy(points)), at_points, rtol=1e-9)
+    between = at(found.law, 3.5)
+    assert min(at_points[2:4]) * 0.5 < between < max(at_points[2:4]) * 2
+
+
+def test_categories_have_their_own_masses() -> None:
+    points = np.array([[float(k)] for k in range(3)])
+    values = np.repeat(points, 600, axis=0)
+    true = np.array([400.0, 700.0, 550.0])[values[:, 0].astype(int)]
+    found = follows(breit_wigner(true, 0.03 * true), values, conditions(points, levels=3))
+    assert isinstance(found, MovingPeak)
+    for k, mass in enumerate((400.0, 700.0, 550.0)):
+        assert at(found.position, k) == pytest.approx(mass, rel=0.005)
+
+
+def test_what_does_not_move_is_left_alone() -> None:
+    points = np.array([[1.0], [2.0], [4.0]])
+    values = np.repeat(points, 1000, axis=0)
+    z = breit_wigner(np.full(3000, 91.2), np.full(3000, 2.5))
+    assert follows(z, values, conditions(points)) is None
+    assert follows(np.full(3000, 173.0), values, conditions(points)) is None
+    assert follows(RNG.exponential(100.0, 3000) + 1, values, conditions(points)) is None
+
+
+def test_laws_are_stored() -> None:
+    points = RNG.uniform(1.0, 3.0, (12, 2))
+    target = np.exp(points.sum(1) + 0.3 * np.sin(9 * points[:, 0]))
+    law = fit_law(points, target, np.full(12, 1e-6), ("linear", "log"))
+    again = Law.from_config(law.to_config())
+    where = torch.from_numpy(RNG.uniform(1.0, 3.0, (50, 2)))
+    assert torch.equal(again(where), law(where))
+    np.testing.assert_allclose(law(torch.from_numpy(points)), target, rtol=1e-6)
