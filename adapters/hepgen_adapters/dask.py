@@ -9,7 +9,7 @@ import functools
 import logging
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -45,6 +45,7 @@ def from_generator(
     posterior: int | None = None,
     weights: str | None = None,
     unweight: bool = False,
+    condition: Mapping[str, Any] | None = None,
 ) -> Any:
     """Generated events as an array of dask-awkward, made when they are computed.
 
@@ -59,7 +60,7 @@ def from_generator(
     seed : int, optional
         The same seed gives the same events, those of `hepgen_ml.Generator.stream`, whatever the
         number of partitions and workers. Without it every array differs; each is always the same.
-    posterior, weights, unweight
+    posterior, weights, unweight, condition
         As of `hepgen_ml.Generator.sample`.
 
     Returns
@@ -82,7 +83,9 @@ def from_generator(
         raise UsageError(f"{count} partitions of {n} events", remedy="take fewer")
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0])
-    options = {"posterior": posterior, "weights": weights, "unweight": unweight}
+    options = {
+        "posterior": posterior, "weights": weights, "unweight": unweight, "condition": condition,
+    }  # fmt: skip
     make = functools.partial(_array, place, n, seed, count, options)
     example = partition(place, 1, seed, (0, 1), options).to_awkward()
     meta = awkward.Array(example.layout.to_typetracer(forget_length=True))
