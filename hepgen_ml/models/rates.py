@@ -18,7 +18,8 @@ _PRIOR_STD = 2.0
 """Of the coefficients: what few events tell about a rare subprocess is not followed blindly."""
 
 _STEPS = 100
-_BATCH = 4096
+_ELEMENTS = 20_000_000
+"""Rates, of events times subprocesses, that are computed together."""
 
 
 class Rates(nn.Module):
@@ -57,11 +58,12 @@ class Rates(nn.Module):
         values, subprocess = values_of(labels), which(labels)
         assert values is not None
         points, row = torch.unique(values, dim=0, return_inverse=True)
-        if len(points) > _MOST:
-            chosen = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))[:_MOST]
-            points, row = values[chosen], torch.arange(_MOST)
-            subprocess, weight = subprocess[chosen], weight[chosen]
         n = len(self.offset)
+        most = min(_MOST, self._batch)
+        if len(points) > most:
+            chosen = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))[:most]
+            points, row = values[chosen], torch.arange(len(chosen))
+            subprocess, weight = subprocess[chosen], weight[chosen]
         counts = torch.zeros(len(points) * n, dtype=torch.float64)
         counts = counts.index_add(0, row * n + subprocess, weight.double()).view(-1, n).clamp_min(0)
         wanted = torch.tensor(list(frequency), dtype=torch.float64).clamp_min(1e-12)
@@ -100,9 +102,16 @@ class Rates(nn.Module):
         subprocess = which(labels)
         parts = [
             self._log_rates(part).gather(1, s.unsqueeze(-1)).squeeze(-1)
-            for part, s in zip(labels.split(_BATCH), subprocess.split(_BATCH), strict=True)
+            for part, s in zip(
+                labels.split(self._batch), subprocess.split(self._batch), strict=True
+            )
         ]
         return torch.cat(parts) if parts else self.offset[:0]
+
+    @property
+    def _batch(self) -> int:
+        """Events whose rates are computed together."""
+        return max(1000, _ELEMENTS // len(self.offset))
 
     def _log_rates(self, labels: Tensor) -> Tensor:
         values = values_of(labels)
@@ -116,7 +125,7 @@ class Rates(nn.Module):
         labels = labelled(none, values)
         drawn = [
             torch.multinomial(self._log_rates(part).exp(), 1, generator=generator).squeeze(-1)
-            for part in labels.split(_BATCH)
+            for part in labels.split(self._batch)
         ]
         return labelled(torch.cat(drawn), values)
 
