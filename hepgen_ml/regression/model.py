@@ -33,8 +33,8 @@ _HIDDEN = 64
 
 _NO_LIMIT = 2**53
 
-_RATES = {"mlp": 2e-3, "deep-sets": 2e-3}
-_RATE = 1e-3
+_RATES = {"mlp": 2e-3, "deep-sets": 2e-3, "transformer": 1e-3}
+_RATE = 3e-3
 
 
 @dataclass(frozen=True)

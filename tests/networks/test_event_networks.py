@@ -136,6 +136,16 @@ def test_settings_make_the_network_again(name: str) -> None:
     assert torch.equal(again(p, scalars, None, globals_), made(p, scalars, None, globals_))
 
 
+@pytest.mark.parametrize("name", ["gap", "lgatr"])
+def test_invariant_networks_are_standardised_alike_in_any_frame(name: str) -> None:
+    p, scalars, globals_ = events()
+    made = network(name)
+    unit = made.unit.clone()
+    for g in elements("lorentz"):
+        made.fit_standardization(transformed(g, p), scalars, None, globals_)
+        assert float((made.unit / unit - 1).abs()) < 1e-9
+
+
 def test_what_is_impossible_is_said() -> None:
     for arguments, said in (
         ({"name": "cnn"}, "lgatr"),

@@ -21,8 +21,25 @@ from hepgen_ml.networks.lgatr.inference import Prepared
 from hepgen_ml.networks.lgatr.layers import EquiLinear, EquiNorm, GeometricMLP
 from hepgen_ml.networks.names import REFERENCES
 
+_FOR_SIZE = 2000
+"""Events from which the size of momenta is taken."""
 
-class LGATrNetwork(EventNetwork):
+
+class _Geometric(EventNetwork):
+    """Networks without references see invariants alone, and measure momenta in the size of these.
+
+    They cannot tell the frame, so that energies mean nothing to them: in units of a typical energy
+    the products of momenta would be small numbers of very different size.
+    """
+
+    references: Tensor
+
+    def fit_features(self, p: Tensor, there: Tensor) -> None:
+        if self.symmetry == "lorentz" and not len(self.references):
+            self.unit.mul_(_invariant_size(p, there))
+
+
+class LGATrNetwork(_Geometric):
     """Lorentz-equivariant geometric-algebra transformer; a token of the whole event is read out.
 
     Parameters
@@ -57,7 +74,6 @@ class LGATrNetwork(EventNetwork):
     ) -> None:
         super().__init__(n_scalars, n_out, n_particles=n_particles, n_globals=n_globals)
         directions = _directions(references)
-        self.references: Tensor
         self.register_buffer("references", directions, persistent=False)
         as_tokens = reference_tokens and len(directions) > 0
         self.as_channels = len(directions) > 0 and not reference_tokens
@@ -109,7 +125,7 @@ class GATrNetwork(LGATrNetwork):
     symmetry: Symmetry = "rotation"
 
 
-class GAP(EventNetwork):
+class GAP(_Geometric):
     """Geometric-algebra perceptron: L-GATr without attention, all particles as channels.
 
     Equivariant under Lorentz transformations, but not under permutations.
@@ -144,7 +160,6 @@ class GAP(EventNetwork):
         if n_particles < 1:
             raise ValueError("the largest number of particles is needed")
         directions = _directions(references)
-        self.references: Tensor
         self.register_buffer("references", directions, persistent=False)
         n_in = n_particles * (n_scalars + 1) + n_globals
         self.network = _Stack(n_particles + len(directions), n_in, n_out, channels, scalars, blocks)
@@ -185,6 +200,15 @@ class _Stack(nn.Module):
         for norm, block in zip(self.norms, self.blocks, strict=True):
             x = x.plus(block(norm(x)))
         return self.last(x)
+
+
+def _invariant_size(p: Tensor, there: Tensor) -> Tensor:
+    """Geometric mean of sqrt(2 p_i · p_j) of all pairs of particles; 1 where there are none."""
+    p, there = p[:_FOR_SIZE].double(), there[:_FOR_SIZE]
+    i, j = torch.triu_indices(p.shape[1], p.shape[1], 1, device=p.device)
+    product = p[:, i, 3] * p[:, j, 3] - (p[:, i, :3] * p[:, j, :3]).sum(-1)
+    some = product[there[:, i] & there[:, j] & (product > 0)]
+    return torch.exp(0.5 * torch.log(2 * some).mean()) if len(some) else p.new_ones(())
 
 
 def _directions(references: str) -> Tensor:
