@@ -47,13 +47,21 @@ class Block:
 
 def blocks_of(n: int, start: int, stop: int) -> list[Block]:
     """Blocks of n events that have any of `start` to `stop`; sizes differ by one at most."""
-    k, first, found = -(-n // BLOCK), 0, []
-    for index in range(k):
-        last = first + n // k + (index < n % k)
-        if last > start and first < stop:
-            found.append(Block(index, first, last))
-        first = last
-    return found
+    if start >= stop:
+        return []
+    k = -(-n // BLOCK)
+    size, larger = divmod(n, k)  # the first ones have one event more
+
+    def first(index: int) -> int:
+        return index * size + min(index, larger)
+
+    def with_event(event: int) -> int:
+        if event < first(larger):
+            return event // (size + 1)
+        return larger + (event - first(larger)) // size
+
+    these = range(with_event(start), with_event(stop - 1) + 1)
+    return [Block(i, first(i), first(i + 1)) for i in these]
 
 
 def range_of(n: int, shard: tuple[int, int]) -> tuple[int, int]:

@@ -85,6 +85,18 @@ def test_blocks_and_shards_divide_the_events(n: int) -> None:
         ranges = [range_of(n, (i, k)) for i in range(k)]
         assert [a for a, _ in ranges] == [0, *(b for _, b in ranges[:-1])]
         assert ranges[-1][1] == n
+        for start, stop in ranges:  # those of a part are the blocks of all that have events of it
+            some = [b for b in blocks_of(n, 0, n) if b.first < stop and b.last > start]
+            assert blocks_of(n, start, stop) == some
+
+
+def test_a_part_of_very_many_events_begins_at_once() -> None:
+    """Blocks that are not its own are not even counted."""
+    n = 10**15
+    blocks = blocks_of(n, *range_of(n, (10**9 - 1, 10**9)))
+    assert len(blocks) == 100
+    assert blocks[-1].last == n
+    assert blocks[-1].index == 10**11 - 1
 
 
 def test_small_samples_are_not_cut_from_large_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
