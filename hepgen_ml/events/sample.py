@@ -121,25 +121,26 @@ def processes_from_json(values: Sequence[Mapping[str, Any]]) -> tuple[Subrun, ..
 
 @dataclass(frozen=True)
 class RunInfo:
-    """Information about the whole run: beams, cross sections, weights, provenance.
+    """Information about a run: beams, cross sections, declared weights, provenance.
 
     Attributes
     ----------
     beam_pdg_id : tuple of int
-        Beam particles, the one along +z first.
+        PDG numbers of the beam particles, the one along +z first.
     beam_energy : tuple of float
-        In GeV.
+        Energies of the beams in GeV.
     pdf_group, pdf_set : tuple of int
         PDFGUP and PDFSUP.
     weight_strategy : int
         IDWTUP of the file: ±3 unit weights, ±4 weights whose mean is the cross section.
     processes : tuple of Subrun
+        Processes with their cross sections.
     generators : tuple of (name, version, text)
         Programs that made the events, the newest last.
     header : str
-        Header text of the source, opaque.
+        Header text of the source, as it stands there.
     weight_groups : str
-        Inside of `<initrwgt>`, opaque.
+        Content of the `<initrwgt>` block, as it stands there.
     weight_names : mapping of str to str
         Name (id) of every named weight and its description.
     weight_cross_sections : mapping of str to (float, float)
@@ -194,13 +195,15 @@ class RunInfo:
 
 
 class EventSample:
-    """Events as flat columns with offsets.
+    """Events as flat columns, one row per particle, with the offsets of each event.
 
-    Every particle column is also an attribute: ``sample.px``, ``sample.weight``.
+    Every column is also an attribute: ``sample.px`` of particles, ``sample.weight`` of events.
+    Momenta, masses and scales are in GeV, lifetimes (cτ) in mm.
 
     Parameters
     ----------
     run : RunInfo
+        Beams, cross sections and weights of the run.
     offsets : (n + 1,) int64 array
         Particles of event i are rows ``offsets[i]:offsets[i + 1]``.
     particles : mapping of str to array

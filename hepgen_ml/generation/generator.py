@@ -66,32 +66,37 @@ from hepgen_ml.training.ranks import joined
 
 
 class Generator:
-    """A trained surrogate of an event sample.
+    """A model that was trained on an event sample and generates new events.
 
-    Made by `train` or `load`.
+    `train` and `load` create one.
 
     Parameters
     ----------
     model : TrainedModel
+        Density, process and settings.
     classifier : Reweighter, optional
+        Classifier whose weights correct the model.
     directory : Path, optional
-        Where the model is stored.
+        Directory in which the model is stored.
     ratios : WeightRatios, optional
+        Ratios of named weights to the nominal one.
 
     Attributes
     ----------
     process : Process
+        Subprocesses, channels and rules that were found in the training sample.
     config : Config
+        Settings of the model and its training.
     run : RunInfo
-        Of generated events: cross section and beams of the training sample.
+        Run information of generated events: cross section and beams of the training sample.
     facts : dict
-        About the training.
+        Numbers about the training, such as those of events and steps.
     classifier : Reweighter or None
-        Corrects events, see `hepgen_ml.reweighting`; stored with the model.
+        Classifier whose weights correct the model, see `hepgen_ml.reweighting`.
     ratios : WeightRatios or None
-        Of the named weights of the training sample, which generated events have too.
+        Ratios of the named weights of the training sample, which generated events have too.
     weighting : ClassifierWeights, SampleWeights or None
-        Of the latest events with its weights: effective sample size and efficiency.
+        Effective sample size and efficiency of the events that were last generated with weights.
     directory : Path or None
         Where the model is stored.
     acceptance : float
@@ -140,24 +145,25 @@ class Generator:
         Parameters
         ----------
         source : EventSample, or file names or glob patterns
-            Or one file that `hepgen_ml.training.encoded` wrote.
+            Events to learn; also one file that ``hepgen-ml encode`` wrote.
         model : str, optional
             Name of the density model; by default that of the configuration.
         out : path-like
-            Directory of the model; also holds checkpoint and history while training.
+            Directory of the model, and of its checkpoint and history during the training.
         config : Config, optional
+            All other settings; their defaults if not given.
         seed : int, optional
             By default that of the configuration.
         device : str
             ``auto``, ``cpu``, ``cuda``, ...
         max_time : float, optional
-            Seconds of training.
+            Largest time of the training in seconds.
         resume : bool
-            Go on with an interrupted training in `out`.
+            Continue an interrupted training in `out`.
         force : bool
             Replace a model in `out`.
         skip_bad : bool
-            Leave out bad events instead of refusing them.
+            Leave out events that cannot be read or break a law, instead of refusing the sample.
         selection : Selection, optional
             Objects to learn, from files of reconstructed or showered events.
         progress : callable, optional
@@ -168,7 +174,7 @@ class Generator:
         InputError, SampleError
             The sample cannot be read or trained on.
         OutputError
-            `out` holds something already.
+            `out` contains a model or other files already.
         """
         changes = {"model": model, "seed": seed, "training__max_time": max_time}
         given = {key: value for key, value in changes.items() if value is not None}
@@ -191,7 +197,7 @@ class Generator:
         Raises
         ------
         ModelError
-            Missing, damaged, newer, or an unfinished training.
+            The model is missing, damaged or from a newer version, or its training is unfinished.
         """
         directory = find_model(path)
         if os.path.exists(directory / PLAN) and not os.path.exists(directory / CONFIG):
@@ -205,7 +211,7 @@ class Generator:
         return cls(model, classifier, directory, ratios_of(directory, model))
 
     def save(self, path: str | Path, *, force: bool = False, half: bool = False) -> None:
-        """Write the model directory; with `half` in half precision, see `save_model`."""
+        """Write the model to a directory, its parameters in half precision if `half` is set."""
         directory = Path(path)
         if force:
             with naming(directory):
@@ -222,7 +228,7 @@ class Generator:
 
     @staticmethod
     def shard_size(n: int, shard: tuple[int, int] = (0, 1)) -> int:
-        """Events that shard (i, k) makes of n: sizes differ by one at most."""
+        """Number of events in shard i of k, (i, k), of n events; sizes differ by one at most."""
         start, stop = range_of(n, shard)
         return stop - start
 
@@ -233,7 +239,7 @@ class Generator:
         unweight: bool = False,
         condition: Given | None = None,
     ) -> RunInfo:
-        """Run information of the events that `stream` makes with these options."""
+        """Run information of the events that `stream` generates with these options."""
         run = self.run
         with self._named():
             values = values_for(self.process, condition)
@@ -266,13 +272,14 @@ class Generator:
         unweight: bool = False,
         condition: Given | None = None,
     ) -> EventSample:
-        """Draw n events.
+        """Generate n events.
 
         Parameters
         ----------
         n : int
+            Number of events.
         seed : int, optional
-            The same seed gives the same events; by default a fresh one.
+            The same seed gives the same events; by default the seed is random.
         device : str, optional
             By default that of the model.
         posterior : int, optional
@@ -280,12 +287,13 @@ class Generator:
             density, and each has the weights ``posterior_1`` to ``posterior_K``, see
             `hepgen_ml.generation.posterior`.
         weights : {"classifier", "sample"}, optional
-            Weight events with the model's classifier; each has its variations
-            ``classifier_1`` ... too, see `hepgen_ml.reweighting`. Models of a biased sample
-            (``training.weights=sample``) always make events with weights that undo the bias,
-            unless ``unweight`` is set; "sample" only makes sure of it.
+            "classifier" weights events with the model's classifier; each event also has the
+            variations ``classifier_1`` ..., see `hepgen_ml.reweighting`. Models of a biased
+            sample (``training.weights=sample``) always generate events with weights that undo
+            the bias, unless ``unweight`` is set; "sample" is an error for all other models.
         unweight : bool
-            Accept events by these weights instead, so that they have unit weight.
+            Accept events with a probability proportional to these weights instead, so that they
+            have unit weight.
         condition : mapping, optional
             Values of the conditions that the model was trained with, by name: one for all events,
             or an array with one of each. By default they occur as in the sample.
@@ -324,33 +332,34 @@ class Generator:
         cluster: Cluster | None = None,
         condition: Given | None = None,
     ) -> Iterator[EventSample]:
-        """Draw events chunk by chunk, in constant memory.
+        """Generate events chunk by chunk, in constant memory.
 
         Parameters
         ----------
         n : int
-            Events of all shards together.
+            Number of events of all shards together.
         chunk : int
-            Events at a time; the events do not depend on it.
+            Number of events in a chunk; the events do not depend on it.
         seed : int, optional
             The same seed and n give the same events, however they are cut into chunks and
-            shards: events are made in blocks of 10,000, each with random numbers of its own
-            that are a function of the seed and the number of the block. On one kind of processor
-            the number of threads changes next to nothing, and nothing as far as measured where
-            ``MKL_CBWR=AUTO,STRICT`` is in the environment before torch is imported.
+            shards: events are generated in blocks of 10,000, each with random numbers of its own
+            that are a function of the seed and the number of the block. With
+            ``MKL_CBWR=AUTO,STRICT`` in the environment before torch is imported, they do not
+            depend on the number of threads of one kind of processor either.
         shard : (i, k)
-            Which of k parts of these events to make, counted from 0.
+            Generate part i, counted from 0, of k parts of these events.
         device : str, optional
+            By default that of the model.
         posterior : int, optional
             As for `sample`.
         weights, unweight
             As for `sample`.
         workers : int
-            Processes that make blocks of events side by side, with one thread each, on CPUs.
-            The events do not depend on it. Needs a stored model.
+            Number of processes that generate events on CPUs, with one thread each. The events do
+            not depend on it. The model has to be stored in a directory.
         cluster : Cluster, optional
-            Machines that make the blocks instead (`hepgen_ml.generation.clusters`). They need
-            to see the directory of the model.
+            Machines that generate the events instead (`hepgen_ml.generation.clusters`). They
+            need access to the directory of the model.
         condition : mapping, optional
             As for `sample`. Arrays of values begin again after their last.
         """

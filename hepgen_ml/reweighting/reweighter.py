@@ -48,18 +48,21 @@ _PRIOR = 10.0  # events that either sample is thought to have in every final sta
 
 
 class Reweighter:
-    """Weights from a sample to another, made by `fit` or `load`.
+    """Weights that turn one sample into another, from classifiers between the two.
+
+    `fit` and `load` create one.
 
     Attributes
     ----------
     network : str
         Name of the classifier network.
     ratios : dict of Signature to GroupRatio
+        Classifiers and ratio of frequencies of each final state.
     facts : dict
-        About the training, plain values; ``groups`` by final state.
+        Numbers about the training, as plain values; ``groups`` has those of each final state.
     held_out, held_out_truth : (n,) and (m,) float array, or None
-        After `fit`, weights of the generated and of the true events, each from the classifier
-        that was not trained on it; the mean of the former is one. Not stored.
+        Weights of the generated and of the true events after `fit`, each from the classifier
+        that was not trained on the event. The mean of the former is one. They are not stored.
     """
 
     def __init__(
@@ -94,8 +97,8 @@ class Reweighter:
         Parameters
         ----------
         truth, generated : EventSample
-            Their weights count, signed ones too. The generator must not have been
-            trained on `truth`: it would look better there than it is.
+            The samples, with their weights of either sign. The generator must not have been
+            trained on `truth`, because it describes its own training events too well.
         network : str
             Of `hepgen_ml.reweighting.classifiers.NETWORKS`.
         folds : int
@@ -104,8 +107,9 @@ class Reweighter:
             Also flavours, helicities, colour flow, scale and coupling; for samples of one
             program, because programs differ in these by convention.
         schedule : Schedule, optional
-            Its seconds are for all classifiers together.
+            Schedule of the training; its time is that of all classifiers together.
         seed : int
+            Seed of all random numbers.
         device : torch.device, optional
         progress : callable, optional
             Called with stage, done, total and a dict of numbers.

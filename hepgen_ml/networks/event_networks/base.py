@@ -28,8 +28,8 @@ class EventNetwork(nn.Module, ABC):
 
     - momenta (n, k, 4) as (px, py, pz, E) in GeV, in single or double precision,
     - scalars (n, k, s) of each particle, such as its type as one-hot numbers,
-    - mask (n, k) of bool, False where there is no particle; what stands there counts nothing,
-    - globals_ (n, g), numbers that describe the whole event,
+    - mask (n, k) of bool, False where there is no particle; its momentum and scalars are ignored,
+    - ``globals_`` (n, g), numbers that describe the whole event,
 
     and gives (n, n_out). Before the first use, `fit_standardization` sees typical events.
 
