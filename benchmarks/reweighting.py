@@ -22,9 +22,10 @@ from zjets import events, halves
 
 import hepgen_ml
 from hepgen_ml.analysis.classifier import classifier_auc
-from hepgen_ml.analysis.metrics import effective_size, marginals
+from hepgen_ml.analysis.metrics import marginals
 from hepgen_ml.analysis.observables import observables
 from hepgen_ml.events.objects import Selection, parse_objects
+from hepgen_ml.events.weights import effective_size
 from hepgen_ml.generation.reweighting import GENERATED, Options, read_some
 from hepgen_ml.reweighting import Reweighter
 from hepgen_ml.reweighting.application import ClassifierWeights

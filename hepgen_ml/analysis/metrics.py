@@ -102,11 +102,6 @@ def is_uniform(weight: FloatArray) -> bool:
     return len(weight) > 0 and bool(np.ptp(weight) <= 1e-9 * np.abs(weight).max())
 
 
-def effective_size(weight: FloatArray) -> float:
-    """Number of unweighted events with the same statistical error, (sum w)^2 / sum w^2."""
-    return float(weight.sum() ** 2 / np.sum(weight**2))
-
-
 def unweighting_limit(weights: FloatArray, loss: float = 1e-3) -> float:
     """Weight that counts as the largest when events are accepted with w/limit.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,6 +19,26 @@ from hepgen_ml.events.sample import EventSample, RunInfo, Subrun
 
 _EQUAL = 1e-6  # relative difference of weights of the same size
 _SIGMAS = 5.0
+
+
+class Numbers(Protocol):
+    """What arrays and tensors have in common here."""
+
+    def sum(self) -> Any:
+        """Sum of all."""
+
+    def __mul__(self, other: Any, /) -> Any: ...
+
+
+def effective_size(weight: Numbers) -> float:
+    """Events of equal weight with the statistical error of these, (sum w)^2 / sum w^2.
+
+    Parameters
+    ----------
+    weight : (n,) array or tensor
+        Of either sign; 0 events without any.
+    """
+    return float(weight.sum()) ** 2 / max(float((weight * weight).sum()), 1e-300)
 
 
 @dataclass

@@ -104,11 +104,6 @@ class Discrete:
     free: Tensor
 
 
-def effective_number(weight: Tensor) -> float:
-    """Events of equal weight that have the statistical power of these (m,), of either sign."""
-    return float(weight.sum() ** 2 / (weight**2).sum().clamp_min(1e-300))
-
-
 def final_momenta(table: dict[str, npt.NDArray[Any]], rows: Sequence[int]) -> Tensor:
     """Momenta (m, k, 4) of some rows of a table of events."""
     return torch.stack(

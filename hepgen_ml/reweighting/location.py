@@ -10,13 +10,13 @@ import numpy as np
 from hepgen_ml.analysis.final_states import Signature
 from hepgen_ml.analysis.metrics import (
     bin_edges,
-    effective_size,
     equal_numbers,
     histogram_chi2,
     shared_observables,
 )
 from hepgen_ml.analysis.observables import Observable, ObservableTable, observables
 from hepgen_ml.events.sample import EventSample, FloatArray
+from hepgen_ml.events.weights import effective_size
 
 LOW, HIGH = 0.1, 10.0
 """Weights below and above which events form the tails."""

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.config import Config
+from hepgen_ml.events.weights import effective_size
 from hepgen_ml.models.rates import drawn_labels
 from hepgen_ml.models.surrogate import Surrogate
-from hepgen_ml.process.encoded import Encoded, effective_number
+from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.labels import labelled, which
 from hepgen_ml.process.process import Process, by_value
 
@@ -58,7 +59,7 @@ def worth(process: Process, encoded: Encoded) -> float:
     """Events that the absolute weights are worth, channel by channel, over all events."""
     size = encoded.weight.abs()
     channels = by_value(process.channel_of[encoded.subprocess])
-    return sum(effective_number(size[rows]) for _, rows in channels) / len(encoded)
+    return sum(effective_size(size[rows]) for _, rows in channels) / len(encoded)
 
 
 def as_they_are(process: Process, encoded: Encoded) -> tuple[Process, Encoded, Tensor]:

@@ -17,9 +17,10 @@ from hepgen_ml.events.conditions import Wanted
 from hepgen_ml.events.objects import NamedResonance, Selection
 from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
 from hepgen_ml.events.source import EventSource, Progress
+from hepgen_ml.events.weights import effective_size
 from hepgen_ml.phase_space import Cut
 from hepgen_ml.process.auxiliary import AUXILIARY
-from hepgen_ml.process.encoded import Encoded, effective_number
+from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.learner import ProcessLearner
 from hepgen_ml.process.process import Process
 from hepgen_ml.process.structure import inside_cuts
@@ -291,7 +292,7 @@ def encode_all(
             remedy="a density needs a positive cross section; take more events",
         )
     encoded.weight /= encoded.weight.mean()
-    effective = effective_number(evened(process, encoded.subprocess, encoded.weight))
+    effective = effective_size(evened(process, encoded.subprocess, encoded.weight))
     if effective < 0.99 * len(encoded):
         negative = float((encoded.weight < 0).double().mean())
         log.warning(

@@ -14,10 +14,11 @@ from torch.nn import functional as F
 from hepgen_ml.config import Config, TrainingConfig
 from hepgen_ml.errors import SampleError, UsageError
 from hepgen_ml.events.sample import RunInfo
+from hepgen_ml.events.weights import effective_size
 from hepgen_ml.models import registry
 from hepgen_ml.models.choice import chosen
 from hepgen_ml.models.surrogate import Surrogate
-from hepgen_ml.process.encoded import Encoded, effective_number
+from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.process import Process
 from hepgen_ml.process.symmetry import (
     check_reflection,
@@ -113,7 +114,7 @@ def prepare(sample: EncodedSample, config: Config, seconds: float) -> Prepared:
         encoded = replace(encoded, weight=weight)
     facts = {
         "events": len(encoded),
-        "effective_events": round(effective_number(encoded.weight)),
+        "effective_events": round(effective_size(encoded.weight)),
         "negative_weights": round(float((encoded.weight < 0).double().mean()), 6),
         "auxiliary_fractions": auxiliary_fractions(process, encoded),
     }
@@ -154,7 +155,7 @@ def _choose_events(ready: Prepared) -> None:
         training = thinned(process, training, settings.max_events, learns_rates)
     if settings.reflect:
         check_reflection(process, training)
-    ready.n_events = round(effective_number(training.weight))
+    ready.n_events = round(effective_size(training.weight))
     training, symmetries = _with_images(training, process, ready.run, settings)
     ready.training = training
     ready.facts |= {"validation_events": len(ready.validation), **symmetries}

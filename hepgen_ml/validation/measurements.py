@@ -21,6 +21,7 @@ from hepgen_ml.analysis.observables import Observable
 from hepgen_ml.analysis.peaks import Peak, peaks
 from hepgen_ml.analysis.user_observables import ObservableFunction
 from hepgen_ml.events.sample import EventSample, FloatArray
+from hepgen_ml.events.weights import effective_size
 from hepgen_ml.validation.comparison import Comparison, GroupComparison, compare
 from hepgen_ml.validation.figures.panels import choose
 
@@ -51,8 +52,7 @@ class Labelled:
     @property
     def effective_events(self) -> float:
         """Effective sample size, (sum of weights)^2 / sum of squared weights."""
-        w = self.events.weight
-        return float(w.sum() ** 2 / np.sum(w**2))
+        return effective_size(self.events.weight)
 
     @property
     def variations(self) -> FloatArray | None:

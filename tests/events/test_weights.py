@@ -17,10 +17,10 @@ from hepgen_ml.analysis.laws import check_sample
 from hepgen_ml.config import Config
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events.sample import EventSample, concatenate
+from hepgen_ml.events.weights import effective_size
 from hepgen_ml.models.base import weighted_mean
 from hepgen_ml.models.jetgpt.autoregressive import AutoregressiveDensity
 from hepgen_ml.phase_space import Coordinate
-from hepgen_ml.process.encoded import effective_number
 from hepgen_ml.training.data import (
     SampleSource,
     draw_rates,
@@ -156,7 +156,7 @@ def test_weights_of_either_sign_are_what_is_learned(caplog: pytest.LogCaptureFix
     weight = evened(process, encoded.subprocess, encoded.weight)
     assert float(weight.mean()) == pytest.approx(1.0)
     channel = process.channel_of[encoded.subprocess]
-    power = [effective_number(encoded.weight[channel == c]) for c in (0, 1)]
+    power = [effective_size(encoded.weight[channel == c]) for c in (0, 1)]
     shares = [float(weight[channel == c].sum() / weight.sum()) for c in (0, 1)]
     assert shares == pytest.approx([p / sum(power) for p in power])
 

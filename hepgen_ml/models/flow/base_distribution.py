@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from hepgen_ml.errors import ModelError
+from hepgen_ml.events.weights import effective_size
 from hepgen_ml.models.conditions import Layouts
 from hepgen_ml.models.mixtures import LOG_KAPPA, sample_von_mises, von_mises_log_prob
-from hepgen_ml.process.encoded import effective_number
 from hepgen_ml.process.labels import which
 from hepgen_ml.process.process import Process
 
@@ -109,7 +109,7 @@ class BaseDistribution(nn.Module):
     def _fit_channel(self, c: int, z: Tensor, weight: Tensor) -> None:
         # The base need not be exact, but a covariance has to be positive: signs are left out.
         w = weight.abs() / weight.abs().sum()
-        effective = effective_number(w)
+        effective = effective_size(w)
         real, angles = z[:, self.reals[c]], self.angles[c]
         location = w @ real
         covariance = (w * (real - location).t()) @ (real - location)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hepgen_ml.events.weights import effective_size
 from hepgen_ml.models.base import Inside
 from hepgen_ml.models.jetgpt.growth import GrowingDensity
 from hepgen_ml.phase_space.coordinates import azimuth, pseudorapidity
-from hepgen_ml.process.encoded import Encoded, effective_number
+from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.labels import labelled, values_of, which
 
 _LEAST = 20
@@ -140,7 +141,7 @@ def calibrate_rates(
             parts = w[asked][goes_on], w[asked][~goes_on]
             # Weights of either sign may leave less than nothing of a few events.
             if len(some) >= _LEAST and all(
-                float(x.sum()) > 0 and effective_number(x) >= _LEAST for x in parts
+                float(x.sum()) > 0 and effective_size(x) >= _LEAST for x in parts
             ):
                 wanted = float(parts[0].sum() / (parts[0].sum() + parts[1].sum()))
                 model.offset[number, fixed + k] += offset(some.double(), wanted)

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hepgen_ml.errors import UsageError
+from hepgen_ml.events.weights import effective_size
 from hepgen_ml.models.jetgpt.growth import GrowingDensity
 from hepgen_ml.models.jetgpt.settings import SplittingConfig
-from hepgen_ml.process.encoded import Encoded, effective_number
+from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.labels import labelled, values_of, which
 from hepgen_ml.process.multiplicity import Family
 from hepgen_ml.process.process import Process
@@ -95,7 +96,7 @@ class Extrapolation(nn.Module):
             mean_square = torch.einsum("m,mkd->k", weight, partial**2) / 2
             squares[n, : n + 1] += mean_square.numpy()
             weights[n] += float(weight.sum())
-            events[n] += effective_number(weight)
+            events[n] += effective_size(weight)
         squares /= np.where(weights > 0, weights, 1.0)[:, None]
         # Weights of either sign may cancel where there are few events.
         possible = (weights > 0) & (squares >= 0).all(1)
