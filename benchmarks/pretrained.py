@@ -98,7 +98,7 @@ MODELS = {
     "ttbar2j": Recipe(
         "ttbar2j_train.lhe.gz",
         "pp -> t t~ j j at 13 TeV, MadGraph5_aMC@NLO 3.7.1, leading order, nn23lo1",
-        15,
+        10,
     ),
 }
 
