@@ -12,12 +12,12 @@ from hepgen_ml.errors import UsageError
 Inputs = Literal["kinematic", "momenta"]
 
 TRAINING = TrainingConfig(
-    batch_size=128, learning_rate=1e-3, weight_decay=0.05, max_steps=200_000, max_epochs=50,
+    batch_size=128, learning_rate=3e-3, weight_decay=0.05, max_steps=200_000, max_epochs=50,
     ema=0.998, clip=1.0, validation_fraction=0.1, patience=5,
 )  # fmt: skip
 """Training from scratch."""
 
-FINE_TUNING = TRAINING.model_copy(update={"learning_rate": 3e-3, "max_epochs": 20.0})
+FINE_TUNING = TRAINING.model_copy(update={"max_epochs": 20.0})
 """Training of the new last layer; the others learn more slowly, see `RATE_BEFORE`."""
 
 RATE_BEFORE = 0.3

@@ -22,7 +22,7 @@ class TaggingTask(Task[JetTensors]):
     """
 
     module: JetNetwork
-    remedy = "try --set training.learning_rate=3e-4"
+    remedy = "try --set training.learning_rate=1e-3"
 
     def __init__(
         self,
