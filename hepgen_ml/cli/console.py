@@ -73,6 +73,7 @@ def reporting(
     *,
     verbose: bool = False,
     debug: bool = False,
+    together: bool = False,
 ) -> Iterator[None]:
     """Turn what goes wrong inside into one line and the documented exit code.
 
@@ -82,6 +83,9 @@ def reporting(
         Called after an interrupt; says what is left of the work.
     verbose, debug : bool
         How much to log, and whether to show tracebacks.
+    together : bool
+        Processes that torchrun has started do this together: the first one talks to the user, any
+        other only of an error that is its own.
 
     Raises
     ------
@@ -89,7 +93,8 @@ def reporting(
         With the exit code of the error (see docs/cli.md).
     """
     level = logging.DEBUG if debug else logging.INFO if verbose else NOTE
-    _log_to_stderr(level if speaks() else logging.CRITICAL)
+    first = not together or is_first()
+    _log_to_stderr(level if first else logging.CRITICAL)
     previous = signal.signal(signal.SIGTERM, _raise_terminated)
     try:
         yield
@@ -97,12 +102,12 @@ def reporting(
     except HepgenError as error:
         if debug:
             traceback.print_exc()
-        if speaks(error):
+        if first or hasattr(error, SPEAKS):
             error_line(_from(error))
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt as stop:
         ended = isinstance(stop, Terminated)
-        if speaks():
+        if first:
             error_line(f"{'terminated' if ended else 'interrupted'}: {kept()}")
         raise typer.Exit(EXIT_TERMINATED if ended else EXIT_INTERRUPTED) from None
     except BrokenPipeError:
@@ -120,28 +125,23 @@ def reporting(
             error_line(InputError(f"no access: {error.strerror}", path=error.filename))
             raise typer.Exit(InputError.exit_code) from None
         hint = "please report it" + ("" if debug else " with the output of --debug")
-        if speaks(error):
-            error_line(f"internal: {type(error).__name__}: {_from(error)} ({hint})")
+        error_line(f"internal: {type(error).__name__}: {_from(error)} ({hint})")
         raise typer.Exit(EXIT_DEFECT) from None
     finally:
         signal.signal(signal.SIGTERM, previous)
 
 
-def speaks(error: BaseException | None = None) -> bool:
-    """Whether this process talks to the user.
-
-    Of those that torchrun has started for one training, the first one does, and any other with an
-    error that is its own.
-    """
+def is_first() -> bool:
+    """Whether this is the first of the processes that torchrun has started, or alone."""
     try:
-        return launched().rank == 0 or getattr(error, SPEAKS, False)
-    except UsageError:  # the error that is told
+        return launched().rank == 0
+    except UsageError:  # is told by whoever needs to know the place
         return True
 
 
 def _from(error: BaseException) -> str:
     """An error with the process that it comes from, where that is not the first."""
-    if not getattr(error, SPEAKS, False):
+    if not hasattr(error, SPEAKS):
         return str(error)
     place = launched()
     return f"process {place.rank} of {place.size}: {error}"

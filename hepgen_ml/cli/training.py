@@ -36,7 +36,6 @@ from hepgen_ml.cli.progress import Progress
 from hepgen_ml.cli.quantities import duration, file_size, parse_duration
 from hepgen_ml.errors import OutputError, UsageError
 from hepgen_ml.models.names import names
-from hepgen_ml.training.launched import launched
 
 LHE_SUFFIXES = (".lhe", ".lhe.gz")
 
@@ -114,9 +113,10 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Learn a sample: hepgen-ml train --from-lhe a.lhe.gz b.lhe.gz --max-time 20m."""
-    with _console.reporting(lambda: _kept(out), verbose=verbose, debug=debug):
-        # Of processes that train together, only the first one has to see the files.
-        paths = _inputs(from_lhe or [], [*(from_ or []), *(files or [])]) if _first() else []
+    # Of processes that train together, the first one reads the files, and talks.
+    first = _console.is_first()
+    with _console.reporting(lambda: _kept(out), verbose=verbose, debug=debug, together=True):
+        paths = _inputs(from_lhe or [], [*(from_ or []), *(files or [])]) if first else []
         chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta, tree)
         seconds = None if max_time is None else parse_duration(max_time)
         from hepgen_ml.config import load_config
@@ -133,7 +133,7 @@ def train(
         if weights or no_weights:
             settings = settings.with_(training__variations=weight_patterns(weights, no_weights))
         stages = dict.fromkeys(("formulas", "weights", "train", "calibrate", "acceptance"), "%")
-        with Progress(stages) if _first() else nullcontext() as progress:
+        with Progress(stages) if first else nullcontext() as progress:
             generator = Generator.train(
                 paths,
                 model=model,
@@ -148,7 +148,7 @@ def train(
                 selection=chosen,
                 progress=progress,
             )
-        if not _first():
+        if not first:
             return
         found = generator.describe()
         facts = found["training"]
@@ -244,10 +244,6 @@ def _inputs(lhe: list[Path], others: list[Path]) -> list[Path]:
                     "not named .lhe or .lhe.gz", path=path, remedy="use --from for other formats"
                 )
     return paths
-
-
-def _first() -> bool:
-    return launched().rank == 0
 
 
 def _kept(out: Path) -> str:
