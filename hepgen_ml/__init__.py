@@ -14,6 +14,7 @@ _LAZY = {
     "Regressor": "hepgen_ml.regression.regressor",
     "Generator": "hepgen_ml.generation.generator",
     "Selection": "hepgen_ml.events.objects",
+    "Tagger": "hepgen_ml.classification.tagger",
     "convert": "hepgen_ml.events.conversion",
     "merge": "hepgen_ml.events.joining",
     "parse_objects": "hepgen_ml.events.objects",
@@ -27,6 +28,7 @@ __all__ = [
     "Regressor",
     "RunInfo",
     "Selection",
+    "Tagger",
     "__version__",
     "convert",
     "merge",
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from hepgen_ml.classification.tagger import Tagger
     from hepgen_ml.events.conversion import convert
     from hepgen_ml.events.formats import read, write
     from hepgen_ml.events.joining import merge
