@@ -86,10 +86,14 @@ def _values(schema: dict[str, Any]) -> str:
     low = schema.get("minimum", schema.get("exclusiveMinimum"))
     high = schema.get("maximum", schema.get("exclusiveMaximum"))
     if low is not None:
-        text += f", {'above' if 'exclusiveMinimum' in schema else 'at least'} {low:g}"
+        text += f", {'above' if 'exclusiveMinimum' in schema else 'at least'} {_number(low)}"
     if high is not None and high < _LARGE:
-        text += f", {'below' if 'exclusiveMaximum' in schema else 'at most'} {high:g}"
+        text += f", {'below' if 'exclusiveMaximum' in schema else 'at most'} {_number(high)}"
     return text
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def settings(

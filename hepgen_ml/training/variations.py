@@ -133,7 +133,9 @@ def matching(texts: Mapping[str, str], patterns: Sequence[str]) -> list[str]:
             known = f"{some}{', …' if len(names) > 5 else ''}" if names else "none"
             raise UsageError(
                 f"no named weight of the sample matches {pattern[:60]!r}; it has {known}",
-                remedy="choose some of these with --weights, or leave it out for all of them",
+                remedy="choose some of these with --weights, or leave it out for all of them"
+                if names
+                else "leave --weights out",
             )
     return [name for name in names if any(fits(name, p) for p in patterns)]
 
