@@ -429,7 +429,7 @@ def _value(text: str) -> Any:
         return text
     except (ValueError, RecursionError) as error:
         raise UsageError(
-            f"{text[:40]!r} is no value: {error}", remedy="hepgen-ml settings shows the values"
+            f"{text[:40]!r} is not a value: {error}", remedy="hepgen-ml settings shows the values"
         ) from None
 
 

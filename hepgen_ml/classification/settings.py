@@ -90,7 +90,7 @@ def settings(
             remedy="write --set network.NAME=VALUE or --set training.NAME=VALUE",
         )
     if any(not isinstance(section, dict) for section in data.values()):
-        raise UsageError("a section is no value", remedy="write --set network.NAME=VALUE")
+        raise UsageError("a section is not a value", remedy="write --set network.NAME=VALUE")
     if inputs not in ("kinematic", "momenta"):
         raise UsageError(f"no inputs {inputs[:100]!r}", remedy="take kinematic or momenta")
     values = data.get("training", {})

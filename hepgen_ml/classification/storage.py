@@ -108,7 +108,7 @@ def load_network(
             if stored.shape != tensor.shape or stored.dtype != tensor.dtype:
                 raise ValueError(f"{name}: {tuple(stored.shape)}, not {tuple(tensor.shape)}")
             if not bool(stored.isfinite().all()):
-                raise ValueError(f"{name}: holds what is no finite number")
+                raise ValueError(f"{name}: holds a number that is not finite")
         module = _network(about)
         module.load_state_dict(tensors)
     except (HepgenError, *documents.UNUSABLE) as error:

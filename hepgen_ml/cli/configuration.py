@@ -112,7 +112,7 @@ def settings(
         found = listed(model)
         if section is not None and section not in found:
             raise UsageError(
-                f"{section!r} is no section of settings",
+                f"{section!r} is not a section of settings",
                 remedy=f"choose from {', '.join(filter(None, found))}",
             )
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")

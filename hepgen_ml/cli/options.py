@@ -123,7 +123,7 @@ def parse_cross_section(text: str) -> tuple[float, float | None]:
     match = re.fullmatch(rf"{number}(?:(?:\+-|±){number})?(?:pb)?\s*", text)
     if match is None or not 0 < float(match[1]) < math.inf:
         raise UsageError(
-            f"{text!r} is no cross section in pb", remedy="write 1460.9 or 1460.9+-0.9"
+            f"{text!r} is not a cross section in pb", remedy="write 1460.9 or 1460.9+-0.9"
         )
     return float(match[1]), None if match[2] is None else float(match[2])
 

@@ -26,11 +26,11 @@ def parse_duration(text: str) -> float:
     """
     match = _DURATION.fullmatch(text.strip().lower().replace(" ", ""))
     if match is None or not any(match.groups()):
-        raise UsageError(f"{text!r} is no time", remedy="write 90s, 20m or 1h30m")
+        raise UsageError(f"{text!r} is not a time", remedy="write 90s, 20m or 1h30m")
     d, h, m, s = (float(part or 0) for part in match.groups())
     seconds = ((d * 24 + h) * 60 + m) * 60 + s
     if seconds <= 0:
-        raise UsageError(f"{text!r} is no time to do anything in", remedy="write 90s, 20m or 1h30m")
+        raise UsageError(f"{text!r} is too short a time", remedy="write 90s, 20m or 1h30m")
     return seconds
 
 
@@ -45,7 +45,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
     if match is None or not int(match[1]) < int(match[2]):
         raise UsageError(
-            f"{text!r} is no shard", remedy="write i/n with i from 0 to n-1: 0/8 … 7/8"
+            f"{text!r} is not a shard", remedy="write i/n with i from 0 to n-1: 0/8 … 7/8"
         )
     return int(match[1]), int(match[2])
 
@@ -63,7 +63,7 @@ def parse_count(text: str) -> int:
     except ValueError:
         value = 0.0
     if not 1 <= value <= 2**53 or value != int(value):
-        raise UsageError(f"{text!r} is no number of events", remedy="write 50000 or 5e4")
+        raise UsageError(f"{text!r} is not a number of events", remedy="write 50000 or 5e4")
     return int(value)
 
 

@@ -113,7 +113,9 @@ def reweight(
                 "--out without --source", remedy="weights of a model are stored with the model"
             )
         if out is not None and is_stream(out):
-            raise UsageError("is no file", path=out, remedy="name a file, and convert it to a pipe")
+            raise UsageError(
+                "is not a file", path=out, remedy="name a file, and convert it to a pipe"
+            )
         from hepgen_ml.generation import reweighting as tasks
 
         for path in (out, report):

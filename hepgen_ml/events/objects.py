@@ -109,7 +109,7 @@ def parse_objects(text: str) -> tuple[ObjectCount, ...]:
             )
         low, high = int(match[2]), int(match[3] or match[2])
         if high < low or high == 0:
-            raise UsageError(f"{part.strip()!r} is no range", remedy="write Jet:0-10")
+            raise UsageError(f"{part.strip()!r} is not a range", remedy="write Jet:0-10")
         found[match[1]] = ObjectCount(match[1], low, high)
     return tuple(found[name] for name in OBJECTS if name in found)
 
@@ -189,7 +189,7 @@ def parse_resonance(text: str) -> NamedResonance:
     good = re.fullmatch(r"\w[\w+-]*", name.strip()) and name.strip() not in OBJECTS
     if not good or len(objects) not in (2, 3) or not all(map(_OBJECT.fullmatch, objects)):
         raise UsageError(
-            f"{text!r} is no resonance",
+            f"{text!r} is not a resonance",
             remedy='write "Z: Muon1 Muon2" or "top: Jet1 Jet2 Jet3", with objects of '
             f"{', '.join(OBJECTS)}",
         )

@@ -100,7 +100,7 @@ def _require_finite(document: dict[str, Any]) -> None:
         for name, one in entries:
             if isinstance(one, float):
                 if not math.isfinite(one):
-                    raise ValueError(f"{_joined((key, name))}: {one} is no finite number")
+                    raise ValueError(f"{_joined((key, name))}: {one} is not a finite number")
             elif one and isinstance(one, dict | list):
                 todo.append(((key, name), one))
 

@@ -88,7 +88,9 @@ class PartialFile:
             if not directory and self.path.is_dir() and not self.path.is_symlink():
                 raise OutputError("is a directory", path=path, remedy="choose another name")
             if self.path.name in ("", "..", _LOCK, _REPLACED):
-                raise OutputError("is no name for a file", path=path, remedy="choose another name")
+                raise OutputError(
+                    "is not a name for a file", path=path, remedy="choose another name"
+                )
             if not self.path.parent.is_dir():
                 raise OutputError("its directory does not exist", path=path, remedy="create it")
             with _alone_in(self.path.parent):

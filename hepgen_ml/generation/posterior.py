@@ -52,7 +52,8 @@ def check(density: DensityModel, n_draws: int) -> None:
         raise UsageError(f"{n_draws} posterior draws", remedy=f"ask for 2 to {MAX_DRAWS}, say 10")
     if not density.has_likelihood:
         raise UsageError(
-            "the model has no likelihood, of which weights are made", remedy="take another model"
+            "the model has no likelihood, from which weights are computed",
+            remedy="take another model",
         )
     if 0 < density.most_draws < n_draws:
         raise UsageError(

@@ -77,7 +77,7 @@ class Options:
         """Train classifiers between two samples."""
         if self.network not in NETWORKS:
             raise UsageError(
-                f"{self.network!r} is no classifier network",
+                f"{self.network!r} is not a classifier network",
                 remedy=f"use one of {', '.join(NETWORKS)}",
             )
         name: NetworkName = next(n for n in get_args(NetworkName) if n == self.network)

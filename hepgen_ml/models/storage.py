@@ -240,7 +240,7 @@ def _check_weights(path: Path, found: Mapping[str, Tensor], shapes: Mapping[str,
         allowed = tensor.isneginf() if name.endswith("prior") else False
         if not bool((tensor.isfinite() | allowed).all()):
             raise ModelError(
-                f"is damaged: {name} holds what is no finite number",
+                f"is damaged: {name} holds a number that is not finite",
                 path=path,
                 remedy="train again or fetch it anew",
             )

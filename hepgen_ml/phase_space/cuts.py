@@ -153,7 +153,7 @@ def parse_cut(text: str) -> Cut:
             raise ValueError(text)
     except ValueError:
         raise UsageError(
-            f"{text!r} is no cut",
+            f"{text!r} is not a cut",
             remedy="write pt(Jet) > 25, abs_eta(Jet) < 4.5, delta_r(Jet,Muon) > 0.4 or "
             "mass(Muon,Muon) > 60",
         ) from None

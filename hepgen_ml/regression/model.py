@@ -219,7 +219,7 @@ def restored(settings: dict[str, Any], bayesian: bool, tensors: dict[str, Tensor
         if tensor.shape != shapes[name].shape or tensor.dtype != shapes[name].dtype:
             raise ValueError(f"{name}: {tuple(tensor.shape)}, not {tuple(shapes[name].shape)}")
         if not bool(tensor.isfinite().all()):
-            raise ValueError(f"{name}: holds what is no finite number")
+            raise ValueError(f"{name}: holds a number that is not finite")
     network = Network(settings, bayesian)
     network.load_state_dict(tensors)
     return network.eval()

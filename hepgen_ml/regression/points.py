@@ -144,7 +144,7 @@ class Encoder:
         bad = ~np.isfinite(momenta).all((1, 2))
         if bad.any():
             raise SampleError(
-                "a momentum is no finite number", event=first + int(np.argmax(bad)) + 1,
+                "a momentum is not a finite number", event=first + int(np.argmax(bad)) + 1,
                 remedy="leave the event out",
             )  # fmt: skip
         kinds = np.zeros((n, k, len(codes)), dtype=np.float32)

@@ -69,7 +69,7 @@ def load_ratios(directory: Path, process: Process, device: torch.device) -> Weig
             if found.shape != tensor.shape or found.dtype != tensor.dtype:
                 raise ValueError(f"{name}: {tuple(found.shape)}, not {tuple(tensor.shape)}")
             if not bool(found.isfinite().all()):
-                raise ValueError(f"{name}: holds what is no finite number")
+                raise ValueError(f"{name}: holds a number that is not finite")
         model.load_state_dict(tensors)
     except (HepgenError, *documents.UNUSABLE) as error:
         raise ModelError(

@@ -78,7 +78,7 @@ class Trees:
         if not len(start) or start[0] != 0 or start[-1] != m or np.any(np.diff(start) < 1):
             raise ValueError("trees without nodes")
         if not (math.isfinite(self.offset) and np.all(np.isfinite(self.value))):
-            raise ValueError("trees with values that are no numbers")
+            raise ValueError("trees with values that are not numbers")
         inner = np.flatnonzero(self.feature >= 0)
         end = np.repeat(start[1:], np.diff(start))[inner]
         # the left child comes next, so a right one behind it lies behind the parent too: no cycles

@@ -78,7 +78,7 @@ def read(
                 raise ValueError(f"{name} has another shape")
         for name, tensor in tensors.items():
             if not bool(tensor.isfinite().all()):
-                raise ValueError(f"{name} holds values that are no finite numbers")
+                raise ValueError(f"{name} holds numbers that are not finite")
     except documents.UNUSABLE as error:
         raise unfit(path, error) from None
     return tensors, state

@@ -184,7 +184,7 @@ def _encoded(tensors: Mapping[str, Tensor], process: Process) -> Encoded:
             kind = "real" if real else "whole"
             raise ValueError(f"{name}: not {' x '.join(map(str, size))} {kind} numbers")
         if tensor.dtype in (torch.bool, torch.uint8) or not bool(tensor.isfinite().all()):
-            raise ValueError(f"{name}: holds what is no finite number")
+            raise ValueError(f"{name}: holds a number that is not finite")
         columns[name] = tensor.to(widths.get(name, torch.float32) if real else torch.int64)
     if not n:
         raise ValueError("holds no events")

@@ -91,7 +91,7 @@ class Variations:
         if ratio.shape != (len(rows), len(texts)) or ratio.dtype != torch.float32 or not len(rows):
             raise ValueError("variation_ratio: not a ratio for each event and weight")
         if not bool(ratio.isfinite().all()):
-            raise ValueError("variation_ratio: holds what is no finite number")
+            raise ValueError("variation_ratio: holds a number that is not finite")
         if rows.dtype.is_floating_point or not bool(((rows >= 0) & (rows < n_events)).all()):
             raise ValueError("variation_rows: an event that does not exist")
         return cls(texts, about.groups, ratio, rows.long())

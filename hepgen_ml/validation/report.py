@@ -348,7 +348,7 @@ def _check_target(out: Path, force: bool) -> None:
             return
         names = os.listdir(out) if out.is_dir() else None
     if names is None or (names and METRICS not in names):
-        raise OutputError("exists and is no report", path=out, remedy="choose another --out")
+        raise OutputError("exists and is not a report", path=out, remedy="choose another --out")
     if names and not force:
         raise OutputError("holds a report already", path=out, remedy="add --force to replace it")
 

@@ -163,7 +163,7 @@ def test_networks_beyond_their_weights_are_not_made(model: Path, size: dict[str,
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_no_numbers(model: Path, value: float) -> None:
     change_weights(model, lambda t: t["density.mean"].fill_(value))
-    with pytest.raises(ModelError, match=r"density.mean holds what is no finite number"):
+    with pytest.raises(ModelError, match=r"density.mean holds a number that is not finite"):
         Generator.load(model)
 
 
@@ -331,7 +331,7 @@ def test_products_of_resonances_are_found_once() -> None:
 
 
 def test_errors_in_documents_name_the_entry() -> None:
-    with pytest.raises(ValueError, match=r"a\.1\.b: nan is no finite number"):
+    with pytest.raises(ValueError, match=r"a\.1\.b: nan is not a finite number"):
         documents.parse('{"a": [0, {"b": NaN}]}')
     with pytest.raises(ValueError, match="beam_energy") as found:
         Process.from_config({"beam_energy": [1.0, None], "channels": 3})

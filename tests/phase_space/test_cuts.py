@@ -32,7 +32,7 @@ def test_cuts_are_parsed(text: str, expected: Cut) -> None:
 
 @pytest.mark.parametrize("text", ["pt>25", "pt(Jet)", "pt(Jet,Jet)>1", "pt(Foo)>1", "pt(Jet)>nan"])
 def test_what_is_no_cut(text: str) -> None:
-    with pytest.raises(UsageError, match="is no cut"):
+    with pytest.raises(UsageError, match="is not a cut"):
         parse_cut(text)
 
 

@@ -99,7 +99,7 @@ def test_names() -> None:
     assert parse_resonance("x: Muon+ Jet").rows((13, -13, 93, 93)) == (1, 2)
     for text in ("Jet1 Jet2", "W: Jet1", "W: Jet1 Jet2 Jet3 Jet4", "W: Quark1 Jet1",
                  "Jet: Jet1 Jet2", "W: Jet0 Jet1"):  # fmt: skip
-        with pytest.raises(UsageError, match="is no resonance"):
+        with pytest.raises(UsageError, match="is not a resonance"):
             parse_resonance(text)
 
 

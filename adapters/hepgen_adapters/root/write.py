@@ -164,7 +164,7 @@ class ROOTWriter:
                 f"particle {p['pdg_id'][row]} belongs to no collection of objects",
                 path=self.path,
                 event=self._n + int(sample.event_index[row]) + 1,
-                remedy="particles that are no objects need statuses and mothers",
+                remedy="particles that are not reconstructed objects need statuses and mothers",
             )
         polar = _polar(sample)
         branches = {}
