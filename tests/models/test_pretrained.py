@@ -23,7 +23,7 @@ from hepgen_ml.models.storage import VALIDATION, WEIGHTS, file_hash
 
 
 def test_names() -> None:
-    assert "ttbar01j" in pretrained()
+    assert pretrained() == ["drellyan", "ttbar01j", "ttbar2j", "ttbar_hadronic", "zjets"]
     size = sum(f.stat().st_size for f in PRETRAINED.rglob("*") if f.is_file())
     assert size < 15e6
 
