@@ -54,7 +54,11 @@ class Signature:
 
 
 def class_of(pdg_id: npt.ArrayLike) -> IntArray:
-    """Class of each PDG id: `JET` for gluons, light quarks and jets, else the id itself."""
+    """Class of each PDG id: `JET` for gluons, quarks d, u, s, c and jets, else the id itself.
+
+    The b quark is a class of its own, because b jets are tagged. Cuts have other classes, see
+    `hepgen_ml.phase_space.cuts.flavour_class`.
+    """
     ids = np.asarray(pdg_id, dtype=np.int64)
     return np.where(np.isin(np.abs(ids), _LIGHT), JET, ids)
 

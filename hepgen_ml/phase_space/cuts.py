@@ -32,9 +32,10 @@ LEPTONS = frozenset(map(str, range(11, 17)))
 def flavour_class(pdg_id: int, mass: float) -> str:
     """Class of particles that share their cuts.
 
-    Light quarks (massless ones, b included) and gluons are ``j``, as in run
-    cards; reconstructed jets are ``Jet``; other particles are named by the absolute value
-    of their PDG number.
+    Gluons and the quarks d, u, s, c, b that are lighter than 1 GeV are ``j``, as in run cards, so
+    that a massless b quark is one too; reconstructed jets are ``Jet``; other particles are named
+    by the absolute value of their PDG number. Reports group particles by
+    `hepgen_ml.analysis.final_states.class_of` instead, where b quarks are apart.
     """
     if abs(pdg_id) == JET:
         return "Jet"
@@ -127,7 +128,7 @@ def parse_cut(text: str) -> Cut:
     text : str
         An observable of one class (``pt``, ``abs_eta``, ``plus``, ``minus``) or two (``delta_r``,
         ``mass``), ``<`` or
-        ``>``, and a number. Classes are collections (``Muon``), ``j`` for light quarks and
+        ``>``, and a number. Classes are collections (``Muon``), ``j`` for quarks below 1 GeV and
         gluons, or PDG numbers.
 
     Raises
