@@ -5,7 +5,7 @@
 
 The second machine needs torch, numpy, pydantic and safetensors, for flows torchdiffeq, and the
 folder hepgen_ml beside this script's folder or installed; no file library. The result is a model
-directory like any other.
+directory like any other. With several GPUs, `torchrun --nproc-per-node 4` instead of `python`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ except ModuleNotFoundError:
 from hepgen_ml.config import load_config
 from hepgen_ml.errors import HepgenError
 from hepgen_ml.generation.generator import Generator
+from hepgen_ml.training.launched import SPEAKS, launched
 
 # Batches that fill a GPU, and the sizes of the papers.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -49,7 +50,9 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--resume", action="store_true")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    first = launched().rank == 0  # of several processes that torchrun has started
+    level = logging.INFO if first else logging.CRITICAL
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)
     preset = [f"{key}={value}" for key, value in PRESETS.get(options.model, {}).items()]
     limits = [f"training.max_time={options.max_time}", f"training.max_epochs={options.max_epochs}"]
     try:
@@ -59,9 +62,11 @@ def main() -> int:
             resume=options.resume, force=not options.resume,
         )  # fmt: skip
     except HepgenError as error:
-        print(f"train_on_gpu.py: {error}", file=sys.stderr)
+        if first or hasattr(error, SPEAKS):
+            print(f"train_on_gpu.py: {error}", file=sys.stderr)
         return error.exit_code
-    print(f"{options.out}: validation loss {generator.facts['validation_loss']:.4f}")
+    if first:
+        print(f"{options.out}: validation loss {generator.facts['validation_loss']:.4f}")
     return 0
 
 

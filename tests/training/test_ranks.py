@@ -16,11 +16,14 @@ import pytest
 import torch
 
 from hepgen_ml import write
+from hepgen_ml.config import load_config
 from hepgen_ml.errors import UsageError
 from hepgen_ml.generation.generator import Generator
+from hepgen_ml.training.encoded import encode_sample
 from hepgen_ml.training.launched import launched
 from hepgen_ml.training.ranks import Ranks
 from tests.generation.test_generator import SETTINGS
+from tests.regression.test_weight_variations import with_weights
 from tests.samples import toy_top_pairs
 from tests.training import ranks_program
 
@@ -177,3 +180,25 @@ def test_torchrun(shipped_sample: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.stdout.count("learned 20,000 events, 30 steps") == 1
     assert Generator.load(tmp_path / "m", device="cpu").facts["processes"] == 2
+
+
+@pytest.mark.slow
+def test_what_the_first_process_does_alone(tmp_path: Path) -> None:
+    """Named weights and classifier rounds; the others wait, and have the result."""
+    sample = tmp_path / "sample.safetensors"
+    encode_sample(with_weights(1500)).save(sample)
+    settings = [*SETTINGS, "model=jetgpt", "training.max_steps=40", "training.max_time=600",
+                "training.classifier_rounds=1", "training.variations_share=0.02"]  # fmt: skip
+    options = [f"--set={text}" for text in settings]
+    train = ["-m", "hepgen_ml", "train", str(sample), "--device", "cpu"]
+    for process in launch(2, [*train, "--out", str(tmp_path / "two"), *options]):
+        _, text = process.communicate(timeout=300)
+        assert process.returncode == 0, text
+    one = Generator.train(
+        sample, out=tmp_path / "one", device="cpu",
+        config=load_config(None, [*settings, "training.accumulate=2"]),
+    )  # fmt: skip
+    np.testing.assert_allclose(course(tmp_path / "two"), course(tmp_path / "one"), rtol=1e-4)
+    two = Generator.load(tmp_path / "two", device="cpu")
+    assert list(two.run.weight_names) == list(one.run.weight_names) != []
+    assert set(two.sample(100, seed=1).weights) == set(two.run.weight_names)
