@@ -35,7 +35,7 @@ def test_events_obey_the_laws(name: str) -> None:
     results = check_sample([sample], sample.run)
     assert any(r.judged for r in results)
     assert not any(r.n_broken for r in results)
-    assert generator.acceptance > 0.99
+    assert generator.acceptance > 0.95  # cuts in distances are enforced by drawing again
 
 
 @pytest.mark.parametrize("name", pretrained())
