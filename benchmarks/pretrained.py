@@ -195,7 +195,7 @@ def shift(
     rounded = hepgen_ml.Generator.load(stored, device="cpu")
     a, b = (g.log_prob(sample) for g in (generator, rounded))
     known = np.isfinite(a) & np.isfinite(b)
-    difference = (b - a)[known]
+    difference = b[known] - a[known]
     error = a[known].std() / np.sqrt(known.sum())
     return (
         f"changes the mean log density of {known.sum()} held-out events by "
