@@ -4,7 +4,8 @@
     python -m tests.fuzz.campaign --only 1234 --keep broken     # one of them, which stays
 
 No foreign exception, no crash, no hang (20 s), less than 1 GB of memory for an input, and every
-refusal names the file. The number of an input and the seed make it again.
+refusal names the file. The number of an input and the seed make it again. Ctrl-C and SIGTERM end
+it with the results so far.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import random
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -38,11 +40,14 @@ class Tally:
 
     Attributes
     ----------
+    n : int
+        Inputs tried.
     codes : Counter of (kind, exit code)
     defects : list of str
         One line each.
     """
 
+    n: int = 0
     codes: Counter[tuple[str, int]] = field(default_factory=Counter)
     defects: list[str] = field(default_factory=list)
 
@@ -126,8 +131,11 @@ def run(n: int, seed: int = 0, only: int | None = None, keep: Path | None = None
                 shutil.rmtree(place, ignore_errors=True)
                 place.mkdir()
                 _try(kind, good, place, rng, number, worker, tally)
+                tally.n += 1
                 if keep is not None and any(d.startswith(f"{number} ") for d in tally.defects[-1:]):
                     shutil.copytree(place, keep / str(number), dirs_exist_ok=True)
+        except KeyboardInterrupt:
+            print(f"ended after {tally.n} of {n} inputs")
         finally:
             worker.close()
     return tally
@@ -174,10 +182,11 @@ def main() -> int:
     options = parser.parse_args()
     if options.keep is not None:
         options.keep.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     tally = run(options.n, options.seed, options.only, options.keep)
     print(tally.table())
     print("\n".join(tally.defects))
-    print(f"{len(tally.defects)} defects in {options.n if options.only is None else 1} inputs")
+    print(f"{len(tally.defects)} defects in {tally.n} inputs")
     return 1 if tally.defects else 0
 
 
