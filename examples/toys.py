@@ -142,6 +142,8 @@ TOYS = {
 class Plane:
     """The space of the toys: one channel with two coordinates, one condition."""
 
+    conditions = None
+
     def __init__(self) -> None:
         self.coordinates = (Coordinate("x1"), Coordinate("x2"))
         self.channels, self.n_coordinates = [self], 2

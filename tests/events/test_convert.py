@@ -402,7 +402,7 @@ def test_options() -> None:
     assert parse_cross_section("1460.9") == (1460.9, None)
     assert parse_cross_section("1.5e3±2 pb") == (1500.0, 2.0)
     for text in ("", "-3", "0", "x", "1+-", "nan", "1e999"):
-        with pytest.raises(UsageError, match="no cross section"):
+        with pytest.raises(UsageError, match="not a cross section"):
             parse_cross_section(text)
     with pytest.raises(UsageError, match="--jet-pt without jets"):
         selection("Muon:2", None, None, 30.0, None)

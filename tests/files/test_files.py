@@ -226,7 +226,7 @@ def test_a_directory_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
         ("n" * 256, "choose a shorter name"),
         ("missing/a.txt", "does not exist"),
         ("directory", "is a directory"),
-        (".in-use", "no name for a file"),
+        (".in-use", "not a name for a file"),
     ],
 )
 def test_impossible_names(tmp_path: Path, name: str, words: str) -> None:

@@ -97,10 +97,10 @@ def test_discrepancy_is_least_for_the_right_peak() -> None:
 def test_masses_are_those_of_the_chart_and_wrong_ones_are_named(process: Process) -> None:
     labels = process.channels[0].chart.labels
     model = gan(process, f"gan.masses=['{labels[0]}']")
-    z, _, _ = batch(model, process)
+    z, subprocess, _ = batch(model, process)
     channel = next(c for c, which in enumerate(process.channels) if labels[0] in which.chart.labels)
     d = len(model.layouts[channel])
-    p = model._momenta(z[:, :d], channel)
+    p = model._momenta(z[:, :d], subprocess, channel)
     at = list(process.channels[channel].chart.labels).index(labels[0])
     torch.testing.assert_close(_mass(p[:, at]), torch.full((len(p),), 173.0).double(), atol=1.0,
                                rtol=0)  # fmt: skip

@@ -69,6 +69,8 @@ def _stop_at_the_second_validation() -> None:
 
 
 def main() -> None:
+    # Programs that a shell runs in the background ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     base_distribution._PROPOSALS, acceptance.EVENTS = 2000, 200
     directory, rank = Path(sys.argv[1]), os.environ["RANK"]
     said = []

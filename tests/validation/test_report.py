@@ -261,7 +261,7 @@ def test_what_exists_is_kept(files: tuple[Path, Path], written: Path, tmp_path: 
     with pytest.raises(OutputError, match="--force"):
         report.validate(truth, generated=truth, out=written)
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(OutputError, match="no report"):
+    with pytest.raises(OutputError, match="not a report"):
         report.validate(truth, generated=truth, out=tmp_path, force=True)
     with pytest.raises(UsageError, match="not both"):
         report.validate(truth, out=tmp_path / "x")

@@ -31,6 +31,7 @@ class Plane:
     """As much of a process as a flow needs: one real coordinate with a cut, and one angle."""
 
     n_coordinates = 2
+    conditions = None
 
     def __init__(self, low: float = -math.inf) -> None:
         self.low = low
