@@ -30,7 +30,7 @@ from hepgen_ml.events.sample import EventSample
 from hepgen_ml.models.included import CONFIG, PRETRAINED
 from hepgen_ml.models.storage import CARD, VALIDATION, WEIGHTS
 
-LICENCE = "of model and sample: BSD 3-Clause, as the package; the sample was made for it"
+LICENCE = "of the model: BSD 3-Clause, as the package; that of the sample is not stated"
 
 
 MOST_GENERATED = 50_000
