@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from hepgen_ml.errors import ModelError, OutputError, UsageError
+from hepgen_ml.errors import ModelError, UsageError
 from hepgen_ml.events.jets import Jets
-from hepgen_ml.files import documents
-from hepgen_ml.files.directories import DirectoryLock, is_unfinished
+from hepgen_ml.files import directories, documents
+from hepgen_ml.files.directories import Contents
 from hepgen_ml.files.outputs import naming, remove, write_text
 from hepgen_ml.training.checkpoint import CHECKPOINT
 from hepgen_ml.training.history import HISTORY
@@ -31,43 +30,8 @@ class PlanDocument(documents.Document):
     fingerprint: documents.Digest
 
 
-@contextmanager
-def claimed(directory: Path, *, force: bool, resume: bool = False) -> Iterator[None]:
-    """The directory is ours alone while the context lasts, and is gone if nothing was written.
-
-    Raises
-    ------
-    OutputError
-        It is in use, or holds what may not be replaced.
-    """
-    with naming(directory):
-        if os.path.lexists(directory) and not directory.is_dir():
-            raise OutputError("is a file", path=directory, remedy="choose another --out")
-        names = set(os.listdir(directory)) if directory.is_dir() else set()
-    names = {name for name in names if not is_unfinished(name)}
-    if names and not names & {FILE, PLAN}:
-        raise OutputError(
-            "holds other things than a tagger", path=directory, remedy="choose another --out"
-        )
-    if resume and FILE in names and PLAN not in names:
-        raise OutputError(
-            "its training is finished", path=directory, remedy="add --force to train anew"
-        )
-    if names and not (force or resume):
-        unfinished = PLAN in names
-        raise OutputError(
-            "holds an unfinished training" if unfinished else "exists already",
-            path=directory,
-            remedy="add --resume to go on with it" if unfinished else "add --force to replace it",
-        )
-    with naming(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-    try:
-        with DirectoryLock(directory):
-            yield
-    finally:
-        with suppress(OSError):  # what is not empty stays
-            directory.rmdir()
+claimed = partial(directories.claimed, contents=Contents("a tagger", finished=FILE, plan=PLAN))
+"""Let this run alone write into the directory of a tagger."""
 
 
 def begin(directory: Path, fingerprint: str, *, resume: bool) -> None:
@@ -96,7 +60,7 @@ def begin(directory: Path, fingerprint: str, *, resume: bool) -> None:
         return
     with naming(directory):
         directory.mkdir(parents=True, exist_ok=True)
-    remove(directory, FILE, HISTORY, CHECKPOINT)
+    remove(directory, HISTORY, CHECKPOINT, FILE)  # the last: by it the directory is recognised
     write_text(path, PlanDocument(fingerprint=fingerprint).model_dump_json() + "\n")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +11,7 @@ from hepgen_ml.cli import console as _console
 from hepgen_ml.cli.options import Debug, Device, Force, Objects, Tree, Verbose, selection
 from hepgen_ml.cli.progress import Progress
 from hepgen_ml.cli.quantities import duration, parse_count, parse_duration
-from hepgen_ml.errors import OutputError, UsageError, about
+from hepgen_ml.errors import UsageError, about
 from hepgen_ml.networks.names import EVENT_NETWORKS
 
 if TYPE_CHECKING:
@@ -105,6 +104,7 @@ def regress(
             return
         assert source is not None
         assert target is not None
+        from hepgen_ml.files.directories import Contents, claimed
         from hepgen_ml.regression.model import LOSSES, Settings
         from hepgen_ml.regression.regressor import REGRESSION
 
@@ -115,18 +115,10 @@ def regress(
             loss=loss,  # type: ignore[arg-type]
             members=ensemble, bayesian=bayesian, max_time=parse_duration(max_time),
         )  # fmt: skip
-        if os.path.lexists(out) and not (force and _is_ours(out, REGRESSION)):
-            raise OutputError(
-                "exists already", path=out,
-                remedy="add --force to replace a regression, or choose another --out",
-            )  # fmt: skip
-        made = _learn(source, target, settings, parse_count(events), log, seed, device, chosen)
-        made.save(out)
+        with claimed(out, Contents("a regression", finished=REGRESSION), force=force):
+            made = _learn(source, target, settings, parse_count(events), log, seed, device, chosen)
+            made.save(out)
         _tell(made, out)
-
-
-def _is_ours(out: Path, name: str) -> bool:
-    return out.is_dir() and set(os.listdir(out)) <= {name}
 
 
 def _sizes(network: str, texts: list[str]) -> dict[str, object]:

@@ -1,11 +1,12 @@
-"""Directories that one run at a time may change."""
+"""Directories that one run at a time may change, and which of them a run may change at all."""
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
+from typing import NamedTuple
 
 from hepgen_ml.errors import OutputError
 from hepgen_ml.files import locks
@@ -54,15 +55,111 @@ class DirectoryLock:
     def __enter__(self) -> DirectoryLock:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with suppress(OSError):  # the next run takes it over
             self.path.unlink()
         os.close(self._file)
+
+
+class Contents(NamedTuple):
+    """Files by which the directory of a training is recognised.
+
+    Attributes
+    ----------
+    what : str
+        What the training makes, with its article, for messages: "a model".
+    finished : str
+        File that is there when the training is finished.
+    plan : str or None
+        File that is there until then, where an unfinished training can be resumed.
+    further : tuple of str
+        Other files that are found in no directory but of this kind.
+    """
+
+    what: str
+    finished: str
+    plan: str | None = None
+    further: tuple[str, ...] = ()
+
+
+@contextmanager
+def claimed(
+    directory: Path, contents: Contents, *, force: bool = False, resume: bool = False
+) -> Iterator[None]:
+    """Let this run alone write into a directory, which is made if it is not there.
+
+    If it was made here and nothing was written into it, it is removed at the end.
+
+    Parameters
+    ----------
+    directory : Path
+    contents : Contents
+        What is going to be written, and may be replaced.
+    force : bool
+        Replace what is there, if it is of this kind.
+    resume : bool
+        Continue an unfinished training.
+
+    Raises
+    ------
+    OutputError
+        The directory is in use, is a file, or holds what may not be replaced. Nothing is written
+        into it then.
+    """
+    names = _names_in(directory)
+    _refuse_foreign(directory, names, contents)
+    if contents.plan not in names:  # an unfinished training may be running: the lock tells
+        _refuse_existing(directory, names, contents, force=force, resume=resume)
+    with naming(directory):
+        is_new = not directory.exists()
+        directory.mkdir(parents=True, exist_ok=True)
+    try:
+        with DirectoryLock(directory):
+            names = _names_in(directory)  # another run may have ended meanwhile
+            _refuse_foreign(directory, names, contents)
+            _refuse_existing(directory, names, contents, force=force, resume=resume)
+            yield
+    finally:
+        if is_new:
+            with suppress(OSError):  # it is not empty
+                directory.rmdir()
+
+
+def _names_in(directory: Path) -> set[str]:
+    """Names in a directory but those of unfinished outputs; none if there is no directory."""
+    with naming(directory):
+        if os.path.lexists(directory) and not directory.is_dir():
+            raise OutputError("is a file", path=directory, remedy="choose another --out")
+        names = os.listdir(directory) if directory.is_dir() else []
+    return {name for name in names if not is_unfinished(name)}
+
+
+def _refuse_foreign(directory: Path, names: set[str], contents: Contents) -> None:
+    known = {contents.finished, contents.plan, *contents.further}
+    if names and not names & known:
+        raise OutputError(
+            f"holds other files than those of {contents.what}",
+            path=directory,
+            remedy="choose another --out",
+        )
+
+
+def _refuse_existing(
+    directory: Path, names: set[str], contents: Contents, *, force: bool, resume: bool
+) -> None:
+    unfinished = contents.plan in names
+    if resume and contents.finished in names and not unfinished:
+        raise OutputError(
+            "its training is finished", path=directory, remedy="add --force to train anew"
+        )
+    if names and not (force or resume):
+        raise OutputError(
+            "holds an unfinished training" if unfinished else "exists already",
+            path=directory,
+            remedy="add --resume to continue it, or --force to begin anew"
+            if unfinished
+            else "add --force to replace it, or choose another --out",
+        )
 
 
 def is_unfinished(name: str) -> bool:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from hepgen_ml.config import Config
-from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
-from hepgen_ml.files import documents
-from hepgen_ml.files.directories import DirectoryLock, is_unfinished
-from hepgen_ml.files.outputs import naming, remove, write_text
+from hepgen_ml.errors import ModelError, SampleError, UsageError
+from hepgen_ml.files import directories, documents
+from hepgen_ml.files.directories import Contents
+from hepgen_ml.files.outputs import remove, write_text
 from hepgen_ml.models.included import CONFIG
 from hepgen_ml.models.storage import CARD, CLASSIFIER, VALIDATION, VARIATIONS, WEIGHTS
 from hepgen_ml.training.checkpoint import CHECKPOINT
@@ -22,42 +20,11 @@ PLAN = "training.json"
 """File in a model directory whose training is not finished: what it began with."""
 
 
-@contextmanager
-def claimed(directory: Path, *, resume: bool, force: bool) -> Iterator[None]:
-    """The directory is ours, and ours alone while the context lasts, or `OutputError`."""
-    with naming(directory):
-        running = (directory / PLAN).exists()
-    if not running:  # nothing is written into a directory that is something else
-        claim(directory, resume=resume, force=force)
-    with DirectoryLock(directory):
-        claim(directory, resume=resume, force=force)
-        yield
-
-
-def claim(directory: Path, *, resume: bool, force: bool) -> None:
-    """Make the directory ours, or say why not."""
-    with naming(directory):
-        if os.path.lexists(directory) and not directory.is_dir():
-            raise OutputError("is a file", path=directory, remedy="choose another --out")
-        names = set(os.listdir(directory)) if directory.is_dir() else set()
-    names = {name for name in names if not is_unfinished(name)}
-    if resume and CONFIG in names and PLAN not in names:
-        raise OutputError(
-            "its training is finished", path=directory, remedy="add --force to train anew"
-        )
-    if names and not (resume or force):
-        unfinished = PLAN in names
-        raise OutputError(
-            "holds an unfinished training" if unfinished else "exists already",
-            path=directory,
-            remedy="add --resume to go on with it" if unfinished else "add --force to replace it",
-        )
-    if names and not names & {CONFIG, PLAN, HISTORY, CHECKPOINT}:
-        raise OutputError(
-            "holds other things than a model", path=directory, remedy="choose another --out"
-        )
-    with naming(directory):
-        directory.mkdir(parents=True, exist_ok=True)
+claimed = partial(
+    directories.claimed,
+    contents=Contents("a model", finished=CONFIG, plan=PLAN, further=(WEIGHTS,)),
+)
+"""Let this run alone write into the directory of a model."""
 
 
 def begin(directory: Path, fingerprint: str, config: Config, *, resume: bool) -> float:
@@ -87,8 +54,8 @@ def begin(directory: Path, fingerprint: str, config: Config, *, resume: bool) ->
         return _check_plan(directory, fingerprint, config).training.max_time
     # From here on the directory belongs to the new model: an interrupted training must not
     # leave an old one beside its checkpoint.
-    stored = (CONFIG, WEIGHTS, CARD, CLASSIFIER, VALIDATION, VARIATIONS)
-    remove(directory, *stored, HISTORY, CHECKPOINT)
+    stored = (CONFIG, CARD, CLASSIFIER, VALIDATION, VARIATIONS)
+    remove(directory, *stored, HISTORY, CHECKPOINT, WEIGHTS)  # recognised until the last is gone
     document = {"sample_sha256": fingerprint, "config": config.model_dump()}
     write_text(directory / PLAN, json.dumps(document))
     return config.training.max_time

@@ -80,7 +80,7 @@ def fit(
         `out` holds something already.
     """
     clock = Clock(config.training.max_time)
-    with claimed(out, resume=resume, force=force) if ranks.first else nullcontext():
+    with claimed(out, force=force, resume=resume) if ranks.first else nullcontext():
 
         def begun() -> tuple[EncodedSample, float]:
             sample = read()
