@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hepgen_ml.phase_space.chart import Chart, incoming_momenta, two_beams
+from hepgen_ml.phase_space.chart import Chart, incoming_momenta, total_of_beams, two_beams
 from hepgen_ml.phase_space.charts import FixedEnergyChart
 from hepgen_ml.phase_space.coordinates import Coordinate, expit_between, logit_between
 from hepgen_ml.phase_space.masses import MassSpec, mass_config
@@ -69,23 +69,19 @@ class BeamsChart(FixedEnergyChart):
         at_full: Sequence[bool] = (False, False),
     ) -> None:
         Chart.__init__(self, labels, masses)
-        self._set_beams(energies, largest, incoming_masses)
-        self.at_full = bool(at_full[0]), bool(at_full[1])
-        names = [f"logit_energy:beam{i + 1}" for i in self._vary]
-        self._set_coordinates([Coordinate(name, logarithmic=True) for name in names])
-
-    def _set_beams(
-        self,
-        energies: Sequence[float | None],
-        largest: Sequence[float],
-        incoming_masses: Sequence[float],
-    ) -> None:
         self.energies, self.incoming_masses = two_beams(energies, incoming_masses)
         self.largest = tuple(float(e) for e in largest)
         if len(self.largest) != 2:
             raise ValueError("there are two incoming particles")
         self._vary = [i for i, e in enumerate(self.energies) if e is None]
         self.n_beams = len(self._vary)
+        self.at_full = bool(at_full[0]), bool(at_full[1])
+        names = self._names_of_beams()
+        self._set_coordinates([Coordinate(name, logarithmic=True) for name in names])
+
+    def _names_of_beams(self) -> Sequence[str]:
+        """Names of the coordinates of the energies that vary."""
+        return [f"logit_energy:beam{i + 1}" for i in self._vary]
 
     def to_config(self) -> dict[str, Any]:
         return {
@@ -109,12 +105,7 @@ class BeamsChart(FixedEnergyChart):
 
     def _total(self, energies: Sequence[Tensor]) -> Tensor:
         """Total momentum of incoming particles with these energies."""
-        momenta = [
-            torch.sqrt(((e - m) * (e + m)).clamp_min(0.0))
-            for e, m in zip(energies, self.incoming_masses, strict=True)
-        ]
-        zero = torch.zeros_like(energies[0])
-        return torch.stack([zero, zero, momenta[0] - momenta[1], energies[0] + energies[1]], -1)
+        return total_of_beams(energies, self.incoming_masses)
 
     def _total_of(self, p: Tensor) -> Tensor:
         """Total momentum, energies that are fixed or full put in exactly."""

@@ -186,6 +186,16 @@ def two_beams(
     return tuple(None if e is None else float(e) for e in energies), tuple(map(float, masses))
 
 
+def total_of_beams(energies: Sequence[Tensor], masses: Sequence[float]) -> Tensor:
+    """Total momentum (..., 4) of incoming particles along +z and -z with these energies (...)."""
+    first, second = (
+        torch.sqrt(((e - m) * (e + m)).clamp_min(0.0))
+        for e, m in zip(energies, masses, strict=True)
+    )
+    zero = torch.zeros_like(first)
+    return torch.stack([zero, zero, first - second, energies[0] + energies[1]], dim=-1)
+
+
 def incoming_momenta(total: Tensor, mass1: float, mass2: float) -> Tensor:
     """Momenta of the two incoming partons along the beam.
 

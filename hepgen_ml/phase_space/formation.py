@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hepgen_ml.phase_space.chart import Chart, other_energy, two_beams
+from hepgen_ml.phase_space.chart import Chart, other_energy, total_of_beams, two_beams
 from hepgen_ml.phase_space.masses import MassSpec, mass_config
 
 
@@ -63,12 +63,9 @@ class FormationChart(Chart):
         own = self.energies[1 - varies]
         assert own is not None
         m1, m2 = self.incoming_masses[1 - varies], self.incoming_masses[varies]
-        energy = other_energy(mass, own, m1, m2)
-        p1 = max((own - m1) * (own + m1), 0.0) ** 0.5
-        p2 = torch.sqrt(((energy - m2) * (energy + m2)).clamp_min(0.0))
-        zero = torch.zeros_like(mass)
-        pz = (p1 - p2) if varies == 1 else (p2 - p1)
-        total = torch.stack([zero, zero, pz, own + energy], dim=-1)
+        energies = [torch.full_like(mass, own)] * 2
+        energies[varies] = other_energy(mass, own, m1, m2)
+        total = total_of_beams(energies, self.incoming_masses)
         return total.unsqueeze(-2), total
 
     def log_det(self, x: Tensor) -> Tensor:

@@ -13,9 +13,7 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.phase_space.coordinates import invariant_mass_squared
-
-MASSLESS = 2e-4
-"""Free masses below this, in GeV, are taken as zero: a jet of a single photon, and rounding."""
+from hepgen_ml.phase_space.masses import MASSLESS
 
 _MASS_OFFSET = 0.02
 _ATOM = (-0.5, 0.1)

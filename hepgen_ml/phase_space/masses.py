@@ -15,6 +15,10 @@ from hepgen_ml.phase_space.laws import Law
 
 Bound = Tensor | float
 
+MASSLESS = 2e-4
+"""Masses below this, in GeV, are taken as zero: rounding, regulators of some generators, and jets
+of a single photon."""
+
 
 class Peak(NamedTuple):
     """Range of a mass, and the resonance in it.

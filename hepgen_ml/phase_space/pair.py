@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.phase_space.beams import BeamsChart
-from hepgen_ml.phase_space.chart import Chart, incoming_momenta
+from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.phase_space.coordinates import (
-    Coordinate,
     expit_between,
     logit_between,
     two_body_momentum,
@@ -61,8 +60,7 @@ class PairChart(BeamsChart):
         pt_min: float,
         light_cone: Sequence[Sequence[float]],
     ) -> None:
-        Chart.__init__(self, labels, masses)
-        self._set_beams(energies, largest, incoming_masses)
+        super().__init__(labels, masses, energies, largest, incoming_masses)
         self.least_mass, self.pt_min = float(least_mass), float(pt_min)
         self.light_cone = tuple((float(plus), float(minus)) for plus, minus in light_cone)
         if len(self.labels) != 2 or len(self.light_cone) != 2 or not self.n_beams:
@@ -74,10 +72,11 @@ class PairChart(BeamsChart):
         )
         if not self._least < most:
             raise ValueError("a smallest mass above the full energy")
-        names = [f"logit_energy:beam{i + 1}" for i in self._vary]
+
+    def _names_of_beams(self) -> Sequence[str]:
         if self.n_beams == 2:
-            names = ["logit_mass:beams", "logit_rapidity:beams"]
-        self._set_coordinates([Coordinate(name, logarithmic=True) for name in names])
+            return ["logit_mass:beams", "logit_rapidity:beams"]
+        return super()._names_of_beams()
 
     def to_config(self) -> dict[str, Any]:
         return {

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.phase_space.beams import BeamsChart
-from hepgen_ml.phase_space.chart import Chart, incoming_momenta, other_energy
-from hepgen_ml.phase_space.coordinates import Coordinate, invariant_mass_squared, logit_between
+from hepgen_ml.phase_space.chart import incoming_momenta, other_energy
+from hepgen_ml.phase_space.coordinates import invariant_mass_squared, logit_between
 from hepgen_ml.phase_space.masses import MassSpec
 
 _BISECTIONS = 64
@@ -51,8 +51,7 @@ class RadiativeReturnChart(BeamsChart):
         incoming_masses: Sequence[float],
         peak: Sequence[float],
     ) -> None:
-        Chart.__init__(self, labels, masses)
-        self._set_beams(energies, largest, incoming_masses)
+        super().__init__(labels, masses, energies, largest, incoming_masses)
         self.peak = float(peak[0]), float(peak[1])
         if self.n_beams != 2:
             raise ValueError("both incoming particles have energies that vary")
@@ -60,8 +59,9 @@ class RadiativeReturnChart(BeamsChart):
         self.most = float(torch.sqrt(invariant_mass_squared(total)))
         if not 0.0 < self.peak[0] < self.most or not self.peak[1] > 0.0:
             raise ValueError("the peak is below the full energy, and has a width")
-        names = ("peak_mass:beams", "logit_share:beams")
-        self._set_coordinates([Coordinate(name, logarithmic=True) for name in names])
+
+    def _names_of_beams(self) -> Sequence[str]:
+        return "peak_mass:beams", "logit_share:beams"
 
     def to_config(self) -> dict[str, Any]:
         return {**super().to_config(), "peak": list(self.peak)}
@@ -133,4 +133,3 @@ class RadiativeReturnChart(BeamsChart):
         # dE2/dm at fixed E1, from s = m1^2 + m2^2 + 2 (E1 E2 + p1 p2)
         log_det = log_det + torch.log(mass / (first + p1 * second / p2))
         return self._total([first, second]), log_det
-

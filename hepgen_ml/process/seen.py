@@ -10,9 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hepgen_ml.phase_space import MARGIN, MassSpec
-
-_MASSLESS = 2e-4
-"""Masses below this, in GeV, are taken as zero: rounding, or regulators of some generators."""
+from hepgen_ml.phase_space.masses import MASSLESS
 
 
 @dataclass
@@ -67,7 +65,7 @@ def mass_bounds(seen: Seen, rows: Iterable[int]) -> list[tuple[float, float]]:
 def fixed_or_interval(seen: Seen, row: int) -> MassSpec:
     """Fixed mass, or the interval of one that varies."""
     low, high = float(seen.mass_low[row]), float(seen.mass_high[row])
-    if high < _MASSLESS:
+    if high < MASSLESS:
         return 0.0
     if high - low <= 1e-4 * high:
         return float(f"{(low + high) / 2:.10g}")
