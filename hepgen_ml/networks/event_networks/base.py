@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,27 @@ _SMALLEST_PT = 1e-3
 """Transverse momenta in units of a typical energy: those of beams are zero, up to rounding."""
 
 
+class EventShape(NamedTuple):
+    """Numbers of inputs and outputs of a network of events.
+
+    Attributes
+    ----------
+    n_scalars : int
+        Scalars s of each particle, such as its type as one-hot numbers.
+    n_out : int
+        Numbers that the network gives for each event.
+    n_particles : int
+        Largest number k of particles, where the architecture depends on it.
+    n_globals : int
+        Numbers g that describe a whole event.
+    """
+
+    n_scalars: int
+    n_out: int
+    n_particles: int = 0
+    n_globals: int = 0
+
+
 class EventNetwork(nn.Module, ABC):
     """Network from a set of particles to numbers.
 
@@ -35,10 +56,7 @@ class EventNetwork(nn.Module, ABC):
 
     Parameters
     ----------
-    n_scalars, n_out : int
-    n_particles : int
-        Largest k, where the architecture depends on it.
-    n_globals : int
+    shape : EventShape
 
     Attributes
     ----------
@@ -55,23 +73,20 @@ class EventNetwork(nn.Module, ABC):
     permutations = True
     settings: dict[str, Any]
 
-    def __init__(
-        self, n_scalars: int, n_out: int, *, n_particles: int = 0, n_globals: int = 0
-    ) -> None:
+    def __init__(self, shape: EventShape) -> None:
         super().__init__()
-        self.n_scalars, self.n_out = n_scalars, n_out
-        self.n_particles, self.n_globals = n_particles, n_globals
+        self.n_scalars, self.n_out = shape.n_scalars, shape.n_out
+        self.n_particles, self.n_globals = shape.n_particles, shape.n_globals
         self.unit: Tensor
         self.register_buffer("unit", torch.ones((), dtype=torch.float64))
-        self.scalar_scale = Standardization(n_scalars)
-        self.global_scale = Standardization(n_globals)
+        self.scalar_scale = Standardization(shape.n_scalars)
+        self.global_scale = Standardization(shape.n_globals)
 
     @classmethod
     def sizes(cls) -> dict[str, Any]:
         """Names and defaults of its sizes."""
-        general = ("self", "n_scalars", "n_out", "n_particles", "n_globals")
         parameters = inspect.signature(cls).parameters
-        return {name: p.default for name, p in parameters.items() if name not in general}
+        return {name: p.default for name, p in parameters.items() if name != "shape"}
 
     @property
     def dtype(self) -> torch.dtype:

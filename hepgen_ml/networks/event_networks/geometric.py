@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hepgen_ml.networks.event_networks.base import EventNetwork
-from hepgen_ml.networks.event_networks.plain import padded
+from hepgen_ml.networks.event_networks.base import EventNetwork, EventShape
+from hepgen_ml.networks.event_networks.plain import padded, require_particles
 from hepgen_ml.networks.lgatr import LGATr, Multivectors, Symmetry
 from hepgen_ml.networks.lgatr.algebra import embed_vectors
 from hepgen_ml.networks.lgatr.embedding import (
@@ -44,8 +44,7 @@ class LGATrNetwork(_Geometric):
 
     Parameters
     ----------
-    n_scalars, n_out, n_particles, n_globals : int
-        See `EventNetwork`.
+    shape : EventShape
     channels, scalars : int
         Multivectors and plain scalars of the hidden states.
     blocks, heads : int
@@ -60,11 +59,8 @@ class LGATrNetwork(_Geometric):
 
     def __init__(
         self,
-        n_scalars: int,
-        n_out: int,
+        shape: EventShape,
         *,
-        n_particles: int = 0,
-        n_globals: int = 0,
         channels: int = 16,
         scalars: int = 32,
         blocks: int = 4,
@@ -72,13 +68,13 @@ class LGATrNetwork(_Geometric):
         references: str = "none",
         reference_tokens: bool = True,
     ) -> None:
-        super().__init__(n_scalars, n_out, n_particles=n_particles, n_globals=n_globals)
+        super().__init__(shape)
         directions = _directions(references)
         self.register_buffer("references", directions, persistent=False)
         as_tokens = reference_tokens and len(directions) > 0
         self.as_channels = len(directions) > 0 and not reference_tokens
-        self.particle = nn.Linear(n_scalars, scalars) if n_scalars else None
-        self.event = nn.Linear(n_globals, scalars) if n_globals else None
+        self.particle = nn.Linear(shape.n_scalars, scalars) if shape.n_scalars else None
+        self.event = nn.Linear(shape.n_globals, scalars) if shape.n_globals else None
         # the token of the event, then those of the references
         n_more = 1 + (len(directions) if as_tokens else 0)
         self.more = nn.Parameter(torch.randn(n_more, scalars) * 0.5)
@@ -90,7 +86,7 @@ class LGATrNetwork(_Geometric):
             in_channels=1 + (len(directions) if self.as_channels else 0),
             channels=channels,
             in_scalars=scalars,
-            out_scalars=n_out,
+            out_scalars=shape.n_out,
             scalars=scalars,
             heads=heads,
             symmetry=self.symmetry,
@@ -132,8 +128,7 @@ class GAP(_Geometric):
 
     Parameters
     ----------
-    n_scalars, n_out, n_particles, n_globals : int
-        See `EventNetwork`.
+    shape : EventShape
     channels, scalars : int
         Multivectors and plain scalars of the hidden states.
     blocks : int
@@ -146,23 +141,22 @@ class GAP(_Geometric):
 
     def __init__(
         self,
-        n_scalars: int,
-        n_out: int,
+        shape: EventShape,
         *,
-        n_particles: int,
-        n_globals: int = 0,
         channels: int = 32,
         scalars: int = 64,
         blocks: int = 4,
         references: str = "none",
     ) -> None:
-        super().__init__(n_scalars, n_out, n_particles=n_particles, n_globals=n_globals)
-        if n_particles < 1:
-            raise ValueError("the largest number of particles is needed")
+        super().__init__(shape)
+        require_particles(shape)
         directions = _directions(references)
         self.register_buffer("references", directions, persistent=False)
-        n_in = n_particles * (n_scalars + 1) + n_globals
-        self.network = _Stack(n_particles + len(directions), n_in, n_out, channels, scalars, blocks)
+        n_particles = shape.n_particles
+        n_in = n_particles * (shape.n_scalars + 1) + shape.n_globals
+        self.network = _Stack(
+            n_particles + len(directions), n_in, shape.n_out, channels, scalars, blocks
+        )
 
     def outputs(
         self, p: Tensor, scalars: Tensor, mask: Tensor | None, globals_: Tensor

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from hepgen_ml.networks.event_networks.base import (
     N_FEATURES,
     EventNetwork,
+    EventShape,
     Perceptron,
     Standardization,
     momentum_features,
@@ -22,8 +23,7 @@ class MLP(EventNetwork):
 
     Parameters
     ----------
-    n_scalars, n_out, n_particles, n_globals : int
-        See `EventNetwork`.
+    shape : EventShape
     width, layers : int
     """
 
@@ -31,19 +31,16 @@ class MLP(EventNetwork):
 
     def __init__(
         self,
-        n_scalars: int,
-        n_out: int,
+        shape: EventShape,
         *,
-        n_particles: int,
-        n_globals: int = 0,
         width: int = 128,
         layers: int = 5,
     ) -> None:
-        super().__init__(n_scalars, n_out, n_particles=n_particles, n_globals=n_globals)
-        _require_particles(n_particles)
-        self.features = Standardization(n_particles, N_FEATURES)
-        n_in = n_particles * (N_FEATURES + n_scalars + 1) + n_globals
-        self.network = Perceptron(n_in, width, layers, n_out)
+        super().__init__(shape)
+        require_particles(shape)
+        self.features = Standardization(shape.n_particles, N_FEATURES)
+        n_in = shape.n_particles * (N_FEATURES + shape.n_scalars + 1) + shape.n_globals
+        self.network = Perceptron(n_in, width, layers, shape.n_out)
 
     def fit_features(self, p: Tensor, there: Tensor) -> None:
         p, there = padded(p, self.n_particles), padded(there.unsqueeze(-1), self.n_particles)
@@ -69,8 +66,7 @@ class DeepSets(EventNetwork):
 
     Parameters
     ----------
-    n_scalars, n_out, n_particles, n_globals : int
-        See `EventNetwork`.
+    shape : EventShape
     width, layers : int
         Of the perceptron of the event; that of a particle has the same width and half the layers.
     latent : int
@@ -80,29 +76,26 @@ class DeepSets(EventNetwork):
 
     def __init__(
         self,
-        n_scalars: int,
-        n_out: int,
+        shape: EventShape,
         *,
-        n_particles: int = 0,
-        n_globals: int = 0,
         width: int = 128,
         layers: int = 4,
         latent: int = 64,
         invariants: bool = False,
     ) -> None:
-        super().__init__(n_scalars, n_out, n_particles=n_particles, n_globals=n_globals)
+        super().__init__(shape)
         self.permutations = not invariants
         self.features = Standardization(N_FEATURES)
-        self.particle = Perceptron(N_FEATURES + n_scalars, width, max(layers // 2, 1), latent)
+        self.particle = Perceptron(N_FEATURES + shape.n_scalars, width, max(layers // 2, 1), latent)
         self.count: Tensor
         self.register_buffer("count", torch.ones(()))
         n_pairs = 0
         if invariants:
-            _require_particles(n_particles)
-            n_pairs = n_particles * (n_particles + 1) // 2
+            require_particles(shape)
+            n_pairs = shape.n_particles * (shape.n_particles + 1) // 2
         self.pairs = Standardization(n_pairs)
         self.invariants = invariants
-        self.network = Perceptron(latent + n_pairs + n_globals, width, layers, n_out)
+        self.network = Perceptron(latent + n_pairs + shape.n_globals, width, layers, shape.n_out)
 
     def fit_features(self, p: Tensor, there: Tensor) -> None:
         self.features.fit(momentum_features(p)[there])
@@ -130,32 +123,28 @@ class TransformerNetwork(EventNetwork):
 
     Parameters
     ----------
-    n_scalars, n_out, n_particles, n_globals : int
-        See `EventNetwork`.
+    shape : EventShape
     width, blocks, heads, mlp_ratio : int
     dropout : float
     """
 
     def __init__(
         self,
-        n_scalars: int,
-        n_out: int,
+        shape: EventShape,
         *,
-        n_particles: int = 0,
-        n_globals: int = 0,
         width: int = 128,
         blocks: int = 4,
         heads: int = 8,
         mlp_ratio: int = 2,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__(n_scalars, n_out, n_particles=n_particles, n_globals=n_globals)
+        super().__init__(shape)
         self.features = Standardization(N_FEATURES)
-        self.particle = nn.Linear(N_FEATURES + n_scalars, width)
-        self.event = nn.Linear(n_globals, width) if n_globals else None
+        self.particle = nn.Linear(N_FEATURES + shape.n_scalars, width)
+        self.event = nn.Linear(shape.n_globals, width) if shape.n_globals else None
         self.readout = nn.Parameter(torch.randn(width) * 0.2)
         self.network = Transformer(width, blocks, heads, mlp_ratio, dropout=dropout)
-        self.last = nn.Linear(width, n_out)
+        self.last = nn.Linear(width, shape.n_out)
 
     def fit_features(self, p: Tensor, there: Tensor) -> None:
         self.features.fit(momentum_features(p)[there])
@@ -194,6 +183,7 @@ def _of_pairs(there: Tensor) -> Tensor:
     return there[:, i] * there[:, j]
 
 
-def _require_particles(n_particles: int) -> None:
-    if n_particles < 1:
+def require_particles(shape: EventShape) -> None:
+    """Refuse a shape without the largest number of particles."""
+    if shape.n_particles < 1:
         raise ValueError("the largest number of particles is needed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hepgen_ml.errors import UsageError
-from hepgen_ml.networks.event_networks.base import EventNetwork
+from hepgen_ml.networks.event_networks.base import EventNetwork, EventShape
 from hepgen_ml.networks.event_networks.geometric import GAP, GATrNetwork, LGATrNetwork
 from hepgen_ml.networks.event_networks.plain import MLP, DeepSets, TransformerNetwork
 from hepgen_ml.networks.names import EVENT_NETWORKS
@@ -81,14 +81,10 @@ def build(
                 f"{key} = {value!r} of the network {name}",
                 remedy=f"its default is {known[key]!r}{limits}",
             )
+    shape = EventShape(n_scalars, n_out, n_particles, n_globals)
     try:
-        network = _BY_NAME[name](
-            n_scalars, n_out, n_particles=n_particles, n_globals=n_globals, **known | chosen
-        )
+        network = _BY_NAME[name](shape, **known | chosen)
     except (ValueError, ZeroDivisionError) as error:
         raise UsageError(f"network {name}: {error}", remedy="choose other sizes") from None
-    network.settings = {
-        "name": name, "n_scalars": n_scalars, "n_out": n_out, "n_particles": n_particles,
-        "n_globals": n_globals, **known, **chosen,
-    }  # fmt: skip
+    network.settings = {"name": name, **shape._asdict(), **known, **chosen}
     return network
