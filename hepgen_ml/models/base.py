@@ -322,6 +322,25 @@ class DensityModel(nn.Module, ABC):
         rows = torch.argsort(channel, stable=True).split(counts.tolist())
         return list(zip(present.tolist(), rows, strict=True))
 
+    def drawn_by_channel(
+        self, subprocess: Tensor, draw: Callable[[Tensor, int], Tensor], batch: int | None = None
+    ) -> Tensor:
+        """Standardised coordinates (m, D) float32, for a `sample_z` that draws each channel alone.
+
+        Parameters
+        ----------
+        subprocess : (m,) tensor
+        draw : callable
+            Gives the coordinates (k, d) of some events (k,), by their rows and their channel.
+        batch : int, optional
+            Largest k.
+        """
+        z = torch.zeros(len(subprocess), self.mean.shape[1], device=self.mean.device)
+        for channel, rows in self.by_channel(subprocess):
+            for part in rows.split(batch or len(rows)):
+                z[part, : len(self.layouts[channel])] = draw(part, channel)
+        return z
+
 
 def weighted_mean(each: Tensor, weight: Tensor, size: Tensor | float = 1.0) -> Tensor:
     """Mean of losses (m,) of events with weights (m,), which may be negative.

@@ -265,12 +265,10 @@ class SplineFlow(DensityModel):
 
     @torch.no_grad()
     def sample_z(self, subprocess: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        device = self.mean.device
-        z = torch.zeros(len(subprocess), self.mean.shape[1], device=device)
         shown = self.subprocess.of(subprocess)
-        for channel, rows in self.by_channel(subprocess):
-            z[rows, : len(self.layouts[channel])] = self._drawn(channel, shown[rows], generator)
-        return z
+        return self.drawn_by_channel(
+            subprocess, lambda rows, channel: self._drawn(channel, shown[rows], generator)
+        )
 
     def _drawn(
         self, channel: int, shown: Tensor, generator: torch.Generator | None

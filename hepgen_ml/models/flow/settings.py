@@ -12,8 +12,8 @@ Solver = Literal["euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams",
 """See `hepgen_ml.models.flow.ode`."""
 
 
-class FlowConfig(BayesianSection):
-    """Flow matching: what the network learns, and how it is integrated."""
+class SolverSection(BayesianSection):
+    """Base of the settings of models whose events follow a differential equation."""
 
     changeable: ClassVar[frozenset[str]] = frozenset({
         "solver", "steps", "warp", "tolerance", "divergence", "likelihood_solver",
@@ -29,13 +29,13 @@ class FlowConfig(BayesianSection):
         4,
         ge=1,
         le=10_000,
-        description="Number of equal steps; rk4 evaluates the network four times in each.",
+        description="Number of steps for sampling; rk4 evaluates the network four times in each.",
     )
     warp: float = Field(
         1.0,
         gt=0,
-        description="Above one, steps are smaller near the events; below one, near the base "
-        "distribution.",
+        description="Above one, steps are smaller near the events; below one, near the noise that "
+        "they begin with.",
     )
     tolerance: float = Field(
         1e-4, gt=0, description="Absolute and relative tolerance of bosh3 and dopri5."
@@ -46,11 +46,16 @@ class FlowConfig(BayesianSection):
         "estimate that takes one derivative instead of one for each coordinate.",
     )
     likelihood_solver: Solver = Field(
-        "rk4", description="Solver for the likelihood, as flow.solver."
+        "rk4", description="Solver for the likelihood, as that for sampling."
     )
     likelihood_steps: int = Field(
-        10, ge=1, le=10_000, description="Number of steps for the likelihood, as flow.steps."
+        10, ge=1, le=10_000, description="Number of equal steps for the likelihood."
     )
+
+
+class FlowConfig(SolverSection):
+    """Flow matching: what the network learns, and how it is integrated."""
+
     gaussian: bool = Field(
         True,
         description="Add the velocity that is exact between equal Gaussians to that of the "

@@ -359,25 +359,24 @@ class AutoregressiveDensity(DensityModel):
 
     @torch.no_grad()
     def sample_z(self, subprocess: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        z = torch.zeros(
-            len(subprocess), self.mean.shape[1], device=self.mean.device, dtype=torch.float32
-        )
+        batch = _BATCH[self.mean.device.type == "cpu"]
         if self.mixed is not None and self._is_mixed(subprocess):
+            z = torch.zeros(len(subprocess), self.mean.shape[1], device=self.mean.device)
             layout = self.channel_of[which(subprocess)]
             # Events of like length together, so that little is computed for nothing.
             order = torch.argsort(self.mixed.lengths[layout], stable=True)
-            for part in order.split(_BATCH[z.device.type == "cpu"]):
+            for part in order.split(batch):
                 z[part] = self.mixed.sample(
                     self._conditions(subprocess[part]), layout[part], self.transformer,
                     self._weights(), generator,
                 )  # fmt: skip
             return z
         conditions = self._conditions(subprocess)
-        for channel, rows in self.by_channel(subprocess):
-            for part in rows.split(_BATCH[z.device.type == "cpu"]):
-                drawn = self.sample_given(conditions[part], channel, generator)
-                z[part, : drawn.shape[1]] = drawn
-        return z
+        return self.drawn_by_channel(
+            subprocess,
+            lambda rows, channel: self.sample_given(conditions[rows], channel, generator),
+            batch,
+        )
 
     @torch.no_grad()
     def sample_given(
