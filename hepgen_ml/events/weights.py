@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from hepgen_ml.errors import OutputError
-from hepgen_ml.events.sample import EventSample, RunInfo, Subrun
+from hepgen_ml.events.sample import EventSample, FloatArray, RunInfo, Subrun
 
 _EQUAL = 1e-6  # relative difference of weights of the same size
 _SIGMAS = 5.0
@@ -42,8 +42,8 @@ def effective_size(weight: Numbers) -> float:
 
 
 @dataclass
-class WeightSums:
-    """Sums of weights of a sample, chunk by chunk.
+class WeightMoments:
+    """Number of events, and sums of their weights and of the squares of these.
 
     Attributes
     ----------
@@ -51,6 +51,35 @@ class WeightSums:
         Events.
     total, squares : float
         Sums of weights and of their squares.
+    """
+
+    n: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    def count(self, weight: FloatArray) -> None:
+        """Take in the weights (n,) of events."""
+        self.n += len(weight)
+        self.total += float(weight.sum())
+        self.squares += float((weight**2).sum())
+
+    @property
+    def mean(self) -> float:
+        """Mean weight."""
+        return self.total / max(self.n, 1)
+
+    @property
+    def effective_fraction(self) -> float:
+        """(sum w)^2 / sum w^2 over the number of events."""
+        return self.total**2 / max(self.squares * self.n, 1e-300)
+
+
+@dataclass
+class WeightSums(WeightMoments):
+    """Sums of weights of a sample, chunk by chunk.
+
+    Attributes
+    ----------
     smallest, largest : float
         Absolute weights.
     negative : bool
@@ -59,9 +88,6 @@ class WeightSums:
         Sum of weights by process number.
     """
 
-    n: int = 0
-    total: float = 0.0
-    squares: float = 0.0
     smallest: float = np.inf
     largest: float = 0.0
     negative: bool = False
@@ -81,9 +107,7 @@ class WeightSums:
         if not len(weight):
             return
         size = np.abs(weight)
-        self.n += len(weight)
-        self.total += float(weight.sum())
-        self.squares += float((weight**2).sum())
+        self.count(weight)
         self.smallest = min(self.smallest, float(size.min()))
         self.largest = max(self.largest, float(size.max()))
         self.negative |= bool((weight < 0).any())
@@ -92,11 +116,6 @@ class WeightSums:
         sums = np.bincount(where, weight, len(found))
         for process, value in zip(found.tolist(), sums.tolist(), strict=True):
             self.processes[process] = self.processes.get(process, 0.0) + value
-
-    @property
-    def mean(self) -> float:
-        """Mean weight."""
-        return self.total / max(self.n, 1)
 
     @property
     def equal(self) -> bool:
@@ -188,6 +207,31 @@ def multiply_weights(sample: EventSample, factor: float) -> None:
     if factor != 1:
         sample.events["weight"] = sample.weight * factor
         sample.weights = {name: w * factor for name, w in sample.weights.items()}
+
+
+def with_weights(
+    sample: EventSample,
+    weight: FloatArray,
+    run: RunInfo,
+    further: Mapping[str, FloatArray] | None = None,
+) -> EventSample:
+    """Events with these nominal weights (n,); named weights keep their ratio to the nominal one.
+
+    Parameters
+    ----------
+    sample : EventSample
+    weight : (n,) array
+    run : RunInfo
+        Of the events with these weights.
+    further : mapping of str to (n,) array, optional
+        More named weights.
+    """
+    factor = weight / sample.weight
+    named = {name: values * factor for name, values in sample.weights.items()}
+    return EventSample(
+        run, sample.offsets, sample.particles, {**sample.events, "weight": weight},
+        weights=named | dict(further or {}), scales=sample.scales, attributes=sample.attributes,
+    )  # fmt: skip
 
 
 def _is_mean(run: RunInfo, sums: WeightSums) -> bool:

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from hepgen_ml.errors import ModelError
-from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
+from hepgen_ml.events.sample import EventSample, FloatArray, RunInfo, concatenate
+from hepgen_ml.events.weights import with_weights
 from hepgen_ml.reweighting.account import WeightAccount
 
-_MAX_ROUNDS = 1000
-_MAX_DRAWN = 50_000  # events drawn at a time for rejection; bounds the memory
+_REMEDY = (
+    "take weighted events (without --unweight), or train with training.weights=equal"
+)
 
 
 class SampleWeights(WeightAccount):
@@ -38,13 +39,13 @@ class SampleWeights(WeightAccount):
     """
 
     def __init__(self, run: RunInfo, largest: float, unweight: bool = False) -> None:
-        self.run, self.unweight = run, unweight
-        self.mean = run.cross_section if run.cross_section > 0 else 1.0
-        self.limit = largest * self.mean
-        if unweight and run.cross_section > 0:
-            processes = tuple(replace(p, max_weight=self.mean) for p in run.processes)
-            self.run = run.with_(processes=processes)
         super().__init__()
+        self.run, self.unweight = run, unweight
+        self.weight = run.cross_section if run.cross_section > 0 else 1.0
+        self.limit = largest * self.weight
+        if unweight and run.cross_section > 0:
+            processes = tuple(replace(p, max_weight=self.weight) for p in run.processes)
+            self.run = run.with_(processes=processes)
 
     def block(
         self, n: int, make: Callable[[int], EventSample], rng: np.random.Generator
@@ -52,37 +53,19 @@ class SampleWeights(WeightAccount):
         """One block of n events, weighted or accepted, by what `make` and `rng` draw alone."""
         if not self.unweight:
             return self._counted(make(n))
-        parts: list[EventSample] = []
-        found = drawn = 0
-        for _ in range(_MAX_ROUNDS):
-            accepted = found / drawn if found else self.mean / self.limit
-            events = self._counted(make(min(int((n - found) / accepted) + 16, _MAX_DRAWN)))
-            taken = np.flatnonzero(rng.random(len(events)) * self.limit < events.weight)
-            self.n_accepted += len(taken)
-            drawn, found = drawn + len(events), found + len(taken)
-            parts.append(_scaled(events[taken], self.mean, self.run))
-            if found >= n:
-                return concatenate(parts)[:n]
-        raise ModelError(
-            f"rejection accepted {found} of {drawn} events only",
-            remedy="take weighted events (without --unweight), or train with "
-            "training.weights=equal",
-        )
+
+        def draw(k: int) -> tuple[EventSample, FloatArray]:
+            events = self._counted(make(k))
+            return events, events.weight
+
+        parts = []
+        for events, taken in self.accepted(
+            n, draw, self.limit, rng, expected=self.weight / self.limit, remedy=_REMEDY
+        ):
+            parts.append(with_weights(events[taken], np.full(len(taken), self.weight), self.run))
+        return concatenate(parts)[:n]
 
     def _counted(self, events: EventSample) -> EventSample:
         self.count(events.weight)
         return events
 
-
-def _scaled(events: EventSample, mean: float, run: RunInfo) -> EventSample:
-    """Events of equal weight; named weights keep their ratio to the nominal one."""
-    factor = mean / events.weight
-    return EventSample(
-        run,
-        events.offsets,
-        events.particles,
-        {**events.events, "weight": np.full(len(events), mean)},
-        weights={name: values * factor for name, values in events.weights.items()},
-        scales=events.scales,
-        attributes=events.attributes,
-    )

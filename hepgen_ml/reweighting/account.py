@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
 import numpy as np
 
-from hepgen_ml.events.sample import FloatArray
+from hepgen_ml.errors import ModelError
+from hepgen_ml.events.sample import FloatArray, IntArray
+from hepgen_ml.events.weights import WeightMoments
+
+T = TypeVar("T")
+
+_MAX_ROUNDS = 1000
+_MAX_DRAWN = 50_000  # events drawn at a time for rejection; bounds the memory
 
 
-class WeightAccount:
-    """Sums over the events that were weighted so far.
+class WeightAccount(WeightMoments):
+    """Sums over the events that were weighted so far, and rejection by their weights.
 
     Attributes
     ----------
@@ -16,33 +26,76 @@ class WeightAccount:
     """
 
     def __init__(self) -> None:
-        self.n_drawn = self.n_accepted = 0
-        self._sum = self._sum_of_squares = 0.0
-
-    def count(self, weight: FloatArray) -> None:
-        """Take in the weights (n,) of events."""
-        self.n_drawn += len(weight)
-        self._sum += float(weight.sum())
-        self._sum_of_squares += float(np.sum(weight**2))
+        super().__init__()
+        self.n_accepted = 0
 
     @property
-    def effective_fraction(self) -> float:
-        """(sum w)^2 / sum w^2 over the number of all events that were weighted so far."""
-        return self._sum**2 / max(self._sum_of_squares * self.n_drawn, 1e-300)
+    def n_drawn(self) -> int:
+        """Events that were weighted so far."""
+        return self.n
 
     @property
     def efficiency(self) -> float:
         """Fraction of the events that rejection accepted so far."""
-        return self.n_accepted / max(self.n_drawn, 1)
+        return self.n_accepted / max(self.n, 1)
 
     @property
     def counts(self) -> tuple[float, ...]:
         """What `add` takes: events drawn and accepted, sums of weights and their squares."""
-        return self.n_drawn, self.n_accepted, self._sum, self._sum_of_squares
+        return self.n, self.n_accepted, self.total, self.squares
 
     def add(self, counts: tuple[float, ...]) -> None:
         """Add the counts of events that were weighted elsewhere."""
-        self.n_drawn += int(counts[0])
+        self.n += int(counts[0])
         self.n_accepted += int(counts[1])
-        self._sum += counts[2]
-        self._sum_of_squares += counts[3]
+        self.total += counts[2]
+        self.squares += counts[3]
+
+    def accepted(
+        self,
+        n: int,
+        draw: Callable[[int], tuple[T, FloatArray]],
+        limit: float,
+        rng: np.random.Generator,
+        *,
+        expected: float,
+        remedy: str,
+    ) -> Iterator[tuple[T, IntArray]]:
+        """Draw events until n are accepted with probability weight / limit.
+
+        Those few above the limit are accepted always.
+
+        Parameters
+        ----------
+        n : int
+        draw : callable
+            Gives so many events, and their weights (k,), which it has counted.
+        limit : float
+        rng : numpy.random.Generator
+            Accepts.
+        expected : float
+            Fraction that is accepted, about.
+        remedy : str
+            For the user whose events are nearly all rejected.
+
+        Yields
+        ------
+        events, (m,) int array
+            What `draw` gave, and which of them are accepted; n at least in the end.
+
+        Raises
+        ------
+        ModelError
+            Next to nothing is accepted.
+        """
+        found = drawn = 0
+        for _ in range(_MAX_ROUNDS):
+            rate = found / drawn if found else expected
+            events, weight = draw(min(int((n - found) / rate) + 16, _MAX_DRAWN))
+            taken = np.flatnonzero(rng.random(len(weight)) * limit < weight)
+            self.n_accepted += len(taken)
+            drawn, found = drawn + len(weight), found + len(taken)
+            yield events, taken
+            if found >= n:
+                return
+        raise ModelError(f"rejection accepted only {found} of {drawn} events", remedy=remedy)

@@ -9,11 +9,11 @@ import numpy as np
 
 from hepgen_ml.errors import ModelError
 from hepgen_ml.events.sample import EventSample, FloatArray, RunInfo, concatenate
+from hepgen_ml.events.weights import with_weights
 from hepgen_ml.reweighting.account import WeightAccount
 from hepgen_ml.reweighting.reweighter import Reweighter
 
-_MAX_ROUNDS = 1000
-_MAX_DRAWN = 50_000  # events drawn at a time for rejection; bounds the memory
+_REMEDY = "use --weights classifier, or train the generator longer"
 
 
 def names_of(n_members: int) -> list[str]:
@@ -47,11 +47,12 @@ class ClassifierWeights(WeightAccount):
     """
 
     def __init__(self, reweighter: Reweighter, run: RunInfo, unweight: bool = False) -> None:
+        super().__init__()
         self.reweighter, self.unweight = reweighter, unweight
         self.limit = float(reweighter.facts["unweighting_limit"])
         self.names = names_of(reweighter.n_members)
         sigma = run.cross_section
-        self.mean = sigma if sigma > 0 else 1.0
+        self.unit_weight = sigma if sigma > 0 else 1.0
         text = {
             name: f"classifier {k} of {len(self.names)}" for k, name in enumerate(self.names, 1)
         }
@@ -61,10 +62,9 @@ class ClassifierWeights(WeightAccount):
         groups = f"{run.weight_groups}\n{own}" if run.weight_groups else own
         self.run = run.with_(weight_names={**run.weight_names, **text}, weight_groups=groups)
         if not unweight and sigma > 0:  # strategy -4 would make the mean a cross section
-            top = self.mean * float(reweighter.facts["largest_weight"])
+            top = self.unit_weight * float(reweighter.facts["largest_weight"])
             processes = tuple(replace(p, max_weight=top) for p in run.processes)
             self.run = self.run.with_(weight_strategy=-4, processes=processes)
-        super().__init__()
 
     def block(
         self, n: int, make: Callable[[int], EventSample], rng: np.random.Generator
@@ -87,7 +87,8 @@ class ClassifierWeights(WeightAccount):
             The weights do not sum to a positive number.
         """
         nominal, members = self._weights(events, nominal)
-        return self._with(events, _scaled(nominal[None], self.mean)[0], _scaled(members, self.mean))
+        weight = _scaled(nominal[None], self.unit_weight)[0]
+        return self._with(events, weight, _scaled(members, self.unit_weight))
 
     def _weights(
         self, events: EventSample, nominal: FloatArray | None = None
@@ -101,19 +102,8 @@ class ClassifierWeights(WeightAccount):
 
     def _with(self, events: EventSample, weight: FloatArray, members: FloatArray) -> EventSample:
         """Events with these nominal weights and variations; named weights follow the nominal."""
-        factor = weight / events.weight
-        return EventSample(
-            self.run,
-            events.offsets,
-            events.particles,
-            {**events.events, "weight": weight},
-            weights={
-                **{name: values * factor for name, values in events.weights.items()},
-                **dict(zip(self.names, members, strict=True)),
-            },
-            scales=events.scales,
-            attributes=events.attributes,
-        )
+        further = dict(zip(self.names, members, strict=True))
+        return with_weights(events, weight, self.run, further)
 
     def _accepted(
         self, n: int, make: Callable[[int], EventSample], rng: np.random.Generator
@@ -121,24 +111,17 @@ class ClassifierWeights(WeightAccount):
         """So many unit-weight events."""
         parts: list[EventSample] = []
         relative: list[FloatArray] = []
-        found = drawn = 0
-        for _ in range(_MAX_ROUNDS):
-            accepted = found / drawn if found else 1 / self.limit
-            events = make(min(int((n - found) / accepted) + 16, _MAX_DRAWN))
+
+        def draw(k: int) -> tuple[tuple[EventSample, FloatArray, FloatArray], FloatArray]:
+            events = make(k)
             nominal, members = self._weights(events)
-            taken = np.flatnonzero(rng.random(len(events)) * self.limit * self._unit < nominal)
-            self.n_accepted += len(taken)
-            drawn += len(events)
+            return (events, nominal, members), nominal
+
+        for (events, nominal, members), taken in self.accepted(
+            n, draw, self.limit * self._unit, rng, expected=1 / self.limit, remedy=_REMEDY
+        ):
             parts.append(events[taken])
             relative.append(members[:, taken] / nominal[taken])
-            found += len(taken)
-            if found >= n:
-                break
-        else:
-            raise ModelError(
-                f"rejection accepted {found} of {self.n_drawn} events only",
-                remedy="use --weights classifier, or train the generator longer",
-            )
         whole, variations = concatenate(parts)[:n], np.concatenate(relative, axis=1)[:, :n]
         return self._with(whole, whole.weight, _scaled(variations, 1.0) * whole.weight)
 
