@@ -90,6 +90,19 @@ def convert(
         An output exists or cannot hold such events.
     """
     events = EventSource(source, skip_bad=skip_bad, selection=selection)
+    return convert_events(events, out, force=force, format=format, progress=progress)
+
+
+def convert_events(
+    events: EventSource,
+    out: str | Path | Sequence[str | Path],
+    *,
+    force: bool = False,
+    format: str | None = None,
+    progress: Progress | None = None,
+) -> Conversion:
+    """Write the events of a source as `convert` does."""
+    selection = events.selection
     paths = [Path(p) for p in ([out] if isinstance(out, str | Path) else out)]
     formats = [output_format(p, format)[0] for p in paths]
     first = events.peek()
@@ -266,11 +279,7 @@ def _numbers_collide(events: EventSource) -> bool:
     """Whether some of several files number their events, but not all, or from the same number."""
     if len(events.paths) < 2:
         return False
-    found: list[tuple[int | None, ...]] = []
-    for i in range(len(events.paths)):
-        if (first := events.first_of(i)) is not None:
-            columns = first.events
-            found.append(tuple(int(columns[k][0]) if k in columns else None for k in EVENT_NUMBERS))
+    found = [n for n in map(events.first_numbers, range(len(events.paths))) if n]
     numbered = [numbers[0] is not None for numbers in found]
     return any(numbered) and not (all(numbered) and len(set(found)) == len(found))
 

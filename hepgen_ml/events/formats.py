@@ -8,12 +8,14 @@ raise `UsageError` from the method concerned.
 
 from __future__ import annotations
 
+import functools
 import glob
 import logging
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
@@ -148,12 +150,18 @@ class Format(Protocol):
 def available_formats() -> dict[str, Format]:
     """All installed formats by name; a plugin that cannot be imported is left out."""
     formats: dict[str, Format] = {}
-    for entry in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda e: e.name):
+    for entry in _entries(tuple(sys.path)):
         try:
             formats[entry.name] = entry.load()()
         except ImportError as error:
             log.warning("format %s is not available: %s", entry.name, error)
     return formats
+
+
+@functools.cache
+def _entries(path: tuple[str, ...]) -> list[EntryPoint]:
+    """Entry points of formats; finding them reads the metadata of all that is installed there."""
+    return sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda entry: entry.name)
 
 
 def format_of(path: str | Path) -> Format:

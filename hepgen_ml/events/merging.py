@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -292,13 +293,13 @@ def _common(
 
 
 def _same_numbers(a: RunInfo, b: RunInfo) -> bool:
-    if len(a.processes) != len(b.processes):
+    # numbers of Python, as this is asked of all pairs of many files
+    if [p.process_id for p in a.processes] != [q.process_id for q in b.processes]:
         return False
     for p, q in zip(a.processes, b.processes, strict=True):
-        margin = 5 * np.hypot(*np.nan_to_num([p.error, q.error])) + 0.01 * abs(q.cross_section)
-        if p.process_id != q.process_id:
-            return False
-        known = np.isfinite([p.cross_section, q.cross_section])
-        if known.any() and (not known.all() or abs(p.cross_section - q.cross_section) > margin):
+        errors = (0.0 if math.isnan(x.error) else x.error for x in (p, q))
+        margin = 5 * math.hypot(*errors) + 0.01 * abs(q.cross_section)
+        known = [math.isfinite(x.cross_section) for x in (p, q)]
+        if any(known) and (not all(known) or abs(p.cross_section - q.cross_section) > margin):
             return False
     return True

@@ -23,7 +23,7 @@ from hepgen_ml.events.formats import (
 )
 from hepgen_ml.events.merging import PEEK, FirstEvents, Merged, merge_runs
 from hepgen_ml.events.objects import Selection
-from hepgen_ml.events.sample import EventSample, RunInfo
+from hepgen_ml.events.sample import EVENT_NUMBERS, EventSample, RunInfo
 from hepgen_ml.events.weights import multiply_weights
 
 log = logging.getLogger(__name__)
@@ -85,6 +85,8 @@ class EventSource:
         self.left_out: dict[Path, tuple[str, ...]] = {}
         self.sample = source if isinstance(source, EventSample) else None
         self.paths: list[Path] = []
+        self._looks: dict[int, FirstEvents] = {}
+        self._numbers: dict[int, tuple[int | None, ...]] = {}
         self.states_strategy = True
         if self.sample is not None:
             self.runs = [self.sample.run]
@@ -92,12 +94,15 @@ class EventSource:
             assert not isinstance(source, EventSample)
             self.paths = expand([source] if isinstance(source, str | Path) else source)
             self.runs = []
-            for path in self.paths:
-                reader = self._open(path)
-                self.runs.append(reader.run)
-                free = has_free_weights(format_of(path))
-                self.states_strategy &= bool(getattr(reader, "states_strategy", not free))
-                reader.close()
+            headers: dict[str, str] = {}  # many files of one run share theirs in memory
+            for number, path in enumerate(self.paths):
+                with closing(self._open(path)) as reader:
+                    header = headers.setdefault(reader.run.header, reader.run.header)
+                    self.runs.append(reader.run.with_(header=header))
+                    free = has_free_weights(format_of(path))
+                    self.states_strategy &= bool(getattr(reader, "states_strategy", not free))
+                    if len(self.paths) > 1 and selection is None:
+                        self._look_into(number, reader)
         self._of_run = [values_of_run(run, self.conditions) for run in self.runs]
         points = [tuple(v.items()) for v in self._of_run] if self.conditions else []
         self._point = [points.index(p) for p in points]  # first file of the same point of a scan
@@ -121,8 +126,30 @@ class EventSource:
             also([wanted.name for wanted in self.conditions])
         return reader
 
+    def _look_into(self, number: int, reader: Reader) -> None:
+        """Note what the first events of one of several files say, while it is open."""
+        self._looks[number], self._numbers[number] = FirstEvents(), ()
+        with suppress(InputError):  # what is wrong with the file is said when it is read
+            for chunk in reader.chunks(PEEK):
+                self._looked_at(number, chunk)
+                break
+
+    def _looked_at(self, number: int, first: EventSample) -> None:
+        """Note what the first events of a file say."""
+        self._looks[number] = FirstEvents.of(first)
+        self._numbers[number] = _numbers_of(first)
+
+    def first_numbers(self, number: int) -> tuple[int | None, ...]:
+        """Numbers of the first event of a file, None for those that it lacks; () without events."""
+        if number not in self._numbers:
+            first = self.first_of(number)
+            self._numbers[number] = () if first is None else _numbers_of(first)
+        return self._numbers[number]
+
     def _first_events(self, number: int) -> FirstEvents:
         """A look into a file: at all of its events where possible, as selected ones look alike."""
+        if number in self._looks:
+            return self._looks[number]
         for selection in dict.fromkeys((None, self.selection)):
             # what is wrong with the file is said when it is read
             with suppress(InputError, UsageError):
@@ -362,3 +389,9 @@ class EventSource:
                     "weights of %s are multiplied by %.6g, to be as large as those of %s",
                     self.paths[number], self._factor[number], self.paths[model],
                 )  # fmt: skip
+
+
+def _numbers_of(sample: EventSample) -> tuple[int | None, ...]:
+    """Numbers of the first event, None for those that it lacks."""
+    columns = sample.events
+    return tuple(int(columns[k][0]) if k in columns else None for k in EVENT_NUMBERS)

@@ -11,6 +11,7 @@ import uproot
 
 from hepgen_ml import EventSample, Generator, merge, read, write
 from hepgen_ml.errors import InputError, OutputError, SampleError, UsageError
+from hepgen_ml.events import source
 from tests.parton_events import parton_sample
 
 N = 400
@@ -87,6 +88,40 @@ def test_the_same_events_twice_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SampleError, match=r"b\.lhe\.gz: holds the events of .*a\.lhe"):
         merge([tmp_path / "a.lhe", tmp_path / "b.lhe.gz"], tmp_path / "all.lhe")
     assert not (tmp_path / "all.lhe").exists()
+
+
+def test_events_that_are_among_those_of_another_file_are_refused(tmp_path: Path) -> None:
+    """However the shards were cut: the second begins far behind the beginning of the first."""
+    sample = parton_sample(3000)
+    write(sample[:2000], tmp_path / "a.lhe")
+    write(sample[1500:], tmp_path / "b.lhe")
+    for names in ("ab", "ba"):
+        with pytest.raises(SampleError, match=r"a\.lhe: holds the first events of .*b\.lhe"):
+            merge([tmp_path / f"{x}.lhe" for x in names], tmp_path / "all.lhe")
+    write(sample[:7], tmp_path / "c.lhe")
+    with pytest.raises(SampleError, match=r"a\.lhe: holds the first events of .*c\.lhe"):
+        merge([tmp_path / "c.lhe", tmp_path / "a.lhe"], tmp_path / "all.lhe")
+    assert not (tmp_path / "all.lhe").exists()
+
+
+def test_events_that_tell_nothing_are_no_reason(tmp_path: Path) -> None:
+    """Those of a particle gun are all the same, and may be in every file."""
+    gun = parton_sample(1)[np.zeros(40, dtype=int)]
+    for name in ("a.lhe", "b.lhe"):
+        write(gun, tmp_path / name)
+    done = merge([tmp_path / "a.lhe", tmp_path / "b.lhe"], tmp_path / "all.lhe")
+    assert done.n_events == 80
+
+
+def test_every_file_is_opened_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look and a pass: what else is asked of each of a thousand small files adds up."""
+    parts = shards(parton_sample(600), tmp_path, "lhe", 12)
+    opened: list[Path] = []
+    monkeypatch.setattr(source, "open_sample", lambda path, f=source.open_sample, **kw: (
+        opened.append(path), f(path, **kw)
+    )[1])  # fmt: skip
+    merge(parts, tmp_path / "all.lhe")
+    assert len(opened) <= 2 * len(parts) + 1
 
 
 def test_a_truncated_part_is_named_and_nothing_written(tmp_path: Path) -> None:

@@ -16,6 +16,9 @@ from hepgen_adapters.lhe.parse import parse_events
 from hepgen_adapters.lhe.stream import Block, Blocks
 
 WORKERS = 2
+_SMALL = 1 << 18
+"""Bytes of a block that is parsed sooner than a thread has begun, as in one of many small files."""
+
 MAX_VALUES = 1 << 21
 
 
@@ -76,6 +79,10 @@ class ParsedBlocks:
         if columns is None or not columns.fits(n_events, len(weights), len(scales)):
             columns = Columns(n_events, block.end // 60 + 64, len(weights), len(scales))
         tables = weights.table, np.array(by_position, np.int64), scales.table
+        if block.end < _SMALL:
+            done: Future[Parsed] = Future()
+            done.set_result(_attempt(block, columns, tables))
+            return done
         return workers.submit(_attempt, block, columns, tables)
 
 

@@ -179,6 +179,9 @@ def _numbers(block: bytes) -> str:
     return b"".join(pieces).decode("utf-8", "replace")
 
 
+_EXPONENTS = bytes.maketrans(b"EdD", b"eee")
+
+
 def printed_digits(text: bytes) -> int | None:
     """Most significant digits of any momentum in the text."""
     most = 0
@@ -186,8 +189,8 @@ def printed_digits(text: bytes) -> int | None:
         tokens = line.split()
         if len(tokens) == 13:
             for token in tokens[6:10]:
-                mantissa = re.split(rb"[eEdD]", token)[0].lstrip(b"+-0.")
-                most = max(most, len(mantissa.replace(b".", b"")))
+                mantissa = token.translate(_EXPONENTS, b"+-.").partition(b"e")[0]
+                most = max(most, len(mantissa.lstrip(b"0")))
     return most or None
 
 

@@ -18,6 +18,9 @@ from hepgen_adapters.text.memory import PADDING
 from hepgen_ml.errors import InputError
 
 BLOCK = 1 << 20
+_FIRST_BLOCK = 1 << 17
+"""Less than the others, so that many small files cost no large buffers."""
+
 INPUT = 1 << 18
 MAX_EVENT = 64 << 20
 END_OF_EVENT = b"</event>"
@@ -177,7 +180,7 @@ class Blocks:
             self._put(gzip_error(error, self.path) if known else error)
 
     def _buffer(self, size: int) -> bytearray:
-        while size <= 2 * BLOCK:
+        while BLOCK <= size <= 2 * BLOCK:
             try:
                 return self._free.get_nowait()
             except queue.Empty:
@@ -218,9 +221,10 @@ class Blocks:
 
     def _cut(self, stream: io.RawIOBase) -> None:
         rest = b""
-        offset = self.offset
+        offset, more = self.offset, _FIRST_BLOCK
         while not self._stop.is_set():
-            wanted = len(rest) + min(max(BLOCK, len(rest)), MAX_EVENT)
+            wanted = len(rest) + min(max(more, len(rest)), MAX_EVENT)
+            more = BLOCK
             buffer = self._buffer(wanted)
             buffer[: len(rest)] = rest
             with memoryview(buffer) as whole, whole[len(rest) : wanted] as place:
