@@ -28,7 +28,8 @@ PARTICLE = ("pdg_id", "status", "mother1", "mother2", "color1", "color2", "px", 
 EVENT = ("process_id", "weight", "scale", "alpha_qed", "alpha_qcd")
 STATUS = {-21: -1, -22: 2, 23: 1}
 """Pythia's incoming, intermediate and final particles of a hard process in LHE terms."""
-N_BEFORE = 3  # the whole system and the beams
+BEFORE = (-11, -12, -13)
+"""The whole system, the beams, and what is inside of them."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,18 @@ PROCESSES: dict[str, HardProcess] = {
          "Photon:ProcessType = 4", "PhotonCollision:gmgm2mumu = on", "Photon:Q2max = 1",
          "Photon:Wmin = 10", "PhaseSpace:pTHatMin = 2"),
     ),
+    "photoproduction": HardProcess(
+        "ep → jj above 7 GeV by photons, direct and resolved",
+        ("Beams:idA = 2212", "Beams:idB = 11", "Beams:frameType = 2", "Beams:eA = 920",
+         "Beams:eB = 27.5", "PDF:beamB2gamma = on", "Photon:ProcessType = 0", "Photon:Q2max = 1",
+         "Photon:Wmin = 100", "HardQCD:all = on", "PhotonParton:all = on",
+         "PhaseSpace:pTHatMin = 7"),
+    ),
+    "gamma_p": HardProcess(
+        "γp → jj above 7 GeV at 200 GeV, direct and resolved",
+        ("Beams:idA = 22", "Beams:idB = 2212", "Beams:eCM = 200", "HardQCD:all = on",
+         "PhotonParton:all = on", "PhaseSpace:pTHatMin = 7"),
+    ),
     "rpv_stop": HardProcess(
         "pp → stop pairs (600 GeV) → d̄s̄ ds",
         (_PP, "SUSY:gg2squarkantisquark = on", "SUSY:qqbar2squarkantisquark = on",
@@ -214,7 +227,8 @@ def make(name: str, n: int, seed: int = 1) -> EventSample:
         if not pythia.next():
             continue
         record, info = pythia.process, pythia.infoPython()
-        rows.append(np.array([row(record[i]) for i in range(N_BEFORE, record.size())]))
+        before = sum(record[i].status() in BEFORE for i in range(record.size()))
+        rows.append(np.array([row(record[i], before) for i in range(before, record.size())]))
         offsets.append(offsets[-1] + len(rows[-1]))
         events.append((info.code(), info.weight(), info.QFac(), info.alphaEM(), info.alphaS()))
     info = pythia.infoPython()
@@ -242,12 +256,12 @@ def make(name: str, n: int, seed: int = 1) -> EventSample:
     )
 
 
-def row(p: pythia8mc.Particle) -> tuple[float, ...]:
-    """One particle."""
+def row(p: pythia8mc.Particle, before: int) -> tuple[float, ...]:
+    """One particle of a record with so many rows before the incoming ones."""
     mothers = (0, 0)
     if p.status() != -21:
         first, last = p.mother1(), p.mother2() or p.mother1()
-        mothers = (first - N_BEFORE + 1, last - N_BEFORE + 1)
+        mothers = (first - before + 1, last - before + 1)
     return (p.id(), STATUS[p.status()], *mothers, p.col(), p.acol(), p.px(), p.py(), p.pz(),
             p.e(), p.m(), p.tau(), p.pol())  # fmt: skip
 

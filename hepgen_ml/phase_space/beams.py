@@ -17,7 +17,7 @@ from hepgen_ml.phase_space.masses import MassSpec, mass_config
 AT_FULL = 1e-8
 """Relative distance from a beam's full energy that counts as none."""
 
-_SPREAD, _EDGE = (24.0, 1.0), 20.5
+SPREAD, EDGE = (24.0, 1.0), 20.5
 """Where the coordinate has the events at the full energy, and where they begin; energies that
 are further from it than `AT_FULL` are below 18.5."""
 
@@ -57,7 +57,6 @@ class BeamsChart(FixedEnergyChart):
     """
 
     kind = "beams"
-    at_full: tuple[bool, bool] = (False, False)
 
     def __init__(
         self,
@@ -120,14 +119,22 @@ class BeamsChart(FixedEnergyChart):
                 energies.append(torch.full_like(own, fixed))
         return self._total(energies)
 
+    def _spread(self, p: Tensor, i: int) -> Tensor:
+        """Coordinates (...) of events at the full energy of a beam: a Gaussian above the edge."""
+        digits = torch.remainder(p[..., 0, 2 * i] * 1e6, 1.0).clamp(1e-3, 1 - 1e-3)
+        return SPREAD[0] + SPREAD[1] * torch.special.ndtri(digits)
+
+    def _least_energy(self, i: int) -> float:
+        """Smallest energy in GeV of a beam that varies."""
+        return 0.0
+
     def _columns_of_beams(self, total: Tensor, p: Tensor) -> list[Tensor]:
         energy = incoming_momenta(total, *self.incoming_masses)[..., 3]
         columns = []
         for i in self._vary:
-            t = logit_between(energy[..., i], 0.0, self.largest[i])
-            digits = torch.remainder(p[..., 0, 2 * i] * 1e6, 1.0).clamp(1e-3, 1 - 1e-3)
-            spread = _SPREAD[0] + _SPREAD[1] * torch.special.ndtri(digits)
-            columns.append(torch.where(self._is_full(energy[..., i], i), spread, t))
+            t = logit_between(energy[..., i], self._least_energy(i), self.largest[i])
+            full = self._is_full(energy[..., i], i)
+            columns.append(torch.where(full, self._spread(p, i), t))
         return columns
 
     def _total_at(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,11 +144,11 @@ class BeamsChart(FixedEnergyChart):
             if fixed is not None:
                 energies.append(torch.full_like(x[..., 0], fixed))
                 continue
-            t, most = x[..., column], self.largest[i]
-            full = (t > _EDGE) & self.at_full[i]
-            energies.append(torch.where(full, self._full(i), expit_between(t, 0.0, most)))
+            t, least, most = x[..., column], self._least_energy(i), self.largest[i]
+            full = (t > EDGE) & self.at_full[i]
+            energies.append(torch.where(full, self._full(i), expit_between(t, least, most)))
             log_sigmoid = torch.nn.functional.logsigmoid
-            slope = math.log(most) + log_sigmoid(t) + log_sigmoid(-t)
+            slope = math.log(most - least) + log_sigmoid(t) + log_sigmoid(-t)
             log_det = log_det + torch.where(full, torch.zeros_like(slope), slope)
             column += 1
         return self._total(energies), log_det

@@ -37,8 +37,9 @@ class PairChart(BeamsChart):
 
     Parameters
     ----------
-    labels, masses, energies, largest, incoming_masses
-        See `BeamsChart`; two particles, and at least one energy that varies.
+    labels, masses, energies, largest, incoming_masses, at_full
+        See `BeamsChart`; two particles, and at least one energy that varies. Where both do, no part
+        of the events is at the full energy.
     least_mass : float
         Smallest mass of the pair in GeV, 0 for any.
     pt_min : float
@@ -59,12 +60,15 @@ class PairChart(BeamsChart):
         least_mass: float,
         pt_min: float,
         light_cone: Sequence[Sequence[float]],
+        at_full: Sequence[bool] = (False, False),
     ) -> None:
-        super().__init__(labels, masses, energies, largest, incoming_masses)
+        super().__init__(labels, masses, energies, largest, incoming_masses, at_full)
         self.least_mass, self.pt_min = float(least_mass), float(pt_min)
         self.light_cone = tuple((float(plus), float(minus)) for plus, minus in light_cone)
         if len(self.labels) != 2 or len(self.light_cone) != 2 or not self.n_beams:
             raise ValueError("two particles, and an energy that varies")
+        if self.n_beams == 2 and any(self.at_full):
+            raise ValueError("no events at the full energy where both energies vary")
         # s = m1^2 + m2^2 + 2 (E1 E2 + p1 p2) is at most m1^2 + m2^2 + 4 E1 E2
         self._least = max(self.least_mass**2 - sum(m**2 for m in self.incoming_masses), 0.0)
         most = 4 * math.prod(
@@ -100,24 +104,26 @@ class PairChart(BeamsChart):
         return self._least / (4 * fixed), self.largest[self._vary[0]]
 
     def _columns_of_beams(self, total: Tensor, p: Tensor) -> list[Tensor]:
-        energy = incoming_momenta(total, *self.incoming_masses)[..., 3]
         if self.n_beams == 1:
-            return [logit_between(energy[..., self._vary[0]], *self._range)]
+            return super()._columns_of_beams(total, p)
+        energy = incoming_momenta(total, *self.incoming_masses)[..., 3]
         m = 2 * torch.sqrt(energy[..., 0] * energy[..., 1])
         y = torch.log(energy[..., 0] / energy[..., 1]) / 2
         return [logit_between(m, *self._range), logit_between(y, *self._rapidities(m))]
+
+    def _least_energy(self, i: int) -> float:
+        return self._range[0] if self.n_beams == 1 else 0.0
 
     def _rapidities(self, m: Tensor) -> tuple[Tensor, Tensor]:
         return torch.log(m / (2 * self.largest[1])), torch.log(2 * self.largest[0] / m)
 
     def _total_at(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self.n_beams == 1:
+            return super()._total_at(x)
         column, log_sigmoid = len(self._mass_names), torch.nn.functional.logsigmoid
         t, (low, high) = x[..., column], self._range
         value = expit_between(t, low, high)
         log_det = math.log(high - low) + log_sigmoid(t) + log_sigmoid(-t)
-        if self.n_beams == 1:
-            energies = [value if e is None else torch.full_like(value, e) for e in self.energies]
-            return self._total(energies), log_det
         u, (least, most) = x[..., column + 1], self._rapidities(value)
         y = expit_between(u, least, most)
         # dE1 dE2 = m/2 dm dy

@@ -9,13 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hepgen_ml.phase_space.beams import BeamsChart
+from hepgen_ml.phase_space.beams import EDGE, SPREAD, BeamsChart
 from hepgen_ml.phase_space.chart import incoming_momenta, other_energy
 from hepgen_ml.phase_space.coordinates import invariant_mass_squared, logit_between
 from hepgen_ml.phase_space.masses import MassSpec
 
 _BISECTIONS = 64
 """A bracket of a hundred becomes smaller than the rounding of a double."""
+
+_APART = 0.5
+"""Least distance of energies that are not the full one from the edge where these begin."""
 
 
 class RadiativeReturnChart(BeamsChart):
@@ -30,11 +33,15 @@ class RadiativeReturnChart(BeamsChart):
     as far out as in a `BeamsChart`. The other is the logit of the place of
     :math:`\log E_1` between its bounds at this mass, where one of the beams has its full energy.
 
+    Where a part of the events has the full energy of a beam, these are at :math:`\pm` `SPREAD` in
+    the second coordinate, spread as in a `BeamsChart`, and those in which both beams have it are
+    beyond all others in the first one as well, where the second says nothing.
+
     Measure: that of a `BeamsChart`.
 
     Parameters
     ----------
-    labels, masses, energies, largest, incoming_masses
+    labels, masses, energies, largest, incoming_masses, at_full
         See `BeamsChart`; no energy is fixed.
     peak : sequence of 2 float
         Mass M and full width of the resonance in GeV; they need not be exact.
@@ -50,8 +57,9 @@ class RadiativeReturnChart(BeamsChart):
         largest: Sequence[float],
         incoming_masses: Sequence[float],
         peak: Sequence[float],
+        at_full: Sequence[bool] = (False, False),
     ) -> None:
-        super().__init__(labels, masses, energies, largest, incoming_masses)
+        super().__init__(labels, masses, energies, largest, incoming_masses, at_full)
         self.peak = float(peak[0]), float(peak[1])
         if self.n_beams != 2:
             raise ValueError("both incoming particles have energies that vary")
@@ -101,35 +109,64 @@ class RadiativeReturnChart(BeamsChart):
         least = other_energy(mass, self.largest[1], m2, m1).clamp_max(self.largest[0])
         return least, torch.log(self.largest[0] / least).clamp_min(1e-15)
 
+    @property
+    def _beyond(self) -> float:
+        """What the peak adds to the first coordinate of events at the full energy."""
+        position, width = self.peak
+        return math.asinh((self.most**2 - position**2) / (position * width))
+
     def _columns_of_beams(self, total: Tensor, p: Tensor) -> list[Tensor]:
         mass = torch.sqrt(invariant_mass_squared(total))
-        energy = incoming_momenta(total, *self.incoming_masses)[..., 0, 3]
+        energies = incoming_momenta(total, *self.incoming_masses)[..., 3]
+        energy = energies[..., 0]
         least, room = self._bounds(mass)
         t = logit_between(mass, 0.0, self.most) + torch.asinh(self._distance(mass))
         # each distance to a bound by itself, so that neither loses its digits
         below = torch.log1p((energy - least) / least).clamp_min(1e-12 * room)
         above = -torch.log1p((energy - self.largest[0]) / self.largest[0])
-        return [t, torch.log(below) - torch.log(above.clamp_min(1e-12 * room))]
+        u = torch.log(below) - torch.log(above.clamp_min(1e-12 * room))
+        if not any(self.at_full):
+            return [t, u]
+        first, second = (self._is_full(energies[..., i], i) for i in range(2))
+        spreads = self._spread(p, 0), self._spread(p, 1)
+        # energies that are not the full one stay on their side of the edges
+        lowest, highest = (EDGE - _APART if self.at_full[i] else math.inf for i in (1, 0))
+        u = u.clamp(-lowest, highest)
+        u = torch.where(first, spreads[0], torch.where(second, -spreads[1], u))
+        both = first & second
+        t = torch.where(both, self._beyond + spreads[0], t)
+        return [t, torch.where(both, spreads[1] - SPREAD[0], u)]
 
     def _total_at(self, x: Tensor) -> tuple[Tensor, Tensor]:
         column = len(self._mass_names)
-        mass, log_det = self._mass_at(x[..., column])
+        t, u = x[..., column], x[..., column + 1]
+        mass, log_det = self._mass_at(t)
         least, room = self._bounds(mass)
-        u = x[..., column + 1]
         first = torch.where(
             u < 0,
             least * torch.exp(room * torch.sigmoid(u)),
             self.largest[0] * torch.exp(-room * torch.sigmoid(-u)),
         )
+        full = (u > EDGE) & self.at_full[0], (u < -EDGE) & self.at_full[1]
+        first = torch.where(full[0], self._full(0), first)
         second = other_energy(mass, first, *self.incoming_masses)
         # the energy that the other beam has at most may be exceeded by rounding
         second = second.clamp_max(self.largest[1])
+        second = torch.where(full[1], self._full(1), second)
+        first = torch.where(full[1], other_energy(mass, second, *self.incoming_masses[::-1]), first)
         p1, p2 = (
             torch.sqrt(((e - m) * (e + m)).clamp_min(0.0))
             for e, m in zip((first, second), self.incoming_masses, strict=True)
         )
         log_sigmoid = torch.nn.functional.logsigmoid
-        log_det = log_det + torch.log(first * room) + log_sigmoid(u) + log_sigmoid(-u)
-        # dE2/dm at fixed E1, from s = m1^2 + m2^2 + 2 (E1 E2 + p1 p2)
-        log_det = log_det + torch.log(mass / (first + p1 * second / p2))
-        return self._total([first, second]), log_det
+        share = torch.log(first * room) + log_sigmoid(u) + log_sigmoid(-u)
+        # dE2/dm at fixed E1, from s = m1^2 + m2^2 + 2 (E1 E2 + p1 p2), or dE1/dm at fixed E2
+        of_mass = torch.where(
+            full[1], mass / (second + p2 * first / p1), mass / (first + p1 * second / p2)
+        )
+        one = full[0] | full[1]
+        log_det = log_det + torch.where(one, 0.0, share) + torch.log(of_mass)
+        both = (t > self._beyond + EDGE) & (self.at_full[0] and self.at_full[1])
+        first = torch.where(both, self._full(0), first)
+        second = torch.where(both, self._full(1), second)
+        return self._total([first, second]), torch.where(both, 0.0, log_det)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,6 @@ import torch
 from hepgen_ml.errors import UsageError
 from hepgen_ml.events.objects import CHARGED, JET, NamedResonance, collection_of
 from hepgen_ml.phase_space import (
-    AT_FULL,
-    MARGIN,
     PRODUCTIONS,
     Acceptance,
     BalancedChart,
@@ -32,7 +30,6 @@ from hepgen_ml.phase_space import (
     ReconstructedChart,
     Resonance,
 )
-from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.phase_space.coordinates import invariant_mass_squared
 from hepgen_ml.phase_space.cut_finder import CutFinder
 from hepgen_ml.phase_space.cuts import flavour_class
@@ -40,7 +37,7 @@ from hepgen_ml.phase_space.masses import MovingPeak, largest, smallest
 from hepgen_ml.process.conditions import Conditions
 from hepgen_ml.process.decay_charts import DecayCharts, Layout
 from hepgen_ml.process.following import NEARLY_RIGHT, follows
-from hepgen_ml.process.peaks import BROAD, find_peak
+from hepgen_ml.process.peaks import find_peak
 from hepgen_ml.process.seen import (
     Beams,
     Seen,
@@ -49,15 +46,10 @@ from hepgen_ml.process.seen import (
     name_of,
     unique_labels,
 )
+from hepgen_ml.process.spectra import Spectra
 from hepgen_ml.process.structure import Structure
 
 log = logging.getLogger(__name__)
-
-_FEWEST_AT_FULL = 0.01
-"""Part of the events from which those at the full energy of a beam are an atom."""
-
-_FULL = 0.98
-"""Part of the largest energy above which collisions count as those of full energy."""
 
 
 class ChartLearner:
@@ -69,8 +61,8 @@ class ChartLearner:
     cuts : CutFinder
     stated : sequence of Cut
     acceptance : Acceptance
-    beams : Beams
-        What the energies of the incoming particles do.
+    beams : mapping
+        What the energies of the incoming particles do, by their flavours.
     named : sequence of NamedResonance
         Reconstructed objects that come from one particle.
     conditions : Conditions, optional
@@ -88,7 +80,7 @@ class ChartLearner:
         cuts: CutFinder,
         stated: Sequence[Cut],
         acceptance: Acceptance,
-        beams: Beams,
+        beams: Mapping[tuple[int, ...], Beams],
         named: Sequence[NamedResonance] = (),
         conditions: Conditions | None = None,
     ) -> None:
@@ -96,6 +88,7 @@ class ChartLearner:
         self.acceptance, self.beams = acceptance, beams
         self.named = tuple(named)
         self._conditions = conditions
+        self._spectra = Spectra(seen, beams)
         self._peaks: dict[tuple[str, ...], tuple[float, float] | MovingPeak | None] = {}
         self._decays = DecayCharts(seen, acceptance, cuts, self.stated, conditions)
         self._final_masses = self._decays.final_masses
@@ -127,7 +120,7 @@ class ChartLearner:
         if production is None:
             production = {"kind": BalancedChart.kind, "pt_min": []}
         if len(order) == 2:
-            production = self._pair_of(production, masses, [classes[r] for r in order])
+            production = self._pair_of(structure, production, masses, [classes[r] for r in order])
         chart = PRODUCTIONS[production.pop("kind")](labels, masses, **production)
         return chart, tuple(classes[r] for r in order), tuple(order)
 
@@ -139,43 +132,53 @@ class ChartLearner:
         None where one particle has the energy of both beams, so that it has no freedom (its mass
         does not vary), or less than the beams, whose energies are better coordinates.
         """
-        leptons = all(10 < abs(structure.pdg_id[r]) < 20 for r in structure.incoming)
-        if not leptons and all(e is None for e in self.beams.energies):
+        own = self.beams[structure.beams]
+        if own.energies == (None, None) and not self._are_beams(structure):
             return {"kind": BalancedChart.kind, "pt_min": list(pt_min[:-1])}
-        if self.beams.both_fixed:
+        if own.both_fixed:
             if len(pt_min) < 2:
                 return None
             return {"kind": FixedEnergyChart.kind, "total": self._total(structure)}
         masses = [sum(b) / 2 for b in mass_bounds(self.seen[structure], structure.incoming)]
         beams = {
-            "energies": list(self.beams.energies),
+            "energies": list(own.energies),
             "incoming_masses": [float(f"{m:.10g}") for m in masses],
         }
         if len(pt_min) < 2:
-            formed = varies and self.beams.energies.count(None) == 1
+            formed = varies and own.one_fixed
             return {"kind": FormationChart.kind, **beams} if formed else None
-        beams["largest"] = list(self.beams.largest)
-        if peak := self._below_full_energy:
+        beams["largest"] = list(own.largest)
+        if any(at_full := self._spectra.at_full(structure)):
+            beams["at_full"] = list(at_full)
+        if peak := self._spectra.below_full_energy(structure):
             return {"kind": RadiativeReturnChart.kind, "peak": list(peak), **beams}
-        if any(self._at_full):
-            beams["at_full"] = list(self._at_full)
         return {"kind": BeamsChart.kind, **beams}
 
+    def _are_beams(self, structure: Structure) -> bool:
+        """Whether incoming particles are beams that radiate, not partons of composite ones."""
+        leptons = all(10 < abs(flavour) < 20 for flavour in structure.beams)
+        return leptons or (22 in structure.beams and any(self._spectra.at_full(structure)))
+
     def _pair_of(
-        self, production: dict[str, Any], masses: Sequence[MassSpec], classes: Sequence[str]
+        self,
+        structure: Structure,
+        production: dict[str, Any],
+        masses: Sequence[MassSpec],
+        classes: Sequence[str],
     ) -> dict[str, Any]:
         """Arguments of a chart of two particles whose cuts bound more than transverse momenta."""
         cut = self.acceptance.low("mass", *classes)
         light_cone = [[self.acceptance.low(n, c) for n in ("plus", "minus")] for c in classes]
         pt = max(map(self.acceptance.pt_min, classes))
-        energies = self.beams.energies
+        own = self.beams[structure.beams]
+        energies = own.energies
         if production["kind"] == BalancedChart.kind:
             # flavours of partons share a chart, whatever their masses
             useful, beams = cut > 0, {"energies": list(energies), "incoming_masses": [0.0, 0.0],
-                                      "largest": list(self.beams.largest)}  # fmt: skip
+                                      "largest": list(own.largest)}  # fmt: skip
         else:
-            useful = production["kind"] == BeamsChart.kind and energies.count(None) == 1
-            useful &= max(cut, pt, *light_cone[0], *light_cone[1]) > 0 and not any(self._at_full)
+            useful = production["kind"] == BeamsChart.kind and own.one_fixed
+            useful &= max(cut, pt, *light_cone[0], *light_cone[1]) > 0
             beams = {k: v for k, v in production.items() if k != "kind"}
         if not useful:
             return production
@@ -186,40 +189,9 @@ class ChartLearner:
         cuts = {"least_mass": max(least, cut), "pt_min": pt, "light_cone": light_cone}
         return {"kind": PairChart.kind, **beams, **cuts}
 
-    @cached_property
-    def _below_full_energy(self) -> tuple[float, float] | None:
-        """Resonance below the full energy of two beams whose energies vary, if there is one."""
-        if self.beams.energies != (None, None):
-            return None
-        totals = [s.kept["final"].sum(1) for s in self.seen.values()]
-        squared = invariant_mass_squared(torch.from_numpy(np.concatenate(totals)))
-        masses = np.sqrt(np.maximum(squared.numpy(), 0.0))
-        most = _FULL * masses.max()
-        peak = find_peak(masses[masses < most])
-        # a spectrum that rises towards the full energy is no resonance
-        narrow = peak is not None and peak[1] < BROAD * peak[0] and sum(peak) + 2 * peak[1] < most
-        return peak if narrow else None
-
-    @cached_property
-    def _at_full(self) -> tuple[bool, bool]:
-        """Of which beams that vary a part of the events has the full energy itself."""
-        near, total = np.zeros(2), 0
-        for structure, seen in self.seen.items():
-            masses = [sum(b) / 2 for b in mass_bounds(seen, structure.incoming)]
-            momenta = torch.from_numpy(seen.kept["final"].sum(1))
-            energy = incoming_momenta(momenta, *masses)[..., 3].numpy()
-            full = np.array(self.beams.largest) / (1 + MARGIN)
-            near += (energy > (1 - AT_FULL) * full).sum(0)
-            total += len(energy)
-        first, second = (
-            e is None and bool(n > _FEWEST_AT_FULL * total)
-            for e, n in zip(self.beams.energies, near, strict=True)
-        )
-        return first, second
-
     def _total(self, structure: Structure) -> list[float]:
         """Total momentum of beams of fixed energy."""
-        e1, e2 = (e or 0.0 for e in self.beams.energies)
+        e1, e2 = (e or 0.0 for e in self.beams[structure.beams].energies)
         m1, m2 = (sum(b) / 2 for b in mass_bounds(self.seen[structure], structure.incoming))
         p1, p2 = math.sqrt(max(e1**2 - m1**2, 0.0)), math.sqrt(max(e2**2 - m2**2, 0.0))
         return [0.0, 0.0, p1 - p2, e1 + e2]

@@ -184,6 +184,8 @@ class PairChartDocument(BeamsDocument):
     def _check_pair(self) -> PairChartDocument:
         if len(self.labels) != 2 or None not in self.energies:
             raise ValueError("two particles, and an energy that varies")
+        if self.energies == [None, None] and any(self.at_full):
+            raise ValueError("no events at the full energy where both energies vary")
         full = [m if e is None else e for e, m in zip(self.energies, self.largest, strict=True)]
         if not self.least_mass**2 < 4 * full[0] * full[1]:
             raise ValueError("a smallest mass above the full energy")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from hepgen_ml.process.condition_learner import ConditionLearner
 from hepgen_ml.process.encoded import final_momenta
 from hepgen_ml.process.lifetimes import LifetimeLearner
 from hepgen_ml.process.process import Channel, Process, Subprocess
-from hepgen_ml.process.seen import Beams, Seen, fixed_or_interval
+from hepgen_ml.process.seen import BeamEnergies, Beams, Seen, fixed_or_interval
 from hepgen_ml.process.structure import PATTERN, Structure, tables
 
 log = logging.getLogger(__name__)
@@ -69,8 +69,7 @@ class ProcessLearner:
         self._rng = np.random.default_rng(seed)
         self._seen: dict[Structure, Seen] = {}
         self._cuts = CutFinder(find_cuts)
-        self._energy_low = np.full(2, np.inf)
-        self._energy_high = np.zeros(2)
+        self._energies = BeamEnergies()
         self._lifetimes = LifetimeLearner(seed)
         self._spins: set[int] = set()
         self.n_events = 0
@@ -122,9 +121,7 @@ class ProcessLearner:
             key = row.astype(np.int32).tobytes()
             seen.patterns[key] = seen.patterns.get(key, 0.0) + float(w)
         if structure.incoming:
-            energy = table["energy"][:, structure.incoming]
-            self._energy_low = np.minimum(self._energy_low, energy.min(0))
-            self._energy_high = np.maximum(self._energy_high, energy.max(0))
+            self._energies.add(structure.beams, table["energy"][:, structure.incoming])
         self._note_what_is_not_learned(structure, table)
         final = final_momenta(table, structure.final)
         classes = [flavour_class(structure.pdg_id[r], float(mass[0, r])) for r in structure.final]
@@ -230,16 +227,16 @@ class ProcessLearner:
         if conditions is not None:
             for seen in self._seen.values():
                 seen.kept["conditions"] = conditions.numbers(seen.kept["conditions"])
-        beams = Beams.seen(self._energy_low, self._energy_high, beam_energy)
-        one_fixed = any(beams.energies) and not beams.both_fixed
+        beams = {
+            structure.beams: self._energies.of(structure.beams, beam_energy)
+            for structure in self._seen if structure.incoming
+        }  # fmt: skip
+        one_fixed = any(b.one_fixed for b in beams.values())
         acceptance = self._cuts.acceptance(self._stated, light_cone=one_fixed)
         learner = ChartLearner(
             self._seen, self._cuts, self._stated, acceptance, beams, self._named, conditions
         )
-        limit = tuple(
-            e * (1 + 1e-6) if e is not None else largest
-            for e, largest in zip(beams.energies, beams.largest, strict=True)
-        )
+        limit = self._limit(beams.values(), beam_energy)
         total_weight = sum(s.weight for s in self._seen.values())
         groups: dict[str, list[Structure]] = {}
         layouts: dict[str, tuple[Chart, tuple[str, ...]]] = {}
@@ -275,9 +272,19 @@ class ProcessLearner:
                 )
             channels.append(Channel(chart, rules, classes))
         return Process(
-            subprocesses, channels, acceptance, (limit[0], limit[1]), self._lifetimes.lifetimes(),
+            subprocesses, channels, acceptance, limit, self._lifetimes.lifetimes(),
             conditions,
         )  # fmt: skip
+
+    def _limit(self, beams: Iterable[Beams], nominal: tuple[float, float]) -> tuple[float, float]:
+        """Largest energies in GeV of incoming particles, those that are fixed with rounding."""
+        low, high = self._energies.largest(nominal)
+        for b in beams:
+            low, high = (
+                most if energy is None else max(most, energy * (1 + 1e-6))
+                for most, energy in zip((low, high), b.energies, strict=True)
+            )
+        return low, high
 
 
 def _names(ids: set[int]) -> str:

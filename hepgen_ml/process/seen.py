@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,13 @@ import numpy.typing as npt
 
 from hepgen_ml.phase_space import MARGIN, MassSpec
 from hepgen_ml.phase_space.masses import MASSLESS
+
+_SAME_ENERGY = 1e-6
+"""Relative spread of energies that do not vary."""
+
+_FEW_ENERGIES = 100
+"""Events of a flavour of incoming particles from which these show by themselves whether they have
+a fixed energy."""
 
 
 @dataclass
@@ -27,7 +35,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Beams:
-    """Energies of the incoming particles along +z and -z, over all events.
+    """Energies of the incoming particles of some flavours along +z and -z, over all events.
 
     Attributes
     ----------
@@ -45,16 +53,54 @@ class Beams:
         """Whether neither varies."""
         return None not in self.energies
 
-    @classmethod
-    def seen(
-        cls, low: npt.NDArray[np.float64], high: npt.NDArray[np.float64], nominal: Sequence[float]
-    ) -> Beams:
-        """From the smallest and largest energies of a sample and those of the beams."""
-        fixed = (high - low) <= 1e-6 * high
-        return cls(
-            tuple(float(h) if f else None for f, h in zip(fixed, high, strict=True)),  # type: ignore[arg-type]
-            tuple(float(max(h, e)) * (1 + MARGIN) for h, e in zip(high, nominal, strict=True)),  # type: ignore[arg-type]
+    @property
+    def one_fixed(self) -> bool:
+        """Whether one of them varies and the other does not."""
+        return self.energies.count(None) == 1
+
+
+class BeamEnergies:
+    """Ranges of the energies of incoming particles, by the side they come from and their flavour.
+
+    A sample may have a photon of fixed energy in some events, and partons of this photon in others.
+    """
+
+    def __init__(self) -> None:
+        self._low: dict[tuple[int, int], float] = {}
+        self._high: dict[tuple[int, int], float] = {}
+        self._number: dict[tuple[int, int], int] = {}
+
+    def add(self, flavours: Sequence[int], energy: npt.NDArray[np.float64]) -> None:
+        """Take in energies (events, 2) in GeV of incoming particles of two flavours."""
+        for side, flavour in enumerate(flavours):
+            key, column = (side, flavour), energy[:, side]
+            self._low[key] = min(self._low.get(key, math.inf), float(column.min()))
+            self._high[key] = max(self._high.get(key, 0.0), float(column.max()))
+            self._number[key] = self._number.get(key, 0) + len(column)
+
+    def largest(self, nominal: Sequence[float]) -> tuple[float, float]:
+        """Largest energies in GeV of all flavours, those of the beams or above."""
+        first, second = (
+            max([e, *(h for (side, _), h in self._high.items() if side == k)]) * (1 + MARGIN)
+            for k, e in enumerate(nominal)
         )
+        return first, second
+
+    def of(self, flavours: Sequence[int], nominal: Sequence[float]) -> Beams:
+        """Energies of the incoming particles of two flavours."""
+        first, second = (self._fixed(k, flavour) for k, flavour in enumerate(flavours))
+        return Beams((first, second), self.largest(nominal))
+
+    def _fixed(self, side: int, flavour: int) -> float | None:
+        """Energy of a flavour where it does not vary.
+
+        Few events may have the same energy by chance; then it is that of all flavours together.
+        """
+        keys = [(side, flavour)]
+        if self._number[side, flavour] < _FEW_ENERGIES:
+            keys = [key for key in self._high if key[0] == side]
+        low, high = min(self._low[k] for k in keys), max(self._high[k] for k in keys)
+        return high if high - low <= _SAME_ENERGY * high else None
 
 
 def mass_bounds(seen: Seen, rows: Iterable[int]) -> list[tuple[float, float]]:

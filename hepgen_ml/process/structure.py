@@ -59,6 +59,11 @@ class Structure:
         return self.rows(-1)
 
     @cached_property
+    def beams(self) -> tuple[int, ...]:
+        """Flavours of the incoming partons."""
+        return tuple(self.pdg_id[r] for r in self.incoming)
+
+    @cached_property
     def final(self) -> list[int]:
         """Rows of the final-state particles."""
         return self.rows(1)

@@ -24,6 +24,7 @@ from hepgen_ml.phase_space import (
     MassSpec,
     ReconstructedChart,
 )
+from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.phase_space.masses import MovingMass, MovingPeak
 from hepgen_ml.process.auxiliary import AUXILIARY
 from hepgen_ml.process.conditions import Conditions
@@ -121,20 +122,33 @@ def _beams(process: Process, run: RunInfo) -> str:
     if process.is_reconstructed:
         return f"{text}; events are reconstructed objects, without incoming particles"
     charts = [_production(c.chart) for c in process.channels]
-    named = [
-        _species({s.structure.pdg_id[s.structure.incoming[k]] for s in process.subprocesses})
-        for k in range(2)
-    ]
     if all(isinstance(c, FixedEnergyChart) and not c.n_beams for c in charts):
         total = charts[0].total  # type: ignore[attr-defined]
         root = float(np.sqrt(max(total[3] ** 2 - total[2] ** 2, 0.0)))
         return f"{text}; both of fixed energy, √s = {root:.8g} GeV in every event"
-    energies = next((e for c in charts if (e := getattr(c, "energies", None))), (None, None))
-    parts = [
-        f"{name} of {_up_to(limit) if e is None else f'{e:.8g} GeV in every event'}"
-        for name, e, limit in zip(named, energies, process.beam_energy, strict=True)
-    ]
+    parts = [_incoming(process, charts, side) for side in range(2)]
     return f"{text}; incoming {' and '.join(dict.fromkeys(parts))}"
+
+
+def _incoming(process: Process, charts: Sequence[Chart], side: int) -> str:
+    """Particles of one beam and their energies, which may depend on the flavour."""
+    flavours: dict[float | None, set[int]] = {}
+    for s in process.subprocesses:
+        own = _incoming_energies(charts[s.chart], s.incoming_masses)[side]
+        flavours.setdefault(own, set()).add(s.structure.beams[side])
+    limit = _up_to(process.beam_energy[side])
+    return " or ".join(
+        f"{_species(flavours[e])} of " + (limit if e is None else f"{e:.8g} GeV in every event")
+        for e in sorted(flavours, key=lambda e: (e is None, e))
+    )
+
+
+def _incoming_energies(chart: Chart, masses: tuple[float, float]) -> tuple[float | None, ...]:
+    """Energies in GeV of the incoming particles of a chart that do not vary."""
+    if isinstance(chart, FixedEnergyChart) and not chart.n_beams:
+        total = torch.tensor(chart.total, dtype=torch.float64)
+        return tuple(float(f"{e:.10g}") for e in incoming_momenta(total, *masses)[:, 3].tolist())
+    return getattr(chart, "energies", (None, None))
 
 
 def _production(chart: Chart) -> Chart:

@@ -23,6 +23,7 @@ from hepgen_ml.phase_space import (
     Resonance,
     chart_from_config,
 )
+from hepgen_ml.phase_space.beams import EDGE, MARGIN
 from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.phase_space.coordinates import (
     boost,
@@ -166,6 +167,14 @@ CHARTS = [
     PairChart(
         ["q", "e"], [0.0, 0.000511], [None, 27.5], [920.0, 0.0], [0.0, 0.000511],
         math.sqrt(25.0), 2.0, [[0.0, 0.0], [25 / 55, 0.0]],
+    ),
+    PairChart(
+        ["q", "e"], [0.0, 0.000511], [None, 27.5], [920.0, 0.0], [0.0, 0.000511],
+        5.0, 2.0, [[0.0, 0.0], [25 / 55, 0.0]], at_full=[True, False],
+    ),
+    RadiativeReturnChart(
+        ["mu-", "mu+"], [0.105, 0.105], [None, None], [100.0, 120.0], [0.000511, 0.0],
+        [91.2, 2.5], at_full=[True, True],
     ),
     PairChart(
         ["a", "b"], [0.1, (1.0, 3.0)], [None, None], [100.0, 90.0], [0.0, 0.0], 12.0, 3.0,
@@ -508,6 +517,42 @@ def test_events_at_the_full_energy_have_a_place() -> None:
         found = incoming_momenta(p.sum(1), 0.0, 0.0)[0, :, 3]
         assert torch.allclose(found, energy, rtol=1e-13)
         assert torch.allclose(chart.forward(p)[0, :2], x[0, :2], rtol=1e-2)
+
+
+def test_events_at_the_full_energy_beside_a_resonance() -> None:
+    """Each beam at its full energy, or both: exact, with volumes of what still varies."""
+    chart = RadiativeReturnChart(
+        ["13", "-13"], [0.1, 0.1], [None, None], [100.0 * (1 + MARGIN), 120.0 * (1 + MARGIN)],
+        [0.0, 0.0], [91.2, 2.5], at_full=[True, True],
+    )  # fmt: skip
+    both = chart.inverse(torch.tensor([[60.0, 0.3, 0.2, 0.1]], dtype=torch.float64))[0]
+    t = float(chart.forward(both)[0, 0])
+    assert t > 30.0
+    x = torch.tensor(
+        [[1.3, 24.0, 0.3, 0.1], [1.3, -24.0, 0.3, 0.1], [t, 0.2, 0.3, 0.1], [1.3, 3.0, 0.3, 0.1]],
+        dtype=torch.float64,
+    )
+    p, _ = chart.inverse(x)
+    energies = incoming_momenta(p.sum(1), 0.0, 0.0)[..., 3]
+    full = torch.tensor([[1, 0], [0, 1], [1, 1], [0, 0]], dtype=torch.bool)
+    where = energies / torch.tensor([100.0, 120.0], dtype=torch.float64)
+    assert ((where - 1).abs() < 1e-14).equal(full)
+    again = chart.forward(p)
+    assert torch.allclose(again[[0, 1, 3], 0], x[[0, 1, 3], 0], atol=1e-6)
+    assert ((again[:, 1] > EDGE) == full[:, 0] & ~full[:, 1]).all()
+    assert ((again[:, 1] < -EDGE) == full[:, 1] & ~full[:, 0]).all()
+    # with one energy fixed the volume is that of the other, by its numerical derivative
+    step = 1e-5
+    shift = torch.tensor([step, 0.0, 0.0, 0.0], dtype=torch.float64)
+    for row, varies in ((0, 1), (1, 0)):
+        ends = torch.stack([x[row] - shift, x[row] + shift])
+        found = incoming_momenta(chart.inverse(ends)[0].sum(1), 0.0, 0.0)[:, varies, 3]
+        slope = torch.log((found[1] - found[0]) / (2 * step))
+        total, angles = (chart.log_det(v[None])[0] for v in (x[row], x[2]))
+        shape = FixedEnergyChart(["13", "-13"], [0.1, 0.1], p[row].sum(0).tolist())
+        rest = shape.log_det(torch.tensor([[0.3, 0.1]], dtype=torch.float64))[0]
+        assert abs(total - rest - slope) < 1e-5
+        assert torch.isfinite(angles)
 
 
 def test_too_little_energy_is_no_event() -> None:

@@ -11,8 +11,10 @@ import torch
 from hepgen_ml import Generator
 from hepgen_ml.analysis.laws import check_sample
 from hepgen_ml.config import Config
-from hepgen_ml.events.sample import EventSample, RunInfo, Subrun
+from hepgen_ml.events.sample import EventSample, RunInfo, Subrun, concatenate
 from hepgen_ml.phase_space import (
+    MARGIN,
+    BalancedChart,
     BeamsChart,
     Beside,
     Chart,
@@ -29,6 +31,7 @@ from hepgen_ml.phase_space.coordinates import invariant_mass_squared
 from hepgen_ml.process.learner import ProcessLearner
 from hepgen_ml.process.peaks import find_peak
 from hepgen_ml.process.process import Process
+from hepgen_ml.process.understanding import understood
 from tests.phase_space.test_decays import W, hadronic_tops
 
 WINDOW = 10.0
@@ -246,6 +249,10 @@ def of_beams(
             x[:, i] = 4 + x[:, i]
         if full and c.name.startswith("logit_energy"):
             x[torch.from_numpy(rng.random(n) < full), i] = 24.0
+        if full and c.name == "logit_share:beams":  # one beam, the other, or both
+            which = torch.from_numpy(rng.random(n))
+            x[which < full, i] = torch.where(which[which < full] < full / 2, 24.0, -24.0).double()
+            x[which > 1 - full / 2, i - 1] = 60.0
     final, total = chart.inverse(x)
     p = torch.cat([incoming_momenta(total, *masses), final.sum(1, keepdim=True), final], 1).numpy()
     p = p[np.isfinite(p).all((1, 2))]
@@ -331,6 +338,57 @@ def test_radiation_down_to_a_resonance(with_row: bool) -> None:
     x = x[:, : channel.chart.n_coordinates]
     kinematics = process.kinematics(x, torch.zeros(2, dtype=torch.int64), torch.zeros(2))
     assert ((kinematics.incoming[..., 3] / 100.0 - 1).abs() < 1e-9).all()
+
+
+def test_full_energies_beside_a_resonance() -> None:
+    """Beamstrahlung leaves a part of the beams' particles their energy, radiation meets a peak."""
+    chart = RadiativeReturnChart(
+        ["u", "u~"], [0.33, 0.33], [None, None], [100.0 * (1 + MARGIN)] * 2, [0.0, 0.0],
+        [91.2, 2.5], [True, True],
+    )  # fmt: skip
+    sample = of_beams(chart, 4000, (11, -11), (0.0, 0.0), 23, (2, -2), (100.0, 100.0), full=0.4)
+    process = learned(sample)
+    (channel,) = process.channels
+    assert isinstance(channel.chart, RadiativeReturnChart)
+    assert channel.chart.at_full == (True, True)
+    check_round_trip(process, sample)
+    encoded = process.encode(sample)
+    kinematics = process.kinematics(encoded.x, encoded.subprocess, torch.zeros(len(sample)))
+    made = kinematics.incoming[..., 3].numpy()[encoded.event.argsort()]
+    true = sample.energy[sample.status == -1].reshape(-1, 2)
+    full = true > 100 * (1 - 1e-9)
+    assert (full.mean(0) > 0.1).all()
+    assert (full.mean(0) < 0.6).all()
+    assert np.abs(made[full] / 100 - 1).max() < 1e-14
+    assert (made[~full] < 100 * (1 - 1e-8)).all()
+
+
+def photons_and_what_is_inside(n: int) -> EventSample:
+    """Photons of 100 GeV that meet partons, and as often partons of such photons."""
+    beams = BeamsChart(["j1", "j2"], [0.0, 0.0], [100.0, None], [100.0, 200.0], [0.0, 0.0])
+    direct = of_beams(beams, n, (22, 21), (0.0, 0.0), 23, (2, -2), (100.0, 200.0))
+    partons = BeamsChart(["j1", "j2"], [0.0, 0.0], [None, None], [100.0, 200.0], [0.0, 0.0])
+    resolved = of_beams(partons, n, (21, 21), (0.0, 0.0), 23, (2, -2), (100.0, 200.0))
+    both = concatenate([direct, resolved])
+    return without_rows(both, both.particles["status"] == 2)
+
+
+def test_an_energy_that_is_fixed_for_some_flavours() -> None:
+    """Photons have the energy of the beam in every event, and partons inside of them have not."""
+    sample = photons_and_what_is_inside(600)
+    process = learned(sample)
+    charts = {s.structure.beams: process.channels[s.chart].chart for s in process.subprocesses}
+    assert charts[22, 21].to_config()["energies"] == [pytest.approx(100.0, rel=1e-12), None]
+    assert isinstance(charts[21, 21], BalancedChart)
+    check_round_trip(process, sample)
+    number = next(i for i, s in enumerate(process.subprocesses) if s.structure.beams == (22, 21))
+    x = 2 * torch.randn(500, process.n_coordinates, dtype=torch.float64)
+    kinematics = process.kinematics(x, torch.full((500,), number), torch.zeros(500))
+    assert kinematics.passes.double().mean() > 0.5
+    made = kinematics.incoming[kinematics.passes][:, 0, 3]
+    assert (made / 100.0 - 1).abs().max() < 1e-12
+    beams = dict(understood(process, sample.run, {}))["beams"]
+    assert "gamma of 100 GeV in every event or partons of any energy up to 100 GeV" in beams
 
 
 @pytest.mark.parametrize("beams", ["photons", "one fixed"])
