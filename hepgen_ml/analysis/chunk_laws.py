@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hepgen_ml.analysis.chunk import Chunk
+from hepgen_ml.analysis.chunk import BoolArray, Chunk
 from hepgen_ml.analysis.color_lines import color, has_colors
 from hepgen_ml.analysis.particle_ids import UNKNOWN_CHARGE
 from hepgen_ml.events.objects import JET
@@ -116,10 +116,21 @@ def finite(chunk: Chunk) -> Verdict:
 
 def known_ids(chunk: Chunk) -> Verdict:
     """Every particle id is in the PDG numbering or declared in the header, or of a jet."""
+    return chunk.sum(_undeclared(chunk)), np.zeros(chunk.n)
+
+
+def without_entry(chunk: Chunk) -> list[int]:
+    """PDG ids that neither the numbering nor the header knows."""
+    ids = chunk.sample.particles["pdg_id"][_undeclared(chunk)]
+    found: list[int] = np.unique(np.abs(ids)).tolist()
+    return found
+
+
+def _undeclared(chunk: Chunk) -> BoolArray:
     unknown = ~chunk.properties[2]
     if chunk.sample.is_reconstructed:
         unknown &= chunk.sample.particles["pdg_id"] != JET
-    return chunk.sum(unknown), np.zeros(chunk.n)
+    return unknown
 
 
 def mothers(chunk: Chunk) -> Verdict:
@@ -194,7 +205,9 @@ class Law:
     not_given : str
         Words for that.
     doubt : callable, optional
-        PDG ids of a chunk with which the law cannot be judged.
+        PDG ids of a chunk to be named with the result.
+    doubts : str
+        What is said of them; by default that the law cannot be judged with them.
     """
 
     name: str
@@ -205,6 +218,7 @@ class Law:
     given: Callable[[Chunk], bool] | None = None
     not_given: str = ""
     doubt: Callable[[Chunk], list[int]] | None = None
+    doubts: str = "not judged with {}: neither PDG numbering nor header says it of these"
 
 
 _MOTHERS = ("status", "mother1", "mother2")
@@ -225,5 +239,12 @@ LAWS = (
         given=has_colors,
         not_given="colour flow not given",
     ),
-    Law("particle ids", known_ids, "particles", ("pdg_id",)),
+    Law(
+        "particle ids",
+        known_ids,
+        "particles",
+        ("pdg_id",),
+        doubt=without_entry,
+        doubts="{}: neither in the PDG numbering nor declared in the header (BLOCK QNUMBERS)",
+    ),
 )

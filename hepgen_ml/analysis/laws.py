@@ -125,7 +125,7 @@ class _Tally:
             return ""
         some = sorted(self.doubtful)
         names = ", ".join(map(str, some[:_NAMED])) + (", ..." if len(some) > _NAMED else "")
-        return f"; not judged with {names}: neither PDG numbering nor header says it of these"
+        return f"; {self.law.doubts.format(names)}"
 
     def _text(self, worst: int | None) -> str:
         counting = self.worst_tolerance == 0.0 and not self.law.unit.startswith("of ")

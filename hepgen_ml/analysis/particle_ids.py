@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -13,10 +14,18 @@ UNKNOWN_CHARGE = 999
 ANY_COLOR = 0
 """Colour representation of an id whose representation is not known."""
 
+_NAMED = 8
+"""Ids that a sentence names."""
+
 _LEFT_RIGHT = {
     9900012: 0, 9900014: 0, 9900016: 0, 9900023: 0, 9900024: 3, 9900041: 6, 9900042: 6,
 }  # fmt: skip
 """Three times the charge of particles of left-right symmetric models, each with its number."""
+
+_HIDDEN = {1: -1, 2: 2, 3: -1, 4: 2, 5: -1, 6: 2, 11: -3, 12: 0, 13: -3, 14: 0, 15: -3, 16: 0}
+"""Three times the charge of particles of hidden valleys (49xxxxx) that also feel the forces of the
+standard model, by their last digits. All others are neutral singlets, mesons with digits of charged
+ones too."""
 
 _BY_RULE = (
     "is_SUSY", "is_technicolor", "is_excited_quark_or_lepton", "is_Rhadron", "is_nucleus",
@@ -34,7 +43,7 @@ class ParticleIds:
     Parameters
     ----------
     header : str
-        Header of an event file, possibly with ``BLOCK QNUMBERS`` and ``DECAY``.
+        Header of an event file, possibly with ``BLOCK QNUMBERS``, ``BLOCK MASS`` and ``DECAY``.
     """
 
     def __init__(self, header: str = "") -> None:
@@ -50,6 +59,12 @@ class ParticleIds:
             end = found[k + 1].start() if k + 1 < len(found) else len(header)
             is_decay = match[1].upper() == "DECAY"
             words = header[match.end() : end].partition("\n")[0].split(maxsplit=2)
+            if not is_decay and words and words[0].upper() == "MASS":
+                lines = header[match.end() : end].splitlines()[1:]
+                rows = (line.split(maxsplit=1) for line in lines)
+                numbers = [_integer(entry[0]) for entry in rows if entry]
+                self._declared.update(abs(n) for n in numbers if n is not None)
+                continue
             if not is_decay and (len(words) < 2 or words[0].upper() != "QNUMBERS"):
                 continue
             number = _integer(words[0 if is_decay else 1]) if words else None
@@ -95,11 +110,27 @@ class ParticleIds:
             color *= sign
         return charge, color, known or size in self._declared
 
+    def without_charge(self, ids: Iterable[int]) -> list[int]:
+        """Ids, without sign and in order, whose charge is not known."""
+        return sorted({abs(i) for i in ids if self._properties(i)[0] == UNKNOWN_CHARGE})
+
 
 @lru_cache(maxsize=8)
 def ids_of(header: str) -> ParticleIds:
     """`ParticleIds` of a header; that of the chunks of one run is read once."""
     return ParticleIds(header)
+
+
+def taken_as_neutral(ids: Iterable[int], header: str) -> list[str]:
+    """A sentence about ids of which neither the numbering nor the header says the charge."""
+    found = ids_of(header).without_charge(ids)
+    if not found:
+        return []
+    names = ", ".join(map(str, found[:_NAMED])) + (", ..." if len(found) > _NAMED else "")
+    return [
+        f"the charge of {names} is neither in the PDG numbering nor in the header (BLOCK "
+        "QNUMBERS): taken as neutral, and conservation of charge is not judged there"
+    ]
 
 
 def _integer(text: str) -> int | None:
@@ -130,19 +161,28 @@ def _numbering(size: int) -> tuple[int, int, bool]:
         if known and _has_charge_by_rule(size, pdg):
             charge = pdg.three_charge
     charge = _LEFT_RIGHT.get(size, charge)
+    if _is_hidden(size):
+        charge, known = _HIDDEN.get(size - 4_900_000, 0), True
     return UNKNOWN_CHARGE if charge is None else int(charge), _color(size, pdg), known
 
 
 def _has_charge_by_rule(size: int, pdg: Any) -> bool:
     """Whether the numbering defines the charge of a valid id that has no entry of its own."""
-    if size < 81:
+    if size < 41:  # those up to 80 are left to models
         return True
     if 5_000_000 < size < 6_000_000:  # Kaluza-Klein excitations end in what they excite
         return size % 100_000 <= 39
     return not 9_900_000 <= size < 10_000_000 and any(getattr(pdg, name) for name in _BY_RULE)
 
 
+def _is_hidden(size: int) -> bool:
+    """Whether an id is that of a particle of a hidden valley."""
+    return 4_900_000 < size < 5_000_000
+
+
 def _color(size: int, pdg: Any) -> int:
+    if _is_hidden(size):
+        return 3 if size <= 4_900_006 else 1
     if size <= 8 or (size % 1_000_000 in range(1, 9) and size // 1_000_000 in (1, 2, 4)):
         return 3
     if size in (9, 21, 1000021):

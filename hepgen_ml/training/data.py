@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hepgen_ml.analysis.particle_ids import taken_as_neutral
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events.conditions import Wanted
 from hepgen_ml.events.objects import NamedResonance, Selection
@@ -189,8 +190,10 @@ def learn_process(
         lambda done, total: progress("formulas", done, total, {}) if progress else None,
         source.scan_cross_sections,
     )
-    source.not_learned = list(learner.not_learned)
-    for text in learner.not_learned:
+    ids = {i for s in process.subprocesses for i in s.structure.pdg_id}
+    neutral = [] if process.is_reconstructed else taken_as_neutral(ids, source.run.header)
+    source.not_learned = [*learner.not_learned, *neutral]
+    for text in source.not_learned:
         log.warning("%s", text)
     if not with_mean_weight(source, process).cross_section > 0:
         log.warning(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hepgen_ml.analysis.laws import LawResult, bad_events, check_sample
-from hepgen_ml.analysis.particle_ids import ANY_COLOR, ParticleIds
+from hepgen_ml.analysis.particle_ids import ANY_COLOR, ParticleIds, taken_as_neutral
 from hepgen_ml.events.sample import EventSample, Subrun, concatenate
 from tests.parton_events import BEAM, changed, parton_sample
 
@@ -230,6 +230,10 @@ def test_decays_of_one_particle() -> None:
         (9900041, "", "BROKEN"),
         (9000111, "", "exact"),
         (1000020040, "", "BROKEN"),
+        (4900211, "", "exact"),  # a meson of a hidden valley, whatever its digits look like
+        (4900101, "", "exact"),
+        (4900001, "", "BROKEN"),
+        (57, "", "not judged with 57"),
     ],
 )  # fmt: skip
 def test_charges_of_unusual_particles(pdg_id: int, header: str, verdict: str) -> None:
@@ -242,6 +246,20 @@ def test_charges_of_unusual_particles(pdg_id: int, header: str, verdict: str) ->
     result = check(sample)["charge"]
     assert bool(result.n_broken) == (verdict == "BROKEN")
     assert verdict == "BROKEN" or verdict in result.text
+
+
+def test_ids_without_an_entry_are_named() -> None:
+    """A mass in the header declares an id, too."""
+    ids = np.where(SAMPLE.pdg_id == 23, 1023, SAMPLE.pdg_id)
+    for header, verdict in (("", "1023: neither"), ("BLOCK MASS\n 1023 20.0 # A'\n", "exact")):
+        run = SAMPLE.run.with_(header=header)
+        sample = EventSample(run, SAMPLE.offsets, {**SAMPLE.particles, "pdg_id": ids})
+        result = check(sample)["particle ids"]
+        assert bool(result.n_broken) == (not header)
+        assert verdict in result.text
+    (said,) = taken_as_neutral([1023, -1023, 11, 4900211], "")
+    assert "charge of 1023 is" in said
+    assert not taken_as_neutral([1023], "BLOCK QNUMBERS 1023\n 1 0\n")
 
 
 def test_header_is_read_in_linear_time() -> None:
