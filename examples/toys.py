@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -83,6 +84,11 @@ class Toy:
     edges: FloatArray
     points: Callable[[FloatArray], tuple[FloatArray, FloatArray]]
     shapes: Callable[[FloatArray], FloatArray]
+
+    @property
+    def centres(self) -> FloatArray:
+        """Centres of the bins of the observable."""
+        return 0.5 * (self.edges[1:] + self.edges[:-1])
 
 
 def _draw_ramp(n: int, rng: np.random.Generator) -> FloatArray:
@@ -189,20 +195,12 @@ def settings(kind: str, seconds: float, *more: str) -> Config:
         own = [f"model={kind}", f"{SECTIONS[kind]}.bayesian=last"]
     if kind == "spline-flow":
         own += ["spline_flow.width=32", "spline_flow.couplings=6"]
-    return load_config(
-        None,
-        [
-            "network.width=32",
-            "network.blocks=2",
-            "network.mixtures=21",
-            *own,
-            "training.batch_size=256",
-            "training.weight_decay=0",
-            "training.max_epochs=200",
-            f"training.max_time={seconds}",
-            *more,
-        ],
-    )
+    small = ["network.width=32", "network.blocks=2", "network.mixtures=21"]
+    training = [
+        "training.batch_size=256", "training.weight_decay=0", "training.max_epochs=200",
+        f"training.max_time={seconds}",
+    ]  # fmt: skip
+    return load_config(None, [*small, *own, *training, *more])
 
 
 def learn(x: FloatArray, config: Config) -> DensityModel:
@@ -294,7 +292,6 @@ def band(toy: Toy, density: DensityModel, n_training: int, n_draws: int = 20) ->
 def figure(toy: Toy, bands: dict[str, Band], n_training: int) -> object:
     """Density with its band, pull from truth, and both uncertainties against the floor."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
 
     rows = len(bands)
     with figures.house_style():
@@ -305,71 +302,82 @@ def figure(toy: Toy, bands: dict[str, Band], n_training: int) -> object:
             hspace=0.26,
         )  # fmt: skip
         for row, (name, b) in enumerate(bands.items()):
-            color, edges = COLORS[name], toy.edges
             inner = grid[row, 0].subgridspec(2, 1, height_ratios=[2.6, 1], hspace=0.06)
             density = canvas.add_subplot(inner[0])
-            pull = canvas.add_subplot(inner[1], sharex=density)
+            _draw_density(density, toy, name, b)
+            _draw_pull(canvas.add_subplot(inner[1], sharex=density), toy, name, b)
             absolute, relative = (canvas.add_subplot(grid[row, i]) for i in (1, 2))
-
-            def line(
-                ax: object, y: FloatArray, color: str, edges: FloatArray = edges, **kw: object
-            ) -> None:
-                ax.stairs(y, edges, baseline=None, color=color, linewidth=1.8, **kw)  # type: ignore[attr-defined]
-
-            density.stairs(
-                b.mean + b.error, edges, baseline=b.mean - b.error, fill=True, color=color,
-                alpha=0.35, lw=0, label=r"posterior $\pm 1\sigma$",
-            )  # fmt: skip
-            line(density, b.mean, color, label=NAMES[name])
-            line(density, b.truth, TRUTH, linestyle=(0, (4, 2)), label="truth")
-            density.set_ylabel(f"p({toy.label})")
-            density.yaxis.set_major_locator(MaxNLocator(5, prune="lower"))
-            density.set_ylim(0, 1.18 * b.truth.max())
-            density.tick_params(labelbottom=False)
-            density.legend(
-                frameon=False, fontsize=13, loc="upper left" if toy.name == "ramp" else "best"
-            )
-            pull.axhspan(-1, 1, color=FLOOR, alpha=0.18, lw=0)
-            pull.axhline(0, color=TRUTH, linewidth=1.0)
-            centre = 0.5 * (edges[1:] + edges[:-1])
-            reach = max(3.4, 1.15 * float(np.abs(b.pull).max()))
-            pull.plot(centre, b.pull, "o", color=color, markersize=4)
-            pull.set_ylim(-reach, reach)
-            pull.set_ylabel("pull")
-            pull.yaxis.set_major_locator(MaxNLocator(3, integer=True, symmetric=True))
-            pull.set_xlabel(toy.label)
-
-            some = b.truth > 0.02 * b.truth.max()
-            for ax, scale, label in (
-                (absolute, np.ones_like(b.truth), rf"absolute uncertainty of p({toy.label})"),
-                (relative, 100 / b.truth, "relative uncertainty [%]"),
-            ):
-                shown = [
-                    (np.abs(b.mean - b.truth), color, "deviation from truth", "o"),
-                    (b.floor, FLOOR, f"statistics of {n_training:,} events", None),
-                    (b.error, color, "posterior", None),
-                    (b.fitted(toy.shapes(centre)), FIT, "constrained fit", None),
-                ]
-                for values, c, text, marker in shown:
-                    y = np.where(some, values * scale, np.nan)
-                    if marker:
-                        ax.plot(centre, y, marker, color=c, alpha=0.45, ms=4, label=text)
-                    else:
-                        line(ax, y, c, label=text, linestyle=STYLES.get(c, "-"))
-                ax.set_xlabel(toy.label)
-                ax.set_ylabel(label)
-                ax.set_xlim(edges[0], edges[-1])
-                known = np.maximum(np.maximum(b.error, b.floor), np.abs(b.mean - b.truth))
-                high = np.nanmax(np.where(some, known * scale, np.nan))
-                ax.set_ylim(0, 1.45 * high)
-                ax.yaxis.set_major_locator(MaxNLocator(6, prune="lower"))
-                ax.legend(frameon=False, fontsize=13, loc="upper right", ncols=1)
-            density.set_xlim(edges[0], edges[-1])
+            label = rf"absolute uncertainty of p({toy.label})"
+            _draw_errors(absolute, toy, name, b, np.ones_like(b.truth), label, n_training)
+            label = "relative uncertainty [%]"
+            _draw_errors(relative, toy, name, b, 100 / b.truth, label, n_training)
         names = {"ramp": r"Ramp $p(x_1, x_2) = 2x_2$", "ring": r"Gaussian ring $N(r; 1, 0.1)$"}
         canvas.text(
             0.055, 1 - 0.18 / canvas.get_figheight(), names[toy.name], fontsize=21, va="top"
         )
     return canvas
+
+
+def _draw_density(ax: Any, toy: Toy, name: str, b: Band) -> None:
+    """Density with its band, and the truth."""
+    from matplotlib.ticker import MaxNLocator
+
+    color = COLORS[name]
+    ax.stairs(
+        b.mean + b.error, toy.edges, baseline=b.mean - b.error, fill=True, color=color, alpha=0.35,
+        lw=0, label=r"posterior $\pm 1\sigma$",
+    )  # fmt: skip
+    _draw_line(ax, toy, b.mean, color, label=NAMES[name])
+    _draw_line(ax, toy, b.truth, TRUTH, linestyle=(0, (4, 2)), label="truth")
+    ax.set_ylabel(f"p({toy.label})")
+    ax.yaxis.set_major_locator(MaxNLocator(5, prune="lower"))
+    ax.set_ylim(0, 1.18 * b.truth.max())
+    ax.set_xlim(toy.edges[0], toy.edges[-1])
+    ax.tick_params(labelbottom=False)
+    ax.legend(frameon=False, fontsize=13, loc="upper left" if toy.name == "ramp" else "best")
+
+
+def _draw_pull(ax: Any, toy: Toy, name: str, b: Band) -> None:
+    """Deviation from truth over the claimed uncertainty."""
+    from matplotlib.ticker import MaxNLocator
+
+    ax.axhspan(-1, 1, color=FLOOR, alpha=0.18, lw=0)
+    ax.axhline(0, color=TRUTH, linewidth=1.0)
+    reach = max(3.4, 1.15 * float(np.abs(b.pull).max()))
+    ax.plot(toy.centres, b.pull, "o", color=COLORS[name], markersize=4)
+    ax.set_ylim(-reach, reach)
+    ax.set_ylabel("pull")
+    ax.yaxis.set_major_locator(MaxNLocator(3, integer=True, symmetric=True))
+    ax.set_xlabel(toy.label)
+
+
+def _draw_errors(
+    ax: Any, toy: Toy, name: str, b: Band, scale: FloatArray, label: str, n_training: int
+) -> None:
+    """Deviation from truth and uncertainties, times a scale."""
+    from matplotlib.ticker import MaxNLocator
+
+    some, color, deviation = b.truth > 0.02 * b.truth.max(), COLORS[name], np.abs(b.mean - b.truth)
+    y = np.where(some, deviation * scale, np.nan)
+    ax.plot(toy.centres, y, "o", color=color, alpha=0.45, ms=4, label="deviation from truth")
+    for values, c, text in (
+        (b.floor, FLOOR, f"statistics of {n_training:,} events"),
+        (b.error, color, "posterior"),
+        (b.fitted(toy.shapes(toy.centres)), FIT, "constrained fit"),
+    ):
+        y = np.where(some, values * scale, np.nan)
+        _draw_line(ax, toy, y, c, label=text, linestyle=STYLES.get(c, "-"))
+    ax.set_xlabel(toy.label)
+    ax.set_ylabel(label)
+    ax.set_xlim(toy.edges[0], toy.edges[-1])
+    known = np.maximum(np.maximum(b.error, b.floor), deviation)
+    ax.set_ylim(0, 1.45 * np.nanmax(np.where(some, known * scale, np.nan)))
+    ax.yaxis.set_major_locator(MaxNLocator(6, prune="lower"))
+    ax.legend(frameon=False, fontsize=13, loc="upper right", ncols=1)
+
+
+def _draw_line(ax: Any, toy: Toy, y: FloatArray, color: str, **options: Any) -> None:
+    ax.stairs(y, toy.edges, baseline=None, color=color, linewidth=1.8, **options)
 
 
 def main() -> None:

@@ -9,21 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from typer.testing import CliRunner
 
 import hepgen_ml
 from hepgen_ml.analysis.metrics import unweighting_limit
 from hepgen_ml.cli import app
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
-from hepgen_ml.events.sample import EventSample, FloatArray, IntArray, concatenate
+from hepgen_ml.events.sample import EventSample, FloatArray, concatenate
 from hepgen_ml.generation import reweighting as tasks
 from hepgen_ml.models.included import PRETRAINED
 from hepgen_ml.reweighting import Reweighter, location, trees
 from hepgen_ml.reweighting.application import ClassifierWeights
 from hepgen_ml.reweighting.classifiers import NETWORKS, NetworkName
-from hepgen_ml.reweighting.features import groups
-from hepgen_ml.reweighting.networks import build
 from hepgen_ml.reweighting.training import Schedule
 from hepgen_ml.training.data import SampleSource
 
@@ -50,10 +47,6 @@ def _small_trees() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def truth(shipped_sample: Path) -> EventSample:
-    """Some of the shipped events."""
-    return hepgen_ml.read(shipped_sample)[::4]
 
 
 @pytest.fixture(scope="module")
@@ -150,44 +143,8 @@ def test_networks(network: str, full: bool, truth: EventSample, distorted: Event
     assert found.facts["groups"]["t t~"]["auc_held_out"] > 0.55
 
 
-@pytest.mark.parametrize("network", ["mlp", "transformer", "lgatr", "deep-sets", "gatr", "gap"])
-def test_output_starts_at_zero(network: str, truth: EventSample) -> None:
-    """An untrained classifier gives weight one; labels that training lacked do no harm."""
-    group = next(iter(groups(truth[:50], full=True).values()))
-    labels = group.inputs.labels
-    net = build(
-        network,
-        group.inputs.values.shape[1],
-        [torch.unique(labels[:10, i]) for i in range(labels.shape[1])],
-        group.inputs.particles.shape[1],
-    )
-    net.fit(group.inputs)
-    assert torch.all(net(group.inputs) == 0)
 
 
-def test_azimuth_of_the_event(truth: EventSample) -> None:
-    """Networks on momenta do not see how an event is turned about the beam."""
-    group = groups(truth[:40])[next(iter(groups(truth[:40])))]
-    angle = torch.tensor(1.1)
-    rotation = torch.eye(5)
-    rotation[:2, :2] = torch.stack(
-        [torch.stack([angle.cos(), -angle.sin()]), torch.stack([angle.sin(), angle.cos()])]
-    )
-    turned = type(group.inputs)(
-        group.inputs.values, group.inputs.labels, group.inputs.particles @ rotation.T
-    )
-    for network in ("transformer", "lgatr", "deep-sets", "gatr", "gap"):
-        torch.manual_seed(0)
-        net = build(
-            network,
-            group.inputs.values.shape[1],
-            [],
-            group.inputs.particles.shape[1],
-        )
-        net.fit(group.inputs)
-        torch.nn.init.normal_(net.last.weight)  # type: ignore[union-attr, arg-type]
-        assert torch.allclose(net(group.inputs), net(turned), atol=1e-4)
-        assert net(group.inputs).std() > 1e-4
 
 
 def test_signed_truth(truth: EventSample, distorted: EventSample) -> None:
@@ -415,20 +372,5 @@ def test_weights_that_are_given_count(fitted: Reweighter, distorted: EventSample
     assert not np.allclose(mean.weight, weighted.weight, rtol=1e-3)
 
 
-def test_reads_at_random_and_bounded(shipped_sample: Path) -> None:
-    """A part of a file is a random one, in the order of the file."""
-    some = tasks.read_some([shipped_sample], tasks.Options(n_events=500, seed=1))
-    whole = hepgen_ml.read(shipped_sample)
-    assert len(some) == 500
-    place = np.searchsorted(np.arange(len(whole)), _numbers(some, whole))
-    assert np.all(np.diff(place) > 0)
-    assert place.mean() == pytest.approx(len(whole) / 2, rel=0.1)
-    assert some.run.cross_section == whole.run.cross_section
 
 
-def _numbers(some: EventSample, whole: EventSample) -> IntArray:
-    """Where the events of a part are in the whole, by their first momentum."""
-    key = whole.pz[whole.offsets[:-1]]
-    order = np.argsort(key)
-    found = np.searchsorted(key[order], some.pz[some.offsets[:-1]])
-    return order[found]
