@@ -77,11 +77,14 @@ class Chunk:
 
     @cached_property
     def beam_energy(self) -> FloatArray:
-        """(n,) the larger beam energy in GeV; the largest energy of the event where unknown."""
+        """(n,) the larger beam energy in GeV; not below any of the event where one is unknown.
+
+        So it is for beams with a spectrum, such as neutrinos on a target at rest.
+        """
         beam = max(self.run.beam_energy)
-        if beam > 0:
+        if min(self.run.beam_energy) > 0:
             return np.full(self.n, beam)
-        return np.maximum(self.max(np.abs(self.sample.particles["energy"])), 1e-300)
+        return np.maximum(self.max(np.abs(self.sample.particles["energy"])), max(beam, 1e-300))
 
     @cached_property
     def allowed(self) -> FloatArray:

@@ -19,6 +19,14 @@ from hepgen_ml.events.sample import FloatArray
 
 Verdict = tuple[FloatArray, FloatArray]
 
+_NEUTRINOS, _WITHOUT_PARTS = (12, 14, 16), (11, 13, 15, 22)
+"""Beams with a spectrum, and those whose energies are spread about the nominal one."""
+
+_SPREAD = 0.05
+"""Largest excess over the nominal energy of a beam without parts: spread of the machine,
+beamstrahlung."""
+
+
 def momentum(chunk: Chunk) -> Verdict:
     """Incoming and final momenta add up to the same, component by component."""
     p = chunk.sample.particles
@@ -45,7 +53,8 @@ def incoming(chunk: Chunk) -> Verdict:
     """Two incoming particles along the beam, one to each side, below the beam energies.
 
     Either may come first, and a target at rest belongs to both sides. One alone is a decay
-    where the run has no second beam.
+    where the run has no second beam. Energies of beams without parts have a spread about the one
+    that the run states, and those of neutrinos a spectrum.
     """
     p = chunk.sample.particles
     counts = np.bincount(chunk.event[chunk.incoming], minlength=chunk.n)
@@ -63,8 +72,11 @@ def incoming(chunk: Chunk) -> Verdict:
         row = rows[:, k]
         off = np.maximum(np.abs(p["px"][row]), np.abs(p["py"][row]))
         np.maximum(off, -side * pz[:, k], out=off)
-        if chunk.run.beam_energy[k] > 0:
-            off = np.maximum(off, p["energy"][row] - chunk.run.beam_energy[k])
+        stated, beam = chunk.run.beam_energy[k], abs(chunk.run.beam_pdg_id[k])
+        if stated > 0 and beam not in _NEUTRINOS:
+            above = p["energy"][row] - stated
+            spread = _SPREAD * stated if beam in _WITHOUT_PARTS else 0.0
+            off = np.maximum(off, np.where(above > spread, above, 0.0))
         value[events] = np.maximum(value[events], _no_nan(off) / chunk.beam_energy[events])
     return value, chunk.allowed
 

@@ -115,7 +115,7 @@ def _conditions(conditions: Conditions) -> str:
 def _beams(process: Process, run: RunInfo) -> str:
     known = any(run.beam_energy)
     beams = [
-        f"{particle_name(i)} {e:g} GeV"
+        f"{particle_name(i)} {e:g} GeV" if e > 0 else f"{particle_name(i)} of energies not stated"
         for i, e in zip(run.beam_pdg_id, run.beam_energy, strict=True)
     ]
     text = " on ".join(beams) if known else "energies not stated"

@@ -9,7 +9,7 @@ import pytest
 
 from hepgen_ml.analysis.laws import LawResult, bad_events, check_sample
 from hepgen_ml.analysis.particle_ids import ANY_COLOR, ParticleIds, taken_as_neutral
-from hepgen_ml.events.sample import EventSample, Subrun, concatenate
+from hepgen_ml.events.sample import EventSample, RunInfo, Subrun, concatenate
 from tests.parton_events import BEAM, changed, parton_sample
 
 SAMPLE = parton_sample(60)
@@ -246,6 +246,40 @@ def test_charges_of_unusual_particles(pdg_id: int, header: str, verdict: str) ->
     result = check(sample)["charge"]
     assert bool(result.n_broken) == (verdict == "BROKEN")
     assert verdict == "BROKEN" or verdict in result.text
+
+
+@pytest.mark.parametrize(
+    ("beam", "energy", "verdict"),
+    [(11, 1.002, False), (11, 1.2, True), (14, 3.0, False), (2212, 1.002, True), (22, 1.01, False)],
+)
+def test_beams_above_their_nominal_energy(beam: int, energy: float, verdict: bool) -> None:
+    """Leptons have a spread, neutrinos a spectrum; partons have less than their hadron."""
+    sample = lepton_pair((beam, -beam), energy * 45.0)
+    assert ("incoming particles" in broken(sample)) == verdict
+
+
+def test_digits_of_energies_far_above_a_target() -> None:
+    """Rounding is that of the energies at hand where the beam states none."""
+    sample = lepton_pair((14, 2112), 45.0)
+    particles = dict(sample.particles) | {"energy": sample.energy.copy()}
+    particles["energy"][0] += 3e-8
+    for stated, verdict in ((0.0, False), (1.0, True)):
+        run = sample.run.with_(beam_energy=(stated, 1.0))
+        found = check(EventSample(run, sample.offsets, particles))["momentum balance"]
+        assert bool(found.n_broken) == verdict
+
+
+def lepton_pair(beams: tuple[int, int], energy: float) -> EventSample:
+    """Two particles of this energy in GeV that become muons; 45 GeV are nominal."""
+    signs = np.array([1.0, -1.0, 0.0, 0.0])
+    columns = {
+        "pdg_id": np.array([11, -11, 13, -13]), "status": np.array([-1, -1, 1, 1]),
+        "mother1": np.array([0, 0, 1, 1]), "mother2": np.array([0, 0, 2, 2]),
+        "px": energy * np.array([0.0, 0.0, 1.0, -1.0]), "py": np.zeros(4), "pz": energy * signs,
+        "energy": np.full(4, energy), "mass": np.zeros(4), "color1": np.zeros(4, int),
+        "color2": np.zeros(4, int),
+    }  # fmt: skip
+    return EventSample(RunInfo(beams, (45.0, 45.0)), [0, 4], columns)
 
 
 def test_ids_without_an_entry_are_named() -> None:
