@@ -17,7 +17,7 @@ from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.assembly import assemble
 from hepgen_ml.process.auxiliary import AUXILIARY
 from hepgen_ml.process.encoded import Discrete, Kinematics
-from hepgen_ml.process.labels import labelled, which
+from hepgen_ml.process.labels import labelled, values_of, which
 from hepgen_ml.process.lifetimes import draw_lifetimes
 from hepgen_ml.process.process import Process, by_value
 from hepgen_ml.regression.features import inputs
@@ -107,7 +107,10 @@ class Sampler:
             ratio, _ = self.ratios(inputs(self.process, kinematics, subprocess, discrete))
             weights = ratio.numpy().T * events.weight
             events.weights |= dict(zip(self.ratios.names, weights, strict=True))
-        draw_lifetimes(self.process.lifetimes, events, rng)
+        conditions = values_of(subprocess)
+        draw_lifetimes(
+            self.process.lifetimes, events, rng, None if conditions is None else conditions.numpy()
+        )
         return events, x, subprocess
 
     def _drawn_by_density(

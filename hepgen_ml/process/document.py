@@ -23,6 +23,7 @@ from hepgen_ml.process.chart_document import (
     Index,
     Label,
     Labels,
+    LawDocument,
     Particles,
     conditions_of,
 )
@@ -186,6 +187,7 @@ class LifetimeDocument(Document):
     prompt: Annotated[Amount, Field(le=1)]
     mean: Positive
     quantiles: Annotated[list[Amount], Field(max_length=10_000)] = Field(default_factory=list)
+    law: LawDocument | None = None
 
     @model_validator(mode="after")
     def _check(self) -> LifetimeDocument:
@@ -211,6 +213,8 @@ class ProcessDocument(Document):
         n = 0 if self.conditions is None else len(self.conditions.each)
         if any(law != n for c in self.channels for law in conditions_of(c.chart)):
             raise ValueError("a mass follows another number of conditions")
+        if any(v.law is not None and len(v.law.kinds) != n for v in self.lifetimes):
+            raise ValueError("a lifetime follows another number of conditions")
         for number, s in enumerate(self.subprocesses):
             where = f"subprocesses.{number}"
             if s.chart >= len(self.channels):

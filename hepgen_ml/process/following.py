@@ -19,6 +19,10 @@ Rows = npt.NDArray[np.intp]
 _FEWEST = 100
 """Masses at conditions from which a peak is taken."""
 
+_FEWEST_OF_MEAN, _CLEAR = 30, 4.0
+"""Values at conditions from which a mean is taken, and standard deviations by which some mean is
+another than that of all where it follows."""
+
 _CELLS = 12
 """Ranges of a continuous condition in each of which a peak is looked for."""
 
@@ -76,6 +80,25 @@ def follows(
     first, last = angle.min() - margin, angle.max() + margin
     return MovingPeak(0.0, float("inf"), position, width,
                       float(max(first, -NEARLY_RIGHT)), float(min(last, NEARLY_RIGHT)))  # fmt: skip
+
+
+def mean_follows(values: FloatArray, given: FloatArray, conditions: Conditions) -> Law | None:
+    """How the mean of positive values (n,) follows conditions (n, K); None if it does not."""
+    where, means, errors = [], [], []
+    for rows in _cells(given, conditions.kinds, conditions.scan):
+        if len(rows) < _FEWEST_OF_MEAN:
+            continue
+        own = values[rows]
+        where.append(np.median(given[rows], axis=0))
+        means.append(float(own.mean()))
+        errors.append(max(float(own.std()) / means[-1] / math.sqrt(len(rows)), 1e-6))
+    if len(means) < 2:
+        return None
+    at, error = np.array(means), np.array(errors)
+    middle = float(np.exp(np.average(np.log(at), weights=error**-2.0)))
+    if (np.abs(np.log(at / middle)) < _CLEAR * error).all():
+        return None
+    return fit_law(np.stack(where), at, error, conditions.kinds)
 
 
 def _at(law: Law, values: FloatArray) -> FloatArray:

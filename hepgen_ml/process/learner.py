@@ -122,7 +122,7 @@ class ProcessLearner:
             seen.patterns[key] = seen.patterns.get(key, 0.0) + float(w)
         if structure.incoming:
             self._energies.add(structure.beams, table["energy"][:, structure.incoming])
-        self._note_what_is_not_learned(structure, table)
+        self._note_what_is_not_learned(structure, table, given)
         final = final_momenta(table, structure.final)
         classes = [flavour_class(structure.pdg_id[r], float(mass[0, r])) for r in structure.final]
         kept = {
@@ -183,10 +183,13 @@ class ProcessLearner:
         return rates
 
     def _note_what_is_not_learned(
-        self, structure: Structure, table: dict[str, npt.NDArray[Any]]
+        self,
+        structure: Structure,
+        table: dict[str, npt.NDArray[Any]],
+        given: npt.NDArray[np.str_],
     ) -> None:
         if "lifetime" in table:
-            self._lifetimes.add(structure, table["lifetime"])
+            self._lifetimes.add(structure, table["lifetime"], given if given.shape[1] else None)
         if "spin" in table:
             spin = table["spin"]
             lost = (helicity_codes(spin) == UNKNOWN_SPIN) & (spin != UNKNOWN_SPIN)
@@ -272,7 +275,7 @@ class ProcessLearner:
                 )
             channels.append(Channel(chart, rules, classes))
         return Process(
-            subprocesses, channels, acceptance, limit, self._lifetimes.lifetimes(),
+            subprocesses, channels, acceptance, limit, self._lifetimes.lifetimes(conditions),
             conditions,
         )  # fmt: skip
 

@@ -3,6 +3,7 @@
 The lifetime of an unstable particle follows an exponential distribution in its own rest frame,
 whatever its momentum, so that one number describes a species. Where a sample's lifetimes follow
 another distribution (a fixed one, or one cut off by a detector's size), its quantiles are kept.
+Where the mean follows conditions of the user, such as the mass of a scan, it is a function of them.
 """
 
 from __future__ import annotations
@@ -14,8 +15,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from hepgen_ml.events.sample import EventSample
+from hepgen_ml.phase_space.laws import Law
+from hepgen_ml.process.conditions import Conditions
+from hepgen_ml.process.following import mean_follows
 from hepgen_ml.process.structure import Structure
 
 FloatArray = npt.NDArray[np.float64]
@@ -50,6 +55,9 @@ class Lifetime:
         Of the others, c tau in mm.
     quantiles : tuple of float
         Of the others at equal steps from 0 to 1, in mm; empty if they follow an exponential.
+    law : Law, optional
+        Mean as a function of the user's conditions; quantiles are then those over this mean, times
+        `mean`.
     """
 
     pdg_id: int
@@ -57,21 +65,29 @@ class Lifetime:
     prompt: float
     mean: float
     quantiles: tuple[float, ...] = ()
+    law: Law | None = None
 
-    def draw(self, n: int, rng: np.random.Generator) -> FloatArray:
-        """Lifetimes (n,) in mm."""
+    def draw(
+        self, n: int, rng: np.random.Generator, values: FloatArray | None = None
+    ) -> FloatArray:
+        """Lifetimes (n,) in mm, at conditions (n, K) where the mean follows these."""
         prompt, u = rng.random(n) < self.prompt, rng.random(n)
         if self.quantiles:
-            values = np.interp(u, np.linspace(0, 1, len(self.quantiles)), self.quantiles)
+            lifetimes = np.interp(u, np.linspace(0, 1, len(self.quantiles)), self.quantiles)
         else:
-            values = -self.mean * np.log1p(-u)
-        return np.where(prompt, 0.0, values)
+            lifetimes = -self.mean * np.log1p(-u)
+        if self.law is not None:
+            if values is None:
+                raise ValueError("this lifetime follows conditions, and there are none")
+            lifetimes = lifetimes * self.law(torch.from_numpy(values)).numpy() / self.mean
+        return np.where(prompt, 0.0, lifetimes)
 
     def to_config(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {
             "pdg_id": self.pdg_id, "status": self.status, "prompt": self.prompt, "mean": self.mean,
             "quantiles": list(self.quantiles),
+            **({} if self.law is None else {"law": self.law.to_config()}),
         }  # fmt: skip
 
     @classmethod
@@ -80,6 +96,7 @@ class Lifetime:
         return cls(
             int(config["pdg_id"]), int(config["status"]), float(config["prompt"]),
             float(config["mean"]), tuple(float(v) for v in config.get("quantiles", ())),
+            Law.from_config(config["law"]) if config.get("law") else None,
         )  # fmt: skip
 
 
@@ -92,6 +109,7 @@ class _Seen:
     total: float = 0.0
     priority: FloatArray = field(default_factory=lambda: np.zeros(0))
     kept: FloatArray = field(default_factory=lambda: np.zeros(0))
+    given: npt.NDArray[np.str_] | None = None
 
 
 class LifetimeLearner:
@@ -107,8 +125,13 @@ class LifetimeLearner:
         self._rng = np.random.default_rng(seed)
         self._seen: dict[tuple[int, int], _Seen] = {}
 
-    def add(self, structure: Structure, lifetime: FloatArray) -> None:
-        """Take in the lifetimes (m, n) of events of one structure."""
+    def add(
+        self,
+        structure: Structure,
+        lifetime: FloatArray,
+        given: npt.NDArray[np.str_] | None = None,
+    ) -> None:
+        """Take in the lifetimes (m, n) of events of one structure, with conditions (m, K)."""
         stated: npt.NDArray[np.bool_] = np.any(np.isfinite(lifetime) & (lifetime > 0), axis=0)
         for row, (pdg_id, status) in enumerate(
             zip(structure.pdg_id, structure.status, strict=True)
@@ -118,11 +141,17 @@ class LifetimeLearner:
             seen = self._seen.setdefault((abs(pdg_id), status), _Seen())
             seen.n += len(lifetime)
             if stated[row]:
-                self._keep(seen, lifetime[:, row])
+                self._keep(seen, lifetime[:, row], given)
 
-    def _keep(self, seen: _Seen, values: FloatArray) -> None:
+    def _keep(
+        self, seen: _Seen, values: FloatArray, given: npt.NDArray[np.str_] | None
+    ) -> None:
         """Random subset of bounded size (smallest priorities)."""
-        values = values[np.isfinite(values) & (values > 0)]
+        good = np.isfinite(values) & (values > 0)
+        values = values[good]
+        if given is not None:
+            new = given[good]
+            seen.given = new if seen.given is None else np.concatenate([seen.given, new])
         seen.n_positive += len(values)
         seen.total += float(values.sum())
         seen.priority = np.concatenate([seen.priority, self._rng.random(len(values))])
@@ -130,30 +159,42 @@ class LifetimeLearner:
         if len(seen.kept) > 2 * _KEPT:
             chosen = np.argpartition(seen.priority, _KEPT)[:_KEPT]
             seen.priority, seen.kept = seen.priority[chosen], seen.kept[chosen]
+            seen.given = None if seen.given is None else seen.given[chosen]
 
-    def lifetimes(self) -> tuple[Lifetime, ...]:
-        """Lifetimes of all species that have any."""
+    def lifetimes(self, conditions: Conditions | None = None) -> tuple[Lifetime, ...]:
+        """Lifetimes of all species that have any; their means may follow conditions."""
         found = []
         for (pdg_id, status), seen in sorted(self._seen.items()):
             mean = seen.total / max(seen.n_positive, 1)
             if not 0 < mean < math.inf:
                 continue
+            kept, law = seen.kept, None
+            if conditions is not None and seen.given is not None:
+                values = conditions.numbers(seen.given)
+                law = mean_follows(kept, values, conditions)
+                if law is not None:
+                    kept = kept / law(torch.from_numpy(values)).numpy()
+                    kept *= mean / kept.mean()
             quantiles: tuple[float, ...] = ()
-            if not _is_exponential(seen.kept, mean):
+            if not _is_exponential(kept, mean):
                 steps = np.linspace(0, 1, _KNOTS)
-                quantiles = tuple(float(v) for v in np.quantile(seen.kept, steps))
+                quantiles = tuple(float(v) for v in np.quantile(kept, steps))
             prompt = 1 - seen.n_positive / seen.n
-            found.append(Lifetime(pdg_id, status, prompt, mean, quantiles))
+            found.append(Lifetime(pdg_id, status, prompt, mean, quantiles, law))
         return tuple(found[:_MOST])
 
 
 def draw_lifetimes(
-    lifetimes: Sequence[Lifetime], events: EventSample, rng: np.random.Generator
+    lifetimes: Sequence[Lifetime],
+    events: EventSample,
+    rng: np.random.Generator,
+    values: FloatArray | None = None,
 ) -> None:
-    """Put lifetimes into events, species by species."""
+    """Put lifetimes into events, species by species, at the conditions (events, K) of these."""
     for lifetime in lifetimes:
         rows = (np.abs(events.pdg_id) == lifetime.pdg_id) & (events.status == lifetime.status)
-        events.particles["lifetime"][rows] = lifetime.draw(int(rows.sum()), rng)
+        own = values[events.event_index[rows]] if values is not None and lifetime.law else None
+        events.particles["lifetime"][rows] = lifetime.draw(int(rows.sum()), rng, own)
 
 
 def _is_exponential(values: FloatArray, mean: float) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import hepgen_ml
+from hepgen_ml.events.conditions import Wanted
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.generation.generator import Generator
 from hepgen_ml.process.learner import ProcessLearner
@@ -18,6 +19,7 @@ from hepgen_ml.process.understanding import understood
 from tests.generation.test_generator import settings
 from tests.parton_events import parton_sample
 from tests.samples import toy_top_pairs
+from tests.scans import resonance
 
 N = 4000
 
@@ -112,3 +114,33 @@ def test_many_events_in_bounded_memory() -> None:
         assert isinstance(lifetime, Lifetime)
         assert lifetime.quantiles == ()
         assert lifetime.mean == pytest.approx(2.0, rel=0.02)
+
+
+@pytest.mark.parametrize("kind", ["scan", "continuous", "fixed"])
+def test_lifetimes_follow_conditions(kind: str) -> None:
+    """Mean lifetimes fall with the fourth power of the mass; a fixed one stays as it is."""
+    rng = np.random.default_rng(0)
+    n = 6000
+    mass = rng.choice([600.0, 800.0, 1400.0], n) if kind == "scan" else rng.uniform(600, 1400, n)
+    sample = resonance(mass, 3)
+    sample.attributes["mass"] = mass.astype(str)
+    true = np.full(n, 2.0) if kind == "fixed" else 5.0 * (1000.0 / mass) ** 4
+    sample.particles["lifetime"][sample.pdg_id == 32] = rng.exponential(true)
+    learner = ProcessLearner(conditions=[Wanted("mass")])
+    learner.add(sample)
+    process = learner.process(sample.run.beam_energy)
+    (lifetime,) = process.lifetimes
+    assert (lifetime.law is None) == (kind == "fixed")
+    assert Process.from_config(process.to_config()).lifetimes == process.lifetimes
+    for m in (650.0, 1300.0):
+        made = lifetime.draw(20_000, rng, np.full((20_000, 1), m))
+        expected = 2.0 if kind == "fixed" else 5.0 * (1000.0 / m) ** 4
+        assert made.mean() == pytest.approx(expected, rel=0.12)
+        assert np.median(made) == pytest.approx(np.log(2) * made.mean(), rel=0.05)
+    config = process.to_config()
+    if lifetime.law is not None:
+        config["lifetimes"][0]["law"]["kinds"] = ["linear", "linear"]
+        with pytest.raises(ValueError, match="conditions"):
+            Process.from_config(config)
+        with pytest.raises(ValueError, match="conditions"):
+            lifetime.draw(3, rng)
