@@ -80,7 +80,7 @@ def from_generator(
     place = require_directory(generator.directory).absolute()
     count = npartitions or -(-n // BLOCK)
     if not 1 <= count <= n:
-        raise UsageError(f"{count} partitions of {n} events", remedy="take fewer")
+        raise UsageError(f"{count} partitions are more than {n} events", remedy="take fewer")
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0])
     options = {

@@ -40,7 +40,7 @@ def load_function(text: str) -> ObservableFunction:
     place, _, name = text.rpartition(":")
     path = Path(place)
     if not place or path.suffix != ".py" or not name.isidentifier():
-        raise UsageError(f"{text!r} names no function", remedy="write my_file.py:function")
+        raise UsageError(f"{text!r} does not name a function", remedy="write my_file.py:function")
     if not path.is_file():
         raise UsageError("no such file", path=path, remedy="check the path of --observables")
     spec = importlib.util.spec_from_file_location(f"user_observables_{path.stem}", path)

@@ -47,7 +47,7 @@ def read_classes(
     Raises
     ------
     UsageError
-        A class that is no class, or nothing that says which jet belongs to which.
+        A class without a file, or jets whose class is not given.
     InputError
         A file has no jets of a class.
     """
@@ -69,7 +69,7 @@ def read_classes(
         return {name: joined(parts).with_label(name) for name, parts in found.items()}
     if not named and not selection.label:
         raise UsageError(
-            "nothing says which jet of --from has which class",
+            "the class of each jet of --from is not given",
             remedy="add --label COLUMN, or --class NAME=COLUMN for each class",
         )
     if not selection.label:
@@ -83,7 +83,8 @@ def _named(text: str) -> tuple[str, str]:
     name, value = name.strip(), value.strip()
     if not separator or not value or not re.fullmatch(r"[\w+.~ -]{1,100}", name):
         raise UsageError(
-            f"--class {text[:100]!r} is no class", remedy="write --class NAME=FILE, as top=top.root"
+            f"--class {text[:100]!r} is not of the form NAME=FILE",
+            remedy="write it as in top=top.root",
         )
     return name, value
 
@@ -105,7 +106,7 @@ def _by_label(
             raise UsageError(
                 f"{label!r} has {len(values)} different values",
                 path=path,
-                remedy="it may be no class; say which values count with --class NAME=VALUE,VALUE",
+                remedy="give --class NAME=VALUE,VALUE for each class, or another --label",
             )
         named = [(value or "none", value) for value in values]
     wanted: dict[str, list[str]] = {}
@@ -119,7 +120,7 @@ def _by_label(
                 raise InputError(
                     f"no jet has {f'{label} = {part}' if label else f'{part} = 1'}",
                     path=path,
-                    remedy=f"class {name!r} would miss it; values are {shown}",
+                    remedy=f"class {name!r} would have no jets; the values are {shown}",
                 )
     owners = [part for parts in wanted.values() for part in parts]
     if len(set(owners)) < len(owners):

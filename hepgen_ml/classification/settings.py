@@ -90,9 +90,14 @@ def settings(
             remedy="write --set network.NAME=VALUE or --set training.NAME=VALUE",
         )
     if any(not isinstance(section, dict) for section in data.values()):
-        raise UsageError("a section is not a value", remedy="write --set network.NAME=VALUE")
+        raise UsageError(
+            "network and training are sections of settings, not settings",
+            remedy="write --set network.NAME=VALUE",
+        )
     if inputs not in ("kinematic", "momenta"):
-        raise UsageError(f"no inputs {inputs[:100]!r}", remedy="take kinematic or momenta")
+        raise UsageError(
+            f"inputs {inputs[:100]!r} are not known", remedy="take kinematic or momenta"
+        )
     values = data.get("training", {})
     if seconds is not None:
         values = values | {"max_time": seconds}

@@ -222,7 +222,10 @@ class Tagger:
                     f"the tagger has no class {name!r}", remedy=f"it has {', '.join(self.classes)}"
                 )
         if len(jets) < 2:
-            raise UsageError("jets of one class", remedy="give jets of two classes at least")
+            raise UsageError(
+                "jets of one class cannot test a tagger",
+                remedy="give jets of two classes at least",
+            )
         probability = np.concatenate([self.predict(some) for some in jets.values()])
         label = np.repeat(
             [self.classes.index(name) for name in jets], [len(some) for some in jets.values()]
@@ -294,7 +297,8 @@ def _features(jets: Mapping[str, Jets]) -> tuple[str, ...]:
     """Features of the constituents of all classes."""
     if len(jets) < 2:
         raise SampleError(
-            f"jets of {len(jets)} class", remedy="give two classes at least, --class NAME=FILE each"
+            f"jets of {len(jets)} class do not suffice",
+            remedy="give two classes at least, --class NAME=FILE each",
         )
     first = next(iter(jets.values()))
     for name, some in jets.items():

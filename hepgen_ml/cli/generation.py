@@ -212,7 +212,7 @@ def _cluster(
             raise UsageError(what, remedy="add --dask ADDRESS or --dask slurm")
         return nullcontext()
     if partitions is not None and shard != "0/1":
-        raise UsageError("--partitions with --shard", remedy="take one of them")
+        raise UsageError("--partitions and --shard exclude each other", remedy="take one of them")
     from hepgen_ml.generation.clusters import open_cluster
 
     return open_cluster("dask", address, jobs)

@@ -137,7 +137,9 @@ def weight_patterns(weights: list[str] | None, no_weights: bool) -> tuple[str, .
         Some are chosen and refused at once.
     """
     if weights and no_weights:
-        raise UsageError("--weights and --no-weights", remedy="leave out one of them")
+        raise UsageError(
+            "--weights and --no-weights exclude each other", remedy="leave out one of them"
+        )
     return () if no_weights else tuple(weights or ("*",))
 
 
@@ -163,7 +165,9 @@ def selection(
     chosen = () if objects is None else parse_objects(objects)
     if given and all(o.name != "Jet" for o in chosen):
         option = "--" + next(iter(given)).replace("_", "-")
-        raise UsageError(f"{option} without jets", remedy='add --objects "...,Jet:0-10"')
+        raise UsageError(
+            f"{option} needs jets among --objects", remedy='add --objects "...,Jet:0-10"'
+        )
     value, error = None, None
     if cross_section is not None:
         value, error = parse_cross_section(cross_section)

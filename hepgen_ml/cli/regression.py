@@ -94,7 +94,7 @@ def regress(
         names = [name for name, value in given.items() if value is not None]
         if out is None or names not in (["--from", "--target"], ["--model", "--predict"]):
             raise UsageError(
-                " ".join(names + (["--out"] if out else [])) or "nothing to do",
+                "give --out, and either --from and --target or --model and --predict",
                 remedy="write --from FILE --target NAME --out DIR to learn, and "
                 "--model DIR --predict FILE --out FILE to predict",
             )
@@ -105,11 +105,9 @@ def regress(
         assert source is not None
         assert target is not None
         from hepgen_ml.files.directories import Contents, claimed
-        from hepgen_ml.regression.model import LOSSES, Settings
+        from hepgen_ml.regression.model import Settings
         from hepgen_ml.regression.regressor import REGRESSION
 
-        if loss not in LOSSES:
-            raise UsageError(f"no loss {loss!r}", remedy=f"take {' or '.join(LOSSES)}")
         settings = Settings(
             network=network, sizes=_sizes(network, size or []),
             loss=loss,  # type: ignore[arg-type]
@@ -131,7 +129,7 @@ def _sizes(network: str, texts: list[str]) -> dict[str, object]:
         if default is None or not separator:
             shown = ", ".join(f"{k}={v}".lower() for k, v in known.items())
             raise UsageError(
-                f"--size {text[:50]!r} sets nothing of {network}", remedy=f"it has {shown}"
+                f"--size {text[:50]!r} is not a size of {network}", remedy=f"it has {shown}"
             )
         kind = type(default)
         try:
@@ -141,7 +139,8 @@ def _sizes(network: str, texts: list[str]) -> dict[str, object]:
                 chosen[name] = kind(value)
         except (ValueError, KeyError):
             raise UsageError(
-                f"--size {text[:50]!r}", remedy=f"the default is {name}={default}".lower()
+                f"--size {text[:50]!r} is not a usable value",
+                remedy=f"the default is {name}={default}".lower(),
             ) from None
     return chosen
 

@@ -105,12 +105,12 @@ def reweight(
         chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta, tree)
         if source and (model is not None or out is None):
             raise UsageError(
-                "--source takes --out, and no --model",
+                "--source needs --out, and excludes --model",
                 remedy="write --source A --truth B --out FILE, or --model DIR --truth B",
             )
         if not source and out is not None:
             raise UsageError(
-                "--out without --source", remedy="weights of a model are stored with the model"
+                "--out needs --source", remedy="weights of a model are stored with the model"
             )
         if out is not None and is_stream(out):
             raise UsageError(

@@ -277,7 +277,7 @@ def _selection(
     from hepgen_ml.events.jets import MOST_CONSTITUENTS, JetSelection
 
     if len(set(features)) < len(features):
-        raise UsageError("--features names one twice", remedy="name each once")
+        raise UsageError("--features repeats a name", remedy="name each once")
     return JetSelection(
         tree=tree, constituents=constituents, features=features, label=label,
         jet_radius=jet_radius, jet_pt=jet_pt, jet_eta=jet_eta, most=most or MOST_CONSTITUENTS,
@@ -288,7 +288,8 @@ def _require_class(name: str | None, classes: tuple[str, ...]) -> None:
     """Before the training, which takes long."""
     if name is not None and name not in classes:
         raise UsageError(
-            f"--background {name!r} is no class", remedy=f"choose from {', '.join(classes)}"
+            f"--background {name!r} is not one of the classes",
+            remedy=f"choose from {', '.join(classes)}",
         )
 
 

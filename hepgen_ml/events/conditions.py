@@ -70,7 +70,7 @@ def parse_condition(text: str) -> Wanted:
     name = (inner.group(1) if inner else text).strip()
     if not name or len(name) > _LONGEST or not name.isprintable() or set(name) & set("=<>\"'&"):
         raise UsageError(
-            f"{text[:_LONGEST]!r} names no condition",
+            f"{text[:_LONGEST]!r} does not name a condition",
             remedy="write NAME, BLOCK:ENTRY such as mass:32, or category(NAME)",
         )
     return Wanted(name, inner is not None)
@@ -84,7 +84,7 @@ def parse_conditions(texts: Sequence[str]) -> tuple[Wanted, ...]:
     if twice is not None:
         raise UsageError(f"condition {twice.name!r} is named twice", remedy="name it once")
     if len(found) > MOST:
-        raise UsageError(f"{len(found)} conditions", remedy=f"name {MOST} at most")
+        raise UsageError(f"{len(found)} conditions are too many", remedy=f"name {MOST} at most")
     return found
 
 

@@ -66,7 +66,9 @@ def open_cluster(name: str, address: str, jobs: int | None = None) -> Cluster:
     """
     found = {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
     if name not in found:
-        raise UsageError(f"no cluster plugin {name!r}", remedy="install hepgen-ml anew")
+        raise UsageError(
+            f"the cluster plugin {name!r} is not installed", remedy="install hepgen-ml anew"
+        )
     opened: Cluster = found[name].load()(address, jobs)
     return opened
 

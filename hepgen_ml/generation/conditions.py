@@ -102,13 +102,16 @@ def parse_given(texts: Sequence[str], conditions: Conditions | None) -> Given | 
         name, separator, value = text.partition("=")
         if separator and not os.path.exists(text):
             if name.strip() in given:
-                raise UsageError(f"condition {name.strip()!r} is given twice")
+                raise UsageError(
+                    f"condition {name.strip()!r} is given twice", remedy="give each condition once"
+                )
             given[name.strip()] = value.strip()
         elif len(texts) == 1:
             return read_values(Path(text), conditions)
         else:
             raise UsageError(
-                f"--condition {text[:100]}", remedy="write NAME=VALUE for each, or one file alone"
+                f"--condition {text[:100]!r} is neither NAME=VALUE nor a file alone",
+                remedy="write NAME=VALUE for each condition, or name one file of values",
             )
     return given
 

@@ -82,7 +82,7 @@ def write_partitions(
     from hepgen_ml.generation.blocks import require_directory
 
     if n_partitions > n:
-        raise UsageError(f"{n_partitions} partitions of {n} events", remedy="take fewer")
+        raise UsageError(f"{n_partitions} partitions are more than {n} events", remedy="take fewer")
     for path in paths:
         if "{shard}" not in path.name or is_stream(path):
             what = "is one name for the files of all partitions"

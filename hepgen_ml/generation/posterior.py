@@ -49,7 +49,10 @@ def check(density: DensityModel, n_draws: int) -> None:
         a model that is not Bayesian.
     """
     if not 2 <= n_draws <= MAX_DRAWS:
-        raise UsageError(f"{n_draws} posterior draws", remedy=f"ask for 2 to {MAX_DRAWS}, say 10")
+        raise UsageError(
+            f"{n_draws} posterior draws are too few or too many",
+            remedy=f"ask for 2 to {MAX_DRAWS}, say 10",
+        )
     if not density.has_likelihood:
         raise UsageError(
             "the model has no likelihood, from which weights are computed",
@@ -57,7 +60,7 @@ def check(density: DensityModel, n_draws: int) -> None:
         )
     if 0 < density.most_draws < n_draws:
         raise UsageError(
-            f"{n_draws} draws of an ensemble of {density.most_draws}",
+            f"{n_draws} draws do not fit an ensemble of {density.most_draws}",
             remedy=f"ask for 2 to {density.most_draws}",
         )
     if not density.most_draws:

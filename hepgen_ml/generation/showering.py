@@ -91,7 +91,7 @@ def shower_program(name: str) -> ShowerProgram:
     found = {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
     if name not in found:
         known = ", ".join(sorted(found)) or "none is installed"
-        raise UsageError(f"no shower program {name!r}", remedy=f"there are: {known}")
+        raise UsageError(f"the shower program {name!r} is not known", remedy=f"there are: {known}")
     program: ShowerProgram = found[name].load()()
     return program
 

@@ -156,11 +156,12 @@ def find(name: str) -> Model:
         except Exception as error:  # whatever it is, it is not ours
             raise UsageError(
                 f"model {name!r} cannot be loaded from {entry.value}: {error}",
-                remedy="mend or remove the package that it comes with",
+                remedy="repair or remove the package that it comes with",
             ) from error
         if name not in _registered:
             raise UsageError(
-                f"{entry.value} registers no model {name!r}", remedy="add @register to its class"
+                f"{entry.value} does not register a model {name!r}",
+                remedy="add @register to its class",
             )
     return _registered[name]
 

@@ -100,7 +100,10 @@ class ConditionLearner:
         )  # 800 and 8.0e2 are one
         shares = np.bincount(inverse.ravel(), weights=weight.clip(0.0))
         if not shares.sum() > 0:
-            raise SampleError("the weights of its events do not have a positive sum")
+            raise SampleError(
+                "the weights of its events do not have a positive sum",
+                remedy="a density needs a positive cross section; take more events",
+            )
         known = sigma[first] if scan and np.isfinite(sigma).all() else np.zeros(0)
         return Conditions(each, points, shares / shares.sum(), scan, known)
 
@@ -116,7 +119,7 @@ class ConditionLearner:
             return Condition(wanted, float(self._low[k]), float(self._high[k]))
         if len(levels) > MOST_CATEGORIES:
             raise SampleError(
-                f"condition {wanted.name!r} has more than {MOST_CATEGORIES} values that are no "
+                f"condition {wanted.name!r} has more than {MOST_CATEGORIES} values that are not "
                 f"numbers, such as {levels[0][:100]!r}",
                 remedy="name a condition with fewer categories, or one of numbers",
             )

@@ -87,9 +87,9 @@ class Condition:
         if wrong is not None:
             raise SampleError(
                 f"condition {self.name!r} is {str(found[wrong])[:100]!r}, which is "
-                + ("none of its categories" if self.levels else "no finite number"),
+                + ("not one of its categories" if self.levels else "not a finite number"),
                 event=first + int(np.flatnonzero(inverse.ravel() == wrong)[0]) + 1,
-                remedy=f"known are {self.range}",
+                remedy=f"the model knows {self.range}",
             )
         return np.array(values, dtype=np.float64)[inverse.ravel()]
 
@@ -230,7 +230,10 @@ class Conditions:
         for c in self.each:
             texts = np.atleast_1d(np.asarray(values[c.name]))
             if texts.ndim != 1 or not len(texts):
-                raise UsageError(f"condition {c.name!r}: one value, or one of each event")
+                raise UsageError(
+                    f"condition {c.name!r} has neither one value nor one for each event",
+                    remedy="give a number, or a list of them",
+                )
             if texts.dtype.kind in "fiu" and not c.levels:
                 column = texts.astype(np.float64)
                 wrong = np.flatnonzero(~np.isfinite(column))
@@ -247,7 +250,10 @@ class Conditions:
             columns.append(column)
         n = max(map(len, columns))
         if any(len(column) not in (1, n) for column in columns):
-            raise UsageError("conditions of different numbers of events")
+            raise UsageError(
+                "the conditions are given for different numbers of events",
+                remedy="give one value of each, or one for each event",
+            )
         found = np.stack([np.broadcast_to(column, n) for column in columns], axis=1)
         return found
 
@@ -262,7 +268,7 @@ class Conditions:
         missing = next((c for c in self.each if c.name not in names), None)
         if missing is not None:
             raise UsageError(
-                f"no value of the condition {missing.name!r}", remedy=f"give one: {missing.range}"
+                f"the condition {missing.name!r} has no value", remedy=f"give one: {missing.range}"
             )
 
     def warn_outside(self, values: FloatArray) -> None:

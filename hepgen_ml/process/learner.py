@@ -201,7 +201,7 @@ class ProcessLearner:
         found = []
         if self._spins:
             found.append(
-                f"spins that are no helicities ({_names(self._spins)}) are not learned; generated "
+                f"spins that are not helicities ({_names(self._spins)}) are not learned; generated "
                 "particles have spin 9, unknown"
             )
         return found
@@ -224,7 +224,7 @@ class ProcessLearner:
             In pb, by the values of conditions that are parameters of runs.
         """
         if not self._seen:
-            raise SampleError("no events", remedy="check how the sample was made")
+            raise SampleError("there are no events", remedy="check how the sample was made")
         self._leave_out()
         conditions = self._conditions.found(cross_sections or {})
         if conditions is not None:

@@ -75,7 +75,7 @@ def with_more_jets(process: Process, most: int) -> Process:
             remedy="use --model auto, which takes the multiplicity as a condition here",
         )
     if most > MOST_JETS:
-        raise UsageError(f"{most} jets", remedy=f"ask for {MOST_JETS} at most")
+        raise UsageError(f"{most} jets are too many", remedy=f"ask for {MOST_JETS} at most")
     subprocesses, channels = list(process.subprocesses), list(process.channels)
     groups: dict[Hard, dict[int, Subprocess]] = {}
     for sub in process.subprocesses:
@@ -97,7 +97,7 @@ def with_more_jets(process: Process, most: int) -> Process:
 
 
 Hard = tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]
-"""Properties that members of a family share: objects that are no jets, and each resonance's."""
+"""Properties that members of a family share: objects that are not jets, and each resonance's."""
 
 
 def _divided(sub: Subprocess, channels: Sequence[Channel]) -> tuple[Hard, int]:

@@ -322,8 +322,8 @@ def _not_learned(process: Process, run: RunInfo, facts: Mapping[str, Any]) -> li
         names = {particle_name(example.structure.pdg_id[r]) for r in example.structure.intermediate}
         found.append(
             f"the record of {_number(len(flat), 'subprocess', 'subprocesses')} "
-            f"({100 * share:.3g} % of the events) is no chain of decays, so that no peak is built "
-            f"in: {_name(example)} by {', '.join(sorted(names))}"
+            f"({100 * share:.3g} % of the events) is not a chain of decays, so that no peak is "
+            f"built in: {_name(example)} by {', '.join(sorted(names))}"
         )
     if not process.is_reconstructed:
         found += _patterns_not_given(process)

@@ -43,7 +43,7 @@ def predict_file(
     SampleError
         An event has other particles than those of the training.
     UsageError
-        Predictions of a nominal weight are no ratio to it, or `path` has arrays only.
+        Predictions of a nominal weight are not a ratio to it, or `path` has arrays only.
     OutputError
         The file exists.
     """
@@ -73,9 +73,9 @@ def _events(
 ) -> Prediction:
     name = regressor.target.name
     if regressor.target.kind == "weight" or path.suffix == NPZ:
-        what = "the nominal weight is no ratio" if path.suffix != NPZ else "arrays are no events"
+        what = "a nominal weight is not a ratio" if path.suffix != NPZ else "arrays are not events"
         raise UsageError(
-            f"{what}, so that there are no events to write", path=out,
+            f"cannot be written: {what}", path=out,
             remedy="name a file .npz for values and uncertainties",
         )  # fmt: skip
     format_of(out)  # an error before the work

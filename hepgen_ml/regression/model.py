@@ -79,11 +79,15 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
-            raise UsageError(f"no loss {self.loss!r}", remedy=f"take {' or '.join(LOSSES)}")
+            raise UsageError(
+                f"loss {self.loss!r} is not known", remedy=f"take {' or '.join(LOSSES)}"
+            )
         if not 1 <= self.members <= 100:
-            raise UsageError(f"{self.members} networks", remedy="1 to 100 make an ensemble")
+            raise UsageError(
+                f"an ensemble of {self.members} networks is not possible", remedy="take 1 to 100"
+            )
         if not self.max_time > 0:
-            raise UsageError("no time for the training", remedy="give some seconds")
+            raise UsageError("the time of the training is zero", remedy="give some seconds")
         sizes(self.network)
 
     def training(self, n_events: int) -> TrainingConfig:

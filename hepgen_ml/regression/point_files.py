@@ -58,7 +58,7 @@ def training_sample(
         sample, columns = read_npz(path)
         if target not in columns:
             raise UsageError(
-                f"no column {target[:100]!r}", path=path,
+                f"has no column {target[:100]!r}", path=path,
                 remedy=f"it has {', '.join(columns) or 'none'}",
             )  # fmt: skip
         values = columns[target][:max_events]

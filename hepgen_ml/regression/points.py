@@ -104,13 +104,13 @@ class Encoder:
         codes = np.unique(code[rows[rows >= 0]])
         if len(codes) > MOST_KINDS:
             raise SampleError(
-                f"{len(codes)} kinds of particles", remedy=f"{MOST_KINDS} are possible"
+                f"{len(codes)} kinds of particles are too many", remedy=f"{MOST_KINDS} are possible"
             )
         table = _table(codes, code, rows)
         found = np.unique(table, axis=0)
         if len(found) > MOST_SIGNATURES:
             raise SampleError(
-                f"{len(found)} different final states",
+                f"{len(found)} different final states are too many",
                 remedy=f"train on a part of them: {MOST_SIGNATURES} are possible",
             )
         return cls(
@@ -169,7 +169,7 @@ class Encoder:
             trained = " or ".join(self._text(self._names(s)) for s in self.signatures[:3])
             trained += " …" if len(self.signatures) > 3 else ""
             raise SampleError(
-                f"the particles are {self._text(names)}, trained was {trained}",
+                f"the particles are {self._text(names)}, the regression was trained on {trained}",
                 event=first + event + 1,
                 remedy="train on such events too, or leave them out",
             )

@@ -133,7 +133,8 @@ class Regressor:
         settings, device = settings or Settings(), device or torch.device("cpu")
         if len(sample) < MIN_EVENTS:
             raise SampleError(
-                f"{len(sample)} events", remedy=f"a regression needs {MIN_EVENTS} at least"
+                f"{len(sample)} events are too few",
+                remedy=f"a regression needs {MIN_EVENTS} at least",
             )
         values, name, kind = target_of(sample, target)
         about = Target.of(values, name, kind, logarithmic)

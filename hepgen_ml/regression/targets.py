@@ -129,7 +129,7 @@ def target_of(sample: EventSample, target: str | npt.ArrayLike | Learned) -> Lea
         values, name, kind = target
         if values.shape != (len(sample),):
             raise UsageError(
-                f"a target of shape {values.shape} for {len(sample)} events",
+                f"the target has the shape {values.shape} for {len(sample)} events",
                 remedy="give one number for each event",
             )
         return Learned(values, name, kind)
@@ -144,4 +144,4 @@ def target_of(sample: EventSample, target: str | npt.ArrayLike | Learned) -> Lea
         return Learned(sample.weight, target, "weight")
     known = [*sample.weights, NOMINAL]
     shown = ", ".join(known[:8]) + (" …" if len(known) > 8 else "")
-    raise UsageError(f"no weight {target[:100]!r}", remedy=f"there are {shown}")
+    raise UsageError(f"the events have no weight {target[:100]!r}", remedy=f"there are {shown}")

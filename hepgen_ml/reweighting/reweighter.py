@@ -125,7 +125,7 @@ class Reweighter:
             The samples share no final state, or one's weights do not sum to a positive number.
         """
         if folds < 2:
-            raise UsageError(f"{folds} folds", remedy="use 2 at least, say 5")
+            raise UsageError(f"{folds} folds are too few", remedy="use 2 at least, say 5")
         schedule = schedule or Schedule()
         for name, sample in (("truth", truth), ("generated sample", generated)):
             if not sample.weight.sum() > 0:

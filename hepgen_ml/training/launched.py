@@ -48,7 +48,8 @@ def launched() -> Launched:
             raise ValueError
     except ValueError:
         raise UsageError(
-            "RANK, WORLD_SIZE and LOCAL_RANK of the environment are no place among processes",
+            "RANK, WORLD_SIZE and LOCAL_RANK of the environment do not describe a "
+            "process of a training",
             remedy="start with torchrun, or unset them",
         ) from None
     return Launched(rank, size, local)

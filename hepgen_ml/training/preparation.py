@@ -53,7 +53,7 @@ class Prepared:
         Of generated events.
     training, validation : Encoded
     n_events : int
-        Independent training events: a mirror image is no further one.
+        Independent training events: a mirror image does not count as a further one.
     rate : (m,) tensor or None
         How often training events are drawn.
     biased : list of (Encoded, tensor) or None

@@ -218,7 +218,7 @@ class VariationCollector:
         for name, part in zip(self._names, missing, strict=True):
             if part <= _RARELY:
                 continue
-            text = f"the named weight {name[:60]!r} is no number in {100 * part:.3g} % of events"
+            text = f"the named weight {name[:60]!r} is not a number in {100 * part:.3g} % of events"
             if self.patterns != ALL:
                 raise SampleError(
                     text, remedy="choose other weights with --weights, or none with --no-weights"

@@ -92,7 +92,7 @@ def test_without_a_seed_an_array_is_the_same_every_time_and_others_differ(model:
 
 
 def test_more_partitions_than_events(model: Path) -> None:
-    with pytest.raises(UsageError, match="partitions of 3 events"):
+    with pytest.raises(UsageError, match="partitions are more than 3 events"):
         from_generator(model, 3, 4)
 
 

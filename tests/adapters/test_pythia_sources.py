@@ -203,5 +203,5 @@ def test_events_that_are_refused_are_replaced(
 
 
 def test_unknown_programs() -> None:
-    with pytest.raises(UsageError, match="no shower program 'quasar'"):
+    with pytest.raises(UsageError, match="the shower program 'quasar' is not known"):
         shower_program("quasar")

@@ -248,18 +248,21 @@ def test_command_line(tmp_path: Path) -> None:
     ("arguments", "what"),
     [
         ((), "no classes"),
-        (("--class", "a"), "is no class"),
+        (("--class", "a"), "is not of the form NAME=FILE"),
         (("--label", "kind"), "--label without --from"),
-        (("--from", "FILE"), "nothing says which jet"),
+        (("--from", "FILE"), "the class of each jet"),
         (("--from", "FILE", "--label", "kind", "--class", "a=7"), "no jet has kind = 7"),
         (("--from", "FILE", "--label", "kind"), "jets of 1 class"),
         (("--class", "a=FILE", "--class", "b=nope.root"), "no such file"),
-        (("--class", "a=FILE", "--class", "b=FILE", "--network", "x"), "no network 'x'"),
+        (
+            ("--class", "a=FILE", "--class", "b=FILE", "--network", "x"),
+            "the network 'x' is not known",
+        ),
         (("--class", "a=FILE", "--set", "network.depth=3"), "jets of 1 class"),
         (("--class", "a=FILE", "--set", "training.depth=3"), "training.depth: no such setting"),
         (("--class", "a=FILE", "--set", "flow.depth=3"), "no such section"),
-        (("--class", "a=FILE", "--background", "q"), "'q' is no class"),
-        (("--class", "a=FILE", "--inputs", "q"), "no inputs 'q'"),
+        (("--class", "a=FILE", "--background", "q"), "'q' is not one of the classes"),
+        (("--class", "a=FILE", "--inputs", "q"), "inputs 'q' are not known"),
     ],
 )
 def test_bad_command_lines(tmp_path: Path, arguments: tuple[str, ...], what: str) -> None:

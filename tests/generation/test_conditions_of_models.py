@@ -123,7 +123,7 @@ def test_command_line(tmp_path: Path) -> None:
     assert set(hepgen_ml.read(out).attributes["mass_32"]) == {"700"}
     assert run("info", model).exit_code == 0
     for given, what in (("mass=3", "no condition 'mass'"), ("nofile", "cannot be read"),
-                        ("mass:32=x", "no finite number")):  # fmt: skip
+                        ("mass:32=x", "not a finite number")):  # fmt: skip
         told = run(*generate, given)
         assert told.exit_code != 0
         assert what in " ".join(told.output.split())

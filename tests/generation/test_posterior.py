@@ -112,7 +112,7 @@ def test_no_posterior_means_an_error(model: Path) -> None:
     generator = Generator.load("ttbar01j", device="cpu")
     with pytest.raises(UsageError, match=r"not Bayesian.*jetgpt.bayesian=last"):
         generator.sample(10, posterior=5)
-    with pytest.raises(UsageError, match="1 posterior draws"):
+    with pytest.raises(UsageError, match="1 posterior draws are too few"):
         Generator.load(model, device="cpu").sample(10, posterior=1)
     arguments = [
         "generate",

@@ -131,7 +131,7 @@ def test_what_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x = 1\n", "registers no model 'mixture'"),
+        ("x = 1\n", "does not register a model 'mixture'"),
         ("from hepgen_ml.models.base import DensityModel\n"
          "from hepgen_ml.models.registry import register\n"
          "@register('mixture')\nclass A(DensityModel):\n"

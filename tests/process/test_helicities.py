@@ -79,7 +79,7 @@ def test_spins_that_are_no_helicities_are_named(caplog: pytest.LogCaptureFixture
     sample.particles["spin"][rows] = np.random.default_rng(1).uniform(-1, 1, N)
     with caplog.at_level(logging.WARNING):
         process = learn_process(SampleSource(sample), seed=0)
-    assert "spins that are no helicities (t) are not learned" in caplog.text
+    assert "spins that are not helicities (t) are not learned" in caplog.text
     for s in process.subprocesses:
         assert set(s.patterns[:, 2 * 4 + 3].tolist()) == {9}
 

@@ -117,7 +117,7 @@ def test_records_that_are_no_chain_of_decays() -> None:
     flat = BalancedChart([f"p{i}" for i in range(6)], [4.8, 4.8, 0.0, 0.0, 0.0, 0.0], [0.0] * 5)
     process.channels[0] = replace(process.channels[0], chart=flat)
     said = dict(understood(process, sample.run, {}))
-    assert "1 subprocess (100 % of the events) is no chain of decays" in said["not learned"]
+    assert "1 subprocess (100 % of the events) is not a chain of decays" in said["not learned"]
     assert "by W+, W-, t, t~" in said["not learned"]
     assert said["resonances"] == "none in the record"
 
@@ -140,9 +140,9 @@ def test_lifetimes_and_what_is_not_given_are_named(caplog: pytest.LogCaptureFixt
     said = sentences(encode_sample(sample))
     assert said["lifetimes"] == "t as in the sample, mean cτ = 1.5 mm, 50 % prompt"
     assert "lifetimes" not in said["not learned"]
-    assert "spins that are no helicities" in said["not learned"]
+    assert "spins that are not helicities" in said["not learned"]
     assert "colour flow is not given" in said["not learned"]
-    assert "spins that are no helicities" in caplog.text
+    assert "spins that are not helicities" in caplog.text
 
 
 def test_it_is_kept_with_the_encoded_sample(tmp_path: Path) -> None:

@@ -194,12 +194,12 @@ def test_inputs_that_cannot_be_learned_are_said_in_one_line(tmp_path: Path) -> N
     nan[7], zero[3] = np.nan, 0.0
     out = ("--out", tmp_path / "out", "--max-time", "1s")
     for seed, (column, options, code, said) in enumerate((
-        (amplitude, ("--target", "amp"), 2, "no column 'amp' (it has amplitude)"),
+        (amplitude, ("--target", "amp"), 2, "has no column 'amp' (it has amplitude)"),
         (nan, (), 4, "event 8: the target 'amplitude' is nan (1 such events)"),
         (np.ones(300), (), 4, "is 1 in all events: there is nothing to learn"),
         (zero, ("--log",), 4, "event 4: the target 'amplitude' is 0, which has no logarithm"),
-        (amplitude, ("--network", "cnn"), 2, "no network 'cnn' (take mlp, deep-sets"),
-        (amplitude, ("--size", "blocks=2"), 2, "sets nothing of deep-sets"),
+        (amplitude, ("--network", "cnn"), 2, "the network 'cnn' is not known (take mlp, deep-sets"),
+        (amplitude, ("--size", "blocks=2"), 2, "is not a size of deep-sets"),
         (amplitude, ("--size", "width=9999"), 2, "at most 4096"),
     )):  # fmt: skip
         path = points(tmp_path, 300, seed, amplitude=column)
@@ -226,7 +226,10 @@ def test_other_events_than_trained_are_refused(tmp_path: Path) -> None:
     code, text = invoke("--model", tmp_path / "model", "--predict", photon,
                         "--out", tmp_path / "o.npz")  # fmt: skip
     assert (code, text.count("\n")) == (4, 1)
-    assert "event 1: the particles are u u~ > gamma Z0, trained was u u~ > g Z0" in text
+    assert (
+        "event 1: the particles are u u~ > gamma Z0, the regression was trained on u u~ > g Z0"
+        in text
+    )
     lost = points(tmp_path, 300, 2, pdg_id=np.array([2, -2, 21, 0]))
     made = Regressor.load(tmp_path / "model")
     with pytest.raises(SampleError, match="event 1"):

@@ -178,7 +178,7 @@ def test_events_that_lack_a_weight(caplog: pytest.LogCaptureFixture) -> None:
     found = encode_sample(sample).variations
     assert found is not None
     assert found.names == ["MUR=2", "1001"]
-    assert "'c_t = 1' is no number in 46.7 % of events: it is not learned" in caplog.text
+    assert "'c_t = 1' is not a number in 46.7 % of events: it is not learned" in caplog.text
     assert "1 events lack some of the named weights" in caplog.text
     with pytest.raises(SampleError, match="--no-weights"):
         encode_sample(sample, variations=["c_t*"])

@@ -196,7 +196,7 @@ def test_defects_of_the_users_file_are_named(files: tuple[Path, Path], tmp_path:
         (f"{place}:absent", "no function 'absent'"),
         ("absent.py:f", "no such file"),
         (f"{bad}:f", "ModuleNotFoundError"),
-        ("mine", "names no function"),
+        ("mine", "does not name a function"),
     ):
         with pytest.raises(UsageError, match=message):
             load_function(text)

@@ -180,7 +180,7 @@ class LHEH5Reader:
             w = np.where(np.isfinite(w), w, 0.0)
             sums += np.where(bad, 1.0, trials).sum(), w.sum(), (w**2).sum(), (w != 0).sum()
         if n_bad:
-            log.warning("%s: trials of %d events are no number from 1 on and count as 1",
+            log.warning("%s: trials of %d events are not positive integers and count as 1",
                         self.path, n_bad)  # fmt: skip
         n_trials, total, squares, n = sums.tolist()
         if not n > 0:

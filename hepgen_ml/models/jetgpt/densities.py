@@ -253,7 +253,7 @@ def choose_densities(names: Mapping[str, bool], config: Config) -> list[Density1
         if (kind == "von_mises" and not periodic) or (kind == "gaussian" and periodic):
             where = "an angle" if periodic else "no angle"
             raise UsageError(
-                f"jetgpt.densities: {kind} for {name!r}, which is {where}",
+                f"jetgpt.densities: {kind} does not suit {name!r}, which is {where}",
                 remedy="choose 'mixtures' or 'bins'",
             )
         if kind == "bins":

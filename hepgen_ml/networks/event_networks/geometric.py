@@ -207,6 +207,8 @@ def _invariant_size(p: Tensor, there: Tensor) -> Tensor:
 
 def _directions(references: str) -> Tensor:
     if references not in REFERENCES:
-        raise ValueError(f"no references {references[:50]!r}; there are {', '.join(REFERENCES)}")
+        raise ValueError(
+            f"references {references[:50]!r} are not known; there are {', '.join(REFERENCES)}"
+        )
     where = references.removesuffix("time").removesuffix("+") or "none"
     return reference_components(where, references.endswith("time"))

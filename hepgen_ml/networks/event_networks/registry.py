@@ -26,7 +26,9 @@ def sizes(name: str) -> dict[str, Any]:
         There is no such network.
     """
     if name not in _BY_NAME:
-        raise UsageError(f"no network {name[:100]!r}", remedy=f"take {', '.join(_BY_NAME)}")
+        raise UsageError(
+            f"the network {name[:100]!r} is not known", remedy=f"take {', '.join(_BY_NAME)}"
+        )
     return _BY_NAME[name].sizes()
 
 
@@ -78,7 +80,7 @@ def build(
         if type(value) is not type(known[key]) or (type(value) is int and not 1 <= value <= most):
             limits = f", at most {most}" if type(known[key]) is int else ""
             raise UsageError(
-                f"{key} = {value!r} of the network {name}",
+                f"{key} = {value!r} is not possible for the network {name}",
                 remedy=f"its default is {known[key]!r}{limits}",
             )
     shape = EventShape(n_scalars, n_out, n_particles, n_globals)
