@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hepgen_ml.classification.directory import begin, fingerprint_of, finish
+from hepgen_ml.classification.directory import DIRECTORY, fingerprint
 from hepgen_ml.classification.inputs import JetTensors
 from hepgen_ml.classification.metrics import Merit, merit
 from hepgen_ml.classification.network import JetNetwork, is_last
@@ -153,7 +153,7 @@ class Tagger:
         if directory is not None:
             about = (settings.network, settings.all_sizes, settings.inputs, classes, most, seed,
                      config.batch_size, _sum_of(start))  # fmt: skip
-            begin(directory, fingerprint_of((train, validation), about), resume=resume)
+            DIRECTORY.begin(directory, fingerprint((train, validation), about), resume=resume)
         trainer = Trainer(task, config, seed=seed, directory=directory, progress=progress)
         if resume:
             trainer.resume()
@@ -245,7 +245,7 @@ class Tagger:
             Path(directory), self.module, self.settings, self.classes, self.features, self.most,
             self.facts,
         )  # fmt: skip
-        finish(Path(directory))
+        DIRECTORY.finish(Path(directory))
 
     @classmethod
     def load(cls, directory: str | Path, device: str = "auto") -> Tagger:

@@ -84,12 +84,15 @@ def regress(
     device: Device = "auto",
     objects: Objects = None,
     tree: Tree = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the unfinished training in --out.")
+    ] = False,
     force: Force = False,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Learn a number of each event: hepgen-ml regress --from FILE --target NAME --out DIR."""
-    with _console.reporting(lambda: "nothing was stored", verbose=verbose, debug=debug):
+    with _console.reporting(lambda: _kept(out), verbose=verbose, debug=debug):
         given = {"--from": source, "--target": target, "--model": model, "--predict": predict}
         names = [name for name, value in given.items() if value is not None]
         if out is None or names not in (["--from", "--target"], ["--model", "--predict"]):
@@ -104,19 +107,27 @@ def regress(
             return
         assert source is not None
         assert target is not None
-        from hepgen_ml.files.directories import Contents, claimed
         from hepgen_ml.regression.model import Settings
-        from hepgen_ml.regression.regressor import REGRESSION
+        from hepgen_ml.regression.regressor import DIRECTORY
 
         settings = Settings(
             network=network, sizes=_sizes(network, size or []),
             loss=loss,  # type: ignore[arg-type]
             members=ensemble, bayesian=bayesian, max_time=parse_duration(max_time),
         )  # fmt: skip
-        with claimed(out, Contents("a regression", finished=REGRESSION), force=force):
-            made = _learn(source, target, settings, parse_count(events), log, seed, device, chosen)
+        with DIRECTORY.claimed(out, force=force, resume=resume):
+            made = _learn(
+                source, target, settings, parse_count(events), log, seed, device, chosen, out,
+                resume,
+            )  # fmt: skip
             made.save(out)
         _tell(made, out)
+
+
+def _kept(out: Path | None) -> str:
+    if out is not None and any(out.glob("member-*/checkpoint.safetensors")):
+        return f"{out} keeps the last checkpoint; go on with --resume"
+    return "nothing was stored"
 
 
 def _sizes(network: str, texts: list[str]) -> dict[str, object]:
@@ -154,6 +165,8 @@ def _learn(
     seed: int,
     device: str,
     chosen: Selection | None,
+    out: Path,
+    resume: bool,
 ) -> Regressor:
     from hepgen_ml.errors import SampleError
     from hepgen_ml.regression.point_files import training_sample
@@ -165,7 +178,7 @@ def _learn(
     with Progress({"regression": "%"}) as progress, about(source, SampleError):
         return Regressor.fit(
             sample, learned, settings, logarithmic=logarithmic, seed=seed, device=where,
-            progress=progress,
+            directory=out, resume=resume, progress=progress,
         )  # fmt: skip
 
 

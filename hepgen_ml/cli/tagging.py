@@ -152,7 +152,7 @@ def train(
     """Train a tagger: hepgen-ml tag train --class top=top.root --class qcd=qcd.root."""
     with _console.reporting(lambda: _kept(out), verbose=verbose, debug=debug):
         seconds = None if max_time is None else parse_duration(max_time)
-        from hepgen_ml.classification.directory import claimed
+        from hepgen_ml.classification.directory import DIRECTORY
         from hepgen_ml.classification.samples import read_classes
         from hepgen_ml.classification.settings import settings
         from hepgen_ml.classification.tagger import Tagger, split_off
@@ -161,7 +161,8 @@ def train(
             network, inputs, set_ or [], fine_tuning=finetune is not None, seconds=seconds
         )
         start = None if finetune is None else Tagger.load(finetune, device)
-        with claimed(out, force=force, resume=resume), Progress({"train": "%"}) as progress:
+        claim = DIRECTORY.claimed(out, force=force, resume=resume)
+        with claim, Progress({"train": "%"}) as progress:
             names = start.features if start is not None and features is None else _list(features)
             selection = _selection(
                 tree, constituents, names, label, jet_radius, jet_pt, jet_eta, max_constituents

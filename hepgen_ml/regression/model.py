@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
@@ -89,6 +90,13 @@ class Settings:
         if not self.max_time > 0:
             raise UsageError("the time of the training is zero", remedy="give some seconds")
         sizes(self.network)
+
+    @property
+    def fixed(self) -> tuple[Any, ...]:
+        """What may not change when a training goes on: all but how long it lasts."""
+        sizes = sorted((self.sizes or {}).items())
+        return (self.network, sizes, self.loss, self.members, self.bayesian, self.batch_size,
+                self.learning_rate)  # fmt: skip
 
     def training(self, n_events: int) -> TrainingConfig:
         """Settings of the trainer of each member."""
@@ -186,8 +194,10 @@ def train_member(
     seed: int,
     device: torch.device,
     report: Callable[[float], None],
+    directory: Path | None = None,
+    resume: bool = False,
 ) -> tuple[Network, dict[str, float]]:
-    """One network, and facts of its training."""
+    """One network, and facts of its training, which may have begun before in its directory."""
     with torch.random.fork_rng():  # those of the caller stay as they are
         torch.manual_seed(seed)
         network = Network(network_settings(encoder, settings), settings.bayesian).to(device)
@@ -196,13 +206,16 @@ def train_member(
         network.network.fit_standardization(some.momenta, some.kinds, mask, some.globals_)
         task = RegressionTask(network, train, validation, "mse")
         trainer = Trainer(
-            task, settings.training(len(train)), seed=seed,
+            task, settings.training(len(train)), seed=seed, directory=directory,
             progress=lambda stage, done, total, info: report(done),
         )  # fmt: skip
+        if resume:
+            trainer.resume()
         if settings.bayesian or settings.loss == "likelihood":
-            trainer.run(until=_WARM_UP)
+            if trainer.round == 0:
+                trainer.run(until=_WARM_UP)
+                trainer.loss_changed("network")
             task.kind = "likelihood"
-            trainer.loss_changed("network")
         trainer.run()
     return network.eval(), {"steps": float(trainer.step), "seconds": trainer.seconds}
 

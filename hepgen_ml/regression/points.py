@@ -59,6 +59,12 @@ class Points:
         parts = (self.momenta, self.kinds, self.mask, self.globals_, self.target)
         return Points(*(t.to(device) for t in parts))
 
+    @property
+    def columns(self) -> tuple[np.ndarray, ...]:
+        """All numbers of the events, as arrays."""
+        parts = (self.momenta, self.kinds, self.mask, self.globals_, self.target)
+        return tuple(t.cpu().numpy() for t in parts)
+
     def with_target(self, target: Tensor) -> Points:
         """The same with another target."""
         return replace(self, target=target)

@@ -26,6 +26,7 @@ from hepgen_ml.errors import HepgenError, ModelError, SampleError
 from hepgen_ml.events.sample import EventSample, FloatArray
 from hepgen_ml.events.source import Progress
 from hepgen_ml.files import documents
+from hepgen_ml.files.directories import Contents
 from hepgen_ml.files.outputs import naming
 from hepgen_ml.files.tensors import load_tensors, save_tensors
 from hepgen_ml.networks.bayesian import posterior_draw
@@ -40,9 +41,15 @@ from hepgen_ml.regression.points import (
     Points,
 )
 from hepgen_ml.regression.targets import Kind, Learned, Target, target_of
+from hepgen_ml.training.learner_directory import LearnerDirectory, fingerprint_of
 
 REGRESSION = "regression.safetensors"
 """File of a regression in its directory."""
+
+DIRECTORY = LearnerDirectory(
+    Contents("a regression", finished=REGRESSION, plan="regression.json"),
+    "other events, another target, network or seed",
+)
 
 _KIND, _VERSION = "hepgen-ml regression", 1
 
@@ -103,6 +110,8 @@ class Regressor:
         logarithmic: bool | None = None,
         seed: int = 0,
         device: torch.device | None = None,
+        directory: Path | None = None,
+        resume: bool = False,
         progress: Progress | None = None,
     ) -> Regressor:
         """Learn a number of each event.
@@ -120,13 +129,17 @@ class Regressor:
             Learn the logarithm; by default where all numbers are positive.
         seed : int
         device : torch.device, optional
+        directory : Path, optional
+            For checkpoints of an unfinished training; `save` into it removes them.
+        resume : bool
+            Go on with the unfinished training of this directory, if there is one.
         progress : callable, optional
             Called with stage, done, total and a dict of numbers.
 
         Raises
         ------
         UsageError
-            No such weight or network.
+            No such weight or network, or the unfinished training was begun with something else.
         SampleError
             Too few events, or a target that cannot be learned.
         """
@@ -146,6 +159,11 @@ class Regressor:
         n_validation, n_calibration = min(n, _MOST_VALIDATION), min(n, _MOST_CALIBRATION)
         held_out, rest = order[:n_calibration], order[n_calibration:]
         points = points.with_target(standard.float())
+        with torch.device("meta"):  # a network that cannot be made leaves no directory
+            Network(network_settings(encoder, settings), settings.bayesian)
+        if directory is not None:
+            known = (about, encoder, settings.fixed, len(points), seed)
+            DIRECTORY.begin(directory, fingerprint_of(points.columns, known), resume=resume)
         validation = points[rest[:n_validation]].to(device)
         train = points[rest[n_validation:]].to(device)
         networks, steps, begun = [], 0.0, time.monotonic()
@@ -157,7 +175,8 @@ class Regressor:
 
             network, facts = train_member(
                 encoder, train, validation, settings,
-                seed=seed + 1000 * k, device=device, report=report,
+                seed=seed + 1000 * k, device=device, report=report, resume=resume,
+                directory=None if directory is None else DIRECTORY.member(directory, k),
             )  # fmt: skip
             networks.append(network)
             steps += facts["steps"]
@@ -259,6 +278,7 @@ class Regressor:
             "calibration": list(self.calibration.coefficients), "facts": self.facts,
         }  # fmt: skip
         save_tensors(path, tensors, document)
+        DIRECTORY.finish(path.parent)
         return path
 
     @classmethod

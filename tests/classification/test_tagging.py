@@ -14,7 +14,7 @@ import uproot
 from typer.testing import CliRunner, Result
 
 from hepgen_ml.classification import Tagger
-from hepgen_ml.classification.directory import claimed
+from hepgen_ml.classification.directory import DIRECTORY
 from hepgen_ml.classification.inputs import JetTensors
 from hepgen_ml.classification.metrics import auc, merit, rejection
 from hepgen_ml.classification.network import JetNetwork, is_last
@@ -154,7 +154,7 @@ def test_an_interrupted_training_goes_on(tmp_path: Path) -> None:
     other = {"two": jets(300, 2, 5), "one": some["one"]}
     with pytest.raises(UsageError, match="begun with other jets"):
         Tagger.fit(other, settings, directory=place, resume=True)
-    with pytest.raises(OutputError, match="--resume"), claimed(place, force=False):
+    with pytest.raises(OutputError, match="--resume"), DIRECTORY.claimed(place, force=False):
         pass
     again = Tagger.fit(some, settings, directory=place, resume=True)
     np.testing.assert_array_equal(again.predict(some["two"]), whole.predict(some["two"]))

@@ -18,13 +18,13 @@ from typer.testing import CliRunner
 
 from hepgen_ml import Regressor
 from hepgen_ml.cli import app
-from hepgen_ml.errors import InputError, ModelError, SampleError, UsageError
+from hepgen_ml.errors import InputError, ModelError, OutputError, SampleError, UsageError
 from hepgen_ml.events.formats import read, write
 from hepgen_ml.events.sample import EventSample, FloatArray, RunInfo
 from hepgen_ml.regression.calibration import Calibration, pull_widths
 from hepgen_ml.regression.model import Settings
 from hepgen_ml.regression.point_files import read_npz, training_sample
-from hepgen_ml.regression.regressor import REGRESSION
+from hepgen_ml.regression.regressor import DIRECTORY, REGRESSION
 from tests.samples import toy_top_pairs
 
 Z_MASS = 91.188
@@ -309,3 +309,45 @@ def test_an_empty_run_has_no_weight_but_its_own() -> None:
     sample = EventSample(RunInfo(), [0, 1], {k: [1.0] for k in ("px", "py", "pz", "energy")})
     with pytest.raises(SampleError, match="no particle ids"):
         Regressor.fit(sample[np.zeros(300, dtype=int)], np.arange(300.0), FEW)
+
+
+class StoppedError(Exception):
+    """A training ends in the middle."""
+
+
+@pytest.mark.parametrize("more", [{"members": 2}, {"loss": "likelihood"}, {"bayesian": True}])
+def test_an_interrupted_training_goes_on(
+    tmp_path: Path, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample, columns = read_npz(points(tmp_path, 400))
+    settings = Settings(FEW.network, FEW.sizes, max_steps=40, batch_size=64, max_time=1e6, **more)
+    whole = Regressor.fit(sample, columns["amplitude"], settings)
+    clock, out = iter(range(10**6)), tmp_path / "out"
+    monkeypatch.setattr("hepgen_ml.training.trainer.time.monotonic", lambda: float(next(clock)))
+    told = iter(range(10**6))
+
+    def stop(*_: object) -> None:
+        if next(told) == 55 // (3 - settings.members):
+            raise StoppedError
+
+    def fit(target: FloatArray, chosen: Settings = settings, **options: Any) -> Regressor:
+        return Regressor.fit(sample, target, chosen, directory=out, **options)
+
+    with pytest.raises(StoppedError), DIRECTORY.claimed(out, force=False):
+        fit(columns["amplitude"], progress=stop)
+    assert not (out / REGRESSION).exists()
+    with pytest.raises(OutputError, match="--resume"), DIRECTORY.claimed(out, force=False):
+        pass
+    with pytest.raises(UsageError, match="begun with other events, another target"):
+        fit(columns["amplitude"] + 1.0, resume=True)
+    with pytest.raises(UsageError, match="begun with other events, another target"):
+        fit(columns["amplitude"], Settings(max_steps=40), resume=True)
+    again = fit(columns["amplitude"], resume=True)
+    again.save(out)
+    assert again.facts["steps"] == whole.facts["steps"]
+    assert [p.name for p in out.iterdir()] == [REGRESSION]
+    for a, b in zip(again.predict(sample), whole.predict(sample), strict=True):
+        np.testing.assert_array_equal(a, b)
+    done = DIRECTORY.claimed(out, force=False, resume=True)
+    with pytest.raises(OutputError, match="finished"), done:
+        pass
