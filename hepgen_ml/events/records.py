@@ -14,7 +14,7 @@ Columns = Mapping[str, npt.NDArray[Any]]
 
 
 def records(
-    counts: npt.NDArray[Any], particles: Columns, events: Columns, weights: Columns
+    counts: npt.NDArray[Any], particles: Columns, events: Columns, **groups: Columns
 ) -> ak.Array:
     """Make one record an event, see `hepgen_ml.events.sample.EventSample.to_awkward`.
 
@@ -23,7 +23,9 @@ def records(
     counts : (n,) int array
         Particles of each event.
     particles : mapping of str to (rows,) array
-    events, weights : mapping of str to (n,) array
+    events : mapping of str to (n,) array
+    **groups : mapping of str to (n,) array
+        Further columns of events, each group a record; empty ones are left out.
     """
     import awkward as ak
     import vector
@@ -36,7 +38,9 @@ def records(
         if name != "mass"  # mass is derived by vector; the stored column would clash
     }
     record: dict[str, Any] = dict(events)
-    if weights:
-        record["weights"] = ak.zip(weights)
+    for group, values in groups.items():
+        if values:
+            # to lists of characters no other column can be broadcast
+            record[group] = ak.zip({k: ak.from_numpy(v) for k, v in values.items()}, depth_limit=1)
     record["particles"] = ak.zip(columns, with_name="Momentum4D")
     return ak.zip(record, depth_limit=1)

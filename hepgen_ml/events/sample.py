@@ -345,12 +345,16 @@ class EventSample:
         Returns
         -------
         awkward.Array
-            One record an event: the event columns, ``weights`` and ``particles``
-            (records named Momentum4D, so that ``.pt``, ``.eta``, ``.deltaR`` work).
+            One record an event: the event columns, ``weights``, ``scales``, ``attributes`` (texts,
+            such as the values of conditions) as far as there are any, and ``particles`` (records
+            named Momentum4D, so that ``.pt``, ``.eta``, ``.deltaR`` work).
         """
         from hepgen_ml.events.records import records
 
-        return records(self.counts, self.particles, self.events, self.weights)
+        return records(
+            self.counts, self.particles, self.events, weights=self.weights, scales=self.scales,
+            attributes=self.attributes,
+        )  # fmt: skip
 
 
 def _column(name: str, values: npt.ArrayLike, dtype: Any, length: int) -> npt.NDArray[Any]:

@@ -12,6 +12,7 @@ from hepgen_ml.events.conversion import convert
 from hepgen_ml.events.formats import read, write
 from hepgen_ml.events.sample import EVENT_COLUMNS, PARTICLE_COLUMNS, EventSample, Subrun
 from tests.parton_events import parton_sample
+from tests.samples import toy_top_pairs
 
 SUFFIXES = (".lhe", ".lhe.gz", ".hepmc", ".hepmc.gz", ".root")
 
@@ -105,3 +106,16 @@ def test_files_hold_what_was_written_or_say_so(tmp_path: Path, suffix: str) -> N
     text = " ".join(format_of(path).cannot_hold(sample))
     for name, word in differences(sample, read(path)):
         assert word in text, f"{name} is lost without a word in: {text}"
+
+
+def test_awkward_records_have_scales_and_attributes() -> None:
+    sample = toy_top_pairs(5)
+    more = EventSample(
+        sample.run, sample.offsets, sample.particles, sample.events,
+        scales={"mups": np.arange(5.0)}, attributes={"mass:32": ["600", "800", "a b", "", "ü"]},
+    )  # fmt: skip
+    events = more.to_awkward()
+    assert events.attributes["mass:32"].tolist() == ["600", "800", "a b", "", "ü"]
+    assert events[events.attributes["mass:32"] == "800"].scales.mups.tolist() == [1.0]
+    assert events[1:3].particles.pt[0].tolist() == events.particles.pt[1].tolist()
+    assert "attributes" not in sample.to_awkward().fields
