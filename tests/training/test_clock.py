@@ -56,6 +56,7 @@ def test_calibrations_are_as_long_as_there_is_time() -> None:
     assert _affordable(work, 10_000, 100.0) == 10_000
 
 
+@pytest.mark.slow
 def test_many_channels_end_in_time(tmp_path: Path) -> None:
     sample = toy_top_pairs(12_000)
     rng = np.random.default_rng(4)
