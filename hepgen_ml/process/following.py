@@ -85,7 +85,7 @@ def follows(
 def mean_follows(values: FloatArray, given: FloatArray, conditions: Conditions) -> Law | None:
     """How the mean of positive values (n,) follows conditions (n, K); None if it does not."""
     where, means, errors = [], [], []
-    for rows in _cells(given, conditions.kinds, conditions.scan):
+    for rows in cells_of(given, conditions.kinds, conditions.scan):
         if len(rows) < _FEWEST_OF_MEAN:
             continue
         own = values[rows]
@@ -139,7 +139,7 @@ def _peak_over(
     base = np.ones_like(mass) if k is None else values[:, k]
     ratio = mass / base
     places, positions, widths, numbers = [], [], [], []
-    cells = [rows for rows in _cells(values, kinds, scan) if len(rows) >= _FEWEST]
+    cells = [rows for rows in cells_of(values, kinds, scan) if len(rows) >= _FEWEST]
     for rows in cells:
         peak = find_peak(ratio[rows])
         if peak is None:
@@ -166,7 +166,7 @@ def _peak_over(
     )
 
 
-def _cells(values: FloatArray, kinds: tuple[Kind, ...], scan: bool) -> list[Rows]:
+def cells_of(values: FloatArray, kinds: tuple[Kind, ...], scan: bool) -> list[Rows]:
     """Rows of events at each point of a scan; else in ranges of one condition after the other."""
     if scan:
         points, inverse = np.unique(values, axis=0, return_inverse=True)

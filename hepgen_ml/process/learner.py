@@ -25,6 +25,7 @@ from hepgen_ml.process.chart_choice import ChartLearner
 from hepgen_ml.process.condition_learner import ConditionLearner
 from hepgen_ml.process.encoded import final_momenta
 from hepgen_ml.process.lifetimes import LifetimeLearner
+from hepgen_ml.process.moving_cuts import moving_cuts
 from hepgen_ml.process.process import Channel, Process, Subprocess
 from hepgen_ml.process.seen import BeamEnergies, Beams, Seen, fixed_or_interval
 from hepgen_ml.process.structure import PATTERN, Structure, tables
@@ -72,6 +73,7 @@ class ProcessLearner:
         self._energies = BeamEnergies()
         self._lifetimes = LifetimeLearner(seed)
         self._spins: set[int] = set()
+        self._moving: list[str] = []
         self.n_events = 0
 
     def add(self, sample: EventSample) -> None:
@@ -198,7 +200,7 @@ class ProcessLearner:
     @property
     def not_learned(self) -> list[str]:
         """Properties of particles of the sample that generated ones do not have, in words."""
-        found = []
+        found = list(self._moving)
         if self._spins:
             found.append(
                 f"spins that are not helicities ({_names(self._spins)}) are not learned; generated "
@@ -236,6 +238,11 @@ class ProcessLearner:
         }  # fmt: skip
         one_fixed = any(b.one_fixed for b in beams.values())
         acceptance = self._cuts.acceptance(self._stated, light_cone=one_fixed)
+        if conditions is not None:
+            stated = {(c.observable, c.classes) for c in self._stated}
+            found_cuts = [c for c in acceptance.cuts if (c.observable, c.classes) not in stated]
+            classes = [c for c in self._cuts.classes if ("pt", (c,)) not in stated]
+            self._moving = moving_cuts(self._seen, found_cuts, classes, conditions)
         learner = ChartLearner(
             self._seen, self._cuts, self._stated, acceptance, beams, self._named, conditions
         )

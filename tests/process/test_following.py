@@ -8,10 +8,13 @@ import torch
 
 from hepgen_ml.events.conditions import Wanted
 from hepgen_ml.phase_space import DecayChart
+from hepgen_ml.phase_space.cuts import parse_cut
 from hepgen_ml.phase_space.laws import Law, fit_law
 from hepgen_ml.phase_space.masses import MovingMass, MovingPeak
 from hepgen_ml.process.conditions import Condition, Conditions
 from hepgen_ml.process.following import follows
+from hepgen_ml.process.learner import ProcessLearner
+from tests.scans import resonance
 
 RNG = np.random.default_rng(1)
 
@@ -103,3 +106,38 @@ def test_laws_are_stored() -> None:
     where = torch.from_numpy(RNG.uniform(1.0, 3.0, (50, 2)))
     assert torch.equal(again(where), law(where))
     np.testing.assert_allclose(law(torch.from_numpy(points)), target, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["fixed", "moving", "scan", "stated"])
+def test_cuts_that_move_with_a_condition(kind: str) -> None:
+    """A cut that stays is kept; of one that moves, the user is told, unless he stated it."""
+    rng = np.random.default_rng(2)
+    mass = rng.uniform(600, 1400, 8000)
+    if kind == "scan":
+        mass = rng.choice([600.0, 800.0, 1100.0, 1400.0], 8000)
+    sample = resonance(mass, 3)
+    sample.attributes["mass"] = mass.astype(str)
+    final = sample.status == 1
+    pt = np.hypot(sample.px, sample.py)[final].reshape(-1, 2).min(1)
+    sample = sample[pt > (50.0 if kind == "fixed" else 0.2 * mass)]
+    cuts = [parse_cut("pt(13) > 120")] if kind == "stated" else []
+    learner = ProcessLearner(conditions=[Wanted("mass")], cuts=cuts)
+    learner.add(sample)
+    process = learner.process(sample.run.beam_energy)
+    low = process.acceptance.pt_min("13")
+    expected = {"fixed": 50.0, "moving": 0.0, "scan": 120.0, "stated": 120.0}[kind]
+    assert low == pytest.approx(expected, rel=0.02)
+    said = [text for text in learner.not_learned if "pt(13) moves" in text]
+    assert bool(said) == (kind in ("moving", "scan"))
+    if said:
+        assert ("nothing is cut" in said[0]) == (kind == "moving")
+
+
+def test_spectra_without_cuts_do_not_move() -> None:
+    mass = np.random.default_rng(2).uniform(600, 1400, 8000)
+    sample = resonance(mass, 3)
+    sample.attributes["mass"] = mass.astype(str)
+    learner = ProcessLearner(conditions=[Wanted("mass")])
+    learner.add(sample)
+    learner.process(sample.run.beam_energy)
+    assert not learner.not_learned
