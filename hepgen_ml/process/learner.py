@@ -241,8 +241,8 @@ class ProcessLearner:
         if conditions is not None:
             stated = {(c.observable, c.classes) for c in self._stated}
             found_cuts = [c for c in acceptance.cuts if (c.observable, c.classes) not in stated]
-            classes = [c for c in self._cuts.classes if ("pt", (c,)) not in stated]
-            self._moving = moving_cuts(self._seen, found_cuts, classes, conditions)
+            named = [c for c in self._cuts.classes if ("pt", (c,)) not in stated]
+            self._moving = moving_cuts(self._seen, found_cuts, named, conditions)
         learner = ChartLearner(
             self._seen, self._cuts, self._stated, acceptance, beams, self._named, conditions
         )

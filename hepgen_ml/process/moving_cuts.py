@@ -42,7 +42,7 @@ def moving_cuts(
         Flavour classes whose transverse momenta are looked at without such a cut, too.
     conditions : Conditions
     """
-    lows = {("pt", (label,)): 0.0 for label in classes}
+    lows: dict[Key, float] = {("pt", (label,)): 0.0 for label in classes}
     lows |= {(c.observable, c.classes): c.low for c in found if np.isfinite(c.low)}
     values, given = _observed(seen, set(lows))
     texts = []
