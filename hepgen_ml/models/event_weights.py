@@ -11,8 +11,7 @@ which is what cross sections need, and it counts relative deviations, over any n
 
 from __future__ import annotations
 
-import math
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -36,7 +35,6 @@ _EXACT, _ALL = 3e-4, 0.99
 """Relative deviation that counts as exact, and the part of the events that has to have it."""
 
 _CHUNK = 50_000
-_BATCH, _STEPS, _INTERVAL = 1024, 2000, 50
 
 
 @dataclass
@@ -56,6 +54,14 @@ class Biased:
     z: Tensor
     encoded: Encoded
     log_weight: Tensor
+
+    def __len__(self) -> int:
+        return len(self.log_weight)
+
+
+Regress = Callable[["EventWeights", Biased, Biased], None]
+"""Trains the network for the deviance of training and held-out events, whose logarithms of weights
+are what formulas leave of them."""
 
 
 class EventWeights(nn.Module):
@@ -137,7 +143,7 @@ class EventWeights(nn.Module):
         return result
 
     def learn(
-        self, process: Process, training: Biased, validation: Biased, seconds: float, seed: int
+        self, process: Process, training: Biased, validation: Biased, regress: Regress
     ) -> dict[str, float | str]:
         """Learn the weights of a sample.
 
@@ -146,9 +152,8 @@ class EventWeights(nn.Module):
         process : Process
         training, validation : Biased
             On the device of the module.
-        seconds : float
-            After which the network stops to learn.
-        seed : int
+        regress : callable
+            Called where formulas do not say all.
 
         Returns
         -------
@@ -167,7 +172,10 @@ class EventWeights(nn.Module):
         if not exact:
             self.regressed.fill_(1.0)
             self.trunk.fit_standardization(training.encoded)
-            self._regress(training, validation, rest[0], rest[1], seconds, seed)
+            left = [
+                Biased(p.z, p.encoded, r) for p, r in zip((training, validation), rest, strict=True)
+            ]
+            regress(self, *left)
         self.seen.copy_(torch.stack([training.log_weight.min(), training.log_weight.max()]))
         offs = [
             p.log_weight - self._bounded(p.log_weight - r + self._all_added(p))
@@ -231,40 +239,11 @@ class EventWeights(nn.Module):
         for s, rows in by_value(subprocess):
             self.log_factor[s] = rest[rows].median()
 
-    def _regress(
-        self,
-        training: Biased,
-        validation: Biased,
-        rest: Tensor,
-        held_out: Tensor,
-        seconds: float,
-        seed: int,
-    ) -> None:
-        """Let the network learn what the scales leave; the best for held-out events is kept."""
-        optimizer = torch.optim.AdamW(self.parameters(), lr=2e-3, weight_decay=1e-2)
-        generator = torch.Generator().manual_seed(seed)
-        begun, best = time.monotonic(), math.inf
-        state = {k: v.clone() for k, v in self.state_dict().items()}
-        done = 0.0
-        for step in range(_STEPS):
-            if step % _INTERVAL == 0 or done >= 1:
-                with torch.no_grad():
-                    loss = float(_deviance(held_out - self._all_added(validation)).mean())
-                if loss < best:
-                    best, state = loss, {k: v.clone() for k, v in self.state_dict().items()}
-            done = max((step + 1) / _STEPS, (time.monotonic() - begun) / seconds)
-            if done >= 1:
-                break
-            for group in optimizer.param_groups:
-                group["lr"] = 2e-3 * math.cos(math.pi / 2 * done)
-            i = torch.randint(len(rest), (_BATCH,), generator=generator).to(rest.device)
-            e = training.encoded
-            r = rest[i] - self._added(training.z[i], e.invariants[i], e.labels[i])
-            optimizer.zero_grad(set_to_none=True)
-            _deviance(r).mean().backward()
-            torch.nn.utils.clip_grad_norm_(self.parameters(), 1.0)
-            optimizer.step()
-        self.load_state_dict(state)
+    def deviance(self, some: Biased, rows: Tensor) -> Tensor:
+        """Mean deviance of the network's corrections for some events of `some`, its loss."""
+        e = some.encoded
+        added = self._added(some.z[rows], e.invariants[rows], e.labels[rows])
+        return _deviance(some.log_weight[rows] - added).mean()
 
     @torch.no_grad()
     def _all_added(self, some: Biased) -> Tensor:

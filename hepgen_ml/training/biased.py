@@ -10,13 +10,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from hepgen_ml.config import Config
+from hepgen_ml.config import Config, TrainingConfig
 from hepgen_ml.events.weights import effective_size
+from hepgen_ml.models.event_weights import Biased, EventWeights
 from hepgen_ml.models.rates import drawn_labels
 from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.labels import labelled, which
 from hepgen_ml.process.process import Process, by_value
+from hepgen_ml.training.task import Task
+from hepgen_ml.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +50,9 @@ def with_weights(config: Config, process: Process, encoded: Encoded) -> Config:
     )  # fmt: skip
     return config.with_(training__weights="sample")
 
+
+_STEPS = 2000
+"""Steps in which weights are learned."""
 
 _GOOD = 0.003
 """Relative statistical error of that mean at which no more events are drawn."""
@@ -81,6 +87,53 @@ def as_they_are(process: Process, encoded: Encoded) -> tuple[Process, Encoded, T
     subprocesses = [replace(s, frequency=s.frequency / total) for s in subprocesses]
     process = replace(process, subprocesses=subprocesses)
     return process, encoded, log_weight
+
+
+class WeightTask(Task[Biased]):
+    """The training of the weights of a biased sample, by their deviance."""
+
+    module: EventWeights
+
+    def loss(self, part: str, data: Biased, rows: Tensor) -> Tensor:
+        return self.module.deviance(data, rows)
+
+
+def learn_weights(
+    weights: EventWeights,
+    process: Process,
+    training: Biased,
+    validation: Biased,
+    seconds: float,
+    seed: int,
+) -> dict[str, float | str]:
+    """Learn the weights of a sample, with the trainer where formulas do not say all.
+
+    Parameters
+    ----------
+    weights : EventWeights
+    process : Process
+    training, validation : Biased
+        On the device of the weights.
+    seconds : float
+        After which the network stops to learn.
+    seed : int
+
+    Returns
+    -------
+    dict
+        As of `EventWeights.learn`.
+    """
+
+    def regress(module: EventWeights, *left: Biased) -> None:
+        config = TrainingConfig(
+            batch_size=1024, learning_rate=2e-3, weight_decay=1e-2, warmup=0.0, clip=1.0,
+            max_steps=_STEPS, max_epochs=float(2**53), max_time=seconds, patience=0,
+            validation_interval=50,
+        )  # fmt: skip
+        with torch.random.fork_rng(devices=[]):
+            Trainer(WeightTask(module, *left), config, seed=seed).run()
+
+    return weights.learn(process, training, validation, regress)
 
 
 @torch.no_grad()

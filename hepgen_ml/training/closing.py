@@ -15,7 +15,7 @@ from hepgen_ml.events.source import Progress
 from hepgen_ml.models.event_weights import Biased
 from hepgen_ml.process.encoded import Discrete, Encoded
 from hepgen_ml.training.acceptance import measure_acceptance
-from hepgen_ml.training.biased import normalise_weights
+from hepgen_ml.training.biased import learn_weights, normalise_weights
 from hepgen_ml.training.clock import Clock
 from hepgen_ml.training.output_run import weighted_run
 from hepgen_ml.training.preparation import Prepared
@@ -81,7 +81,9 @@ def _learn_weights(ready: Prepared, seconds: float, device: torch.device) -> dic
         z = density.prepare(encoded.x, encoded.labels)
         prepared.append(Biased(z, encoded, log_weight.to(device)))
     training, validation = prepared
-    return weights.learn(ready.process, training, validation, seconds, ready.config.seed)
+    return learn_weights(
+        weights, ready.process, training, validation, seconds, ready.config.seed
+    )
 
 
 @torch.no_grad()

@@ -17,7 +17,13 @@ from hepgen_ml.models.event_weights import Biased, EventWeights
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.learner import ProcessLearner
 from hepgen_ml.process.process import Process
-from hepgen_ml.training.biased import as_they_are, normalise_weights, with_weights, worth
+from hepgen_ml.training.biased import (
+    as_they_are,
+    learn_weights,
+    normalise_weights,
+    with_weights,
+    worth,
+)
 from tests.samples import TOP, toy_top_pairs
 
 SIGMA = 3.0
@@ -67,7 +73,7 @@ def weights_of(
         process_, part, log_weight = as_they_are(process, weighted)
         z = torch.tanh(part.x / part.x.std(0).clamp_min(1e-6)).float()
         parts.append(Biased(z, part, log_weight))
-    facts = network.learn(process_, *parts, 30.0, 0)
+    facts = learn_weights(network, process_, *parts, 30.0, 0)
     e = parts[1].encoded
     k = process.kinematics(e.x, e.subprocess, torch.zeros(len(e), dtype=torch.float64))
     with torch.no_grad():
