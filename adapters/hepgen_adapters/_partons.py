@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hepgen_ml.errors import InputError, UsageError
-from hepgen_ml.events.formats import Reader
+from hepgen_ml.events.interfaces import Reader
 from hepgen_ml.events.objects import Selection
 
 

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from hepgen_ml.errors import InputError
-from hepgen_ml.events.sample import RunInfo, finite_or_none, processes_from_json
+from hepgen_ml.events.run import RunInfo, finite_or_none, processes_from_json
 
 MAX_LENGTH = 16_000_000
 _ADAPTER = TypeAdapter(RunInfo)

@@ -13,14 +13,8 @@ import numpy.typing as npt
 
 from hepgen_ml.errors import InputError, SampleError, UsageError
 from hepgen_ml.events.conditions import Wanted, values_of_run, with_conditions
-from hepgen_ml.events.formats import (
-    DEFAULT_CHUNK,
-    Reader,
-    expand,
-    format_of,
-    has_free_weights,
-    open_sample,
-)
+from hepgen_ml.events.formats import expand, format_of, has_free_weights, open_sample
+from hepgen_ml.events.interfaces import DEFAULT_CHUNK, Reader
 from hepgen_ml.events.merging import PEEK, FirstEvents, Merged, merge_runs
 from hepgen_ml.events.objects import Selection
 from hepgen_ml.events.sample import EVENT_NUMBERS, EventSample, RunInfo

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hepgen_ml.events.formats import Reader
+from hepgen_ml.events.interfaces import Reader
 from hepgen_ml.events.objects import JET, OBJECTS
-from hepgen_ml.events.sample import EventSample, RunInfo, finite_or_none
+from hepgen_ml.events.run import RunInfo, finite_or_none
+from hepgen_ml.events.sample import EventSample
 
 MAX_PARTICLES = 64  # longer events are showers: no subprocess is read from them
 MAX_SUBPROCESSES = 1000

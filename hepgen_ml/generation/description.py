@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hepgen_ml.events.sample import finite_or_none
+from hepgen_ml.events.run import finite_or_none
 from hepgen_ml.models.storage import TrainedModel
 from hepgen_ml.process.understanding import understood
 from hepgen_ml.regression.weight_ratios import WeightRatios

@@ -23,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 
 from hepgen_ml.config import AUTOMATIC, Config
 from hepgen_ml.errors import HepgenError, ModelError, OutputError, UsageError
-from hepgen_ml.events.sample import RunInfo, processes_from_json
+from hepgen_ml.events.run import RunInfo, processes_from_json
 from hepgen_ml.files import documents
 from hepgen_ml.files.directories import DirectoryLock
 from hepgen_ml.files.outputs import naming, remove, write_text

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import logging
 import math
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from hepgen_ml.files.outputs import write_text
+
+log = logging.getLogger(__name__)
 
 HISTORY = "history.csv"
 """Name of the table in a model directory."""
@@ -70,3 +77,19 @@ class History:
         lines = [",".join(self.columns)]
         lines += [",".join(f"{row[name]:.8g}" for name in self.columns) for row in self.rows]
         write_text(self.path, "\n".join(lines) + "\n")
+
+
+def read_history(directory: Path) -> dict[str, npt.NDArray[np.float64]] | None:
+    """Columns of a model's training history, None where there is none."""
+    path = directory / HISTORY
+    if not path.is_file():
+        return None
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [[float(row[c]) for c in HISTORY_COLUMNS] for row in csv.DictReader(file)]
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        log.warning("%s cannot be understood and is left out: %s", path, error)
+        return None
+    if len(rows) < 2:  # no curve
+        return None
+    return dict(zip(HISTORY_COLUMNS, np.array(rows).T, strict=True))

@@ -5,7 +5,6 @@ Truth and events come from files or from memory; `validate` measures, draws and 
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import os
@@ -21,12 +20,13 @@ from hepgen_ml.analysis.user_observables import ObservableFunction, extended
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
 from hepgen_ml.events.conditions import Wanted
 from hepgen_ml.events.objects import Selection
-from hepgen_ml.events.sample import EventSample, FloatArray, RunInfo, concatenate, finite_or_none
+from hepgen_ml.events.run import RunInfo, finite_or_none
+from hepgen_ml.events.sample import EventSample, FloatArray, concatenate
 from hepgen_ml.events.source import EventSource, Progress
 from hepgen_ml.files.outputs import PartialFile, naming, write_text
 from hepgen_ml.models.included import PRETRAINED, find_model
 from hepgen_ml.models.storage import file_hash, packages, store_validation
-from hepgen_ml.training.history import HISTORY, HISTORY_COLUMNS
+from hepgen_ml.training.history import read_history
 from hepgen_ml.validation.figures.style import plotting, save
 from hepgen_ml.validation.measurements import Labelled, Measurements, finite, measure
 from hepgen_ml.validation.report_figures import ReportFigure, draw
@@ -277,22 +277,6 @@ def _generate(
         weighted: dict[str, Any] = {"weights": "classifier", "condition": given}
         samples.append(Labelled("reweighted", generator.sample(n, seed=seed, **weighted)))
     return samples, facts
-
-
-def read_history(directory: Path) -> dict[str, FloatArray] | None:
-    """Columns of a model's training history, None where there is none."""
-    path = directory / HISTORY
-    if not path.is_file():
-        return None
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [[float(row[c]) for c in HISTORY_COLUMNS] for row in csv.DictReader(file)]
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        log.warning("%s cannot be understood and is left out: %s", path, error)
-        return None
-    if len(rows) < 2:  # no curve
-        return None
-    return dict(zip(HISTORY_COLUMNS, np.array(rows).T, strict=True))
 
 
 def _run(run: RunInfo) -> dict[str, Any]:

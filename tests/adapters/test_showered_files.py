@@ -14,7 +14,7 @@ from hepgen_adapters.hepmc import read as _hepmc_read
 from hepgen_adapters.root import ROOT
 
 from hepgen_ml.errors import InputError, UsageError
-from hepgen_ml.events.formats import Reader
+from hepgen_ml.events.interfaces import Reader
 from hepgen_ml.events.objects import JET
 from hepgen_ml.events.sample import EventSample, Subrun, concatenate
 from tests.object_files import COLUMNS, MUON, chosen, numbers, read, shower

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from hepgen_ml.errors import OutputError
 
 if TYPE_CHECKING:
-    from hepgen_ml.events.formats import Reader, Writer
+    from hepgen_ml.events.interfaces import Reader, Writer
     from hepgen_ml.events.jets import JetReader, JetSelection
     from hepgen_ml.events.objects import Selection
     from hepgen_ml.events.sample import EventSample, RunInfo

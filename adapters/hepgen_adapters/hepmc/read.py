@@ -34,7 +34,7 @@ from hepgen_adapters.hepmc.text import (
     tokens,
 )
 from hepgen_ml.errors import InputError
-from hepgen_ml.events.formats import DEFAULT_CHUNK
+from hepgen_ml.events.interfaces import DEFAULT_CHUNK
 from hepgen_ml.events.objects import Selection
 from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
 

@@ -15,7 +15,7 @@ from hepgen_ml.errors import OutputError, UsageError
 from hepgen_ml.events.sample import EVENT_NUMBERS, RunInfo
 
 if TYPE_CHECKING:
-    from hepgen_ml.events.formats import Reader, Writer
+    from hepgen_ml.events.interfaces import Reader, Writer
     from hepgen_ml.events.objects import Selection
     from hepgen_ml.events.sample import EventSample
 

@@ -30,7 +30,7 @@ from hepgen_adapters.lhe.stream import (
     Blocks,
 )
 from hepgen_ml.errors import InputError
-from hepgen_ml.events.formats import DEFAULT_CHUNK
+from hepgen_ml.events.interfaces import DEFAULT_CHUNK
 from hepgen_ml.events.sample import EVENT_COLUMNS, PARTICLE_COLUMNS, EventSample
 
 MAX_NAMES = 8192

@@ -22,7 +22,7 @@ import numpy as np
 from hepgen_ml.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from hepgen_ml.events.formats import Reader, Writer
+    from hepgen_ml.events.interfaces import Reader, Writer
     from hepgen_ml.events.objects import Selection
     from hepgen_ml.events.sample import EventSample, RunInfo
 

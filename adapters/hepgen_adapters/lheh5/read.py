@@ -25,7 +25,7 @@ from hepgen_adapters.lheh5.layout import (
 from hepgen_adapters.lheh5.sources import Columns, source_of
 from hepgen_adapters.lheh5.tables import Tables
 from hepgen_ml.errors import InputError
-from hepgen_ml.events.formats import DEFAULT_CHUNK
+from hepgen_ml.events.interfaces import DEFAULT_CHUNK
 from hepgen_ml.events.sample import (
     EVENT_COLUMNS,
     EVENT_NUMBERS,

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from hepgen_ml.events.formats import Reader, Writer
+    from hepgen_ml.events.interfaces import Reader, Writer
     from hepgen_ml.events.jets import JetReader, JetSelection
     from hepgen_ml.events.objects import Selection
     from hepgen_ml.events.sample import EventSample, FloatArray, RunInfo

@@ -1,11 +1,10 @@
-"""What all readers of ROOT files share: opening, our metadata, chunks, bad events."""
+"""An opened ROOT file: its tree of events, our metadata, cross section, and blocks of branches."""
 
 from __future__ import annotations
 
 import json
 import logging
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -17,22 +16,18 @@ import numpy.typing as npt
 from hepgen_adapters._objects import with_cross_section
 from hepgen_adapters._run_json import MAX_LENGTH, load_run
 from hepgen_adapters.root.branches import Branches
-from hepgen_adapters.root.names import EVENT, METADATA, NUMBERS, VERSION
+from hepgen_adapters.root.names import METADATA, NUMBERS, VERSION
 from hepgen_ml.errors import InputError
-from hepgen_ml.events.formats import DEFAULT_CHUNK
 from hepgen_ml.events.objects import OBJECTS, Selection
-from hepgen_ml.events.sample import EventSample, RunInfo, Subrun
+from hepgen_ml.events.sample import RunInfo, Subrun
 
 log = logging.getLogger(__name__)
 
 _BLOCK_BYTES = 32 << 20
 _BLOCK_EVENTS = 200_000
-_KEPT_ERRORS = 100
 _MOST_CYCLES = 10
 _MOST_RUNS = 1_000_000
 _SAME_SUM = 1e-5
-
-
 _TREES = ("TTree", "TNtuple", "TNtupleD", "ROOT::RNTuple")
 
 
@@ -115,10 +110,8 @@ class ROOTFile:
             wanted = tuple(only) if len(only) == 1 else wanted
         found = [n for n in wanted if n in names]
         if not found or not hasattr(self._file[found[0]], "num_entries"):
-            others = sorted(
-                k for k, c in self._file.classnames(cycle=False).items()
-                if c in _TREES
-            )  # fmt: skip
+            kinds = self._file.classnames(cycle=False)
+            others = sorted(k for k, c in kinds.items() if c in _TREES)
             trees = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
             raise self.fail(
                 f"has no tree {wanted[0]!r}",
@@ -297,124 +290,6 @@ class ROOTFile:
         self._file.close()
 
 
-class TreeReader(ABC):
-    """Reads a tree in chunks; what is in an event is up to the subclass."""
-
-    defect = "a number is not finite"
-    """What is wrong with the events that are bad."""
-
-    def __init__(self, file: ROOTFile, *, skip_bad: bool = False) -> None:
-        self.file, self.path, self.skip_bad = file, file.path, skip_bad
-        self.skipped: list[InputError] = []
-        self.n_skipped = self.n_unselected = 0
-        self.unselected_weight = 0.0
-        self.left_out: Sequence[str] = ()
-        self.run: RunInfo
-        self._also: list[str] = []
-
-    @property
-    def states_strategy(self) -> bool:
-        """Whether the weight strategy is the source's, as in files of this package."""
-        return self.file.run is not None
-
-    @abstractmethod
-    def _wanted(self) -> list[str]:
-        """Branches to read."""
-
-    @abstractmethod
-    def _sample(self, arrays: Mapping[str, Any]) -> tuple[EventSample, npt.NDArray[np.int64]]:
-        """Events of a block and their numbers in it."""
-
-    def also_read(self, names: Sequence[str]) -> None:
-        """Read these columns too, as attributes of the events; those that there are."""
-        known = {*self.file.names["attributes"].values()}
-        self._also = [n for n in names if n in self.file.branches and n not in known]
-        for name in self._also:
-            values = self.file.arrays([name], 0, 1)[name]
-            if values.ndim != 1 and values.layout.parameter("__array__") is None:
-                kind = str(values.type.content)
-                if not kind.startswith("string"):
-                    raise self.file.fail(
-                        f"branch {name} holds a list an event, not one value",
-                        remedy="name a column with one value an event",
-                    )
-
-    def _begin(self) -> None:
-        self.skipped, self.n_skipped, self.n_unselected = [], 0, 0
-        self.unselected_weight = 0.0
-
-    def chunks(self, size: int = DEFAULT_CHUNK) -> Iterator[EventSample]:
-        """Events in file order, at most `size` at a time."""
-        self._begin()
-        wanted = [*self._wanted(), *self._also]
-        for start, stop in self.file.ranges(wanted):
-            with self.file.reading(start + 1):
-                arrays = self.file.arrays(wanted, start, stop)
-                sample, numbers = self._sample(arrays)
-                for name in self._also:
-                    sample.attributes[name] = _texts(arrays[name])[numbers]
-            finite = np.isfinite(sample.momentum).all(axis=1)
-            bad = np.bincount(sample.event_index, ~finite, len(sample)) > 0
-            bad |= ~np.isfinite(sample.events["weight"])
-            if bad.any():
-                sample = self._skip(sample, bad, numbers + start)
-            yield from sample.chunks(size)
-
-    def _skip(
-        self, sample: EventSample, bad: npt.NDArray[np.bool_], numbers: npt.NDArray[np.int64]
-    ) -> EventSample:
-        for number in numbers[bad][:_KEPT_ERRORS]:
-            error = self.file.fail(
-                self.defect,
-                int(number) + 1,
-                "use --skip-bad to leave such events out",
-            )
-            if not self.skip_bad:
-                raise error
-            if len(self.skipped) < _KEPT_ERRORS:
-                self.skipped.append(error)
-        self.n_skipped += int(bad.sum())
-        total = self.file.tree.num_entries
-        if 2 * self.n_skipped > total:
-            raise self.file.fail(f"{self.n_skipped} of {total} events are bad")
-        return sample[~bad]
-
-    def close(self) -> None:
-        """Close the file."""
-        self.file.close()
-
-
-def _texts(values: Any) -> npt.NDArray[np.str_]:
-    """One value an event (n,) as text."""
-    import awkward as ak
-
-    if values.ndim == 1 and isinstance(values.type.content, ak.types.NumpyType):
-        return np.asarray(ak.to_numpy(values)).astype(str)
-    return np.array([str(text) for text in ak.to_list(values)], dtype=str)
-
-
-def event_columns(file: ROOTFile, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns of events as `EventSample` takes them: numbers, weights, scales, attributes."""
-    import awkward as ak
-
-    def named(kind: str) -> dict[str, Any]:
-        return {name: arrays[branch] for branch, name in file.names[kind].items()}
-
-    return {
-        "events": {
-            column: ak.to_numpy(arrays[branch])
-            for column, (branch, _) in (EVENT | NUMBERS).items()
-            if branch in arrays
-        },
-        "weights": {k: ak.to_numpy(v) for k, v in named("weights").items()},
-        "scales": {k: ak.to_numpy(v) for k, v in named("scales").items()},
-        "attributes": {
-            k: np.array([bytes(x).decode(errors="replace") for x in ak.to_list(v)], dtype=str)
-            for k, v in named("attributes").items()
-        },
-    }
-
-
 @lru_cache(maxsize=1024)
 def _say_older(path: Path, key: str, older: int, newest: int) -> None:
     """Say it once, however often the file is read."""
@@ -427,21 +302,3 @@ def _say_older(path: Path, key: str, older: int, newest: int) -> None:
 def first_line(error: Exception) -> str:
     """First line of a library's message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
-def other_branches(file: ROOTFile, known: set[str]) -> list[str]:
-    """What is left out of a file of others, as one line."""
-    book = {"run", "luminosityBlock", "event"}
-    counters = {f"n{k.split('_')[0]}" for k in file.branches}
-    counters |= {f"n{k}" for k in file.branches} | {
-        f"{k.split('.')[0]}_size" for k in file.branches
-    }
-    groups = {k for k in file.branches if any(b.startswith(f"{k}.") for b in file.branches)}
-    others = sorted(set(file.branches) - known - book - counters - groups)
-    found = []
-    if others:
-        some = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
-        found = [f"{len(others)} other branches ({some})" if len(others) > 1 else f"branch {some}"]
-    if file.branches.refused:
-        found.append(f"{file.branches.refused} branches with names that are not plain")
-    return found

@@ -17,10 +17,11 @@ from hepgen_adapters._objects import (
     nothing_selected,
     object_columns,
 )
-from hepgen_adapters.root.file import ROOTFile, TreeReader, event_columns, other_branches
+from hepgen_adapters.root.file import ROOTFile
 from hepgen_adapters.root.names import EVENT, OBJECT_EXACT
+from hepgen_adapters.root.reader import TreeReader, event_columns, other_branches
 from hepgen_ml.errors import UsageError
-from hepgen_ml.events.formats import DEFAULT_CHUNK
+from hepgen_ml.events.interfaces import DEFAULT_CHUNK
 from hepgen_ml.events.objects import CHARGED, OBJECTS, ObjectCount, Selection, counts_text
 from hepgen_ml.events.sample import EventSample
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hepgen_adapters.root.file import ROOTFile, TreeReader, event_columns, other_branches
+from hepgen_adapters.root.file import ROOTFile
 from hepgen_adapters.root.names import EVENT, EXACT, INTEGER, MOTHERS
 from hepgen_adapters.root.objects import ObjectReader, objects_remedy
+from hepgen_adapters.root.reader import TreeReader, event_columns, other_branches
 from hepgen_ml.events.objects import Selection
 from hepgen_ml.events.sample import UNKNOWN_SPIN, EventSample, FloatArray
 

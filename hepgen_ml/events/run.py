@@ -1,0 +1,146 @@
+"""The run that events belong to: beams, processes with cross sections, declared weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+
+def finite_or_none(value: float) -> float | None:
+    """The number, or None where it is not known: JSON has no nan."""
+    return float(value) if np.isfinite(value) else None
+
+
+@dataclass(frozen=True)
+class Subrun:
+    """One line of the `<init>` block: a process of the run.
+
+    Attributes
+    ----------
+    process_id : int
+        LPRUP; any integer, 0 included.
+    cross_section, error : float
+        In pb; nan where not known.
+    max_weight : float
+        XMAXUP.
+    """
+
+    process_id: int
+    cross_section: float
+    error: float
+    max_weight: float = 1.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; null for what is not known."""
+        return {
+            "process_id": self.process_id,
+            "cross_section": finite_or_none(self.cross_section),
+            "error": finite_or_none(self.error),
+            "max_weight": self.max_weight,
+        }
+
+
+def processes_from_json(values: Sequence[Mapping[str, Any]]) -> tuple[Subrun, ...]:
+    """Inverse of `Subrun.to_json` for all processes of a run.
+
+    A total of zero is what earlier versions wrote for a cross section that is not known.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        These are no processes.
+    """
+
+    def number(value: Any) -> float:
+        return np.nan if value is None else float(value)
+
+    found = tuple(
+        Subrun(
+            int(p["process_id"]),
+            number(p["cross_section"]),
+            number(p["error"]),
+            float(p["max_weight"]),
+        )
+        for p in values
+    )
+    if sum(p.cross_section for p in found) == 0:
+        return tuple(replace(p, cross_section=np.nan, error=np.nan) for p in found)
+    return found
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """Information about a run: beams, cross sections, declared weights, provenance.
+
+    Attributes
+    ----------
+    beam_pdg_id : tuple of int
+        PDG numbers of the beam particles, the one along +z first.
+    beam_energy : tuple of float
+        Energies of the beams in GeV.
+    pdf_group, pdf_set : tuple of int
+        PDFGUP and PDFSUP.
+    weight_strategy : int
+        IDWTUP of the file: ±3 unit weights, ±4 weights whose mean is the cross section.
+    processes : tuple of Subrun
+        Processes with their cross sections.
+    generators : tuple of (name, version, text)
+        Programs that made the events, the newest last.
+    header : str
+        Header text of the source, as it stands there.
+    weight_groups : str
+        Content of the `<initrwgt>` block, as it stands there.
+    weight_names : mapping of str to str
+        Name (id) of every named weight and its description.
+    weight_cross_sections : mapping of str to (float, float)
+        Cross section of named weights and its error in pb, where the source states them; nan for
+        what is not known.
+    significant_digits : int or None
+        Digits that the source prints for momenta; None for binary double precision.
+    """
+
+    beam_pdg_id: tuple[int, int] = (2212, 2212)
+    beam_energy: tuple[float, float] = (0.0, 0.0)
+    pdf_group: tuple[int, int] = (0, 0)
+    pdf_set: tuple[int, int] = (0, 0)
+    weight_strategy: int = 3
+    processes: tuple[Subrun, ...] = ()
+    generators: tuple[tuple[str, str, str], ...] = ()
+    header: str = ""
+    weight_groups: str = ""
+    weight_names: Mapping[str, str] = field(default_factory=dict)
+    weight_cross_sections: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    significant_digits: int | None = None
+
+    @property
+    def cross_section(self) -> float:
+        """Total cross section in pb; nan where one of a process is not known, or there is none."""
+        return float(sum(p.cross_section for p in self.processes)) if self.processes else np.nan
+
+    @property
+    def cross_section_error(self) -> float:
+        """Error of the total in pb, processes added in quadrature; nan where not known."""
+        if not np.isfinite(self.cross_section):
+            return np.nan
+        return float(np.sqrt(sum(p.error**2 for p in self.processes)))
+
+    def scaled(self, factor: float) -> RunInfo:
+        """Copy with all cross sections and errors multiplied."""
+        return replace(
+            self,
+            processes=tuple(
+                replace(p, cross_section=factor * p.cross_section, error=factor * p.error)
+                for p in self.processes
+            ),
+            weight_cross_sections={
+                name: (factor * value, factor * error)
+                for name, (value, error) in self.weight_cross_sections.items()
+            },
+        )
+
+    def with_(self, **changes: Any) -> RunInfo:
+        """Copy with some attributes replaced."""
+        return replace(self, **changes)
