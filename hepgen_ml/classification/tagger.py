@@ -233,6 +233,15 @@ class Tagger:
         back = background or next(c for c in reversed(self.classes) if c in jets)
         return merit(probability, label, self.classes, self.classes.index(back))
 
+    def described(self) -> dict[str, Any]:
+        """What it is, in plain values for `hepgen-ml info`."""
+        return {
+            "kind": "tagger", "network": self.settings.network,
+            "sizes": self.settings.all_sizes, "inputs": self.settings.inputs,
+            "classes": list(self.classes), "features": list(self.features), "most": self.most,
+            "training": self.facts,
+        }  # fmt: skip
+
     def save(self, directory: str | Path) -> None:
         """Write it into a directory, which is made if need be.
 

@@ -193,7 +193,7 @@ def info(
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
-    """Show the content of a model or an event file."""
+    """Show the content of a model, a regression, a tagger or an event file."""
     with _console.reporting(verbose=verbose, debug=debug):
         chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta, tree)
         found = _describe(path, skip_bad, chosen)
@@ -230,8 +230,11 @@ def _describe(path: Path, skip_bad: bool, chosen: Selection | None) -> dict[str,
         from hepgen_ml.models.included import pretrained
 
         if os.path.isdir(path) or str(path) in pretrained():
+            from hepgen_ml.cli import learners
             from hepgen_ml.generation.generator import Generator
 
+            if os.path.isdir(path) and (found := learners.described(path)) is not None:
+                return found
             return dict(Generator.load(path, device="cpu").describe())
         raise InputError("no such file or directory", path=path, remedy="check the path")
     from hepgen_ml.events.formats import format_of, open_sample

@@ -26,7 +26,11 @@ _CLOSE = 0.1
 def show(path: Path, found: Mapping[str, Any]) -> None:
     """Print what `info` found about a sample or a model."""
     console = stdout_console()
-    if "final_state_particles" in found:
+    if "kind" in found:
+        from hepgen_ml.cli import learners
+
+        learners.show(path, found)
+    elif "final_state_particles" in found:
         _show_sample(console, path, found)
     else:
         _show_model(console, path, found)
@@ -34,7 +38,7 @@ def show(path: Path, found: Mapping[str, Any]) -> None:
 
 def _show_sample(console: Console, path: Path, found: Mapping[str, Any]) -> None:
     weights, n = found["weights"], found["events"]
-    facts = _two_columns(str(path))
+    facts = two_columns(str(path))
     beams = " on ".join(f"{b['name']} {b['energy']:g} GeV" for b in found["beams"])
     if not any(b["energy"] for b in found["beams"]):
         beams = "not known"
@@ -118,7 +122,7 @@ def _rates(counts: Mapping[str, int], n: int) -> Sequence[tuple[str, ...]]:
 
 
 def _show_model(console: Console, path: Path, found: Mapping[str, Any]) -> None:
-    facts = _two_columns(str(path))
+    facts = two_columns(str(path))
     facts.add_row("model", f"{found['model']}, {found['parameters']:,} parameters")
     facts.add_row(
         "cross section", cross_section(found["cross_section"], found["cross_section_error"])
@@ -154,7 +158,7 @@ def _show_model(console: Console, path: Path, found: Mapping[str, Any]) -> None:
 
 def show_understanding(sentences: Sequence[Sequence[str]]) -> None:
     """Print what a training has understood of its sample, a line for each subject."""
-    table = _two_columns("understood")
+    table = two_columns("understood")
     for subject, text in sentences:
         table.add_row(subject, Text(text))
     stdout_console().print(table)
@@ -168,7 +172,8 @@ def _plain(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def _two_columns(title: str) -> Table:
+def two_columns(title: str) -> Table:
+    """Table of names and what they are."""
     table = Table(
         title=Text(title, style="bold"), title_justify="left", show_header=False, box=None
     )

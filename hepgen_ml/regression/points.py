@@ -180,6 +180,11 @@ class Encoder:
                 remedy="train on such events too, or leave them out",
             )
 
+    @property
+    def texts(self) -> list[str]:
+        """Kinds of events, for people."""
+        return [self._text(self._names(s)) for s in self.signatures]
+
     def _names(self, signature: tuple[int, ...]) -> list[tuple[bool, int]]:
         return [self.kinds[k] for k in signature]
 

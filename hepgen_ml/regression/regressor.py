@@ -20,7 +20,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field, Strict
+from pydantic import ConfigDict, Field, Strict
 
 from hepgen_ml.errors import HepgenError, ModelError, SampleError
 from hepgen_ml.events.sample import EventSample, FloatArray
@@ -258,6 +258,22 @@ class Regressor:
         both = torch.cat(found, dim=1).numpy() if found else np.zeros((2, 0))
         return both[0], both[1]
 
+    def described(self) -> dict[str, Any]:
+        """What it is, in plain values for `hepgen-ml info`."""
+        sizes = dict(self.networks[0].network.settings)
+        for name in ("name", "n_scalars", "n_out", "n_particles", "n_globals"):
+            del sizes[name]
+        return {
+            "kind": "regression",
+            "network": self.networks[0].network.settings["name"],
+            "sizes": sizes, "members": len(self.networks),
+            "bayesian": self.networks[0].head is not None,
+            "parameters": sum(p.numel() for n in self.networks for p in n.parameters()),
+            "target": asdict(self.target), "final_states": self.encoder.texts,
+            "columns": list(self.encoder.columns),
+            "calibration": list(self.calibration.coefficients), "training": self.facts,
+        }  # fmt: skip
+
     def save(self, directory: str | Path) -> Path:
         """Write the regression into a directory, made if need be, as one file."""
         path = Path(directory) / REGRESSION
@@ -342,6 +358,26 @@ Place = Annotated[int, Strict(), Field(ge=0, lt=MOST_KINDS)]
 Particle = tuple[documents.Truth, documents.Integer]
 
 
+class FactsDocument(documents.Document):
+    """About the training and how well held-out events are predicted; what is shown of it."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, documents.Fact]
+
+    network: documents.Text
+    loss: documents.Text
+    events: documents.Count
+    steps: documents.Count
+    seed: documents.Count
+    seconds: documents.Amount
+    held_out_events: documents.Count
+    mse: documents.Amount
+    median_error: documents.Amount
+    error_99: documents.Amount
+    pull_width: documents.Amount
+    pull_widths: list[documents.Amount]
+
+
 class RegressionDocument(documents.Document):
     """What the file holds beside tensors."""
 
@@ -357,7 +393,7 @@ class RegressionDocument(documents.Document):
     columns: list[documents.Text]
     target: TargetDocument
     calibration: Annotated[list[documents.Number], Field(min_length=4, max_length=4)]
-    facts: dict[documents.Text, documents.Fact]
+    facts: FactsDocument
 
     def encoder(self) -> Encoder:
         """What events look like."""

@@ -321,6 +321,10 @@ class ClassifierFacts(documents.Document):
     conditions: Annotated[list[ConditionDocument], Field(max_length=MOST)] = Field(
         default_factory=list
     )
+    truth_events: documents.Count = 0
+    generated_events: documents.Count = 0
+    effective_sample_size: documents.Amount = 0.0
+    groups: dict[documents.Text, Any] = Field(default_factory=dict)
 
 
 class ClassifierDocument(documents.Document):

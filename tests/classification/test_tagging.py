@@ -226,6 +226,10 @@ def test_command_line(tmp_path: Path) -> None:
     assert "learned 360 jets of 2 classes" in done.stdout
     assert "two against one" in done.stdout
     assert json.loads((tmp_path / "r.json").read_text())["auc"] > 0.7
+    told = CliRunner().invoke(app, ["info", str(out)])
+    assert told.exit_code == 0, told.output
+    for said in ("deep-sets", "one (180 jets)", "charge", "30 steps", "validation loss"):
+        assert said in told.output
     again = run("train", *classes, *quick, "--out", out)
     assert again.exit_code == 5 + 1 or "exists already" in again.stderr
     for name in ("s.npz", "s.root"):

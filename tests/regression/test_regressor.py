@@ -165,6 +165,17 @@ def test_files_in_and_out(tmp_path: Path) -> None:
     events = read(tmp_path / "d.lhe")
     np.testing.assert_allclose(events.weights["other"] / events.weight, value, rtol=1e-5)
     assert '<weight id="other">' in events.run.weight_groups
+    told = CliRunner().invoke(app, ["info", str(tmp_path / "model")])
+    assert told.exit_code == 0, told.output
+    for said in ("deep-sets", "other, over the nominal weight", "scale", "median error", "pulls"):
+        assert said in told.output
+    told = CliRunner().invoke(app, ["info", str(tmp_path / "model"), "--json"])
+    found = json.loads(told.stdout)
+    assert (found["kind"], found["target"]["name"]) == ("regression", "other")
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "regression.json").write_text("{}")
+    told = CliRunner().invoke(app, ["info", str(tmp_path / "begun")])
+    assert "unfinished training (go on with `hepgen-ml regress --resume`" in told.stderr
 
 
 def test_a_column_of_root_is_learned(tmp_path: Path) -> None:
@@ -290,6 +301,7 @@ def test_damaged_regressions_are_refused(tmp_path: Path) -> None:
         {"network": document["network"] | {"width": 10**9}}, {"particles": [[True, 2]]},
         {"network": document["network"] | {"pickle": 1}}, {"signatures": []},
         {"target": document["target"] | {"std": 0.0}}, {"target": None},
+        {"facts": document["facts"] | {"events": "many"}}, {"facts": {}},
     ]  # fmt: skip
     for change in changes:
         save_file(tensors, path, metadata={"json": json.dumps(document | change)})
