@@ -21,12 +21,13 @@ from hepgen_ml.phase_space.cuts import flavour_class
 from hepgen_ml.phase_space.extremes import FinalStates
 from hepgen_ml.process.auxiliary import AUXILIARY
 from hepgen_ml.process.channel_rules import ChannelRules
+from hepgen_ml.process.channels import Channel, Subprocess
 from hepgen_ml.process.chart_choice import ChartLearner
 from hepgen_ml.process.condition_learner import ConditionLearner
 from hepgen_ml.process.encoded import final_momenta
 from hepgen_ml.process.lifetimes import LifetimeLearner
 from hepgen_ml.process.moving_cuts import moving_cuts
-from hepgen_ml.process.process import Channel, Process, Subprocess
+from hepgen_ml.process.process import Process
 from hepgen_ml.process.seen import BeamEnergies, Beams, Seen, fixed_or_interval
 from hepgen_ml.process.structure import PATTERN, Structure, tables
 

@@ -10,7 +10,8 @@ import numpy as np
 from hepgen_ml.errors import UsageError
 from hepgen_ml.events.objects import JET
 from hepgen_ml.phase_space import ReconstructedChart
-from hepgen_ml.process.process import Channel, Process, Subprocess
+from hepgen_ml.process.channels import Channel, Subprocess
+from hepgen_ml.process.process import Process
 from hepgen_ml.process.structure import Structure
 
 MOST_JETS = 30

@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.events.sample import EventSample
-from hepgen_ml.phase_space import Acceptance, Chart, Coordinate, chart_from_config
+from hepgen_ml.phase_space import Acceptance, chart_from_config
 from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.process.auxiliary import AUXILIARY, Auxiliaries
+from hepgen_ml.process.channels import Channel, Subprocess
 from hepgen_ml.process.conditions import Conditions
 from hepgen_ml.process.document import ProcessDocument
 from hepgen_ml.process.encoded import Encoded, Kinematics, final_momenta, pair_invariants
@@ -32,78 +33,6 @@ from hepgen_ml.process.lifetimes import Lifetime
 from hepgen_ml.process.structure import PATTERN, Structure, tables
 
 IntArray = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Subprocess:
-    """An assignment of flavours with all that is fixed for it.
-
-    Attributes
-    ----------
-    structure : Structure
-    frequency : float
-        Fraction of the sample.
-    chart : int
-        Index of its channel in the process.
-    order : tuple of int
-        Rows of the final-state particles in the order of the chart.
-    incoming_masses : (float, float)
-        In GeV.
-    patterns : (k, 3n) int32 array
-        Colour flows and helicities that occur, see `hepgen_ml.process.structure.patterns`.
-    pattern_frequency : (k,) float array
-        Their fractions within the subprocess.
-    """
-
-    structure: Structure
-    frequency: float
-    chart: int
-    order: tuple[int, ...]
-    incoming_masses: tuple[float, float]
-    patterns: npt.NDArray[np.int32]
-    pattern_frequency: npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Channel:
-    """Subprocesses that share a chart: the same masses, classes and cuts.
-
-    Attributes
-    ----------
-    chart : Chart
-    auxiliaries : Auxiliaries
-    classes : tuple of str
-        Flavour classes of the particles, in the order of the chart.
-    """
-
-    chart: Chart
-    auxiliaries: Auxiliaries
-    classes: tuple[str, ...]
-
-    @cached_property
-    def coordinates(self) -> tuple[Coordinate, ...]:
-        """Coordinates that a density learns: those of the chart but the cyclic one."""
-        return tuple(c for c in self.chart.coordinates if not c.cyclic)
-
-    @cached_property
-    def cyclic(self) -> int | None:
-        """Column of the chart's cyclic coordinate."""
-        return next((i for i, c in enumerate(self.chart.coordinates) if c.cyclic), None)
-
-    def check(self) -> None:
-        """Raise ValueError or IndexError unless its parts belong together."""
-        n = len(self.classes)
-        if len(self.chart.labels) != n:
-            raise ValueError(f"{n} classes of {len(self.chart.labels)} particles")
-        made = self.chart.made(torch.ones(1, n, 4, dtype=torch.float64))
-        self.auxiliaries.check(torch.ones(1, 2, 4, dtype=torch.float64), made)
-
-    def join(self, x: Tensor, phi: Tensor) -> Tensor:
-        """Coordinates of the chart (m, D) from learned ones and the cyclic angle (m,)."""
-        n, i = self.chart.n_coordinates, self.cyclic
-        if i is None:
-            return x[:, :n]
-        return torch.cat([x[:, :i], phi.unsqueeze(-1), x[:, i : n - 1]], dim=-1)
 
 
 @dataclass
@@ -311,24 +240,7 @@ class Process:
                 }
                 for c, rules in zip(self.channels, self._rules_stored_once(), strict=True)
             ],
-            "subprocesses": [
-                {
-                    "structure": {
-                        "process_id": s.structure.process_id,
-                        **{
-                            name: list(getattr(s.structure, name))
-                            for name in ("pdg_id", "status", "mother1", "mother2")
-                        },
-                    },
-                    "frequency": s.frequency,
-                    "chart": s.chart,
-                    "order": list(s.order),
-                    "incoming_masses": list(s.incoming_masses),
-                    "patterns": s.patterns.tolist(),
-                    "pattern_frequency": s.pattern_frequency.tolist(),
-                }
-                for s in self.subprocesses
-            ],
+            "subprocesses": [s.to_config() for s in self.subprocesses],
         }
 
     def _rules_stored_once(self) -> list[dict[str, Any] | int]:
@@ -364,29 +276,9 @@ class Process:
             )
             classes = tuple(str(v) for v in c["classes"])
             channels.append(Channel(chart_from_config(c["chart"]), auxiliaries, classes))
-        subprocesses = []
-        for s in config["subprocesses"]:
-            t = s["structure"]
-            structure = Structure(
-                int(t["process_id"]),
-                *(
-                    tuple(int(v) for v in t[name])
-                    for name in ("pdg_id", "status", "mother1", "mother2")
-                ),
-            )
-            subprocesses.append(
-                Subprocess(
-                    structure,
-                    float(s["frequency"]),
-                    int(s["chart"]),
-                    tuple(int(v) for v in s["order"]),
-                    (float(s["incoming_masses"][0]), float(s["incoming_masses"][1])),
-                    np.array(s["patterns"], dtype=np.int32).reshape(-1, 3 * len(structure.pdg_id)),
-                    np.array(s["pattern_frequency"], dtype=np.float64),
-                )
-            )
-            if not 0 <= subprocesses[-1].chart < len(channels):
-                raise ValueError("a subprocess names a channel that does not exist")
+        subprocesses = [Subprocess.from_config(s) for s in config["subprocesses"]]
+        if not all(0 <= s.chart < len(channels) for s in subprocesses):
+            raise ValueError("a subprocess names a channel that does not exist")
         for c, channel in enumerate(channels):
             try:
                 channel.check()

@@ -27,10 +27,11 @@ from hepgen_ml.phase_space import (
 from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.phase_space.masses import MovingMass, MovingPeak
 from hepgen_ml.process.auxiliary import AUXILIARY
+from hepgen_ml.process.channels import Channel, Subprocess
 from hepgen_ml.process.conditions import Conditions
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.lifetimes import Lifetime
-from hepgen_ml.process.process import Channel, Process, Subprocess
+from hepgen_ml.process.process import Process
 from hepgen_ml.process.scales import in_words
 
 _MOST_NAMED = 3

@@ -12,8 +12,9 @@ from torch import Tensor
 from hepgen_ml.events.objects import OBJECTS
 from hepgen_ml.models.jetgpt.pointers import Surroundings
 from hepgen_ml.phase_space import Coordinate, ReconstructedChart
+from hepgen_ml.process.channels import Channel
 from hepgen_ml.process.multiplicity import Family
-from hepgen_ml.process.process import Channel, Process
+from hepgen_ml.process.process import Process
 
 _ORDER = ("eta:", "phi:", "log_pt:", "logit_pt:")
 
