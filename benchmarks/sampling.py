@@ -32,7 +32,7 @@ class Stub:
 
         layout = tuple(Coordinate(f"x{i}", periodic=i % 3 == 2) for i in range(n))
         self.channels = [SimpleNamespace(coordinates=layout)]
-        self.n_coordinates = n
+        self.n_coordinates, self.conditions = n, None
         self.channel_of = torch.zeros(1, dtype=torch.int64)
         structure = SimpleNamespace(pdg_id=(21, 21, 6, -6), incoming=[0, 1], process_id=1)
         self.subprocesses = [SimpleNamespace(structure=structure, order=(2, 3), chart=0)]

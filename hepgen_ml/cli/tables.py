@@ -16,7 +16,8 @@ from hepgen_ml.events.summary import process_name
 
 MAX_ROWS = 40
 _NUMBERS = {"events", "fraction", "weight fraction", "colour and helicity patterns", "R(n+1)/n"}
-_UNDERSTOOD = {"auxiliary_fractions", "not_learned", "beam_exchange", "reflection"}
+_UNDERSTOOD = {"auxiliary_fractions", "not_learned", "beam_exchange", "reflection",
+               "unseen_structures"}  # fmt: skip
 """Facts about a training that its sentences say."""
 
 _CLOSE = 0.1

@@ -196,6 +196,7 @@ class TrainingFacts(Document):
     negative_weights: Fraction | None = None
     event_weights: WeightFacts | None = None
     not_learned: list[Text] = []
+    unseen_structures: Fraction = 0.0
     beam_exchange: Text = ""
     reflection: Text = ""
     auxiliary_fractions: dict[

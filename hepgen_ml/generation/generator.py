@@ -458,8 +458,10 @@ class Generator:
             Density in the momenta, to the measure of the event's chart (GeV;
             see `hepgen_ml.phase_space.charts`), times the probability of the
             subprocess and of the colour and helicity pattern; in the logarithm
-            of the scale and couplings where these are learned. Events of an
-            unknown structure or outside the cuts have -inf. The density is
+            of the scale and couplings where these are learned. Events outside the
+            cuts have -inf, and so have those of a subprocess, colour flow or
+            helicities that the training sample lacks: ``info`` says about how
+            large a part of the cross section these are. The density is
             that of the events that `sample` yields: draws outside the cuts are
             rejected, so the density of the network is divided by the fraction
             of its draws inside, measured for each channel after training.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from hepgen_ml.models.included import PRETRAINED, find_model, read_document
 from hepgen_ml.models.storage import CLASSIFIER
 from hepgen_ml.phase_space import parse_cut
 from hepgen_ml.process.conditions import Condition
+from hepgen_ml.process.unseen import unknown_share, unknown_warning
 from hepgen_ml.reweighting import location
 from hepgen_ml.reweighting.application import ClassifierWeights
 from hepgen_ml.reweighting.classifiers import NETWORKS, NetworkName
@@ -30,6 +32,8 @@ from hepgen_ml.reweighting.reweighter import Reweighter
 from hepgen_ml.reweighting.training import Schedule
 from hepgen_ml.training.data import SampleSource
 from hepgen_ml.training.devices import find_device
+
+log = logging.getLogger(__name__)
 
 GENERATED = 2
 """Events of a model for each of the truth: they cost little, and their fluctuations blur."""
@@ -176,6 +180,8 @@ def _reweight_model(
             remedy="give other events, or add --training-events",
         )
     true = read_some(truth, options, progress, wanted)
+    if unknown := unknown_share(generator.process, true):
+        log.warning("%s", unknown_warning(unknown))
     n = GENERATED * len(true)
     given = None if known is None else known.as_in(true, n, options.seed)
     made = generator.sample(n, seed=options.seed + 1, condition=given)

@@ -127,6 +127,16 @@ class Process:
         encoded = Encoded.join(parts)
         return encoded[torch.argsort(encoded.event)]
 
+    def knows(self, sample: EventSample) -> npt.NDArray[np.bool_]:
+        """Mask (n,) of events whose structure, colours and helicities are part of the process."""
+        known = np.zeros(len(sample), dtype=bool)
+        for structure, events, table in tables(sample, discrete=True):
+            number = self._index.get(structure)
+            if number is not None:
+                patterns = self.subprocesses[number].patterns
+                known[events] = (_pattern_numbers(table[PATTERN], patterns) >= 0).numpy()
+        return known
+
     def _encode_channel(
         self, sample: EventSample, number: int, found: Sequence[_Table], values: Tensor | None
     ) -> Encoded:

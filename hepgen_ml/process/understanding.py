@@ -328,6 +328,11 @@ def _not_learned(process: Process, run: RunInfo, facts: Mapping[str, Any]) -> li
         )
     if not process.is_reconstructed:
         found += _patterns_not_given(process)
+    if (unseen := facts.get("unseen_structures") or 0.0) > 0.001:
+        found.append(
+            f"about {100 * unseen:.2g} % of the cross section is in subprocesses, colour flows or "
+            "helicities that the sample lacks"
+        )
     if lost := facts.get("events_not_translated"):
         found.append(f"{lost:,} events that could not be translated are left out")
     if bad := facts.get("bad_events_skipped"):

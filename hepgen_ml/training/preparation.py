@@ -30,6 +30,7 @@ from hepgen_ml.process.symmetry import (
     symmetrize_frequencies,
 )
 from hepgen_ml.process.understanding import auxiliary_fractions
+from hepgen_ml.process.unseen import MOST_UNSEEN, unseen_share, unseen_warning
 from hepgen_ml.training.biased import as_they_are, with_weights
 from hepgen_ml.training.data import draw_rates, evened, split
 from hepgen_ml.training.encoded import EncodedSample
@@ -94,6 +95,7 @@ def prepare(sample: EncodedSample, config: Config, seconds: float) -> Prepared:
         The model cannot learn such a process.
     """
     process, encoded = sample.process, sample.encoded
+    unseen = unseen_share(encoded)
     run = output_run(sample.run, process, sample.fingerprint)
     config = with_weights(chosen(config, process, encoded, seconds), process, encoded)
     log_weight = None
@@ -105,6 +107,10 @@ def prepare(sample: EncodedSample, config: Config, seconds: float) -> Prepared:
             f"{config.model} cannot depend on conditions",
             remedy="take another model, such as that of --model auto, or leave --condition out",
         )
+    if process.is_reconstructed and kind.learns_rates:
+        unseen = 0.0  # numbers of jets beyond those of the sample are drawn, too
+    elif unseen > MOST_UNSEEN:
+        log.warning("%s", unseen_warning(unseen))
     process = kind.adapt(process, config)
     if n_more := process.n_coordinates - encoded.x.shape[1]:
         encoded = replace(encoded, x=F.pad(encoded.x, (0, n_more)))
@@ -117,6 +123,7 @@ def prepare(sample: EncodedSample, config: Config, seconds: float) -> Prepared:
         "effective_events": round(effective_size(encoded.weight)),
         "negative_weights": round(float((encoded.weight < 0).double().mean()), 6),
         "auxiliary_fractions": auxiliary_fractions(process, encoded),
+        "unseen_structures": round(unseen, 6),
     }
     order, held_out = split(encoded.weight, config.training.validation_fraction, config.seed)
     training, validation = encoded[order], encoded[torch.from_numpy(np.flatnonzero(held_out))]

@@ -26,6 +26,7 @@ from hepgen_ml.events.source import EventSource, Progress
 from hepgen_ml.files.outputs import PartialFile, naming, write_text
 from hepgen_ml.models.included import PRETRAINED, find_model
 from hepgen_ml.models.storage import file_hash, packages, store_validation
+from hepgen_ml.process.unseen import unknown_share, unknown_warning
 from hepgen_ml.training.history import read_history
 from hepgen_ml.validation.figures.style import plotting, save
 from hepgen_ml.validation.measurements import Labelled, Measurements, finite, measure
@@ -158,17 +159,20 @@ def validate(
         samples, facts = [Labelled("generated", made)], {}
     found = measure(true, samples, user=observables, seed=seed, stage=_both(watch, tell), **options)
     watch("weights")
+    unknown = 0.0 if generator is None else unknown_share(generator.process, true)
     variations = compare_variations(true, samples[0].events, found.comparisons[0], generator)
     watch("draw")
     history = None if directory is None else read_history(directory)
     metrics: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
-        "truth": {"events": len(true), **_run(true.run)},
+        "truth": {"events": len(true), "unknown_structures": unknown, **_run(true.run)},
         "generated": {"events": len(samples[0].events), **_run(samples[0].events.run), **facts},
         **found.to_dict(),
         "weight_variations": variations,
-        "warnings": _warnings(truth, generator),
+        "warnings": [
+            *_warnings(truth, generator), *([unknown_warning(unknown)] if unknown else []),
+        ],
         "provenance": {
             "command": list(command),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),

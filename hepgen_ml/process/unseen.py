@@ -1,0 +1,56 @@
+"""Structures of events that a sample lacks: how many there are, and which events have them.
+
+A structure is the subprocess with its record, colours and helicities. A model knows those of its
+training sample alone.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from hepgen_ml.events.sample import EventSample
+from hepgen_ml.process.encoded import Encoded
+from hepgen_ml.process.process import Process
+
+MOST_UNSEEN = 0.01
+"""Fraction of the cross section in structures that a sample lacks up to which nothing is said."""
+
+
+def unseen_share(encoded: Encoded) -> float:
+    """Estimate of the fraction of the cross section in structures that the sample lacks.
+
+    It is the fraction of the sample in structures that occur once: an event that is left out of
+    it is of a structure that the others lack exactly if it is alone (I. J. Good, Biometrika 40
+    (1953) 237, after A. M. Turing). Events count by the size of their weights.
+    """
+    if not len(encoded):
+        return 0.0
+    kinds = torch.stack([encoded.subprocess, encoded.pattern], 1)
+    _, kind, counts = torch.unique(kinds, dim=0, return_inverse=True, return_counts=True)
+    size = encoded.weight.abs().double()
+    return float(size[counts[kind] == 1].sum() / size.sum().clamp_min(1e-300))
+
+
+def unseen_warning(share: float) -> str:
+    """What a user should know about such a fraction of the cross section."""
+    return (
+        f"about {100 * share:.2g} % of the cross section is in subprocesses, colour flows or "
+        "helicities that the sample lacks (so much of it is in those that it has once): generated "
+        "events will lack them, and their log_prob is -inf; a larger sample has more of them"
+    )
+
+
+def unknown_share(process: Process, sample: EventSample) -> float:
+    """Fraction of events, by the size of their weights, whose structure a process lacks."""
+    size = abs(sample.weight)
+    total = float(size.sum())
+    return float(size[~process.knows(sample)].sum()) / total if total > 0 else 0.0
+
+
+def unknown_warning(share: float) -> str:
+    """What a user should know where a model lacks the structure of such a fraction of events."""
+    return (
+        f"{100 * share:.2g} % of these events are of subprocesses, colour flows or helicities that "
+        "the training sample of the model lacks: it never generates such events, no weights make "
+        "up for that, and their log_prob is -inf; train on more events where that matters"
+    )
