@@ -11,18 +11,13 @@ import typer
 
 from hepgen_ml.cli import console as _console
 from hepgen_ml.cli.options import (
-    CrossSection,
     Debug,
+    EventOptions,
     Force,
     Format,
-    JetEta,
-    JetPt,
-    JetRadius,
-    Objects,
     SkipBad,
-    Tree,
     Verbose,
-    selection,
+    grouped,
 )
 from hepgen_ml.cli.progress import Progress, counted
 from hepgen_ml.cli.quantities import stated_cross_section
@@ -44,18 +39,15 @@ Outputs = Annotated[
 ]
 
 
+@grouped
 def convert(
     files: Annotated[
         list[Path], typer.Argument(readable=False, metavar="FILE...", help="Event files.")
     ],
     out: Outputs,
     stream_format: Format = None,
-    objects: Objects = None,
-    cross_section: CrossSection = None,
-    jet_radius: JetRadius = None,
-    jet_pt: JetPt = None,
-    jet_eta: JetEta = None,
-    tree: Tree = None,
+    *,
+    read: EventOptions,
     skip_bad: SkipBad = False,
     force: Force = False,
     verbose: Verbose = False,
@@ -63,7 +55,7 @@ def convert(
 ) -> None:
     """Write events in another format: hepgen-ml convert a.lhe.gz b.lhe.gz --out all.root."""
     with _console.reporting(lambda: "no file was written", verbose=verbose, debug=debug):
-        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta, tree)
+        chosen = read.selection()
         from hepgen_ml.events.conversion import convert as convert_files
 
         with Progress() as progress:
@@ -114,6 +106,7 @@ def _show_conversion(done: Conversion) -> None:
         say("  nothing was lost")
 
 
+@grouped
 def check(
     files: Annotated[
         list[Path], typer.Argument(readable=False, metavar="FILE...", help="Event files.")
@@ -125,12 +118,8 @@ def check(
             help="Allowed relative deviation; by default from the number of digits in the file.",
         ),
     ] = None,
-    objects: Objects = None,
-    cross_section: CrossSection = None,
-    jet_radius: JetRadius = None,
-    jet_pt: JetPt = None,
-    jet_eta: JetEta = None,
-    tree: Tree = None,
+    *,
+    read: EventOptions,
     skip_bad: SkipBad = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -139,7 +128,7 @@ def check(
     with _console.reporting(verbose=verbose, debug=debug):
         from hepgen_ml.events.formats import expand
 
-        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta, tree)
+        chosen = read.selection()
         codes = [_check_one(path, tolerance, skip_bad, chosen) for path in expand(files)]
         if any(codes):
             raise typer.Exit(max(codes))
@@ -178,24 +167,21 @@ def _show_law(verdict: str, name: str, text: str) -> None:
     typer.echo(f"  {typer.style(f'{verdict:<6}', fg=color)}  {name:<22}  {text}")
 
 
+@grouped
 def info(
     path: Annotated[
         Path, typer.Argument(readable=False, metavar="DIR-or-FILE", help="Model or event file.")
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
-    objects: Objects = None,
-    cross_section: CrossSection = None,
-    jet_radius: JetRadius = None,
-    jet_pt: JetPt = None,
-    jet_eta: JetEta = None,
-    tree: Tree = None,
+    *,
+    read: EventOptions,
     skip_bad: SkipBad = False,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Show the content of a model, a regression, a tagger or an event file."""
     with _console.reporting(verbose=verbose, debug=debug):
-        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta, tree)
+        chosen = read.selection()
         found = _describe(path, skip_bad, chosen)
         if as_json:
             typer.echo(json.dumps(found, indent=2))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import typer
 
@@ -143,34 +145,67 @@ def weight_patterns(weights: list[str] | None, no_weights: bool) -> tuple[str, .
     return () if no_weights else tuple(weights or ("*",))
 
 
-def selection(
-    objects: str | None,
-    cross_section: str | None,
-    jet_radius: float | None,
-    jet_pt: float | None,
-    jet_eta: float | None,
-    tree: str | None = None,
-) -> Selection | None:
-    """Selection of the options, None without any.
+class EventOptions(NamedTuple):
+    """Options of all verbs that read events, see `grouped`."""
 
-    Raises
-    ------
-    UsageError
-        An option cannot be understood, or jets are defined that are not asked for.
-    """
-    jets = {"jet_radius": jet_radius, "jet_pt": jet_pt, "jet_eta": jet_eta}
-    given = {name: value for name, value in jets.items() if value is not None}
-    if objects is None and cross_section is None and tree is None and not given:
-        return None
-    chosen = () if objects is None else parse_objects(objects)
-    if given and all(o.name != "Jet" for o in chosen):
-        option = "--" + next(iter(given)).replace("_", "-")
-        raise UsageError(
-            f"{option} needs jets among --objects", remedy='add --objects "...,Jet:0-10"'
+    objects: Objects = None
+    cross_section: CrossSection = None
+    jet_radius: JetRadius = None
+    jet_pt: JetPt = None
+    jet_eta: JetEta = None
+    tree: Tree = None
+
+    def selection(self) -> Selection | None:
+        """Selection of the options, None without any.
+
+        Raises
+        ------
+        UsageError
+            An option cannot be understood, or jets are defined that are not asked for.
+        """
+        jets = {"jet_radius": self.jet_radius, "jet_pt": self.jet_pt, "jet_eta": self.jet_eta}
+        given = {name: value for name, value in jets.items() if value is not None}
+        if self == EventOptions():
+            return None
+        chosen = () if self.objects is None else parse_objects(self.objects)
+        if given and all(o.name != "Jet" for o in chosen):
+            option = "--" + next(iter(given)).replace("_", "-")
+            raise UsageError(
+                f"{option} needs jets among --objects", remedy='add --objects "...,Jet:0-10"'
+            )
+        value, error = None, None
+        if self.cross_section is not None:
+            value, error = parse_cross_section(self.cross_section)
+        return Selection(
+            objects=chosen, cross_section=value, cross_section_error=error, tree=self.tree, **given
         )
-    value, error = None, None
-    if cross_section is not None:
-        value, error = parse_cross_section(cross_section)
-    return Selection(
-        objects=chosen, cross_section=value, cross_section_error=error, tree=tree, **given
-    )
+
+
+def grouped(verb: Callable[..., None]) -> Callable[..., None]:
+    """Make each field of a parameter that is a NamedTuple an option of the command line.
+
+    Verbs that share options have one parameter for all of them: ``read: EventOptions``.
+    """
+    hints = get_type_hints(verb, include_extras=True)
+    groups = {name: kind for name, kind in hints.items() if hasattr(kind, "_field_defaults")}
+    parameters = []
+    for name, parameter in inspect.signature(verb).parameters.items():
+        if name in groups:
+            defaults = groups[name]._field_defaults
+            options = get_type_hints(groups[name], include_extras=True)
+        else:
+            defaults, options = {name: parameter.default}, {name: hints[name]}
+        parameters += [
+            inspect.Parameter(key, parameter.KEYWORD_ONLY, default=defaults[key], annotation=kind)
+            for key, kind in options.items()
+        ]
+
+    def run(**given: Any) -> None:
+        for name, kind in groups.items():
+            given[name] = kind(*(given.pop(key) for key in kind._fields))
+        verb(**given)
+
+    run.__name__, run.__doc__, run.__module__ = verb.__name__, verb.__doc__, verb.__module__
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return run

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hepgen_ml.cli import console as _console
-from hepgen_ml.cli.options import Debug, Device, Force, Objects, Tree, Verbose, selection
+from hepgen_ml.cli.options import Debug, Device, EventOptions, Force, Objects, Tree, Verbose
 from hepgen_ml.cli.progress import Progress
 from hepgen_ml.cli.quantities import duration, parse_count, parse_duration
 from hepgen_ml.errors import UsageError, about
@@ -101,7 +101,7 @@ def regress(
                 remedy="write --from FILE --target NAME --out DIR to learn, and "
                 "--model DIR --predict FILE --out FILE to predict",
             )
-        chosen = selection(objects, None, None, None, None, tree)
+        chosen = EventOptions(objects=objects, tree=tree).selection()
         if predict is not None and model is not None:
             _predict(model, predict, out, device, chosen, force)
             return

@@ -13,17 +13,12 @@ from hepgen_ml.cli import console as _console
 from hepgen_ml.cli.options import (
     DEFAULT_MODEL,
     MAX_SEED,
-    CrossSection,
     Debug,
     Device,
+    EventOptions,
     Force,
-    JetEta,
-    JetPt,
-    JetRadius,
-    Objects,
-    Tree,
     Verbose,
-    selection,
+    grouped,
 )
 from hepgen_ml.cli.progress import Progress
 from hepgen_ml.cli.quantities import parse_count, parse_duration
@@ -31,6 +26,7 @@ from hepgen_ml.errors import OutputError, UsageError
 from hepgen_ml.files.streams import is_stream
 
 
+@grouped
 def reweight(
     truth: Annotated[
         list[Path],
@@ -88,12 +84,8 @@ def reweight(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of all random numbers.")] = 0,
     device: Device = "auto",
-    objects: Objects = None,
-    cross_section: CrossSection = None,
-    jet_radius: JetRadius = None,
-    jet_pt: JetPt = None,
-    jet_eta: JetEta = None,
-    tree: Tree = None,
+    *,
+    read: EventOptions,
     force: Force = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -102,7 +94,7 @@ def reweight(
     with _console.reporting(lambda: "nothing was stored", verbose=verbose, debug=debug):
         n_events = parse_count(events)
         seconds = None if max_time is None else parse_duration(max_time)
-        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta, tree)
+        chosen = read.selection()
         if source and (model is not None or out is None):
             raise UsageError(
                 "--source needs --out, and excludes --model",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -15,6 +15,7 @@ from hepgen_ml.cli.options import (
     Device,
     Force,
     Verbose,
+    grouped,
 )
 from hepgen_ml.cli.progress import Progress
 from hepgen_ml.cli.quantities import duration, parse_duration
@@ -81,6 +82,33 @@ SkipBad = Annotated[
     bool,
     typer.Option("--skip-bad", help="Leave out jets that cannot be used, and count them."),
 ]
+
+
+class JetOptions(NamedTuple):
+    """Options of all verbs that read jets, see `grouped`."""
+
+    constituents: Constituents = None
+    tree: Tree = None
+    jet_radius: JetRadius = None
+    jet_pt: JetPt = None
+    jet_eta: JetEta = None
+    skip_bad: SkipBad = False
+
+    def selection(
+        self, features: tuple[str, ...], most: int | None, label: str | None = None
+    ) -> JetSelection:
+        """Which jets are read, with these numbers of each constituent and so many of them."""
+        from hepgen_ml.events.jets import MOST_CONSTITUENTS, JetSelection
+
+        if len(set(features)) < len(features):
+            raise UsageError("--features repeats a name", remedy="name each once")
+        return JetSelection(
+            tree=self.tree, constituents=self.constituents, features=features, label=label,
+            jet_radius=self.jet_radius, jet_pt=self.jet_pt, jet_eta=self.jet_eta,
+            most=most or MOST_CONSTITUENTS,
+        )  # fmt: skip
+
+
 Background = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Class that rejections are of; the last if not given."),
@@ -93,6 +121,7 @@ Model = Annotated[Path, typer.Option("--model", readable=False, metavar="DIR", h
 
 
 @app.command("train")
+@grouped
 def train(
     classes: Classes = None,
     from_: Files = None,
@@ -136,13 +165,9 @@ def train(
             "repeated.",
         ),
     ] = None,
-    constituents: Constituents = None,
-    tree: Tree = None,
     max_constituents: MaxConstituents = None,
-    jet_radius: JetRadius = None,
-    jet_pt: JetPt = None,
-    jet_eta: JetEta = None,
-    skip_bad: SkipBad = False,
+    *,
+    read: JetOptions,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of all random numbers.")] = 0,
     device: Device = "auto",
     force: Force = False,
@@ -164,10 +189,8 @@ def train(
         claim = DIRECTORY.claimed(out, force=force, resume=resume)
         with claim, Progress({"train": "%"}) as progress:
             names = start.features if start is not None and features is None else _list(features)
-            selection = _selection(
-                tree, constituents, names, label, jet_radius, jet_pt, jet_eta, max_constituents
-            )
-            jets = read_classes(classes or [], from_ or [], selection, skip_bad=skip_bad)
+            selection = read.selection(names, max_constituents, label)
+            jets = read_classes(classes or [], from_ or [], selection, skip_bad=read.skip_bad)
             _require_class(background, tuple(jets))
             test, rest = split_off(jets, test_fraction, seed)
             tagger = Tagger.fit(
@@ -185,6 +208,7 @@ def train(
 
 
 @app.command("test")
+@grouped
 def judge(
     model: Model = DEFAULT_TAGGER,
     classes: Classes = None,
@@ -192,12 +216,8 @@ def judge(
     label: Label = None,
     background: Background = None,
     report: Report = None,
-    constituents: Constituents = None,
-    tree: Tree = None,
-    jet_radius: JetRadius = None,
-    jet_pt: JetPt = None,
-    jet_eta: JetEta = None,
-    skip_bad: SkipBad = False,
+    *,
+    read: JetOptions,
     device: Device = "auto",
     verbose: Verbose = False,
     debug: Debug = False,
@@ -208,14 +228,13 @@ def judge(
         from hepgen_ml.classification.tagger import Tagger
 
         tagger = Tagger.load(model, device)
-        selection = _selection(
-            tree, constituents, tagger.features, label, jet_radius, jet_pt, jet_eta, tagger.most
-        )
-        jets = read_classes(classes or [], from_ or [], selection, skip_bad=skip_bad)
+        selection = read.selection(tagger.features, tagger.most, label)
+        jets = read_classes(classes or [], from_ or [], selection, skip_bad=read.skip_bad)
         _show(tagger.judge(jets, background), report)
 
 
 @app.command("apply")
+@grouped
 def apply(
     from_: Annotated[
         list[Path],
@@ -228,12 +247,8 @@ def apply(
         typer.Option(readable=False, metavar="FILE", help="Scores, as .npz or .root."),
     ],
     model: Model = DEFAULT_TAGGER,
-    constituents: Constituents = None,
-    tree: Tree = None,
-    jet_radius: JetRadius = None,
-    jet_pt: JetPt = None,
-    jet_eta: JetEta = None,
-    skip_bad: SkipBad = False,
+    *,
+    read: JetOptions,
     device: Device = "auto",
     force: Force = False,
     verbose: Verbose = False,
@@ -245,13 +260,12 @@ def apply(
         from hepgen_ml.classification.tagger import Tagger
 
         tagger = Tagger.load(model, device)
-        selection = _selection(
-            tree, constituents, tagger.features, None, jet_radius, jet_pt, jet_eta, tagger.most
-        )
+        selection = read.selection(tagger.features, tagger.most)
         with Progress({"tag": "jets"}) as progress:
             n = write_scores(
-                tagger, from_, out, selection, skip_bad=skip_bad, force=force, progress=progress
-            )
+                tagger, from_, out, selection, skip_bad=read.skip_bad, force=force,
+                progress=progress,
+            )  # fmt: skip
         typer.echo(f"{out}: scores of {n:,} jets for {', '.join(tagger.classes)}")
 
 
@@ -263,26 +277,6 @@ def _kept(out: Path) -> str:
 
 def _list(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
-
-
-def _selection(
-    tree: str | None,
-    constituents: str | None,
-    features: tuple[str, ...],
-    label: str | None,
-    jet_radius: float | None,
-    jet_pt: float | None,
-    jet_eta: float | None,
-    most: int | None,
-) -> JetSelection:
-    from hepgen_ml.events.jets import MOST_CONSTITUENTS, JetSelection
-
-    if len(set(features)) < len(features):
-        raise UsageError("--features repeats a name", remedy="name each once")
-    return JetSelection(
-        tree=tree, constituents=constituents, features=features, label=label,
-        jet_radius=jet_radius, jet_pt=jet_pt, jet_eta=jet_eta, most=most or MOST_CONSTITUENTS,
-    )  # fmt: skip
 
 
 def _require_class(name: str | None, classes: tuple[str, ...]) -> None:

@@ -13,23 +13,18 @@ from hepgen_ml.cli import console as _console
 from hepgen_ml.cli.options import (
     DEFAULT_MODEL,
     Conditions,
-    CrossSection,
     Cuts,
     Debug,
     Device,
+    EventOptions,
     Force,
-    JetEta,
-    JetPt,
-    JetRadius,
     NoCuts,
     NoWeights,
-    Objects,
     Resonances,
     SkipBad,
-    Tree,
     Verbose,
     Weights,
-    selection,
+    grouped,
     weight_patterns,
 )
 from hepgen_ml.cli.progress import Progress
@@ -40,6 +35,7 @@ from hepgen_ml.models.names import names
 LHE_SUFFIXES = (".lhe", ".lhe.gz")
 
 
+@grouped
 def train(
     files: Annotated[
         list[Path] | None,
@@ -95,16 +91,12 @@ def train(
             help="One setting, see hepgen-ml settings; may be repeated.",
         ),
     ] = None,
-    objects: Objects = None,
+    *,
+    read: EventOptions,
     cut: Cuts = None,
     no_cuts: NoCuts = False,
     resonance: Resonances = None,
     condition: Conditions = None,
-    cross_section: CrossSection = None,
-    jet_radius: JetRadius = None,
-    jet_pt: JetPt = None,
-    jet_eta: JetEta = None,
-    tree: Tree = None,
     weights: Weights = None,
     no_weights: NoWeights = False,
     skip_bad: SkipBad = False,
@@ -117,7 +109,7 @@ def train(
     first = _console.is_first()
     with _console.reporting(lambda: _kept(out), verbose=verbose, debug=debug, together=True):
         paths = _inputs(from_lhe or [], [*(from_ or []), *(files or [])]) if first else []
-        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta, tree)
+        chosen = read.selection()
         seconds = None if max_time is None else parse_duration(max_time)
         from hepgen_ml.config import load_config
         from hepgen_ml.generation.generator import Generator
@@ -162,6 +154,7 @@ def train(
         show_understanding(found["understood"])
 
 
+@grouped
 def encode(
     files: Annotated[
         list[Path] | None,
@@ -183,16 +176,12 @@ def encode(
     out: Annotated[
         Path, typer.Option(readable=False, metavar="FILE.safetensors", help="The encoded sample.")
     ] = Path("sample.safetensors"),
-    objects: Objects = None,
+    *,
+    read: EventOptions,
     cut: Cuts = None,
     no_cuts: NoCuts = False,
     resonance: Resonances = None,
     condition: Conditions = None,
-    cross_section: CrossSection = None,
-    jet_radius: JetRadius = None,
-    jet_pt: JetPt = None,
-    jet_eta: JetEta = None,
-    tree: Tree = None,
     weights: Weights = None,
     no_weights: NoWeights = False,
     skip_bad: SkipBad = False,
@@ -212,7 +201,7 @@ def encode(
         if os.path.lexists(out) and not force:
             raise OutputError("exists already", path=out, remedy="add --force to replace it")
         paths = _inputs(from_lhe or [], [*(from_ or []), *(files or [])])
-        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta, tree)
+        chosen = read.selection()
         with Progress() as progress:
             sample = encode_sample(
                 paths,

@@ -11,23 +11,19 @@ import typer
 from hepgen_ml.cli import console as _console
 from hepgen_ml.cli.options import (
     MAX_SEED,
-    CrossSection,
     Debug,
     Device,
+    EventOptions,
     Force,
-    JetEta,
-    JetPt,
-    JetRadius,
-    Objects,
     SkipBad,
-    Tree,
     Verbose,
-    selection,
+    grouped,
 )
 from hepgen_ml.cli.progress import Progress
 from hepgen_ml.cli.quantities import parse_count
 
 
+@grouped
 def validate(
     files: Annotated[
         list[Path] | None,
@@ -89,12 +85,8 @@ def validate(
         int, typer.Option(min=0, max=MAX_SEED, help="Seed of generated events and classifiers.")
     ] = 0,
     device: Device = "auto",
-    objects: Objects = None,
-    cross_section: CrossSection = None,
-    jet_radius: JetRadius = None,
-    jet_pt: JetPt = None,
-    jet_eta: JetEta = None,
-    tree: Tree = None,
+    *,
+    read: EventOptions,
     skip_bad: SkipBad = False,
     force: Force = False,
     verbose: Verbose = False,
@@ -111,7 +103,7 @@ def validate(
         paths = [*(truth or []), *(files or [])]
         if not paths:
             raise UsageError("nothing to compare with", remedy="add --truth FILE")
-        chosen = selection(objects, cross_section, jet_radius, jet_pt, jet_eta, tree)
+        chosen = read.selection()
         user = None if observables is None else load_function(observables)
         with Progress({"draw": "figures"}) as progress:
             metrics = write_report(

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 import hepgen_ml
 from hepgen_ml.cli import app
-from hepgen_ml.cli.options import parse_cross_section, selection
+from hepgen_ml.cli.options import EventOptions, parse_cross_section
 from hepgen_ml.errors import InputError, OutputError, UsageError
 from hepgen_ml.events import formats
 from hepgen_ml.events.conversion import Conversion, convert
@@ -324,15 +324,15 @@ def test_selection_reaches_training(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_options() -> None:
-    assert selection(None, None, None, None, None) is None
-    assert selection(None, "3", None, None, None) == Selection(cross_section=3.0)
+    assert EventOptions().selection() is None
+    assert EventOptions(cross_section="3").selection() == Selection(cross_section=3.0)
     assert parse_cross_section("1460.9") == (1460.9, None)
     assert parse_cross_section("1.5e3±2 pb") == (1500.0, 2.0)
     for text in ("", "-3", "0", "x", "1+-", "nan", "1e999"):
         with pytest.raises(UsageError, match="not a cross section"):
             parse_cross_section(text)
-    with pytest.raises(UsageError, match="--jet-pt without jets"):
-        selection("Muon:2", None, None, 30.0, None)
+    with pytest.raises(UsageError, match="--jet-pt needs jets"):
+        EventOptions("Muon:2", jet_pt=30.0).selection()
 
 
 def test_from_python() -> None:
@@ -370,5 +370,8 @@ def test_shards_have_numbers_of_their_own(tmp_path: Path) -> None:
 
 def test_equal_selections_are_equal() -> None:
     """Also where the error of the cross section is not known."""
-    assert selection(None, "3", None, None, None) == selection(None, "3.0", None, None, None)
-    assert selection(None, "3", None, None, None) != selection(None, "3+-1", None, None, None)
+    one, same, other = (
+        EventOptions(cross_section=text).selection() for text in ("3", "3.0", "3+-1")
+    )
+    assert one == same
+    assert one != other
