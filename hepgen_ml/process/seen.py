@@ -16,7 +16,7 @@ from hepgen_ml.phase_space.masses import MASSLESS
 _SAME_ENERGY = 1e-6
 """Relative spread of energies that do not vary."""
 
-_FEW_ENERGIES = 100
+_FEW_ENERGIES = 10
 """Events of a flavour of incoming particles from which these show by themselves whether they have
 a fixed energy."""
 
@@ -88,16 +88,20 @@ class BeamEnergies:
 
     def of(self, flavours: Sequence[int], nominal: Sequence[float]) -> Beams:
         """Energies of the incoming particles of two flavours."""
-        first, second = (self._fixed(k, flavour) for k, flavour in enumerate(flavours))
+        first, second = (
+            self._fixed(k, flavour, full)
+            for k, (flavour, full) in enumerate(zip(flavours, nominal, strict=True))
+        )
         return Beams((first, second), self.largest(nominal))
 
-    def _fixed(self, side: int, flavour: int) -> float | None:
+    def _fixed(self, side: int, flavour: int, full: float) -> float | None:
         """Energy of a flavour where it does not vary.
 
-        Few events may have the same energy by chance; then it is that of all flavours together.
+        Few events may have the same energy by chance; unless it is the full one of the beam, it
+        is that of all flavours together then.
         """
-        keys = [(side, flavour)]
-        if self._number[side, flavour] < _FEW_ENERGIES:
+        keys, own = [(side, flavour)], self._high[side, flavour]
+        if self._number[keys[0]] < _FEW_ENERGIES and abs(own - full) > _SAME_ENERGY * full:
             keys = [key for key in self._high if key[0] == side]
         low, high = min(self._low[k] for k in keys), max(self._high[k] for k in keys)
         return high if high - low <= _SAME_ENERGY * high else None

@@ -163,8 +163,11 @@ def _up_to(limit: float) -> str:
 
 def _species(ids: set[int]) -> str:
     """Particles in words: partons, or what they are."""
-    if all(abs(i) <= 6 or i == 21 for i in ids):
+    partons = {i for i in ids if abs(i) <= 6 or i == 21}
+    if partons == ids:
         return "partons"
+    if partons and len(ids - partons) == 1:
+        return f"partons and {particle_name(*(ids - partons))}"
     return _some([particle_name(i) for i in sorted(ids)], _MOST_NAMED)
 
 
