@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hepgen_ml.classification.directory import claimed as tagger
+from hepgen_ml.classification.directory import DIRECTORY as TAGGER
 from hepgen_ml.errors import OutputError
 from hepgen_ml.files.directories import Contents, DirectoryLock, claimed
 from hepgen_ml.training.directory import claimed as model
@@ -95,5 +95,5 @@ def test_a_model_does_not_replace_a_tagger(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     with pytest.raises(OutputError, match="those of a model"), model(tmp_path, force=True):
         raise AssertionError("not reached")
-    with tagger(tmp_path, force=True):
+    with TAGGER.claimed(tmp_path, force=True):
         pass
