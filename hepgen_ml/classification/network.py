@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from hepgen_ml.classification.inputs import KINEMATIC, JetTensors, kinematic, turned
+from hepgen_ml.events.sample import FloatArray
+from hepgen_ml.networks import probe
 from hepgen_ml.networks.event_networks import build
 
 _LAST = ("network.last.", "network.network.last.")
@@ -15,6 +17,8 @@ _LAST = ("network.last.", "network.network.last.")
 
 _TOKENS_TRAINING, _TOKENS = 20_000, 40_000
 """Constituents, with padding, that pass through the network at once."""
+
+_EXAMPLES = 5
 
 _FOR_STANDARDIZATION = 10_000  # jets
 
@@ -76,6 +80,26 @@ class JetNetwork(nn.Module):
                 parts.append(self.network(*inputs).float())
             places.append(place)
         return torch.cat(parts)[torch.argsort(torch.cat(places))]
+
+
+@torch.no_grad()
+def example(module: JetNetwork, n_features: int, most: int) -> FloatArray:
+    """Logits (n, C) of jets that are always the same."""
+    device, k = next(module.parameters()).device, min(_EXAMPLES, most)
+    momenta = torch.from_numpy(probe.momenta(_EXAMPLES, k)).float()
+    momenta = momenta.flatten(0, 1)
+    features = torch.linspace(-1, 1, len(momenta) * n_features)
+    features = features.reshape(len(momenta), n_features)
+    n = torch.arange(_EXAMPLES)
+    data = JetTensors(
+        *(t.to(device) for t in (torch.arange(_EXAMPLES + 1) * k, momenta, features, n, n + 1.0))
+    )
+    training, reduced = module.training, module.reduced
+    module.reduced = False
+    found = module.eval()(data, n.to(device))
+    module.train(training)
+    module.reduced = reduced
+    return found.double().cpu().numpy()
 
 
 def is_last(name: str) -> bool:

@@ -9,12 +9,14 @@ import torch
 from pydantic import Field
 
 from hepgen_ml.classification.directory import FILE
-from hepgen_ml.classification.network import JetNetwork
+from hepgen_ml.classification.network import JetNetwork, example
 from hepgen_ml.classification.settings import Inputs, TaggerSettings
 from hepgen_ml.errors import HepgenError, ModelError
 from hepgen_ml.files import documents
 from hepgen_ml.files.outputs import naming
 from hepgen_ml.files.tensors import load_tensors, save_tensors
+from hepgen_ml.networks import probe
+from hepgen_ml.networks.probe import ProbeDocument
 
 _KIND, _VERSION = "hepgen-ml tagger", 1
 _MOST_CLASSES = 1000
@@ -46,6 +48,7 @@ class TaggerDocument(documents.Document):
     features: Annotated[list[_Name], Field(max_length=1000)]
     most: Annotated[int, Field(ge=1, le=10_000)]
     facts: FactsDocument
+    probe: ProbeDocument | None = None
 
 
 def save_network(
@@ -68,6 +71,7 @@ def save_network(
         "features": list(features),
         "most": most,
         "facts": facts,
+        **probe.taken(example(module, len(features), most)),
     }
     with naming(directory):
         directory.mkdir(parents=True, exist_ok=True)
@@ -116,6 +120,7 @@ def load_network(
             f"is damaged: {documents.problem(error)}", path=path,
             remedy="train again, or fetch the tagger anew",
         ) from None  # fmt: skip
+    probe.require_same(about.probe, example(module.eval(), len(about.features), about.most), path)
     settings = TaggerSettings(about.network, dict(about.sizes), about.inputs)
     return (
         module.to(device).eval(), tuple(about.classes), tuple(about.features), about.most,

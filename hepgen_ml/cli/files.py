@@ -186,9 +186,10 @@ def info(
         if as_json:
             typer.echo(json.dumps(found, indent=2))
         else:
+            from hepgen_ml.cli import learners
             from hepgen_ml.cli import tables as _tables
 
-            _tables.show(path, found)
+            (learners if "kind" in found else _tables).show(path, found)
 
 
 def models(

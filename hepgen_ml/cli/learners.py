@@ -11,6 +11,7 @@ from rich.text import Text
 
 from hepgen_ml.cli.console import stdout_console
 from hepgen_ml.cli.quantities import duration
+from hepgen_ml.cli.tables import two_columns
 from hepgen_ml.errors import ModelError
 
 _REGRESSION, _TAGGER, _CLASSIFIER = (
@@ -56,8 +57,6 @@ def described(directory: Path) -> dict[str, Any] | None:
 
 def show(path: Path, found: Mapping[str, Any]) -> None:
     """Print what `described` found."""
-    from hepgen_ml.cli.tables import two_columns
-
     table = two_columns(str(path))
     for name, value in {
         "regression": _regression, "tagger": _tagger, "classifier": _classifier,

@@ -27,11 +27,7 @@ _CLOSE = 0.1
 def show(path: Path, found: Mapping[str, Any]) -> None:
     """Print what `info` found about a sample or a model."""
     console = stdout_console()
-    if "kind" in found:
-        from hepgen_ml.cli import learners
-
-        learners.show(path, found)
-    elif "final_state_particles" in found:
+    if "final_state_particles" in found:
         _show_sample(console, path, found)
     else:
         _show_model(console, path, found)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.errors import SampleError
-from hepgen_ml.events.sample import EventSample, IntArray
+from hepgen_ml.events.sample import EventSample, IntArray, RunInfo
 from hepgen_ml.events.summary import particle_name
+from hepgen_ml.networks import probe
 
 COLUMNS = ("scale", "alpha_qcd")
 """Numbers of events that a target may depend on; those that vary in the training sample count."""
@@ -18,6 +19,7 @@ COLUMNS = ("scale", "alpha_qcd")
 MOST_PARTICLES, MOST_KINDS, MOST_SIGNATURES = 64, 500, 100_000
 
 _INCOMING, _FINAL = -1, 1
+_EXAMPLES = 8
 _NONE = -(2**62)
 """Code of a particle that is not there."""
 
@@ -179,6 +181,25 @@ class Encoder:
                 event=first + event + 1,
                 remedy="train on such events too, or leave them out",
             )
+
+    def example(self) -> EventSample:
+        """One event of each of the first kinds of events, always the same."""
+        some = self.signatures[:_EXAMPLES]
+        counts = [len(s) for s in some]
+        kinds = [self.kinds[k] for s in some for k in s]
+        px, py, pz, energy = probe.momenta(1, len(kinds))[0].T
+        incoming = np.array([first for first, _ in kinds])
+        particles = {
+            "pdg_id": np.array([pdg for _, pdg in kinds]), "status": np.where(incoming, -1, 1),
+            "px": np.where(incoming, 0.0, px), "py": np.where(incoming, 0.0, py),
+            "pz": np.where(incoming, 5 * pz, pz), "energy": np.where(incoming, 5 * abs(pz), energy),
+        }  # fmt: skip
+        number = 1.0 + np.arange(len(some))
+        columns = {"scale": 90.0 * number, "alpha_qcd": 0.12 / number}
+        return EventSample(
+            RunInfo(), np.concatenate([[0], np.cumsum(counts)]), particles,
+            {name: columns[name] for name in self.columns},
+        )  # fmt: skip
 
     @property
     def texts(self) -> list[str]:

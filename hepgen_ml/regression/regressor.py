@@ -29,7 +29,9 @@ from hepgen_ml.files import documents
 from hepgen_ml.files.directories import Contents
 from hepgen_ml.files.outputs import naming
 from hepgen_ml.files.tensors import load_tensors, save_tensors
+from hepgen_ml.networks import probe
 from hepgen_ml.networks.bayesian import posterior_draw
+from hepgen_ml.networks.probe import ProbeDocument
 from hepgen_ml.regression.calibration import Calibration, pull_widths
 from hepgen_ml.regression.model import Network, Settings, network_settings, restored, train_member
 from hepgen_ml.regression.points import (
@@ -237,6 +239,11 @@ class Regressor:
         mean, sigma = self._moments(points)
         return Prediction(*self.target.restored(mean, self.calibration(mean, sigma)))
 
+    def _example(self) -> FloatArray:
+        """Standardised numbers and uncertainties of events that are always the same."""
+        mean, sigma = self._moments(self.encoder.encode(self.encoder.example()))
+        return np.concatenate([mean, self.calibration(mean, sigma)])
+
     @torch.no_grad()
     def _moments(self, points: Points) -> tuple[FloatArray, FloatArray]:
         """Standardised mean and standard deviation (n,), before calibration."""
@@ -292,6 +299,7 @@ class Regressor:
             "signatures": [list(s) for s in self.encoder.signatures],
             "columns": list(self.encoder.columns), "target": asdict(self.target),
             "calibration": list(self.calibration.coefficients), "facts": self.facts,
+            **probe.taken(self._example()),
         }  # fmt: skip
         save_tensors(path, tensors, document)
         DIRECTORY.finish(path.parent)
@@ -335,13 +343,15 @@ class Regressor:
                 f"is damaged: {documents.problem(error)}", path=path,
                 remedy="train again, or fetch it anew",
             ) from None  # fmt: skip
-        for network in networks:
-            network.to(device or torch.device("cpu"))
         t = about.target
         target = Target(t.name, t.kind, t.logarithmic, t.mean, t.std)
-        return cls(
+        made = cls(
             encoder, target, networks, Calibration(about.coefficients()), dict(document["facts"])
         )
+        probe.require_same(about.probe, made._example(), path)
+        for network in networks:
+            network.to(device or torch.device("cpu"))
+        return made
 
 
 class TargetDocument(documents.Document):
@@ -394,6 +404,7 @@ class RegressionDocument(documents.Document):
     target: TargetDocument
     calibration: Annotated[list[documents.Number], Field(min_length=4, max_length=4)]
     facts: FactsDocument
+    probe: ProbeDocument | None = None
 
     def encoder(self) -> Encoder:
         """What events look like."""

@@ -16,6 +16,8 @@ from hepgen_ml.events.sample import RunInfo
 from hepgen_ml.files import documents
 from hepgen_ml.files.tensors import load_tensors, save_tensors
 from hepgen_ml.models.storage import VARIATIONS
+from hepgen_ml.networks import probe
+from hepgen_ml.networks.probe import ProbeDocument
 from hepgen_ml.process.process import Process
 from hepgen_ml.regression.weight_ratios import NamedWeight, WeightRatios
 
@@ -33,6 +35,7 @@ def save_ratios(directory: Path, ratios: WeightRatios) -> None:
         "width": ratios.width,
         "same_beams": ratios.same_beams,
         "n_subprocesses": len(ratios.process.subprocesses),
+        **probe.taken(ratios.example()),
     }
     save_tensors(directory / VARIATIONS, dict(ratios.state_dict()), document)
 
@@ -75,6 +78,7 @@ def load_ratios(directory: Path, process: Process, device: torch.device) -> Weig
         raise ModelError(
             f"is damaged: {documents.problem(error)}", path=path, remedy=retrain
         ) from None
+    probe.require_same(about.probe, model.example(), path)
     return model.to(device).eval()
 
 
@@ -98,6 +102,7 @@ class RatiosDocument(documents.Document):
     width: Annotated[int, Field(ge=1, le=4096)]
     same_beams: documents.Truth
     n_subprocesses: documents.Count
+    probe: ProbeDocument | None = None
 
 
 def declared_weights(run: RunInfo, ratios: WeightRatios) -> RunInfo:

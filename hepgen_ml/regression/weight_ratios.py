@@ -24,10 +24,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hepgen_ml.events.sample import FloatArray
 from hepgen_ml.process.process import Process
 from hepgen_ml.regression.features import N_COUPLING, N_PARTON, Inputs, n_event_inputs
 
 _PARTON_WIDTH, _COUPLING_WIDTH = 64, 32
+
+_EXAMPLES = 8
 
 _BATCH = 20_000
 """Events at a time; bounds the memory of the K ratios."""
@@ -252,6 +255,15 @@ class WeightRatios(nn.Module):
             off = torch.sqrt(variance) * size * self.error_scale
             error[:, self.varying] = off.masked_fill(pinned, 0.0).cpu()
         return ratio, error
+
+    def example(self) -> FloatArray:
+        """Ratios (n, K') that vary, of inputs that are always the same, one for each subprocess."""
+        n = min(len(self.process.subprocesses), _EXAMPLES)
+        sizes = (2 * N_PARTON, N_COUPLING, n_event_inputs(self.process))
+        some = torch.sin(torch.arange(n * sum(sizes)).float()).reshape(n, -1)
+        parton, coupling, event = some.split(sizes, dim=1)
+        inputs = Inputs(parton.reshape(n, 2, N_PARTON), coupling, event, torch.arange(n))
+        return self(inputs)[0][:, self.varying].numpy()
 
     def transformed(self, inputs: Inputs, *, errors: bool = False) -> tuple[Tensor, Tensor]:
         """Logarithms of ratios, or ratios, of the weights that vary, before they are calibrated.

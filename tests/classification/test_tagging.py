@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from hepgen_ml.classification import Tagger
 from hepgen_ml.classification.directory import DIRECTORY
-from hepgen_ml.classification.inputs import JetTensors
+from hepgen_ml.classification.inputs import JetTensors, kinematic
 from hepgen_ml.classification.metrics import auc, merit, rejection
 from hepgen_ml.classification.network import JetNetwork, is_last
 from hepgen_ml.classification.settings import TRAINING, TaggerSettings
@@ -94,6 +94,11 @@ def test_it_is_stored(tagger: Tagger, tmp_path: Path) -> None:
     ):  # fmt: skip
         save_tensors(path, tensors, about | change)
         with pytest.raises(ModelError, match="is damaged"):
+            Tagger.load(tmp_path / "t")
+    with pytest.MonkeyPatch.context() as patch:  # another definition of an input
+        save_tensors(path, tensors, about)
+        patch.setattr("hepgen_ml.classification.network.kinematic", lambda p: 2 * kinematic(p))
+        with pytest.raises(ModelError, match="or the code that uses them has"):
             Tagger.load(tmp_path / "t")
     name = next(iter(tensors))
     save_tensors(path, tensors | {name: tensors[name] * torch.nan}, about)

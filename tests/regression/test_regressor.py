@@ -307,6 +307,14 @@ def test_damaged_regressions_are_refused(tmp_path: Path) -> None:
         save_file(tensors, path, metadata={"json": json.dumps(document | change)})
         with pytest.raises(ModelError, match="is damaged"):
             Regressor.load(tmp_path)
+    slot = next(n for n in tensors if n.endswith("last.bias"))
+    save_file(tensors | {slot: tensors[slot] + 0.5}, path,
+              metadata={"json": json.dumps(document)})  # fmt: skip
+    with pytest.raises(ModelError, match="does not say what it said when hepgen-ml"):
+        Regressor.load(tmp_path)
+    old = {k: v for k, v in document.items() if k != "probe"}
+    save_file(tensors, path, metadata={"json": json.dumps(old)})
+    Regressor.load(tmp_path)
     first = next(iter(tensors))
     broken = tensors | {first: torch.full_like(tensors[first], torch.nan)}
     save_file(broken, path, metadata={"json": json.dumps(document)})
