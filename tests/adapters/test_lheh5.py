@@ -320,3 +320,30 @@ def test_by_name_of_the_file(tmp_path: Path) -> None:
     sample = parton_sample(5)
     write(sample, tmp_path / "a.lheh5")
     assert_same(read(tmp_path / "a.lheh5"), sample)
+
+
+def test_rows_that_were_never_written_are_not_read_without_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.hdf5"
+    write(parton_sample(20), path)
+    with h5py.File(path, "r+") as file:
+        names, width = file["events"].attrs["properties"], file["events"].shape[1]
+        del file["events"], file["hepgen_ml"]
+        file.create_dataset("events", (10**12, width), "f8", chunks=(1000, width))
+        file["events"].attrs["properties"] = names
+    with pytest.raises(InputError, match="'events' claims 1,000,000,000,000 rows"):
+        read(path)
+
+
+def test_unknown_filters_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.hdf5"
+    write(parton_sample(20), path)
+    with h5py.File(path, "r+") as file:
+        shape = file["events"].shape
+        del file["events"]
+        how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        how.set_chunk((10, shape[1]))
+        how.set_filter(60_000, h5py.h5z.FLAG_OPTIONAL, (3,))
+        space = h5py.h5s.create_simple(shape)
+        h5py.h5d.create(file.id, b"events", h5py.h5t.IEEE_F64LE, space, how)
+    with pytest.raises(InputError, match="by filter 60000 of HDF5, which is not installed"):
+        read(path)

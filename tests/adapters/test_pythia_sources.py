@@ -91,6 +91,15 @@ def test_two_pythias_cannot_share(generator: Generator) -> None:
     assert len(events_of(pythia)) == 5
 
 
+def test_what_cannot_be_is_said_at_once(generator: Generator) -> None:
+    make = LHAupGenerator
+    for n in (0, -1):
+        with pytest.raises(UsageError, match=f"cannot make {n} events"):
+            make(generator, n=n)
+    with pytest.raises(UsageError, match="cannot be handed to 'str'"):
+        make(generator, n=3).attach("pythia")
+
+
 def test_errors_of_the_model_come_through() -> None:
     def failing() -> Any:
         yield parton_sample(2)

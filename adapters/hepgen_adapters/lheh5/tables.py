@@ -14,6 +14,9 @@ from hepgen_ml.errors import InputError
 _MOST_COLUMNS = 20_000
 _LARGEST_CHUNK = 1 << 28
 _LONGEST_TEXT = 16_000_000
+_MOST_COMPRESSED, _LITTLE = 2_000, 1 << 24
+"""Bytes of a dataset for each of the file, and bytes that need none: deflate saves a factor 1,032
+at most, and what was never written would be read without end."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -35,6 +38,7 @@ class Tables:
 
         self.path = path
         try:
+            self._n_bytes = path.stat().st_size
             self.file = h5py.File(path, "r", locking=False)
         except OSError as error:
             raise self.fail(
@@ -97,6 +101,15 @@ class Tables:
             raise self.fail(f"{name!r} holds no numbers")
         if found.chunks and np.prod(found.chunks, dtype=float) * 8 > _LARGEST_CHUNK:
             raise self.fail(f"chunks of {name!r} are larger than {_LARGEST_CHUNK >> 20} MB")
+        plist = found.id.get_create_plist()
+        filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+        if missing := [f for f in filters if not h5py.h5z.filter_avail(f)]:
+            raise self.fail(
+                f"{name!r} is compressed by filter {missing[0]} of HDF5, which is not installed",
+                remedy="write it with another, for instance by h5repack -f GZIP=1",
+            )
+        if found.size * found.dtype.itemsize > _MOST_COMPRESSED * self._n_bytes + _LITTLE:
+            raise self.fail(f"{name!r} claims {len(found):,} rows, for which the file is too small")
         return found
 
     def shape(self, name: str) -> tuple[int, ...]:

@@ -64,8 +64,14 @@ def classes() -> Mapping[str, type]:
             Raises
             ------
             UsageError
-                Another Pythia reads from this source: they would share the events out.
+                It is no Pythia, or another one reads from this source: they would share the
+                events out.
             """
+            if not isinstance(pythia, load_pythia().Pythia):
+                raise UsageError(
+                    f"events cannot be handed to {type(pythia).__name__!r}",
+                    remedy="name an object of pythia8mc.Pythia",
+                )
             if self._pythia is not None and self._pythia() not in (None, pythia):
                 raise UsageError(
                     "these events go to another Pythia already", remedy="make a source for each"
@@ -169,6 +175,8 @@ def classes() -> Mapping[str, type]:
             There is no such model.
         SampleError
             The model makes reconstructed objects.
+        UsageError
+            No events are asked for.
 
         Examples
         --------
@@ -191,6 +199,8 @@ def classes() -> Mapping[str, type]:
         ) -> None:
             from hepgen_ml.generation.generator import Generator
 
+            if n < 1:  # Pythia would hear of it with the first event
+                raise UsageError(f"cannot make {n} events", remedy="ask for at least one")
             generator = model if isinstance(model, Generator) else Generator.load(model)
             if generator.process.is_reconstructed:
                 raise SampleError(
