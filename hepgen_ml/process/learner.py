@@ -119,8 +119,11 @@ class ProcessLearner:
         seen.weight += float(weight.sum())
         seen.mass_low = np.minimum(seen.mass_low, mass.min(0))
         seen.mass_high = np.maximum(seen.mass_high, mass.max(0))
-        found, inverse = np.unique(table[PATTERN], axis=0, return_inverse=True)
-        for row, w in zip(found, np.bincount(inverse.ravel(), weights=weight), strict=True):
+        found, weights = table[PATTERN], weight
+        if len(found) > 1:
+            found, inverse = np.unique(found, axis=0, return_inverse=True)
+            weights = np.bincount(inverse.ravel(), weights=weight)
+        for row, w in zip(found, weights, strict=True):
             key = row.astype(np.int32).tobytes()
             seen.patterns[key] = seen.patterns.get(key, 0.0) + float(w)
         if structure.incoming:

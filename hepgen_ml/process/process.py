@@ -326,8 +326,16 @@ def _padded(x: Tensor, width: int) -> Tensor:
     return torch.nn.functional.pad(x, (0, width - x.shape[1]))
 
 
+_FEW_ROWS = 32
+"""Events of a subprocess whose patterns are looked up one by one."""
+
+
 def _pattern_numbers(found: npt.NDArray[np.int32], known: npt.NDArray[np.int32]) -> Tensor:
     """Row of `known` that each row of `found` equals, −1 if none."""
+    if len(found) <= _FEW_ROWS:  # there may be very many subprocesses of a few events
+        place = {row.tobytes(): i for i, row in enumerate(known.astype(np.int32))}
+        numbers = [place.get(row.tobytes(), -1) for row in found.astype(np.int32)]
+        return torch.tensor(numbers, dtype=torch.int64)
     both = np.concatenate([known, found])
     _, inverse = np.unique(both, axis=0, return_inverse=True)
     inverse = inverse.ravel()  # two-dimensional in NumPy 2.0

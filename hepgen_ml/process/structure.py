@@ -73,8 +73,18 @@ class Structure:
         """Rows of everything else: resonances."""
         return [i for i, s in enumerate(self.status) if s not in (-1, 1)]
 
+    @cached_property
+    def _leaves(self) -> dict[int, list[int]]:
+        """Those that were asked for."""
+        return {}
+
     def leaves(self, row: int) -> list[int]:
         """Final-state rows that descend from a particle."""
+        if row not in self._leaves:
+            self._leaves[row] = self._descendants(row)
+        return list(self._leaves[row])
+
+    def _descendants(self, row: int) -> list[int]:
         found: set[int] = set()
         seen, todo = {row}, [row]
         while todo:

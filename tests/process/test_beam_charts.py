@@ -159,19 +159,20 @@ def test_full_energies_beside_a_resonance() -> None:
     assert (made[~full] < 100 * (1 - 1e-8)).all()
 
 
-def photons_and_what_is_inside(n: int) -> EventSample:
-    """Photons of 100 GeV that meet partons, and as often partons of such photons."""
+def photons_and_what_is_inside(n: int, direct: int) -> EventSample:
+    """Photons of 100 GeV that meet partons, and partons of such photons."""
     beams = BeamsChart(["j1", "j2"], [0.0, 0.0], [100.0, None], [100.0, 200.0], [0.0, 0.0])
-    direct = of_beams(beams, n, (22, 21), (0.0, 0.0), 23, (2, -2), (100.0, 200.0))
+    photons = of_beams(beams, direct, (22, 21), (0.0, 0.0), 23, (2, -2), (100.0, 200.0))
     partons = BeamsChart(["j1", "j2"], [0.0, 0.0], [None, None], [100.0, 200.0], [0.0, 0.0])
     resolved = of_beams(partons, n, (21, 21), (0.0, 0.0), 23, (2, -2), (100.0, 200.0))
-    both = concatenate([direct, resolved])
+    both = concatenate([photons, resolved])
     return without_rows(both, both.particles["status"] == 2)
 
 
-def test_an_energy_that_is_fixed_for_some_flavours() -> None:
+@pytest.mark.parametrize("direct", [600, 4])
+def test_an_energy_that_is_fixed_for_some_flavours(direct: int) -> None:
     """Photons have the energy of the beam in every event, and partons inside of them have not."""
-    sample = photons_and_what_is_inside(600)
+    sample = photons_and_what_is_inside(600, direct)
     process = learned(sample)
     charts = {s.structure.beams: process.channels[s.chart].chart for s in process.subprocesses}
     assert charts[22, 21].to_config()["energies"] == [pytest.approx(100.0, rel=1e-12), None]
