@@ -276,7 +276,7 @@ def peak_texts(found: list[dict[str, Any]]) -> tuple[str, str]:
 
 
 def _shower_texts(shower: dict[str, Any] | None) -> tuple[str, str]:
-    if shower is None:
+    if shower is None or not shower["truth"]["accepted"]:  # objects, or no colours
         return "", ""
     a, b = shower["generated"], shower["truth"]
     return (
