@@ -19,8 +19,7 @@ from hepgen_ml.errors import ModelError, UsageError, about
 from hepgen_ml.events.objects import Selection
 from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
 from hepgen_ml.events.source import Progress
-from hepgen_ml.files.directories import DirectoryLock
-from hepgen_ml.files.outputs import naming, remove
+from hepgen_ml.files.outputs import remove
 from hepgen_ml.generation import posterior as posterior_weights
 from hepgen_ml.generation.blocks import (
     Block,
@@ -211,13 +210,23 @@ class Generator:
         return cls(model, classifier, directory, ratios_of(directory, model))
 
     def save(self, path: str | Path, *, force: bool = False, half: bool = False) -> None:
-        """Write the model to a directory, its parameters in half precision if `half` is set."""
+        """Write the model to a directory.
+
+        Parameters
+        ----------
+        path : path-like
+        force : bool
+            Replace a model there.
+        half : bool
+            Store parameters in half precision.
+
+        Raises
+        ------
+        OutputError
+            The directory holds other files than those of a model, or a model without `force`.
+        """
         directory = Path(path)
-        if force:
-            with naming(directory):
-                directory.mkdir(parents=True, exist_ok=True)
-        alone = DirectoryLock(directory) if force else claimed(directory, resume=False, force=False)
-        with alone:
+        with claimed(directory, force=force):
             if self.ratios is None:
                 remove(directory, VARIATIONS)
             else:

@@ -177,8 +177,10 @@ def test_existing_model_is_kept(trained: tuple[Generator, Path], tmp_path: Path)
     with pytest.raises(OutputError, match="--force"):
         generator.save(out)
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(OutputError, match="other things"):
+    with pytest.raises(OutputError, match="other files"):
         Generator.train(toy_top_pairs(1500), out=tmp_path, force=True)
+    with pytest.raises(OutputError, match="other files"):
+        generator.save(tmp_path, force=True)
 
 
 def copied(out: Path, tmp_path: Path) -> Path:
