@@ -56,6 +56,12 @@ def training_sample(
     """
     if path.suffix == NPZ:
         sample, columns = read_npz(path)
+        if target not in columns and target in _names(path):
+            raise UsageError(
+                f"its array {target[:100]!r} is not one real number for each of "
+                f"{len(sample)} events",
+                path=path, remedy=_REMEDY,
+            )  # fmt: skip
         if target not in columns:
             raise UsageError(
                 f"has no column {target[:100]!r}", path=path,
@@ -137,6 +143,12 @@ def read_npz(path: Path) -> tuple[EventSample, dict[str, FloatArray]]:
         },
     )  # fmt: skip
     return sample, columns
+
+
+def _names(path: Path) -> set[str]:
+    """Names of the arrays in a file, also of those that are not read."""
+    with zipfile.ZipFile(path) as archive:
+        return {name.removesuffix(".npy") for name in archive.namelist()}
 
 
 def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:

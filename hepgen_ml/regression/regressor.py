@@ -58,6 +58,7 @@ _KIND, _VERSION = "hepgen-ml regression", 1
 MIN_EVENTS = 200
 _HELD_OUT, _MOST_VALIDATION, _MOST_CALIBRATION = 0.05, 5_000, 20_000
 _DRAWS = 16
+_LARGEST_ERROR = 1e30  # relative; beyond, nothing has been learned
 _BATCH = 4096
 _CHUNK = 50_000
 
@@ -197,13 +198,17 @@ class Regressor:
         width, by_quantile = pull_widths(mean, self.calibration(mean, sigma), truth)
         value, _ = self.target.restored(mean, sigma)
         size = np.abs(values) if self.target.logarithmic else np.full(len(values), self.target.std)
-        off = np.abs(value - values) / size
+        unit = max(float(np.abs(values).max()), 1e-300)
+        with np.errstate(over="ignore"):  # of numbers that differ by hundreds of orders
+            off = np.minimum(np.abs(value - values) / size, _LARGEST_ERROR)
+            total = min(float((value / unit).sum()), _LARGEST_ERROR)
+        true = float((values / unit).sum())
         self.facts |= {
             "held_out_events": len(points),
             "mse": float(np.mean((mean - truth) ** 2)),
             "median_error": float(np.median(off)),
             "error_99": float(np.quantile(off, 0.99)),
-            "sum_ratio": float(value.sum() / values.sum()) if values.sum() else 1.0,
+            "sum_ratio": total / true if true else 1.0,
             "pull_width": width,
             "pull_widths": by_quantile,
         }

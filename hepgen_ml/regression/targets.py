@@ -20,7 +20,11 @@ Kind = Literal["ratio", "weight", "values"]
 _CONSTANT = 1e-6
 """Relative range that is rounding."""
 
-_EXPONENT = 600.0
+_LOGARITHMS = (-744.0, 709.0)
+"""Of the numbers above zero that there are in double precision."""
+
+_LARGEST = 1e150
+"""Numbers whose squares are numbers; beyond it, or below its inverse, units are unfortunate."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,12 @@ class Target:
                 event=int(np.argmin(positive)) + 1, remedy="leave out --log",
             )  # fmt: skip
         y = np.log(values) if logarithmic else values
+        largest = float(np.abs(y).max())
+        if not logarithmic and (largest > _LARGEST or 0 < largest < 1 / _LARGEST):
+            raise SampleError(
+                f"the target {name!r} has numbers up to {largest:.3g}",
+                event=int(np.argmax(np.abs(y))) + 1, remedy="give it in other units",
+            )  # fmt: skip
         spread, size = float(np.ptp(y)), 1.0 if logarithmic else float(np.abs(y).max())
         if spread <= _CONSTANT * size:
             raise SampleError(
@@ -94,8 +104,9 @@ class Target:
         value = self.std * y + self.mean
         if not self.logarithmic:
             return value, self.std * sigma
-        value = np.exp(np.clip(value, -_EXPONENT, _EXPONENT))
-        return value, value * np.expm1(np.minimum(self.std * sigma, 50.0))
+        value = np.clip(value, *_LOGARITHMS)
+        width = np.log(np.expm1(np.clip(self.std * sigma, 1e-300, 50.0)))
+        return np.exp(value), np.exp(np.clip(value + width, *_LOGARITHMS))
 
 
 class Learned(NamedTuple):
@@ -119,14 +130,19 @@ def target_of(sample: EventSample, target: str | npt.ArrayLike | Learned) -> Lea
     Raises
     ------
     UsageError
-        No such weight, or another number of events.
+        No such weight, another number of events, or no real numbers.
     SampleError
         The nominal weight of an event is zero, so that there is no ratio.
     """
     if not isinstance(target, str):
         if not isinstance(target, Learned):
-            target = Learned(np.asarray(target, dtype=np.float64), "target", "values")
+            target = Learned(np.asarray(target), "target", "values")
         values, name, kind = target
+        if values.dtype.kind not in "fiub":
+            raise UsageError(
+                f"a target of {values.dtype} is no real number", remedy="give real numbers"
+            )
+        values = values.astype(np.float64)
         if values.shape != (len(sample),):
             raise UsageError(
                 f"the target has the shape {values.shape} for {len(sample)} events",

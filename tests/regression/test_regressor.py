@@ -371,3 +371,40 @@ def test_an_interrupted_training_goes_on(
     done = DIRECTORY.claimed(out, force=False, resume=True)
     with pytest.raises(OutputError, match="finished"), done:
         pass
+
+
+@pytest.mark.parametrize("change", ["huge", "tiny", "spread", "zeros", "signs"])
+def test_numbers_of_any_size_are_learned(tmp_path: Path, change: str) -> None:
+    sample, columns = read_npz(points(tmp_path, 300))
+    rng, a = np.random.default_rng(0), columns["amplitude"]
+    target = {
+        "huge": a * (1e307 / a.max()), "tiny": a * (1e-305 / a.max()),
+        "spread": 10.0 ** rng.uniform(-300, 300, 300), "zeros": np.where(a > 20, a, 0.0),
+        "signs": a * rng.choice([-1, 1], 300),
+    }[change]  # fmt: skip
+    few = Settings("deep-sets", {"width": 8, "layers": 2}, max_steps=5, batch_size=64)
+    made = Regressor.fit(sample, target, few)
+    made.save(tmp_path / "m")
+    value, sigma = Regressor.load(tmp_path / "m").predict(sample)
+    assert np.isfinite([value, sigma]).all()
+    assert (sigma >= 0).all()
+    if change in ("huge", "tiny"):
+        assert 0.3 < np.median(value / target) < 3
+
+
+def test_numbers_that_are_none_are_said(tmp_path: Path) -> None:
+    arrays, a = z_plus_jet(300)
+    sample, _ = read_npz(points(tmp_path, 300))
+    for target, error, said in (
+        (a * 1j, UsageError, "no real number"),
+        (a.astype(str), UsageError, "no real number"),
+        (-a * (1e307 / a.max()), SampleError, "in other units"),
+        (-a * (1e-305 / a.max()), SampleError, "in other units"),
+    ):
+        with pytest.raises(error, match=said):
+            Regressor.fit(sample, target, FEW)
+    path = tmp_path / "b.npz"
+    for target in (a[:-1], np.array([object()] * 300), a[:, None]):
+        np.savez(path, **arrays, amplitude=target)
+        with pytest.raises(UsageError, match="not one real number for each of 300 events"):
+            training_sample(path, "amplitude")
