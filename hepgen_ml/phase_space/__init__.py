@@ -13,7 +13,8 @@ from hepgen_ml.phase_space.formation import FormationChart
 from hepgen_ml.phase_space.masses import Beside, MassSpec, Peak
 from hepgen_ml.phase_space.pair import PairChart
 from hepgen_ml.phase_space.radiative_return import RadiativeReturnChart
-from hepgen_ml.phase_space.reconstructed import ReconstructedChart, Resonance
+from hepgen_ml.phase_space.reconstructed import ReconstructedChart
+from hepgen_ml.phase_space.resonance import Resonance
 
 __all__ = [
     "AT_FULL",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -31,34 +31,13 @@ from hepgen_ml.phase_space.frames import from_helicity, from_rest, to_helicity, 
 from hepgen_ml.phase_space.free_masses import decode_free_mass, encode_free_mass, free_mass
 from hepgen_ml.phase_space.masses import (
     Bound,
-    MovingPeak,
     Peak,
     at_conditions,
     decode_mass,
     encode_mass,
-    mass_config,
-    mass_spec,
     moves,
 )
-
-
-@dataclass(frozen=True)
-class Resonance:
-    """Objects that come from one particle.
-
-    Attributes
-    ----------
-    label : str
-        Names its coordinates.
-    objects : tuple of int
-        Which of the chart, two or more.
-    mass : Peak or MovingPeak
-        Range and shape of their mass, which may follow conditions of the user.
-    """
-
-    label: str
-    objects: tuple[int, ...]
-    mass: Peak | MovingPeak
+from hepgen_ml.phase_space.resonance import Resonance
 
 
 class ReconstructedChart(Chart):
@@ -124,10 +103,8 @@ class ReconstructedChart(Chart):
         if self.ordered[0]:
             raise ValueError("an ordered object needs one before it")
         self.resonances = tuple(
-            r if isinstance(r, Resonance)
-            else Resonance(str(r["label"]), tuple(int(i) for i in r["objects"]), _peak(r["mass"]))
-            for r in resonances
-        )  # fmt: skip
+            r if isinstance(r, Resonance) else Resonance.from_config(r) for r in resonances
+        )
         n = len(self.labels)
         inside = [i for r in self.resonances for i in r.objects]
         if not set(inside) <= set(range(n)) or len(set(inside)) != len(inside) or any(
@@ -205,10 +182,7 @@ class ReconstructedChart(Chart):
             "masses": [None if f else m for f, m in zip(self.free, self.masses, strict=True)],
             "pt_min": list(self.pt_min),
             "ordered": list(self.ordered),
-            "resonances": [
-                {"label": r.label, "objects": list(r.objects), "mass": mass_config(r.mass)}
-                for r in self.resonances
-            ],
+            "resonances": [r.to_config() for r in self.resonances],
         }
 
     def fixed_mass(self, i: int) -> float | None:
@@ -407,10 +381,3 @@ def _above(value: Tensor, low: Bound) -> Tensor:
     """An upper bound that is above the lower one."""
     least = low * (1 + 1e-9) + 1e-9
     return torch.maximum(value, least) if isinstance(least, Tensor) else value.clamp_min(least)
-
-
-def _peak(config: Any) -> Peak | MovingPeak:
-    spec = mass_spec(config)
-    if not isinstance(spec, Peak | MovingPeak):
-        raise ValueError("the mass of a resonance needs four numbers")
-    return spec

@@ -11,16 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hepgen_ml.phase_space import (
-    Acceptance,
-    Beside,
-    Chart,
-    Cut,
-    DecayChart,
-    MassSpec,
-    Node,
-    Peak,
-)
+from hepgen_ml.phase_space import Acceptance, Beside, Chart, Cut, DecayChart, MassSpec, Node, Peak
 from hepgen_ml.phase_space.cut_finder import CutFinder
 from hepgen_ml.phase_space.cuts import flavour_class
 from hepgen_ml.phase_space.masses import MovingMass, MovingPeak, largest
@@ -35,9 +26,9 @@ from hepgen_ml.process.decay_trees import (
     usual_pair,
     with_pair,
 )
-from hepgen_ml.process.following import NEARLY_RIGHT, follows
 from hepgen_ml.process.masses import FinalMasses
 from hepgen_ml.process.peaks import BROAD, find_peak
+from hepgen_ml.process.resonance_masses import ResonanceMasses
 from hepgen_ml.process.seen import Seen, fixed_or_interval, name_of, unique_labels
 from hepgen_ml.process.structure import Structure
 
@@ -87,10 +78,9 @@ class DecayCharts:
         trees = {s: tree for s, tree in recorded.items() if tree is not None}
         relatives = Relatives(trees.items())
         self._trees = {s: relatives.completed(s, tree) for s, tree in trees.items()}
+        self._masses = ResonanceMasses(seen, self._trees, conditions)
         self._of_leptons: dict[tuple[Structure, frozenset[int]], Peak | MovingPeak] = {}
         self._pair_leptons()
-        self._resonances: dict[int, MassSpec] = {}
-        self._beside: dict[int, MassSpec] = {}
         self._pairs: dict[Decay, _Pair] = {}
         self._chosen: dict[tuple[Structure, frozenset[int]], tuple[float, float]] = {}
         self._decays: dict[Decay, list[tuple[Structure, int]]] = {}
@@ -112,8 +102,8 @@ class DecayCharts:
             for kind, pair in lepton_pairs(structure, alone):
                 pairs.setdefault(kind, []).append((structure, pair))
         for found in pairs.values():
-            masses = np.concatenate([self._masses(s, pair) for s, pair in found])
-            moving = self._follows(masses, [s for s, _ in found])
+            masses = np.concatenate([self._masses.together(s, pair) for s, pair in found])
+            moving = self._masses.follow(masses, [s for s, _ in found])
             if isinstance(moving, MovingPeak):
                 for structure, pair in found:
                     self._trees[structure] = with_pair(structure, self._trees[structure], pair)
@@ -134,7 +124,7 @@ class DecayCharts:
             return None
         seen = self.seen[structure]
         classes = {
-            r: flavour_class(structure.pdg_id[r], _size(fixed_or_interval(seen, r)))
+            r: flavour_class(structure.pdg_id[r], largest(fixed_or_interval(seen, r)))
             for r in structure.final
         }
         while len(tree.made) == 1:
@@ -149,9 +139,9 @@ class DecayCharts:
         pt_min = {
             n: self.acceptance.pt_min(classes[n]) if n in classes else 0.0 for n in tree.made
         }
-        last = max(tree.made, key=lambda n: (pt_min[n] == 0.0, _size(specs[n]), n))
+        last = max(tree.made, key=lambda n: (pt_min[n] == 0.0, largest(specs[n]), n))
         order = sorted(
-            (n for n in tree.made if n != last), key=lambda n: (-pt_min[n], _size(specs[n]), n)
+            (n for n in tree.made if n != last), key=lambda n: (-pt_min[n], largest(specs[n]), n)
         )
         order.append(last)
         queue = list(order)
@@ -228,7 +218,7 @@ class DecayCharts:
             else:
                 specs[node] = self._unnamed(structure, tree, node, room)
             for child in tree.children[node]:
-                add(child, min(_size(specs[node]), room))
+                add(child, min(largest(specs[node]), room))
 
         for node in tree.made:
             add(node, math.inf)
@@ -242,8 +232,8 @@ class DecayCharts:
         if flavour == 0:
             return self._unnamed(structure, tree, node, math.inf)
         if node >= 0:
-            return self._resonance(flavour)
-        return self._within_cuts(structure, tree, node, self._without_row(flavour))
+            return self._masses.of(flavour)
+        return self._within_cuts(structure, tree, node, self._masses.without_row(flavour))
 
     def _within_cuts(
         self, structure: Structure, tree: Tree, node: int, spec: MassSpec
@@ -254,98 +244,13 @@ class DecayCharts:
             return spec
         if node in tree.made and len(leaves) == 2 and isinstance(spec, tuple):
             ids, seen = structure.pdg_id, self.seen[structure]
-            a, b = (flavour_class(ids[r], _size(fixed_or_interval(seen, r))) for r in leaves)
+            a, b = (flavour_class(ids[r], largest(fixed_or_interval(seen, r))) for r in leaves)
             low, high = self._cuts.range("mass", (a, b), self._stated)
             if spec[0] < low < spec[1] and spec[0] < high and not isinstance(spec, Beside):
                 spec = spec._replace(low=low) if isinstance(spec, Peak) else (low, spec[1])
             elif isinstance(spec, Beside) and low < spec.first:
                 spec = spec._replace(low=max(low, spec.low))
         return spec
-
-    def _resonance(self, flavour: int) -> MassSpec:
-        """Mass of a resonance and its range, over all structures that have it."""
-        if flavour not in self._resonances:
-            found, stated, owners = [], [], []
-            for structure, seen in self.seen.items():
-                for row in structure.intermediate:
-                    if abs(structure.pdg_id[row]) == flavour and structure.leaves(row):
-                        found.append(self._masses(structure, structure.leaves(row)))
-                        owners.append(structure)
-                        stated += [float(seen.mass_low[row]), float(seen.mass_high[row])]
-            mass = np.concatenate(found)
-            moving = self._follows(mass, owners)
-            if moving is not None:
-                self._resonances[flavour] = moving
-                return moving
-            low, high = min(*stated, float(mass.min())), max(*stated, float(mass.max()))
-            alike = high - low <= 1e-4 * high
-            # Rounded momenta scatter about a mass that is always the same.
-            constant = alike and max(stated) - min(stated) <= 1e-9 * high
-            peak = None if constant else find_peak(mass)
-            if constant:
-                self._resonances[flavour] = stated[0]
-            elif alike and peak is None:
-                self._resonances[flavour] = float(f"{np.median(mass):.10g}")
-            else:
-                margin = 1e-3 * (high - low)
-                # up to where the masses of events without its row begin
-                without = self._masses_without(flavour)
-                below, above = without[without < low], without[without > high]
-                ends = (
-                    max(low - min([margin, *(low - below[-1:]) / 2]), 0.0),
-                    high + min([margin, *(above[:1] - high) / 2]),
-                )
-                self._resonances[flavour] = Peak(*ends, *peak) if peak else ends
-        return self._resonances[flavour]
-
-    def _follows(
-        self, mass: npt.NDArray[np.float64], structures: Sequence[Structure]
-    ) -> MovingMass | MovingPeak | None:
-        """How masses of events of these structures, one after another, follow conditions."""
-        if self._conditions is None:
-            return None
-        values = np.concatenate([self.seen[s].kept["conditions"] for s in structures])
-        return follows(mass, values, self._conditions)
-
-    def _without_row(self, flavour: int) -> MassSpec:
-        """Mass of what stands in the place of a resonance, in events without its row."""
-        if flavour not in self._beside:
-            recorded, mass = self._resonance(flavour), self._masses_without(flavour)
-            if isinstance(recorded, MovingPeak):
-                whole = recorded._replace(first=-NEARLY_RIGHT, last=NEARLY_RIGHT)
-                self._beside[flavour] = whole
-            elif not isinstance(recorded, Peak):
-                high = 2 * max(_size(recorded), float(mass[-1]))
-                self._beside[flavour] = (0.0, high)
-            elif ((mass > recorded.low) & (mass < recorded.high)).any():
-                # Events without the row are not those far from the peak.
-                self._beside[flavour] = recorded._replace(low=0.0, high=math.inf)
-            elif mass[0] > recorded.high:
-                self._beside[flavour] = recorded._replace(low=recorded.high, high=math.inf)
-            elif mass[-1] < recorded.low:
-                self._beside[flavour] = recorded._replace(low=0.0, high=recorded.low)
-            else:
-                around = recorded._replace(low=0.0, high=math.inf)
-                self._beside[flavour] = Beside(*around, recorded.low, recorded.high)
-        return self._beside[flavour]
-
-    def _masses_without(self, flavour: int) -> npt.NDArray[np.float64]:
-        """Masses of all that stands in the place of a resonance, rising."""
-        found = [np.zeros(0)]
-        for structure, tree in self._trees.items():
-            found += [
-                self._masses(structure, tree.leaves(node))
-                for node, pdg_id in tree.systems.items() if abs(pdg_id) == flavour
-            ]  # fmt: skip
-        return np.sort(np.concatenate(found))
-
-    def _masses(self, structure: Structure, rows: Sequence[int]) -> npt.NDArray[np.float64]:
-        """Masses in GeV of some final particles together, in the events kept."""
-        columns = [structure.final.index(r) for r in rows]
-        # As `invariant_mass_squared`, without tensors: there may be very many structures.
-        x, y, z, energy = self.seen[structure].kept["final"][:, columns].sum(1).T
-        size = np.sqrt(x * x + y * y + z * z)
-        return np.sqrt(np.maximum((energy - size) * (energy + size), 0.0))
 
     def _pair(
         self, structure: Structure, tree: Tree, node: int, products: Sequence[int]
@@ -361,7 +266,7 @@ class DecayCharts:
             return first, second
         seen = self.seen[structure]
         masses = [
-            sum(_size(fixed_or_interval(seen, r)) for r in tree.leaves(n)) if n >= 0 else 0.0
+            sum(largest(fixed_or_interval(seen, r)) for r in tree.leaves(n)) if n >= 0 else 0.0
             for n in products
         ]
         return usual_pair([tree.pdg_id(structure, n) if n >= 0 else 0 for n in products], masses)
@@ -380,11 +285,11 @@ class DecayCharts:
                 its = self._trees[other]
                 children = its.children[n]
                 found = [kind_of_product(other, its, c, n) for c in children]
-                most = max(most, float(np.median(self._masses(other, its.leaves(n)))))
+                most = max(most, float(np.median(self._masses.together(other, its.leaves(n)))))
                 for i, j in combinations(range(len(children)), 2):
                     rows = its.leaves(children[i]) + its.leaves(children[j])
                     a, b = sorted((found[i], found[j]))
-                    masses.setdefault((a, b), []).append(self._masses(other, rows))
+                    masses.setdefault((a, b), []).append(self._masses.together(other, rows))
             self._pairs[key] = _narrowest(masses, most)
         return self._pairs[key]
 
@@ -394,7 +299,7 @@ class DecayCharts:
             return self._within_cuts(structure, tree, node, spec)
         high = room
         if not math.isfinite(room):
-            high = 2 * float(self._masses(structure, tree.leaves(node)).max())
+            high = 2 * float(self._masses.together(structure, tree.leaves(node)).max())
         peak = self._chosen.get((structure, frozenset(tree.leaves(node))))
         return Peak(0.0, high, *peak) if peak else (0.0, high)
 
@@ -413,8 +318,3 @@ def _narrowest(
         if best[1] is None or peak[1] / peak[0] < best[1][1] / best[1][0]:
             best = kinds, peak
     return best
-
-
-def _size(spec: MassSpec) -> float:
-    """Largest mass."""
-    return largest(spec)

@@ -1,0 +1,126 @@
+"""Masses of resonances over all events of a sample, those without their row among them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from hepgen_ml.phase_space import Beside, MassSpec, Peak
+from hepgen_ml.phase_space.masses import MovingMass, MovingPeak, largest
+from hepgen_ml.process.conditions import Conditions
+from hepgen_ml.process.decay_trees import Tree
+from hepgen_ml.process.following import NEARLY_RIGHT, follows
+from hepgen_ml.process.peaks import find_peak
+from hepgen_ml.process.seen import Seen
+from hepgen_ml.process.structure import Structure
+
+
+class ResonanceMasses:
+    """Masses of resonances in GeV: fixed, or with a range, and a peak if they have one.
+
+    Parameters
+    ----------
+    seen : mapping of Structure to Seen
+    trees : mapping of Structure to Tree
+        Decays of each structure.
+    conditions : Conditions, optional
+        Which masses may follow.
+    """
+
+    def __init__(
+        self,
+        seen: Mapping[Structure, Seen],
+        trees: Mapping[Structure, Tree],
+        conditions: Conditions | None = None,
+    ) -> None:
+        self._seen, self._trees, self._conditions = seen, trees, conditions
+        self._resonances: dict[int, MassSpec] = {}
+        self._beside: dict[int, MassSpec] = {}
+
+    def of(self, flavour: int) -> MassSpec:
+        """Mass of a resonance and its range, over all structures that have it."""
+        if flavour not in self._resonances:
+            found, stated, owners = [], [], []
+            for structure, seen in self._seen.items():
+                for row in structure.intermediate:
+                    if abs(structure.pdg_id[row]) == flavour and structure.leaves(row):
+                        found.append(self.together(structure, structure.leaves(row)))
+                        owners.append(structure)
+                        stated += [float(seen.mass_low[row]), float(seen.mass_high[row])]
+            mass = np.concatenate(found)
+            moving = self.follow(mass, owners)
+            if moving is not None:
+                self._resonances[flavour] = moving
+                return moving
+            low, high = min(*stated, float(mass.min())), max(*stated, float(mass.max()))
+            alike = high - low <= 1e-4 * high
+            # Rounded momenta scatter about a mass that is always the same.
+            constant = alike and max(stated) - min(stated) <= 1e-9 * high
+            peak = None if constant else find_peak(mass)
+            if constant:
+                self._resonances[flavour] = stated[0]
+            elif alike and peak is None:
+                self._resonances[flavour] = float(f"{np.median(mass):.10g}")
+            else:
+                margin = 1e-3 * (high - low)
+                # up to where the masses of events without its row begin
+                without = self._without(flavour)
+                below, above = without[without < low], without[without > high]
+                ends = (
+                    max(low - min([margin, *(low - below[-1:]) / 2]), 0.0),
+                    high + min([margin, *(above[:1] - high) / 2]),
+                )
+                self._resonances[flavour] = Peak(*ends, *peak) if peak else ends
+        return self._resonances[flavour]
+
+    def follow(
+        self, mass: npt.NDArray[np.float64], structures: Sequence[Structure]
+    ) -> MovingMass | MovingPeak | None:
+        """How masses of events of these structures, one after another, follow conditions."""
+        if self._conditions is None:
+            return None
+        values = np.concatenate([self._seen[s].kept["conditions"] for s in structures])
+        return follows(mass, values, self._conditions)
+
+    def without_row(self, flavour: int) -> MassSpec:
+        """Mass of what stands in the place of a resonance, in events without its row."""
+        if flavour not in self._beside:
+            recorded, mass = self.of(flavour), self._without(flavour)
+            if isinstance(recorded, MovingPeak):
+                whole = recorded._replace(first=-NEARLY_RIGHT, last=NEARLY_RIGHT)
+                self._beside[flavour] = whole
+            elif not isinstance(recorded, Peak):
+                high = 2 * max(largest(recorded), float(mass[-1]))
+                self._beside[flavour] = (0.0, high)
+            elif ((mass > recorded.low) & (mass < recorded.high)).any():
+                # Events without the row are not those far from the peak.
+                self._beside[flavour] = recorded._replace(low=0.0, high=math.inf)
+            elif mass[0] > recorded.high:
+                self._beside[flavour] = recorded._replace(low=recorded.high, high=math.inf)
+            elif mass[-1] < recorded.low:
+                self._beside[flavour] = recorded._replace(low=0.0, high=recorded.low)
+            else:
+                around = recorded._replace(low=0.0, high=math.inf)
+                self._beside[flavour] = Beside(*around, recorded.low, recorded.high)
+        return self._beside[flavour]
+
+    def _without(self, flavour: int) -> npt.NDArray[np.float64]:
+        """Masses of all that stands in the place of a resonance, rising."""
+        found = [np.zeros(0)]
+        for structure, tree in self._trees.items():
+            found += [
+                self.together(structure, tree.leaves(node))
+                for node, pdg_id in tree.systems.items() if abs(pdg_id) == flavour
+            ]  # fmt: skip
+        return np.sort(np.concatenate(found))
+
+    def together(self, structure: Structure, rows: Sequence[int]) -> npt.NDArray[np.float64]:
+        """Masses in GeV of some final particles together, in the events kept."""
+        columns = [structure.final.index(r) for r in rows]
+        # As `invariant_mass_squared`, without tensors: there may be very many structures.
+        x, y, z, energy = self._seen[structure].kept["final"][:, columns].sum(1).T
+        size = np.sqrt(x * x + y * y + z * z)
+        return np.sqrt(np.maximum((energy - size) * (energy + size), 0.0))
