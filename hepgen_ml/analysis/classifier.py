@@ -154,19 +154,17 @@ def judge(
         # scikit-learn's threads replace the list of filters under each other's hands
         warnings.filterwarnings("ignore", message="`sklearn.utils.parallel.delayed` should be")
         halves = list(pool.map(scores, (first_half, ~first_half)))
-    areas, curves = [], []
+    areas, curves, log_odds = [], [], np.empty(2 * n)
     for train, (score, _) in zip((first_half, ~first_half), halves, strict=True):
         high, w = is_generated[~train], weight[~train]
         sides = score[~high], score[high], w[~high], w[high]
         areas.append(weighted_auc(*sides))
         curves.append(roc_curve(*sides))
+        log_odds[~train] = score
     # what chance made alike in the two halves is found twice: for samples of the same
     # distribution the two areas are correlated (0.7 measured), so errors are not independent
     value, error = np.mean(areas, axis=0).tolist()
     auc = AUC(value, error, n, halves[0][1] + halves[1][1])
-    log_odds = np.empty(2 * n)
-    for train, (score, _) in zip((first_half, ~first_half), halves, strict=True):
-        log_odds[~train] = score
     return Judgement(
         auc, np.mean(curves, axis=0), (-log_odds[:n], -log_odds[n:]), (weight[:n], weight[n:])
     )

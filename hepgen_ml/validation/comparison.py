@@ -248,16 +248,10 @@ def compare(
             chi2.append(before.marginals_floor)
         groups.append(
             GroupComparison(
-                signature,
-                *kinematic[0],
-                judged=judged[0],
-                judged_floor=judged[1],
-                judged_full=judged_full[0],
-                judged_full_floor=judged_full[1],
-                marginals=chi2[0],
-                marginals_floor=chi2[1],
+                signature, *kinematic[0], judged[0], judged[1], judged_full[0], judged_full[1],
+                marginals=chi2[0], marginals_floor=chi2[1],
             )
-        )
+        )  # fmt: skip
     if not groups:
         raise SampleError(
             f"no final state has {MIN_GROUP} events in both samples",

@@ -58,25 +58,50 @@ def draw(
     history : dict of str to (n,) array, optional
         Losses and learning rate of the training.
     """
-    groups = found.comparisons[0].groups
-    run = found.truth.run
-    for number, (group, details) in enumerate(zip(groups, found.details, strict=False), 1):
-        state, title = str(group.signature), process_title(run, group.signature)
+    yield from _marginals(found)
+    yield from _correlations(found)
+    fitted = [p for p in found.peaks if any(s is not None for s in p.spectra)]
+    if fitted:
+        yield ReportFigure(
+            "peaks",
+            "peaks",
+            "Masses with a fitted Breit-Wigner on a straight line, and their ratio to truth.",
+            mass_peaks(fitted, "Mass peaks"),
+        )
+    yield from _rates(found)
+    yield from _judges(found)
+    if history is not None:
+        yield ReportFigure(
+            "training", "training", "Loss and learning rate.", training_curves(history, "Training")
+        )
+
+
+def _groups(found: Measurements) -> Iterator[tuple[int, GroupComparison, GroupDetails, str]]:
+    """Numbers of the final states, their comparisons, details and titles."""
+    groups = zip(found.comparisons[0].groups, found.details, strict=False)
+    for number, (group, details) in enumerate(groups, 1):
+        yield number, group, details, process_title(found.truth.run, group.signature)
+
+
+def _marginals(found: Measurements) -> Iterator[ReportFigure]:
+    for number, group, details, title in _groups(found):
         panels = _panels(found, group, details)
         for page, first in enumerate(range(0, len(panels), _PER_PAGE), 1):
             shown = panels[first : first + _PER_PAGE]
+            names = ", ".join(p.observable.name for p in shown)
+            uncertainty = " and the uncertainty of the model." if found.spreads else "."
             yield ReportFigure(
                 "marginals",
                 f"marginals_{number}_{page}",
-                f"{state}: distributions of {', '.join(p.observable.name for p in shown)}. "
-                "Below, the ratio to truth with the statistical error of both samples"
-                + (
-                    " and the uncertainty of the model." if found.spreads else "."
-                ),
+                f"{group.signature}: distributions of {names}. Below, the ratio to truth with the "
+                f"statistical error of both samples{uncertainty}",
                 grid(shown, columns=3, title=title),
-            )  # fmt: skip
-    for number, (group, details) in enumerate(zip(groups, found.details, strict=False), 1):
-        state, title = str(group.signature), process_title(run, group.signature)
+            )
+
+
+def _correlations(found: Measurements) -> Iterator[ReportFigure]:
+    for number, group, details, title in _groups(found):
+        state = str(group.signature)
         for sample, c in zip(found.samples, details.correlations, strict=False):
             if len(c.observables) > 1:
                 suffix = "" if sample is found.samples[0] else f"_{sample.label}"
@@ -95,14 +120,9 @@ def draw(
                 "where truth has fewer than 25 events in a bin.",
                 planes(details.planes, title),
             )
-    fitted = [p for p in found.peaks if any(s is not None for s in p.spectra)]
-    if fitted:
-        yield ReportFigure(
-            "peaks",
-            "peaks",
-            "Masses with a fitted Breit-Wigner on a straight line, and their ratio to truth.",
-            mass_peaks(fitted, "Mass peaks"),
-        )
+
+
+def _rates(found: Measurements) -> Iterator[ReportFigure]:
     frequencies = [c.frequencies for c in found.comparisons]
     names = _mathtext(found.truth)
     if {"final state", "subprocess"} & set(frequencies[0]):
@@ -120,7 +140,10 @@ def draw(
             "Pulls of all categories beside those of equal samples.",
             pull_distributions(frequencies, "Pulls of frequencies"),
         )
-    for number, group in enumerate(groups[: len(found.details)], 1):
+
+
+def _judges(found: Measurements) -> Iterator[ReportFigure]:
+    for number, group, _, title in _groups(found):
         others = [found.group_of(i, group) for i in range(len(found.samples))]
         judged = [g.judged for g in others if g is not None]
         yield ReportFigure(
@@ -129,11 +152,7 @@ def draw(
             f"{group.signature}: a judge on the kinematics, its distance from guessing, and the "
             "density ratio that it finds event by event. On the left are events that truth "
             "lacks, on the right those that the generator lacks.",
-            judgements(judged, group.judged_floor, process_title(run, group.signature)),
-        )
-    if history is not None:
-        yield ReportFigure(
-            "training", "training", "Loss and learning rate.", training_curves(history, "Training")
+            judgements(judged, group.judged_floor, title),
         )
 
 

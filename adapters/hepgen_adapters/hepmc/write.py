@@ -119,13 +119,8 @@ class HepMCWriter:
         )
         self._refuse_infinite(sample, momenta, scalars, weights)
         extra, extra_offsets = _extra_lines(sample)
-        need = (
-            hepmc_record.BYTES_PER_EVENT * n
-            + hepmc_record.BYTES_PER_ROW * rows
-            + hepmc_record.BYTES_PER_WEIGHT * weights.size
-            + len(self._constant) * n
-            + len(extra)
-        )
+        need = (hepmc_record.BYTES_PER_EVENT + len(self._constant)) * n + len(extra)
+        need += hepmc_record.BYTES_PER_ROW * rows + hepmc_record.BYTES_PER_WEIGHT * weights.size
         if len(self._buffer) < need:
             self._buffer = np.empty(need, dtype=np.uint8)
         length, bad = hepmc_record.format_events(
