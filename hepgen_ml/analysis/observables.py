@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +64,9 @@ class Observable:
     def axis_label(self) -> str:
         """Label with unit, ready for an axis."""
         return f"${self.label}$" + (f" [{self.unit}]" if self.unit else "")
+
+
+_Column = tuple[Observable, FloatArray]
 
 
 @dataclass(frozen=True)
@@ -163,21 +167,36 @@ def _join(tables: list[ObservableTable]) -> ObservableTable:
 
 def _table(sample: EventSample, layout: Layout, discrete: bool) -> ObservableTable:
     """Columns of one layout; the momentum array is (n, m, 4)."""
-    columns: list[tuple[Observable, FloatArray]] = []
+    columns = [*_of_final(sample, layout), *_of_resonances(sample, layout)]
+    if "scale" in sample.events:
+        scale = np.maximum(sample.scale[layout.index], _PT_FLOOR)
+        columns.append((Observable("scale", r"\mu", "GeV", log=True), scale))
+    if "alpha_qcd" in sample.events:
+        alpha = sample.alpha_qcd[layout.index]
+        columns.append((Observable("alpha_qcd", r"\alpha_{s}"), alpha))
+    if discrete:
+        for name, values in _discrete(sample, layout):
+            columns.append((Observable(name, name, discrete=True), values))
 
-    def add(
-        name: str,
-        label: str,
-        values: FloatArray,
-        unit: str = "",
-        log: bool = False,
-        limits: tuple[float, float] | None = None,
-        odd: bool = False,
-    ) -> None:
-        columns.append((Observable(name, label, unit, log, limits, odd=odd), values))
+    weight = sample.events["weight"]
+    mean = float(weight.mean()) if len(weight) else 0.0
+    return ObservableTable(
+        layout.signature,
+        layout.index,
+        tuple(o for o, _ in columns),
+        np.stack([v for _, v in columns], axis=1).astype(np.float32),
+        weight[layout.index] / mean if mean else weight[layout.index],
+    )
 
-    skip = layout.n_incoming + layout.n_resonances
-    final = layout.rows[:, skip:]
+
+def _of_final(sample: EventSample, layout: Layout) -> list[_Column]:
+    """Observables of the final particles or objects, alone, in pairs and together."""
+    columns: list[_Column] = []
+
+    def add(name: str, label: str, values: FloatArray, unit: str = "", **options: Any) -> None:
+        columns.append((Observable(name, label, unit, **options), values))
+
+    final = layout.rows[:, layout.n_incoming + layout.n_resonances :]
     names, labels = _labels(layout.signature.final)
     px, py, pz, e = (sample.particles[c][final] for c in ("px", "py", "pz", "energy"))
     pt = np.maximum(np.hypot(px, py), _PT_FLOOR)
@@ -211,39 +230,19 @@ def _table(sample: EventSample, layout: Layout, discrete: bool) -> ObservableTab
     add("y_total", r"y_{\mathrm{total}}", _rapidity(total[2], total[3]), odd=True)
     around = (-float(np.pi), float(np.pi))
     add(f"phi({names[0]})", rf"\phi({labels[0]})", phi[:, 0], limits=around, odd=True)
+    return columns
 
-    rows = layout.rows[:, layout.n_incoming : skip]
+
+def _of_resonances(sample: EventSample, layout: Layout) -> Iterator[_Column]:
+    """Mass, transverse momentum and rapidity of each recorded resonance."""
+    rows = layout.rows[:, layout.n_incoming : layout.n_incoming + layout.n_resonances]
     for row, name, label in zip(rows.T, *_labels(layout.signature.resonances), strict=True):
         q = [sample.particles[c][row] for c in ("px", "py", "pz", "energy")]
         name, label = f"({name}*)", f"({label})"
-        add("mass" + name, r"m" + label, invariant_mass(*q), "GeV")
-        add(
-            "pt" + name,
-            r"p_{\mathrm{T}}" + label,
-            np.maximum(np.hypot(*q[:2]), _PT_FLOOR),
-            "GeV",
-            log=True,
-        )
-        add("y" + name, r"y" + label, _rapidity(q[2], q[3]), odd=True)
-
-    if "scale" in sample.events:
-        scale = np.maximum(sample.scale[layout.index], _PT_FLOOR)
-        add("scale", r"\mu", scale, "GeV", log=True)
-    if "alpha_qcd" in sample.events:
-        add("alpha_qcd", r"\alpha_{s}", sample.alpha_qcd[layout.index], log=False)
-    if discrete:
-        for name, values in _discrete(sample, layout):
-            columns.append((Observable(name, name, discrete=True), values))
-
-    weight = sample.events["weight"]
-    mean = float(weight.mean()) if len(weight) else 0.0
-    return ObservableTable(
-        layout.signature,
-        layout.index,
-        tuple(o for o, _ in columns),
-        np.stack([v for _, v in columns], axis=1).astype(np.float32),
-        weight[layout.index] / mean if mean else weight[layout.index],
-    )
+        yield Observable("mass" + name, "m" + label, "GeV"), invariant_mass(*q)
+        pt = np.maximum(np.hypot(*q[:2]), _PT_FLOOR)
+        yield Observable("pt" + name, r"p_{\mathrm{T}}" + label, "GeV", log=True), pt
+        yield Observable("y" + name, "y" + label, odd=True), _rapidity(q[2], q[3])
 
 
 def _discrete(sample: EventSample, layout: Layout) -> Iterator[tuple[str, FloatArray]]:
