@@ -126,6 +126,12 @@ def open_sample(
     path = Path(path)
     if not os.path.exists(path):
         raise InputError("no such file", path=path, remedy="check the path")
+    if not (os.path.isfile(path) or os.path.isdir(path)):
+        # one without a writer would be waited for without end
+        raise InputError(
+            "is a pipe or a device, and files are read more than once", path=path,
+            remedy="write the events to a file first",
+        )  # fmt: skip
     return format_of(path).open(path, skip_bad=skip_bad, selection=selection)
 
 

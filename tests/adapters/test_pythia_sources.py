@@ -211,6 +211,16 @@ def test_events_that_are_refused_are_replaced(
     assert len(read(path)) == 20
 
 
+@pytest.mark.parametrize("line", ["PartonLevel:all = off", "ProcessLevel:all = offf"])
+def test_settings_that_leave_nothing_are_refused(
+    line: str, generator: Generator, tmp_path: Path, program: None
+) -> None:
+    """Pythia would give events without particles, and takes any other word for off."""
+    with pytest.raises(UsageError, match="is off, so that the events would be empty"):
+        shower(generator, tmp_path / "a.hepmc", 3, settings=[line], seed=1)
+    assert not (tmp_path / "a.hepmc").exists()
+
+
 def test_unknown_programs() -> None:
     with pytest.raises(UsageError, match="the shower program 'quasar' is not known"):
         shower_program("quasar")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,14 @@ def test_an_output_is_no_input_and_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "all.lhe").touch()
     with pytest.raises(OutputError, match="exists already"):
         merge(parts, tmp_path / "all.lhe")
+
+
+@pytest.mark.parametrize("suffix", ["lhe", "hepmc", "root"])
+def test_pipes_are_no_input(tmp_path: Path, suffix: str) -> None:
+    """Nobody writes to this one: it would be waited for without end."""
+    os.mkfifo(tmp_path / f"a.{suffix}")
+    with pytest.raises(InputError, match="is a pipe or a device"):
+        merge(tmp_path / f"a.{suffix}", tmp_path / "all.lhe")
 
 
 def test_memory_does_not_grow_with_the_files(run: EventSample, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from hepgen_adapters.hepmc.text import open_bytes
 from hepgen_adapters.pythia.module import configured, load_pythia
-from hepgen_ml.errors import OutputError, SampleError
+from hepgen_ml.errors import OutputError, SampleError, UsageError
 from hepgen_ml.events.sample import EventSample, RunInfo
 from hepgen_ml.generation.blocks import begin_worker
 
@@ -109,6 +109,12 @@ class Worker:
 
         # give up where the events give up, not after ten failures in a row
         self._pythia = configured(["Main:timesAllowErrors = 1000000000", *settings])
+        for switch in ("ProcessLevel:all", "PartonLevel:all"):
+            if not self._pythia.flag(switch):
+                raise UsageError(
+                    f"{switch} is off, so that the events would be empty",
+                    remedy="leave it on; `hepgen-ml convert` writes partons as HepMC3",
+                )
         self._source = classes()["Source"](run, ())
         self._source.attach(self._pythia)
         if not self._pythia.init():
