@@ -108,6 +108,13 @@ def _by_label(
                 path=path,
                 remedy="give --class NAME=VALUE,VALUE for each class, or another --label",
             )
+        if unknown := [value for value in values if value.lower() == "nan"]:
+            first = int(np.flatnonzero(np.isin(jets.label, unknown))[0])
+            raise InputError(
+                f"jet {int(jets.number[first]) + 1} has {label} = nan, which is no class",
+                path=path,
+                remedy="say which values count with --class NAME=VALUE, other jets are left out",
+            )
         named = [(value or "none", value) for value in values]
     wanted: dict[str, list[str]] = {}
     for name, value in named:

@@ -262,6 +262,7 @@ def test_command_line(tmp_path: Path) -> None:
         (("--from", "FILE"), "the class of each jet"),
         (("--from", "FILE", "--label", "kind", "--class", "a=7"), "no jet has kind = 7"),
         (("--from", "FILE", "--label", "kind"), "jets of 1 class"),
+        (("--from", "FILE", "--label", "partly"), "jet 11 has partly = nan, which is no class"),
         (("--class", "a=FILE", "--class", "b=nope.root"), "no such file"),
         (
             ("--class", "a=FILE", "--class", "b=FILE", "--network", "x"),
@@ -275,7 +276,8 @@ def test_command_line(tmp_path: Path) -> None:
     ],
 )
 def test_bad_command_lines(tmp_path: Path, arguments: tuple[str, ...], what: str) -> None:
-    path = write(tmp_path / "a.root", toy(30, 2, 0), *MOMENTA, kind=np.ones(30))
+    path = write(tmp_path / "a.root", toy(30, 2, 0), *MOMENTA, kind=np.ones(30),
+                 partly=np.repeat([0.0, np.nan, 1.0], 10))  # fmt: skip
     given = [a.replace("FILE", str(path)) for a in arguments]
     done = run("train", *given, "--out", tmp_path / "out")
     assert done.exit_code in (2, 3, 4)
