@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hepgen_ml.phase_space.coordinates import (
     Coordinate,
-    invariant_mass_squared,
+    invariant_mass,
     on_shell,
     two_body_momentum,
 )
@@ -135,7 +135,7 @@ class Chart(ABC):
         columns, masses = [], []
         for i, mass in enumerate(self.masses):
             if isinstance(mass, tuple):
-                value = torch.sqrt(invariant_mass_squared(p[..., i, :]).clamp_min(0.0))
+                value = invariant_mass(p[..., i, :])
                 columns.append(encode_mass(value, mass, mass[0], mass[1]))
                 masses.append(value)
             else:

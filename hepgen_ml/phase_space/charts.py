@@ -22,6 +22,7 @@ from hepgen_ml.phase_space.coordinates import (
     boost,
     expit_between,
     from_pt_rapidity_phi,
+    invariant_mass,
     invariant_mass_squared,
     log_above,
     logit_between,
@@ -137,14 +138,14 @@ class BalancedChart(Chart):
         for i, mass in enumerate(self.masses):
             if isinstance(mass, tuple):
                 m = torch.sqrt(m2[..., i])
-                columns.append(m_dm[..., i] / m * mass_slope(m, mass))
+                columns.append(m_dm[..., i] * _finite(mass_slope(m, mass) / m))
         fixed = m2.new_tensor([0.0 if isinstance(m, tuple) else 1.0 for m in self.masses])
         mt_dmt = radial + (1 - fixed) * m_dm
         dy = (v[..., 2] - p[..., 2] * mt_dmt / (pt2 + m2)) / p[..., 3]
         dphi = (p[..., 0] * vt[..., 1] - p[..., 1] * vt[..., 0]) / pt2
         pt = torch.sqrt(pt2)
         for i in range(len(self.labels) - 1):
-            log_pt = radial[..., i] / (pt[..., i] * (pt[..., i] - self.pt_min[i]))
+            log_pt = radial[..., i] * _finite(1 / (pt[..., i] * (pt[..., i] - self.pt_min[i])))
             phi = dphi[..., 0] if i == 0 else dphi[..., i] - dphi[..., 0]
             columns += [log_pt, dy[..., i], phi]
         return torch.stack([*columns, dy[..., -1]], dim=-1)
@@ -158,6 +159,11 @@ class BalancedChart(Chart):
             pt = self.pt_min[i] + torch.exp(log_pt)
             total = total + log_pt + torch.log(pt) + torch.log(p[..., i, 3])
         return total + torch.log(p[..., -1, 3])
+
+
+def _finite(slope: Tensor) -> Tensor:
+    """Zero where a slope has no bound: what is moved along it is moved directly instead."""
+    return torch.where(torch.isfinite(slope), slope, 0.0)
 
 
 class FixedEnergyChart(Chart):
@@ -245,7 +251,7 @@ class FixedEnergyChart(Chart):
         frame_mass = torch.sqrt(invariant_mass_squared(frame))
         for k in range(n - 1):
             rest = p[..., k + 1 :, :].sum(-2)
-            recoil_mass = torch.sqrt(invariant_mass_squared(rest).clamp_min(0.0))
+            recoil_mass = invariant_mass(rest)
             if k < n - 2:
                 low = masses[..., k + 1 :].sum(-1)
                 columns.append(logit_between(recoil_mass, low, frame_mass - masses[..., k]))

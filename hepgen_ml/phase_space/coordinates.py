@@ -89,6 +89,17 @@ def invariant_mass_squared(p: Tensor) -> Tensor:
     return (p[..., 3] - size) * (p[..., 3] + size)
 
 
+def invariant_mass(p: Tensor) -> Tensor:
+    """Invariant mass, (..., 4) -> (...), zero where the momentum is spacelike.
+
+    Its derivative is zero there as well, not infinite as that of a square root at zero, which
+    would make the gradient of a whole batch of events not a number.
+    """
+    squared = invariant_mass_squared(p)
+    spacelike = squared <= 0
+    return torch.where(spacelike, 0.0, torch.sqrt(torch.where(spacelike, 1.0, squared)))
+
+
 def two_body_momentum(m: Tensor, m1: Tensor, m2: Tensor) -> Tensor:
     """Momentum of the decay m -> m1 m2 in its rest frame (Kallen function, factorised)."""
     product = (m - m1 - m2) * (m + m1 + m2) * (m - m1 + m2) * (m + m1 - m2)
@@ -139,8 +150,9 @@ def log_above(value: Tensor, low: Tensor | float) -> Tensor:
 
 
 def logit_between(value: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
-    """Logit of the position of a value in an interval, kept off its ends by 1e-12."""
-    u = ((value - low) / (high - low)).clamp(TINY, 1 - TINY)
+    """Logit of the position of a value in an interval, kept off its ends by 1e-12, or rounding."""
+    u = (value - low) / (high - low)
+    u = u.clamp(TINY, 1 - max(TINY, torch.finfo(u.dtype).eps))
     return torch.log(u) - torch.log1p(-u)
 
 

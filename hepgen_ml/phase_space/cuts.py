@@ -19,7 +19,7 @@ from hepgen_ml.errors import UsageError
 from hepgen_ml.events.objects import JET, OBJECTS
 from hepgen_ml.phase_space.coordinates import (
     azimuth,
-    invariant_mass_squared,
+    invariant_mass,
     pseudorapidity,
     transverse_momentum,
     wrap,
@@ -225,7 +225,7 @@ def pair_observable(name: str, p: Tensor, pairs: Sequence[tuple[int, int]]) -> T
     """Observable (events, k) of k pairs of the particles (events, n, 4)."""
     i, j = ([pair[k] for pair in pairs] for k in (0, 1))
     if name == "mass":
-        return torch.sqrt(invariant_mass_squared(p[:, i] + p[:, j]).clamp_min(0.0))
+        return invariant_mass(p[:, i] + p[:, j])
     eta, phi = pseudorapidity(p), azimuth(p)
     return torch.hypot(eta[:, i] - eta[:, j], wrap(phi[:, i] - phi[:, j]))
 

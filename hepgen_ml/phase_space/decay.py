@@ -15,7 +15,7 @@ from hepgen_ml.phase_space.charts import BalancedChart, FixedEnergyChart
 from hepgen_ml.phase_space.coordinates import (
     Coordinate,
     azimuth,
-    invariant_mass_squared,
+    invariant_mass,
     on_shell,
     transverse_momentum,
     two_body_momentum,
@@ -217,7 +217,7 @@ class DecayChart(Chart):
         masses: list[Tensor] = []
         for momentum, node in zip(momenta, self.nodes, strict=True):
             if isinstance(node.mass, tuple):
-                masses.append(torch.sqrt(invariant_mass_squared(momentum).clamp_min(0.0)))
+                masses.append(invariant_mass(momentum))
             else:
                 masses.append(filled(momentum[..., 0], node.mass))
         made = torch.stack(momenta[: self.n_made], dim=-2)

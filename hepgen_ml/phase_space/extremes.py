@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hepgen_ml.phase_space.coordinates import (
     azimuth,
-    invariant_mass_squared,
+    invariant_mass,
     pseudorapidity,
     transverse_momentum,
     wrap,
@@ -229,7 +229,7 @@ class Extremes:
             event, column = np.divmod(flat, len(pairs))
             return [p[event, pairs[column, k]] for k in (0, 1)]
 
-        masses = torch.sqrt(invariant_mass_squared(p[np.cumsum(sizes) - sizes]).clamp_min(0.0))
+        masses = invariant_mass(p[np.cumsum(sizes) - sizes])
         sums = masses.numpy()[:, pairs].sum(2).ravel()
         for name in of_pairs:
             flat = pair_observable(name, p, columns).numpy().ravel()

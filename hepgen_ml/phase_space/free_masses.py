@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from hepgen_ml.phase_space.coordinates import invariant_mass_squared
+from hepgen_ml.phase_space.coordinates import invariant_mass
 from hepgen_ml.phase_space.masses import MASSLESS
 
 _MASS_OFFSET = 0.02
@@ -21,13 +21,13 @@ _ATOM = (-0.5, 0.1)
 
 def free_mass(p: Tensor) -> Tensor:
     """Masses (...) in GeV of momenta (..., 4); zero for what counts as massless."""
-    mass = torch.sqrt(invariant_mass_squared(p).clamp_min(0.0))
+    mass = invariant_mass(p)
     return torch.where(mass < MASSLESS, 0.0, mass)
 
 
 def encode_free_mass(p: Tensor, pt: Tensor) -> Tensor:
     """Coordinates (...) of the masses of momenta (..., 4) with transverse momenta (...) in GeV."""
-    mass = torch.sqrt(invariant_mass_squared(p).clamp_min(0.0))
+    mass = invariant_mass(p)
     digits = torch.remainder(pt * 1e6, 1.0).clamp(1e-3, 1 - 1e-3)
     atom = _ATOM[0] + _ATOM[1] * torch.special.ndtri(digits)
     return math.log(_MASS_OFFSET) + torch.where(

@@ -18,7 +18,7 @@ from hepgen_ml.phase_space.coordinates import (
     azimuth,
     expit_between,
     from_pt_rapidity_phi,
-    invariant_mass_squared,
+    invariant_mass,
     log_above,
     logit_between,
     on_shell,
@@ -260,7 +260,7 @@ class ReconstructedChart(Chart):
             else:
                 masses.append(torch.full_like(phi, self._mass(i)))
         systems = [p[..., r.objects[k:], :].sum(-2) for k in range(n - 1)]
-        m = [torch.sqrt(invariant_mass_squared(s).clamp_min(0.0)) for s in systems]
+        m = [invariant_mass(s) for s in systems]
         mt = torch.sqrt(q[..., 0] ** 2 + q[..., 1] ** 2 + m[0] ** 2)
         columns += [
             encode_mass(m[0], r.mass, *self._range(r, masses)),

@@ -30,7 +30,7 @@ from hepgen_ml.phase_space import (
     ReconstructedChart,
     Resonance,
 )
-from hepgen_ml.phase_space.coordinates import invariant_mass_squared
+from hepgen_ml.phase_space.coordinates import invariant_mass
 from hepgen_ml.phase_space.cut_finder import CutFinder
 from hepgen_ml.phase_space.cuts import flavour_class
 from hepgen_ml.phase_space.masses import MovingPeak, largest, smallest
@@ -300,7 +300,7 @@ class ChartLearner:
                 found.append(seen.kept["final"][:, list(rows)].sum(1))
                 given += [seen.kept["conditions"]] if self._conditions is not None else []
         momenta = torch.from_numpy(np.concatenate(found))
-        mass = np.asarray(torch.sqrt(invariant_mass_squared(momenta).clamp_min(0.0)))
+        mass = np.asarray(invariant_mass(momenta))
         if given:
             moving = follows(mass, np.concatenate(given), self._conditions)
             if isinstance(moving, MovingPeak):

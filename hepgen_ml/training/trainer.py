@@ -36,6 +36,9 @@ over-fit small samples within few of them."""
 _MOST_BAD = 50
 """Steps in a row without a finite loss after which a training has diverged."""
 
+_LOST = 0.01
+"""Fraction of such steps in a training above which users are told."""
+
 _VALIDATION_BATCH = 4096
 
 _STRIDE = 0x9E3779B97F4A7C15
@@ -113,7 +116,7 @@ class Trainer(Generic[SomeTask]):
             lr=config.learning_rate, betas=(0.9, 0.99), foreach=True,
         )  # fmt: skip
         self.step, self.seconds, self.round = 0, 0.0, 0
-        self._bad_steps = 0
+        self._bad_steps, self._lost = 0, 0
         self._consistent = True  # not within a step: what can be saved can be resumed
         if config.compile:
             for module in task.module.modules():
@@ -164,6 +167,11 @@ class Trainer(Generic[SomeTask]):
             with torch.no_grad():
                 for name, p in self.parameters.items():
                     p.copy_(self.best[name])
+            if self._lost > _LOST * self.step:
+                log.warning(
+                    "%d of %d training steps are lost: their loss or its gradient is not a number",
+                    self._lost, self.step,
+                )  # fmt: skip
 
     def loss_changed(self, part: str) -> None:
         """Earlier validation losses of a part cannot be compared with those from here on."""
@@ -302,6 +310,7 @@ class Trainer(Generic[SomeTask]):
         else:
             # A single bad step is left out; a run of them means that training has diverged.
             self._bad_steps += 1
+            self._lost += 1
             if self._bad_steps > _MOST_BAD:
                 raise SampleError(f"training diverged at step {self.step}", remedy=self.task.remedy)
         with torch.no_grad():

@@ -196,3 +196,22 @@ def test_batches_larger_than_the_sample(sample: EncodedSample, tmp_path: Path) -
     run = trainer(sample, tmp_path / "m", config)
     run.step = 5
     assert run.done == pytest.approx(0.5)
+
+
+def test_lost_steps_are_told(
+    sample: EncodedSample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """Steps whose gradient is not a number teach nothing, and users hear of them."""
+    config = CONFIG.with_(training__max_steps=30)
+    training = trainer(sample, tmp_path / "m", config)
+    right, calls = training.task.loss, iter(range(10_000))
+
+    def loss(part: str, data: object, rows: torch.Tensor) -> torch.Tensor:
+        value = right(part, data, rows)  # type: ignore[arg-type]
+        return value * math.nan if value.requires_grad and next(calls) % 6 == 0 else value
+
+    monkeypatch.setattr(training.task, "loss", loss)
+    training.run()
+    assert "training steps are lost" in caplog.text
+    assert all(torch.isfinite(p).all() for p in training.task.module.parameters())
