@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from hepgen_ml.regression.regressor import Regressor
 
 
+_OF_TRAINING = (
+    "network", "size", "loss", "ensemble", "bayesian", "log", "events", "max_time", "seed",
+    "resume",
+)  # fmt: skip
+"""Options that say nothing of predictions, by the names of the parameters of `regress`."""
+
+
 def regress(
+    context: typer.Context,
     source: Annotated[
         Path | None,
         typer.Option(
@@ -103,6 +111,7 @@ def regress(
             )
         chosen = EventOptions(objects=objects, tree=tree).selection()
         if predict is not None and model is not None:
+            _refuse_options_of_training(context)
             _predict(model, predict, out, device, chosen, force)
             return
         assert source is not None
@@ -122,6 +131,16 @@ def regress(
             )  # fmt: skip
             made.save(out)
         _tell(made, out)
+
+
+def _refuse_options_of_training(context: typer.Context) -> None:
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if option.name in _OF_TRAINING and source is not None and source.name == "COMMANDLINE":
+            raise UsageError(
+                f"{option.opts[0]} is an option of the training, which --predict does not do",
+                remedy="leave it out: all events of the file are predicted by the model as it is",
+            )
 
 
 def _kept(out: Path | None) -> str:

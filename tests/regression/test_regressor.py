@@ -230,6 +230,18 @@ def test_inputs_that_cannot_be_learned_are_said_in_one_line(tmp_path: Path) -> N
         Regressor.fit(sample[:100], amplitude[:100], FEW)
 
 
+@pytest.mark.parametrize(
+    "given", ["--resume", "--log", "--no-log", "--bayesian", "--events=5", "-n 5", "--seed=0",
+              "--ensemble=2", "--network=mlp", "--size=width=16", "--loss=mse", "--max-time=1s"]
+)  # fmt: skip
+def test_options_of_the_training_are_refused_at_predictions(tmp_path: Path, given: str) -> None:
+    """They were ignored; even where they say the default."""
+    code, text = invoke("--model", tmp_path / "m", "--predict", tmp_path / "b.lhe",
+                        "--out", tmp_path / "c.npz", *given.split())  # fmt: skip
+    assert (code, text.count("\n")) == (2, 1), text
+    assert "is an option of the training, which --predict does not do" in text
+
+
 def test_other_events_than_trained_are_refused(tmp_path: Path) -> None:
     sample, columns = read_npz(points(tmp_path, 300))
     Regressor.fit(sample, columns["amplitude"], FEW).save(tmp_path / "model")
