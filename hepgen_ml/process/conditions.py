@@ -91,7 +91,19 @@ class Condition:
                 event=first + int(np.flatnonzero(inverse.ravel() == wrong)[0]) + 1,
                 remedy=f"the model knows {self.range}",
             )
-        return np.array(values, dtype=np.float64)[inverse.ravel()]
+        result = np.array(values, dtype=np.float64)[inverse.ravel()]
+        lost = np.flatnonzero(self.without_logarithm(result))
+        if lost.size:
+            raise SampleError(
+                f"condition {self.name!r} is {result[lost[0]]:.6g}; it enters by its logarithm",
+                event=first + int(lost[0]) + 1,
+                remedy=f"the model knows {self.range}: take values above zero",
+            )
+        return result
+
+    def without_logarithm(self, values: FloatArray) -> npt.NDArray[np.bool_]:
+        """Which of values (n,) are not above zero, where it enters by its logarithm."""
+        return (values <= 0) & (self.kind == "log")
 
     def number(self, text: str) -> float | None:
         """Number of a value, None for what is none."""
@@ -228,7 +240,16 @@ class Conditions:
         self.check_names(values)
         columns = []
         for c in self.each:
-            texts = np.atleast_1d(np.asarray(values[c.name]))
+            try:
+                texts = np.atleast_1d(np.asarray(values[c.name]))
+            except ValueError:  # lists of different lengths
+                texts = np.zeros((0, 0))
+            if np.ma.is_masked(values[c.name]):
+                masked = np.ma.getmaskarray(values[c.name])  # type: ignore[arg-type]
+                raise UsageError(
+                    f"condition {c.name!r} is masked in row {np.flatnonzero(masked)[0] + 1}",
+                    remedy="give a value for each event",
+                )
             if texts.ndim != 1 or not len(texts):
                 raise UsageError(
                     f"condition {c.name!r} has neither one value nor one for each event",
@@ -241,6 +262,13 @@ class Conditions:
                     raise UsageError(
                         f"condition {c.name!r} is {column[wrong[0]]} in row {wrong[0] + 1}",
                         remedy="give finite numbers",
+                    )
+                lost = np.flatnonzero(c.without_logarithm(column))
+                if lost.size:
+                    raise UsageError(
+                        f"condition {c.name!r} is {column[lost[0]]:.6g} in row {lost[0] + 1}; it "
+                        "enters by its logarithm",
+                        remedy=f"the model knows {c.range}: take values above zero",
                     )
             else:
                 try:
