@@ -5,7 +5,8 @@ the Jacobian turns it back (2405.14806, figure 4; thesis figure 6.4),
 
 .. math:: v_x = \frac{\partial x}{\partial p} v_p .
 
-Logarithmic coordinates, whose Jacobian has no bound, are moved by scalar outputs instead.
+Logarithmic coordinates, whose Jacobian has no bound, are moved by scalar outputs instead, and so
+are all coordinates where it is not finite.
 Nothing here knows which chart the coordinates belong to.
 """
 
@@ -112,14 +113,14 @@ class GeometricVelocity(Velocity):
     def momenta(self, z: Tensor, channel: int, values: Tensor | None = None) -> Tensor:
         """Final-state momenta (m, n, 4) in GeV of standardised coordinates (m, D).
 
-        Conditions (m, K) where there are any.
-
-        In the frame in which the azimuth of the event is zero.
+        In double precision, which charts need where energies differ much (a beam of fixed energy),
+        and in the frame in which the azimuth of the event is zero. Conditions (m, K) where there
+        are any.
         """
-        d = z.shape[1]
+        d, z = z.shape[1], z.double()
         real = torch.tensor([not v.periodic for v in self.layouts[channel]], device=z.device)
         z = torch.where(real, z.clamp(-_LIMIT, _LIMIT), z)
-        x = z * self.std[channel, :d].to(z.dtype) + self.mean[channel, :d].to(z.dtype)
+        x = z * self.std[channel, :d].double() + self.mean[channel, :d].double()
         which = self.channels[channel]
         chart = which.chart.given(None if values is None else values.to(x.dtype))
         p, _ = chart.inverse(which.join(x, x.new_zeros(len(x))))
@@ -150,7 +151,9 @@ class GeometricVelocity(Velocity):
         subprocess, channel = condition
         values = values_of(subprocess)
         p = self.momenta(z, channel, values)
-        tokens = self.tokens(t, z, p / self.unit, subprocess, channel)
+        # On the way from noise to events are places that are none of phase space.
+        p = torch.where(torch.isfinite(p).all(-1, keepdim=True).all(-2, keepdim=True), p, 0.0)
+        tokens = self.tokens(t, z, (p / self.unit).to(z.dtype), subprocess, channel)
         with torch.autocast(
             z.device.type, torch.bfloat16, enabled=self.bfloat16_blocks and self.training
         ):
@@ -160,18 +163,21 @@ class GeometricVelocity(Velocity):
         hidden = out.scalars[:, :n, 2:]
         # In units of each particle's transverse mass, which keeps velocities of order one.
         mt = torch.sqrt((p[..., 3] - p[..., 2]) * (p[..., 3] + p[..., 2]))
-        v = vector_part(out, self.symmetry)[:, :n] * mt.unsqueeze(-1)
+        v = vector_part(out, self.symmetry)[:, :n].to(p.dtype) * mt.unsqueeze(-1)
+        if v.requires_grad and self.training:
+            # Zero times an infinite slope of a column that is left out below is not a number.
+            v.register_hook(lambda slope: torch.nan_to_num(slope, 0.0, 0.0, 0.0))
         which, layout = self.channels[channel], self.layouts[channel]
         chart = which.chart.given(None if values is None else values.to(p.dtype))
         pushed = chart.push_forward(p, v)
         if which.cyclic is not None:
             pushed = torch.cat([pushed[:, : which.cyclic], pushed[:, which.cyclic + 1 :]], dim=-1)
-        pushed = pushed / self.std[channel, : z.shape[1]].to(z.dtype)
+        pushed = (pushed / self.std[channel, : z.shape[1]].to(p.dtype)).to(z.dtype)
         owner = [v.particle for v in layout]
         logarithmic = torch.tensor([v.logarithmic for v in layout], device=z.device)
-        keep = logarithmic.to(z.dtype).unsqueeze(-1)
-        direct = self.head(hidden[:, owner] * keep, channel)
-        return direct + torch.where(logarithmic, 0.0, pushed)
+        usable = torch.isfinite(pushed) & ~logarithmic
+        direct = self.head(hidden[:, owner] * (~usable).to(z.dtype).unsqueeze(-1), channel)
+        return direct + torch.where(usable, pushed, 0.0)
 
 
 class RotationVelocity(GeometricVelocity):

@@ -195,3 +195,24 @@ def test_gradients_are_finite_for_massless_jets() -> None:
     edge = torch.nextafter(torch.ones(1), torch.zeros(1)).requires_grad_()
     logit_between(edge, 0.0, 1.0).backward()
     assert torch.isfinite(edge.grad).all()  # type: ignore[arg-type]
+
+
+def test_places_outside_phase_space(
+    process: Process, encoded: Encoded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Charts have no momenta for all coordinates: such events are moved by scalar outputs."""
+    net = velocity(process, encoded, "lgatr-cfm").train()
+    z, subprocess = event(process, encoded, 0)
+    inverse = net.channels[0].chart.inverse
+
+    def partly(x: Tensor) -> tuple[Tensor, Tensor]:
+        p, total = inverse(x)
+        return torch.where(torch.arange(len(x)).view(-1, 1, 1) < 5, torch.nan, p), total
+
+    whole = net(torch.full((len(z),), 0.3, dtype=z.dtype), z, Condition(subprocess, 0))
+    monkeypatch.setattr(net.channels[0].chart, "inverse", partly)
+    part = net(torch.full((len(z),), 0.3, dtype=z.dtype), z, Condition(subprocess, 0))
+    assert torch.isfinite(part).all()
+    assert torch.equal(part[5:], whole[5:])
+    part.sum().backward()
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in net.parameters())
