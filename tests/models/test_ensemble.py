@@ -59,7 +59,7 @@ def test_weights_are_written_as_those_of_a_posterior(generator: Generator) -> No
     assert np.allclose(w.mean(0), 1.0, atol=1e-9)
     assert (w > 0).all()
     assert w.std() > 0.01
-    with pytest.raises(UsageError, match="4 draws of an ensemble of 3"):
+    with pytest.raises(UsageError, match="4 draws do not fit an ensemble of 3"):
         generator.sample(10, posterior=4)
     assert len(generator.sample(50, seed=2)) == 50
     assert np.isfinite(generator.log_prob(events[:20])).all()
