@@ -107,8 +107,8 @@ def test_default_and_choice_by_name() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("jetgpt.densities.log_pt:j1=von_mises", "von_mises does not suit 'log_pt:j1', which is no angle"),
-        ("jetgpt.densities.phi:*=gaussian", "gaussian does not suit 'phi:j1', which is an angle"),
+        ("jetgpt.densities.log_pt:j1=von_mises", "von_mises does not suit 'log_pt:j1'"),
+        ("jetgpt.densities.phi:*=gaussian", "gaussian does not suit 'phi:j1'"),
         ("jetgpt.densities.mass:*=bins", "no coordinate fits 'mass:"),
     ],
 )
