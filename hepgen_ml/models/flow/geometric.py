@@ -151,7 +151,7 @@ class GeometricVelocity(Velocity):
         subprocess, channel = condition
         values = values_of(subprocess)
         p = self.momenta(z, channel, values)
-        # On the way from noise to events are places that are none of phase space.
+        # Coordinates on the way from noise to events may lie outside phase space.
         p = torch.where(torch.isfinite(p).all(-1, keepdim=True).all(-2, keepdim=True), p, 0.0)
         tokens = self.tokens(t, z, (p / self.unit).to(z.dtype), subprocess, channel)
         with torch.autocast(
