@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hepgen_ml.analysis.metrics import unweighting_limit
 from hepgen_ml.events.sample import FloatArray
+from hepgen_ml.events.weights import unweighting_limit
 from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.phase_space.charts import BalancedChart
 

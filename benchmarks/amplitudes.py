@@ -22,9 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from hepgen_ml.analysis.metrics import unweighting_limit
 from hepgen_ml.events.sample import EventSample, FloatArray, RunInfo
-from hepgen_ml.events.weights import effective_size
+from hepgen_ml.events.weights import effective_size, unweighting_limit
 from hepgen_ml.networks.names import EVENT_NETWORKS
 from hepgen_ml.regression.calibration import pull_widths
 from hepgen_ml.regression.model import Settings, train_member

@@ -27,8 +27,8 @@ from split import divide
 import hepgen_ml
 from hepgen_ml.events.objects import Selection, parse_objects
 from hepgen_ml.events.sample import EventSample
-from hepgen_ml.models.included import CONFIG, PRETRAINED
-from hepgen_ml.models.storage import CARD, VALIDATION, WEIGHTS
+from hepgen_ml.files.model_files import CARD, CONFIG, VALIDATION, WEIGHTS
+from hepgen_ml.models.included import PRETRAINED
 
 LICENCE = "of the model: BSD 3-Clause, as the package; that of the sample is not stated"
 

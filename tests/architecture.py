@@ -1,8 +1,12 @@
-"""Rooms of the package and the imports between them, counted: python -m tests.architecture."""
+"""Rooms of the package and the imports between them, counted: python -m tests.architecture.
+
+With --matrix, which rooms import from which.
+"""
 
 from __future__ import annotations
 
 import ast
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
@@ -16,6 +20,9 @@ ROOMS = (
     "validation", "__init__", "cli", "__main__",
 )  # fmt: skip
 """Each room imports from those before it only."""
+
+GROUND = frozenset({"_version", "errors", "config", "files", "events"})
+"""Rooms that every other may use: what they hold are the words and the paper of all others."""
 
 Arrows = dict[str, set[str]]
 """Modules and what each of them imports."""
@@ -133,7 +140,11 @@ def main() -> None:
     pairs = between_rooms()
     sizes = {p: len(p.read_text(encoding="utf-8").splitlines()) for p in modules().values()}
     print(f"modules and packages at the top level: {n_modules}, {n_rooms}")
-    print(f"pairs of rooms with imports: {len(pairs)}")
+    ground = sum(to in GROUND for _, to in pairs)
+    print(
+        f"pairs of rooms with imports: {len(pairs)}, of which {ground} lead to the ground "
+        f"({', '.join(sorted(GROUND))}) and {len(pairs) - ground} are of the building"
+    )
     print(f"cycles of modules: {len(cycles())}")
     print(f"modules that the file of a training imports: {len(arrows()['hepgen_ml.training.fit'])}")
     print(f"lines of hepgen_ml: {sum(sizes.values())}")
@@ -146,5 +157,15 @@ def main() -> None:
             print(f"over {LONGEST_FUNCTION} lines: {path.relative_to(ROOT)}: {name} ({n})")
 
 
+def matrix() -> None:
+    """Print the pairs of rooms with the imports between them."""
+    pairs = sorted(between_rooms().items(), key=lambda p: [ROOMS.index(r) for r in p[0]])
+    for (a, b), imports in pairs:
+        print(f"{a} -> {b}: {len(imports)}")
+        if b not in GROUND:
+            for module, other in sorted(imports):
+                print(f"    {module} <- {other}")
+
+
 if __name__ == "__main__":
-    main()
+    matrix() if "--matrix" in sys.argv else main()

@@ -102,18 +102,6 @@ def is_uniform(weight: FloatArray) -> bool:
     return len(weight) > 0 and bool(np.ptp(weight) <= 1e-9 * np.abs(weight).max())
 
 
-def unweighting_limit(weights: FloatArray, loss: float = 1e-3) -> float:
-    """Weight that counts as the largest when events are accepted with w/limit.
-
-    Events above are accepted always, with a fraction `loss` of all weight lost at most.
-    """
-    ordered = np.sort(weights)[::-1]
-    # lost above a limit at the i-th largest weight: sum of the larger ones minus i times it
-    lost = np.cumsum(ordered) - np.arange(1, len(ordered) + 1) * ordered
-    allowed = np.flatnonzero(lost <= loss * ordered.sum())
-    return float(ordered[allowed[-1]])
-
-
 def homogeneity(a: Counts, b: Counts) -> tuple[FloatArray, FloatArray, FloatArray, ChiSquare]:
     r"""Test whether two lists of weighted counts are drawn from the same fractions.
 

@@ -193,7 +193,6 @@ def encode(
     with _console.reporting(verbose=verbose, debug=debug):
         from hepgen_ml.events.conditions import parse_conditions
         from hepgen_ml.events.objects import parse_resonance
-        from hepgen_ml.phase_space import parse_cut
         from hepgen_ml.training.encoded import SUFFIX, encode_sample
 
         if not out.name.endswith(SUFFIX):
@@ -207,7 +206,7 @@ def encode(
                 paths,
                 skip_bad=skip_bad,
                 selection=chosen,
-                cuts=[parse_cut(text) for text in cut or []],
+                cuts=cut or [],
                 resonances=[parse_resonance(text) for text in resonance or []],
                 conditions=parse_conditions(condition or []),
                 find_cuts=not no_cuts,

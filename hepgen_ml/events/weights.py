@@ -41,6 +41,18 @@ def effective_size(weight: Numbers) -> float:
     return float(weight.sum()) ** 2 / max(float((weight * weight).sum()), 1e-300)
 
 
+def unweighting_limit(weights: FloatArray, loss: float = 1e-3) -> float:
+    """Weight that counts as the largest when events are accepted with w/limit.
+
+    Events above are accepted always, with a fraction `loss` of all weight lost at most.
+    """
+    ordered = np.sort(weights)[::-1]
+    # lost above a limit at the i-th largest weight: sum of the larger ones minus i times it
+    lost = np.cumsum(ordered) - np.arange(1, len(ordered) + 1) * ordered
+    allowed = np.flatnonzero(lost <= loss * ordered.sum())
+    return float(ordered[allowed[-1]])
+
+
 @dataclass
 class WeightMoments:
     """Number of events, and sums of their weights and of the squares of these.

@@ -7,7 +7,7 @@ from typing import Any
 from hepgen_ml.events.run import finite_or_none
 from hepgen_ml.models.storage import TrainedModel
 from hepgen_ml.process.understanding import understood
-from hepgen_ml.regression.weight_ratios import WeightRatios
+from hepgen_ml.reweighting.named_weights.ratios import WeightRatios
 
 
 def describe(model: TrainedModel, ratios: WeightRatios | None = None) -> dict[str, Any]:

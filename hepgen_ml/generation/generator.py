@@ -19,6 +19,7 @@ from hepgen_ml.errors import ModelError, UsageError, about
 from hepgen_ml.events.objects import Selection
 from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
 from hepgen_ml.events.source import Progress
+from hepgen_ml.files.model_files import CLASSIFIER, CONFIG, VARIATIONS
 from hepgen_ml.files.outputs import remove
 from hepgen_ml.generation import posterior as posterior_weights
 from hepgen_ml.generation.blocks import (
@@ -45,18 +46,12 @@ from hepgen_ml.generation.variations import (
     with_named_weights,
 )
 from hepgen_ml.generation.weighting import Weighting, Weights, choose_weighting
-from hepgen_ml.models.included import CONFIG, find_model
-from hepgen_ml.models.storage import (
-    CLASSIFIER,
-    VARIATIONS,
-    TrainedModel,
-    load_model,
-    save_model,
-)
+from hepgen_ml.models.included import find_model
+from hepgen_ml.models.storage import TrainedModel, load_model, save_model
 from hepgen_ml.process.conditions import Given
-from hepgen_ml.regression.storage import declared_weights, save_ratios
-from hepgen_ml.regression.weight_ratios import WeightRatios
 from hepgen_ml.reweighting import Reweighter
+from hepgen_ml.reweighting.named_weights.ratios import WeightRatios
+from hepgen_ml.reweighting.named_weights.storage import declared_weights, save_ratios
 from hepgen_ml.training.devices import find_device
 from hepgen_ml.training.directory import PLAN, claimed
 from hepgen_ml.training.encoded import encode_for

@@ -24,9 +24,9 @@ from torch import Tensor
 
 from hepgen_ml.errors import UsageError
 from hepgen_ml.events.sample import EventSample, FloatArray, RunInfo, concatenate
+from hepgen_ml.events.weight_groups import declared
 from hepgen_ml.models.base import DensityModel
 from hepgen_ml.models.choice import BAYESIAN
-from hepgen_ml.networks.bayesian import posterior_draw
 
 MAX_DRAWS = 1000
 
@@ -76,13 +76,7 @@ def with_posterior(run: RunInfo, n_draws: int) -> RunInfo:
         name: f"posterior draw {k} of {n_draws} of the surrogate"
         for k, name in enumerate(names_of(n_draws), 1)
     }
-    weights = [f'<weight id="{name}">{text}</weight>' for name, text in names.items()]
-    group = '<weightgroup name="hepgen-ml posterior" combine="replicas">'
-    before = [run.weight_groups] if run.weight_groups else []
-    return run.with_(
-        weight_names={**run.weight_names, **names},
-        weight_groups="\n".join([*before, group, *weights, "</weightgroup>"]),
-    )
+    return declared(run, names, "hepgen-ml posterior", "replicas")
 
 
 def sample_posterior(
@@ -105,7 +99,7 @@ def sample_posterior(
     numbers: list[torch.Tensor] = []
     for k in range(min(n_draws, n)):
         numbers.append(torch.arange(k, n, n_draws))
-        with posterior_draw(density, k):
+        with density.posterior_draw(k):
             blocks.append(make(len(numbers[-1])))
     order = torch.argsort(torch.cat(numbers))
     events = concatenate([block[0] for block in blocks], run)[order.numpy()]

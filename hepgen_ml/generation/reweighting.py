@@ -19,10 +19,9 @@ from hepgen_ml.events.objects import Selection
 from hepgen_ml.events.sample import EventSample, concatenate
 from hepgen_ml.events.source import EventSource, Progress
 from hepgen_ml.files.directories import DirectoryLock
+from hepgen_ml.files.model_files import CLASSIFIER
 from hepgen_ml.generation.generator import Generator
 from hepgen_ml.models.included import PRETRAINED, find_model, read_document
-from hepgen_ml.models.storage import CLASSIFIER
-from hepgen_ml.phase_space import parse_cut
 from hepgen_ml.process.conditions import Condition
 from hepgen_ml.process.unseen import unknown_share, unknown_warning
 from hepgen_ml.reweighting import location
@@ -167,11 +166,10 @@ def _reweight_model(
     progress: Progress | None,
 ) -> Done:
     generator = Generator.load(directory, device=options.device)
-    cuts = [parse_cut(text) for text in generator.config.cuts]
     known = generator.process.conditions
     wanted = () if known is None else known.wanted
     source = SampleSource(
-        list(truth), selection=options.selection, cuts=cuts, conditions=wanted
+        list(truth), selection=options.selection, cuts=generator.config.cuts, conditions=wanted
     )
     if not training_events and source.fingerprint() == generator.facts["sample_sha256"]:
         raise UsageError(

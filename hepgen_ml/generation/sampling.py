@@ -20,8 +20,8 @@ from hepgen_ml.process.encoded import Discrete, Kinematics
 from hepgen_ml.process.labels import labelled, values_of, which
 from hepgen_ml.process.lifetimes import draw_lifetimes
 from hepgen_ml.process.process import Process, by_value
-from hepgen_ml.regression.features import inputs
-from hepgen_ml.regression.weight_ratios import WeightRatios
+from hepgen_ml.reweighting.named_weights.features import inputs
+from hepgen_ml.reweighting.named_weights.ratios import WeightRatios
 
 HEAD_BATCH = 8192
 """Events per call of the heads; bounds the memory of their logits."""

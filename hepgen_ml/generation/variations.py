@@ -12,11 +12,12 @@ import torch
 from hepgen_ml.errors import ModelError, SampleError
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.events.source import Progress
-from hepgen_ml.models.storage import VARIATIONS, TrainedModel
-from hepgen_ml.regression.features import inputs_of
-from hepgen_ml.regression.learning import learn_ratios
-from hepgen_ml.regression.storage import declared_weights, load_ratios, save_ratios
-from hepgen_ml.regression.weight_ratios import WeightRatios
+from hepgen_ml.files.model_files import VARIATIONS
+from hepgen_ml.models.storage import TrainedModel
+from hepgen_ml.reweighting.named_weights.features import inputs_of
+from hepgen_ml.reweighting.named_weights.learning import learn_ratios
+from hepgen_ml.reweighting.named_weights.ratios import WeightRatios
+from hepgen_ml.reweighting.named_weights.storage import declared_weights, load_ratios, save_ratios
 from hepgen_ml.training.encoded import EncodedSample
 from hepgen_ml.training.preparation import Prepared
 

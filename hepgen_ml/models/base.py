@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 import torch
@@ -231,11 +232,15 @@ class DensityModel(nn.Module, ABC):
         """How many densities there are to draw: of a posterior any number, else none."""
         return math.inf if self.bayesian else 0
 
+    def posterior_draw(self, k: int | None) -> AbstractContextManager[None]:
+        """Use posterior draw k meanwhile, see `hepgen_ml.networks.bayesian.posterior_draw`."""
+        return posterior_draw(self, k)
+
     def log_prob_draws(self, z: Tensor, subprocess: Tensor, n_draws: int) -> Tensor:
         """Log densities (K, m) in standardised coordinates under the first K posterior draws."""
         rows = []
         for k in range(n_draws):
-            with posterior_draw(self, k):
+            with self.posterior_draw(k):
                 parts = [
                     self.log_prob_z(*part)
                     for part in zip(z.split(_BATCH), subprocess.split(_BATCH), strict=True)

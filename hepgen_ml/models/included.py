@@ -8,9 +8,9 @@ from typing import Any
 
 from hepgen_ml.errors import ModelError
 from hepgen_ml.files import documents
+from hepgen_ml.files.model_files import CONFIG
 
 FORMAT_VERSION = 1
-CONFIG = "config.json"
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 """Models that come with the package, a directory each."""

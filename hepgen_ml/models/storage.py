@@ -8,7 +8,6 @@ these weights. Nothing in it is executed when it is loaded.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -26,19 +25,15 @@ from hepgen_ml.errors import HepgenError, ModelError, OutputError, UsageError
 from hepgen_ml.events.run import RunInfo, processes_from_json
 from hepgen_ml.files import documents
 from hepgen_ml.files.directories import DirectoryLock
+from hepgen_ml.files.hashes import file_hash
+from hepgen_ml.files.model_files import CARD, CLASSIFIER, CONFIG, VALIDATION, WEIGHTS
 from hepgen_ml.files.outputs import naming, remove, write_text
 from hepgen_ml.files.tensors import load_tensors, save_tensors
 from hepgen_ml.models import registry
-from hepgen_ml.models.included import CONFIG, FORMAT_VERSION, read_document
+from hepgen_ml.models.included import FORMAT_VERSION, read_document
 from hepgen_ml.models.model_card import model_card
 from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.process import Process
-
-WEIGHTS = "model.safetensors"
-CARD = "README.md"
-VALIDATION = "validation.json"
-CLASSIFIER = "classifier.safetensors"
-VARIATIONS = "variations.safetensors"
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -279,22 +274,6 @@ def run_from_config(config: Mapping[str, Any]) -> RunInfo:
         header=str(config["header"]),
         significant_digits=None,
     )
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file."""
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise ModelError(
-            f"cannot be read: {error.strerror}",
-            path=path,
-            remedy="check its permissions",
-        ) from None
-    return digest.hexdigest()
 
 
 def packages() -> dict[str, str]:

@@ -157,14 +157,28 @@ def tables(
             yield structure, events[chosen], table
 
 
+Cuts = Sequence[Cut | str]
+"""Cuts, or their texts."""
+
+
+def parsed(cuts: Cuts) -> tuple[Cut, ...]:
+    """Cuts from what the user has written.
+
+    Raises
+    ------
+    UsageError
+        A text is not a cut.
+    """
+    return tuple(parse_cut(cut) if isinstance(cut, str) else cut for cut in cuts)
+
+
 def inside_cuts(
-    cuts: Sequence[Cut | str],
+    cuts: Cuts,
 ) -> Callable[[EventSample], npt.NDArray[np.bool_]] | None:
     """Mask of the events of a sample that obey all these cuts or their texts; None without any."""
     if not cuts:
         return None
-    parsed = [parse_cut(cut) if isinstance(cut, str) else cut for cut in cuts]
-    return partial(inside, acceptance=Acceptance(tighter(parsed)))
+    return partial(inside, acceptance=Acceptance(tighter(parsed(cuts))))
 
 
 def inside(sample: EventSample, acceptance: Acceptance) -> npt.NDArray[np.bool_]:

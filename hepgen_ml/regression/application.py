@@ -10,10 +10,10 @@ from hepgen_ml.errors import OutputError, SampleError, UsageError, about
 from hepgen_ml.events.formats import DEFAULT_CHUNK, AtomicWriter, format_of, open_sample
 from hepgen_ml.events.objects import Selection
 from hepgen_ml.events.sample import EventSample
+from hepgen_ml.events.weight_groups import declared
 from hepgen_ml.files.outputs import naming, replacing
 from hepgen_ml.regression.point_files import NPZ, event_chunks
 from hepgen_ml.regression.regressor import Prediction, Regressor
-from hepgen_ml.regression.storage import declared_names
 
 
 def predict_file(
@@ -82,8 +82,7 @@ def _events(
     reader = open_sample(path, selection=selection)
     found, first = [], 0
     try:
-        run = declared_names(reader.run, {name: name}, reader.run.weight_groups)
-        run = run.with_(weight_names={**run.weight_names, name: name})
+        run = declared(reader.run, {name: name})
         with AtomicWriter([out], run, None, force=force) as writer:
             for chunk in reader.chunks(DEFAULT_CHUNK):
                 one = regressor.predict(chunk, first)

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hepgen_ml.analysis.metrics import unweighting_limit
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events.sample import FloatArray, IntArray
-from hepgen_ml.events.weights import effective_size
+from hepgen_ml.events.weights import effective_size, unweighting_limit
 
 LEVELS = (0.5, 0.9, 0.99, 0.999)
 """Quantiles of x that are reported."""

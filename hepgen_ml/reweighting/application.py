@@ -9,6 +9,7 @@ import numpy as np
 
 from hepgen_ml.errors import ModelError
 from hepgen_ml.events.sample import EventSample, FloatArray, RunInfo, concatenate
+from hepgen_ml.events.weight_groups import declared
 from hepgen_ml.events.weights import with_weights
 from hepgen_ml.reweighting.account import WeightAccount
 from hepgen_ml.reweighting.reweighter import Reweighter
@@ -56,11 +57,7 @@ class ClassifierWeights(WeightAccount):
         text = {
             name: f"classifier {k} of {len(self.names)}" for k, name in enumerate(self.names, 1)
         }
-        weights = [f'<weight id="{name}">{about}</weight>' for name, about in text.items()]
-        group = '<weightgroup name="hepgen-ml classifier" combine="replicas">'
-        own = "\n".join([group, *weights, "</weightgroup>"])
-        groups = f"{run.weight_groups}\n{own}" if run.weight_groups else own
-        self.run = run.with_(weight_names={**run.weight_names, **text}, weight_groups=groups)
+        self.run = declared(run, text, "hepgen-ml classifier", "replicas")
         if not unweight and sigma > 0:  # strategy -4 would make the mean a cross section
             top = self.unit_weight * float(reweighter.facts["largest_weight"])
             processes = tuple(replace(p, max_weight=top) for p in run.processes)

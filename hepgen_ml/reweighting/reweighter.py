@@ -25,15 +25,14 @@ from pydantic import Field, Strict
 from torch import Tensor
 
 from hepgen_ml.analysis.final_states import Signature
-from hepgen_ml.analysis.metrics import unweighting_limit
 from hepgen_ml.errors import HepgenError, ModelError, SampleError, UsageError
 from hepgen_ml.events.conditions import MOST
 from hepgen_ml.events.sample import EventSample, FloatArray
 from hepgen_ml.events.source import Progress
-from hepgen_ml.events.weights import effective_size
+from hepgen_ml.events.weights import effective_size, unweighting_limit
 from hepgen_ml.files import documents
+from hepgen_ml.files.model_files import CLASSIFIER
 from hepgen_ml.files.tensors import load_tensors, save_tensors
-from hepgen_ml.models.storage import CLASSIFIER
 from hepgen_ml.process.conditions import Condition, ConditionDocument
 from hepgen_ml.process.symmetry import has_equal_beams
 from hepgen_ml.reweighting.classifiers import NetworkName, restored, under

@@ -19,12 +19,11 @@ from hepgen_ml.events.objects import NamedResonance, Selection
 from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
 from hepgen_ml.events.source import EventSource, Progress
 from hepgen_ml.events.weights import effective_size
-from hepgen_ml.phase_space import Cut
 from hepgen_ml.process.auxiliary import AUXILIARY
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.learner import ProcessLearner
 from hepgen_ml.process.process import Process
-from hepgen_ml.process.structure import inside_cuts
+from hepgen_ml.process.structure import Cuts, inside_cuts, parsed
 from hepgen_ml.training.clock import Stopwatch
 from hepgen_ml.training.defects import DefectCounter, count_defects, find_defects, has_colors
 from hepgen_ml.training.variations import VariationCollector
@@ -49,7 +48,7 @@ class SampleSource(EventSource):
         Leave out events that are malformed or break a conservation law.
     selection : Selection, optional
         Objects to read.
-    cuts : sequence of Cut
+    cuts : sequence of Cut or str
         Other events are left out.
     conditions : sequence of Wanted
         What the density is to depend on.
@@ -77,10 +76,10 @@ class SampleSource(EventSource):
         *,
         skip_bad: bool = False,
         selection: Selection | None = None,
-        cuts: Sequence[Cut] = (),
+        cuts: Cuts = (),
         conditions: Sequence[Wanted] = (),
     ) -> None:
-        self.cuts = tuple(cuts)
+        self.cuts = parsed(cuts)
         self.not_learned: list[str] = []
         self.reading = Stopwatch()
         inside = inside_cuts(self.cuts)

@@ -10,9 +10,8 @@ from hepgen_ml.config import Config
 from hepgen_ml.errors import ModelError, SampleError, UsageError
 from hepgen_ml.files import directories, documents
 from hepgen_ml.files.directories import Contents
+from hepgen_ml.files.model_files import CARD, CLASSIFIER, CONFIG, VALIDATION, VARIATIONS, WEIGHTS
 from hepgen_ml.files.outputs import remove, write_text
-from hepgen_ml.models.included import CONFIG
-from hepgen_ml.models.storage import CARD, CLASSIFIER, VALIDATION, VARIATIONS, WEIGHTS
 from hepgen_ml.training.checkpoint import CHECKPOINT
 from hepgen_ml.training.history import HISTORY
 

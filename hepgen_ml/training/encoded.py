@@ -24,10 +24,10 @@ from hepgen_ml.events.source import Progress
 from hepgen_ml.files import documents
 from hepgen_ml.files.tensors import load_tensors, save_tensors
 from hepgen_ml.models.storage import run_from_config, run_to_config
-from hepgen_ml.phase_space import Cut, parse_cut
 from hepgen_ml.process.auxiliary import AUXILIARY
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.process import Process
+from hepgen_ml.process.structure import Cuts
 from hepgen_ml.training.data import (
     SampleSource,
     encode_all,
@@ -236,7 +236,7 @@ def encode_for(
         seed=config.seed,
         skip_bad=skip_bad,
         selection=selection,
-        cuts=[parse_cut(text) for text in config.cuts],
+        cuts=config.cuts,
         conditions=parse_conditions(config.conditions),
         resonances=[parse_resonance(text) for text in config.resonances],
         find_cuts=config.find_cuts,
@@ -251,7 +251,7 @@ def encode_sample(
     seed: int = 0,
     skip_bad: bool = False,
     selection: Selection | None = None,
-    cuts: Sequence[Cut] = (),
+    cuts: Cuts = (),
     conditions: Sequence[Wanted] = (),
     resonances: Sequence[NamedResonance] = (),
     find_cuts: bool = True,
@@ -267,7 +267,7 @@ def encode_sample(
         Of the choice of events that formulas are tried on.
     skip_bad : bool
         Leave out bad events instead of refusing them.
-    cuts : sequence of Cut
+    cuts : sequence of Cut or str
         Events outside are left out.
     conditions : sequence of Wanted
         What the density is to depend on.

@@ -23,9 +23,10 @@ from hepgen_ml.events.objects import Selection
 from hepgen_ml.events.run import RunInfo, finite_or_none
 from hepgen_ml.events.sample import EventSample, FloatArray, concatenate
 from hepgen_ml.events.source import EventSource, Progress
+from hepgen_ml.files.hashes import file_hash
 from hepgen_ml.files.outputs import PartialFile, naming, write_text
 from hepgen_ml.models.included import PRETRAINED, find_model
-from hepgen_ml.models.storage import file_hash, packages, store_validation
+from hepgen_ml.models.storage import packages, store_validation
 from hepgen_ml.process.unseen import unknown_share, unknown_warning
 from hepgen_ml.training.history import read_history
 from hepgen_ml.validation.figures.style import plotting, save

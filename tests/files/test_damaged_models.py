@@ -14,10 +14,11 @@ import torch
 
 from hepgen_ml.errors import HepgenError, InputError, ModelError, UsageError
 from hepgen_ml.files import documents
+from hepgen_ml.files.hashes import file_hash
+from hepgen_ml.files.model_files import CLASSIFIER, CONFIG, WEIGHTS
 from hepgen_ml.files.tensors import load_tensors, save_tensors
 from hepgen_ml.generation.generator import Generator
-from hepgen_ml.models.included import CONFIG, PRETRAINED
-from hepgen_ml.models.storage import CLASSIFIER, WEIGHTS, file_hash
+from hepgen_ml.models.included import PRETRAINED
 from hepgen_ml.process.encoded import Encoded, Kinematics
 from hepgen_ml.process.process import Process
 from hepgen_ml.process.structure import Structure

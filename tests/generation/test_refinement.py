@@ -10,10 +10,10 @@ import torch
 
 from hepgen_ml.config import Config
 from hepgen_ml.events.sample import EventSample
+from hepgen_ml.files.model_files import CLASSIFIER, VALIDATION
 from hepgen_ml.generation import refinement as room
 from hepgen_ml.generation.generator import Generator
 from hepgen_ml.generation.refinement import Refinement
-from hepgen_ml.models.storage import CLASSIFIER, VALIDATION
 from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.training.encoded import encode_sample
 from hepgen_ml.training.preparation import Prepared

@@ -12,10 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 import hepgen_ml
-from hepgen_ml.analysis.metrics import unweighting_limit
 from hepgen_ml.cli import app
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
 from hepgen_ml.events.sample import EventSample, FloatArray, concatenate
+from hepgen_ml.events.weights import unweighting_limit
 from hepgen_ml.generation import reweighting as tasks
 from hepgen_ml.models.included import PRETRAINED
 from hepgen_ml.reweighting import Reweighter, location, trees

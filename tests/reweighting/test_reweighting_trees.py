@@ -15,8 +15,8 @@ import hepgen_ml
 from hepgen_ml.cli import app
 from hepgen_ml.errors import ModelError, SampleError, UsageError
 from hepgen_ml.events.sample import EventSample
+from hepgen_ml.files.model_files import CLASSIFIER
 from hepgen_ml.files.tensors import load_tensors, save_tensors
-from hepgen_ml.models.storage import CLASSIFIER
 from hepgen_ml.reweighting import Reweighter, trees
 from hepgen_ml.reweighting.classifiers import restored
 from hepgen_ml.reweighting.features import Inputs

@@ -23,7 +23,7 @@ from hepgen_ml.training.encoded import encode_sample
 from hepgen_ml.training.launched import launched
 from hepgen_ml.training.ranks import Ranks
 from tests.generation.test_generator import SETTINGS
-from tests.regression.test_weight_variations import with_weights
+from tests.reweighting.test_named_weights import with_weights
 from tests.samples import toy_top_pairs
 from tests.training import ranks_program
 

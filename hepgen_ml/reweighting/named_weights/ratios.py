@@ -26,7 +26,12 @@ from torch import Tensor, nn
 
 from hepgen_ml.events.sample import FloatArray
 from hepgen_ml.process.process import Process
-from hepgen_ml.regression.features import N_COUPLING, N_PARTON, Inputs, n_event_inputs
+from hepgen_ml.reweighting.named_weights.features import (
+    N_COUPLING,
+    N_PARTON,
+    Inputs,
+    n_event_inputs,
+)
 
 _PARTON_WIDTH, _COUPLING_WIDTH = 64, 32
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from hepgen_ml.config import TrainingConfig
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.process import Process, by_value
-from hepgen_ml.regression.features import Inputs, inputs_of
-from hepgen_ml.regression.weight_ratios import NamedWeight, RatioNetwork, WeightRatios
+from hepgen_ml.reweighting.named_weights.features import Inputs, inputs_of
+from hepgen_ml.reweighting.named_weights.ratios import NamedWeight, RatioNetwork, WeightRatios
 from hepgen_ml.training.task import Task
 from hepgen_ml.training.trainer import Trainer
 from hepgen_ml.training.variations import Variations

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
-from xml.sax.saxutils import escape, quoteattr
 
 import torch
 from pydantic import Field
 
 from hepgen_ml.errors import HepgenError, ModelError
 from hepgen_ml.events.sample import RunInfo
+from hepgen_ml.events.weight_groups import declared, kept
 from hepgen_ml.files import documents
+from hepgen_ml.files.model_files import VARIATIONS
 from hepgen_ml.files.tensors import load_tensors, save_tensors
-from hepgen_ml.models.storage import VARIATIONS
 from hepgen_ml.networks import probe
 from hepgen_ml.networks.probe import ProbeDocument
 from hepgen_ml.process.process import Process
-from hepgen_ml.regression.weight_ratios import NamedWeight, WeightRatios
+from hepgen_ml.reweighting.named_weights.ratios import NamedWeight, WeightRatios
 
 _KIND, _VERSION = "hepgen-ml weight variations", 1
 
@@ -108,39 +106,4 @@ class RatiosDocument(documents.Document):
 def declared_weights(run: RunInfo, ratios: WeightRatios) -> RunInfo:
     """Run information that declares the weights, in the groups that they have in the sample."""
     texts = {w.name: w.text for w in ratios.weights}
-    return declared_names(run, texts, _kept(ratios.groups, set(texts)))
-
-
-def declared_names(run: RunInfo, texts: Mapping[str, str], groups: str) -> RunInfo:
-    """Run information that declares weights: those that groups do not name in one of their own."""
-    lines = [
-        f"<weight id={quoteattr(name)}>{escape(text)}</weight>"
-        for name, text in texts.items() if name not in _declared(groups)
-    ]  # fmt: skip
-    if lines:
-        groups = "\n".join(
-            [groups, '<weightgroup name="hepgen-ml" combine="none">', *lines, "</weightgroup>"]
-        ).lstrip("\n")
-    return run.with_(weight_names={**run.weight_names, **texts}, weight_groups=groups)
-
-
-_WEIGHT = re.compile(
-    r"[ \t]*<weight\b[^<>]*?\bid\s*=\s*(['\"])([^<>]*?)\1[^<>]*(?:/>|>[^<]*</weight>)[ \t]*\n?"
-)
-_EMPTY = re.compile(r"[ \t]*<weightgroup\b[^<>]*>\s*</weightgroup>[ \t]*\n?")
-
-
-def _declared(groups: str) -> set[str]:
-    return {_plain(match[2]) for match in _WEIGHT.finditer(groups)}
-
-
-def _kept(groups: str, names: set[str]) -> str:
-    """Declarations of these weights only, without groups that have none of them."""
-    some = _WEIGHT.sub(lambda m: m[0] if _plain(m[2]) in names else "", groups)
-    return groups if some == groups else _EMPTY.sub("", some).strip("\n")
-
-
-def _plain(text: str) -> str:
-    for mark, sign in (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&apos;", "'")):
-        text = text.replace(mark, sign)
-    return text.replace("&amp;", "&")
+    return declared(run.with_(weight_groups=kept(ratios.groups, texts)), texts)
