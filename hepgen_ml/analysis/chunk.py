@@ -12,7 +12,7 @@ from hepgen_ml.events.sample import EventSample, FloatArray, IntArray, RunInfo
 
 BoolArray = npt.NDArray[np.bool_]
 DEFAULT_TOLERANCE = 1e-9
-"""Allowed deviation as a fraction of the beam energy."""
+"""Allowed deviation of momenta, as a fraction of the beam energy."""
 
 
 class Chunk:
@@ -77,9 +77,10 @@ class Chunk:
 
     @cached_property
     def beam_energy(self) -> FloatArray:
-        """(n,) the larger beam energy in GeV; not below any of the event where one is unknown.
+        """(n,) larger of the two beam energies in GeV, at least the largest energy of the event.
 
-        So it is for beams with a spectrum, such as neutrinos on a target at rest.
+        The latter matters if a beam energy is unknown, or if the beam has a spectrum, such as
+        neutrinos on a target at rest.
         """
         beam = max(self.run.beam_energy)
         if min(self.run.beam_energy) > 0:
@@ -101,7 +102,7 @@ class Chunk:
 
     @cached_property
     def first_mother(self) -> IntArray:
-        """(rows,) row of the only mother, counted over the chunk; -1 for none or several."""
+        """(rows,) row of the mother, counted over the chunk; -1 without one, or with several."""
         p = self.sample.particles
         m1, m2 = p["mother1"].astype(np.int64), p["mother2"].astype(np.int64)
         counts = self.sample.counts[self.event]
@@ -118,16 +119,16 @@ class Chunk:
 
     @cached_property
     def joint(self) -> IntArray:
-        """(rows,) the row itself; of resonances that decay together, the first of them.
+        """(rows,) own row; for resonances that decay together, row of the first of them.
 
-        The daughters of several resonances give their mothers as a range.
+        Daughters of several resonances state their mothers as a range.
         """
         p = self.sample.particles
         result = np.arange(len(self.event))
         rows = np.flatnonzero((p["mother2"] > p["mother1"]) & (p["mother1"] > 0))
         start = self.sample.offsets[:-1][self.event[rows]] - 1
         first, last = start + p["mother1"][rows], start + p["mother2"][rows]
-        # the usual range is the two incoming particles, which are no resonances
+        # the usual range is the two incoming particles, not resonances
         odd = ~self.incoming[np.minimum(first, len(result) - 1)]
         if odd.any():
             end = self.sample.offsets[1:][self.event[rows]]

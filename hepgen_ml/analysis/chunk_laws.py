@@ -20,10 +20,10 @@ from hepgen_ml.events.sample import FloatArray
 Verdict = tuple[FloatArray, FloatArray]
 
 _NEUTRINOS, _WITHOUT_PARTS = (12, 14, 16), (11, 13, 15, 22)
-"""Beams with a spectrum, and those whose energies are spread about the nominal one."""
+"""Beams whose energies have a spectrum, or a spread about the nominal energy."""
 
 _SPREAD = 0.05
-"""Largest excess over the nominal energy of a beam without parts: spread of the machine,
+"""Largest relative excess over the nominal energy of an elementary beam: energy spread,
 beamstrahlung."""
 
 
@@ -50,11 +50,11 @@ def mass_shell(chunk: Chunk) -> Verdict:
 
 
 def incoming(chunk: Chunk) -> Verdict:
-    """Two incoming particles along the beam, one to each side, below the beam energies.
+    """Two incoming particles along the beam, in opposite directions, below the beam energies.
 
-    Either may come first, and a target at rest belongs to both sides. One alone is a decay
-    where the run has no second beam. Energies of beams without parts have a spread about the one
-    that the run states, and those of neutrinos a spectrum.
+    Either may come first, and a target at rest counts for both directions. A single incoming
+    particle is a decay if the run has no second beam. Energies of elementary beams have a spread
+    about the nominal energy, and those of neutrinos a spectrum.
     """
     p = chunk.sample.particles
     counts = np.bincount(chunk.event[chunk.incoming], minlength=chunk.n)
@@ -165,7 +165,7 @@ def mothers(chunk: Chunk) -> Verdict:
     two = np.bincount(chunk.event[chunk.incoming], minlength=chunk.n)[chunk.event[rows]] == 2
     second = np.where(m2[rows] > 0, start[rows] + m2[rows] - 1, first)
     bad[rows] |= (status == -1) & two & (~chunk.incoming[second] | (second == first))
-    # follow the first mothers, twice as far each time; whoever meets no end goes round in a circle
+    # follow the first mothers, twice as far each time; a chain without an end is a cycle
     parent = np.arange(len(m1))
     parent[rows] = first
     root = ~inside
@@ -213,13 +213,13 @@ class Law:
     needs_incoming : bool
         Cannot be judged in samples without incoming particles.
     given : callable, optional
-        Whether a chunk says anything about it; a sample that never does is not judged.
+        Whether a chunk has the information that the law needs; a sample without it is not judged.
     not_given : str
-        Words for that.
+        Description of the missing information.
     doubt : callable, optional
-        PDG ids of a chunk to be named with the result.
+        Returns the PDG ids of a chunk that the result should name.
     doubts : str
-        What is said of them; by default that the law cannot be judged with them.
+        Message about them; by default, that the law cannot be judged for them.
     """
 
     name: str

@@ -17,10 +17,9 @@ _LONGEST_CHAIN = 64  # of documentation lines between a particle and its resonan
 def color(chunk: Chunk) -> tuple[FloatArray, FloatArray]:
     """Colours fit the particles, and every line starts once and ends once at each vertex.
 
-    The number of particles and lines for which that is not so. Vertices are the hard process
-    and the decay of each resonance. Three lines that meet in a vertex (a junction, as baryon
-    number violation makes it, in production or in decays) end there, where nothing else is
-    open; sextets have negative tags.
+    Counts the particles and lines that violate this. Vertices are the hard process and the decay of
+    each resonance. Three lines that meet in a vertex (a junction, as in baryon number violation, in
+    production or decay) end there if no other line is open; sextets have negative tags.
     """
     p = chunk.sample.particles
     c1, c2 = p["color1"].astype(np.int64), p["color2"].astype(np.int64)
@@ -73,7 +72,7 @@ def _fits(
 
 
 def has_colors(chunk: Chunk) -> bool:
-    """Whether any particle has a colour tag: some generators write none at all."""
+    """Whether any particle has a colour tag; some generators write no tags."""
     p = chunk.sample.particles
     return bool(p["color1"].any() or p["color2"].any())
 
@@ -99,8 +98,8 @@ def _line_keys(vertex: IntArray, tags: IntArray, others: IntArray) -> IntArray:
 def _vertices(chunk: Chunk) -> IntArray:
     """(rows,) row of the resonance that each row comes from, -1 for the hard process.
 
-    Lines between that are no resonances (documentation, spacelike propagators) are passed
-    over; of resonances that decay together, the first stands for all.
+    Intermediate lines other than resonances (documentation, spacelike propagators) are skipped; the
+    first of several resonances that decay together represents all of them.
     """
     p, sample = chunk.sample.particles, chunk.sample
     status, m1 = p["status"], p["mother1"].astype(np.int64)

@@ -21,7 +21,7 @@ class Correlations:
     observables : tuple of Observable
     truth, generated : (k, k) float array
     pulls : (k, k) float array
-        Difference over its statistical error; 0 on the diagonal and where there is none.
+        Difference over its statistical error; 0 on the diagonal and if the error is zero.
     """
 
     observables: tuple[Observable, ...]
@@ -47,9 +47,9 @@ def correlations(
 ) -> Correlations:
     r"""Compare the correlations of two samples.
 
-    Every observable is replaced by its place in the pooled cumulative distribution, the same
-    map for both samples, so that tails do not decide. With standardised u and v the error
-    follows from the influence function of the coefficient r,
+    Every observable is replaced by its rank in the pooled cumulative distribution, with the same
+    map for both samples, so that tails do not dominate. With standardised u and v the error follows
+    from the influence function of the coefficient r,
 
     .. math:: \sigma_r^2 = \frac{\sum w^2 [u v - r (u^2 + v^2)/2]^2}{(\sum w)^2},
 

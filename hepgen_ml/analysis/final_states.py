@@ -1,9 +1,8 @@
 """Events grouped by final state, their particles in canonical order.
 
-Nothing is known about any process here. Events with the same final-state
-classes form a group: a class is a PDG id, except that gluons and the quarks
-d, u, s, c share the class `JET`. Particles of one class are ordered by
-transverse momentum. Resonances (status 2) belong to the group too, so that
+This module knows no particular process. Events with the same final-state classes form a group: a
+class is a PDG id, except that gluons and the quarks d, u, s, c share the class `JET`. Particles of
+one class are ordered by transverse momentum. Resonances (status 2) belong to the group too, so that
 their masses are observables like any other.
 """
 

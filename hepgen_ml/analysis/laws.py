@@ -43,7 +43,7 @@ class LawResult:
     text : str
         All this in one line.
     judged : bool
-        False where the sample lacks what the law is about; `text` says what.
+        False if the sample lacks the information that the law needs; `text` names it.
     """
 
     name: str
@@ -182,8 +182,8 @@ def check_sample(
     Returns
     -------
     list of LawResult
-        In a fixed order. That the file is whole is the reader's business: it
-        raises InputError otherwise.
+        In a fixed order. The reader checks that the file is complete, and raises InputError
+        otherwise.
     """
     tallies = [_Tally(law) for law in LAWS]
     normalization = Normalization(run, free_weights)
@@ -191,7 +191,7 @@ def check_sample(
     first = 0
     for sample in samples:
         chunk = Chunk(sample, run, tolerance, ids)
-        with np.errstate(all="ignore"):  # broken numbers are what we look for
+        with np.errstate(all="ignore"):  # numbers that are not finite are expected here
             for tally in tallies:
                 tally.add(chunk, first)
             normalization.add(sample, first)
@@ -219,13 +219,13 @@ def bad_events(
     tolerance : float, optional
         See `check_sample`.
     ignore : collection of str
-        Names of laws that do not count; by default ids outside of the PDG
-        numbering, which are no obstacle to learning a sample.
+        Names of laws that do not count; by default ids outside the PDG numbering, because such a
+        sample can still be learned.
 
     Returns
     -------
     (n,) bool array
-        Laws that the sample as a whole cannot be judged by do not count.
+        Laws that cannot be judged for the sample do not count.
     """
     bad = np.zeros(len(sample), dtype=bool)
     for broken in broken_laws(sample, run or sample.run, tolerance, ignore=ignore).values():

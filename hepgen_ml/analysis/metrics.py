@@ -91,7 +91,7 @@ class Counts:
         return cls(table, is_uniform(weight))
 
     def merged(self, target: IntArray) -> Counts:
-        """Add up categories that get the same number in `target`."""
+        """Add categories that have the same number in `target`."""
         table = np.zeros((int(target.max()) + 1, 3))
         np.add.at(table, target, self.table)
         return Counts(table, self.uniform)
@@ -228,7 +228,7 @@ def histogram_chi2(
 
 
 def _merge_neighbours(entries: FloatArray, least: int) -> IntArray:
-    """Give each bin its new number; a last one that stays too small joins the one before."""
+    """Return the new number of each bin; a last bin that is too small joins the one before."""
     target = np.zeros(len(entries), dtype=np.int64)
     number, held = 0, 0.0
     for i, n in enumerate(entries):

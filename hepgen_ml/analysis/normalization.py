@@ -1,8 +1,8 @@
 """Consistency of weights and cross section, as downstream programs use them.
 
-Those of LHE files take, with strategy ±3, the cross section of the run and of a weight only
-the sign; with ±4 the cross section is the mean weight and the run's is ignored. In other
-formats a cross section belongs to the sum of all weights, whatever their scale.
+For LHE files with strategy ±3, programs use the cross section of the run and only the sign of a
+weight; with ±4 they use the mean weight and ignore the cross section of the run. In other formats
+the cross section corresponds to the sum of all weights, which may have any scale.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Normalization:
         w = sample.events["weight"]
         number = np.arange(first + 1, first + 1 + len(w))
         if not sample.is_reconstructed and not (filled := sample.counts > 0).all():
-            # an event without particles is a malformed record, whatever its weight
+            # an event without particles is a malformed record, even if its weight is valid
             w, number, sample = w[filled], number[filled], sample[filled]
         if not len(w):
             return
@@ -121,7 +121,7 @@ class Normalization:
 
     def _mean_weight(self, name: str, sigma: float) -> Result:
         mean = self.sum / self.n
-        # around the cross section, not the mean: a few negative weights may just not have come
+        # around the cross section, not the mean: a small sample may lack the few negative weights
         variance = max(0.0, self.sum2 / self.n - min(mean**2, sigma**2))
         stated = np.nan_to_num(self.run.cross_section_error)
         error = float(np.hypot(np.sqrt(variance / self.n), stated))

@@ -23,8 +23,8 @@ from hepgen_ml.events.sample import EventSample, FloatArray, IntArray
 
 _PT_FLOOR = 1e-3  # GeV; below it lies the rounding noise of particles along the beam
 _RAPIDITY_DIGITS = 6
-"""Decimal places of rapidities. Where both beam energies are fixed, that of all particles is zero
-but for rounding, and the last bits of a program would separate samples of the same physics."""
+"""Decimal places of rapidities. With fixed beam energies the total rapidity is zero up to rounding,
+and the last bits of a program would separate samples of the same physics."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,8 @@ class ObservableTable:
     observables : tuple of Observable
         Descriptions of the columns.
     values : (n, k) float32 array
-        Single precision on purpose: columns that are constant but for rounding
-        (back-to-back particles, a fixed beam energy) must not separate samples
-        by the digits that a file prints.
+        In single precision, because columns that are constant up to rounding (back-to-back
+        particles, a fixed beam energy) must not separate samples by the digits that a file prints.
     weight : (n,) float array
         Event weights, scaled to mean 1 (left alone if they sum to zero).
     """
@@ -137,8 +136,8 @@ def observables(
         Leave out groups with fewer events.
     discrete : bool
         Also flavours of all jets and incoming partons, helicities and colour
-        connections (columns of small integers), for a classifier that shall see
-        whether these go with the kinematics.
+        connections (columns of small integers), for a classifier that tests their correlation with
+        the kinematics.
 
     Returns
     -------
@@ -265,7 +264,7 @@ def _discrete(sample: EventSample, layout: Layout) -> Iterator[tuple[str, FloatA
 
 
 def _labels(classes: Sequence[int]) -> tuple[list[str], list[str]]:
-    """Names and labels of particles, numbered where a class occurs more than once."""
+    """Names and labels of particles, with numbers if a class occurs more than once."""
     names, labels = [], []
     for i, c in enumerate(classes):
         number = f"{list(classes[: i + 1]).count(c)}" if list(classes).count(c) > 1 else ""

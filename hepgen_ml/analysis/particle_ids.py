@@ -20,7 +20,7 @@ _NAMED = 8
 _LEFT_RIGHT = {
     9900012: 0, 9900014: 0, 9900016: 0, 9900023: 0, 9900024: 3, 9900041: 6, 9900042: 6,
 }  # fmt: skip
-"""Three times the charge of particles of left-right symmetric models, each with its number."""
+"""Three times the charge of particles of left-right symmetric models, by PDG number."""
 
 _HIDDEN = {1: -1, 2: 2, 3: -1, 4: 2, 5: -1, 6: 2, 11: -3, 12: 0, 13: -3, 14: 0, 15: -3, 16: 0}
 """Three times the charge of particles of hidden valleys (49xxxxx) that also feel the forces of the
@@ -53,7 +53,7 @@ class ParticleIds:
         self._read(header)
 
     def _read(self, header: str) -> None:
-        """Take in what an SLHA header declares; in linear time, as nobody vouches for it."""
+        """Add the declarations of an SLHA header; in linear time, because headers are untrusted."""
         found = list(_SECTION.finditer(header))
         for k, match in enumerate(found):
             end = found[k + 1].start() if k + 1 < len(found) else len(header)
@@ -122,7 +122,7 @@ def ids_of(header: str) -> ParticleIds:
 
 
 def taken_as_neutral(ids: Iterable[int], header: str) -> list[str]:
-    """A sentence about ids of which neither the numbering nor the header says the charge."""
+    """Message about ids whose charge neither the numbering nor the header states."""
     found = ids_of(header).without_charge(ids)
     if not found:
         return []
@@ -141,10 +141,10 @@ def _integer(text: str) -> int | None:
 
 @lru_cache(maxsize=4096)
 def _numbering(size: int) -> tuple[int, int, bool]:
-    """Charge, colour and whether known, of a positive id by the PDG numbering rules.
+    """Charge, colour and validity of a positive id by the PDG numbering rules.
 
-    Digits that look like quarks are none where the numbering leaves a range to models and
-    generators, as it does from 9000001 on: such a charge is not known.
+    In ranges that the numbering leaves to models and generators, such as from 9000001 on, digits do
+    not denote quarks; the charge is then unknown.
     """
     from particle import PDGID, InvalidParticle, Particle, ParticleNotFound
 

@@ -17,7 +17,7 @@ _LEPTONS = (11, 13, 15)
 _N_BINS = 80
 _DENSEST = 0.4
 _LEAST = 500
-"""Events in the window of a peak, below which nothing is fitted."""
+"""Minimum number of events in the window of a peak for a fit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +142,7 @@ def peaks(*samples: EventSample) -> list[Peak]:
 
 
 def _place(mass: FloatArray) -> tuple[float, float]:
-    """Middle and width at half maximum of a peak; tails and radiation do not move them."""
+    """Centre and full width at half maximum of a peak, insensitive to tails and radiation."""
     ordered = np.sort(mass)
     n = max(int(_DENSEST * len(ordered)), 1)
     span = ordered[n:] - ordered[:-n] if n < len(ordered) else np.zeros(1)

@@ -1,4 +1,4 @@
-"""Observables of the user's own, beside those that follow from the final state."""
+"""User-defined observables, in addition to those that follow from the final state."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def extended(
     result = {}
     for signature, table in tables.items():
         taken = {o.name for o in table.observables}
-        # those that no event of the final state has are none of it
+        # an observable that no event of the final state has is left out
         new = {o: x[table.index] for o, x in columns.items()}
         new = {o: x for o, x in new.items() if np.isfinite(x).any()}
         if twice := [o.name for o in new if o.name in taken]:

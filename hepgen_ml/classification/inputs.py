@@ -1,9 +1,9 @@
-"""Jets as tensors, and what networks see of them.
+"""Jets as tensors, and the inputs of networks.
 
-Every jet is turned about the beam axis to azimuth zero, which is an exact symmetry of what is
-known about it. Constituents have the kinematic numbers of Particle Transformer (arXiv:2202.03772,
-table 2, with its standardisation): logarithms of transverse momentum and energy, absolute and
-relative to the jet, and the distance from its axis. Numbers of the file (charges …) follow.
+Every jet is rotated about the beam axis to azimuth zero, which is an exact symmetry of its
+features. Constituents have the kinematic numbers of Particle Transformer (arXiv:2202.03772, table
+2, with its standardisation): logarithms of transverse momentum and energy, absolute and relative to
+the jet, and the distance from its axis. Numbers of the file (charges …) follow.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class JetTensors:
 
     @classmethod
     def of(cls, jets: Jets, device: torch.device, classes: tuple[str, ...] = ()) -> JetTensors:
-        """Jets of known classes, each class with the same sum of weights; or without any."""
+        """Jets of known classes, all with the same sum of weights; or jets without classes."""
         number = {name: i for i, name in enumerate(classes)}
         label = torch.tensor([number.get(name, 0) for name in jets.label.tolist()])
         label = label.to(torch.int64)
@@ -79,9 +79,9 @@ class JetTensors:
         return momenta, self.features[index] * mask.unsqueeze(-1), mask
 
     def groups(self, rows: Tensor, most: int) -> Iterator[Tensor]:
-        """Positions in `rows` of jets of similar size, each group with so many tokens at most.
+        """Positions in `rows` of jets of similar size, in groups of limited numbers of tokens.
 
-        Padding then costs little: half of a batch's tokens could be padding otherwise.
+        This keeps padding small; otherwise half of the tokens of a batch may be padding.
         """
         counts = self.counts[rows]
         order = torch.argsort(counts, stable=True)
@@ -100,7 +100,7 @@ class JetTensors:
 
 
 def turned(momenta: Tensor) -> Tensor:
-    """Momenta (m, k, 4) of jets that are turned about the beam axis to azimuth zero."""
+    """Momenta (m, k, 4) of jets that are rotated about the beam axis to azimuth zero."""
     total = momenta.sum(1)
     pt = torch.hypot(total[:, 0], total[:, 1]).clamp_min(_SMALLEST)
     cos, sin = (total[:, 0] / pt).unsqueeze(1), (total[:, 1] / pt).unsqueeze(1)

@@ -16,16 +16,16 @@ EFFICIENCIES = (0.5, 0.3)
 
 @dataclass(frozen=True)
 class Rejection:
-    """Background jets for each one that is taken for signal, at an efficiency.
+    """Background rejection 1/ε_B at a signal efficiency.
 
     Attributes
     ----------
     efficiency : float
         Of the signal.
     value : float
-        1/ε_B; where no background jet passes, the number of background jets, a lower bound.
+        1/ε_B; if no background jet passes, the number of background jets as a lower bound.
     error : float
-        By counting; infinite where no jet passes.
+        Statistical (counting) error; infinite if no background jet passes.
     """
 
     efficiency: float
@@ -50,7 +50,7 @@ def auc(signal: FloatArray, background: FloatArray) -> float:
 
 
 def rejection(signal: FloatArray, background: FloatArray, efficiency: float) -> Rejection:
-    """Rejection of the background where so much of the signal has larger scores."""
+    """Background rejection at the threshold with this signal efficiency."""
     threshold = np.quantile(signal, 1 - efficiency)
     n, passed = len(background), int((background >= threshold).sum())
     if passed == 0:
@@ -60,17 +60,17 @@ def rejection(signal: FloatArray, background: FloatArray, efficiency: float) -> 
 
 @dataclass(frozen=True)
 class Merit:
-    """How well a tagger tells some jets of known classes.
+    """Figures of merit of a tagger for jets of known classes.
 
     Attributes
     ----------
     n_jets : int
     accuracy : float
-        Of the most probable class, the mean over classes: as of a sample with equal numbers.
+        Accuracy of the most probable class, averaged over classes, as for equal numbers of jets.
     auc : float
-        Mean over all pairs of classes, each by the ratio of their probabilities.
+        Area under the ROC curve for the ratio of two probabilities, averaged over pairs of classes.
     background : str
-        Class that the rejections are of.
+        Background class of the rejections.
     rejections : dict of str to tuple of Rejection
         By signal class, at the efficiencies of `EFFICIENCIES`.
     """
@@ -97,7 +97,7 @@ class Merit:
         }  # fmt: skip
 
     def lines(self) -> list[str]:
-        """What is printed."""
+        """Text that the command line prints."""
         rows = [f"{self.n_jets:,} jets: accuracy {self.accuracy:.4f}, AUC {self.auc:.4f}"]
         for name, found in self.rejections.items():
             parts = [f"{r} at ε_S = {r.efficiency:g}" for r in found]
@@ -114,7 +114,7 @@ def merit(
     ----------
     probability : (n, C) array
     label : (n,) int array
-        True classes; each class that is to be judged has some.
+        True classes; there are jets of every class that is judged.
     classes : tuple of C str
     background : int
         Class that the others are separated from.

@@ -1,4 +1,4 @@
-"""From jets to the logarithms of the probabilities of their classes."""
+"""Network from jets to the logarithms of their class probabilities."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from hepgen_ml.networks import probe
 from hepgen_ml.networks.event_networks import build
 
 _LAST = ("network.last.", "network.network.last.")
-"""Beginnings of the names of the weights that give the classes."""
+"""Prefixes of the names of the weights of the last layer, which gives the classes."""
 
 _TOKENS_TRAINING, _TOKENS = 20_000, 40_000
-"""Constituents, with padding, that pass through the network at once."""
+"""Largest number of constituents, padding included, in one call of the network."""
 
 _EXAMPLES = 5
 
@@ -43,7 +43,7 @@ class JetNetwork(nn.Module):
     Attributes
     ----------
     reduced : bool
-        Matrix products in half precision where a GPU makes them.
+        Whether a GPU computes matrix products in half precision.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class JetNetwork(nn.Module):
 
 @torch.no_grad()
 def example(module: JetNetwork, n_features: int, most: int) -> FloatArray:
-    """Logits (n, C) of jets that are always the same."""
+    """Logits (n, C) of fixed jets, to test a stored network."""
     device, k = next(module.parameters()).device, min(_EXAMPLES, most)
     momenta = torch.from_numpy(probe.momenta(_EXAMPLES, k)).float()
     momenta = momenta.flatten(0, 1)

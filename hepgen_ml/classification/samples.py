@@ -147,7 +147,7 @@ def write_scores(
     force: bool = False,
     progress: Progress | None = None,
 ) -> int:
-    """Probabilities of all classes for the jets of files, in bounded memory but for themselves.
+    """Probabilities of all classes for the jets of files; memory is bounded apart from the result.
 
     Parameters
     ----------

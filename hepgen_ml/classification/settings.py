@@ -1,4 +1,4 @@
-"""Settings of taggers: the network, what it sees, and how it is trained."""
+"""Settings of taggers: the network, its inputs, and its training."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SIZES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class TaggerSettings:
-    """How a tagger is made.
+    """Settings of a tagger.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""A tagger on disk: one file of tensors with a document that is checked when it is read."""
+"""Storage of a tagger: one file of tensors with a document that is validated on reading."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class FactsDocument(documents.Document):
 
 
 class TaggerDocument(documents.Document):
-    """What the file holds beside tensors."""
+    """Contents of the file apart from tensors."""
 
     kind: Literal["hepgen-ml tagger"]
     version: documents.Count
@@ -81,7 +81,7 @@ def save_network(
 def load_network(
     directory: Path, device: torch.device
 ) -> tuple[JetNetwork, tuple[str, ...], tuple[str, ...], int, TaggerSettings, dict[str, Any]]:
-    """Read what `save_network` wrote: what `Tagger` is made of.
+    """Read the parts of a `Tagger` that `save_network` wrote.
 
     Raises
     ------

@@ -30,7 +30,7 @@ from hepgen_ml.training.devices import find_device
 from hepgen_ml.training.trainer import Trainer
 
 LEAST_JETS = 20
-"""Of each class."""
+"""Minimum number of jets of each class."""
 
 _BATCH = 4096
 
@@ -44,7 +44,7 @@ class Tagger:
     features : tuple of str
         Numbers of constituents beside their momenta that it was trained with.
     most : int
-        Constituents of a jet that it uses, the hardest.
+        Number of hardest constituents of a jet that it uses.
     settings : TaggerSettings
     facts : dict
         About the training, plain values.
@@ -70,7 +70,7 @@ class Tagger:
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network."""
         return next(self.module.parameters()).device
 
     @classmethod
@@ -90,8 +90,8 @@ class Tagger:
     ) -> Tagger:
         """Train a tagger.
 
-        All classes count alike, however many jets each has: probabilities are those of a sample
-        with equal numbers.
+        All classes count equally: probabilities are those of a sample with the same number of jets
+        of each class.
 
         Parameters
         ----------
@@ -99,18 +99,18 @@ class Tagger:
             Jets of each class, in any order.
         settings : TaggerSettings, optional
         start : Tagger, optional
-            Go on from a tagger of other classes, with a new last layer: network, inputs and sizes
-            are its own.
+            Tagger of other classes to start from, with a new last layer; it determines network,
+            inputs and sizes.
         rate_before : float
-            Then the learning rate of all other layers, in units of that of the last.
+            With `start`, learning rate of all other layers, in units of that of the last.
         most : int, optional
-            Constituents to use of each jet; by default all, or as many as `start` uses.
+            Number of constituents to use of each jet; by default all, or as many as `start` uses.
         seed : int
         device : str
         directory : Path, optional
             For checkpoints and the history of the training.
         resume : bool
-            Go on with the unfinished training of this directory, if there is one.
+            Continue the unfinished training in this directory, if there is one.
         progress : callable, optional
             Called with stage, done, total and a dict of numbers.
 
@@ -184,7 +184,7 @@ class Tagger:
 
     @torch.no_grad()
     def predict(self, jets: Jets) -> FloatArray:
-        """Probabilities (n, C) of classes, as of a sample with equal numbers of all.
+        """Class probabilities (n, C), as for a sample with equal numbers of all classes.
 
         Raises
         ------
@@ -234,7 +234,7 @@ class Tagger:
         return merit(probability, label, self.classes, self.classes.index(back))
 
     def described(self) -> dict[str, Any]:
-        """What it is, in plain values for `hepgen-ml info`."""
+        """Description in plain values for `hepgen-ml info`."""
         return {
             "kind": "tagger", "network": self.settings.network,
             "sizes": self.settings.all_sizes, "inputs": self.settings.inputs,
@@ -327,14 +327,14 @@ def _features(jets: Mapping[str, Jets]) -> tuple[str, ...]:
 
 
 def _sum_of(start: Tagger | None) -> float:
-    """Tells one first tagger from another."""
+    """Identifier that distinguishes the taggers from which a fine-tuning may start."""
     if start is None:
         return 0.0
     return sum(float(t.double().sum()) for t in start.module.state_dict().values())
 
 
 def _require_usable(jets: Jets, where: str) -> None:
-    """Raise `SampleError` for what no reader gives, but a script may."""
+    """Raise `SampleError` for invalid jets, which a script may pass but readers never return."""
     if len(jets) and int(jets.counts.min()) < 1:
         raise SampleError(f"{where} has jets without constituents", remedy="leave them out")
     if not (np.isfinite(jets.momenta).all() and np.isfinite(jets.features).all()):

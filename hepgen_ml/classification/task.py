@@ -1,4 +1,4 @@
-"""What the trainer minimises for a tagger."""
+"""Task of the trainer for a tagger: its module, events and loss."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hepgen_ml.training.task import Task
 
 
 class TaggingTask(Task[JetTensors]):
-    """The training of a tagger, by the cross entropy of classes that count alike.
+    """Training of a tagger with the cross entropy of classes of equal weight.
 
     Parameters
     ----------

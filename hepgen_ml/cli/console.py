@@ -49,7 +49,7 @@ def result_line(text: str, out: Iterable[str | Path]) -> None:
 
 
 def size_of(path: Path) -> str:
-    """Size of an output that has been written; of a pipe, what it is."""
+    """Size of an output that has been written, or the kind of a pipe."""
     return "a pipe" if is_stream(path) else file_size(path.stat().st_size)
 
 
@@ -75,17 +75,17 @@ def reporting(
     debug: bool = False,
     together: bool = False,
 ) -> Iterator[None]:
-    """Turn what goes wrong inside into one line and the documented exit code.
+    """Turn exceptions into a one-line message and the documented exit code.
 
     Parameters
     ----------
     kept : callable
-        Called after an interrupt; says what is left of the work.
+        Called after an interrupt; returns a message about the work that was saved.
     verbose, debug : bool
         How much to log, and whether to show tracebacks.
     together : bool
-        Processes that torchrun has started do this together: the first one talks to the user, any
-        other only of an error that is its own.
+        Whether this is one of several processes of torchrun: the first one prints all messages, the
+        others only their own errors.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def reporting(
 
 
 def is_first() -> bool:
-    """Whether this is the first of the processes that torchrun has started, or alone."""
+    """Whether this is the first process of torchrun, or the only process."""
     try:
         return launched().rank == 0
     except UsageError:  # is told by whoever needs to know the place
@@ -140,7 +140,7 @@ def is_first() -> bool:
 
 
 def _from(error: BaseException) -> str:
-    """An error with the process that it comes from, where that is not the first."""
+    """An error message with the number of its process, unless that is the first."""
     if not hasattr(error, SPEAKS):
         return str(error)
     place = launched()
@@ -160,7 +160,7 @@ def _unwritable(error: OSError) -> int:
 
 
 def _write_nowhere() -> None:
-    """Let what is left of standard output vanish, the interpreter's last words too."""
+    """Discard the rest of standard output, including messages of the interpreter at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -168,8 +168,8 @@ def _write_nowhere() -> None:
 def prepare_streams() -> None:
     """Make output possible whatever standard streams the program was started with.
 
-    Streams that are closed lead nowhere (or an event file would take their place and get what is
-    printed); characters that an encoding does not have are replaced.
+    Closed streams are redirected to the null device, because an event file could otherwise get
+    their descriptor and receive printed text; characters that an encoding lacks are replaced.
     """
     for number in range(3):
         try:
@@ -185,7 +185,7 @@ def prepare_streams() -> None:
 
 
 def run(program: Callable[[], object]) -> NoReturn:
-    """Run a command-line program and exit; its output has arrived, or there is an error.
+    """Run a command-line program and exit; incomplete output is an error.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Verbs on files of events, and what a file or model holds: convert, check, info."""
+"""Verbs on files of events and models: convert, merge, check, info, models."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def check(
 def _check_one(
     path: Path, tolerance: float | None, skip_bad: bool, chosen: Selection | None
 ) -> int:
-    """Exit code of one file; an unreadable one does not keep the others from being checked."""
+    """Check one file and return its exit code; an unreadable file is reported as well."""
     from hepgen_ml.analysis.laws import check_sample
     from hepgen_ml.events.formats import format_of, has_free_weights, open_sample
 

@@ -190,7 +190,7 @@ def _write(
     stream_format: str | None,
     **options: Any,
 ) -> None:
-    """Write n of `total` events to all files, which appear when they are whole."""
+    """Write n of `total` events to all files, which appear when they are complete."""
     from hepgen_ml.events.formats import AtomicWriter
 
     names = ("posterior", "weights", "unweight", "condition")

@@ -1,4 +1,4 @@
-"""What directories of regressions, taggers and classifiers hold, for ``hepgen-ml info``."""
+"""Contents of directories of regressions, taggers and classifiers, for ``hepgen-ml info``."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from hepgen_ml.events.objects import Selection, parse_objects
 
 DEFAULT_MODEL = Path("hepgen-model")
 MAX_SEED = 10**9
-"""Of classifiers, of which each takes a few more; scikit-learn has 32 bits for them."""
+"""Largest seed of classifiers, each of which adds a small number; scikit-learn allows 32 bits."""
 
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Report progress in more detail.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and debugging messages.")]

@@ -21,7 +21,7 @@ BRIEF = 1.0  # seconds; shorter stages get no line at all there
 
 @dataclass
 class _Stage:
-    """Where one stage of a job stands."""
+    """Progress of one stage of a job."""
 
     begun: float
     first: float
@@ -64,7 +64,7 @@ class Progress:
     Parameters
     ----------
     units : mapping of str to str
-        What each stage counts: ``%``, or ``events`` where nothing is said.
+        Unit of each stage; ``events`` by default, or ``%``.
     """
 
     def __init__(self, units: Mapping[str, str] | None = None) -> None:

@@ -113,6 +113,6 @@ def cross_section(value: float | None, error: float | None) -> str:
 
 
 def stated_cross_section(value: float, error: float) -> str:
-    """`cross_section` where nothing beside it says what the number is."""
+    """`cross_section` as a phrase that names the quantity."""
     text = cross_section(value, error)
     return f"cross section {text}" if text == "not known" else text

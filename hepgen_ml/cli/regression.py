@@ -24,7 +24,7 @@ _OF_TRAINING = (
     "network", "size", "loss", "ensemble", "bayesian", "log", "events", "max_time", "seed",
     "resume",
 )  # fmt: skip
-"""Options that say nothing of predictions, by the names of the parameters of `regress`."""
+"""Options that do not apply to predictions, by the names of the parameters of `regress`."""
 
 
 def regress(

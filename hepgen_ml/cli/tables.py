@@ -18,7 +18,7 @@ MAX_ROWS = 40
 _NUMBERS = {"events", "fraction", "weight fraction", "colour and helicity patterns", "R(n+1)/n"}
 _UNDERSTOOD = {"auxiliary_fractions", "not_learned", "beam_exchange", "reflection",
                "unseen_structures"}  # fmt: skip
-"""Facts about a training that its sentences say."""
+"""Facts about a training that the table states in sentences."""
 
 _CLOSE = 0.1
 """Relative difference of the mean weight and the cross section up to which they are the same."""
@@ -92,7 +92,7 @@ def _show_sample(console: Console, path: Path, found: Mapping[str, Any]) -> None
 
 
 def _meaning(weights: Mapping[str, Any], sigma: float | None) -> str:
-    """What a weight strategy says of the weights that the events have."""
+    """Description of the weights by the weight strategy."""
     strategy = abs(weights["strategy"])
     if strategy == 3:
         unit = weights["minimum"] in (1.0, -1.0) and weights["maximum"] == 1.0
@@ -154,7 +154,7 @@ def _show_model(console: Console, path: Path, found: Mapping[str, Any]) -> None:
 
 
 def show_understanding(sentences: Sequence[Sequence[str]]) -> None:
-    """Print what a training has understood of its sample, a line for each subject."""
+    """Print how a training interpreted its sample, one line for each subject."""
     table = two_columns("understood")
     for subject, text in sentences:
         table.add_row(subject, Text(text))
@@ -170,7 +170,7 @@ def _plain(value: Any) -> str:
 
 
 def two_columns(title: str) -> Table:
-    """Table of names and what they are."""
+    """Table of names and descriptions."""
     table = Table(
         title=Text(title, style="bold"), title_justify="left", show_header=False, box=None
     )

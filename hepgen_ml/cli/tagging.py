@@ -97,7 +97,7 @@ class JetOptions(NamedTuple):
     def selection(
         self, features: tuple[str, ...], most: int | None, label: str | None = None
     ) -> JetSelection:
-        """Which jets are read, with these numbers of each constituent and so many of them."""
+        """Selection of jets with these features and this largest number of constituents."""
         from hepgen_ml.events.jets import MOST_CONSTITUENTS, JetSelection
 
         if len(set(features)) < len(features):

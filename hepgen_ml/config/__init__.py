@@ -19,7 +19,7 @@ __all__ = [
 ]  # fmt: skip
 
 AUTOMATIC = "auto"
-"""Name of the model that the sample decides, see `hepgen_ml.models.choice`."""
+"""Name that stands for a model chosen by the sample, see `hepgen_ml.models.choice`."""
 
 _MAX_BYTES = 1 << 20
 
@@ -161,7 +161,7 @@ def _section(key: str, kind: type[BaseModel], value: Any) -> BaseModel:
 
 
 def _first_problem(error: ValidationError, *within: str) -> str:
-    """Which setting is wrong, and why."""
+    """Message with the invalid setting and the reason."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     key = ".".join(str(part) for part in (*within, *first["loc"]))
     message = first["msg"].removeprefix("Value error, ")
@@ -174,7 +174,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     Parameters
     ----------
     path : path-like, optional
-        TOML file; what it leaves out has its default.
+        TOML file; settings that it does not contain have their defaults.
     overrides : sequence of str
         Values are TOML too: numbers, true, "text" (quotes may be left out).
 

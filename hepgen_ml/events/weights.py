@@ -42,9 +42,10 @@ def effective_size(weight: Numbers) -> float:
 
 
 def unweighting_limit(weights: FloatArray, loss: float = 1e-3) -> float:
-    """Weight that counts as the largest when events are accepted with w/limit.
+    """Largest weight for an acceptance of events with probability w/limit.
 
-    Events above are accepted always, with a fraction `loss` of all weight lost at most.
+    Events with larger weights are always accepted; at most a fraction `loss` of the total weight is
+    lost by that.
     """
     ordered = np.sort(weights)[::-1]
     # lost above a limit at the i-th largest weight: sum of the larger ones minus i times it

@@ -135,7 +135,7 @@ class Regressor:
         directory : Path, optional
             For checkpoints of an unfinished training; `save` into it removes them.
         resume : bool
-            Go on with the unfinished training of this directory, if there is one.
+            Continue the unfinished training in this directory, if there is one.
         progress : callable, optional
             Called with stage, done, total and a dict of numbers.
 
@@ -271,7 +271,7 @@ class Regressor:
         return both[0], both[1]
 
     def described(self) -> dict[str, Any]:
-        """What it is, in plain values for `hepgen-ml info`."""
+        """Description in plain values for `hepgen-ml info`."""
         sizes = dict(self.networks[0].network.settings)
         for name in ("name", "n_scalars", "n_out", "n_particles", "n_globals"):
             del sizes[name]
@@ -394,7 +394,7 @@ class FactsDocument(documents.Document):
 
 
 class RegressionDocument(documents.Document):
-    """What the file holds beside tensors."""
+    """Contents of the file apart from tensors."""
 
     version: documents.Count
     network: dict[documents.Text, documents.Text | documents.Truth | documents.Integer]

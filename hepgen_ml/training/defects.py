@@ -27,7 +27,7 @@ _FEW = 5  # bad events of a final state that say nothing about it
 
 
 def has_colors(chunk: EventSample) -> bool:
-    """Whether any particle has a colour tag: some generators write none at all."""
+    """Whether any particle has a colour tag; some generators write no tags."""
     return any(np.any(chunk.particles.get(name, 0)) for name in ("color1", "color2"))
 
 

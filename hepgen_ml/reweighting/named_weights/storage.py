@@ -91,7 +91,7 @@ class WeightDocument(documents.Document):
 
 
 class RatiosDocument(documents.Document):
-    """What the file holds beside tensors."""
+    """Contents of the file apart from tensors."""
 
     version: documents.Count
     weights: Annotated[list[WeightDocument], Field(min_length=1, max_length=100_000)]
