@@ -23,6 +23,7 @@ MAX_LOG_WEIGHT = math.log(100.0)
 _MOST_SLOPE = 2.0  # of calibrations
 
 _NO_FOLD = -1
+_EXAMPLES = 5
 _SPARE, _MOST_SPARE = 0.1, 20_000
 """Fraction of generated events that no classifier is trained on, and their largest number."""
 
@@ -57,6 +58,10 @@ class GroupRatio:
         Ratio of the frequencies of this final state.
     facts : dict
         Numbers about the training.
+    names : tuple of str
+        Of the columns that the classifiers see; none where they were stored before names were.
+    examples : Inputs, optional
+        A few events of the training, of which a stored classifier must say what it said.
     """
 
     classifiers: list[Classifier]
@@ -64,6 +69,14 @@ class GroupRatio:
     mean: Calibration
     rate: float
     facts: dict[str, Any] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+    examples: Inputs | None = None
+
+    def said(self) -> FloatArray:
+        """Logits (K, m) of the examples; none without any."""
+        if self.examples is None or not self.classifiers:
+            return np.zeros((0, 0))
+        return torch.stack([c.logits(self.examples) for c in self.classifiers]).numpy()
 
     def log_weights(self, inputs: Inputs) -> tuple[FloatArray, FloatArray]:
         """Logarithms of weights, nominal (n,) and of each classifier (K, n); K is 1 without any."""
@@ -100,6 +113,7 @@ class Folds:
         device: torch.device | None,
     ) -> None:
         self.network: NetworkName = network
+        self.names = generated.names
         self.schedule, self.seed = schedule, seed
         self.device = device or torch.device("cpu")
         rng = np.random.default_rng(seed)
@@ -164,6 +178,8 @@ class Folds:
                 "loss_held_out": float(loss_of(logits.float(), events)),
                 **self.found,
             },
+            self.names,
+            self.events.inputs[self.spare[:_EXAMPLES]],
         )
         log_weights = single(self.logits)
         log_weights[self.spare.numpy()] = mean(spare.mean(0))

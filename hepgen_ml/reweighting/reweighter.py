@@ -33,10 +33,12 @@ from hepgen_ml.events.weights import effective_size, unweighting_limit
 from hepgen_ml.files import documents
 from hepgen_ml.files.model_files import CLASSIFIER
 from hepgen_ml.files.tensors import load_tensors, save_tensors
+from hepgen_ml.networks import probe
+from hepgen_ml.networks.probe import ProbeDocument
 from hepgen_ml.process.conditions import Condition, ConditionDocument
 from hepgen_ml.process.symmetry import has_equal_beams
 from hepgen_ml.reweighting.classifiers import NetworkName, restored, under
-from hepgen_ml.reweighting.features import Group, groups
+from hepgen_ml.reweighting.features import Group, Inputs, groups
 from hepgen_ml.reweighting.folds import NONE, Calibration, Folds, GroupRatio
 from hepgen_ml.reweighting.training import Schedule
 
@@ -225,6 +227,13 @@ class Reweighter:
             ratio = self.ratios.get(signature)
             if ratio is None:
                 continue
+            if ratio.names and ratio.names != group.names:
+                raise SampleError(
+                    f"events of {signature} have other numbers than those of the training: "
+                    f"{_difference(group.names, ratio.names)}",
+                    remedy="give events of the same format and program, or make the classifier "
+                    "anew with `hepgen-ml reweight`",
+                )
             seen = group.folded() if self.exchange else group
             one, each = ratio.log_weights(seen.inputs)
             nominal[group.index], members[:, group.index] = np.exp(one), np.exp(each)
@@ -237,6 +246,8 @@ class Reweighter:
         for number, (signature, ratio) in enumerate(self.ratios.items()):
             for k, one in enumerate(ratio.classifiers):
                 tensors |= {f"{number}.{k}.{n}": t for n, t in one.state_dict().items()}
+            if ratio.examples is not None:
+                tensors |= {f"{number}.example.{n}": t for n, t in vars(ratio.examples).items()}
             described.append(
                 {
                     "final": list(signature.final),
@@ -245,6 +256,8 @@ class Reweighter:
                     "calibration": asdict(ratio.single),
                     "calibration_of_mean": asdict(ratio.mean),
                     "rate": ratio.rate,
+                    "names": list(ratio.names),
+                    **probe.taken(ratio.said()),
                 }
             )
         document = {"kind": _KIND, "version": _VERSION, "groups": described, "facts": self.facts}
@@ -259,14 +272,14 @@ class Reweighter:
         Raises
         ------
         ModelError
-            Missing, damaged, or of another version.
+            Missing, damaged, of another version, or no longer giving what it gave when stored.
         """
         path, retrain = directory / CLASSIFIER, "make it anew with `hepgen-ml reweight`"
         try:
             tensors, document = load_tensors(path)
             if document.get("kind") != _KIND or document["version"] != _VERSION:
                 raise ValueError("no classifier, or of another version of hepgen-ml")
-            ClassifierDocument.model_validate(document)
+            about = ClassifierDocument.model_validate(document)
             facts = dict(document["facts"])
             name, ratios = facts["network"], {}
             for number, group in enumerate(document["groups"]):
@@ -281,7 +294,13 @@ class Reweighter:
                 signature = Signature(
                     *(tuple(int(c) for c in group[n]) for n in ("final", "resonances"))
                 )
-                ratios[signature] = GroupRatio(members, single, mean, float(group["rate"]))
+                stored = about.groups[number]
+                one = GroupRatio(
+                    members, single, mean, stored.rate, names=tuple(stored.names),
+                    examples=_examples(under(tensors, f"{number}.example.")),
+                )  # fmt: skip
+                probe.require_same(stored.probe, one.said(), path)
+                ratios[signature] = one
             return cls(name, ratios, bool(facts["full"]), facts)
         except ModelError:
             raise
@@ -307,6 +326,8 @@ class RatioDocument(documents.Document):
     calibration: CalibrationDocument
     calibration_of_mean: CalibrationDocument
     rate: documents.Amount
+    names: Annotated[list[documents.Text], Field(max_length=10_000)] = Field(default_factory=list)
+    probe: ProbeDocument | None = None
 
 
 class ClassifierFacts(documents.Document):
@@ -331,6 +352,19 @@ class ClassifierDocument(documents.Document):
 
     groups: Annotated[list[RatioDocument], Field(max_length=100_000)]
     facts: ClassifierFacts
+
+
+def _examples(tensors: dict[str, Tensor]) -> Inputs | None:
+    """Stored examples; none in files of before."""
+    return Inputs(**tensors) if tensors else None
+
+
+def _difference(found: Sequence[str], wanted: Sequence[str]) -> str:
+    """What some columns lack, or have too many, of others."""
+    if missing := [name for name in wanted if name not in found]:
+        return f"they lack {', '.join(missing[:5])}"
+    more = [name for name in found if name not in wanted]
+    return f"also {', '.join(more[:5])}" if more else "they are in another order"
 
 
 def _rate(truth: Group | None, generated: Group, sums: list[float], sizes: list[int]) -> float:

@@ -222,3 +222,18 @@ def test_the_compiler_is_loaded_only_when_a_file_is_opened():
         "import sys, hepgen_adapters.lhe; sys.exit('numba' in sys.modules or 'isal' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_declared_weight_is_one_however_events_spell_it(make):
+    """Also where the first events, from which names are learned, do not have it."""
+    names = {"tab\there": "tab&#9;here", "it's": "it&apos;s", "n" * 300: "n" * 300}
+    lines = "".join(f'<weight id="{text}">{k}</weight>' for k, text in enumerate(names.values()))
+    text = INIT.replace("</init>", f"<initrwgt>{lines}</initrwgt></init>")
+    weights = "".join(f'<wgt id="{text}">{k}.5</wgt>' for k, text in enumerate(names.values()))
+    late = EVENT.replace("</event>", f"<rwgt>{weights}</rwgt></event>")
+    first = EVENT.replace("</event>", '<rwgt><wgt id="other">1</wgt></rwgt></event>')
+    sample, _ = read(make(text + first * 3000 + late * 2 + END))
+    assert list(sample.weights) == ["other", *names]
+    for k, name in enumerate(names):
+        assert np.isnan(sample.weights[name][:3000]).all()
+        assert (sample.weights[name][3000:] == k + 0.5).all()

@@ -51,6 +51,24 @@ def test_a_sample_comes_back(tmp_path: Path) -> None:
         assert list(getattr(again, group)) == list(getattr(sample, group))
 
 
+@pytest.mark.parametrize(
+    "names", [["scale", "NOMINAL", "weight"], ["weight_pid", "pid", "weight_weight_pid"]]
+)
+def test_weights_may_have_the_names_of_columns(tmp_path: Path, names: list[str]) -> None:
+    sample = parton_sample(30)
+    weights = {name: sample.weight * (k + 2) for k, name in enumerate(names)}
+    run = sample.run.with_(weight_names=dict.fromkeys(names, ""), weight_groups="")
+    sample = EventSample(
+        run, sample.offsets, sample.particles, sample.events, weights=weights,
+        scales=sample.scales, attributes=sample.attributes,
+    )  # fmt: skip
+    again = opened(stored(sample, tmp_path / "events.hdf5"))
+    assert list(again.weights) == names
+    for name in names:
+        np.testing.assert_allclose(again.weights[name], weights[name], rtol=1e-14)
+    np.testing.assert_allclose(again.events["scale"], sample.events["scale"])
+
+
 def test_the_same_events_are_the_same_bytes(tmp_path: Path) -> None:
     a, b = (stored(parton_sample(40), tmp_path / f"{i}.h5") for i in "ab")
     assert a.read_bytes() == b.read_bytes()

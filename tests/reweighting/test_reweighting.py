@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from hepgen_ml.cli import app
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
 from hepgen_ml.events.sample import EventSample, FloatArray, concatenate
 from hepgen_ml.events.weights import unweighting_limit
+from hepgen_ml.files.tensors import load_tensors, save_tensors
 from hepgen_ml.generation import reweighting as tasks
 from hepgen_ml.models.included import PRETRAINED
 from hepgen_ml.reweighting import Reweighter, location, trees
@@ -206,6 +208,35 @@ def test_damaged(fitted: Reweighter, tmp_path: Path) -> None:
     shutil.copy(PRETRAINED / "ttbar01j" / "model.safetensors", path)
     with pytest.raises(ModelError, match="damaged"):
         Reweighter.load(tmp_path)
+
+
+def test_stored_classifiers_say_what_they_said(
+    fitted: Reweighter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file whose weights or code have changed is refused; one of before has no examples."""
+    path = fitted.save(tmp_path)
+    tensors, document = load_tensors(path)
+    document["groups"][0]["probe"]["outputs"][0] += 0.5
+    save_tensors(path, tensors, document)
+    with pytest.raises(ModelError, match="does not say what it said when hepgen-ml"):
+        Reweighter.load(tmp_path)
+    for group in document["groups"]:
+        group.pop("probe", None)
+        group.pop("names")
+    save_tensors(path, {n: t for n, t in tensors.items() if ".example." not in n}, document)
+    assert len(Reweighter.load(tmp_path).ratios) == len(fitted.ratios)
+
+
+def test_other_columns_are_refused(fitted: Reweighter, distorted: EventSample) -> None:
+    """Weights of events whose numbers have another order or meaning are not made up."""
+    for ratio in fitted.ratios.values():
+        assert len(ratio.names) == ratio.examples.values.shape[1]
+        changed = replace(ratio, names=(*ratio.names[:-1], "m_other"))
+        other = Reweighter(
+            fitted.network, dict.fromkeys(fitted.ratios, changed), fitted.full, fitted.facts
+        )
+        with pytest.raises(SampleError, match=r"other numbers .*: they lack m_other"):
+            other.weights(distorted)
 
 
 @pytest.mark.parametrize("suffix", ["lhe.gz", "hepmc", "root"])

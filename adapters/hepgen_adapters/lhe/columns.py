@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from typing import Any
 
 import numpy as np
@@ -16,16 +17,23 @@ class Names:
     def __init__(self) -> None:
         self.names: list[str] = []
         self._raw: list[bytes] = []
+        self._declared: dict[str, int] = {}
         self.table: tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
         self._build()
 
     def add(self, raw: bytes) -> str:
         """Note a name as it stands in the file; returns it as people write it.
 
-        One that is there already is another column all the same, with a number behind its name.
+        One that is there already is another column all the same, with a number behind its name;
+        unless it has only been declared, in other characters (``&#9;`` for a tabulator).
         """
-        self._raw.append(raw)
         name = plain = unescape(raw.decode("utf-8", "replace"))
+        place = self._declared.pop(name, None)
+        if place is not None and raw not in self._raw:
+            self._raw[place] = raw
+            self._build()
+            return name
+        self._raw.append(raw)
         k = 1
         while name in self.names:
             k += 1
@@ -33,6 +41,11 @@ class Names:
         self.names.append(name)
         self._build()
         return name
+
+    def declare(self, name: str) -> None:
+        """Note the name of a column that events may have, however they spell it."""
+        name = self.add(html.escape(name, quote=False).encode())
+        self._declared[name] = len(self) - 1
 
     def _build(self) -> None:
         bounds = np.cumsum([0, *map(len, self._raw)], dtype=np.int64)

@@ -114,7 +114,7 @@ class LHEReader:
         if self._weights.names:
             for name in self._declared:
                 if name not in self._weights.names:
-                    self._weights.add(html.escape(name, quote=False).encode())
+                    self._weights.declare(name)
         self._note_names()
 
     def _note_names(self) -> None:
@@ -346,8 +346,10 @@ class LHEReader:
                 path=self.path,
                 remedy="the file is damaged, or too large for this reader",
             )
+        n_before = len(names)
         names.add(raw)
-        columns.widen(group, len(names), int(state[codes.N_EVENTS]))
+        if len(names) > n_before:
+            columns.widen(group, len(names), int(state[codes.N_EVENTS]))
         if group == "weights":
             self._note_names()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 INIT = (
     "beamA", "beamB", "energyA", "energyB", "PDFgroupA", "PDFgroupB", "PDFsetA", "PDFsetB",
     "weightingStrategy", "numProcesses",
@@ -19,6 +21,18 @@ NOMINAL = ("NOMINAL", "weight", "Weight", "nominal")
 
 NOT_WEIGHTS = frozenset([*EVENTS, *NOMINAL, "npLO", "npNLO"])
 """Columns of ``events`` that are no named weights."""
+
+def columns_of_weights(names: Iterable[str]) -> dict[str, str]:
+    """Columns of ``events`` for named weights; those that have a meaning already are avoided."""
+    taken, found = set(NOT_WEIGHTS), {}
+    for name in names:
+        column = name
+        while column in taken:
+            column = f"weight_{column}"
+        taken.add(column)
+        found[name] = column
+    return found
+
 
 PARTICLE_COLUMNS = {
     "pdg_id": "id", "status": "status", "mother1": "mother1", "mother2": "mother2",

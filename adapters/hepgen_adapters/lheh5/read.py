@@ -21,6 +21,7 @@ from hepgen_adapters.lheh5.layout import (
     NOT_WEIGHTS,
     PARTICLE_COLUMNS,
     PB_PER_GEV2,
+    columns_of_weights,
 )
 from hepgen_adapters.lheh5.sources import Columns, source_of
 from hepgen_adapters.lheh5.tables import Tables
@@ -93,7 +94,10 @@ class LHEH5Reader:
                 "process_ids": [int(i) for i in found["process_ids"]],
                 "factor": float(found["factor"]),
                 "equal": float(found["equal"]),
+                "weights": None,  # files of before have columns of the same names
             }
+            if "weights" in found:
+                result["weights"] = columns_of_weights([str(n) for n in found["weights"]])
             known = {
                 "columns": SAMPLE_COLUMNS, "event_columns": EVENT_COLUMNS,
                 "numbers": EVENT_NUMBERS, "scales": None, "attributes": None,
@@ -122,9 +126,13 @@ class LHEH5Reader:
         if not self._nominal:
             remedy = "name a file with Les Houches events"
             raise self.tables.fail("its events have no weight", remedy=remedy)
-        self._named = [n for n in self.source.weight_names if n not in NOT_WEIGHTS]
+        self._named = {n: n for n in self.source.weight_names if n not in NOT_WEIGHTS}
         if self._ours is not None:
             self.run, self.factor = self._run, 1.0 / self._ours["factor"]
+            if (columns := self._ours["weights"]) is not None:
+                if set(columns.values()) != set(self._named):
+                    raise self.tables.fail(f"what group {METADATA!r} says is not valid: weights")
+                self._named = columns
             self._process_ids = np.array(self._ours["process_ids"] or [0], dtype=np.int64)
             return
         if unread := [n for n in ("ctevents", "ctparticles") if n in self.tables.names()]:
@@ -314,7 +322,7 @@ class LHEH5Reader:
         if "scale" in events:
             other = columns.get("rscale", columns["scale"])[rows]
             events["scale"] = np.where(events["scale"] > 0, events["scale"], other)
-        weights = {name: columns[name][rows] * self.factor for name in self._named}
+        weights = {n: columns[column][rows] * self.factor for n, column in self._named.items()}
         scales: dict[str, npt.NDArray[Any]] = {}
         attributes: dict[str, npt.NDArray[Any]] = {}
         if self._ours is None:

@@ -25,6 +25,7 @@ from hepgen_adapters.lheh5.layout import (
     PARTICLE_COLUMNS,
     PARTICLES,
     PROCESSES,
+    columns_of_weights,
 )
 from hepgen_ml.errors import OutputError
 from hepgen_ml.events.sample import (
@@ -168,7 +169,8 @@ class LHEH5Writer:
         self._extra = {name: tuple(getattr(sample, name)) for name in ("scales", "attributes")}
         self._extra["numbers"] = tuple(n for n in EVENT_NUMBERS if n in sample.events)
         self._group = self._file.create_group(METADATA)
-        self._events = _Table(self._file, "events", (*EVENTS, *self._weights), _EVENT_ROWS)
+        columns = columns_of_weights(self._weights).values()
+        self._events = _Table(self._file, "events", (*EVENTS, *columns), _EVENT_ROWS)
         self._particles = _Table(self._file, "particles", PARTICLES, _PARTICLE_ROWS)
         self._more: dict[str, Any] = {}
         for kind in ("scales", "numbers"):
@@ -266,6 +268,7 @@ class LHEH5Writer:
             "equal": self._equal,
             "columns": list(self._columns),
             "event_columns": list(self._event_columns),
+            "weights": list(self._weights),
             **{kind: list(names) for kind, names in self._extra.items()},
         }
         texts = {"document": json.dumps(document), "run": dump_run(shortened(run))}
