@@ -1,10 +1,10 @@
-"""Conditions of the user: values that a sample brings for its events, by name.
+"""Conditions of the user: named values on which the events of a sample depend.
 
 A condition is an attribute of the events (``<event mass="800">``, an attribute of a HepMC event, a
 column of a ROOT file of ours), or a parameter of the run that differs between files: an entry of an
-SLHA block in the header (``mass:32``, ``decay:32``), a line of a run card, an element or a
-``name = value`` of the header. Whatever it was, it becomes an attribute of every event, and
-generated events carry it in the same way.
+SLHA block in the header (``mass:32``, ``decay:32``), a line of a run card, an element or a ``name =
+value`` of the header. In all cases it becomes an attribute of every event, and generated events
+have it in the same form.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Wanted:
     ----------
     name : str
     categorical : bool
-        Whether its values are names even where they look like numbers.
+        Whether its values are labels without an order, even if they look like numbers.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Wanted:
 
     @property
     def attribute(self) -> str:
-        """Name of the attribute of events that holds it: `mass:32` is ``mass_32``."""
+        """Name of the corresponding attribute of events: ``mass_32`` for `mass:32`."""
         text = re.sub(r"[^\w.-]", "_", self.name)
         return text if _ELEMENT_NAME.match(text) else f"_{text}"
 
@@ -59,7 +59,7 @@ class Wanted:
 
 
 def parse_condition(text: str) -> Wanted:
-    """A condition as it is written: NAME, BLOCK:ENTRY of an SLHA block, or category(NAME).
+    """Parse a condition: NAME, BLOCK:ENTRY of an SLHA block, or category(NAME).
 
     Raises
     ------
@@ -89,9 +89,9 @@ def parse_conditions(texts: Sequence[str]) -> tuple[Wanted, ...]:
 
 
 def run_value(header: str, name: str) -> str | None:
-    """Value of a parameter in the header of a file; None where it is not there.
+    """Value of a parameter in the header of a file; None if the header lacks it.
 
-    Looked for as an entry of an SLHA block (``decay:32`` is the width of particle 32), as a line
+    Searched as an entry of an SLHA block (``decay:32`` is the width of particle 32), as a line
     ``value = name`` of a run card, as ``<name>value</name>``, and as ``name = value``.
     """
     if block := _BLOCK.match(name):
@@ -123,7 +123,7 @@ def _slha_entry(header: str, block: str, entry: Sequence[str]) -> str | None:
 
 
 def _slha_block(header: str, block: str) -> tuple[int, int] | None:
-    """Where the entries of a block begin and end."""
+    """Positions of the first and last character of the entries of a block."""
     start = re.search(rf"^[ \t]*BLOCK[ \t]+{block}\b.*$", header, re.MULTILINE | re.IGNORECASE)
     if start is None:
         return None
@@ -163,12 +163,12 @@ def with_conditions(
     of_run: Mapping[str, str],
     path: Path | None = None,
 ) -> EventSample:
-    """Let every event have its conditions as attributes.
+    """Add the conditions to the attributes of every event.
 
     Parameters
     ----------
     sample : EventSample
-        Gets the attributes that are parameters of its run.
+        Sample to which parameters of its run are added as attributes.
     wanted : sequence of Wanted
     of_run : mapping of str to str
         From `values_of_run`.
@@ -178,7 +178,7 @@ def with_conditions(
     Raises
     ------
     SampleError
-        The sample brings no such value.
+        The sample has no such value.
     """
     for w in wanted:
         if w.attribute in sample.attributes:

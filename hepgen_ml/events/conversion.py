@@ -1,4 +1,4 @@
-"""From one file format to another, with an account of what is lost on the way."""
+"""Conversion between file formats, with a list of the information that is lost."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Conversion:
     run : RunInfo
         Run information of the written events.
     left_out : dict of Path to tuple of str
-        Parts of each input that are not in the events that were read.
+        Parts of each input that were not read.
     lost : dict of Path to tuple of str
-        Parts of these that each output cannot hold.
+        Parts of the events that each output cannot hold.
     """
 
     n_events: int
@@ -132,7 +132,7 @@ def convert_events(
 
 
 class _WeightsDifferError(Exception):
-    """Events of strategy ±3 have weights of different size, which LHE files cannot have."""
+    """Events of strategy ±3 have weights of different size, which LHE files do not allow."""
 
 
 class _Alike:
@@ -214,7 +214,7 @@ class _Target:
         return run
 
     def write(self, selection: Selection | None, unit: bool) -> Conversion:
-        """Write all events; `unit` where those of strategy ±3 have to have weights of one size."""
+        """Write all events; with `unit`, those of strategy ±3 must have weights of equal size."""
         events = self.events
         unit = unit and abs(self.run().weight_strategy) == 3
         n_events = events.n_events or None
@@ -229,7 +229,7 @@ class _Target:
         done = 0
         alike = _Alike() if unit else None
         if alike is not None and any(map(is_stream, self.paths)):
-            for chunk in self._chunks():  # what has gone to a reader cannot be begun anew
+            for chunk in self._chunks(): # a pipe cannot be restarted
                 alike.require(chunk)
         with AtomicWriter(
             self.paths, self.run(), n_events, force=self.force, format=self.format

@@ -47,7 +47,7 @@ def available_formats() -> dict[str, Format]:
 
 @functools.cache
 def _entries(path: tuple[str, ...]) -> list[EntryPoint]:
-    """Entry points of formats; finding them reads the metadata of all that is installed there."""
+    """Entry points of formats; finding them reads the metadata of all installed packages."""
     return sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda entry: entry.name)
 
 
@@ -76,7 +76,7 @@ def output_format(path: str | Path, name: str | None = None) -> tuple[Format, st
     path : path-like
         A file, or ``-`` or another stream (`hepgen_ml.files.streams`).
     name : str, optional
-        Format of a stream whose name does not say it, as its suffix: ``lhe``, ``hepmc.gz``.
+        Format of a stream without a suffix, as this suffix: ``lhe``, ``hepmc.gz``.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def output_format(path: str | Path, name: str | None = None) -> tuple[Format, st
 
 
 def has_free_weights(fmt: Format) -> bool:
-    """Whether weights of a format have any scale (`Format.free_weights`, by default not)."""
+    """Whether weights of a format may have any scale (`Format.free_weights`, by default not)."""
     return bool(getattr(fmt, "free_weights", False))
 
 
@@ -127,7 +127,7 @@ def open_sample(
     if not os.path.exists(path):
         raise InputError("no such file", path=path, remedy="check the path")
     if not (os.path.isfile(path) or os.path.isdir(path)):
-        # one without a writer would be waited for without end
+        # opening a pipe without a writer would block forever
         raise InputError(
             "is a pipe or a device, and files are read more than once", path=path,
             remedy="write the events to a file first",
@@ -192,7 +192,7 @@ def read(
 
 
 class AtomicWriter:
-    """Write several files at once; each appears under its final name only when whole.
+    """Write several files at once; each appears under its final name only when complete.
 
     Used as a context manager. On any error the partial files are removed and
     whatever stood under the final names is untouched (`hepgen_ml.files.outputs`).
@@ -200,10 +200,10 @@ class AtomicWriter:
     Parameters
     ----------
     paths : sequence of path-like
-        Those of streams, ``-`` among them, get their events at once.
+        Streams, including ``-``, receive their events immediately.
     run : RunInfo
     n_events : int, optional
-        Events that will be written; fewer is an error. Without it, as many as come.
+        Number of events that will be written; fewer are an error. None for any number.
     force : bool
         Replace existing files.
     format : str, optional
@@ -232,7 +232,8 @@ class AtomicWriter:
         self._partial: dict[Path, PartialFile | Stream] = {}
         self._writers: list[Writer] = []
         try:
-            # In one order for all runs, so that of two with the same outputs one gets all.
+            # The same order in all runs, so that one of two runs with the same outputs gets all
+            # locks.
             for path in sorted(self.paths):
                 if is_stream(path):
                     self._partial[path] = Stream(path, found[path][1])
@@ -299,7 +300,7 @@ class AtomicWriter:
         for stream in self._streams():
             stream.cut()
         for writer in self._writers:
-            with suppress(Exception):  # the partial file is removed next, whatever it holds
+            with suppress(Exception): # the partial file is removed next
                 writer.close()
         for partial in self._partial.values():
             partial.discard()

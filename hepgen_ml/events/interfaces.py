@@ -1,4 +1,4 @@
-"""What a file format gives: the interfaces of formats, their readers and their writers."""
+"""Interfaces of file formats, their readers and their writers."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Reader(Protocol):
         Sum of their weights. Their cross section is not subtracted from that of `run`, which is
         always that of the whole file.
     left_out : sequence of str
-        Parts of the file that are not in its events, as far as known; complete after the last.
+        Known parts of the file that its events do not contain; complete after the last event.
     states_strategy : bool, optional
-        Whether ``run.weight_strategy`` is the source's; by default not in a format with
-        `Format.free_weights`, where files of others know no strategies.
+        Whether ``run.weight_strategy`` was stated by the source; by default not in a format with
+        `Format.free_weights`, because files of other programs state no strategy.
     also_read : callable, optional
-        Takes names of further values of events, which become attributes where the file has them.
+        Accepts names of further values of events, which become attributes if the file has them.
     """
 
     run: RunInfo
@@ -85,15 +85,15 @@ class Format(Protocol):
     suffixes : tuple of str
         Including compression: ``(".lhe", ".lhe.gz")``.
     needs_n_events : bool
-        Whether a file cannot be begun before the number of its events is known.
+        Whether the number of events must be known before a file is started.
     run_last : bool
         Whether the run information is written last.
     free_weights : bool, optional
-        Whether weights have any scale, as only their sum counts, and process numbers need no
-        declaration. Otherwise both are those of the Les Houches accord: unit weights under
-        strategy 3, weights with the cross section as their mean under strategy 4.
+        Whether weights may have any scale, because only their sum counts, and process numbers need
+        no declaration. Otherwise both follow the Les Houches accord: unit weights under strategy 3,
+        weights with the cross section as their mean under strategy 4.
     streams : bool, optional
-        Whether files are written from their beginning to their end, so that a pipe does as well.
+        Whether files are written sequentially, so that the output may be a pipe.
     """
 
     name: str
@@ -111,17 +111,17 @@ class Format(Protocol):
         InputError
             Anything that is not this format.
         UsageError
-            A selection that this format has no use for.
+            A selection that this format cannot apply.
         """
 
     def create(self, path: Path, run: RunInfo, n_events: int | None, **options: Any) -> Writer:
         """Begin a file that will hold `n_events` events; `path` may be a temporary name."""
 
     def cannot_hold(self, sample: EventSample) -> list[str]:
-        """Parts of a sample and its run that are lost in such a file, one line each.
+        """Parts of a sample and its run that this format loses, one line each.
 
         Raises
         ------
         OutputError
-            Such a sample cannot be written at all.
+            The format cannot hold such a sample.
         """

@@ -1,4 +1,4 @@
-"""Jets with their constituents: what taggers see, and how formats give them."""
+"""Jets with their constituents, the inputs of taggers, and their interface to file formats."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float32]
 Texts = npt.NDArray[np.str_]
 
 MOST_CONSTITUENTS = 200
-"""Constituents that are kept of a jet, the hardest; jets of public samples have fewer."""
+"""Number of hardest constituents kept of each jet; jets of public samples have fewer."""
 
 _KEPT_ERRORS = 100
 
@@ -40,11 +40,11 @@ class Jets:
     features : (rows, s) float32 array
         Further numbers of each constituent.
     names : tuple of str
-        What these are: ``("charge", "d0")``.
+        Names of the features: ``("charge", "d0")``.
     label : (n,) array of str
         Class of each jet, empty where it is not known.
     number : (n,) int64 array
-        Place of each jet among all of its file, from 0: the entry, where entries are jets.
+        Number of each jet in its file, from 0: the entry, if entries are jets.
     """
 
     offsets: IntArray
@@ -100,26 +100,26 @@ def joined(parts: Sequence[Jets]) -> Jets:
 
 @dataclass(frozen=True)
 class JetSelection:
-    """Which jets to read, and what of them.
+    """Selection of jets, their features and their labels.
 
     Attributes
     ----------
     tree : str, optional
         Of a ROOT file with several.
     constituents : str, optional
-        What the names of branches begin with, ``PFCands_`` or ``part_``, if several lists of
+        Prefix of the names of branches, ``PFCands_`` or ``part_``, needed if several lists of
         momenta could be constituents.
     features : tuple of str
         Numbers of each constituent beside its momentum, such as ``charge``.
     label : str, optional
         Column with the class of each jet, as a number or text.
     flags : tuple of str
-        Or columns that are one for the jets of a class and zero for others.
+        Columns that are one for the jets of a class and zero for others, in place of `label`.
     jet_radius, jet_pt, jet_eta : float, optional
-        Anti-kT jets to make of the particles of events; smallest transverse momentum in GeV and
-        largest pseudorapidity. By default 0.8, 200 and 2.5.
+        Radius of the anti-kT jets that are clustered from the particles of events; smallest
+        transverse momentum in GeV and largest pseudorapidity. By default 0.8, 200 and 2.5.
     most : int
-        Constituents that are kept of a jet, the hardest.
+        Number of hardest constituents kept of each jet.
     """
 
     tree: str | None = None
@@ -158,7 +158,7 @@ class Checked:
     path : Path
     selection : JetSelection
     skip_bad : bool
-        Leave out jets that are no jets, and count them.
+        Leave out invalid jets, and count them.
 
     Attributes
     ----------
@@ -249,7 +249,7 @@ def open_jets(
     InputError
         No such file, or no jets in it.
     UsageError
-        Its format gives no jets.
+        Its format has no jets.
     """
     path = Path(path)
     if not os.path.exists(path):
@@ -287,7 +287,7 @@ def read_jets(
     Raises
     ------
     InputError
-        A file has no jets, or one that is none.
+        A file has no jets, or an invalid one.
     """
     parts: list[Jets] = []
     n = 0

@@ -16,10 +16,10 @@ from hepgen_ml.events.sample import EventSample
 from hepgen_ml.events.source import EventSource
 
 _COMPARED = 20
-"""First events of each file that are looked for in all events of the others."""
+"""Number of first events of each file that are searched in all events of the others."""
 
 _TELLING = ("pdg_id", "px", "py", "pz", "energy")
-"""Columns of particles that tell events apart."""
+"""Columns of particles that identify events."""
 
 _PRIME, _ODD = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 
@@ -73,7 +73,7 @@ def _in_order(path: Path) -> list[tuple[int, str]]:
 class _Parts(EventSource):
     """Files of which no two hold the same events.
 
-    Memory is that of a few numbers for each file, however many events it has.
+    The memory is a few numbers for each file, independent of its number of events.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -85,7 +85,7 @@ class _Parts(EventSource):
     def _looked_at(self, number: int, first: EventSample) -> None:
         super()._looked_at(number, first)
         head = _fingerprints(first)[:_COMPARED]
-        # events that repeat within a file, as those of a particle gun do, tell nothing
+        # events that repeat within a file, as those of a particle gun do, are no evidence
         if not len(head) or (len(head) > 1 and len(np.unique(head)) == 1):
             return
         same = self._begins.setdefault(int(head[0]), [])
@@ -117,7 +117,7 @@ class _Parts(EventSource):
 
 
 def _fingerprints(sample: EventSample) -> npt.NDArray[np.uint64]:
-    """A number for each event that has particles, which follows from these alone."""
+    """Hash of the particles of each event that has any."""
     starts = sample.offsets[:-1].astype(np.int64)
     rows = np.zeros(int(sample.offsets[-1]), dtype=np.uint64)
     for name in _TELLING:

@@ -40,7 +40,7 @@ class Merged:
     shift : tuple of int
         To be added to the process numbers of each file.
     weights_like : tuple of int
-        Number of the file whose mean weight each file is to have; its own where these agree.
+        Number of the file whose mean weight each file gets; its own if these agree.
     """
 
     run: RunInfo
@@ -91,9 +91,9 @@ class FirstEvents:
         )
 
     def has_final_states_of(self, other: FirstEvents) -> bool:
-        """Whether species are as frequent there, within half; so too if the events are too few.
+        """Whether species are equally frequent within 50 %, or the events are too few to tell.
 
-        Only processes that both have count, as files may be sorted.
+        Only processes in both files count, because files may be sorted.
         """
         n, shared, all_ = 0, 0.0, 0.0
         for process in self.n_events.keys() & other.n_events.keys():
@@ -129,7 +129,8 @@ def merge_runs(
     runs : sequence of RunInfo
     paths : sequence of Path
     peek : callable
-        First events of a file by its number; asked for where several may be repetitions.
+        Returns the first events of a file by its number; called if several files may be
+        repetitions.
     points : sequence, optional
         Point of a scan that each run is of. Runs of different points are no repetitions, and
         processes keep their numbers; the whole has the mean of the cross sections of all points.
@@ -162,7 +163,7 @@ def merge_runs(
             "%d files are taken as repetitions of one run, their cross sections averaged: %s",
             len(group), ", ".join(names),
         )  # fmt: skip
-        # weights that mean a cross section are worth keeping
+        # keep weights whose mean is a cross section
         model = next((i for i in group if abs(runs[i].weight_strategy) == 4), group[0])
         for i in group:
             if not look(i).has_weights_of(look(model)):
@@ -246,11 +247,11 @@ def average(runs: Sequence[RunInfo]) -> tuple[Subrun, ...]:
     """Processes of several runs of the same ones, with the average of their cross sections.
 
     Runs whose cross sections and errors agree to all digits are jobs of one integration
-    (gridpacks, or shards of one model): events were added, not knowledge of the cross section,
-    and they count once. Independent integrations are averaged with weights 1/error^2, which is
-    the mean by numbers of events where errors come from these; errors are enlarged by
-    sqrt(chi^2/(N - 1)) where the runs scatter by more than their errors, as the Particle Data
-    Group does. Where an error is not known, all count the same and that of the mean is not known.
+    (gridpacks, or shards of one model): they add events but no information about the cross section,
+    and count once. Independent integrations are averaged with weights 1/error^2, which is the mean
+    by numbers of events where errors come from these; errors are enlarged by sqrt(chi^2/(N - 1))
+    where the runs scatter by more than their errors, as the Particle Data Group does. Where an
+    error is not known, all count the same and that of the mean is not known.
 
     Parameters
     ----------

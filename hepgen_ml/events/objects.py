@@ -18,7 +18,7 @@ import numpy.typing as npt
 from hepgen_ml.errors import UsageError
 
 JET = 93
-"""Number of a jet: that of Sherpa's jet container; no particle of the PDG scheme has it."""
+"""Number of a jet, that of Sherpa's jet container; the PDG scheme does not use it."""
 
 OBJECTS: dict[str, int] = {
     "Electron": 11,
@@ -63,9 +63,9 @@ class Selection:
     objects : tuple of ObjectCount
         Collections that are read; events with other numbers of them are left out.
     cross_section, cross_section_error : float, optional
-        In pb, for files that do not say.
+        In pb, for files that do not state it.
     tree : str, optional
-        Name of the tree of a ROOT file, with the directories that it is in: ``dir/nominal``.
+        Name of the tree of a ROOT file, with its directories: ``dir/nominal``.
     jet_radius : float
         Radius of the anti-kT algorithm, for files of particles.
     jet_pt, jet_eta : float
@@ -146,7 +146,7 @@ class NamedResonance:
     objects: tuple[str, ...]
 
     def rows(self, pdg_id: Sequence[int]) -> tuple[int, ...] | None:
-        """Rows of the objects in an event with these numbers, None if it does not have them."""
+        """Rows of the objects in an event with these PDG numbers; None if objects are missing."""
         rows = []
         for text in self.objects:
             match = _OBJECT.fullmatch(text)

@@ -40,7 +40,7 @@ def records(
     record: dict[str, Any] = dict(events)
     for group, values in groups.items():
         if values:
-            # to lists of characters no other column can be broadcast
+            # other columns cannot be broadcast to lists of characters
             record[group] = ak.zip({k: ak.from_numpy(v) for k, v in values.items()}, depth_limit=1)
     record["particles"] = ak.zip(columns, with_name="Momentum4D")
     return ak.zip(record, depth_limit=1)

@@ -10,7 +10,7 @@ import numpy as np
 
 
 def finite_or_none(value: float) -> float | None:
-    """The number, or None where it is not known: JSON has no nan."""
+    """The number, or None if it is unknown, because JSON has no nan."""
     return float(value) if np.isfinite(value) else None
 
 
@@ -46,7 +46,7 @@ class Subrun:
 def processes_from_json(values: Sequence[Mapping[str, Any]]) -> tuple[Subrun, ...]:
     """Inverse of `Subrun.to_json` for all processes of a run.
 
-    A total of zero is what earlier versions wrote for a cross section that is not known.
+    Earlier versions wrote a total of zero for an unknown cross section.
 
     Raises
     ------
@@ -90,9 +90,9 @@ class RunInfo:
     generators : tuple of (name, version, text)
         Programs that made the events, the newest last.
     header : str
-        Header text of the source, as it stands there.
+        Header text of the source, unchanged.
     weight_groups : str
-        Content of the `<initrwgt>` block, as it stands there.
+        Content of the `<initrwgt>` block, unchanged.
     weight_names : mapping of str to str
         Name (id) of every named weight and its description.
     weight_cross_sections : mapping of str to (float, float)
@@ -117,7 +117,7 @@ class RunInfo:
 
     @property
     def cross_section(self) -> float:
-        """Total cross section in pb; nan where one of a process is not known, or there is none."""
+        """Total cross section in pb; nan if that of a process is unknown, or without processes."""
         return float(sum(p.cross_section for p in self.processes)) if self.processes else np.nan
 
     @property

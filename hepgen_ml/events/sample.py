@@ -1,4 +1,4 @@
-"""Columnar event samples: with their run (`hepgen_ml.events.run`), all that physics sees of files.
+"""Columnar event samples; together with their run (`hepgen_ml.events.run`) they replace files.
 
 Units are GeV for momenta, mm for lifetimes and pb for cross sections. Particle
 numbering follows the Les Houches accord (hep-ph/0109068, hep-ph/0609017):

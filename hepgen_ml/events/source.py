@@ -26,11 +26,11 @@ Mask = Callable[[EventSample], npt.NDArray[np.bool_]]
 """Function from a sample to the mask (n,) of events to keep."""
 
 Progress = Callable[[str, float, float | None, dict[str, float]], None]
-"""Told how far something is: stage, what is done, of how much (None: not known), and numbers."""
+"""Callback for progress: stage, amount done, total (None if unknown), and further numbers."""
 
 
 class EventSource:
-    """Events of one sample or several files, as one, that can be gone through several times.
+    """Events of one sample or several files as one stream that can be read several times.
 
     Parameters
     ----------
@@ -40,8 +40,8 @@ class EventSource:
     selection : Selection, optional
         Objects to read.
     inside : callable, optional
-        Mask (n,) of the events of a sample to keep; the share of others in the cross section
-        goes with them.
+        Mask (n,) of the events of a sample to keep; the share of the others in the cross section is
+        subtracted.
     conditions : sequence of Wanted
         Conditions that events are to have as attributes, also where they are parameters of the
         run of each file.
@@ -56,7 +56,7 @@ class EventSource:
     n_events, n_skipped, n_unselected : int
         Events of the latest pass: read, bad ones, and left out by the selection.
     left_out : dict of Path to tuple of str
-        Parts of each file that are not in its events; known after a pass.
+        Parts of each file that were not read; known after a pass.
     states_strategy : bool
         Whether all files state the weight strategy of their runs.
     """
@@ -121,15 +121,15 @@ class EventSource:
         return reader
 
     def _look_into(self, number: int, reader: Reader) -> None:
-        """Note what the first events of one of several files say, while it is open."""
+        """Record properties of the first events of one of several files while it is open."""
         self._looks[number], self._numbers[number] = FirstEvents(), ()
-        with suppress(InputError):  # what is wrong with the file is said when it is read
+        with suppress(InputError): # defects of the file are reported when it is read
             for chunk in reader.chunks(PEEK):
                 self._looked_at(number, chunk)
                 break
 
     def _looked_at(self, number: int, first: EventSample) -> None:
-        """Note what the first events of a file say."""
+        """Record properties of the first events of a file."""
         self._looks[number] = FirstEvents.of(first)
         self._numbers[number] = _numbers_of(first)
 
@@ -141,11 +141,11 @@ class EventSource:
         return self._numbers[number]
 
     def _first_events(self, number: int) -> FirstEvents:
-        """A look into a file: at all of its events where possible, as selected ones look alike."""
+        """Properties of a file, from all of its events if possible, as selected ones look alike."""
         if number in self._looks:
             return self._looks[number]
         for selection in dict.fromkeys((None, self.selection)):
-            # what is wrong with the file is said when it is read
+            # defects of the file are reported when it is read
             with suppress(InputError, UsageError):
                 reader = open_sample(self.paths[number], skip_bad=True, selection=selection)
                 with closing(reader):
@@ -210,7 +210,7 @@ class EventSource:
             return next(iter(reader.chunks(1)), None)
 
     def raw(self) -> Iterator[tuple[int, EventSample]]:
-        """Number of the file and chunk, as it is in the file but for the size of weights."""
+        """Number of the file and chunk, as in the file except for the size of weights."""
         self.n_events = self.n_skipped = self.n_unselected = 0
         self._of_process = {}
         sums = np.zeros_like(self._sums)
@@ -282,7 +282,7 @@ class EventSource:
             }
             key = tuple(self._of_run[point][name] for name in names)
             sigma = sum(self.merged.group_cross_section[g] for g in groups)
-            # what a selection leaves out is missing of it
+            # the selection removes a part of it
             mine = np.array(self._point) == point
             whole = self._sums[mine].sum()
             found[key] = sigma * (self._sums[mine, 0].sum() / whole if whole else 1.0)
@@ -317,7 +317,7 @@ class EventSource:
             return
         several = [p for p in set(self._point) if len(self._groups_of(p)) > 1]
         for number, (run, path) in enumerate(zip(self.runs, self.paths, strict=True)):
-            # alone at its point of a scan, a process needs none
+            # the only process at its point of a scan needs no cross section
             if self.is_scan and self._point[number] not in several:
                 continue
             if not run.cross_section > 0:
@@ -329,7 +329,7 @@ class EventSource:
         counts = np.zeros(len(self.runs))
         for number, chunk in self.raw():
             counts[number] += len(chunk)
-        # what the selection left out of a group is missing of its cross section, too
+        # the selection removes a part of the cross section of a group, too
         if not (self._group_sums().sum(axis=1) > 0).all():
             raise SampleError(
                 "the weights of a process do not have a positive sum",
@@ -349,8 +349,8 @@ class EventSource:
     def _by_points(self, counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Sums of weights of each group, so that weights average to one at each point of a scan.
 
-        However much cross sections differ from point to point, a density is learned at each of
-        them from all of its events.
+        Thus the density at each point is learned from all of its events, even if cross sections
+        differ strongly from point to point.
         """
         sigma = np.array(self.merged.group_cross_section)
         expected = np.zeros(self.n_groups)
@@ -362,11 +362,11 @@ class EventSource:
         return expected
 
     def multiply_weights(self, factor: float) -> None:
-        """Multiply all weights of the passes to come."""
+        """Multiply all weights of later passes."""
         self._factor *= factor
 
     def _match_weights(self) -> None:
-        """Rescale files whose weights differ in size from those of other runs of the same."""
+        """Rescale files whose weights differ in size from those of other runs of their process."""
         like = list(self.merged.weights_like)
         if like == list(range(len(like))):
             return

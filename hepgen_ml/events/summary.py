@@ -21,7 +21,7 @@ Flavors = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 
 def particle_name(pdg_id: int) -> str:
-    """Name in the Particle Data Group's notation; the number itself where there is none.
+    """Name in the Particle Data Group's notation; the number itself if it has no name.
 
     Examples
     --------
@@ -118,7 +118,7 @@ class SampleSummary:
             self.subprocess_weight[key] = self.subprocess_weight.get(key, 0.0) + float(weight)
 
     def as_dict(self, run: RunInfo) -> dict[str, Any]:
-        """Everything found, in plain Python types that JSON can hold."""
+        """All results, in plain Python types that JSON can hold."""
         total = self.weight_sum
         return {
             "events": self.n_events,

@@ -1,9 +1,9 @@
 """Weights of the Les Houches accord for events whose weights have any scale.
 
-HepMC3 and ROOT files normalise events by the sum of their weights, whatever these are. Programs
-that read LHE files take, under strategy ±3, the cross section of the run and of a weight its sign
-only; under ±4 they take the mean weight for the cross section. So events with weights of equal
-size become unit weights, others are multiplied until their mean is the cross section.
+HepMC3 and ROOT files normalise events by the sum of their weights. Programs that read LHE files
+use, under strategy ±3, the cross section of the run and only the sign of a weight; under ±4 they
+use the mean weight as cross section. Therefore weights of equal size become unit weights, and
+others are scaled so that their mean is the cross section.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SIGMAS = 5.0
 
 
 class Numbers(Protocol):
-    """What arrays and tensors have in common here."""
+    """Interface that arrays and tensors share."""
 
     def sum(self) -> Any:
         """Sum of all."""
@@ -31,7 +31,7 @@ class Numbers(Protocol):
 
 
 def effective_size(weight: Numbers) -> float:
-    """Events of equal weight with the statistical error of these, (sum w)^2 / sum w^2.
+    """Effective sample size (sum w)^2 / sum w^2: events of equal weight with the same precision.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def _divided(
 def les_houches(
     run: RunInfo, sums: WeightSums, *, stated: bool, exact: bool = False
 ) -> tuple[RunInfo, float]:
-    """Run information for an LHE file, and what its weights are to be multiplied by.
+    """Run information for an LHE file, and the factor of its weights.
 
     Parameters
     ----------
@@ -177,9 +177,9 @@ def les_houches(
     sums : WeightSums
         Sums of the events' weights.
     stated : bool
-        Whether the weights come with the run's strategy, and not from a format without any.
+        Whether the weights follow the strategy of the run; not in formats without strategies.
     exact : bool
-        Whether the mean weight has to be the cross section, and not only up to fluctuations.
+        Whether the mean weight must equal the cross section exactly, not only up to fluctuations.
 
     Raises
     ------

@@ -1,1 +1,1 @@
-"""Outputs that appear when whole, locks, and stored documents that are checked when read."""
+"""Outputs that appear when complete, locks, and stored documents that are validated on reading."""

@@ -1,4 +1,4 @@
-"""Directories that one run at a time may change, and which of them a run may change at all."""
+"""Locks of directories, and the rules by which a run may write into a directory."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ class Contents(NamedTuple):
     Attributes
     ----------
     what : str
-        What the training makes, with its article, for messages: "a model".
+        Product of the training, with its article, for messages: "a model".
     finished : str
-        File that is there when the training is finished.
+        File that exists when the training is finished.
     plan : str or None
-        File that is there until then, where an unfinished training can be resumed.
+        File that exists while the training is unfinished and can be resumed.
     further : tuple of str
-        Other files that are found in no directory but of this kind.
+        Other files that identify a directory of this kind.
     """
 
     what: str
@@ -86,17 +86,17 @@ class Contents(NamedTuple):
 def claimed(
     directory: Path, contents: Contents, *, force: bool = False, resume: bool = False
 ) -> Iterator[None]:
-    """Let this run alone write into a directory, which is made if it is not there.
+    """Reserve a directory for this run; it is created if it does not exist.
 
-    If it was made here and nothing was written into it, it is removed at the end.
+    A directory that was created here and is still empty at the end is removed.
 
     Parameters
     ----------
     directory : Path
     contents : Contents
-        What is going to be written, and may be replaced.
+        Files that will be written, and may be replaced.
     force : bool
-        Replace what is there, if it is of this kind.
+        Replace existing files of this kind.
     resume : bool
         Continue an unfinished training.
 
@@ -126,7 +126,7 @@ def claimed(
 
 
 def _names_in(directory: Path) -> set[str]:
-    """Names in a directory but those of unfinished outputs; none if there is no directory."""
+    """Names in a directory except those of unfinished outputs; empty without a directory."""
     with naming(directory):
         if os.path.lexists(directory) and not directory.is_dir():
             raise OutputError("is a file", path=directory, remedy="choose another --out")

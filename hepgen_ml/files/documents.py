@@ -1,7 +1,7 @@
-"""JSON documents in models, encoded samples and checkpoints: read as data, checked as a whole.
+"""JSON documents in models, encoded samples and checkpoints, validated as a whole.
 
-They may come from anybody. What a document holds is described once, as pydantic models, with the
-kind and range of every value; nothing of it is used before all of it has been checked.
+Documents are untrusted. Their content is described once, as pydantic models with the type and range
+of every value; a document is used only after it has been validated completely.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ UNUSABLE = (
 
 
 class Document(BaseModel):
-    """Base of what a document is described with; entries that are not described are left out."""
+    """Base of the descriptions of documents; entries that are not described are ignored."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -60,7 +60,7 @@ def parse(text: str | bytes, *, infinite: bool = False) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        No JSON object, too large, too deep, or a number that is none.
+        Not a JSON object, too large, too deeply nested, or with a number that is not finite.
     """
     if len(text) > MAX_BYTES:
         raise ValueError(f"larger than {MAX_BYTES >> 20} MB")
@@ -106,7 +106,7 @@ def _require_finite(document: dict[str, Any]) -> None:
 
 
 def _joined(key: Any) -> str:
-    """Names of an entry and what it is in, from (what it is in, its name)."""
+    """Path of names of an entry, from pairs of parent and name."""
     names: list[str] = []
     while key:
         key, name = key
@@ -176,14 +176,14 @@ Fact = Text | Truth | Count | Number | list[Text] | list[Number] | None
 
 
 class WeightFacts(Document):
-    """How the weights of a biased sample follow from its events."""
+    """Rule by which the weights of a biased sample follow from its events."""
 
     rule: Literal["formula", "regression"]
     precision: Amount
 
 
 class TrainingFacts(Document):
-    """About a training, for people; the entries described here are used by the program too."""
+    """Facts about a training, for readers; the program uses the entries described here."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     __pydantic_extra__: dict[str, Fact]
@@ -206,7 +206,7 @@ class TrainingFacts(Document):
 
 
 class ModelDocument(Document):
-    """``config.json`` of a model, but for what is described elsewhere."""
+    """``config.json`` of a model, except for the parts described elsewhere."""
 
     format: Literal["hepgen-ml model"]
     version: Count

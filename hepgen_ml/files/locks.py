@@ -1,4 +1,4 @@
-"""Locks on files that say which process holds them."""
+"""Locks on files, with the process that holds them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def take(file: int) -> bool | None:
 
 
 def owner() -> bytes:
-    """Machine and number of this process, as it is written to the files that it locks."""
+    """Machine and number of this process, as written to the files that it locks."""
     return f"{_machine()} {os.getpid()}".encode()
 
 
 def is_of_this_machine(file: int) -> bool:
-    """Whether a process of this machine has locked an open file, or nobody yet."""
+    """Whether a process of this machine, or none yet, has locked an open file."""
     return _read(file)[0] in ("", _machine())
 
 
@@ -43,7 +43,7 @@ def is_alive(file: int) -> bool:
         os.kill(int(process), 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError: # lock of another process
         return True
     return True
 

@@ -1,10 +1,10 @@
-"""Output files that appear under their names only when whole.
+"""Output files that appear under their names only when complete.
 
-Everything that is written (events, models, checkpoints, reports, figures) is written in a
-directory of its own beside its place, which nobody else can enter and whose name nobody can
-guess, and is moved to its name at the end. So nobody sees half a file, nothing is written
-through a link that somebody else has put there, and a run that fails leaves what was there
-before. A run that is killed leaves that directory; the next one with the same output removes it.
+Everything that is written (events, models, checkpoints, reports, figures) is written in a separate
+directory beside its final place, which other users cannot enter and whose name cannot be guessed,
+and is moved to its name at the end. Therefore readers never see an incomplete file, nothing is
+written through a link that another user has placed there, and a run that fails leaves earlier files
+unchanged. A run that is killed leaves the directory; the next run with the same output removes it.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _REPLACED = ".replaced"
 """Name of the earlier directory that an output replaces, until it is removed."""
 
 _IDLE = 86_400.0
-"""Seconds without a change after which an unfinished output counts as left behind, where locks
-cannot tell: written on another machine, or a file system that knows none."""
+"""Seconds without a change after which an unfinished output counts as abandoned if locks do not
+tell: written on another machine, or on a file system without locks."""
 
 _LONGEST = 120  # bytes of a target's name in that of its unfinished output
-_WAIT = 2.0  # seconds for another run that looks for unfinished outputs at this moment
+_WAIT = 2.0  # seconds to wait for another run that searches unfinished outputs
 
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = _OPEN | os.O_CREAT
@@ -59,12 +59,11 @@ class PartialFile:
     Parameters
     ----------
     path : path-like
-        Its final name. A link of this name is replaced itself, never what it points to.
+        Its final name. A link of this name is replaced, but never its target.
     force : bool
-        Replace what is there; otherwise an existing file is an error, also one that appears
-        while this is written.
+        Replace an existing file; otherwise it is an error, even if it appears during the writing.
     directory : bool
-        Whether a directory will be written; an empty one may be there already.
+        Whether the output is a directory; an empty one may exist already.
 
     Attributes
     ----------
@@ -171,7 +170,7 @@ class PartialFile:
             ) from None
 
     def discard(self) -> None:
-        """Remove what was written and not moved to its name; may be called again."""
+        """Remove an output that has not been moved to its name; may be called again."""
         if self._lock < 0:
             return
         with suppress(OSError):  # the next run with this output tries again
@@ -188,7 +187,7 @@ class PartialFile:
 
 @contextmanager
 def replacing(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
-    """Write a file, whole or not at all; what has its name is replaced.
+    """Write a file completely or not at all; an existing file is replaced.
 
     Yields
     ------
@@ -207,7 +206,7 @@ def replacing(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file in UTF-8, whole or not at all; what has its name is replaced.
+    """Write a text file in UTF-8 completely or not at all; an existing file is replaced.
 
     Raises
     ------
@@ -219,7 +218,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def remove(directory: Path, *names: str) -> None:
-    """Remove these files of a directory, as far as they are there.
+    """Remove these files of a directory, if they exist.
 
     Raises
     ------
@@ -266,10 +265,10 @@ def _short(name: bytes) -> str:
 
 @contextmanager
 def _alone_in(directory: Path) -> Iterator[None]:
-    """Keep other runs from beginning an output in the directory meanwhile, for moments only."""
+    """Prevent other runs from starting an output in the directory, for moments only."""
     try:
         gate = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except PermissionError:  # may be written to without being read
+    except PermissionError: # the directory may be writable but not readable
         yield
         return
     try:
@@ -282,7 +281,7 @@ def _alone_in(directory: Path) -> Iterator[None]:
 
 
 def _remove_abandoned(path: Path) -> bool:
-    """Remove what killed runs left of this output; whether another run is writing it now."""
+    """Remove the remains of killed runs of this output; whether another run is writing it."""
     ending = f"-{_short(path.name.encode(errors='surrogateescape'))}"
     length = len(PREFIX) + 16 + len(ending)
     try:
@@ -295,14 +294,14 @@ def _remove_abandoned(path: Path) -> bool:
 
 
 def _in_use(directory: Path) -> bool:
-    """Remove an unfinished output of ours unless a run still writes it."""
+    """Remove an unfinished output unless a run still writes it."""
     try:
         about = os.lstat(directory)
         if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid():
             return False
         try:
             lock = os.open(directory / _LOCK, _OPEN)
-        except FileNotFoundError:  # killed at its very beginning or end
+        except FileNotFoundError: # the run was killed at its start or end
             with suppress(OSError):
                 os.rmdir(directory)
             return False
@@ -310,14 +309,14 @@ def _in_use(directory: Path) -> bool:
             locked = locks.take(lock)
             if locked is False:
                 return True
-            # Locks may be known to one machine only, or to none.
+            # Locks may work on one machine only, or not at all.
             told = locked is True and locks.is_of_this_machine(lock)
             if not told and locks.is_alive(lock) and _age(directory) < _IDLE:
                 return True
             _remove(directory)
         finally:
             os.close(lock)
-    except OSError:  # gone, or no longer ours to remove
+    except OSError: # removed already, or owned by another run
         return False
     return False
 
@@ -329,7 +328,7 @@ def _age(directory: Path) -> float:
 
 
 def _remove(directory: Path) -> None:
-    """Remove the directory of an unfinished output; its lock last, so that none is left without."""
+    """Remove the directory of an unfinished output, its lock last."""
     for entry in os.scandir(directory):
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path)

@@ -1,7 +1,7 @@
 """Outputs that are read while they are written: standard output, pipes and named pipes.
 
-They cannot appear under their names only when whole, as files do. Instead, what failed is never
-ended as a complete file is: its reader finds it truncated.
+Unlike files, they cannot be withheld until they are complete. Instead, a failed output is never
+terminated like a complete file: its reader finds it truncated.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PIECE = 1 << 20  # bytes
 
 
 def is_stream(path: str | Path) -> bool:
-    """Whether an output of this name is standard output, an open descriptor, a pipe or a device.
+    """Whether an output is standard output, an open descriptor, a pipe or a device.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def is_stream(path: str | Path) -> bool:
 
 
 def is_standard_output(path: str | Path) -> bool:
-    """Whether what is written to an output of this name comes between the lines of a program."""
+    """Whether an output of this name is mixed with the messages of a program."""
     return _descriptor(path) == 1
 
 
@@ -53,15 +53,16 @@ def _descriptor(path: str | Path) -> int | None:
 
 
 class Stream:
-    """An output under construction whose bytes go to their reader at once.
+    """An output under construction whose bytes go to their reader immediately.
 
-    Writers write to a pipe of a name with their suffix; a thread passes it on. So formats need
-    not know of streams, and what a writer does on errors does not reach the reader.
+    Writers write to a pipe whose name has their suffix; a thread forwards the bytes. Therefore
+    formats need not distinguish streams, and the actions of a writer after an error do not reach
+    the reader.
 
     Parameters
     ----------
     path : path-like
-        See `is_stream`. A named pipe waits here until somebody opens it for reading.
+        See `is_stream`. Opening a named pipe waits until a program opens it for reading.
     suffix : str
         Of the format, with the one of the compression.
 
@@ -114,7 +115,7 @@ class Stream:
                     self.error = error
 
     def check(self) -> None:
-        """Raise what went wrong while bytes were passed on.
+        """Raise the error that occurred while bytes were forwarded.
 
         Raises
         ------
@@ -131,7 +132,7 @@ class Stream:
             raise self.error
 
     def commit(self) -> None:
-        """Wait until everything is passed on, and end the output."""
+        """Wait until all bytes are forwarded, and end the output."""
         try:
             self._end_writing()
             self._threads[0].join()
@@ -140,13 +141,13 @@ class Stream:
             self._release()
 
     def cut(self) -> None:
-        """Pass nothing on from here; also where the reader has stopped reading without ending."""
+        """Stop forwarding bytes, even if the reader has stopped reading without ending."""
         if not self._cut and self._end >= 0:
             self._cut = True
-            self._start()  # the first thread may wait for the reader for ever
+            self._start() # the first thread may wait for the reader forever
 
     def discard(self) -> None:
-        """End the output where it is; may be called again."""
+        """End the output at its present position; may be called again."""
         if self._end < 0:
             return
         self.cut()

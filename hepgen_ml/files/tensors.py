@@ -16,7 +16,7 @@ from hepgen_ml.files.outputs import make_readable, replacing
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    """Write tensors and JSON metadata to a safetensors file, whole or not at all.
+    """Write tensors and JSON metadata to a safetensors file, completely or not at all.
 
     Raises
     ------
@@ -31,7 +31,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any
             raise OutputError(
                 f"cannot be written: {error}", path=path, remedy="free some space"
             ) from error
-        make_readable(place)  # safetensors lets nobody else read it
+        make_readable(place) # safetensors makes it unreadable for other users
 
 
 def load_tensors(path: Path, *, infinite: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:

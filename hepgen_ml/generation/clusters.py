@@ -28,16 +28,16 @@ ONE_AT_A_TIME = threading.Lock()  # workers of several threads share a model
 class Cluster(Protocol):
     """Machines that call functions; a context manager.
 
-    A call whose worker is lost is made again by another one.
+    If a worker is lost, another one repeats its call.
     """
 
     def map(self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-        """Results in order, of which a bounded number is waiting.
+        """Results in order; a bounded number of them waits.
 
         Raises
         ------
         OutputError
-            The scheduler has gone, or every worker that made a call has died.
+            The scheduler is lost, or every worker that ran a call has died.
         HepgenError
             What a call raises.
         """
@@ -55,7 +55,7 @@ def open_cluster(name: str, address: str, jobs: int | None = None) -> Cluster:
     name : str
         Of the plugin: ``dask``.
     address : str
-        Of its scheduler, or a kind of batch system that the plugin submits jobs to.
+        Address of the scheduler, or the kind of batch system to which the plugin submits jobs.
     jobs : int, optional
         To submit.
 
@@ -87,8 +87,9 @@ def made_on(
     cluster : Cluster
     blocks : sequence of Block
     maker : str
-        Module and name of the function that is called once on each worker and returns what makes
-        blocks there; not the function, since torch has to be loaded after `set_environment`.
+        Module and name of the function that is called once on each worker and returns the function
+        that generates blocks. A name and not the function, because torch must be loaded after
+        `set_environment`.
     arguments : tuple
         Of this function.
     add : callable
@@ -116,5 +117,5 @@ def _begun(maker: str, arguments: tuple[Any, ...]) -> Callable[[Block], tuple[Ev
 
 
 def set_environment() -> None:
-    """Have matrix products round alike for any number of threads; before torch is loaded."""
+    """Make matrix products independent of the number of threads; call before torch is loaded."""
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")

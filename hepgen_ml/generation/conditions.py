@@ -29,8 +29,8 @@ class ConditionValues:
     ----------
     conditions : Conditions
     values : (n, K) array, optional
-        One row for all events, or one of each, from the beginning again after the last; drawn as
-        in the sample if not given.
+        One row for all events, or one row for each event, starting again after the last; by default
+        drawn as in the sample.
     """
 
     def __init__(self, conditions: Conditions, values: FloatArray | None = None) -> None:
@@ -46,7 +46,7 @@ class ConditionValues:
 
     @property
     def cross_section(self) -> float:
-        """Mean cross section in pb of events with these; nan where it is not known."""
+        """Mean cross section in pb of events with these conditions; nan if it is unknown."""
         if self.values is None:
             sigma = self.conditions.cross_section(self.conditions.points)
             return float((sigma * self.conditions.shares).sum())
@@ -72,7 +72,7 @@ def values_for(process: Process, condition: Given | None) -> FloatArray | None:
     Raises
     ------
     UsageError
-        The model has no conditions, or others; or a value that is none.
+        The model has no such conditions, or a value is invalid.
     """
     if not condition:
         return None
@@ -84,12 +84,12 @@ def values_for(process: Process, condition: Given | None) -> FloatArray | None:
 
 
 def parse_given(texts: Sequence[str], conditions: Conditions | None) -> Given | None:
-    """Conditions as they are written on a command line: NAME=VALUE each, or one file of values.
+    """Parse the conditions of a command line: NAME=VALUE each, or one file of values.
 
     Raises
     ------
     UsageError, InputError
-        What is written is neither, or a file does not hold the values.
+        The text is neither, or the file lacks the values.
     """
     if not texts:
         return None

@@ -1,4 +1,4 @@
-"""What a trained model is, in plain values."""
+"""Description of a trained model in plain values."""
 
 from __future__ import annotations
 

@@ -262,7 +262,7 @@ class Generator:
             return choose_weighting(learned, self.classifier, run, weights, unweight)
 
     def _named(self) -> AbstractContextManager[None]:
-        """Errors name the directory of the model, if it has one."""
+        """Add the directory of the model to errors, if it has one."""
         return about(self.directory, ModelError, UsageError)
 
     def sample(
@@ -408,7 +408,7 @@ class Generator:
         yield from in_chunks(made, start, stop, chunk)
 
     def reweight(self, sample: EventSample) -> EventSample:
-        """Give events of the process, from anywhere, the named weights that were learned.
+        """Give events of the process, from any source, the named weights that were learned.
 
         Parameters
         ----------
@@ -505,7 +505,7 @@ def block_maker(
     unweight: bool,
     condition: Given | None = None,
 ) -> Callable[[Block], tuple[EventSample, Counts]]:
-    """Function that makes blocks in another process, with the counts of each."""
+    """Function that generates blocks in another process, with the counts of each."""
     torch.set_num_threads(1)
     generator = Generator.load(directory, device="cpu")
     run = generator.run_of(posterior, condition=condition)

@@ -17,7 +17,7 @@ from hepgen_ml.generation.weighting import Weighting
 
 
 class Maker:
-    """Makes blocks of events, which depend on nothing but the seed, their number and their size.
+    """Generates blocks of events, which depend only on the seed, their number and their size.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ class Maker:
             self.weighting.add(counts[2:])
 
     def counted(self, block: Block) -> tuple[EventSample, Counts]:
-        """Events of a block, and what they add to the counts."""
+        """Events of a block, and their contribution to the counts."""
         before = self.counts
         events = self(block)
         return events, tuple(b - a for a, b in zip(before, self.counts, strict=True))

@@ -49,7 +49,7 @@ def write_partitions(
     progress: Callable[[str, float, float | None], None] | None = None,
     **options: Any,
 ) -> list[Path]:
-    """Write one file for each partition, on the workers, which need to see the same directories.
+    """Write one file for each partition on the workers, which need access to the same directories.
 
     Parameters
     ----------
@@ -70,7 +70,8 @@ def write_partitions(
     Returns
     -------
     list of Path
-        All files. Each appears when it is whole; where one partition fails, those of others stay.
+        All files. Each appears when it is complete; if one partition fails, the files of others
+        stay.
 
     Raises
     ------
@@ -112,11 +113,11 @@ def _write(
     shard: tuple[int, int],
     options: Mapping[str, Any],
 ) -> int:
-    """Write the files of one partition; a second time where a worker was lost with the first."""
+    """Write the files of one partition; called again if the worker was lost."""
     generator = loaded(directory)
     from hepgen_ml.events.formats import AtomicWriter
 
-    # Names that no lost worker of another machine still holds.
+    # Unique names, which a lost worker on another machine cannot hold.
     own = [path.with_name(f".{secrets.token_hex(4)}-{path.name}") for path in paths]
     size = generator.shard_size(n, shard)
     with ONE_AT_A_TIME, AtomicWriter(own, generator.run_of(**options), size) as writer:

@@ -40,7 +40,7 @@ def names_of(n_draws: int) -> list[str]:
 
 
 def check(density: DensityModel, n_draws: int) -> None:
-    """Refuse what has no posterior.
+    """Refuse models without a posterior.
 
     Raises
     ------

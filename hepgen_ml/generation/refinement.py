@@ -4,7 +4,7 @@ From a point of the training on, events count with the weight
 
 .. math:: w(x)^\alpha, \quad w(x) = D(x) / (1 - D(x)),
 
-of a classifier between the sample and what the generator makes of it at that time: regions that it
+of a classifier between the sample and the events of the generator at that time: regions that it
 populates too little count more (arXiv:2110.13632, section 4; 2305.10475, section 5). A network that
 learned the density perfectly has w = 1 and stays where it is.
 """
@@ -34,7 +34,7 @@ from hepgen_ml.training.trainer import Trainer
 MAX_EVENTS = 50_000
 """Events of each sample that a classifier is trained on."""
 
-_START = 0.4  # of the training is over before the first classifier
+_START = 0.4  # fraction of the training before the first classifier
 _CHUNK = 20_000
 _SCHEDULE = Schedule(epochs=8, patience=3)
 
@@ -98,7 +98,7 @@ class Refinement:
         self.power, self.seed = trainer.config.classifier_power, trainer.seed
         self.network: NetworkName = "mlp" if bool((self.training.weight < 0).any()) else "trees"
         if self.network == "trees":
-            boosting()  # missing, it shall not be missed in the middle of the training
+            boosting()  # a missing package is an error before the training
 
     def factors(self, number: int) -> tuple[Tensor, Tensor]:
         """Factors (m,) of training and validation events in a round, one on average.
@@ -121,14 +121,14 @@ class Refinement:
         )  # fmt: skip
         assert classifier.held_out_truth is not None
         weight = self._classified(classifier, self.training)
-        # events that a classifier has seen would count as their fluctuations have it
+        # weights of events that a classifier was trained on would follow their fluctuations
         seen = classifier.held_out_truth * classifier.facts["mean_weight_before_normalisation"]
         weight[chosen] = torch.from_numpy(seen)
         other = self._classified(classifier, self.validation)
         return self._factors(weight, self.training), self._factors(other, self.validation)
 
     def _events(self, encoded: Encoded) -> EventSample:
-        """Complete events again, at a random azimuth: classifiers see it."""
+        """Complete events at a random azimuth, which is an input of the classifiers."""
         generator = torch.Generator().manual_seed(self.seed)
         phi = 2 * math.pi * torch.rand(len(encoded), dtype=encoded.x.dtype, generator=generator)
         kinematics = self.process.kinematics(encoded.x, encoded.labels, phi)

@@ -1,4 +1,4 @@
-"""Whole runs: weights for a model, or for the events of a file."""
+"""Complete runs of reweighting, for a model or for the events of a file."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from hepgen_ml.training.devices import find_device
 log = logging.getLogger(__name__)
 
 GENERATED = 2
-"""Events of a model for each of the truth: they cost little, and their fluctuations blur."""
+"""Generated events per true event: they are cheap, and reduce the statistical fluctuations."""
 
 Files = Sequence[str | Path]
 
 
 @dataclass(frozen=True)
 class Options:
-    """How classifiers are trained.
+    """Options for the training of classifiers.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class Options:
     n_events : int
         Of each sample, at most; of a model there are `GENERATED` times as many.
     seconds : float or None
-        For all classifiers together.
+        Time for all classifiers together.
     seed : int
     device : str
     selection : Selection or None
@@ -215,7 +215,7 @@ def reweight_sample(
     reweighter = options.fit(true, made, progress)
     assert reweighter.held_out is not None
     sigma, error = true.run.cross_section, true.run.cross_section_error
-    # processes keep their shares; what a classifier moves between them shows in the weights
+    # processes keep their shares; the weights contain changes of rates between them
     processes = tuple(
         replace(p, cross_section=share * sigma, error=share * error)
         for p, share in zip(made.run.processes, _shares(made), strict=True)
@@ -229,7 +229,7 @@ def reweight_sample(
 
 
 def _shares(sample: EventSample) -> list[float]:
-    """Part of each process of the run in its cross section, or in the weights if not known."""
+    """Share of each process in the cross section of the run, or in the weights if it is unknown."""
     total, processes = sample.run.cross_section, sample.run.processes
     if total > 0 or len(processes) < 2 or "process_id" not in sample.events:
         return [p.cross_section / total if total > 0 else 1 / len(processes) for p in processes]
@@ -251,7 +251,7 @@ def read_some(
     keys: list[np.ndarray] = []
     n_kept, limit = 0, math.inf
     for number, chunk in source.raw():
-        # the events with the smallest random keys: a sample of all in bounded memory
+        # the events with the smallest random keys: a random subset in bounded memory
         key = rng.random(len(chunk))
         chosen = key < limit
         kept.append(source.joined(number, chunk[chosen]))

@@ -28,13 +28,12 @@ class SampleWeights(WeightAccount):
     largest : float
         Largest weight of the training sample over its mean.
     unweight : bool
-        Accept events with probability weight / largest instead; those few above are accepted
-        always.
+        Accept events with probability weight / largest instead; events above are always accepted.
 
     Attributes
     ----------
     run : RunInfo
-        Of the events as they leave.
+        Run information of the events with their weights.
     n_drawn, n_accepted : int
     """
 

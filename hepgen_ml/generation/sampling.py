@@ -1,4 +1,4 @@
-"""Drawing events: coordinates from a density, what is discrete from the heads, cuts enforced."""
+"""Drawing events: coordinates from a density, discrete properties from the heads, inside cuts."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ HEAD_BATCH = 8192
 """Events per call of the heads; bounds the memory of their logits."""
 
 _MAX_ROUNDS = 200
-"""Redraws of events outside the cuts before a model is given up as useless."""
+"""Largest number of redraws of events outside the cuts before an error."""
 
 _FEW_CHANNELS = 64
 """Channels up to which the heads are evaluated for each of them."""
 
 _HOPELESS = 2_000
-"""Draws of which not one is inside the cuts before a model is given up."""
+"""Number of draws without a single one inside the cuts before an error."""
 
 
 class Sampler:
-    """Draws events of a surrogate, with its density as it is set at the time.
+    """Draws events of a surrogate with the current setting of its density.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ class Sampler:
         Raises
         ------
         ModelError
-            The network draws next to nothing inside the cuts.
+            Almost no draw of the network is inside the cuts.
         """
         given = None if self.values is None else self.values.next(n, rng)
         if self.surrogate.density.learns_rates:
@@ -210,7 +210,7 @@ class Sampler:
     def _together(self, subprocess: Tensor) -> list[tuple[int, Tensor]]:
         """Numbers of final-state particles, and events whose heads are evaluated together.
 
-        Those of one channel; where these are very many, those of one length.
+        These are the events of one channel; if there are very many channels, those of one length.
         """
         lengths = [len(channel.classes) for channel in self.process.channels]
         channel_of = self.process.channel_of[which(subprocess)]

@@ -1,4 +1,4 @@
-"""Generated events through a parton shower to hadrons, in a file of complete events.
+"""Parton shower and hadronisation of generated events, to a file of complete events.
 
 Shower programs are plugins: an entry point in the group ``hepgen_ml.showers`` names a class with
 the methods of `ShowerProgram`.
@@ -74,7 +74,7 @@ class ShowerProgram(Protocol):
 
 @dataclass(frozen=True)
 class Showered:
-    """What came out: events in the file, and events that the program refused."""
+    """Result of a shower: numbers of events in the file, and of events that the program refused."""
 
     n_events: int
     n_refused: int
@@ -86,7 +86,7 @@ def shower_program(name: str) -> ShowerProgram:
     Raises
     ------
     UsageError
-        There is none of this name.
+        There is no program of this name.
     """
     found = {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
     if name not in found:
@@ -110,7 +110,7 @@ def shower(
     progress: Progress | None = None,
     **options: Any,
 ) -> Showered:
-    """Shower n generated events into a file, which appears when it is whole.
+    """Shower n generated events into a file, which appears when it is complete.
 
     Events that the program refuses are replaced by further ones, and counted. The result depends
     on the seed and n, not on the number of processes.

@@ -1,4 +1,4 @@
-"""Which weights generated events get, or are accepted by."""
+"""Choice of the weights of generated events, or of their acceptance by weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def choose_weighting(
     weights: Weights | None,
     unweight: bool,
 ) -> Weighting | None:
-    """What weights events, or accepts them by their weights; None where they have unit weight.
+    """Object that weights events, or accepts them by their weights; None for unit weights.
 
     Parameters
     ----------
