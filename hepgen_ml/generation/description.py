@@ -27,6 +27,7 @@ def describe(model: TrainedModel, ratios: WeightRatios | None = None) -> dict[st
                 "final": [s.structure.pdg_id[r] for r in s.structure.final],
                 "frequency": s.frequency,
                 "patterns": len(s.patterns),
+                **({"full_energy": list(s.full_energy)} if any(s.at_full) else {}),
             }
             for s in process.subprocesses
         ],

@@ -22,7 +22,7 @@ _APART = 0.5
 
 
 class RadiativeReturnChart(BeamsChart):
-    r"""Events of two beams that vary, with a peak of the collision's mass m below the full energy.
+    r"""Events of beams that vary, with a peak of the collision's mass m below the full energy.
 
     The energies of a `BeamsChart` do not resolve such a peak: it is a narrow ridge of constant
     product. Here one coordinate is
@@ -32,6 +32,8 @@ class RadiativeReturnChart(BeamsChart):
     in which a Breit-Wigner distribution is a hyperbolic secant and events at the full energy are
     as far out as in a `BeamsChart`. The other is the logit of the place of
     :math:`\log E_1` between its bounds at this mass, where one of the beams has its full energy.
+    If the energy of one beam is fixed, the mass determines the other, and the first coordinate is
+    the only one.
 
     Where a part of the events has the full energy of a beam, these are at :math:`\pm` `SPREAD` in
     the second coordinate, spread as in a `BeamsChart`, and those in which both beams have it are
@@ -42,7 +44,7 @@ class RadiativeReturnChart(BeamsChart):
     Parameters
     ----------
     labels, masses, energies, largest, incoming_masses, at_full
-        See `BeamsChart`; no energy is fixed.
+        See `BeamsChart`; at most one energy is fixed.
     peak : sequence of 2 float
         Mass M and full width of the resonance in GeV; they need not be exact.
     """
@@ -61,15 +63,16 @@ class RadiativeReturnChart(BeamsChart):
     ) -> None:
         super().__init__(labels, masses, energies, largest, incoming_masses, at_full)
         self.peak = float(peak[0]), float(peak[1])
-        if self.n_beams != 2:
-            raise ValueError("both incoming particles have energies that vary")
-        total = self._total([torch.tensor(e, dtype=torch.float64) for e in self.largest])
+        if not self.n_beams:
+            raise ValueError("an incoming particle has an energy that varies")
+        most = [m if e is None else e for e, m in zip(self.energies, self.largest, strict=True)]
+        total = self._total([torch.tensor(e, dtype=torch.float64) for e in most])
         self.most = float(torch.sqrt(invariant_mass_squared(total)))
         if not 0.0 < self.peak[0] < self.most or not self.peak[1] > 0.0:
             raise ValueError("the peak is below the full energy, and has a width")
 
     def _names_of_beams(self) -> Sequence[str]:
-        return "peak_mass:beams", "logit_share:beams"
+        return ("peak_mass:beams", "logit_share:beams")[: self.n_beams]
 
     def to_config(self) -> dict[str, Any]:
         return {**super().to_config(), "peak": list(self.peak)}
@@ -117,10 +120,12 @@ class RadiativeReturnChart(BeamsChart):
 
     def _columns_of_beams(self, total: Tensor, p: Tensor) -> list[Tensor]:
         mass = torch.sqrt(invariant_mass_squared(total))
+        t = logit_between(mass, 0.0, self.most) + torch.asinh(self._distance(mass))
+        if self.n_beams == 1:
+            return [t]
         energies = incoming_momenta(total, *self.incoming_masses)[..., 3]
         energy = energies[..., 0]
         least, room = self._bounds(mass)
-        t = logit_between(mass, 0.0, self.most) + torch.asinh(self._distance(mass))
         # each distance to a bound by itself, so that neither loses its digits
         below = torch.log1p((energy - least) / least).clamp_min(1e-12 * room)
         above = -torch.log1p((energy - self.largest[0]) / self.largest[0])
@@ -139,8 +144,11 @@ class RadiativeReturnChart(BeamsChart):
 
     def _total_at(self, x: Tensor) -> tuple[Tensor, Tensor]:
         column = len(self._mass_names)
-        t, u = x[..., column], x[..., column + 1]
+        t = x[..., column]
         mass, log_det = self._mass_at(t)
+        if self.n_beams == 1:
+            return self._total_beside_fixed(mass, log_det)
+        u = x[..., column + 1]
         least, room = self._bounds(mass)
         first = torch.where(
             u < 0,
@@ -170,3 +178,19 @@ class RadiativeReturnChart(BeamsChart):
         first = torch.where(both, self._full(0), first)
         second = torch.where(both, self._full(1), second)
         return self._total([first, second]), torch.where(both, 0.0, log_det)
+
+    def _total_beside_fixed(self, mass: Tensor, log_det: Tensor) -> tuple[Tensor, Tensor]:
+        """Total momentum of these masses where one energy is fixed, and log |dE/dx| of the other.
+
+        `log_det` is log |dm/dx|.
+        """
+        varies = self._vary[0]
+        own = self.energies[1 - varies]
+        assert own is not None
+        m1, m2 = self.incoming_masses[1 - varies], self.incoming_masses[varies]
+        other = other_energy(mass, own, m1, m2).clamp_max(self.largest[varies])
+        p1 = math.sqrt(max((own - m1) * (own + m1), 0.0))
+        p2 = torch.sqrt(((other - m2) * (other + m2)).clamp_min(0.0))
+        energies = [torch.full_like(mass, own)] * 2
+        energies[varies] = other
+        return self._total(energies), log_det + torch.log(mass / (own + p1 * other / p2))

@@ -37,6 +37,9 @@ class Subprocess:
         Colour flows and helicities that occur, see `hepgen_ml.process.structure.patterns`.
     pattern_frequency : (k,) float array
         Their fractions within the subprocess.
+    full_energy : (float or None, float or None)
+        Energies in GeV of incoming particles which these have here, while those of other
+        subprocesses of the same structure have less.
     """
 
     structure: Structure
@@ -46,6 +49,12 @@ class Subprocess:
     incoming_masses: tuple[float, float]
     patterns: npt.NDArray[np.int32]
     pattern_frequency: npt.NDArray[np.float64]
+    full_energy: tuple[float | None, float | None] = (None, None)
+
+    @property
+    def at_full(self) -> tuple[bool, bool]:
+        """Whether each incoming particle has the full energy, and not any below."""
+        return self.full_energy[0] is not None, self.full_energy[1] is not None
 
     def to_config(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -58,6 +67,7 @@ class Subprocess:
             "incoming_masses": list(self.incoming_masses),
             "patterns": self.patterns.tolist(),
             "pattern_frequency": self.pattern_frequency.tolist(),
+            **({"full_energy": list(self.full_energy)} if any(self.at_full) else {}),
         }
 
     @classmethod
@@ -74,6 +84,7 @@ class Subprocess:
             (float(config["incoming_masses"][0]), float(config["incoming_masses"][1])),
             np.array(config["patterns"], dtype=np.int32).reshape(-1, 3 * len(structure.pdg_id)),
             np.array(config["pattern_frequency"], dtype=np.float64),
+            tuple(config.get("full_energy") or (None, None)),  # type: ignore[arg-type]
         )
 
 

@@ -6,7 +6,8 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +52,25 @@ from hepgen_ml.process.structure import Structure
 
 log = logging.getLogger(__name__)
 
+AtFull = tuple[bool, bool]
+"""Which incoming particles have the full energy of their beam."""
+
+
+class Part(NamedTuple):
+    """Events of a structure in which the same incoming particles have the full energy.
+
+    Attributes
+    ----------
+    structure : Structure
+    at_full : (bool, bool)
+    share : float
+        Of the weight of the structure.
+    """
+
+    structure: Structure
+    at_full: AtFull
+    share: float
+
 
 class ChartLearner:
     """Charts of all structures of a sample.
@@ -94,11 +114,36 @@ class ChartLearner:
         self._final_masses = self._decays.final_masses
         self._check_names()
 
-    def chart(self, structure: Structure) -> Layout:
-        """Chart of a structure, the classes and the rows of its particles in chart order."""
+    def parts(self, structure: Structure) -> list[Part]:
+        """Events of a structure by the beams that have their full energy, where some have."""
+        whole = [Part(structure, (False, False), 1.0)]
+        if not structure.incoming:
+            return whole
+        varies = self._spectra.at_full(structure)
+        seen = self.seen[structure].at_full
+        seen.move_to(np.array(self.beams[structure.beams].full))
+        weights = seen.weights
+        for side in range(2):
+            if not varies[side]:  # then it makes no difference
+                weights = np.moveaxis(weights, side, 0)
+                weights = np.moveaxis(np.stack([weights.sum(0), np.zeros(2)]), 0, side)
+        total = weights[weights > 0].sum()
+        if not any(varies) or not total > 0:
+            return whole
+        which = product((False, True), repeat=2)
+        return [
+            Part(structure, (first, second), float(w / total))
+            for first, second in which if (w := weights[int(first), int(second)]) > 0
+        ]  # fmt: skip
+
+    def chart(self, structure: Structure, at_full: AtFull = (False, False)) -> Layout:
+        """Chart of a structure, the classes and the rows of its particles in chart order.
+
+        Of the events in which these incoming particles have the full energy, and no others.
+        """
         if not structure.incoming:
             return self._reconstructed(structure)
-        found = self._decays.layout(structure, self._production)
+        found = self._decays.layout(structure, partial(self._production, at_full=at_full))
         if found is not None:
             return found
         specs = {row: self._final_masses.of(structure, row) for row in structure.final}
@@ -116,40 +161,43 @@ class ChartLearner:
         masses = [specs[r] for r in order]
         chart: Chart
         varies = isinstance(masses[0], tuple)
-        production = self._production(structure, [pt_min[r] for r in order], varies)
+        production = self._production(structure, [pt_min[r] for r in order], varies, at_full)
         if production is None:
             production = {"kind": BalancedChart.kind, "pt_min": []}
         if len(order) == 2:
-            production = self._pair_of(structure, production, masses, [classes[r] for r in order])
+            own = self.beams[structure.beams].at_full(at_full)
+            production = self._pair_of(own, production, masses, [classes[r] for r in order])
         chart = PRODUCTIONS[production.pop("kind")](labels, masses, **production)
         return chart, tuple(classes[r] for r in order), tuple(order)
 
     def _production(
-        self, structure: Structure, pt_min: Sequence[float], varies: bool
+        self,
+        structure: Structure,
+        pt_min: Sequence[float],
+        varies: bool,
+        at_full: AtFull = (False, False),
     ) -> dict[str, Any] | None:
         """Kind of the chart of what is made in the collision, and what it needs of the beams.
 
         None where one particle has the energy of both beams, so that it has no freedom (its mass
         does not vary), or less than the beams, whose energies are better coordinates.
         """
-        own = self.beams[structure.beams]
+        own = self.beams[structure.beams].at_full(at_full)
         if own.energies == (None, None) and not self._are_beams(structure):
             return {"kind": BalancedChart.kind, "pt_min": list(pt_min[:-1])}
         if own.both_fixed:
             if len(pt_min) < 2:
                 return None
-            return {"kind": FixedEnergyChart.kind, "total": self._total(structure)}
+            return {"kind": FixedEnergyChart.kind, "total": self._total(structure, own)}
         masses = [sum(b) / 2 for b in mass_bounds(self.seen[structure], structure.incoming)]
         beams = {
             "energies": list(own.energies),
             "incoming_masses": [float(f"{m:.10g}") for m in masses],
         }
         if len(pt_min) < 2:
-            formed = varies and own.one_fixed
+            formed = varies and own.one_fixed and not any(at_full)
             return {"kind": FormationChart.kind, **beams} if formed else None
         beams["largest"] = list(own.largest)
-        if any(at_full := self._spectra.at_full(structure)):
-            beams["at_full"] = list(at_full)
         if peak := self._spectra.below_full_energy(structure):
             return {"kind": RadiativeReturnChart.kind, "peak": list(peak), **beams}
         return {"kind": BeamsChart.kind, **beams}
@@ -161,7 +209,7 @@ class ChartLearner:
 
     def _pair_of(
         self,
-        structure: Structure,
+        own: Beams,
         production: dict[str, Any],
         masses: Sequence[MassSpec],
         classes: Sequence[str],
@@ -170,7 +218,6 @@ class ChartLearner:
         cut = self.acceptance.low("mass", *classes)
         light_cone = [[self.acceptance.low(n, c) for n in ("plus", "minus")] for c in classes]
         pt = max(map(self.acceptance.pt_min, classes))
-        own = self.beams[structure.beams]
         energies = own.energies
         if production["kind"] == BalancedChart.kind:
             # flavours of partons share a chart, whatever their masses
@@ -189,9 +236,9 @@ class ChartLearner:
         cuts = {"least_mass": max(least, cut), "pt_min": pt, "light_cone": light_cone}
         return {"kind": PairChart.kind, **beams, **cuts}
 
-    def _total(self, structure: Structure) -> list[float]:
+    def _total(self, structure: Structure, beams: Beams) -> list[float]:
         """Total momentum of beams of fixed energy."""
-        e1, e2 = (e or 0.0 for e in self.beams[structure.beams].energies)
+        e1, e2 = (e or 0.0 for e in beams.energies)
         m1, m2 = (sum(b) / 2 for b in mass_bounds(self.seen[structure], structure.incoming))
         p1, p2 = math.sqrt(max(e1**2 - m1**2, 0.0)), math.sqrt(max(e2**2 - m2**2, 0.0))
         return [0.0, 0.0, p1 - p2, e1 + e2]

@@ -165,9 +165,10 @@ class RadiativeReturnDocument(BeamsDocument):
 
     @model_validator(mode="after")
     def _check_peak(self) -> RadiativeReturnDocument:
-        if self.energies != [None, None]:
-            raise ValueError("both energies vary")
-        if not self.peak[0] ** 2 < 4 * self.largest[0] * self.largest[1]:
+        if None not in self.energies:
+            raise ValueError("an energy varies")
+        full = [m if e is None else e for e, m in zip(self.energies, self.largest, strict=True)]
+        if not self.peak[0] ** 2 < 4 * full[0] * full[1]:
             raise ValueError("a peak above the largest energy")
         return self
 

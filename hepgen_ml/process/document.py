@@ -165,6 +165,7 @@ class SubprocessDocument(Document):
     incoming_masses: Annotated[list[Amount], Field(min_length=2, max_length=2)]
     patterns: Annotated[list[list[Integer]], Field(min_length=1, max_length=1_000_000)]
     pattern_frequency: list[Amount]
+    full_energy: tuple[Positive | None, Positive | None] = (None, None)
 
     @model_validator(mode="after")
     def _check(self) -> SubprocessDocument:

@@ -22,7 +22,7 @@ from hepgen_ml.phase_space.extremes import FinalStates
 from hepgen_ml.process.auxiliary import AUXILIARY
 from hepgen_ml.process.channel_rules import ChannelRules
 from hepgen_ml.process.channels import Channel, Subprocess
-from hepgen_ml.process.chart_choice import ChartLearner
+from hepgen_ml.process.chart_choice import ChartLearner, Part
 from hepgen_ml.process.condition_learner import ConditionLearner
 from hepgen_ml.process.encoded import final_momenta
 from hepgen_ml.process.lifetimes import LifetimeLearner
@@ -72,6 +72,7 @@ class ProcessLearner:
         self._seen: dict[Structure, Seen] = {}
         self._cuts = CutFinder(find_cuts)
         self._energies = BeamEnergies()
+        self._nominal = np.zeros(2)
         self._lifetimes = LifetimeLearner(seed)
         self._spins: set[int] = set()
         self._moving: list[str] = []
@@ -88,6 +89,7 @@ class ProcessLearner:
                 "reconstructed objects (see --objects)",
             )
         given = self._conditions.add(sample)
+        self._nominal = np.maximum(self._nominal, sample.run.beam_energy)
         final_states: list[FinalStates] = []
         for structure, events, table in tables(sample, discrete=True):
             if not sample.is_reconstructed and (
@@ -127,7 +129,10 @@ class ProcessLearner:
             key = row.astype(np.int32).tobytes()
             seen.patterns[key] = seen.patterns.get(key, 0.0) + float(w)
         if structure.incoming:
-            self._energies.add(structure.beams, table["energy"][:, structure.incoming])
+            energy = table["energy"][:, structure.incoming].astype(np.float64)
+            self._energies.add(structure.beams, energy)
+            seen.at_full.move_to(self._nominal)
+            seen.at_full.add(energy, weight)
         self._note_what_is_not_learned(structure, table, given)
         final = final_momenta(table, structure.final)
         classes = [flavour_class(structure.pdg_id[r], float(mass[0, r])) for r in structure.final]
@@ -252,23 +257,26 @@ class ProcessLearner:
         )
         limit = self._limit(beams.values(), beam_energy)
         total_weight = sum(s.weight for s in self._seen.values())
-        groups: dict[str, list[Structure]] = {}
+        groups: dict[str, list[Part]] = {}
         layouts: dict[str, tuple[Chart, tuple[str, ...]]] = {}
         orders: dict[Structure, tuple[int, ...]] = {}
         for structure in sorted(self._seen):
-            chart, classes, order = learner.chart(structure)
-            key = repr(chart.to_config())
-            groups.setdefault(key, []).append(structure)
-            layouts[key], orders[structure] = (chart, classes), order
+            for part in learner.parts(structure):
+                chart, classes, order = learner.chart(structure, part.at_full)
+                key = repr(chart.to_config())
+                groups.setdefault(key, []).append(part)
+                layouts[key], orders[structure] = (chart, classes), order
         channels: list[Channel] = []
         subprocesses: list[Subprocess] = []
         charts = {key: chart for key, (chart, _) in layouts.items()}
-        rules_of = ChannelRules(self._seen, self._rng).learned(groups, orders, charts, progress)
-        for key, structures in groups.items():
+        structures = {key: [part.structure for part in parts] for key, parts in groups.items()}
+        rules_of = ChannelRules(self._seen, self._rng).learned(structures, orders, charts, progress)
+        for key, parts in groups.items():
             chart, classes = layouts[key]
             rules = rules_of[key]
-            for structure in structures:
+            for structure, at_full, share in parts:
                 seen = self._seen[structure]
+                full = beams[structure.beams].full if any(at_full) else (0.0, 0.0)
                 found = np.stack([np.frombuffer(k, dtype=np.int32) for k in seen.patterns])
                 frequency = np.array(list(seen.patterns.values()))
                 tidy = np.lexsort(found.T[::-1])
@@ -276,12 +284,13 @@ class ProcessLearner:
                 subprocesses.append(
                     Subprocess(
                         structure,
-                        seen.weight / total_weight,
+                        share * seen.weight / total_weight,
                         len(channels),
                         orders[structure],
                         tuple(m if isinstance(m, float) else 0.0 for m in masses),  # type: ignore[arg-type]
                         found[tidy],
                         frequency[tidy] / frequency.sum(),
+                        tuple(e if has else None for e, has in zip(full, at_full, strict=True)),  # type: ignore[arg-type]
                     )
                 )
             channels.append(Channel(chart, rules, classes))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -30,7 +30,8 @@ from hepgen_ml.process.document import ProcessDocument
 from hepgen_ml.process.encoded import Encoded, Kinematics, final_momenta, pair_invariants
 from hepgen_ml.process.labels import values_of, which
 from hepgen_ml.process.lifetimes import Lifetime
-from hepgen_ml.process.structure import PATTERN, Structure, tables
+from hepgen_ml.process.seen import at_full_energy
+from hepgen_ml.process.structure import PATTERN, Structure, Table, tables
 
 IntArray = npt.NDArray[np.int64]
 
@@ -58,10 +59,12 @@ class Process:
     beam_energy: tuple[float, float]
     lifetimes: tuple[Lifetime, ...] = ()
     conditions: Conditions | None = None
-    _index: dict[Structure, int] = field(init=False, repr=False)
+    _index: dict[Structure, list[int]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._index = {s.structure: i for i, s in enumerate(self.subprocesses)}
+        self._index = {}
+        for i, s in enumerate(self.subprocesses):
+            self._index.setdefault(s.structure, []).append(i)
 
     @cached_property
     def n_coordinates(self) -> int:
@@ -108,33 +111,54 @@ class Process:
         # Subprocesses of one channel go through its chart together.
         found: dict[int, list[_Table]] = {}
         for structure, events, table in tables(sample, discrete=True):
-            number = self._index.get(structure)
-            if number is None:
-                continue
-            sub = self.subprocesses[number]
-            found.setdefault(sub.chart, []).append(
-                _Table(
-                    torch.full((len(events),), number),
-                    torch.from_numpy(events),
-                    final_momenta(table, sub.order),
-                    final_momenta(table, structure.incoming),
-                    _pattern_numbers(table[PATTERN], sub.patterns),
+            for number, rows in self._divided(structure, table):
+                sub = self.subprocesses[number]
+                own = {name: values[rows] for name, values in table.items()}
+                found.setdefault(sub.chart, []).append(
+                    _Table(
+                        torch.full((len(own[PATTERN]),), number),
+                        torch.from_numpy(events[rows]),
+                        final_momenta(own, sub.order),
+                        final_momenta(own, structure.incoming),
+                        _pattern_numbers(own[PATTERN], sub.patterns),
+                    )
                 )
-            )
         parts = [self._encode_channel(sample, c, some, values) for c, some in found.items()]
         if not parts:
             return self._nothing()
         encoded = Encoded.join(parts)
         return encoded[torch.argsort(encoded.event)]
 
+    def _divided(
+        self, structure: Structure, table: dict[str, Table]
+    ) -> Iterator[tuple[int, npt.NDArray[np.bool_] | slice]]:
+        """Subprocesses of a structure, each with its rows of a table of events.
+
+        There are several where a part of the events has the full energy of a beam.
+        """
+        numbers = self._index.get(structure, [])
+        subs = [self.subprocesses[number] for number in numbers]
+        if not any(any(sub.at_full) for sub in subs):
+            if numbers:
+                yield numbers[-1], slice(None)
+            return
+        energy = table["energy"][:, structure.incoming]
+        some = [[sub.full_energy[side] for sub in subs] for side in range(2)]
+        full = [next((e for e in energies if e is not None), math.inf) for energies in some]
+        has = at_full_energy(energy, np.array(full))
+        for number, sub in zip(numbers, subs, strict=True):
+            rows = (has == sub.at_full).all(1)
+            if rows.any():
+                yield number, rows
+
     def knows(self, sample: EventSample) -> npt.NDArray[np.bool_]:
         """Mask (n,) of events whose structure, colours and helicities are part of the process."""
         known = np.zeros(len(sample), dtype=bool)
         for structure, events, table in tables(sample, discrete=True):
-            number = self._index.get(structure)
-            if number is not None:
+            for number, rows in self._divided(structure, table):
                 patterns = self.subprocesses[number].patterns
-                known[events] = (_pattern_numbers(table[PATTERN], patterns) >= 0).numpy()
+                numbers = _pattern_numbers(table[PATTERN][rows], patterns)
+                known[events[rows]] = (numbers >= 0).numpy()
         return known
 
     def _encode_channel(

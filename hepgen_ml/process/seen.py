@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hepgen_ml.phase_space import MARGIN, MassSpec
+from hepgen_ml.phase_space import AT_FULL, MARGIN, MassSpec
 from hepgen_ml.phase_space.masses import MASSLESS
 
 _SAME_ENERGY = 1e-6
@@ -19,6 +19,42 @@ _SAME_ENERGY = 1e-6
 _FEW_ENERGIES = 10
 """Events of a flavour of incoming particles from which these show by themselves whether they have
 a fixed energy."""
+
+
+class FullEnergies:
+    """Weights of events by which of their incoming particles have the full energy of the beam.
+
+    Attributes
+    ----------
+    full : (2,) array
+        Energies in GeV along +z and -z: the largest of all so far.
+    weights : (2, 2) array
+        Sums of weights where the first, and the second, has this energy (1) or not (0).
+    """
+
+    def __init__(self) -> None:
+        self.full = np.zeros(2)
+        self.weights = np.zeros((2, 2))
+
+    def add(self, energy: npt.NDArray[np.float64], weight: npt.NDArray[np.float64]) -> None:
+        """Take in energies (events, 2) in GeV and weights (events,)."""
+        self.move_to(energy.max(0))
+        first, second = at_full_energy(energy, self.full).T.astype(np.int64)
+        np.add.at(self.weights, (first, second), weight)
+
+    def move_to(self, full: npt.NDArray[np.float64]) -> None:
+        """Compare with larger energies, which none of the events so far have."""
+        for side in range(2):
+            if not at_full_energy(self.full[side], full[side]):
+                self.weights = np.moveaxis(self.weights, side, 0)
+                self.weights = np.stack([self.weights.sum(0), np.zeros(2)])
+                self.weights = np.moveaxis(self.weights, 0, side)
+        self.full = np.maximum(self.full, full)
+
+
+def at_full_energy(energy: Any, full: Any) -> Any:
+    """Whether energies are the full one of a beam, to `AT_FULL`."""
+    return energy > (1 - AT_FULL) * full
 
 
 @dataclass
@@ -31,6 +67,7 @@ class Seen:
     patterns: dict[bytes, float] = field(default_factory=dict)
     priority: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     kept: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    at_full: FullEnergies = field(default_factory=FullEnergies)
 
 
 @dataclass(frozen=True)
@@ -47,6 +84,19 @@ class Beams:
 
     energies: tuple[float | None, float | None]
     largest: tuple[float, float]
+
+    @property
+    def full(self) -> tuple[float, float]:
+        """Full energies of the beams in GeV."""
+        return self.largest[0] / (1 + MARGIN), self.largest[1] / (1 + MARGIN)
+
+    def at_full(self, which: tuple[bool, bool]) -> Beams:
+        """The same where some of the incoming particles have the full energy."""
+        first, second = (
+            full if has else energy
+            for has, full, energy in zip(which, self.full, self.energies, strict=True)
+        )
+        return replace(self, energies=(first, second))
 
     @property
     def both_fixed(self) -> bool:

@@ -66,8 +66,7 @@ def looks_symmetric(process: Process, encoded: Encoded) -> bool:
     the sample does not have count for nothing here: some programs list q qbar in one order of
     the final state and qbar q in another.
     """
-    known = {s.structure for s in process.subprocesses}
-    has_image = torch.tensor([_exchanged(s.structure) in known for s in process.subprocesses])
+    has_image = torch.tensor([i is not None for i in _images(process)])
     encoded = encoded[has_image[encoded.subprocess]]
     channel_of = process.channel_of[encoded.subprocess]
     # Which coordinates change sign is a matter of their names.
@@ -108,8 +107,7 @@ def largest_pull(values: Tensor, weight: Tensor) -> float:
 
 def symmetrize_frequencies(process: Process) -> None:
     """Give each subprocess and its mirror image the same frequency, their average."""
-    index = {s.structure: i for i, s in enumerate(process.subprocesses)}
-    mirrored = [index.get(_exchanged(s.structure)) for s in process.subprocesses]
+    mirrored = _images(process)
     before = [s.frequency for s in process.subprocesses]
     process.subprocesses[:] = [
         s if other is None else replace(s, frequency=(before[i] + before[other]) / 2)
@@ -133,13 +131,13 @@ def exchanged_beams(process: Process, encoded: Encoded) -> tuple[Encoded, Tensor
     possible : (m,) bool tensor
         Which events these are.
     """
-    index = {s.structure: i for i, s in enumerate(process.subprocesses)}
+    images = _images(process)
     parts, possible = [], torch.zeros(len(encoded), dtype=torch.bool)
     turned, is_turned = _all_mirrored(process, encoded, EXCHANGE)
     patterns = _mirrored_patterns(process.subprocesses)
     for number, rows in by_value(encoded.subprocess):
         sub = process.subprocesses[number]
-        other = index.get(_exchanged(sub.structure))
+        other = images[number]
         if other is None:
             continue
         target = process.subprocesses[other]
@@ -261,6 +259,12 @@ def _mirrored(
     turned = chart.forward(p * p.new_tensor(signs))
     keep = [i for i in range(turned.shape[1]) if i != channel.cyclic]
     return turned[:, keep]
+
+
+def _images(process: Process) -> list[int | None]:
+    """Subprocess that each subprocess becomes when the beams are exchanged, if there is one."""
+    index = {(s.structure, s.at_full): i for i, s in enumerate(process.subprocesses)}
+    return [index.get((_exchanged(s.structure), s.at_full[::-1])) for s in process.subprocesses]
 
 
 def _exchanged(structure: Structure) -> Structure:

@@ -134,12 +134,19 @@ def _beams(process: Process, run: RunInfo) -> str:
 def _incoming(process: Process, charts: Sequence[Chart], side: int) -> str:
     """Particles of one beam and their energies, which may depend on the flavour."""
     flavours: dict[float | None, set[int]] = {}
+    full: dict[float, float] = {}
     for s in process.subprocesses:
+        own = s.full_energy[side]
+        if own is not None:  # events of the same flavours have less
+            full[own] = full.get(own, 0.0) + s.frequency
+            continue
         own = _incoming_energies(charts[s.chart], s.incoming_masses)[side]
         flavours.setdefault(own, set()).add(s.structure.beams[side])
     limit = _up_to(process.beam_energy[side])
+    exactly = "".join(f", and {e:.8g} GeV in {100 * f:.3g} % of all" for e, f in full.items())
     return " or ".join(
-        f"{_species(flavours[e])} of " + (limit if e is None else f"{e:.8g} GeV in every event")
+        f"{_species(flavours[e])} of "
+        + (limit + exactly if e is None else f"{e:.8g} GeV in every event")
         for e in sorted(flavours, key=lambda e: (e is None, e))
     )
 
@@ -187,7 +194,11 @@ def _name(s: Subprocess) -> str:
     ids = s.structure.pdg_id
     incoming = [ids[r] for r in s.structure.incoming]
     final = [ids[r] for r in s.structure.final]
-    return process_name(incoming, final) if incoming else " ".join(map(particle_name, final))
+    if not incoming:
+        return " ".join(map(particle_name, final))
+    full = [particle_name(i) for i, has in zip(incoming, s.at_full, strict=True) if has]
+    name = process_name(incoming, final)
+    return f"{name} ({' and '.join(full)} at full energy)" if full else name
 
 
 def _resonances(process: Process) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -21,6 +23,8 @@ from hepgen_ml.phase_space import (
     RadiativeReturnChart,
 )
 from hepgen_ml.phase_space.chart import incoming_momenta
+from hepgen_ml.process.learner import ProcessLearner
+from hepgen_ml.process.process import Process
 from hepgen_ml.process.understanding import understood
 from tests.process.test_decay_charts import check_round_trip, learned, without_rows
 
@@ -79,28 +83,45 @@ def test_a_resonance_of_radiating_beams() -> None:
 
 
 def test_energies_of_beams_that_are_full_in_a_part_of_the_events() -> None:
-    """They are told from those next to them, and exact in what is generated."""
+    """They make subprocesses of their own, whose frequencies and energies are exact."""
     chart = BeamsChart(
         ["u", "u~"], [0.33, 0.33], [None, None], [125.0, 125.0], [0.0, 0.0], [True, True]
     )
     sample = of_beams(chart, 2000, (11, -11), (0.0, 0.0), 23, (2, -2), (125.0, 125.0), full=0.6)
     process = learned(sample)
-    (channel,) = process.channels
-    assert type(channel.chart) is BeamsChart
-    assert channel.chart.at_full == (True, True)
+    kinds = {s.at_full: type(process.channels[s.chart].chart) for s in process.subprocesses}
+    assert kinds == {
+        (False, False): BeamsChart, (False, True): BeamsChart, (True, False): BeamsChart,
+        (True, True): FixedEnergyChart,
+    }  # fmt: skip
+    check_full_energies(process, sample, 125.0)
+    assert "and 125 GeV in 6" in dict(understood(process, sample.run, {}))["beams"]
+    stored = json.loads(json.dumps(process.to_config()))
+    assert Process.from_config(stored).to_config() == stored
+    # taken in little by little, and against larger energies at the end
+    learner = ProcessLearner()
+    for start in range(0, 2000, 300):
+        learner.add(sample[start : start + 300])
+    rates = {s.at_full: s.frequency for s in learner.process((125.0, 125.0)).subprocesses}
+    assert rates == pytest.approx({s.at_full: s.frequency for s in process.subprocesses})
+    above = learner.process((126.0, 125.0)).subprocesses
+    assert {s.at_full: s.frequency for s in above} == pytest.approx({
+        (False, both): sum(f for (_, b), f in rates.items() if b == both) for both in (False, True)
+    })  # fmt: skip
+
+
+def check_full_energies(process: Process, sample: EventSample, beam: float) -> None:
+    """Whether frequencies of events at the full energy are those of the sample, exactly."""
     check_round_trip(process, sample)
+    true = sample.energy[sample.status == -1].reshape(-1, 2) > beam * (1 - 1e-9)
+    for sub in process.subprocesses:
+        assert sub.frequency == pytest.approx((true == sub.at_full).all(1).mean(), rel=1e-9)
+    assert process.knows(sample).all()
     encoded = process.encode(sample)
-    true = sample.energy[sample.status == -1].reshape(-1, 2)
-    for i in range(2):
-        full = true[:, i] > 125 * (1 - 1e-9)
-        assert 0.55 < full.mean() < 0.65
-        spread = encoded.x[encoded.event.argsort(), i][torch.from_numpy(full)]
-        assert spread.min() > 20.5
-        assert 0.8 < spread.std() < 1.2
     kinematics = process.kinematics(encoded.x, encoded.subprocess, torch.zeros(len(sample)))
-    made = kinematics.incoming[..., 3]
-    full = made > 125 * (1 - 1e-9)
-    assert (made[full] / 125 - 1).abs().max() < 1e-14
+    made = kinematics.incoming[..., 3].numpy()[encoded.event.argsort()]
+    assert np.abs(made[true] / beam - 1).max() < 1e-14
+    assert (made[~true] < beam * (1 - 1e-8)).all()
 
 
 def test_a_spectrum_of_beams_is_no_resonance() -> None:
@@ -110,7 +131,8 @@ def test_a_spectrum_of_beams_is_no_resonance() -> None:
     )
     for full in (0.3, 0.9):
         sample = of_beams(chart, 3000, (11, -11), (0, 0), 23, (2, -2), (125.0, 125.0), full=full)
-        assert type(learned(sample).channels[0].chart) is BeamsChart
+        charts = {type(channel.chart) for channel in learned(sample).channels}
+        assert charts == {BeamsChart, FixedEnergyChart}
 
 
 @pytest.mark.parametrize("with_row", [True, False])
@@ -144,19 +166,11 @@ def test_full_energies_beside_a_resonance() -> None:
     )  # fmt: skip
     sample = of_beams(chart, 4000, (11, -11), (0.0, 0.0), 23, (2, -2), (100.0, 100.0), full=0.4)
     process = learned(sample)
-    (channel,) = process.channels
-    assert isinstance(channel.chart, RadiativeReturnChart)
-    assert channel.chart.at_full == (True, True)
-    check_round_trip(process, sample)
-    encoded = process.encode(sample)
-    kinematics = process.kinematics(encoded.x, encoded.subprocess, torch.zeros(len(sample)))
-    made = kinematics.incoming[..., 3].numpy()[encoded.event.argsort()]
-    true = sample.energy[sample.status == -1].reshape(-1, 2)
-    full = true > 100 * (1 - 1e-9)
-    assert (full.mean(0) > 0.1).all()
-    assert (full.mean(0) < 0.6).all()
-    assert np.abs(made[full] / 100 - 1).max() < 1e-14
-    assert (made[~full] < 100 * (1 - 1e-8)).all()
+    charts = {s.at_full: process.channels[s.chart].chart for s in process.subprocesses}
+    assert isinstance(charts.pop((True, True)), FixedEnergyChart)
+    assert len(charts) == 3
+    assert all(isinstance(chart, RadiativeReturnChart) for chart in charts.values())
+    check_full_energies(process, sample, 100.0)
 
 
 def photons_and_what_is_inside(n: int, direct: int) -> EventSample:
