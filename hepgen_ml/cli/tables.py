@@ -12,7 +12,6 @@ from rich.text import Text
 
 from hepgen_ml.cli.console import stdout_console
 from hepgen_ml.cli.quantities import cross_section
-from hepgen_ml.events.summary import process_name
 
 MAX_ROWS = 40
 _NUMBERS = {"events", "fraction", "weight fraction", "colour and helicity patterns", "R(n+1)/n"}
@@ -131,7 +130,7 @@ def _show_model(console: Console, path: Path, found: Mapping[str, Any]) -> None:
             facts.add_row(key.replace("_", " "), Text(_plain(value)))
     console.print(facts)
     rows = [
-        (process_name(s["incoming"], s["final"]), f"{s['frequency']:.4f}", str(s["patterns"]))
+        (s["name"], f"{s['frequency']:.4f}", str(s["patterns"]))
         for s in sorted(found["subprocesses"], key=lambda s: -s["frequency"])
     ]
     _print_table(console, ("subprocess", "fraction", "colour and helicity patterns"), rows)

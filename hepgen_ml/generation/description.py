@@ -6,7 +6,7 @@ from typing import Any
 
 from hepgen_ml.events.run import finite_or_none
 from hepgen_ml.models.storage import TrainedModel
-from hepgen_ml.process.understanding import understood
+from hepgen_ml.process.understanding import subprocess_name, understood
 from hepgen_ml.reweighting.named_weights.ratios import WeightRatios
 
 
@@ -22,6 +22,7 @@ def describe(model: TrainedModel, ratios: WeightRatios | None = None) -> dict[st
         "cross_section_error": finite_or_none(run.cross_section_error),
         "subprocesses": [
             {
+                "name": subprocess_name(s),
                 "process_id": s.structure.process_id,
                 "incoming": [s.structure.pdg_id[r] for r in s.structure.incoming],
                 "final": [s.structure.pdg_id[r] for r in s.structure.final],

@@ -84,7 +84,7 @@ class Subprocess:
             (float(config["incoming_masses"][0]), float(config["incoming_masses"][1])),
             np.array(config["patterns"], dtype=np.int32).reshape(-1, 3 * len(structure.pdg_id)),
             np.array(config["pattern_frequency"], dtype=np.float64),
-            tuple(config.get("full_energy") or (None, None)),  # type: ignore[arg-type]
+            tuple(config.get("full_energy") or (None, None)),
         )
 
 

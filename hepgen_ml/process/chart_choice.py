@@ -16,6 +16,7 @@ import torch
 from hepgen_ml.errors import UsageError
 from hepgen_ml.events.objects import CHARGED, JET, NamedResonance, collection_of
 from hepgen_ml.phase_space import (
+    AT_FULL,
     PRODUCTIONS,
     Acceptance,
     BalancedChart,
@@ -197,7 +198,13 @@ class ChartLearner:
         if len(pt_min) < 2:
             formed = varies and own.one_fixed and not any(at_full)
             return {"kind": FormationChart.kind, **beams} if formed else None
-        beams["largest"] = list(own.largest)
+        # those that may have their full energy have less in these events
+        beams["largest"] = [
+            (1 - AT_FULL) * full if some else largest
+            for full, some, largest in zip(
+                own.full, self._spectra.at_full(structure), own.largest, strict=True
+            )
+        ]
         if peak := self._spectra.below_full_energy(structure):
             return {"kind": RadiativeReturnChart.kind, "peak": list(peak), **beams}
         return {"kind": BeamsChart.kind, **beams}

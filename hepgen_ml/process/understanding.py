@@ -181,7 +181,7 @@ def _species(ids: set[int]) -> str:
 def _subprocesses(process: Process) -> str:
     ranked = sorted(process.subprocesses, key=lambda s: -s.frequency)
     sizes = [len(c.coordinates) for c in process.channels]
-    names = [f"{_name(s)} {100 * s.frequency:.3g} %" for s in ranked]
+    names = [f"{subprocess_name(s)} {100 * s.frequency:.3g} %" for s in ranked]
     spread = f"{min(sizes)} to {max(sizes)}" if min(sizes) < max(sizes) else f"{sizes[0]}"
     return (
         f"{_number(len(names), 'subprocess', 'subprocesses')} in "
@@ -190,7 +190,8 @@ def _subprocesses(process: Process) -> str:
     )
 
 
-def _name(s: Subprocess) -> str:
+def subprocess_name(s: Subprocess) -> str:
+    """Reaction, and which of its incoming particles have the full energy."""
     ids = s.structure.pdg_id
     incoming = [ids[r] for r in s.structure.incoming]
     final = [ids[r] for r in s.structure.final]
@@ -338,7 +339,7 @@ def _not_learned(process: Process, run: RunInfo, facts: Mapping[str, Any]) -> li
         found.append(
             f"the record of {_number(len(flat), 'subprocess', 'subprocesses')} "
             f"({100 * share:.3g} % of the events) is not a chain of decays, so that no peak is "
-            f"built in: {_name(example)} by {', '.join(sorted(names))}"
+            f"built in: {subprocess_name(example)} by {', '.join(sorted(names))}"
         )
     if not process.is_reconstructed:
         found += _patterns_not_given(process)

@@ -122,6 +122,15 @@ def check_full_energies(process: Process, sample: EventSample, beam: float) -> N
     made = kinematics.incoming[..., 3].numpy()[encoded.event.argsort()]
     assert np.abs(made[true] / beam - 1).max() < 1e-14
     assert (made[~true] < beam * (1 - 1e-8)).all()
+    # whatever a network draws, it is what its subprocess says
+    x = 12 * torch.randn(2000, process.n_coordinates, dtype=torch.float64)
+    number = torch.arange(2000) % len(process.subprocesses)
+    kinematics = process.kinematics(x, number, torch.zeros(2000))
+    full = kinematics.incoming[..., 3].numpy() > beam * (1 - 1e-8) * (1 + 1e-15)
+    wanted = np.array([process.subprocesses[i].at_full for i in number.tolist()])
+    passes = kinematics.passes.numpy()
+    assert passes.mean() > 0.5
+    assert (full == wanted)[passes].all()
 
 
 def test_a_spectrum_of_beams_is_no_resonance() -> None:
