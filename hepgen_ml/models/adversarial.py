@@ -8,8 +8,8 @@ discrepancy (MMD; Gretton et al., JMLR 13 (2012) 723) of an invariant mass,
 .. math:: \mathrm{MMD}^2 = \langle k(x, x') \rangle - 2 \langle k(x, y) \rangle
     + \langle k(y, y') \rangle ,
 
-between true x and generated y teaches its position and width by a kernel k, which has to know
-neither. There is no likelihood.
+between true x and generated y teaches its position and width by a kernel k that contains neither.
+There is no likelihood.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ from hepgen_ml.process.process import Process
 _EVALUATION_SEED = 2
 _BATCH = 65536
 _LIMIT = 10.0
-"""Standardised coordinates beyond this have the masses of this."""
+"""Bound of standardised coordinates for the computation of masses."""
 
 _MOST = 1024
-"""Events of a batch whose pairs are compared."""
+"""Number of events of a batch whose pairs are compared."""
 
 _SCALES = (0.3, 1.0, 3.0)
 """Widths of the Gaussian kernels of standardised coordinates that judge a generator."""
@@ -105,7 +105,7 @@ class Discriminator(nn.Module):
 
 @register("gan", settings=GANConfig)
 class GAN(DensityModel):
-    """Generator that a discriminator cannot tell from the events; without a likelihood.
+    """Generator trained against a discriminator; without a likelihood.
 
     Both take their step by the gradient of one loss: the discriminator sees generated events
     without their history, and the generator sees the discriminator with its weights fixed.
@@ -146,8 +146,8 @@ class GAN(DensityModel):
     def loss(self, z: Tensor, subprocess: Tensor, weight: Tensor) -> Tensor:
         """Sum of the losses of both networks; in evaluation mode the MMD of coordinates and masses.
 
-        Losses of adversaries say nothing about the quality of either. The MMD is taken from the
-        same noise at every call.
+        The losses of adversaries do not measure the quality of the generator. The MMD uses the same
+        noise at every call.
         """
         if not self.training:
             generator = torch.Generator(device=z.device).manual_seed(_EVALUATION_SEED)
@@ -166,7 +166,7 @@ class GAN(DensityModel):
             at_true, at_made = (
                 self._judged(x, condition, sign) for x, sign in ((true, 1.0), (made, -1.0))
             )
-            # True events have their weights; those of the generator stand for as much.
+            # True events have their weights; generated events have the same total weight.
             alone = weight[rows].mean().clamp_min(0.0)
             of_both = of_both.index_put(
                 (rows,), at_true * weight[rows] + alone * (at_made + fooled)
@@ -209,7 +209,7 @@ class GAN(DensityModel):
         return p
 
     def _discrepancy(self, z: Tensor, subprocess: Tensor, weight: Tensor, noise: Tensor) -> Tensor:
-        """How far generated events are from true ones, a mean over events."""
+        """Distance of generated from true events, a mean over events."""
         each = z.new_zeros(len(z))
         for c, rows in self.by_channel(subprocess):
             condition, d = Condition(subprocess[rows], c), len(self.layouts[c])

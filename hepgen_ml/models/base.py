@@ -1,4 +1,4 @@
-"""Interface of density models: what to write to add one."""
+"""Interface of density models, with the steps to add one."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from hepgen_ml.process.labels import which
 from hepgen_ml.process.process import Process
 
 _BATCH = 4096
-"""Events whose densities under many draws are evaluated together."""
+"""Number of events whose densities under many draws are evaluated together."""
 
 _MARGIN = 10.0
-"""How far the loss of an event of negative weight counts beyond those of the others."""
+"""Margin up to which the loss of an event of negative weight may exceed those of the others."""
 
 
 class Layout(Protocol):
@@ -34,7 +34,7 @@ class Layout(Protocol):
 
 
 class Space(Protocol):
-    """Channels and subprocesses that a density is defined on: a `Process`, or less."""
+    """Channels and subprocesses on which a density is defined: a `Process`, or a part of it."""
 
     @property
     def channels(self) -> Sequence[Layout]:
@@ -50,11 +50,11 @@ class Space(Protocol):
 
 
 Inside = Callable[[Tensor, Tensor], Tensor]
-"""Which events (m,) with coordinates (m, D) float64 and subprocesses (m,) are inside the cuts."""
+"""Mask (m,) of events inside the cuts, from coordinates (m, D) float64 and subprocesses (m,)."""
 
 
 class Draws(NamedTuple):
-    """Events that a density chose the subprocesses of.
+    """Events whose subprocesses were drawn by a density.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Draws(NamedTuple):
         Learned coordinates.
     subprocess : (n,) int64 tensor
     n_drawn, n_inside : int
-        What was drawn on the way to them, and how much of it was inside the cuts.
+        Number of draws for these events, and number of draws inside the cuts.
     """
 
     x: Tensor
@@ -96,8 +96,8 @@ class DensityModel(nn.Module, ABC):
     for the longest, and events of a shorter channel have zeros at the end. `by_channel` gives the
     rows of each channel. Models work on standardised coordinates z (m, D) in single precision,
     of zero mean and unit variance but for angles (``coordinate.periodic``), which stay in
-    [-pi, pi); `prepare` and `restore` translate. Cuts, masses and momentum conservation are
-    none of their business, nor are colours, helicities and scales.
+    [-pi, pi); `prepare` and `restore` translate. Cuts, masses, momentum conservation, colours,
+    helicities and scales are handled elsewhere.
 
     With conditions of the user a model gets labels in place of subprocesses: the number and the
     values together, see `hepgen_ml.process.labels`. It passes them on as they are, takes the number
@@ -125,20 +125,20 @@ class DensityModel(nn.Module, ABC):
     Attributes
     ----------
     learns_rates : bool
-        Whether the model draws the subprocess too, with `sample_events`, and its densities
-        contain the subprocess's probability. The others take rates from the sample.
+        Whether the model also draws the subprocess, with `sample_events`, and its densities include
+        the probability of the subprocess. For other models rates are those of the sample.
     early_stopping : bool
-        Whether training may end when the loss of held-out events has stopped falling; not where
-        the model learns something that this loss does not show.
+        Whether training may end when the loss of held-out events no longer decreases; False if the
+        model learns something that this loss does not measure.
     has_likelihood : bool
         Whether `log_prob_z` gives the density of what `sample_z` draws.
     conditional : bool
         Whether the density may depend on conditions of the user.
     progress : float
-        Fraction of the training that is over, set by whoever trains.
+        Completed fraction of the training, set by the trainer.
     n_training : int
-        Independent training events, set by whoever trains; Bayesian models
-        weigh them against their prior.
+        Number of independent training events, set by the trainer; Bayesian models weigh them
+        against their prior.
     """
 
     learns_rates = False
@@ -170,7 +170,7 @@ class DensityModel(nn.Module, ABC):
         super().__init__()
         self.n_training = 1
         self.layouts = [channel.coordinates for channel in process.channels]
-        # Channels with the same coordinates (other flavours, say) are one to the network.
+        # The network treats channels with the same coordinates (e.g. other flavours) as one.
         first: dict[tuple[str, ...], int] = {}
         self.alike = torch.tensor(
             [first.setdefault(tuple(k.name for k in x), c) for c, x in enumerate(self.layouts)]
@@ -191,7 +191,7 @@ class DensityModel(nn.Module, ABC):
         self.fit_coordinates(encoded.x, encoded.labels)
 
     def fit_coordinates(self, x: Tensor, subprocess: Tensor) -> None:
-        """Take mean and width of each coordinate from a sample; angles stay as they are."""
+        """Take mean and width of each coordinate from a sample; angles are not changed."""
         for first, rows in self.by_channel(subprocess):
             layout, c = self.layouts[first], torch.nonzero(self.alike == first).squeeze(-1)
             some = x[rows, : len(layout)]
@@ -229,7 +229,7 @@ class DensityModel(nn.Module, ABC):
 
     @property
     def most_draws(self) -> float:
-        """How many densities there are to draw: of a posterior any number, else none."""
+        """Largest number of posterior draws; unlimited for a posterior, else zero."""
         return math.inf if self.bayesian else 0
 
     def posterior_draw(self, k: int | None) -> AbstractContextManager[None]:
@@ -281,11 +281,11 @@ class DensityModel(nn.Module, ABC):
         events : Encoded
             Training events.
         inside : callable
-            Which coordinates are inside the cuts.
+            Mask of coordinates inside the cuts.
         generator : torch.Generator
             On the device of the model.
         most : int
-            Events to generate at most, for want of time.
+            Largest number of events to generate, a limit on time.
         """
 
     def sample_events(
@@ -313,7 +313,8 @@ class DensityModel(nn.Module, ABC):
     ) -> list[float]:
         """Fraction of the draws of each channel that are inside the cuts, from n events.
 
-        Asked of a model that learns rates only; that of others is measured by whoever samples.
+        Called only for a model that learns rates; for others the acceptance is measured while
+        sampling.
         """
         raise NotImplementedError(f"{type(self).__name__} learns no rates")
 
@@ -350,11 +351,11 @@ class DensityModel(nn.Module, ABC):
 def weighted_mean(each: Tensor, weight: Tensor, size: Tensor | float = 1.0) -> Tensor:
     """Mean of losses (m,) of events with weights (m,), which may be negative.
 
-    Never divided by the weights of a batch, whose sum may be close to zero: weights average
-    to one over the sample, and then this is an unbiased estimate. Where events of
-    negative weight are alone, there is no end to what a density gains by avoiding them. So
-    their loss counts up to a margin beyond the largest of the other events, which
-    is beyond anything that a positive density has to do.
+    Not divided by the sum of weights of a batch, which may be close to zero: weights average to one
+    over the sample, so that this is an unbiased estimate. In regions with events of negative weight
+    only, the loss could decrease without bound. Therefore the loss of such an event counts only up
+    to a margin beyond the largest loss of the other events, which no positive density has to
+    exceed.
 
     Parameters
     ----------

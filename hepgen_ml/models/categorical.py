@@ -18,8 +18,8 @@ from hepgen_ml.process.process import Process
 TRUNK_WIDTH = 128
 
 _LARGEST_TABLE, _LEAST_GAIN = 1_000_000, 4
-"""Subprocesses times entries up to which a head treats all entries alike, and how many times the
-entries of a subprocess all of them are where it does not."""
+"""Number of subprocesses times entries up to which a head computes all entries, and ratio of all
+entries to those of a subprocess above which it is compact."""
 
 _COMPACT_BATCH = 1024
 """Events whose entries' parameters are looked up together."""
@@ -29,7 +29,7 @@ _STEP = 3.0
 
 
 class Trunk(nn.Module):
-    """Network of coordinates, invariants and subprocess that a head ends in.
+    """Network of coordinates, invariants and subprocess within a head.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ class CategoricalHead(nn.Module):
 
     @property
     def trivial(self) -> bool:
-        """Whether every subprocess has a single entry, so that nothing is to be learned."""
+        """Whether every subprocess has a single entry, so that there is nothing to learn."""
         return self.shared.shape[1] == 1
 
     def logits(self, z: Tensor, invariants: Tensor, subprocess: Tensor) -> Tensor:
@@ -185,7 +185,7 @@ class CategoricalHead(nn.Module):
     def calibrate(
         self, z: Tensor, invariants: Tensor, subprocess: Tensor, entry: Tensor, weight: Tensor
     ) -> None:
-        """Shift the log frequencies until mean prediction and observed fractions agree."""
+        """Shift the log frequencies until mean predictions and observed fractions agree."""
         if self.trivial:
             return
         if self.compact:
@@ -196,7 +196,7 @@ class CategoricalHead(nn.Module):
             if len(rows) == 0 or len(entries) == 1:
                 continue
             if float(weight[rows].sum()) <= 0:
-                continue  # weights of either sign that cancel tell nothing
+                continue  # weights of either sign that cancel carry no information
             w = weight[rows] / weight[rows].sum()
             observed = torch.bincount(entry[rows], weights=w, minlength=len(entries)).clamp_min(0)
             observed /= observed.sum()

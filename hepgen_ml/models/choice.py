@@ -1,9 +1,8 @@
-"""Which model suits a sample, and settings that follow from it where the user has not said them.
+"""Automatic choice of the model and of settings that the user has not given.
 
 Each rule is one of the sample (how many events and coordinates, how uneven its channels are,
-whether it shows a sign against a symmetry) and of the time; none knows a process by name. For a
-million Z + jets and half an hour they give the settings that were found best by hand (the benchmark
-`zjets`).
+whether it contradicts a symmetry) and of the time; none refers to a particular process. For a
+million Z + jets and half an hour they give the settings of the benchmark `zjets`.
 """
 
 from __future__ import annotations
@@ -29,17 +28,18 @@ BAYESIAN = (
 """Remedy for a model whose weights have no posterior."""
 
 _UNEVEN = 10.0
-"""Ratio of events of the largest and the smallest channel from which rare ones count more."""
+"""Ratio of events in the largest and the smallest channel above which rare channels are drawn more
+often."""
 
 _COORDINATES_PER_SECOND = 20_000.0
-"""Coordinates that one core learns, roughly, from which the number of passes is foreseen."""
+"""Approximate number of coordinates that one core learns in a second, to estimate the passes."""
 
 _STEPS = 12_000
-"""Steps that batches are sized for; fewer do not bring a network to where it can get."""
+"""Number of steps for which the batch size is chosen; with fewer a network does not converge."""
 
 _SIGN = 4.5
-"""Standard deviations from which a sample shows a sign against reflections: fewer than where
-these are asked for."""
+"""Standard deviations above which a sample contradicts reflections; smaller than if they are
+requested."""
 
 _BATCHES = (256, 512, 1024)
 """Sizes of batches; those of jets are never the smallest, which costs a third of the events."""
@@ -52,11 +52,10 @@ def chosen(
 
     - Reconstructed events of several numbers of jets are learned jet by jet
       (`jetgpt-splitting`, with a narrower network), all others by `jetgpt`.
-    - Batches are as large as leaves time for some ten thousand steps, unless the number of steps is
-      given.
-    - Where some numbers of jets are rare, their events are drawn more often, up to four times.
-    - Where there is time to see events more than once, reflected events are learned too, if the
-      sample shows no sign against that symmetry and states no helicities.
+    - The batch size leaves time for about ten thousand steps, unless the number of steps is given.
+    - If some numbers of jets are rare, their events are drawn up to four times as often.
+    - If there is time for more than one pass over the events, reflected events are learned too,
+      provided that the sample does not contradict this symmetry and states no helicities.
 
     Parameters
     ----------
@@ -65,7 +64,7 @@ def chosen(
     encoded : Encoded
         Events to train on.
     seconds : float, optional
-        That the training was begun with; by default those of the configuration.
+        Time of the training in seconds; by default that of the configuration.
     """
     if config.model != AUTOMATIC:
         return config
@@ -133,7 +132,7 @@ def _reflection(process: Process, encoded: Encoded, seconds: float) -> Rule:
 
 
 def _seen(process: Process, encoded: Encoded, seconds: float) -> float:
-    """Events that a training of so many seconds sees, about."""
+    """Approximate number of events that a training of this time processes."""
     sizes = torch.tensor([float(len(c.coordinates)) for c in process.channels])
     mean = float(sizes[process.channel_of[encoded.subprocess]].mean())
     return seconds * _COORDINATES_PER_SECOND / max(mean, 1.0)

@@ -21,14 +21,14 @@ Layouts = Sequence[Sequence[Coordinate]]
 
 
 class Condition(NamedTuple):
-    """What the coordinates of events of one channel are conditioned on.
+    """Condition on which the density of the coordinates of one channel depends.
 
     Attributes
     ----------
     subprocess : (m,) int64 tensor
         With the user's conditions if there are any: labels, see `hepgen_ml.process.labels`.
     channel : int
-        Of all these events; it tells which coordinates they have.
+        Channel of all these events, which determines their coordinates.
     """
 
     subprocess: Tensor
@@ -42,8 +42,8 @@ _LARGEST_TABLE = 1_000_000
 N_FEATURES = 1 + 2 * _HARMONICS
 
 _TIME_FREQUENCIES = tuple(0.5 * math.pi * 2**k for k in range(4))
-"""Of the time features. Higher ones make the field rougher in time, so that solvers need more
-steps, and do not fit better."""
+"""Number of the time features. More of them make the field rougher in time, so that solvers need
+more steps, without a better fit."""
 
 
 def coordinate_numbers(layouts: Layouts) -> tuple[dict[str, bool], list[list[int]]]:

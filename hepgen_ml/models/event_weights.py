@@ -1,8 +1,8 @@
-"""Weights of events as a function of these, where a density follows a biased sample.
+"""Weights as a function of events, for densities that follow a biased sample.
 
 Generators bias samples by functions of the kinematics (a power of a transverse momentum, say) and
-give events weights that undo it. A density learned from the events as they are keeps what the bias
-is for, a tail with as many entries as the sample has; this module learns the weights. Per channel,
+give events weights that undo it. A density of the events without their weights keeps the purpose of
+the bias, a tail with as many entries as in the sample; this module learns the weights. Per channel,
 the logarithm of a weight is a power of a scale where one fits, plus what a network adds where the
 scale does not say all. The network's loss is the deviance of a gamma distribution, exp(r) - r - 1
 with r the logarithm of weight over prediction: its minimum is the mean weight at given kinematics,
@@ -26,13 +26,13 @@ from hepgen_ml.process.scales import formula, formula_names
 FORMULAS = (
     "constant", "ht", "sqrt_shat", "geometric_mean_mt", "min_mt", "max_pt", "min_pt", "massless_pt",
 )  # fmt: skip
-"""Scales that weights may be a power of, by their numbers in stored models."""
+"""Scales of which weights may be a power, by their numbers in stored models."""
 
 _FEWEST = 30
-"""Events of a channel from which it has a formula of its own."""
+"""Minimum number of events of a channel with its own formula."""
 
 _EXACT, _ALL = 3e-4, 0.99
-"""Relative deviation that counts as exact, and the part of the events that has to have it."""
+"""Relative deviation that counts as exact, and the fraction of events that must satisfy it."""
 
 _CHUNK = 50_000
 
@@ -153,7 +153,7 @@ class EventWeights(nn.Module):
         training, validation : Biased
             On the device of the module.
         regress : callable
-            Called where formulas do not say all.
+            Called if formulas do not determine the weights.
 
         Returns
         -------
@@ -191,7 +191,7 @@ class EventWeights(nn.Module):
 
     @torch.no_grad()
     def _choose_formulas(self, process: Process, training: Biased) -> None:
-        """Give each channel the power of a scale that its weights follow most closely."""
+        """Assign to each channel the power of a scale that describes its weights best."""
         encoded, chosen = training.encoded, list[tuple[int, int, float]]()
         channels = by_value(process.channel_of[encoded.subprocess.cpu()])
         for c, rows in channels:
@@ -234,7 +234,7 @@ class EventWeights(nn.Module):
 
     @torch.no_grad()
     def _centre(self, subprocess: Tensor, rest: Tensor) -> None:
-        """Take the median of what is left for each subprocess as its factor."""
+        """Use the median residual of each subprocess as its factor."""
         self.log_factor.fill_(float(rest.median()))
         for s, rows in by_value(subprocess):
             self.log_factor[s] = rest[rows].median()
@@ -258,7 +258,7 @@ class EventWeights(nn.Module):
 
     @torch.no_grad()
     def _normalise(self, training: Biased, off: Tensor) -> None:
-        """Let weights of each subprocess add up to what they do in the sample, on average to one.
+        """Normalise weights to their sums in the sample by subprocess, and to mean one.
 
         Parameters
         ----------
@@ -321,6 +321,6 @@ def _centred(values: Tensor, subprocess: Tensor) -> Tensor:
 
 
 def _tidy(power: float) -> float:
-    """A power as people choose it, if it is close to that."""
+    """The nearest simple power, if the fit is close to it."""
     near = round(2 * power) / 2
     return near if abs(power - near) < 2e-3 else power

@@ -1,4 +1,4 @@
-"""What is drawn given the kinematics: colour flow and helicities, scale and couplings.
+"""Heads that are drawn given the kinematics: colour flow and helicities, scale and couplings.
 
 Two categorical variables (the pattern of colours and helicities; which formula
 the scale follows) and a one-dimensional density for each scale or coupling that
@@ -53,7 +53,7 @@ class FreeHead(nn.Module):
 
     @property
     def trivial(self) -> bool:
-        """Whether nothing is free."""
+        """Whether no scale or coupling is free."""
         return not bool(self.mask.any())
 
     def fit_standardization(self, encoded: Encoded) -> None:
@@ -115,7 +115,7 @@ class FreeHead(nn.Module):
 
 
 class Heads(nn.Module):
-    """All that is drawn given the kinematics.
+    """All heads: the properties that are drawn given the kinematics.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ class Heads(nn.Module):
         )
         branches = [process.channels[s.chart].auxiliaries.branches for s in subprocesses]
         flat = [np.full(len(b), 1.0 / len(b)) for b in branches]
-        # Branches of different channels are different things: keep them apart.
+        # Branches of different channels are unrelated and have separate numbers.
         marked = [
             np.concatenate([np.full((len(b), 1), s.chart, dtype=np.int32), b], axis=1)
             for s, b in zip(subprocesses, branches, strict=True)
@@ -158,7 +158,7 @@ class Heads(nn.Module):
     def log_prob(
         self, z: Tensor, invariants: Tensor, subprocess: Tensor, discrete: Discrete
     ) -> Tensor:
-        """Log probability and density (m,) of everything together."""
+        """Sum of all log probabilities and log densities (m,)."""
         total = self.patterns.log_prob(z, invariants, subprocess, discrete.pattern)
         total = total + self.branches.log_prob(z, invariants, subprocess, discrete.branch)
         if self.free.trivial:

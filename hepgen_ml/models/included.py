@@ -1,4 +1,4 @@
-"""Where models are: directories, and those that come with the package by name. Needs no torch."""
+"""Model directories, and models of the package by name. Needs no torch."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def pretrained() -> list[str]:
 
 
 def described() -> dict[str, dict[str, Any]]:
-    """The models of `pretrained` by name: what they learned, kind of model, place.
+    """The models of `pretrained` by name: sample, kind of model, directory.
 
-    ``sample`` says what the events are, ``events`` how many the model learned.
+    ``sample`` describes the events, ``events`` is the number of training events.
     """
     found = {}
     for name in pretrained():

@@ -46,7 +46,7 @@ from hepgen_ml.process.labels import which
 from hepgen_ml.process.process import Process
 
 _CLOSEST = 1e-4
-"""Smallest distance of two knots of a marginal spline, in widths of the coordinate."""
+"""Smallest distance between two knots of a marginal spline, in widths of the coordinate."""
 
 
 class SplineFlowConfig(BayesianSection):
@@ -84,7 +84,7 @@ class Coupling(nn.Module):
     ----------
     layouts : sequence of sequences of Coordinate
     number : int
-        Of the coupling: odd ones map the half that the one before leaves alone.
+        Number of the coupling: odd ones map the half that the previous one leaves unchanged.
     settings : SplineFlowConfig
     """
 
@@ -165,7 +165,7 @@ def _products(h: Tensor, weight: Tensor) -> Tensor:
 
 
 def _halves(n: int, number: int) -> tuple[list[int], list[int]]:
-    """Coordinates of n that a coupling maps, and the others; a pair of couplings maps all."""
+    """Coordinates of n that a coupling maps, and the others; two couplings map all of them."""
     order = np.random.default_rng(number // 2).permutation(n).tolist()
     half = (n + 1) // 2
     mapped = order[:half] if number % 2 == 0 else order[half:]

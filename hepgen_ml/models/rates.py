@@ -12,10 +12,10 @@ from hepgen_ml.process.labels import labelled, values_of, which
 from hepgen_ml.process.process import Process
 
 _MOST = 20_000
-"""Events from which rates are learned where conditions are continuous."""
+"""Minimum number of events to learn rates as functions of continuous conditions."""
 
 _PRIOR_STD = 2.0
-"""Of the coefficients: what few events tell about a rare subprocess is not followed blindly."""
+"""Regularisation of the coefficients, which few events of a rare subprocess determine badly."""
 
 _STEPS = 100
 _ELEMENTS = 20_000_000
@@ -46,7 +46,7 @@ class Rates(nn.Module):
         self.register_buffer("slope", torch.zeros(shape, dtype=torch.float64))
 
     def fit(self, labels: Tensor, weight: Tensor, frequency: Sequence[float]) -> None:
-        """Take the rates from events.
+        """Learn the rates from events.
 
         Parameters
         ----------

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from hepgen_ml.process.process import Process
 
 DEFAULT = "jetgpt"
-"""Model of a surrogate that is built without a choice."""
+"""Default model of a surrogate."""
 
 Settings = type[BaseModel] | Mapping[str, type[BaseModel]] | None
 """Settings of a model: one class, in the section of the model's name, or classes by section."""
@@ -139,7 +139,7 @@ def find(name: str) -> Model:
     Raises
     ------
     UsageError
-        There is none, or the package that has it cannot be loaded.
+        There is no such model, or its package cannot be loaded.
     """
     if name in BUILT_IN:
         import_module(BUILT_IN[name])
@@ -153,7 +153,7 @@ def find(name: str) -> Model:
             )
         try:
             entry.load()
-        except Exception as error:  # whatever it is, it is not ours
+        except Exception as error:  # errors of other packages
             raise UsageError(
                 f"model {name!r} cannot be loaded from {entry.value}: {error}",
                 remedy="repair or remove the package that it comes with",

@@ -38,12 +38,12 @@ from hepgen_ml.process.process import Process
 _HALF = (torch.float16, torch.bfloat16)
 
 _SPARE_ELEMENTS = 10_000_000
-"""Of tensors that a network may make beyond a multiple of its weights."""
+"""Number of tensor elements that a network may allocate beyond a multiple of its weights."""
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """What a model directory holds, ready to generate events.
+    """Contents of a model directory, ready to generate events.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class TrainedModel:
     facts : dict
         About the training: sample hash and size, losses, time (plain JSON values).
     device : torch.device
-        Where the surrogate is.
+        Device of the surrogate.
     """
 
     surrogate: Surrogate
@@ -67,7 +67,7 @@ class TrainedModel:
 
 
 def save_model(directory: Path, model: TrainedModel, *, half: bool = False) -> None:
-    """Write a model directory; ``config.json`` appears last, so that it names whole weights.
+    """Write a model directory; ``config.json`` appears last, so that it refers to complete weights.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def save_model(directory: Path, model: TrainedModel, *, half: bool = False) -> N
     Raises
     ------
     OutputError
-        No space, or a fact that is no finite number; the latter is seen before anything is
+        The disk is full, or a fact is not finite; the latter is detected before anything is
         replaced.
     """
     for name, value in model.facts.items():
@@ -125,7 +125,7 @@ def save_model(directory: Path, model: TrainedModel, *, half: bool = False) -> N
 
 
 def _halved(surrogate: Surrogate) -> dict[str, Tensor]:
-    """Parameters in half precision, but for those of which one is too large for it."""
+    """Parameters in half precision, except tensors with a number that is too large for it."""
     found = {name: p.detach().half() for name, p in surrogate.named_parameters()}
     return {name: tensor for name, tensor in found.items() if bool(tensor.isfinite().all())}
 
@@ -193,7 +193,7 @@ def _require_model(path: Path, config: Any) -> None:
 
 
 class _Budget(TorchFunctionMode):
-    """Tensors of so many elements in all may be made: a few bytes can ask for any number."""
+    """Limit the number of tensor elements, because a small file can request any number."""
 
     _FACTORIES = frozenset(["empty", "zeros", "ones", "full", "rand", "randn"])
 
@@ -277,7 +277,7 @@ def run_from_config(config: Mapping[str, Any]) -> RunInfo:
 
 
 def packages() -> dict[str, str]:
-    """Versions of the packages that decide what a model does."""
+    """Versions of the packages on which the results of a model depend."""
     found = {}
     for name in ("hepgen-ml", "torch", "numpy"):
         try:

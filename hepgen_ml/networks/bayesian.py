@@ -7,10 +7,9 @@ width :math:`\sigma_p`. Training minimises, per event,
 
 equations 3.6 and 3.7 of the thesis of J. Spinner (Heidelberg 2025), with N
 training events. Noise is drawn on activations instead of weights (local
-reparametrisation, arXiv:1506.02557): each event has noise of its own, which
-makes gradients far less noisy. Biases have a posterior too, unlike in published
-codes: a network puts into them whatever it would otherwise have to be uncertain
-of, and the density of a first coordinate is nothing but bias.
+reparametrisation, arXiv:1506.02557): each event has independent noise, which reduces the variance
+of gradients. Biases have a posterior too, unlike in published codes: otherwise a network moves the
+uncertainty into them, and the density of a first coordinate consists of biases only.
 """
 
 from __future__ import annotations
@@ -42,8 +41,8 @@ class Variational(nn.Module):
     prior_std : float
         Width of the Gaussian prior around zero.
     used : bool tensor, optional
-        Broadcast against the weights: those that the model reads at all. The
-        others are left out of the divergence.
+        Broadcast against the weights: those that the model uses. The others are left out of the
+        divergence.
 
     Attributes
     ----------
@@ -75,7 +74,7 @@ class Variational(nn.Module):
 
     @property
     def noisy(self) -> bool:
-        """Whether linear maps add the noise of the posterior at present."""
+        """Whether linear maps currently add the noise of the posterior."""
         return self.training and self._drawn is None
 
     def einsum(self, equation: str, x: Tensor, rows: list[int] | Tensor | None = None) -> Tensor:
@@ -140,7 +139,7 @@ class BayesianLinear(Variational):
 
 
 class Members:
-    """A model that has several members of its own, one of which is a draw."""
+    """A model with several members, one of which is a draw."""
 
     drawn: int | None = None
 
@@ -185,7 +184,7 @@ def posterior_draw(module: nn.Module, k: int | None) -> Iterator[None]:
     """Use posterior draw k in all variational weights of a module, or their means (None).
 
     Of an ensemble, the draws are its members, and all of them together for None.
-    What was used before is in place again afterwards.
+    The previous state is restored afterwards.
     """
     layers = variational_layers(module)
     before = [layer._drawn for layer in layers]

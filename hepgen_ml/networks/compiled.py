@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Compile functions as `numba.njit` does, and keep the result for the next run.
 
-    Where neither the package's directory nor the user's cache can be written to, every run
-    compiles anew. ``NUMBA_CACHE_DIR`` may name another place. Arguments are numbers and arrays of
-    numpy: extensions of numba by other packages wait, see `without_extensions`.
+    If neither the package's directory nor the user's cache is writable, every run compiles again.
+    ``NUMBA_CACHE_DIR`` may name another place. Arguments are numbers and arrays of numpy:
+    extensions of numba by other packages wait, see `without_extensions`.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -40,13 +40,13 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 @contextmanager
 def without_extensions() -> Iterator[None]:
-    """Let numba load no extensions by other packages meanwhile.
+    """Context in which numba does not load extensions by other packages.
 
     numba loads all that are installed (awkward, vector, and sympy with it) before it compiles
     its first function, or takes one from its cache. That takes longer than generating some thousand
-    events. Within this context it is not done, but left to the first function of anybody else, as
-    if ours did not exist. Where one of these packages has been imported already, nothing is put
-    off, so that functions that other threads compile at the same time find it.
+    events. Within this context the loading is deferred to the first function outside it. If one of
+    these packages has been imported already, nothing is deferred, so that functions that other
+    threads compile at the same time find their extensions.
     """
     with global_compiler_lock:
         waiting = getattr(entrypoints, "_already_initialized", None) is False

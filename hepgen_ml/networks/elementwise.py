@@ -1,10 +1,9 @@
 """Functions that round alike for any number of threads.
 
-Threads divide the elements of a tensor among them, and torch computes what does not fill a vector
-of the processor at the end of each share by other code. For ``exp``, ``log``, ``tanh``, ``erf``,
-``sin``, ``cos``, products and sums both round alike; not so for ``sigmoid``, ``silu``, ``softmax``
-along the batch, ``sinh``, ``cosh`` and others, with which events would depend on the number of
-threads.
+Threads share the elements of a tensor, and torch uses different code for the elements at the end of
+each share that do not fill a vector register. For ``exp``, ``log``, ``tanh``, ``erf``, ``sin``,
+``cos``, products and sums both round alike; not so for ``sigmoid``, ``silu``, ``softmax`` along the
+batch, ``sinh``, ``cosh`` and others, with which events would depend on the number of threads.
 """
 
 from __future__ import annotations

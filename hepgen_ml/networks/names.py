@@ -4,4 +4,4 @@ EVENT_NETWORKS = ("mlp", "deep-sets", "transformer", "gap", "gatr", "lgatr")
 """See `hepgen_ml.networks.event_networks`."""
 
 REFERENCES = ("none", "time", "beams", "beams+time", "plane", "plane+time")
-"""Directions by which an equivariant network may tell frames apart."""
+"""Directions that define a frame for an equivariant network."""

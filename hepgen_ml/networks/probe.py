@@ -1,7 +1,7 @@
-"""What a stored network says of events that are always the same, kept with its weights.
+"""Outputs of a stored network for fixed events, kept with its weights.
 
-Weights of the right shapes can belong to other code: to another order of particles, another
-scale of an input. A network that no longer says the same is refused.
+Weights of the right shapes may belong to different code, for example with another order of
+particles or another scale of an input. A network with different outputs is refused.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hepgen_ml.errors import ModelError
 from hepgen_ml.files import documents
 
 _TOLERANCE = 1e-2
-"""Absolute and relative: rounding of other machines is far below, another definition above."""
+"""Absolute and relative tolerance: far above rounding, and below any change of definition."""
 
 
 class ProbeDocument(documents.Document):
@@ -30,7 +30,7 @@ class ProbeDocument(documents.Document):
 
 
 def taken(outputs: npt.ArrayLike) -> dict[str, Any]:
-    """Plain values of outputs to store; nothing where they are no numbers."""
+    """Plain values of outputs to store; empty if they are not finite."""
     flat = np.asarray(outputs, dtype=np.float64).ravel()
     if not len(flat) or not np.isfinite(flat).all():
         return {}
@@ -38,14 +38,14 @@ def taken(outputs: npt.ArrayLike) -> dict[str, Any]:
 
 
 def require_same(stored: ProbeDocument | None, outputs: npt.ArrayLike, path: Path) -> None:
-    """Refuse a network that says something else than when it was stored.
+    """Refuse a network whose outputs differ from those at the time of storage.
 
     Raises
     ------
     ModelError
-        It does, or has other outputs.
+        The outputs differ, or have another shape.
     """
-    if stored is None:  # of versions that stored none
+    if stored is None:  # earlier versions stored no outputs
         return
     before = np.array(stored.outputs)
     now = np.asarray(outputs, dtype=np.float64).ravel()[:10_000]

@@ -13,9 +13,9 @@ _SMALLEST_BIN, _SMALLEST_SLOPE = 1e-3, 1e-3
 
 
 class Knots(NamedTuple):
-    """A spline: knots (..., K + 1), where it maps them, and its slopes there.
+    """A spline: knots (..., K + 1), their images, and the slopes there.
 
-    Beyond the first and last knot it goes on with the slope that it has there.
+    Beyond the first and last knot it continues linearly with the slope there.
     """
 
     x: Tensor
@@ -24,7 +24,7 @@ class Knots(NamedTuple):
 
 
 def n_parameters(bins: int) -> int:
-    """Numbers that `knots_of` makes a spline of."""
+    """Number of parameters of a spline of `knots_of`."""
     return 3 * bins
 
 

@@ -25,7 +25,7 @@ class Block(nn.Module):
     ----------
     width, heads, mlp_ratio : int
     causal : bool
-        Whether a token sees its past only, or all tokens.
+        Whether a token attends to earlier tokens only, or to all tokens.
     dropout : float
         Fraction of what a layer adds that is left out in training.
     """
@@ -92,7 +92,7 @@ class Transformer(nn.Module):
     ----------
     width, blocks, heads, mlp_ratio : int
     causal : bool
-        Whether a token sees its past only, or all tokens.
+        Whether a token attends to earlier tokens only, or to all tokens.
     dropout : float
         Fraction of what a layer adds that is left out in training.
     """
@@ -212,7 +212,7 @@ class FoldedBlock:
 
 
 class Workspace:
-    """Buffers of one step, allocated once: fresh pages for every product would cost as much as it.
+    """Buffers of one step, allocated once; new memory for every product would double its cost.
 
     Parameters
     ----------

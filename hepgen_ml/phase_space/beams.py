@@ -1,4 +1,4 @@
-"""Chart of collisions whose incoming particles have energies of their own."""
+"""Chart of collisions whose incoming particles have individual energies."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ from hepgen_ml.phase_space.coordinates import Coordinate, expit_between, logit_b
 from hepgen_ml.phase_space.masses import MassSpec, mass_config
 
 AT_FULL = 1e-8
-"""Relative distance from a beam's full energy that counts as none."""
+"""Relative distance from the full energy of a beam that counts as zero."""
 
 SPREAD, EDGE = (24.0, 1.0), 20.5
-"""Where the coordinate has the events at the full energy, and where they begin; energies that
-are further from it than `AT_FULL` are below 18.5."""
+"""Mean coordinate of events at the full energy, and its edge; energies further from the full one
+than `AT_FULL` have coordinates below 18.5."""
 
 MARGIN = 1e-11
-"""By which part the largest energy of a beam that varies is above that of the sample."""
+"""Relative margin of the largest energy of a varying beam above that of the sample."""
 
 
 class BeamsChart(FixedEnergyChart):
-    r"""Events whose incoming particles have energies of their own: leptons that radiate.
+    r"""Events whose incoming particles have individual energies: leptons that radiate.
 
     Each incoming particle has a fixed energy (the electron of deep-inelastic scattering), or its
     energy is a coordinate, :math:`\log E - \log(E_{max} - E)`, which resolves both a spike at
-    the full energy of the beam and small fractions of it. Given both energies, the rest is that of
-    a `FixedEnergyChart` in the rest frame of the collision.
+    the full energy of the beam and small fractions of it. Given both energies, the other
+    coordinates are those of a `FixedEnergyChart` in the rest frame of the collision.
 
     The largest energy is that of the beam and a little more (`MARGIN`), so that events at the full
     energy, which files round to it, have a finite coordinate. Where a part of all events has the
-    full energy exactly (beamstrahlung), it is an atom in the distribution, which a density can only
-    hold if it is spread: its coordinate is about a Gaussian above all others, its place taken from
-    the last digits of a momentum, and generated energies above an edge are the full one.
+    full energy exactly (beamstrahlung), the distribution has an atom, which a density can describe
+    only if it is smeared: its coordinate follows a Gaussian above all others, with pseudorandom
+    values from the last digits of a momentum, and generated energies above an edge become the full
+    energy.
 
     Measure: that of `FixedEnergyChart` for the total momentum at hand, times :math:`dE` for each
     energy that varies, at the full energy times the spread.
@@ -98,7 +99,7 @@ class BeamsChart(FixedEnergyChart):
         return self.largest[i] / (1 + MARGIN)
 
     def _is_full(self, energy: Tensor, i: int) -> Tensor:
-        """Whether events have the full energy of a beam of which a part has it."""
+        """Mask of events at the full energy of a beam, if a fraction of the sample is there."""
         near = energy > (1 - AT_FULL) * self._full(i)
         return near if self.at_full[i] else torch.zeros_like(near)
 

@@ -66,7 +66,7 @@ class Chart(ABC):
     def allows(self, p: Tensor) -> Tensor:
         """Mask (...) of momenta (..., n, 4) that `inverse` makes and that are events of this chart.
 
-        All, unless a chart has coordinates that lead nowhere.
+        All, unless some coordinates of the chart have no momenta.
         """
         return torch.ones_like(p[..., 0, 0], dtype=torch.bool)
 
@@ -76,7 +76,7 @@ class Chart(ABC):
         return any(moves(mass) for mass in self.masses)
 
     def given(self, values: Tensor | None) -> Chart:
-        """The chart of m events with conditions (m, K); all calls are for these events then."""
+        """The chart of m events with conditions (m, K); all its calls are then for these events."""
         if not self.follows_conditions:
             return self
         if values is None:
@@ -98,12 +98,12 @@ class Chart(ABC):
         return mass if isinstance(mass, float | Tensor) else None
 
     def made(self, p: Tensor) -> Tensor:
-        """Momenta (..., k, 4) of what is made in the collision, of the particles' (..., n, 4)."""
+        """Momenta (..., k, 4) of the particles produced in the collision, from (..., n, 4)."""
         return p
 
     @property
     def made_labels(self) -> tuple[str, ...]:
-        """Labels of what is made in the collision."""
+        """Labels of the particles produced in the collision."""
         return self.labels
 
     def push_forward(self, p: Tensor, v: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ class Chart(ABC):
 
     @abstractmethod
     def to_config(self) -> dict[str, Any]:
-        """Arguments that make this chart again, as plain JSON values."""
+        """Arguments with which the chart can be rebuilt, as plain JSON values."""
 
     @property
     def n_coordinates(self) -> int:
@@ -158,7 +158,7 @@ class Chart(ABC):
 
 
 def filled(like: Tensor, mass: Any) -> Tensor:
-    """A fixed mass, or those of m events, for as many as there are in a tensor (m, ...)."""
+    """A fixed mass, or the masses of m events, broadcast to the shape of a tensor (m, ...)."""
     if not isinstance(mass, Tensor):
         return torch.full_like(like, mass)
     return mass.to(like.dtype).view(-1, *[1] * (like.ndim - 1)).expand_as(like)
@@ -232,7 +232,7 @@ def incoming_momenta(total: Tensor, mass1: float, mass2: float) -> Tensor:
 
 
 def other_energy(mass: Tensor, own: Tensor | float, m1: float, m2: float) -> Tensor:
-    """Energy of an incoming particle of mass m2 that makes a total mass with one of m1.
+    """Energy of an incoming particle of mass m2 for a total mass with one of mass m1.
 
     Solves :math:`s = m_1^2 + m_2^2 + 2 (E_1 E_2 + p_1 p_2)` for the second energy, without
     differences of large numbers.

@@ -1,8 +1,8 @@
 """Charts: four-momenta of the final state <-> unconstrained coordinates.
 
-A chart holds the physics constraints. Whatever numbers a network puts into the
-coordinates, the momenta that come out lie on their mass shells and balance the
-incoming partons to rounding. Charts never see a network or a file column.
+A chart holds the physics constraints. For any values of the coordinates, the momenta are on their
+mass shells and balance the incoming partons up to rounding. Charts do not depend on networks or
+file columns.
 
 The Jacobian is taken to the measure of `Chart.measure`'s description, in GeV.
 """
@@ -162,7 +162,7 @@ class BalancedChart(Chart):
 
 
 def _finite(slope: Tensor) -> Tensor:
-    """Zero where a slope has no bound: what is moved along it is moved directly instead."""
+    """Zero if a slope has no bound; such coordinates are moved directly instead."""
     return torch.where(torch.isfinite(slope), slope, 0.0)
 
 
@@ -172,7 +172,7 @@ class FixedEnergyChart(Chart):
     Particle k recoils against the system of all later ones. Coordinates of step
     k: logit of the mass of that system between its kinematic bounds (absent in
     the last step), artanh of the polar angle's cosine and the azimuth in the
-    rest frame of what is left; 3n-4 in all for fixed masses.
+    rest frame of the remaining system; 3n-4 in all for fixed masses.
 
     Measure: :math:`\prod_{i\le n-2} d^3p_i \; d\cos\theta\, d\phi \prod dm`,
     the angles being those of the last pair in its rest frame.

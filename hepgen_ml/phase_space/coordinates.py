@@ -23,7 +23,7 @@ class Coordinate:
     Attributes
     ----------
     name : str
-        For people and for sharing network parameters between charts, such as ``log_pt:j1``.
+        Name such as ``log_pt:j1``, by which charts share network parameters.
     periodic : bool
         Angle in [-pi, pi).
     cyclic : bool
@@ -32,8 +32,8 @@ class Coordinate:
     particle : int
         Which of the chart's particles it belongs to.
     logarithmic : bool
-        Logarithm or logit of a distance to a bound: it changes without limit where the
-        momentum hardly does.
+        Logarithm or logit of a distance to a bound: it changes without limit while the momentum
+        hardly changes.
     """
 
     name: str

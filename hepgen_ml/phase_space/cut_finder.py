@@ -13,14 +13,15 @@ from hepgen_ml.phase_space.edges import Edge, is_fixed, lower_edge
 from hepgen_ml.phase_space.extremes import Extremes, FinalStates, Seen, Smallest
 
 MIN_ENTRIES, MIN_PAIRS = 150, 500
-"""Fewest values from which a cut on particles is inferred, and one on pairs."""
+"""Minimum numbers of values to infer a cut on particles and on pairs."""
 
 _ABOVE_THRESHOLD = 1.1
-"""Lower cuts on masses are above this many times the sum of the masses: what begins closer to
-that sum ends there by itself."""
+"""Lower cuts on masses are above this multiple of the sum of the masses, which is a kinematic edge
+itself."""
 
 _ABOVE_IMPLIED = 1.25
-"""And above this many times the mass that cuts in transverse momenta and Delta R leave."""
+"""They are also above this multiple of the smallest mass that cuts in transverse momenta and Delta
+R allow."""
 
 _DIFFERENT = 20.0
 """Mean spacings between the edge of a class and that of all its relatives, if it is another."""
@@ -31,19 +32,19 @@ masses are jets as others are, electrons and muons are leptons."""
 
 _LIGHT_CONE = ("plus", "minus")
 _DETERMINED = ("plus", "minus", "mass")
-"""Observables that those determine with which their edges are compared."""
+"""Observables that are determined by those with which their edges are compared."""
 
 Edges = tuple[Edge | None, Edge | None]
 """Below and above, the latter of the negative values."""
 
 
 class CutFinder:
-    """Finds cuts in a stream of events, keeping only the extreme values it has seen.
+    """Finds cuts in a stream of events from extreme values, in bounded memory.
 
     Parameters
     ----------
     find : bool
-        Without, only stated cuts count.
+        Search cuts; otherwise only stated cuts count.
     """
 
     def __init__(self, find: bool = True) -> None:
@@ -72,7 +73,7 @@ class CutFinder:
     def range(
         self, observable: str, classes: tuple[str, ...], stated: Sequence[Cut] = ()
     ) -> tuple[float, float]:
-        """Ends of an observable: the cuts if there are any, infinite else."""
+        """Bounds of an observable: its cuts, or infinite."""
         key = (observable, tuple(sorted(classes)))
         seen = self._extremes.seen.get(key, Seen())
         low = high = None
@@ -84,14 +85,14 @@ class CutFinder:
         return cut.low, cut.high
 
     def acceptance(self, stated: Sequence[Cut] = (), *, light_cone: bool = False) -> Acceptance:
-        """The cuts whose edges are populated, and those that someone states.
+        """The cuts whose edges are populated, and the stated cuts.
 
         Parameters
         ----------
         stated : sequence of Cut
             Their bounds replace those found.
         light_cone : bool
-            Look at light-cone momenta, too: where a beam has a fixed energy, cuts in the momentum
+            Search in light-cone momenta, too: if a beam has a fixed energy, cuts on the momentum
             transfer are edges of these.
 
         Raises
@@ -118,9 +119,9 @@ class CutFinder:
 def _of_family(family: dict[Key, Seen]) -> list[Cut]:
     """Cuts in one observable of classes that generators treat in the same way.
 
-    An edge is looked for in all entries together, and one of any class outside contradicts it. A
-    class with many entries has its own if it is another. One with few has that of relatives if
-    none of its entries is outside.
+    An edge is searched in all entries together, and an entry of any class outside contradicts it. A
+    class with many entries may have a different edge. A class with few entries has that of its
+    relatives, if none of its entries is outside.
     """
     own = {key: _edges(key, seen) for key, seen in family.items()}
     pool, pooled = Seen(), own[next(iter(own))]
@@ -155,12 +156,12 @@ def _fewest(name: str) -> int:
 
 
 def _differs(edge: Edge | None, common: Edge) -> bool:
-    """Whether the edge of a class is another than that of all its relatives."""
+    """Whether the edge of a class differs from that of all its relatives."""
     return edge is not None and edge.at - common.at > _DIFFERENT * edge.spacing
 
 
 def _edges(key: Key, seen: Seen, strays: bool = True) -> Edges:
-    """Edges of an observable that are no matter of kinematics, none of few entries."""
+    """Edges of an observable that are not kinematic, from sufficiently many entries."""
     low = high = None
     if seen.entries < _fewest(key[0]):
         return low, high
@@ -175,7 +176,7 @@ def _edges(key: Key, seen: Seen, strays: bool = True) -> Edges:
             low.at < _ABOVE_THRESHOLD * natural or seen.of_decays[0] < low.at or not fixed(seen.low)
         ):
             low = None
-    # A mass without a lower cut ends at the collision energy by nature, not by choice.
+    # A mass without a lower cut ends at the collision energy, which is not a cut.
     if key[0] == "abs_eta" or (key[0] == "mass" and low is not None):
         high = lower_edge(seen.high.values, seen.entries, strays=strays)
         if high is not None and (-seen.of_decays[1] < high.at or not fixed(seen.high)):
@@ -198,7 +199,7 @@ def _evidence(edge: Edge, seen: Seen, classes: tuple[str, ...]) -> Evidence:
 
 
 def _without_implied(cuts: Sequence[Cut]) -> list[Cut]:
-    """Cuts without those on masses that cuts in transverse momenta and Delta R leave."""
+    """Cuts except those on masses that follow from cuts in transverse momenta and Delta R."""
     lows = {(c.observable, c.classes): c.low for c in cuts}
 
     def implied(classes: tuple[str, ...]) -> float:

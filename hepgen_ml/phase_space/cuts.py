@@ -1,4 +1,4 @@
-"""Generation cuts: what they bound, how they are written, and whether events are inside.
+"""Generation cuts: their observables, their notation, and masks of events inside.
 
 `hepgen_ml.phase_space.cut_finder` finds those of a sample.
 """
@@ -51,15 +51,16 @@ class Evidence:
     Attributes
     ----------
     entries : int
-        Particles or pairs of the sample it was looked for in.
+        Number of particles or pairs in which the bound was searched.
     near : int
-        Those next to the bound. Without a cut about as many are expected as far beyond it.
+        Number of entries next to the bound. Without a cut a similar number is expected beyond it.
     width : float
-        How far from the bound these reach.
+        Distance from the bound up to which these entries lie.
     position : float
-        Of the middle one of these between first and last: 0.5 for a sharp edge, 0.9 in a tail.
+        Relative position of their median between first and last: 0.5 for a sharp edge, 0.9 in a
+        tail.
     classes : tuple of str
-        Classes whose entries were taken together, as in ``pt(j)`` or ``mass(j, 4)``.
+        Classes whose entries were combined, as in ``pt(j)`` or ``mass(j, 4)``.
     """
 
     entries: int

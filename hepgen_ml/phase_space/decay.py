@@ -45,7 +45,7 @@ PRODUCTIONS: dict[str, Callable[..., Chart]] = {
         FormationChart,
     )
 }
-"""Charts of what is made in a collision, by their kind."""
+"""Charts of the particles produced in a collision, by their kind."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Node:
     ----------
     label : str
     mass : MassSpec
-        Of a particle that decays, the range that its mass may have at most.
+        Mass of the particle, or the largest range of the mass of a particle that decays.
     children : tuple of int
         Nodes that it decays to, two or none; they come after it.
     """
@@ -75,7 +75,7 @@ class DecayChart(Chart):
     varies, between the sum of what that decays to and what its mother leaves,
     and the direction of the first product in the mother's rest frame, as artanh of
     the polar angle's cosine and the azimuth. A decay into more than two is a chain of decays
-    into two, through systems that no record names.
+    into two, through systems without a row in the record.
 
     Rest frames are those of `hepgen_ml.phase_space.frames`.
 
@@ -87,9 +87,9 @@ class DecayChart(Chart):
     nodes : sequence of Node or mapping of its attributes
         Particles made in the collision first, mothers before their products.
     n_made : int
-        How many are made in the collision, in the order of the production's chart.
+        Number of particles produced in the collision, in the order of the production's chart.
     production : mapping
-        What the chart of the production needs beside labels and masses: its kind, and
+        Further arguments of the chart of the production: its kind, and
         ``pt_min``, ``total``, or the energies of the beams.
     """
 
@@ -200,7 +200,7 @@ class DecayChart(Chart):
         later = sum(self.least[c] for c in children[k + 1 :])
         room = mass - taken - later
         low = filled(room, self.least[children[k]])
-        # Never empty: where the mother is too light, the product is as light as it can be.
+        # Never empty: if the mother is too light, the product has its smallest mass.
         return low, torch.maximum(
             torch.minimum(room, filled(room, child.mass[1])), low * (1 + 1e-9) + 1e-9
         )

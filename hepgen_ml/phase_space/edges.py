@@ -1,9 +1,8 @@
-"""Edges in the distribution of an observable, distinguished from tails and from kinematics.
+"""Edges in the distribution of an observable, as opposed to tails and kinematic edges.
 
 Close to a cut the density is finite and then ends: the k-th most extreme value moves linearly
 with k. In a tail it moves like log k, and above a natural bound, such as zero, like a power of k.
-An edge that kinematics make moves with other observables; that of a cut is the same at any value
-of these.
+A kinematic edge moves with other observables; the edge of a cut is independent of them.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import numpy.typing as npt
 Values = npt.NDArray[np.float64]
 
 _FEW = 64
-"""Extreme values from which an edge is judged first, and at least."""
+"""Number of extreme values for the first test of an edge, and minimum number."""
 
 _STRAIGHT = 0.68
 """Largest position of the middle one of the first values between first and last: halfway for a
@@ -27,12 +26,11 @@ _HARDLY_ANY, _STRAIGHT_HARDLY = 500, 0.6
 """Number of entries below which the first values are a large part, and must be straighter."""
 
 _WIDE_SCALE, _MOST_WIDE, _STRAIGHT_WIDE, _BENT_WIDE = 64, 1024, 0.68, 0.75
-"""Then one in so many entries are judged, and at most so many. If their middle value is below the
-first position, an edge may be soft at its very end, as jets make it; above the second, it is none
-whatever the first values look like."""
+"""In the second test, one in so many entries is used, up to a maximum. If their median is below the
+first position, the edge may be soft at its end, as for jets; above the second, there is no edge."""
 
 _WIDEST_SCALE, _STRAIGHT_WIDEST = 16, 0.62
-"""The most that are judged, which see past the foot that masses give an edge."""
+"""Largest number of entries, which covers the soft end that masses give an edge."""
 
 _STRAY, _STRAY_GAP, _STRAY_STRAIGHT = 2e-5, 20.0, 0.6
 """Part of the entries that may lie beyond an edge (a bad event or two), by how many mean
@@ -42,16 +40,16 @@ _MARGIN = 6.0
 """Mean spacings between the edge and the first value, if no round number is closer."""
 
 _RELATED, _RELATED_FEW, _RELATED_PARTS = 0.1, 4.0, 0.3
-"""Largest part of the variance of an observable's ranks near its edge that those of others explain,
-what is added divided by the number of values, and the part where the others determine the
-observable: near a cut it hardly varies beside them, near an edge of theirs 0.45 to 0.9 is usual."""
+"""Largest fraction of the variance of an observable's ranks near its edge that other observables
+explain, a term divided by the number of values, and the fraction if the others determine the
+observable: near a cut the fraction is small, near a kinematic edge it is usually 0.45 to 0.9."""
 
 _COLLINEAR = 0.05
-"""Added to the variance of others, so that small differences of what is nearly equal do not count:
-products of a resonance have momenta that determine each other."""
+"""Added to the variance of others, so that small differences between nearly equal values do not
+count: the momenta of the products of a resonance determine each other."""
 
 _COMPARED_SCALE = 128
-"""One in so many entries are compared with other observables, but not fewer than the first."""
+"""One in so many entries is compared with other observables, but at least the number above."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class Edge:
     at : float
         A little below the first value, at a round number if there is one.
     near : int
-        Values it was judged by.
+        Number of values of the test.
     width : float
         Distance from the edge to the last of these.
     position : float
@@ -91,8 +89,7 @@ def lower_edge(
     entries : int
         How many values there are in all.
     natural : float, optional
-        Bound that the observable has without any cut, where its square has a finite density at
-        most.
+        Bound of the observable without any cut, at which its square has at most a finite density.
     strays : bool
         Whether one or two values may lie outside.
     """
@@ -136,7 +133,7 @@ def _log_distance(values: Values, natural: float) -> Values:
 
 
 def _judged(shape: Values, entries: int) -> int | None:
-    """How many of the values show that there is an edge, None if they do not."""
+    """Number of values that demonstrate an edge, None without an edge."""
     last = len(shape) - 1
     wide = min(max(entries // _WIDE_SCALE, _FEW), _MOST_WIDE, last)
     widest = min(entries // _WIDEST_SCALE, last)
@@ -159,15 +156,15 @@ def _position(values: Values, n: int) -> float:
 
 
 def is_fixed(rows: Values, entries: int, *, determined: bool = False) -> bool:
-    """Whether an edge is there at any value of other observables.
+    """Whether an edge is independent of other observables.
 
-    The edge of a cut is; then, close to it, the observable does not depend on others. One that
-    kinematics make moves, as the mass of two jets begins at twice their transverse momentum.
+    The edge of a cut is; the observable then does not depend on others close to it. A kinematic
+    edge moves: the mass of two jets, for example, begins at twice their transverse momentum.
 
     Parameters
     ----------
     rows : (1 + k, n) array
-        The observable's smallest values, sorted, and what k others are there.
+        Smallest values of the observable, sorted, and the values of k others.
     entries : int
         How many values there are in all.
     determined : bool
@@ -185,7 +182,7 @@ def is_fixed(rows: Values, entries: int, *, determined: bool = False) -> bool:
 
 
 def _ranks(values: Values) -> Values:
-    """Ranks, the same for values that differ by rounding (angles of pairs that balance)."""
+    """Ranks, equal for values that differ by rounding (angles of pairs that balance)."""
     size = float(np.median(np.abs(values))) or 1.0
     rounded = np.round(values / size if math.isfinite(size) else values, 9)
     _, inverse, counts = np.unique(rounded, return_inverse=True, return_counts=True)
@@ -194,9 +191,9 @@ def _ranks(values: Values) -> Values:
 
 
 def _roundest(low: float, high: float) -> float:
-    """Number with the fewest digits in [low, high]; where one is there by chance, about `low`.
+    """Number with the fewest digits in [low, high], or about `low` if that is accidental.
 
-    People set cuts to 20, 0.4 or 4.5.
+    Cuts are usually round numbers, such as 20, 0.4 or 4.5.
     """
     size = max(abs(low), abs(high))
     for digits in range(4):

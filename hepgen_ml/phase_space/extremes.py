@@ -25,7 +25,7 @@ from hepgen_ml.phase_space.edges import Values
 Indices = npt.NDArray[np.int64]
 
 MOST = 4096
-"""How many extreme values of an observable are kept, at most."""
+"""Largest number of extreme values kept for an observable."""
 
 MOST_COMPARED = 256
 """Largest number of these that are kept with the values of other observables."""
@@ -48,7 +48,7 @@ class FinalStates(NamedTuple):
     balanced : bool
         Whether transverse momenta add up to zero.
     decays : collection of (int, int)
-        Pairs that a resonance becomes.
+        Pairs of decay products of a resonance.
     """
 
     p: Tensor
@@ -58,14 +58,14 @@ class FinalStates(NamedTuple):
 
 
 class Smallest:
-    """The smallest values of an observable, and where other observables are at the very smallest.
+    """The smallest values of an observable, and the values of others for the smallest of these.
 
     Attributes
     ----------
     values : (k,) array
         Sorted.
     rows : (1 + m, n) array
-        The first of these, and what m other observables are there.
+        The first of these, and the values of m other observables.
     """
 
     def __init__(self) -> None:
@@ -100,7 +100,8 @@ class Seen:
     threshold : float
         Of a mass: the smallest sum of the masses.
     of_decays : (float, float)
-        Smallest and largest mass of pairs that a resonance becomes, which are no entries.
+        Smallest and largest mass of the decay products of a resonance, which do not count as
+        entries.
     """
 
     def __init__(self) -> None:
@@ -123,7 +124,7 @@ class Seen:
         return found
 
     def note_decays(self, low: float, high: float) -> None:
-        """Take in the ends of the masses of resonances."""
+        """Add the smallest and largest masses of resonances."""
         self.of_decays = min(self.of_decays[0], float(low)), max(self.of_decays[1], float(high))
 
     def take_in(
@@ -166,7 +167,7 @@ class Extremes:
     Attributes
     ----------
     seen : dict
-        From observable and classes to what is remembered of these.
+        Extreme values by observable and classes.
     """
 
     def __init__(self) -> None:
@@ -247,7 +248,7 @@ class Extremes:
 
 
 def _others(name: str, p: Sequence[Tensor]) -> list[Values]:
-    """Observables that the edge of a cut does not move with.
+    """Observables with which the edge of a cut does not move.
 
     Not those that are part of the observable by its definition, unless they make an edge.
     """

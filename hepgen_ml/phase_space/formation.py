@@ -1,4 +1,4 @@
-"""Chart of one particle that a beam of fixed energy makes with one whose energy varies."""
+"""Chart of one particle produced by a beam of fixed energy and a particle of varying energy."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def to_rest(p: Tensor, q: Tensor, mass: Tensor, *, transverse: bool = True) -> T
     mass : (...) tensor
         Of q.
     transverse : bool
-        False where nothing balances q: it has no direction, and the x axis is the laboratory's.
+        False if q has no transverse momentum: the x axis is then that of the laboratory.
     """
     mt = torch.sqrt(q[..., 0] ** 2 + q[..., 1] ** 2 + mass**2)
     p = boost_along_beam(p, -q[..., 2] / mt)

@@ -1,8 +1,8 @@
 """Coordinates of the masses of reconstructed objects, zero among them.
 
-Masses below 0.2 MeV are zero. They are an atom in the distribution, which a density can only hold
-if it is spread: such a mass is given a coordinate about a Gaussian far below all others, its place
-taken from the last digits of the transverse momentum.
+Masses below 0.2 MeV are zero. The distribution has an atom there, which a density can describe only
+if it is smeared: such a mass has a coordinate that follows a Gaussian far below all others, with
+pseudorandom values from the last digits of the transverse momentum.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ATOM = (-0.5, 0.1)
 
 
 def free_mass(p: Tensor) -> Tensor:
-    """Masses (...) in GeV of momenta (..., 4); zero for what counts as massless."""
+    """Masses (...) in GeV of momenta (..., 4); zero if they count as massless."""
     mass = invariant_mass(p)
     return torch.where(mass < MASSLESS, 0.0, mass)
 

@@ -3,8 +3,8 @@ r"""Masses and widths as functions of the conditions of events.
 .. math:: f(c) = \exp\Big(\sum_k a_k\, u(c)^{p_k} + r(c)\Big)
 
 is a polynomial in the logarithm, of conditions scaled to about [-1, 1] (those above zero in
-their logarithm), and what it leaves at the points of a scan, interpolated between them. A mass
-that is proportional to a condition is so exactly, at any value.
+their logarithm), plus the residuals at the points of a scan, interpolated between them. A mass that
+is proportional to a condition remains exactly proportional at any value.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Law:
     Attributes
     ----------
     kinds : tuple of str
-        Of each condition: enters as it is, by its logarithm, or as a category.
+        Transformation of each condition: linear, logarithm, or category.
     center, scale : tuple of float
         Of each condition, or of its logarithm.
     powers : tuple of tuple of int
@@ -158,13 +158,14 @@ def fit_law(
     values : (N, K) array
         Conditions, all different.
     target, error : (N,) arrays
-        What it is there, above zero, and the relative error up to which that is known.
+        Values there, above zero, and their relative errors.
     kinds : sequence of str
 
     Returns
     -------
     Law
-        Of the lowest degree that describes the points; what the highest leaves is kept at them.
+        Law of the lowest degree that describes the points; residuals of the highest degree are
+        kept.
     """
     for k, kind in enumerate(kinds):
         ratio = target / values[:, k] if kind != "category" and (values[:, k] > 0).all() else None

@@ -31,7 +31,7 @@ class Peak(NamedTuple):
     low, high : float
         In GeV; `high` may be infinite.
     mass, width : float
-        Position and full width in GeV; they shape the coordinate and need not be exact.
+        Position and full width in GeV; they determine the coordinate and need not be exact.
     """
 
     low: float
@@ -41,11 +41,11 @@ class Peak(NamedTuple):
 
 
 class Beside(NamedTuple):
-    """Range of a mass on both sides of a resonance, whose middle it never has.
+    """Range of a mass on both sides of a resonance, without the region around its peak.
 
     Generators may leave out the row of a resonance that is far off its mass shell: events without
-    it have masses below `first` or above `last` only. The coordinate is that of a `Peak` with what
-    lies between them cut out.
+    it have masses below `first` or above `last` only. The coordinate is that of a `Peak` from which
+    the region between them is removed.
 
     Attributes
     ----------
@@ -108,7 +108,7 @@ or how these follow the conditions of the user."""
 
 
 def at_conditions(spec: MassSpec, values: Tensor) -> Any:
-    """A specification at conditions (m, K): whatever moves with them is a tensor (m,)."""
+    """A specification at conditions (m, K): quantities that depend on them are tensors (m,)."""
     if isinstance(spec, MovingMass):
         return spec.law(values)
     if not isinstance(spec, MovingPeak):
@@ -214,7 +214,7 @@ def mass_config(spec: MassSpec) -> Any:
 
 
 def _angle(mass: Bound, spec: Peak | Beside) -> Any:
-    """Angle of the Breit-Wigner map; pi/2 for an infinite mass. What is cut out has no extent."""
+    """Angle of the Breit-Wigner map without the excluded region; pi/2 for an infinite mass."""
     if not isinstance(mass, Tensor):
         position: Any = spec.mass
         if isinstance(position, Tensor):  # of a peak at conditions
@@ -230,7 +230,7 @@ def _angle(mass: Bound, spec: Peak | Beside) -> Any:
 
 
 def _opened(angle: Tensor, spec: Peak | Beside) -> Tensor:
-    """Angle of the mass itself, what is cut out put back."""
+    """Angle of the mass itself, with the excluded region restored."""
     if isinstance(spec, Peak):
         return angle
     first, last = _gap(spec)

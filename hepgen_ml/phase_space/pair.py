@@ -19,7 +19,7 @@ from hepgen_ml.phase_space.coordinates import (
 from hepgen_ml.phase_space.masses import MassSpec
 
 _CLOSEST = 1e-12
-"""Distance at which coordinates keep values that are on or below an edge."""
+"""Distance from an edge to which coordinates move values on or below it."""
 
 
 class PairChart(BeamsChart):
@@ -158,7 +158,7 @@ class PairChart(BeamsChart):
         self, t: Tensor, total: Tensor, mass: Tensor, masses: Tensor
     ) -> tuple[Tensor, Tensor]:
         below, above = self._limits(total, mass, masses)
-        # nan where the cuts leave no angle
+        # nan if the cuts allow no angle
         width = torch.where(below + above < 2, 2 - below - above, torch.nan)
         up = below + width * torch.sigmoid(2 * t)
         down = above + width * torch.sigmoid(-2 * t)

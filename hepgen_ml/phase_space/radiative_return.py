@@ -18,7 +18,7 @@ _BISECTIONS = 64
 """A bracket of a hundred becomes smaller than the rounding of a double."""
 
 _APART = 0.5
-"""Least distance of energies that are not the full one from the edge where these begin."""
+"""Minimum distance of energies below the full one from the edge of those at the full energy."""
 
 
 class RadiativeReturnChart(BeamsChart):
@@ -114,7 +114,7 @@ class RadiativeReturnChart(BeamsChart):
 
     @property
     def _beyond(self) -> float:
-        """What the peak adds to the first coordinate of events at the full energy."""
+        """Contribution of the peak to the first coordinate of events at the full energy."""
         position, width = self.peak
         return math.asinh((self.most**2 - position**2) / (position * width))
 
@@ -134,7 +134,7 @@ class RadiativeReturnChart(BeamsChart):
             return [t, u]
         first, second = (self._is_full(energies[..., i], i) for i in range(2))
         spreads = self._spread(p, 0), self._spread(p, 1)
-        # energies that are not the full one stay on their side of the edges
+        # energies below the full one stay on their side of the edges
         lowest, highest = (EDGE - _APART if self.at_full[i] else math.inf for i in (1, 0))
         u = u.clamp(-lowest, highest)
         u = torch.where(first, spreads[0], torch.where(second, -spreads[1], u))

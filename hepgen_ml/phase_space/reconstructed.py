@@ -41,22 +41,22 @@ from hepgen_ml.phase_space.resonance import Resonance
 
 
 class ReconstructedChart(Chart):
-    r"""Objects as a detector or an analysis sees them; nothing balances.
+    r"""Reconstructed objects of a detector or an analysis, without momentum balance.
 
     Every object has :math:`\log(p_T - p_T^{min})`, pseudorapidity, azimuth and, if its mass is
     free, :math:`\log(m + 0.02 GeV)`. Azimuths are relative to the first object, whose own
     is cyclic. An object that follows one of its kind has the logit of
-    :math:`p_T - p_T^{min}` as a fraction of its predecessor's instead: transverse momenta
-    are ordered whatever a network does. (The reference papers have absolute azimuths, unordered
-    momenta, and :math:`\log m^2`: arXiv:2305.10475, equation 26.)
+    :math:`p_T - p_T^{min}` as a fraction of its predecessor's instead: transverse momenta are
+    ordered by construction. (The reference papers have absolute azimuths, unordered momenta, and
+    :math:`\log m^2`: arXiv:2305.10475, equation 26.)
 
     The objects of a resonance have coordinates of their own, and go first: their free masses, its
     mass through the Breit-Wigner map, its :math:`\log p_T`, rapidity and azimuth (the first
     one's is then cyclic), and for a chain of two-body decays, each of one object and the system of
     those after it: the mass of that system between its bounds (not of the last object), and
     the direction of the object in the rest frame (`hepgen_ml.phase_space.frames`), as
-    artanh of the polar angle's cosine and the azimuth. A peak that all other coordinates would
-    have to conspire for is so the density of one.
+    artanh of the polar angle's cosine and the azimuth. In this way the peak is a feature of one
+    coordinate and not a correlation of many.
 
     The map is one-to-one between the events with ordered transverse momenta and those coordinates
     that lead to them. Coordinates of a resonance may put its objects out of order, among
@@ -65,7 +65,7 @@ class ReconstructedChart(Chart):
     logit of its place between their transverse momenta, one before such an object the logarithm
     of what it has more.
 
-    Free masses below 0.2 MeV are zero, and an atom that is spread, see
+    Free masses below 0.2 MeV are zero, a smeared atom, see
     `hepgen_ml.phase_space.free_masses`.
 
     Measure: :math:`\prod d^3p_i \prod dm` over the free masses; for a mass of zero the Gaussian
@@ -79,7 +79,7 @@ class ReconstructedChart(Chart):
     pt_min : sequence of float
         Smallest transverse momentum in GeV of each object; not used for those of resonances.
     ordered : sequence of bool
-        Whether an object has no more transverse momentum than the one before it.
+        Whether the transverse momentum of an object is at most that of the one before it.
     resonances : sequence of Resonance or mapping of its attributes
         No object belongs to two of them.
     """
@@ -242,7 +242,7 @@ class ReconstructedChart(Chart):
         low = torch.stack(tuple(masses)).sum(0).clamp_min(r.mass.low)
         if math.isinf(r.mass.high):
             return low, r.mass.high
-        # Never empty: heavy objects are as light together as they can be.
+        # Never empty: heavy objects get their smallest invariant mass.
         return low, _above(torch.full_like(low, r.mass.high), low)
 
     def _mass(self, i: int) -> float:

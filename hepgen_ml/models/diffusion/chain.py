@@ -4,7 +4,7 @@ On the line, a level is an angle :math:`\varphi` with signal :math:`\alpha = \co
 :math:`\sigma = \sin\varphi`, which is the variance-preserving chain with
 :math:`\bar\alpha = \alpha^2`. On the circle the signal keeps its size, as multiples of angles have
 no meaning, and the noise has the width :math:`\sigma / \sqrt{\alpha^2 + \sigma^2 / S^2}`: the
-ratio of noise to signal of the line, up to S radians, where no trace of the signal is left.
+ratio of noise to signal of the line, up to S radians, where the signal has vanished.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 WIDEST = 4.0
-"""Noise on circles at the end, in radians: a normal density wrapped around it is uniform to
-2 exp(-S^2 / 2) = 0.07 %."""
+"""Final noise on circles, in radians: a normal density wrapped around the circle is then uniform up
+to 2 exp(-S^2 / 2) = 0.07 %."""
 
 _LARGEST_BETA = 0.999
 

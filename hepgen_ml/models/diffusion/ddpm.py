@@ -174,7 +174,7 @@ class Diffusion(FlowMatching):
         return out
 
     def clean_of(self, angle: Tensor, z: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
-        """Clean coordinates (m, D) that noisy ones have on average, from the centre, and noise.
+        """Mean clean coordinates (m, D) of noisy ones, relative to the centre, and the noise.
 
         Parameters
         ----------
@@ -191,7 +191,7 @@ class Diffusion(FlowMatching):
         if self.settings.prediction == "velocity":
             clean = torch.where(periodic, y - size * found, signal * y - size * found)
             return clean, torch.where(periodic, found, size * y + signal * found)
-        # Where there is next to no signal, this quotient of small numbers is worth nothing.
+        # Without signal, this quotient of small numbers is meaningless.
         most = torch.where(periodic, math.inf, _FARTHEST * torch.sqrt(self.variance[channel, :d]))
         return torch.clamp((y - size * found) / signal, -most, most), found
 

@@ -15,14 +15,14 @@ from hepgen_ml.process.labels import which
 from hepgen_ml.process.process import Process
 
 UNREJECTED = 0.01
-"""Fraction of draws that are not rejected, so that no event has density zero: an event that the
-flow leads to a point just outside the acceptance would make every mean likelihood infinite."""
+"""Fraction of draws without rejection, so that no event has density zero: an event that the flow
+maps to a point just outside the acceptance would make every mean likelihood infinite."""
 
 _PROPOSALS = 200_000
 """Draws per channel from which the acceptance is estimated; its error is 0.1 % at most."""
 
 _MAX_ROUNDS = 1000
-"""Redraws before the acceptance is given up as unreachable."""
+"""Largest number of redraws before the acceptance counts as unreachable."""
 
 _MAX_KAPPA = 10.0
 """Largest concentration of an angle; a base narrower than the events would have no tails."""
@@ -199,7 +199,7 @@ class BaseDistribution(nn.Module):
             z[rows, :n] = (self.location[c] + noise[rows] @ self.cholesky[c].t())[:, :n]
             for i in self.angles[c]:
                 z[rows, i] = sample_von_mises(self._von_mises(c, i).expand(len(rows), 3), generator)
-        # Rounded here, so that the cuts judge the number that is used.
+        # Rounded here, so that the cuts apply to the number that is used.
         return z.to(torch.float32)
 
     def _von_mises(self, c: int, i: int) -> Tensor:

@@ -172,8 +172,8 @@ class FlowMatching(DensityModel):
             \qquad \lambda = 2 \log\frac{t}{1-t} ,
 
         with noise in units of its covariance. Times are equidistant in lambda; beyond its limits
-        nothing is left to be known. Only what it exceeds its minimum by has a meaning here: it
-        tells how many events' worth of evidence a velocity is, to be weighed against the prior.
+        there is no information. Only the excess over the minimum is meaningful: it measures the
+        evidence for a velocity in units of events, to be weighed against the prior.
 
         Parameters
         ----------

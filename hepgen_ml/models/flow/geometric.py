@@ -7,7 +7,7 @@ the Jacobian turns it back (2405.14806, figure 4; thesis figure 6.4),
 
 Logarithmic coordinates, whose Jacobian has no bound, are moved by scalar outputs instead, and so
 are all coordinates where it is not finite.
-Nothing here knows which chart the coordinates belong to.
+The code does not depend on the chart of the coordinates.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from hepgen_ml.process.labels import values_of
 from hepgen_ml.process.process import Process
 
 _LIMIT = 10.0
-"""Standardised coordinates beyond this are shown to the network as this."""
+"""Bound of standardised coordinates at the input of the network."""
 
 _OUTPUT_SCALARS = 32
 
@@ -165,7 +165,7 @@ class GeometricVelocity(Velocity):
         mt = torch.sqrt((p[..., 3] - p[..., 2]) * (p[..., 3] + p[..., 2]))
         v = vector_part(out, self.symmetry)[:, :n].to(p.dtype) * mt.unsqueeze(-1)
         if v.requires_grad and self.training:
-            # Zero times an infinite slope of a column that is left out below is not a number.
+            # Zero times an infinite slope is nan; such columns are left out below.
             v.register_hook(lambda slope: torch.nan_to_num(slope, 0.0, 0.0, 0.0))
         which, layout = self.channels[channel], self.layouts[channel]
         chart = which.chart.given(None if values is None else values.to(p.dtype))
@@ -181,7 +181,7 @@ class GeometricVelocity(Velocity):
 
 
 class RotationVelocity(GeometricVelocity):
-    """Equivariant under rotations alone: the ablation that asks what boosts are worth."""
+    """Equivariant under rotations only: the ablation that measures the benefit of boosts."""
 
     symmetry = "rotation"
 

@@ -24,7 +24,7 @@ from hepgen_ml.process.process import Process
 class Velocity(nn.Module, ABC):
     """One number for each coordinate of an event, given time, coordinates and condition.
 
-    A velocity, or the noise of a diffusion: nothing here knows what the numbers are trained to be.
+    A velocity, or the noise of a diffusion: the network does not depend on the training target.
     They start as zero or close to it.
 
     Parameters

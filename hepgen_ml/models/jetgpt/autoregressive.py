@@ -153,7 +153,7 @@ class AutoregressiveDensity(DensityModel):
     def _hidden(
         self, z: Tensor, condition: Tensor, channel: int, extra: Tensor | None = None
     ) -> Tensor:
-        """What the transformer makes (m, T, width) of ordered coordinates, one token late."""
+        """Output of the transformer (m, T, width) for ordered coordinates, shifted by one token."""
         numbers = self.numbers[channel]
         features = coordinate_features(z[:, : len(numbers) - 1]) * self.keep[numbers[:-1]]
         past = _product(self.value, "mtf,tfw->mtw", features, numbers[:-1])
@@ -212,7 +212,7 @@ class AutoregressiveDensity(DensityModel):
         return result
 
     def _is_mixed(self, subprocess: Tensor) -> bool:
-        """Whether events are of so many layouts that they had better go together."""
+        """Whether the events have so many layouts that one common pass is faster."""
         layouts = self.alike.to(subprocess.device)[self.channel_of[which(subprocess)]]
         n = len(torch.unique(layouts))
         return n > _MANY or (n > _FEW and len(subprocess) < _FEW_EVENTS * n)
@@ -232,7 +232,7 @@ class AutoregressiveDensity(DensityModel):
         """Channels, rows of events, and their lengths where shorter channels are among them.
 
         A channel whose coordinates begin another one (jets come last, say) can be padded to it:
-        nothing sees what comes later. A few padded events cost less than a pass of their own.
+        the mask is causal. A few padded events cost less than a separate pass.
         """
         found: list[tuple[int, Tensor, Tensor | None]] = []
         present = sorted(self.by_channel(subprocess), key=lambda c: len(self.order[c[0]]))
@@ -267,7 +267,7 @@ class AutoregressiveDensity(DensityModel):
         """Log density (m,) of a channel's coordinates, given vectors (m, width) as condition.
 
         Of events with a length (m,) only so many coordinates, in the model's order, count.
-        Models with pointers look at the objects around.
+        Models with pointers use the earlier objects.
         """
         ordered = z[:, self.order[channel]]
         if around is None or self.pointers is None:
@@ -305,7 +305,7 @@ class AutoregressiveDensity(DensityModel):
         return total + sum(p for t, p in enumerate(each_log_p) if t not in direction)
 
     def direction(self, channel: int) -> tuple[int, ...]:
-        """Which of the ordered coordinates are pseudorapidity and azimuth; none if not both."""
+        """Positions of pseudorapidity and azimuth among the ordered coordinates, if both exist."""
         assert self.pointers is not None
         what = [self.pointers.what[number] for number in self.numbers[channel]]
         return tuple(map(what.index, ("eta", "phi"))) if {"eta", "phi"} <= set(what) else ()
@@ -334,7 +334,7 @@ class AutoregressiveDensity(DensityModel):
         return z * std + mean
 
     def log_prob_draws(self, z: Tensor, subprocess: Tensor, n_draws: int) -> Tensor:
-        """As of any model; hidden states that do not depend on the draw are computed once."""
+        """See `DensityModel`; hidden states that do not depend on the draw are computed once."""
         if not self.only_head_varies:
             return super().log_prob_draws(z, subprocess, n_draws)
         assert isinstance(self.head, Variational)
@@ -363,7 +363,7 @@ class AutoregressiveDensity(DensityModel):
         if self.mixed is not None and self._is_mixed(subprocess):
             z = torch.zeros(len(subprocess), self.mean.shape[1], device=self.mean.device)
             layout = self.channel_of[which(subprocess)]
-            # Events of like length together, so that little is computed for nothing.
+            # Group events of similar length, to reduce padding.
             order = torch.argsort(self.mixed.lengths[layout], stable=True)
             for part in order.split(batch):
                 z[part] = self.mixed.sample(

@@ -1,4 +1,4 @@
-"""What the density of `jetgpt-splitting` takes from a sample, before and after its training."""
+"""Calibration of `jetgpt-splitting` with a sample, before and after its training."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.labels import labelled, values_of, which
 
 _LEAST = 20
-"""Fewest events that an offset, for each answer, or a mean weight is taken from."""
+"""Minimum number of events for an offset (for each outcome) or a mean weight."""
 
 MOST_GENERATED = 1_000_000
-"""Events generated at most to see how often they go on."""
+"""Largest number of events generated to measure how often a jet is added."""
 
 _STAY = 0.1
-"""Events of the largest number of jets that stay with it are taken to be at least this fraction."""
+"""Assumed minimum fraction of events with the largest number of jets that stop there."""
 
 _BATCH = 4096
 
@@ -55,14 +55,14 @@ def fit_edges(model: GrowingDensity, encoded: Encoded) -> None:
 def emphasize(
     model: GrowingDensity, subprocess: Tensor, weight: Tensor, rate: Tensor | None
 ) -> None:
-    """Let what comes after many jets count in the loss as often as it is drawn.
+    """Weigh the loss of later jets by how often they are drawn.
 
-    Where events of many jets are drawn more often than they occur, their weight makes up for
-    it, and with it goes what they were drawn for: where a third jet is, and that no event of the
-    sample has more than n of them, is then hardly learned. But each factor of equation 5.16 is a
-    density of its own, given the objects before it: whatever its part of the loss is multiplied
-    by, the minimum stays where it is. So the k-th object and the splitting after it are
-    multiplied by the inverse of the mean weight of those events that have so many.
+    If events with many jets are drawn more often than they occur, their weights compensate for
+    this, and the purpose is lost: the third jet, and the largest number of jets, are then hardly
+    learned. But each factor of equation 5.16 is a separate density, given the objects before it, so
+    that a factor in its part of the loss does not move the minimum. Therefore the k-th object and
+    the splitting after it are multiplied by the inverse mean weight of the events with at least k
+    objects.
 
     Parameters
     ----------
@@ -95,16 +95,15 @@ def calibrate_rates(
 ) -> None:
     """Make the mean probability of another jet after n of them the sample's fraction, for each n.
 
-    Networks average gradients of events that come once in thousands of others, and their rates
-    are off by more than the statistics of the sample. One offset of the log odds after each
-    object mends that, and leaves alone how they depend on the kinematics. The mean is that of
-    generated events: their small faults add up with every jet, and rates answer to them. There
-    is none after the largest number of jets of the sample, and none where next to all events go
-    one way.
+    Gradients of rare events are averaged with those of thousands of others, so that their rates
+    deviate by more than the statistics of the sample. One offset of the log odds after each object
+    corrects this, and keeps their dependence on the kinematics. The mean is that of generated
+    events, because their small deviations accumulate with every jet. There is no offset after the
+    largest number of jets of the sample, and none if almost all events have the same outcome.
 
-    Models that go on after the largest number n take events from it. To be left with as many as
-    the sample has, they need those of n jets and more together to be more by 1 / (1 - p), with
-    their own mean probability p of going on.
+    Models that continue beyond the largest number n move events from n to n + 1 and more. To keep
+    the rate of n jets, the rate of n jets and more is increased by 1 / (1 - p), with the mean
+    probability p of another jet.
 
     Parameters
     ----------
@@ -166,7 +165,7 @@ def _log_odds(model: GrowingDensity, z: Tensor, labels: Tensor, family: int) -> 
 
 
 def offset(log_odds: Tensor, wanted: float) -> float:
-    """What to add to log odds (m,) so that the mean probability is the wanted one."""
+    """Offset of log odds (m,) with which the mean probability is the desired one."""
     low, high = -20.0, 20.0
     for _ in range(60):
         middle = (low + high) / 2

@@ -1,4 +1,4 @@
-"""One-dimensional densities that an autoregressive model predicts the parameters of.
+"""One-dimensional densities, whose parameters an autoregressive model predicts.
 
 One interface for Gaussian mixtures (real line), von Mises mixtures (circle) and
 bins (both), and their choice by the names of coordinates.
@@ -54,7 +54,7 @@ class Density1D(nn.Module, ABC):
         """Draws (m,) for parameters (m, P)."""
 
     def fit(self, x: Tensor) -> None:
-        """Adapt to a sample (n,) of the standardised coordinate; most have nothing to adapt."""
+        """Adapt to a sample (n,) of the standardised coordinate; by default nothing."""
 
 
 class GaussianMixture(Density1D):
@@ -139,8 +139,8 @@ class LineBins(Density1D):
     bins between the edges, the right tail. Half of the edges are spread as the
     sample is, half uniformly: dense regions have more of them, yet no bin is
     wider than two equal ones.
-    The tails start where 1/4096 of the sample is left and fall as the sample's
-    mean excess says. The density is normalised and positive everywhere.
+    The tails start at the 1/4096 quantiles of the sample, and fall with the mean excess of the
+    sample. The density is normalised and positive everywhere.
 
     Parameters
     ----------

@@ -1,11 +1,11 @@
 r"""Beyond the largest multiplicity of a sample (arXiv:2412.12074, section 5.2 of the thesis).
 
-In a sample with at most n_max jets the probability of one more jet after n_max is zero,
-and that is what a likelihood teaches. Three ways out:
+In a sample with at most n_max jets the probability of one more jet after n_max is zero, and a
+likelihood fit learns this zero. There are three alternatives:
 
 - *truncated*: the last Bernoulli factor is left out of the loss (equation 5.22);
-- *override*: its label is replaced by the probability that the transverse momenta
-  tell (equations 5.26 to 5.31): events to which a jet is still to come do not balance;
+- *override*: its label is replaced by a probability computed from the transverse momenta
+  (equations 5.26 to 5.31), which do not balance if a jet is missing;
 - *bootstrap*: generated events of n_max + 1 jets are added to the training (5.2.2).
 """
 
@@ -30,22 +30,22 @@ from hepgen_ml.process.multiplicity import Family
 from hepgen_ml.process.process import Process
 
 _LEAST = 30
-"""Fewest events that a width is taken from."""
+"""Minimum number of events for the estimate of a width."""
 
 _REFRESH = 50
-"""Steps after which bootstrapped events are added to."""
+"""Number of steps between additions of bootstrapped events."""
 
 _GENERATED = 2048
-"""Events generated each time."""
+"""Number of events generated each time."""
 
 _BUFFER = 50_000
 
 _SHOWN = 0.02
-"""Least fraction of bootstrapped events in a batch."""
+"""Minimum fraction of bootstrapped events in a batch."""
 
 
 class Extrapolation(nn.Module):
-    """What the loss does about events with the largest number of jets.
+    """Treatment of events with the largest number of jets in the loss.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ class Extrapolation(nn.Module):
         return np.sqrt(squares.clip(0.0)), np.where(possible, events, 0.0)
 
     def stop_probability(self, pt: Tensor, n: Tensor) -> Tensor:
-        """Probability (m,) that events with n jets (m,) and total transverse momentum pt are whole.
+        """Probability (m,) that events with n jets (m,) and total transverse momentum pt end.
 
         Equation 5.26 with Gaussians of the fitted widths and staircase scaling as prior.
         """
@@ -146,8 +146,8 @@ class Extrapolation(nn.Module):
         """
         rows = torch.nonzero(last).squeeze(-1)
         way = self.config.extrapolation
-        # Held-out events have none of the bootstrapped ones among them: to judge the last stop
-        # by them would be to prefer a network that never goes on.
+        # Held-out events contain no bootstrapped ones: validating the last stop with them would
+        # prefer a network that never continues.
         if way == "bootstrap" and not self.training:
             way = "truncated"
         if len(rows) == 0 or way not in ("truncated", "override"):
@@ -181,7 +181,7 @@ class Extrapolation(nn.Module):
         elif self._steps % _REFRESH == 0:
             self._refill(model, numbers[self._steps // _REFRESH % len(numbers)])
         self._steps += 1
-        # Enough of them for a steady gradient; their weight makes up for it.
+        # Enough of them for a stable gradient; their weight compensates for it.
         share = torch.tensor(list(self._growing.values()), dtype=torch.float64)
         shown = max(1, round(max(float(share.sum()), _SHOWN) * len(z)))
         counts = torch.bincount(
@@ -208,8 +208,8 @@ class Extrapolation(nn.Module):
     def _refill(self, model: GrowingDensity, number: int) -> None:
         """Generate events of a family with one jet more than the sample has.
 
-        Next to none of all events have so many. So they are made to go on to them, and drawn
-        again in proportion to the probability that they would have done so.
+        Almost no events have so many jets. Therefore events are forced to continue, and resampled
+        in proportion to the probability that they would have continued.
         """
         model.eval()
         family = self.families[number]

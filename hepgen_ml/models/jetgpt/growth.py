@@ -1,9 +1,9 @@
-"""Events that grow object by object, and stop by a probability that the objects so far decide.
+"""Events that are generated object by object, with a probability to stop after each.
 
 The networks of `hepgen_ml.models.jetgpt.splitting`: a causal transformer reads objects and gives,
 after each, the probability of another jet and a vector that `AutoregressiveDensity` turns into the
 density of its components. Jets share all parameters and have no position, so that the network can
-be asked for more of them than it has ever seen.
+generate more of them than occur in the training.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BATCH = 8192
 """Events sampled together."""
 
 _MAX_ROUNDS = 200
-"""Redraws of an object outside the cuts before its event is begun anew."""
+"""Largest number of redraws of an object outside the cuts before its event is restarted."""
 
 
 class GrowingDensity(DensityModel):
@@ -186,7 +186,7 @@ class GrowingDensity(DensityModel):
         tokens = [t + self.following.weight[k] for t, k in zip(tokens, following, strict=True)]
         stacked = torch.stack(tokens, dim=1)
         if self.components.pointers is not None:
-            # Events to which a jet is still to come do not balance (2412.12074, equation 5.26).
+            # Transverse momenta do not balance if a jet is missing (2412.12074, equation 5.26).
             before = [p[:, b, :2].sum(1) for b in self.lists.before(family, length)]
             missing = torch.stack(before, dim=1).norm(dim=-1).float()
             seen = [torch.log(missing + 1) - 2, torch.tanh(missing / 15), torch.tanh(missing / 40)]
@@ -215,7 +215,7 @@ class GrowingDensity(DensityModel):
 
     @torch.no_grad()
     def sample_z(self, subprocess: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Coordinates of events that are made to go on to these numbers of jets."""
+        """Coordinates of events that are forced to have these numbers of jets."""
         z = torch.zeros(len(subprocess), self.mean.shape[1], device=self.mean.device)
         for number in range(len(self.families)):
             rows = torch.nonzero(self.family_of[which(subprocess)] == number).squeeze(-1)
@@ -232,7 +232,7 @@ class GrowingDensity(DensityModel):
         inside: Inside | None = None,
         conditions: Tensor | None = None,
     ) -> Draws:
-        """Draw events with as many jets as the network likes.
+        """Draw events; the network decides the number of jets.
 
         Parameters
         ----------
@@ -247,8 +247,8 @@ class GrowingDensity(DensityModel):
         Returns
         -------
         Draws
-            Events that would go on beyond the largest number of jets are not among them. What is
-            counted as drawn are objects, not events.
+            Events that would continue beyond the largest number of jets are left out. The counts
+            are those of objects, not of events.
         """
         before = self._counts()
         device = self.mean.device
@@ -292,8 +292,8 @@ class GrowingDensity(DensityModel):
     ) -> list[float]:
         """Fraction of draws inside the cuts for each channel, all its objects together.
 
-        Also of those events that come to an end at all. A mean over histories: what an object
-        may do depends a little on those before it. Channels too rare to be drawn count as 1.
+        Includes events that are never completed. A mean over histories, because the acceptance of
+        an object depends slightly on those before it. Channels too rare to be drawn count as 1.
         """
         for count in (self.drawn, self.accepted, self.begun, self.finished):
             count.zero_()
@@ -316,10 +316,10 @@ class GrowingDensity(DensityModel):
         wanted: Tensor | None,
         given: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Events of a family and their subprocesses, -1 where one did not come to an end.
+        """Events of a family and their subprocesses, -1 if an event was not completed.
 
-        With a wanted number of objects (n,) events go on until they have it. Conditions (n, K)
-        of the user where there are any.
+        With a given number of objects (n,) events continue until they have it. Conditions (n, K) of
+        the user where there are any.
         """
         objects, fixed = self.objects[family], self.fixed[family]
         numbers = torch.tensor(self.families[family].subprocess, device=self.mean.device)
@@ -351,8 +351,8 @@ class GrowingDensity(DensityModel):
             if place > 0:
                 now = None if given is None else given[alive]
                 around = self.lists.around(momenta, family, place, place, now)
-            # Cuts are first asked when all fixed objects stand; if these are several, one of the
-            # earlier may be at fault, and the event is begun anew.
+            # Cuts are applied first when all fixed objects are placed; if there are several of
+            # these, an earlier one may violate the cut, and the event is restarted.
             whole = place + 1 == fixed and fixed > 1
             for _ in range(1 if whole else _MAX_ROUNDS):
                 drawn = self.components.sample_given(

@@ -1,4 +1,4 @@
-"""Kinds of objects: what an event is made of, one object after another, and what each shares."""
+"""Kinds of objects of which events consist, with the parameters that they share."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class ObjectLists:
 
     @property
     def order(self) -> tuple[str, ...]:
-        """Order of the components of objects that look at others: what they aim at comes last."""
+        """Order of the components of objects with pointers: those with pointers come last."""
         looking = {k for objects in self.objects for k, _ in objects[1:]}
         names = dict.fromkeys(c.name for k in sorted(looking) for c in self.kinds[k].coordinates)
         return tuple(name for what in _ORDER for name in names if name.startswith(what))
@@ -108,7 +108,7 @@ class ObjectLists:
         ]
 
     def particle(self, family: int, place: int) -> int:
-        """Which of the chart's particles the object at a place is."""
+        """Number of the particle in the chart for the object at a position."""
         channel = self.channel(family, place + 1)
         return self._layouts[channel][self.objects[family][place][1][0]].particle
 
@@ -119,7 +119,7 @@ class ObjectLists:
     def around(
         self, p: Tensor, family: int, length: int, place: int, given: Tensor | None = None
     ) -> Surroundings:
-        """What the object at a place sees of momenta (m, R, 4) of events of a length.
+        """Surroundings of the object at a position, from momenta (m, R, 4) of events of one length.
 
         Conditions (m, K) of the user where there are any.
         """

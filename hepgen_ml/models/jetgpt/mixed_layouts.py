@@ -2,8 +2,8 @@
 
 Samples with decays have hundreds of layouts, few events of each in a batch, and a pass of their
 own for each would cost as many times what one costs. Here events of all layouts go through the
-transformer together, padded at the end: nothing sees what comes later. What belongs to a
-coordinate (how it enters, the parameters of its density) is computed for all its tokens at once.
+transformer together, padded at the end: the mask is causal. The embedding of a coordinate and the
+parameters of its density are computed for all of its tokens together.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hepgen_ml.networks.transformer import CausalTransformer
 
 
 class MixedLayouts(nn.Module):
-    """Which coordinates the tokens of each layout are.
+    """Assignment of the tokens of each layout to coordinates.
 
     Parameters
     ----------

@@ -1,13 +1,13 @@
-"""Looking at the objects before: densities of a jet that know where the others are.
+"""Pointers: densities of a jet that depend on the positions of earlier objects.
 
 Radiation is collinear: photons follow leptons, and jets come near jets, down to the radius at which
-they merge. And events balance: where transverse momentum is missing, a jet is likely, and a photon
-brings a lepton pair back to its resonance. A network that has to find these places by itself, as a
-function of all earlier coordinates, blurs them. Here every earlier object adds rings
+they merge. Transverse momenta balance: a jet is likely in the direction of missing pT, and a photon
+restores the resonance mass of a lepton pair. A network that must find these positions as a function
+of all earlier coordinates blurs them. Here every earlier object adds rings
 (`hepgen_ml.models.jetgpt.rings`) to the density of an object's direction, and components to that of
-its azimuth; two further ones stand for the lepton pair and for missing pT, and add components
-to that of its transverse momentum. All components are told how far away the others are. What is
-learned about one object holds for each of its kind, in any number.
+its azimuth; two further ones stand for the lepton pair and for missing pT, and add components to
+that of its transverse momentum. The distances to other objects are inputs of all components. The
+parameters are shared by all objects of a kind, for any number of them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _RANGES = (0.8, 0.3, 0.1, 0.03)
 _N_FEATURES = 6 + 4 * len(_RANGES) + 4 + 4 + 4
 
 _IMBALANCE = 5.0
-"""GeV; scale of what jets leave unbalanced."""
+"""Scale in GeV of the transverse momentum imbalance of jets."""
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Surroundings:
     log_pt, eta, phi : (m, R + 2) float32 tensors
         Azimuths relative to that of the chart, of the last two rapidities.
     present : (m, R + 2) bool tensor
-        Which of them come before.
+        Mask of the objects that come before.
     pair : (m, 4) float64 tensor
         Momentum of the first resonance, the lepton pair.
     low, high : (m,) float32 tensors
@@ -66,7 +66,7 @@ class Surroundings:
     peak : (m, 2) float64 tensor
         Mass and width of the resonance in GeV.
     kind : (R + 2,) int64 tensor
-        What kinds of objects they are.
+        Kinds of the objects.
     """
 
     log_pt: Tensor
@@ -84,7 +84,7 @@ class Surroundings:
         cls, p: Tensor, kind: Tensor, present: Tensor, chart: Chart, n_kinds: int,
         particle: int,
     ) -> Surroundings:  # fmt: skip
-        """What an object of a chart sees of momenta (m, R, 4), absent ones may be anything."""
+        """Surroundings of a chart's object, from momenta (m, R, 4), arbitrary for absent ones."""
         p = torch.where(present.unsqueeze(-1), p, torch.zeros_like(p))
         total = p.sum(1)
         missing = torch.cat([-total[:, :3], total[:, 3:]], dim=-1)
@@ -154,14 +154,14 @@ class Surroundings:
 
 
 class Pointers(nn.Module):
-    """What earlier objects add to the density of each component of an object.
+    """Contributions of earlier objects to the density of each component of an object.
 
     Parameters
     ----------
     names : sequence of str
         Of all components, such as ``eta:Jet``.
     n_kinds : int
-        Of the objects that are looked at.
+        Number of kinds of earlier objects.
     width : int
         Of the tokens and hidden states.
     """
@@ -206,14 +206,14 @@ class Pointers(nn.Module):
         return self.place, self.ring
 
     def anchored(self, number: int, own: dict[str, Tensor]) -> bool:
-        """Whether the density of a component, others being known, gets components at objects."""
+        """Whether the density of a component, given the others, has components at objects."""
         aimed = self.what[number] in ("log_pt", "logit_pt") and {"eta", "phi"} <= own.keys()
         return self.what[number] == "phi" or aimed
 
     def notice(
         self, number: int, around: Surroundings, own: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """What component `number` sees of each object, (m, R + 2, hidden), and adds to its token.
+        """Input of component `number` from all objects, (m, R + 2, hidden), and term of its token.
 
         Parameters
         ----------
@@ -266,7 +266,7 @@ class Pointers(nn.Module):
     def _balancing(around: Surroundings) -> list[Tensor]:
         """Four features (m, R + 2): the direction of missing pT, seen from each object.
 
-        Two jets close to each other leave it along the first while the second is to come.
+        If two jets are close to each other, it points along the first until the second is placed.
         """
         turn = wrap(around.phi - around.phi[:, -1:])
         along, across = torch.cos(turn), torch.sin(turn)
@@ -275,7 +275,7 @@ class Pointers(nn.Module):
 
     @staticmethod
     def _aimed(around: Surroundings, own: dict[str, Tensor], what: str) -> list[Tensor]:
-        """Four features (m, 2) of the transverse momenta that are aimed at."""
+        """Four features (m, 2) of the preferred transverse momenta."""
         t, width = around.aims(own["eta"], own["phi"])
         off = torch.zeros_like(t)
         if what in own:
@@ -348,7 +348,7 @@ class Rings:
         return torch.logsumexp(log_p + torch.cat([plain.unsqueeze(-1), each], dim=-1), dim=-1)
 
     def draw(self, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows whose direction comes from a ring, and its pseudorapidity and azimuth."""
+        """Rows whose direction is drawn from a ring, with its pseudorapidity and azimuth."""
         share = rings.weights(self.parameters).exp()
         k = torch.multinomial(share, 1, generator=generator).squeeze(-1)
         rows = torch.nonzero(k > 0).squeeze(-1)

@@ -42,7 +42,7 @@ class SplittingJetGPT(GrowingDensity):
         super().__init__(process, config)
         settings = config.section(SplittingConfig)
         self.extrapolation = Extrapolation(process, self.families, settings)
-        # Held-out events have none of the bootstrapped ones among them.
+        # Held-out events contain no bootstrapped ones.
         self.early_stopping = settings.extrapolation != "bootstrap"
 
     @classmethod
@@ -58,7 +58,7 @@ class SplittingJetGPT(GrowingDensity):
             fit_edges(self, encoded)
 
     def before_training(self, events: Encoded, rate: Tensor | None) -> None:
-        """Let what comes after many jets count in the loss as often as it is drawn."""
+        """Weigh the loss of later jets by how often they are drawn."""
         if not self.bayesian:  # a posterior weighs all events against its prior as they are
             emphasize(self, events.subprocess, events.weight, rate)
 

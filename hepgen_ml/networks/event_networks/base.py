@@ -1,4 +1,4 @@
-"""What all networks of events have in common: how they are called, and standardised inputs."""
+"""Common base of all networks of events: their call and their standardised inputs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from hepgen_ml.networks.elementwise import SiLU
 
 N_FEATURES = 7
-"""Numbers that a network without a symmetry sees of a momentum, see `momentum_features`."""
+"""Number of features of a momentum for networks without a symmetry, see `momentum_features`."""
 
 _LIMIT = 10.0
-"""Standardised inputs beyond this are shown to the network as this."""
+"""Bound of standardised inputs of the network."""
 
 _SMALLEST_PT = 1e-3
 """Transverse momenta in units of a typical energy: those of beams are zero, up to rounding."""
@@ -64,7 +64,8 @@ class EventNetwork(nn.Module, ABC):
         Plain values with which `hepgen_ml.networks.event_networks.build` makes it again.
     symmetry : str
         Transformations of the momenta that leave the outputs as they are: "none", "rotation" or
-        "lorentz" (without reflections). References break it to what leaves them alone.
+        "lorentz" (without reflections). References break it to the subgroup that
+        leaves them invariant.
     permutations : bool
         Whether the order of the particles does not matter.
     """
@@ -106,7 +107,7 @@ class EventNetwork(nn.Module, ABC):
         p = momenta / self.unit.to(momenta.dtype)
         scalars, globals_ = self.scalar_scale(scalars), self.global_scale(globals_)
         if mask is not None:
-            # what stands in place of a missing particle may be anything, nan as well
+            # rows of missing particles may have any value, including nan
             p = torch.where(mask.unsqueeze(-1), p, torch.zeros_like(p))
             scalars = torch.where(mask.unsqueeze(-1), scalars, torch.zeros_like(scalars))
         return self.outputs(p, scalars.to(self.dtype), mask, globals_.to(self.dtype))
@@ -138,13 +139,13 @@ class EventNetwork(nn.Module, ABC):
         self.fit_features(p / self.unit.to(momenta.dtype), there)
 
     def fit_features(self, p: Tensor, there: Tensor) -> None:
-        """Take means and widths of what a network makes of its momenta, if it needs them."""
+        """Take means and widths of the features of momenta, if the network needs them."""
 
 
 class Standardization(nn.Module):
     """Numbers minus their mean over their width, within limits.
 
-    Numbers that are zero or one stay as they are, and so do those that hardly vary.
+    Numbers that are zero or one, and numbers that hardly vary, are not changed.
 
     Parameters
     ----------
@@ -164,7 +165,7 @@ class Standardization(nn.Module):
         return ((x - self.mean.to(x.dtype)) / self.std.to(x.dtype)).clamp(-_LIMIT, _LIMIT)
 
     def fit(self, x: Tensor, there: Tensor | None = None) -> None:
-        """Take means and widths from numbers (n, *shape), of those that are there (n, *shape)."""
+        """Take means and widths from numbers (n, *shape), masked by (n, *shape)."""
         if not len(x):
             return
         x = x.double()
@@ -179,7 +180,7 @@ class Standardization(nn.Module):
 
 
 class Perceptron(nn.Module):
-    """Layers of one width; those between two of the same width add to what they get.
+    """Layers of one width; layers of equal input and output width are residual.
 
     Parameters
     ----------

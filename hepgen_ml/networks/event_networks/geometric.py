@@ -22,14 +22,14 @@ from hepgen_ml.networks.lgatr.layers import EquiLinear, EquiNorm, GeometricMLP
 from hepgen_ml.networks.names import REFERENCES
 
 _FOR_SIZE = 2000
-"""Events from which the size of momenta is taken."""
+"""Number of events to determine the scale of momenta."""
 
 
 class _Geometric(EventNetwork):
     """Networks without references see invariants alone, and measure momenta in the size of these.
 
-    They cannot tell the frame, so that energies mean nothing to them: in units of a typical energy
-    the products of momenta would be small numbers of very different size.
+    They do not depend on the frame: in units of a typical energy the products of momenta would be
+    small numbers of very different size.
     """
 
     references: Tensor
@@ -197,7 +197,7 @@ class _Stack(nn.Module):
 
 
 def _invariant_size(p: Tensor, there: Tensor) -> Tensor:
-    """Geometric mean of sqrt(2 p_i · p_j) of all pairs of particles; 1 where there are none."""
+    """Geometric mean of sqrt(2 p_i · p_j) of all pairs of particles; 1 without pairs."""
     p, there = p[:_FOR_SIZE].double(), there[:_FOR_SIZE]
     i, j = torch.triu_indices(p.shape[1], p.shape[1], 1, device=p.device)
     product = p[:, i, 3] * p[:, j, 3] - (p[:, i, :3] * p[:, j, :3]).sum(-1)

@@ -1,4 +1,4 @@
-"""Networks of events that know no symmetry of momenta: perceptron, deep sets, transformer."""
+"""Networks of events without a symmetry of momenta: perceptron, deep sets, transformer."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ class MLP(EventNetwork):
 
 
 class DeepSets(EventNetwork):
-    """Sum over the particles of what a perceptron sees of each, and a perceptron on the sum.
+    """Perceptron of each particle, summed over particles, and a perceptron of the sum.
 
     With `invariants`, the latter also sees log(p_i · p_j) of all pairs of particles, in their order
     (thesis of J. Spinner, appendix A.3, where it is called DSI): the best network for amplitudes
-    with few particles, but no function of a set any more.
+    with few particles, but then the order of the particles matters.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ class TransformerNetwork(EventNetwork):
 
 
 def padded(x: Tensor, k: int) -> Tensor:
-    """Rows (n, k, ...) of at most k particles, zero where there are none."""
+    """Rows (n, k, ...) of at most k particles, filled up with zeros."""
     missing = k - x.shape[1]
     if missing < 0:
         raise ValueError(f"{x.shape[1]} particles, the network is for {k} at most")
@@ -172,7 +172,7 @@ def padded(x: Tensor, k: int) -> Tensor:
 
 
 def _there(p: Tensor, mask: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """One (n, k, 1) where there is a particle, else zero."""
+    """Mask (n, k, 1), one if there is a particle, else zero."""
     there = torch.ones(p.shape[:2], device=p.device) if mask is None else mask
     return there.to(dtype).unsqueeze(-1)
 

@@ -56,7 +56,7 @@ def build(
     n_globals : int
         Numbers g that describe a whole event.
     **chosen
-        Of the network, see its class; what is left out has its default.
+        Sizes of the network, see its class; other sizes have their defaults.
 
     Raises
     ------

@@ -85,8 +85,8 @@ def _operator(
     shapes : callable
         Results without values, for the compiler.
     gradient : pair of callables
-        What is kept for the backward pass, and that. An operator without is none that a second
-        derivative could go through: it is an error.
+        Function that saves tensors for the backward pass, and the backward pass. Without them a
+        derivative of the operator is an error.
     """
     results = ", ".join(["Tensor"] * (4 if name == "norm_gradient" else 3))
     operator = custom_op(
