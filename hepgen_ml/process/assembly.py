@@ -26,7 +26,7 @@ _RECONSTRUCTED = ("pdg_id", "px", "py", "pz", "energy", "mass")
 def assemble(
     process: Process, kinematics: Kinematics, subprocess: Tensor, discrete: Discrete, run: RunInfo
 ) -> EventSample:
-    """Events from momenta, subprocess and what is discrete.
+    """Events from momenta, subprocess and discrete properties.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def _table(
 
 
 def _as_analyses_do(table: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-    """Objects of every collection by falling transverse momentum, whatever their charge."""
+    """Objects of every collection by falling transverse momentum, regardless of charge."""
     pt2 = table["px"] ** 2 + table["py"] ** 2
     order = np.lexsort((-pt2, rank_of(table["pdg_id"])), axis=1)
     return {name: np.take_along_axis(table[name], order, axis=1) for name in _RECONSTRUCTED}

@@ -31,7 +31,7 @@ EXACT = 2e-5
 
 
 class Auxiliaries:
-    """How scale and couplings follow for the events of one channel.
+    """Rules for scale and couplings of the events of one channel.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class Auxiliaries:
     def occurring(
         self, incoming: Tensor, final: Tensor, values: Mapping[str, FloatArray]
     ) -> Auxiliaries:
-        """The same rules without the choices that none of these events takes."""
+        """The same rules without the options that none of these events uses."""
         branch, _ = self.encode(incoming, final, values)
         choice = self.branches[branch[branch >= 0].numpy()]
         rules = {}

@@ -49,9 +49,8 @@ class ChannelRules:
     ) -> dict[str, Auxiliaries]:
         """Rules of every channel, learned together for those that make the same particles.
 
-        What a particle decays to does not matter for scale and couplings, so that channels
-        with few events have the rules of others. What holds for those with most events is tried
-        first for the others.
+        Scale and couplings do not depend on decays, so that channels with few events share the
+        rules of others. Rules of channels with most events are tried first for the others.
 
         Parameters
         ----------

@@ -20,7 +20,7 @@ _COLUMNS = ("pdg_id", "status", "mother1", "mother2")
 
 @dataclass(frozen=True)
 class Subprocess:
-    """An assignment of flavours with all that is fixed for it.
+    """An assignment of flavours with its fixed properties.
 
     Attributes
     ----------

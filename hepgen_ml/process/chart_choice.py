@@ -1,4 +1,4 @@
-"""Choosing the chart of a subprocess from what its events look like."""
+"""Choice of the chart of a subprocess from the properties of its events."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class ChartLearner:
     stated : sequence of Cut
     acceptance : Acceptance
     beams : mapping
-        What the energies of the incoming particles do, by their flavours.
+        Energies of the incoming particles, fixed or varying, by their flavours.
     named : sequence of NamedResonance
         Reconstructed objects that come from one particle.
     conditions : Conditions, optional
@@ -315,7 +315,7 @@ class ChartLearner:
                 mass, peak = self._masses(partial(_rows, named))
                 if peak is None:
                     low, middle, high = np.quantile(mass, [0.25, 0.5, 0.75])
-                    # As wide as the distribution itself: any smooth map does.
+                    # As wide as the distribution itself: any smooth map is suitable.
                     peak = (float(f"{middle:.6g}"), float(f"{max(high - low, 1e-3):.6g}"))
                     log.warning(
                         "the mass of %s shows no peak: its coordinate follows a broad one at "
@@ -398,7 +398,7 @@ def _lepton_pair(structure: Structure) -> tuple[int, int] | None:
 
 
 def _numbered(pdg_id: Sequence[int]) -> list[str]:
-    """Names of objects as those of resonances."""
+    """Names of objects in the notation of resonances."""
     names = [str(collection_of(n)) for n in pdg_id]
     return [f"{name}{names[: i + 1].count(name)}" for i, name in enumerate(names)]
 

@@ -1,4 +1,4 @@
-"""What the JSON documents of charts hold, see `hepgen_ml.phase_space.chart.Chart.to_config`."""
+"""Contents of the JSON documents of charts, see `hepgen_ml.phase_space.chart.Chart.to_config`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Label = Annotated[str, Strict(), Field(min_length=1, max_length=200)]
 Labels = Annotated[list[Label], Field(min_length=1, max_length=MAX_PARTICLES)]
 TwoAmounts = Annotated[list[Amount], Field(min_length=2, max_length=2)]
 Energies = Annotated[list[Positive | None], Field(min_length=2, max_length=2)]
-"""Of the two incoming particles; None where the energy varies."""
+"""Energies of the two incoming particles; None if the energy varies."""
 
 
 def _check_mass(mass: Any) -> Any:
-    """Range of a mass, with a peak if there are four numbers, its middle cut out if six."""
+    """Range of a mass; four numbers include a peak, six exclude the region around the peak."""
     if isinstance(mass, list):
         if len(mass) not in (2, 4, 6) or mass[0] is None or mass[0] < 0:
             raise ValueError("a range of masses is two numbers, four with a peak, or six beside it")

@@ -13,7 +13,7 @@ from hepgen_ml.events.sample import EventSample
 from hepgen_ml.process.conditions import MOST_CATEGORIES, MOST_POINTS, Condition, Conditions
 
 _POINTS = 1000
-"""Largest number of points of a scan; more different values are taken for continuous."""
+"""Largest number of points of a scan; more different values count as continuous."""
 
 
 class ConditionLearner:

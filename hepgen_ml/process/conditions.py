@@ -1,6 +1,6 @@
 """Conditions of the user as numbers: their ranges, how often they occur, cross sections.
 
-What they are called and where a sample has them is a matter of `hepgen_ml.events.conditions`.
+`hepgen_ml.events.conditions` treats their names and their values in a sample.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from hepgen_ml.phase_space.laws import Kind, Law, fit_law
 log = logging.getLogger(__name__)
 
 MOST_POINTS = 2000
-"""Events whose conditions stand for how often these occur, where they are continuous."""
+"""Number of events whose conditions represent the distribution of continuous conditions."""
 
 MOST_CATEGORIES = 200
 """Largest number of values of a categorical condition."""
 
 _WIDE = 1.5
-"""Largest over smallest value from which a condition above zero enters by its logarithm."""
+"""Ratio of largest and smallest value above which a positive condition enters by its logarithm."""
 
 _NAMED = 8
 """Values that a message names."""
@@ -63,23 +63,23 @@ class Condition:
 
     @property
     def name(self) -> str:
-        """As the user wrote it."""
+        """Name as written by the user."""
         return self.wanted.name
 
     @property
     def kind(self) -> Kind:
-        """How it enters functions of conditions."""
+        """Transformation in functions of conditions."""
         if self.levels:
             return "category"
         return "log" if self.low > 0 and self.high > _WIDE * self.low else "linear"
 
     def numbers(self, texts: npt.NDArray[np.str_], first: int = 0) -> FloatArray:
-        """Numbers (n,) of values (n,) as they are written; of categories their level's.
+        """Numbers (n,) for values (n,) as written; for categories the numbers of their levels.
 
         Raises
         ------
         SampleError
-            A value that is none.
+            A value is invalid.
         """
         found, inverse = np.unique(texts, return_inverse=True)
         values = [self.number(str(text)) for text in found]
@@ -102,11 +102,11 @@ class Condition:
         return result
 
     def without_logarithm(self, values: FloatArray) -> npt.NDArray[np.bool_]:
-        """Which of values (n,) are not above zero, where it enters by its logarithm."""
+        """Mask of the values (n,) that are not positive, if it enters by its logarithm."""
         return (values <= 0) & (self.kind == "log")
 
     def number(self, text: str) -> float | None:
-        """Number of a value, None for what is none."""
+        """Number of a value, None if it is invalid."""
         if self.levels:
             return float(self.levels.index(text)) if text in self.levels else None
         value = number_of(text)
@@ -135,7 +135,7 @@ class Condition:
 
     @property
     def range(self) -> str:
-        """Values that were seen, for people."""
+        """Values in the sample, as text."""
         if self.levels:
             more = ", ..." if len(self.levels) > _NAMED else ""
             return ", ".join(self.levels[:_NAMED]) + more
@@ -150,11 +150,11 @@ class Conditions:
     ----------
     each : tuple of Condition
     points : (R, K) float array
-        Points of a scan, or values of some events where they are continuous.
+        Points of a scan, or values of some events for continuous conditions.
     shares : (R,) float array
         How often these occur, summing to one.
     scan : bool
-        Whether the sample has no other values.
+        Whether these are the only values in the sample.
     cross_sections : (R,) float array
         In pb at the points of a scan; nan where not known.
     """
@@ -167,17 +167,17 @@ class Conditions:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """As the user wrote them."""
+        """Names as written by the user."""
         return tuple(c.name for c in self.each)
 
     @property
     def wanted(self) -> tuple[Wanted, ...]:
-        """As a sample has them."""
+        """Definitions by which a sample is searched."""
         return tuple(c.wanted for c in self.each)
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """How each enters functions of conditions."""
+        """Transformation of each in functions of conditions."""
         return tuple(c.kind for c in self.each)
 
     def of(self, sample: EventSample, first: int = 0, path: Path | None = None) -> FloatArray:
@@ -191,7 +191,7 @@ class Conditions:
         return self.numbers(texts_of(sample, self.wanted, first, path), first)
 
     def numbers(self, texts: npt.NDArray[np.str_], first: int = 0) -> FloatArray:
-        """Values (n, K) of what is written (n, K)."""
+        """Values (n, K) of texts (n, K)."""
         columns = [c.numbers(texts[:, k], first) for k, c in enumerate(self.each)]
         return np.stack(columns, axis=1)
 
@@ -202,8 +202,8 @@ class Conditions:
     def as_in(self, sample: EventSample, n: int, seed: int) -> dict[str, npt.NDArray[Any]]:
         """Values of n events, by name, that occur as those of a sample.
 
-        Those of all its events, or of some at random where n is smaller; again from the beginning
-        where it is larger. Of a sample with weights, they are drawn with these.
+        Values of all its events, or of a random subset if n is smaller; repeated if n is larger. In
+        a weighted sample they are drawn in proportion to the weights.
         """
         values, rng = self.of(sample), np.random.default_rng(seed)
         weight = sample.weight.clip(0.0)
@@ -223,7 +223,7 @@ class Conditions:
         return self.points[rng.choice(len(self.points), n, p=self.shares)]
 
     def drawn(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Values (n, K) float64 of points that occur as in the sample, by torch's numbers."""
+        """Values (n, K) float64 that occur as in the sample, with random numbers of torch."""
         device = torch.device("cpu") if generator is None else generator.device
         shares = torch.from_numpy(self.shares).to(device)
         rows = torch.multinomial(shares, n, replacement=True, generator=generator)
@@ -235,7 +235,7 @@ class Conditions:
         Raises
         ------
         UsageError
-            Unknown or missing names, values that are none, or of different numbers of events.
+            Unknown or missing names, invalid values, or values for different numbers of events.
         """
         self.check_names(values)
         columns = []
@@ -286,7 +286,7 @@ class Conditions:
         return found
 
     def check_names(self, names: Sequence[str] | Mapping[str, Any]) -> None:
-        """Refuse names that are not those of the conditions, each once."""
+        """Refuse unknown, missing and repeated names."""
         unknown = next((n for n in names if n not in self.names), None)
         if unknown is not None:
             raise UsageError(
@@ -300,7 +300,7 @@ class Conditions:
             )
 
     def warn_outside(self, values: FloatArray) -> None:
-        """Say so where values (n, K) are beyond those of the sample."""
+        """Warn if values (n, K) are outside the range of the sample."""
         for k, c in enumerate(self.each):
             outside = (values[:, k] < c.low) | (values[:, k] > c.high)
             if not c.levels and outside.any():
@@ -311,11 +311,11 @@ class Conditions:
 
     @cached_property
     def n_features(self) -> int:
-        """Numbers that a network sees of the conditions."""
+        """Number of inputs of a network for the conditions."""
         return sum(len(c.levels) or 2 for c in self.each)
 
     def features(self, values: Tensor) -> Tensor:
-        """What a network sees (m, F) float32 of values (m, K).
+        """Inputs (m, F) float32 of a network for values (m, K).
 
         Scaled values and their squares: networks without sharp inputs interpolate smoothly.
         """
@@ -343,7 +343,7 @@ class Conditions:
     def cross_section(self, values: FloatArray) -> FloatArray:
         """Cross sections (n,) in pb at values (n, K), interpolated between the points of a scan.
 
-        nan where the sample does not tell them.
+        nan if the sample does not state them.
         """
         law = self._cross_section
         if law is None:

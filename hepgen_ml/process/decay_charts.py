@@ -1,4 +1,4 @@
-"""Charts of events with resonances, in the record or only in that of events like them."""
+"""Charts of events with resonances, in their record or in that of similar events."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ Layout = tuple[Chart, tuple[str, ...], tuple[int, ...]]
 """A chart, the classes and the rows of its particles."""
 
 Production = Callable[[Structure, Sequence[float], bool], dict[str, Any] | None]
-"""Kind of the chart of what is made in the collision, by the least transverse momenta, and what
-it needs; None where one particle cannot have a chart of its own. The last argument: whether the
-mass of this one particle varies."""
+"""Function that returns the kind and the arguments of the chart of the production from the smallest
+transverse momenta; None if a single particle has no chart. The last argument is whether the mass of
+this particle varies."""
 
 _MASSES = 5000
 """Largest number of masses from which the peak of an unnamed system is found."""
@@ -168,7 +168,7 @@ class DecayCharts:
         queue: Sequence[int],
         classes: Mapping[int, str],
     ) -> dict[int, str]:
-        """Names of all nodes; what different flavours and decays have in common has one name."""
+        """Names of all nodes; common parts of different flavours and decays share a name."""
         names = [
             name_of(tree.pdg_id(structure, n), classes.get(n, "")) if n not in tree.systems
             or tree.systems[n] else "".join(kind_of(structure.pdg_id[r]) for r in tree.leaves(n))
@@ -180,7 +180,7 @@ class DecayCharts:
             for k, child in enumerate(tree.children.get(node, ())):
                 own = tree.pdg_id(structure, child)
                 if child not in tree.children or own == 0:
-                    # Products are named by their mothers: flavours share what they have in common.
+                    # Products are named after their mothers, so that flavours share parameters.
                     labels[child] = f"{labels[node]}>{k + 1}"
                     continue
                 name = f"{labels[node]}>{own}" if own in self._repeated else str(own)
@@ -194,7 +194,7 @@ class DecayCharts:
         for structure, tree in self._trees.items():
             ids = [tree.pdg_id(structure, n) for n in tree.children]
             found.update(i for i in ids if ids.count(i) > 1)
-            # a decay product with the name of something made in the collision, too
+            # a decay product with the name of a particle produced in the collision
             made = {tree.pdg_id(structure, n) for n in tree.made}
             found.update(
                 i for n in tree.children if n not in tree.made
@@ -225,7 +225,7 @@ class DecayCharts:
         return specs
 
     def _named(self, structure: Structure, tree: Tree, node: int) -> MassSpec:
-        """Mass of a resonance; of a system in its place, if the node is one."""
+        """Mass of a resonance, or of the system in its place."""
         if node not in tree.children:
             return fixed_or_interval(self.seen[structure], node)
         flavour = abs(tree.pdg_id(structure, node))
@@ -255,7 +255,7 @@ class DecayCharts:
     def _pair(
         self, structure: Structure, tree: Tree, node: int, products: Sequence[int]
     ) -> tuple[int, int]:
-        """Which two of a decay's products form a system: those that show a peak, or the usual."""
+        """The two products of a decay that form a system: those with a peak, or the default."""
         wanted, peak = self._peak_of(structure, tree, node, products)
         if wanted is not None and peak is not None:
             kinds = [kind_of_product(structure, tree, n, node) for n in products]
@@ -274,7 +274,7 @@ class DecayCharts:
     def _peak_of(
         self, structure: Structure, tree: Tree, node: int, products: Sequence[int]
     ) -> _Pair:
-        """Kinds of two products whose mass has a peak, and the peak; None if there is none."""
+        """Kinds of two products whose mass has a peak, and the peak; None without a peak."""
         if len(products) > _MOST_PRODUCTS or any(n < 0 and not tree.systems[n] for n in products):
             return None, None
         key = kind_of_decay(structure, tree, node, products)
@@ -294,7 +294,7 @@ class DecayCharts:
         return self._pairs[key]
 
     def _unnamed(self, structure: Structure, tree: Tree, node: int, room: float) -> MassSpec:
-        """Mass of a system that is no resonance, which may not be more than its mother's."""
+        """Mass of a non-resonant system, which may not exceed that of its mother."""
         if spec := self._of_leptons.get((structure, frozenset(tree.leaves(node)))):
             return self._within_cuts(structure, tree, node, spec)
         high = room
@@ -312,7 +312,7 @@ def _narrowest(
     for kinds, parts in masses.items():
         values = np.concatenate(parts)
         peak = find_peak(values[:: max(1, len(values) // _MASSES)])
-        # What piles up where the others have no energy left is no resonance.
+        # An accumulation at the kinematic limit is not a resonance.
         if peak is None or peak[1] > BROAD * peak[0] or peak[0] + 3 * peak[1] > most:
             continue
         if best[1] is None or peak[1] / peak[0] < best[1][1] / best[1][0]:

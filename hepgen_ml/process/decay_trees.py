@@ -12,7 +12,7 @@ Choice = Callable[[int, Sequence[int]], tuple[int, int]]
 """Places of the two products, of a node's products, that form a system of their own."""
 
 _Place = tuple[int, tuple[str, ...]]
-"""A particle, 0 for the collision, and the classes of those of its products that are elsewhere."""
+"""A particle (0 for the collision), and the classes of its other products."""
 
 _NEW = 1_000_000
 """Ids of supersymmetric particles, excited fermions and others begin here."""
@@ -31,8 +31,8 @@ class Tree:
     children : dict of int to tuple of int
         Products of every node that decays.
     systems : dict of int to int
-        Of the systems without a row: id of the resonance that other events have in their place,
-        0 where there is none.
+        Of the systems without a row: id of the resonance that other events have in their place, or
+        0.
     """
 
     made: tuple[int, ...]
@@ -46,7 +46,7 @@ class Tree:
         return [leaf for c in self.children[node] for leaf in self.leaves(c)]
 
     def pdg_id(self, structure: Structure, node: int) -> int:
-        """Id of a node, 0 for a system that is no resonance."""
+        """Id of a node, 0 for a non-resonant system."""
         return self.systems[node] if node < 0 else structure.pdg_id[node]
 
     def ordered(self, structure: Structure, nodes: Iterable[int]) -> tuple[int, ...]:
@@ -67,7 +67,7 @@ def decay_tree(structure: Structure) -> Tree | None:
     """Decays as the record has them.
 
     Copies of a particle (a resonance with a single product) and resonances without products are
-    left out. None where a particle has two mothers that decay: then it belongs to neither.
+    left out. None if a particle has two decaying mothers, because it belongs to neither.
     """
     incoming = {r + 1 for r in structure.incoming}
     products: dict[int, list[int]] = {}
@@ -100,7 +100,7 @@ def decay_tree(structure: Structure) -> Tree | None:
 
 
 class Relatives:
-    """Which resonances the events of a sample have, and what goes with them.
+    """The resonances in the events of a sample, and the particles that accompany them.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ class Relatives:
             if chosen is None:
                 continue
             rest = [n for n in nodes if n not in chosen]
-            # Those that are left have to be there: W -> f f' of t -> b f f' is beside a b quark.
+            # The accompanying particles must exist: W -> f f' of t -> b f f' comes with a b quark.
             # What the record names among them is named in the other events as well.
             named = Counter(_resonances(structure, tree, rest))
             known = self._known[products, resonance].get(
@@ -193,7 +193,7 @@ def in_pairs(structure: Structure, tree: Tree, choose: Choice) -> Tree:
     structure : Structure
     tree : Tree
     choose : callable
-        Which two products of a node form a system.
+        Returns the two products of a node that form a system.
     """
     children, systems = dict(tree.children), dict(tree.systems)
     result = Tree(tree.made, children, systems)
@@ -242,7 +242,7 @@ def usual_pair(ids: Sequence[int], masses: Sequence[float]) -> tuple[int, int]:
 
 
 def lepton_pairs(structure: Structure, nodes: Iterable[int]) -> list[tuple[str, tuple[int, int]]]:
-    """Pairs of leptons that one particle may have decayed to, where nothing else may pair up.
+    """Unambiguous pairs of leptons to which one particle may have decayed.
 
     A charged lepton and its antiparticle (kind ``ll``) or a charged lepton and a neutrino of its
     generation (``lv``), if these are the only ones of the generation among the nodes.
@@ -267,7 +267,7 @@ def lepton_pairs(structure: Structure, nodes: Iterable[int]) -> list[tuple[str, 
 
 
 def with_pair(structure: Structure, tree: Tree, pair: tuple[int, int]) -> Tree:
-    """Two particles that are made in the collision as what a system without a row decays to."""
+    """Tree in which two particles of the collision come from a system without a row."""
     system = -1 - len(tree.systems)
     result = Tree(
         (*(n for n in tree.made if n not in pair), system),
@@ -279,7 +279,7 @@ def with_pair(structure: Structure, tree: Tree, pair: tuple[int, int]) -> Tree:
 
 
 def _resonances(structure: Structure, tree: Tree, nodes: Iterable[int]) -> tuple[int, ...]:
-    """Ids of all that decays among some nodes and their products."""
+    """Ids of all decaying particles among some nodes and their products."""
     found: list[int] = []
     queue = list(nodes)
     while queue:
@@ -291,7 +291,7 @@ def _resonances(structure: Structure, tree: Tree, nodes: Iterable[int]) -> tuple
 
 
 def _classes(structure: Structure, tree: Tree, nodes: Iterable[int]) -> tuple[str, ...]:
-    """Names of the final particles of some nodes; light partons have the same."""
+    """Names of the final particles of some nodes; light partons share a name."""
     ids = [structure.pdg_id[r] for n in nodes for r in tree.leaves(n)]
     return tuple(sorted("j" if abs(i) <= 5 or i == 21 else str(i) for i in ids))
 

@@ -37,7 +37,7 @@ Formula = Annotated[str, Strict(), Field(min_length=1, max_length=5000)]
 
 
 class ConstantOption(Document):
-    """A value that never changes."""
+    """A constant value."""
 
     kind: Literal["constant"]
     value: Number
@@ -67,7 +67,7 @@ class TableOption(Document):
 
 
 class RuleDocument(Document):
-    """How the scale or a coupling follows, see `hepgen_ml.process.auxiliary.Auxiliaries`."""
+    """Rule for the scale or a coupling, see `hepgen_ml.process.auxiliary.Auxiliaries`."""
 
     options: Annotated[
         list[Annotated[ConstantOption | FormulaOption | TableOption, Field(discriminator="kind")]],
@@ -96,8 +96,8 @@ class AuxiliariesDocument(Document):
 class ChannelDocument(Document):
     """Stored form of `hepgen_ml.process.process.Channel`.
 
-    Rules for scale and couplings that many channels have are stored once; the others name the
-    channel by its number.
+    Rules for scale and couplings that several channels share are stored once; the others refer to
+    that channel by its number.
     """
 
     chart: ChartDocument

@@ -23,7 +23,7 @@ class Encoded:
         Learned coordinates, zero beyond those of the event's channel.
     subprocess, pattern : (m,) int64 tensors
     branch : (m,) int64 tensor
-        How scale and couplings follow, see `hepgen_ml.process.auxiliary`.
+        Options of scale and couplings, see `hepgen_ml.process.auxiliary`.
     free : (m, 3) float64 tensor
         Logarithms of scale and couplings over their reference, zero where they are exact.
     weight : (m,) float64 tensor
@@ -90,7 +90,7 @@ class Kinematics:
 
 @dataclass
 class Discrete:
-    """Quantities that are drawn given the kinematics.
+    """Discrete and auxiliary quantities that are drawn given the kinematics.
 
     Attributes
     ----------

@@ -17,35 +17,35 @@ from hepgen_ml.process.peaks import find_peak
 Rows = npt.NDArray[np.intp]
 
 _FEWEST = 100
-"""Masses at conditions from which a peak is taken."""
+"""Minimum number of masses at a condition to fit a peak."""
 
 _FEWEST_OF_MEAN, _CLEAR = 30, 4.0
-"""Values at conditions from which a mean is taken, and standard deviations by which some mean is
-another than that of all where it follows."""
+"""Minimum number of values at a condition for a mean, and standard deviations by which a mean must
+differ from that of all values."""
 
 _CELLS = 12
-"""Ranges of a continuous condition in each of which a peak is looked for."""
+"""Number of ranges of a continuous condition in which a peak is searched."""
 
 _IN_CELL = 400
-"""Events in such a range, about."""
+"""Approximate number of events in such a range."""
 
 _EXACT = 1e-4
-"""Relative spread of masses, with the digits of files, that are all the same."""
+"""Relative spread of equal masses, due to the digits of files."""
 
 _MOVED = 0.3
-"""Shift of a peak in widths from which it moves."""
+"""Shift in widths above which a peak moves."""
 
 NEARLY_RIGHT = math.pi / 2 * (1 - 1e-9)
 """Angle of the Breit-Wigner map beyond all masses."""
 
 _MARGIN = 1e-3
-"""Of the range of angles, beyond those that were seen."""
+"""Margin of the range of angles beyond those in the sample."""
 
 
 def follows(
     mass: FloatArray, values: FloatArray, conditions: Conditions | None
 ) -> MovingMass | MovingPeak | None:
-    """How a mass follows conditions; None if it does not.
+    """Mass as a function of conditions; None if it does not depend on them.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def follows(
 
 
 def mean_follows(values: FloatArray, given: FloatArray, conditions: Conditions) -> Law | None:
-    """How the mean of positive values (n,) follows conditions (n, K); None if it does not."""
+    """Mean of positive values (n,) as a function of conditions (n, K); None if constant."""
     where, means, errors = [], [], []
     for rows in cells_of(given, conditions.kinds, conditions.scan):
         if len(rows) < _FEWEST_OF_MEAN:
@@ -106,7 +106,7 @@ def _at(law: Law, values: FloatArray) -> FloatArray:
 
 
 def _fixed(mass: FloatArray, values: FloatArray, kinds: tuple[Kind, ...]) -> MovingMass | None:
-    """A mass without any width at given conditions."""
+    """A mass that is fixed at given conditions."""
     largest = float(mass.max())
     if np.ptp(mass) <= _EXACT * largest:
         return None
@@ -149,7 +149,7 @@ def _peak_over(
         positions.append(peak[0] * scale)
         widths.append(peak[1] * scale)
         numbers.append(len(rows))
-    # a peak here and there is none that moves
+    # peaks at a few points only are no moving peak
     if len(places) < 2 or len(places) < 0.7 * len(cells):
         peak = None if k is None else find_peak(ratio)
         if k is None or peak is None:

@@ -1,9 +1,9 @@
-"""Labels of events: what their coordinates are conditioned on.
+"""Labels of events, on which the density of their coordinates is conditioned.
 
 Without conditions of the user a label is the number of the subprocess, and labels of m events are
 an (m,) int64 tensor. With K conditions they are an (m, 1 + K) float64 tensor: the number and the
-values. Both are cut, joined and moved in the same ways, so that whoever passes labels on need not
-know of conditions; whoever looks something up by subprocess asks `which`.
+values. Both are sliced, joined and moved to devices in the same way, so that code which passes
+labels on does not depend on conditions; code that needs the subprocess calls `which`.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class ProcessLearner:
     find_cuts : bool
         Look for cuts at the edges of the sample, too.
     conditions : sequence of Wanted
-        What the events depend on; they have it as attributes.
+        Conditions of the events, which are attributes of theirs.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class ProcessLearner:
         seen.kept = {k: v[chosen] for k, v in joined.items()}
 
     def _leave_out(self) -> None:
-        """Forget subprocesses and patterns whose weights do not add up to a rate."""
+        """Remove subprocesses and patterns whose sum of weights is not positive."""
         total = sum(s.weight for s in self._seen.values())
         if not total > 0:
             raise SampleError(
@@ -172,8 +172,8 @@ class ProcessLearner:
                 lost[_reaction(structure)] = self._seen.pop(structure).weight / total
         if not lost:
             return
-        # Rates that fluctuate below zero belong to those that fluctuate above: the sum of all of
-        # one multiplicity is as it was.
+        # Negative fluctuations compensate positive ones: the total rate of each multiplicity is
+        # kept.
         after = self._rates()
         for structure, seen in self._seen.items():
             key = structure.process_id, len(structure.pdg_id)
@@ -208,7 +208,7 @@ class ProcessLearner:
 
     @property
     def not_learned(self) -> list[str]:
-        """Properties of particles of the sample that generated ones do not have, in words."""
+        """Sentences about properties of particles that generated events lack."""
         found = list(self._moving)
         if self._spins:
             found.append(
@@ -228,7 +228,8 @@ class ProcessLearner:
         Parameters
         ----------
         beam_energy : (float, float)
-            In GeV; zero where the file does not say, then the largest energy seen counts.
+            In GeV; zero if the file does not state it, which stands for the largest energy in the
+            sample.
         progress : callable
             Called with how many of the rules for scale and couplings are found, and their number.
         cross_sections : mapping, optional
@@ -311,13 +312,13 @@ class ProcessLearner:
 
 
 def _names(ids: set[int]) -> str:
-    """Particles that a warning is about, by name."""
+    """Names of the particles in a warning."""
     some = sorted(ids)
     return ", ".join(map(particle_name, some[:_NAMED])) + (", ..." if len(some) > _NAMED else "")
 
 
 def _reaction(structure: Structure) -> str:
-    """Flavours of a subprocess, for people."""
+    """Flavours of a subprocess as text."""
     incoming, final = (
         " ".join(str(structure.pdg_id[r]) for r in rows)
         for rows in (structure.incoming, structure.final)

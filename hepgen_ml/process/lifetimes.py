@@ -1,9 +1,10 @@
 """Lifetimes of particles: the distance c tau in mm that each event record states (VTIMUP).
 
 The lifetime of an unstable particle follows an exponential distribution in its own rest frame,
-whatever its momentum, so that one number describes a species. Where a sample's lifetimes follow
-another distribution (a fixed one, or one cut off by a detector's size), its quantiles are kept.
-Where the mean follows conditions of the user, such as the mass of a scan, it is a function of them.
+independent of its momentum, so that one number describes a species. If the lifetimes of a sample
+follow another distribution (a fixed one, or one cut off by a detector's size), its quantiles are
+kept. Where the mean follows conditions of the user, such as the mass of a scan, it is a function of
+them.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ from hepgen_ml.process.structure import Structure
 FloatArray = npt.NDArray[np.float64]
 
 _KEPT = 20_000
-"""Lifetimes per species from which their distribution is found, at least."""
+"""Minimum number of lifetimes of a species to find their distribution."""
 
 _MOST = 1000
-"""Species that are described."""
+"""Largest number of species."""
 
 _KNOTS = 201
 """Quantiles of a distribution that is not exponential."""
 
 _CLEAR = 1.6
-"""Kolmogorov-Smirnov distance times the square root of the number from which it is another
-distribution; 1.1 is exceeded by chance in 5 % of samples, 1.6 in less than one of 10,000."""
+"""Kolmogorov-Smirnov distance times the square root of the number above which the distribution is
+not exponential; 1.1 is exceeded by chance in 5 % of samples, 1.6 in less than one of 10,000."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Lifetime:
     pdg_id : int
         Of particle and antiparticle, without sign.
     status : int
-        1 for final particles, 2 for resonances; a generator may state the one and not the other.
+        1 for final particles, 2 for resonances; a generator may state lifetimes of one kind only.
     prompt : float
         Fraction of particles with lifetime zero.
     mean : float
@@ -162,7 +163,7 @@ class LifetimeLearner:
             seen.given = None if seen.given is None else seen.given[chosen]
 
     def lifetimes(self, conditions: Conditions | None = None) -> tuple[Lifetime, ...]:
-        """Lifetimes of all species that have any; their means may follow conditions."""
+        """Lifetimes of all species with lifetimes; their means may follow conditions."""
         found = []
         for (pdg_id, status), seen in sorted(self._seen.items()):
             mean = seen.total / max(seen.n_positive, 1)

@@ -20,7 +20,7 @@ class FinalMasses:
     """Masses of final-state particles in GeV: fixed, or with a range, and a peak if they have one.
 
     A mass that varies has the same range in all subprocesses, so that these share a chart: of W, Z,
-    H and top that a generator gave a width and left undecayed.
+    H and top to which a generator gave a width without decaying them.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Cuts of a sample that move with the conditions of the user, which the cuts of a model do not."""
+"""Detection of cuts that move with the conditions of the user, which models do not support."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from hepgen_ml.process.seen import Seen
 from hepgen_ml.process.structure import Structure
 
 _FEWEST = 400
-"""Values at conditions from which an edge is taken there."""
+"""Minimum number of values at a condition to find an edge."""
 
 _APART, _CLEAR = 0.02, 10.0
-"""Distance of an edge at some conditions from that of all events, of its value and in mean
-spacings of the values next to it, from which it is another."""
+"""Distance of an edge at some conditions from that of all events above which it differs, relative
+to its value and in mean spacings of the values next to it."""
 
 
 def moving_cuts(
@@ -30,7 +30,7 @@ def moving_cuts(
     classes: Iterable[str],
     conditions: Conditions,
 ) -> list[str]:
-    """Sentences about lower cuts whose place at some conditions is far above that of all events.
+    """Sentences about lower cuts that at some conditions are far above those of all events.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def moving_cuts(
     found : iterable of Cut
         Found in all events together.
     classes : iterable of str
-        Flavour classes whose transverse momenta are looked at without such a cut, too.
+        Flavour classes whose transverse momenta are checked even without such a cut.
     conditions : Conditions
     """
     lows: dict[Key, float] = {("pt", (label,)): 0.0 for label in classes}

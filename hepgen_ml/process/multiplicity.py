@@ -19,7 +19,7 @@ MOST_JETS = 30
 
 @dataclass(frozen=True)
 class Family:
-    """Subprocesses with the same objects but for jets.
+    """Subprocesses that differ by the number of jets only.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class Family:
     subprocess : tuple of int
         Numbers of the subprocesses with fewest, fewest + 1, ... jets; they may go beyond `top`.
     frequency : float
-        Of all of them together.
+        Total frequency of all of them.
     """
 
     fewest: int
@@ -55,8 +55,7 @@ def families(process: Process) -> list[Family]:
 def with_more_jets(process: Process, most: int) -> Process:
     """The process with subprocesses of frequency zero for all multiplicities up to `most` jets.
 
-    Numbers of jets that the sample leaves out between others are filled too, so that jets can
-    be added one by one.
+    Gaps in the numbers of jets of the sample are filled too, so that jets can be added one by one.
 
     Parameters
     ----------
@@ -86,7 +85,7 @@ def with_more_jets(process: Process, most: int) -> Process:
         raise UsageError("the sample has no jets", remedy="use --model auto")
     for hard, members in groups.items():
         last = max(most, *members)
-        # Where jets of a resonance set in, another family begins.
+        # Jets from a resonance start another family.
         later = [min(m) for h, m in groups.items() if h[0] == hard[0] and min(m) > min(members)]
         for jets in range(min(members) + 1, min([last, *(j - 1 for j in later)]) + 1):
             if jets not in members:

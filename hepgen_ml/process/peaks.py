@@ -8,22 +8,22 @@ import numpy as np
 import numpy.typing as npt
 
 BROAD = 0.1
-"""Width over position of peaks that are taken for no resonance."""
+"""Ratio of width and position above which a peak is not a resonance."""
 
 _FITTED = 20_000
-"""Masses that a peak is fitted to."""
+"""Largest number of masses in a fit of a peak."""
 
 _NARROWEST = 1e-9
-"""Width over position of peaks that files with eleven digits can show."""
+"""Smallest ratio of width and position that files with eleven digits can resolve."""
 
 _ITERATIONS = 80
 
 _SMOOTH = 0.25
-"""Least relative width of what is beside a peak."""
+"""Minimum relative width of the background of a peak."""
 
 
 def find_peak(mass: npt.NDArray[np.float64]) -> tuple[float, float] | None:
-    """Position and full width of a resonance in GeV, None if the masses show none.
+    """Position and full width of a resonance in GeV, None without a resonance.
 
     Fits a Breit-Wigner distribution beside a log-normal one, by expectation maximisation from
     where the masses are densest and from where they are most above their surroundings.
@@ -48,7 +48,7 @@ def find_peak(mass: npt.NDArray[np.float64]) -> tuple[float, float] | None:
 
 
 def _candidates(mass: npt.NDArray[np.float64]) -> list[float]:
-    """Masses at which a peak may be: the half-sample mode, and the largest local excess."""
+    """Candidates for the position of a peak: the half-sample mode, and the largest local excess."""
     ordered = np.sort(mass)
     edges = np.exp(np.arange(math.log(ordered[0]) - 0.2, math.log(ordered[-1]) + 0.24, 0.02))
     while len(ordered) > 50:

@@ -1,9 +1,9 @@
-"""Process: everything about a sample's physics that is known without a network.
+"""Process: the physics of a sample that is determined without a network.
 
 Subprocesses with their frequencies, masses, statuses, colour flows and
 helicities, the cuts and the rules for scale and couplings; and the translation
-between events and the coordinates that a density model learns. It is learned
-from a sample (`hepgen_ml.process.learner`), never written by hand.
+between events and the coordinates that a density model learns. It is learned from a sample
+(`hepgen_ml.process.learner`).
 """
 
 from __future__ import annotations
@@ -258,7 +258,7 @@ class Process:
 
     def to_config(self) -> dict[str, Any]:
         """Plain JSON values."""
-        # left out where there are none, as in models of earlier versions
+        # optional, as in models of earlier versions
         lifetimes = {"lifetimes": [v.to_config() for v in self.lifetimes]} if self.lifetimes else {}
         conditions = {} if self.conditions is None else {"conditions": self.conditions.to_config()}
         return {

@@ -1,4 +1,4 @@
-"""Masses of resonances over all events of a sample, those without their row among them."""
+"""Masses of resonances over all events of a sample, including events without their row."""
 
 from __future__ import annotations
 
@@ -79,14 +79,14 @@ class ResonanceMasses:
     def follow(
         self, mass: npt.NDArray[np.float64], structures: Sequence[Structure]
     ) -> MovingMass | MovingPeak | None:
-        """How masses of events of these structures, one after another, follow conditions."""
+        """Masses of events of these structures as a function of conditions."""
         if self._conditions is None:
             return None
         values = np.concatenate([self._seen[s].kept["conditions"] for s in structures])
         return follows(mass, values, self._conditions)
 
     def without_row(self, flavour: int) -> MassSpec:
-        """Mass of what stands in the place of a resonance, in events without its row."""
+        """Mass of the system in the place of a resonance, in events without its row."""
         if flavour not in self._beside:
             recorded, mass = self.of(flavour), self._without(flavour)
             if isinstance(recorded, MovingPeak):
@@ -108,7 +108,7 @@ class ResonanceMasses:
         return self._beside[flavour]
 
     def _without(self, flavour: int) -> npt.NDArray[np.float64]:
-        """Masses of all that stands in the place of a resonance, rising."""
+        """Sorted masses of all systems in the place of a resonance."""
         found = [np.zeros(0)]
         for structure, tree in self._trees.items():
             found += [

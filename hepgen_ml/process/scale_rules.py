@@ -1,4 +1,4 @@
-"""Rules for scale and couplings, found in events: which formula or table a generator used."""
+"""Search for the formula or table that a generator used for scale and couplings."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ MIN_SHARE = 2e-3
 """Smallest fraction of events for which a formula becomes an option."""
 
 _FEWEST_EXACT = 8
-"""And the smallest number of events."""
+"""Smallest number of events for an option."""
 
 _MOST_MEANS, _MOST_OPTIONS = 3, 8
-"""Means searched for, one after another, and options of a rule."""
+"""Largest number of successive searches for means, and of options of a rule."""
 
 _WORTH_A_SEARCH = 0.01
 """Fraction of unexplained events for which other formulas are searched for."""
 
 _MOST_INVERTED = 2
-"""Tables by which couplings are turned into scales."""
+"""Largest number of tables by which couplings are converted to scales."""
 
 _WIDEST = 30.0
-"""Largest logarithm of a scale in GeV, and the largest range, that a coupling stands for."""
+"""Largest logarithm of a scale in GeV, and its largest range, for conversions from couplings."""
 
 _KNOTS = 512
 _WINDOW = 31
@@ -53,7 +53,7 @@ def learn_scale(
     final : (m, n, 4) tensor
         Momenta in GeV of what is made in the collision.
     value : (m,) array
-        Scales in GeV; what is not positive is unknown.
+        Scales in GeV; values that are not positive are unknown.
     process_id : (m,) array, optional
         Processes of one final state may have scales of their own.
     exact : float or (m,) array
@@ -91,7 +91,7 @@ def learn_scale(
     if found:
         off = np.stack([np.abs(value / (computed[n] * f) - 1) for n, f in found])
         left = np.asarray(~(off <= tolerance).any(axis=0))
-    # The reference of the rest is the formula that follows it most closely.
+    # The reference of the other events is the formula that describes them best.
     rest = left if left.any() else np.ones(len(value), dtype=bool)
     spread = {n: _spread(np.log(value / c)[rest]) for n, c in computed.items()}
     name = min(spread, key=lambda n: spread[n])
@@ -111,14 +111,14 @@ def _search(
     masses: Sequence[float] | None,
     hints: Sequence[str],
 ) -> tuple[list[tuple[str, float]], npt.NDArray[np.bool_]]:
-    """Formulas with factors that events follow exactly, and which events follow none."""
+    """Formulas and factors that describe events exactly, and the events without a formula."""
     computed = {n: positive(n, incoming, final) for n in formula_names(final)}
     candidates = [(n, f) for n, c in computed.items() for f in (1.0, _factor(value / c)) if f > 0]
     computed |= {n: positive(n, incoming, final) for n in hints}
     candidates += [(n, 1.0) for n in hints]
     off = np.stack([np.abs(value / (computed[n] * f) - 1) for n, f in candidates])
     left, found = np.ones(len(value), dtype=bool), []
-    # A factor is fitted to the events: it is right for one of them whatever it is.
+    # The fitted factor is always exact for one of the events.
     fewest = max(MIN_SHARE * len(value), min(_FEWEST_EXACT, len(value)))
     counts = ((off <= tolerance) & left).sum(axis=1)
     while counts.max() >= fewest:
@@ -140,7 +140,7 @@ def _search(
 
 
 def _spread(x: FloatArray) -> float:
-    """Half the width of the middle half, wherever it is, and a tenth of that of nine tenths."""
+    """Half of the shortest interval with 50 % of the values, and a tenth of that with 90 %."""
     low, quarter, three, high = np.quantile(x, [0.05, 0.25, 0.75, 0.95])
     return float((three - quarter) / 2 + (high - low) / 10)
 
@@ -206,14 +206,14 @@ def _own_scale(
     masses: Sequence[float],
     hints: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """The table in other scales than the event's: those that the couplings stand for."""
+    """The table as a function of other scales than that of the event, converted from couplings."""
     knots, inverse = np.asarray(table["knots"]), np.asarray(table["inverse"])
     if np.any(np.diff(inverse) <= 0) and np.any(np.diff(inverse) >= 0):
-        return []  # no scale belongs to a coupling
+        return []  # couplings without a scale
     order = slice(None) if inverse[-1] > inverse[0] else slice(None, None, -1)
     log_scale = interpolated(1 / value, inverse[order], knots[order])
     if log_scale.max() - log_scale.min() > _WIDEST or np.abs(log_scale).max() > _WIDEST:
-        return []  # far beyond what the table knows
+        return []  # far outside the range of the table
     slope = np.abs((inverse[-1] - inverse[0]) / (knots[-1] - knots[0])) * value
     exact = EXACT / np.maximum(slope, 1e-3)
     rule = learn_scale(incoming, final, np.exp(log_scale), process_id, exact, masses, hints)
@@ -306,7 +306,7 @@ def _constant(value: FloatArray) -> dict[str, Any] | None:
 
 
 def _unknown(value: FloatArray) -> list[dict[str, Any]]:
-    """Option for the commonest value that is not positive, if any: −1 says "unknown" in LHE."""
+    """Option for the most frequent value that is not positive: −1 means "unknown" in LHE."""
     found, counts = np.unique(value[value <= 0], return_counts=True)
     return [{"kind": "constant", "value": float(v)} for v in found[np.argsort(-counts)[:1]]]
 

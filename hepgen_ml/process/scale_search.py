@@ -1,7 +1,7 @@
 """The search for the scale of a sample among means of transverse masses.
 
-Regressions that forgive outliers find which mean some events follow exactly, whatever the others
-do; the formulas are those of `hepgen_ml.process.scales`.
+Robust regressions find means that some events follow exactly, independently of the others; the
+formulas are those of `hepgen_ml.process.scales`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hepgen_ml.process.scales import MAX_PAIRED, Mean, mass_squared, powered, sq
 FloatArray = npt.NDArray[np.float64]
 
 _LIGHT = 6.0
-"""Particles lighter than this, in GeV, may be stood for by the boson that they exchange."""
+"""Particles lighter than this, in GeV, may be replaced by the boson that they exchange."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def find_mean(
 ) -> FoundMean | None:
     """Mean of transverse masses and the energy of the collision that some events follow exactly.
 
-    A regression that forgives outliers (iterated least squares with weights 1/|residual|), for
+    A robust regression (iterated least squares with weights 1/|residual|), for
     the geometric mean and for those of scales and of their squares; with the particles' own
     masses, then with an unknown common mass in the place of light particles' (weak bosons that
     quarks exchange).
@@ -153,9 +153,9 @@ def exchanged_masses(names: Iterable[str]) -> list[float]:
 
 
 def directions(final: Tensor, value: FloatArray, masses: Sequence[float]) -> list[str]:
-    """Geometric means of which some quantity is about a linear function of the logarithm.
+    """Geometric means for which a quantity is approximately linear in the logarithm.
 
-    The inverse of a coupling is: these are the scales that it may be taken at.
+    This holds for the inverse of a coupling; these means are possible scales of the coupling.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ def directions(final: Tensor, value: FloatArray, masses: Sequence[float]) -> lis
 
 
 def _exchanged_mass(final: Tensor, value: FloatArray, power: int, light: Sequence[bool]) -> float:
-    """Mass in the place of light particles' that a mean fits best: to a few tenths of a percent.
+    """Mass that replaces those of light particles in the best mean, to a few tenths of a percent.
 
     The mean itself follows from all events, see `_fit_mean`; here a thousand are enough.
     """
@@ -274,7 +274,7 @@ def _fit_mean(
         return np.asarray(np.abs(candidate(final).numpy() / value - 1))
 
     def simplest(*candidates: Mean) -> Mean:
-        """The first, simple ones first, that next to as many events follow closely as any."""
+        """The simplest one that describes almost as many events as the best."""
         close = [int(np.sum(off(m) <= tolerance / 4)) for m in candidates]
         return next(m for m, k in zip(candidates, close, strict=True) if k >= 0.97 * max(close))
 

@@ -48,7 +48,7 @@ from hepgen_ml.phase_space.coordinates import (
 
 _MAX_EMISSIONS = 4
 MAX_PAIRED = 5
-"""Most particles of which pairs are tried."""
+"""Largest number of particles of which pairs are tried."""
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ _WORDS_OF = {"mass": "mass of {}", "mt": "transverse mass of {}", "kt": "relativ
 
 
 def in_words(name: str, factor: float = 1.0, labels: Sequence[str] = ()) -> str:
-    """A scale choice for people.
+    """Description of a scale choice.
 
     Parameters
     ----------

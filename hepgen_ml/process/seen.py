@@ -1,4 +1,4 @@
-"""Memory of the events of a sample by structure, and the numbers that follow from it directly."""
+"""Collected events of a sample by structure, and their immediate properties."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _SAME_ENERGY = 1e-6
 """Relative spread of energies that do not vary."""
 
 _FEW_ENERGIES = 10
-"""Events of a flavour of incoming particles from which these show by themselves whether they have
-a fixed energy."""
+"""Minimum number of events of a flavour of incoming particles to decide whether their energy is
+fixed."""
 
 
 class FullEnergies:
@@ -147,8 +147,8 @@ class BeamEnergies:
     def _fixed(self, side: int, flavour: int, full: float) -> float | None:
         """Energy of a flavour where it does not vary.
 
-        Few events may have the same energy by chance; unless it is the full one of the beam, it
-        is that of all flavours together then.
+        Few events may have the same energy by chance; unless it is the full energy of the beam, the
+        energy of all flavours together is then used.
         """
         keys, own = [(side, flavour)], self._high[side, flavour]
         if self._number[keys[0]] < _FEW_ENERGIES and abs(own - full) > _SAME_ENERGY * full:
@@ -174,7 +174,7 @@ def fixed_or_interval(seen: Seen, row: int) -> MassSpec:
 
 
 def name_of(pdg_id: int, flavour: str) -> str:
-    """Name of a particle in labels: all light partons have the same."""
+    """Name of a particle in labels; light partons share a name."""
     return flavour if flavour == "j" else str(pdg_id)
 
 

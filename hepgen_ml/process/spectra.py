@@ -1,4 +1,4 @@
-"""What energies of beams that vary show: events at the full energy, and resonances below it."""
+"""Spectra of varying beam energies: events at the full energy, and resonances below it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _FULL = 0.98
 """Part of the largest energy above which collisions count as those of full energy."""
 
 _FEW = 100
-"""Kept events of some incoming flavours below which those of all flavours speak for them."""
+"""Minimum number of kept events of some incoming flavours; below it those of all flavours are
+used."""
 
 
 class Spectra:
@@ -52,14 +53,14 @@ class Spectra:
         return self._peak[key]
 
     def at_full(self, structure: Structure) -> tuple[bool, bool]:
-        """Of which beams that vary a part of the events has the full energy itself."""
+        """Whether a fraction of the events has the full energy, for each varying beam."""
         key = structure.beams
         if key not in self._full:
             self._full[key] = self._atoms(self._beams[key], self._alike(key))
         return self._full[key]
 
     def _alike(self, key: tuple[int, ...]) -> list[Structure]:
-        """Structures with these incoming flavours, or with all whose energies do alike."""
+        """Structures with these incoming flavours, or with all flavours of the same energies."""
         own = self._of[key]
         if sum(len(self._seen[s].kept["final"]) for s in own) >= _FEW:
             return own
@@ -72,7 +73,7 @@ class Spectra:
         masses = np.sqrt(np.maximum(squared.numpy(), 0.0))
         most = _FULL * masses.max()
         peak = find_peak(masses[masses < most])
-        # a spectrum that rises towards the full energy is no resonance
+        # a spectrum that rises towards the full energy is not a resonance
         narrow = peak is not None and peak[1] < BROAD * peak[0] and sum(peak) + 2 * peak[1] < most
         return peak if narrow else None
 

@@ -1,4 +1,4 @@
-"""Canonical form of parton-level events: who is who, before any kinematics.
+"""Canonical form of parton-level events, independent of the kinematics.
 
 Events of the same structure (flavours, statuses, mothers, process number) are
 gathered into tables with one row per event and one column per particle:
@@ -33,7 +33,7 @@ PATTERN = "pattern"
 
 @dataclass(frozen=True, order=True)
 class Structure:
-    """An assignment of flavours: what distinguishes one subprocess from another.
+    """An assignment of flavours, which distinguishes subprocesses.
 
     Attributes
     ----------
@@ -182,7 +182,7 @@ def inside_cuts(
 
 
 def inside(sample: EventSample, acceptance: Acceptance) -> npt.NDArray[np.bool_]:
-    """Which events (n,) of a sample obey all cuts with their final state."""
+    """Mask (n,) of the events of a sample whose final state obeys all cuts."""
     passes = np.zeros(len(sample), dtype=bool)
     for structure, events, table in tables(sample):
         final = final_momenta(table, structure.final)

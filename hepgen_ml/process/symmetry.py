@@ -5,10 +5,10 @@ look the same after a rotation by pi about the x axis: rapidities and azimuths c
 incoming partons change places, helicities stay. The mirrored event is as likely
 as the original, so a model may train on both. The same holds for reconstructed objects.
 
-Reflection at a plane through the beams: what is summed over helicities depends on products
-p_i.p_j only, unless the amplitude has an absorptive part (loops) or violates CP: then it
-also depends on triple products, which a reflection gives the other sign. So it is for
-the user to ask for it; a sample that shows such a dependence is refused.
+Reflection at a plane through the beams: helicity sums depend on products p_i.p_j only, unless the
+amplitude has an absorptive part (loops) or violates CP: then it also depends on triple products,
+which a reflection gives the other sign. Therefore it is an option of the user; a sample with such a
+dependence is refused.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ EXCHANGE, REFLECTION = (1.0, -1.0, -1.0, 1.0), (1.0, -1.0, 1.0, 1.0)
 """Signs of a momentum (px, py, pz, E) after each of the two."""
 
 _MANY_CHANNELS, _FEWEST = 64, 50
-"""Of so many channels, those with fewer events are not mirrored: it would take as long as to
-train on them, and their parameters are shared with others."""
+"""With more channels than the first number, those with fewer events than the second are not
+mirrored: it would take as long as the training, and their parameters are shared with others."""
 
 CLEAR = 6.0
 """Standard deviations from which a sample is taken to break a symmetry."""
@@ -60,11 +60,11 @@ def has_exchange(run: RunInfo, process: Process) -> bool:
 
 
 def looks_symmetric(process: Process, encoded: Encoded) -> bool:
-    """Whether rapidities average to zero, as they do unless someone selected one side.
+    """Whether rapidities average to zero, as they do unless one hemisphere was selected.
 
-    So do all coordinates that the exchange gives the other sign. Subprocesses whose mirror image
-    the sample does not have count for nothing here: some programs list q qbar in one order of
-    the final state and qbar q in another.
+    The same holds for all coordinates whose sign the exchange changes. Subprocesses without a
+    mirror image in the sample are ignored: some programs list q qbar in one order of the final
+    state and qbar q in another.
     """
     has_image = torch.tensor([i is not None for i in _images(process)])
     encoded = encoded[has_image[encoded.subprocess]]
@@ -84,7 +84,7 @@ def looks_symmetric(process: Process, encoded: Encoded) -> bool:
 
 
 def _odd(channel: Channel, x: Tensor, conditions: Tensor) -> list[int]:
-    """Coordinates of events (n, D) that the exchange of the beams gives the other sign."""
+    """Coordinates of events (n, D) whose sign the exchange of the beams changes."""
     turned = _mirrored(channel, x, EXCHANGE, conditions)
     return [
         i
@@ -170,8 +170,8 @@ def exchanged_beams(process: Process, encoded: Encoded) -> tuple[Encoded, Tensor
 def reflected(process: Process, encoded: Encoded) -> tuple[Encoded, Tensor]:
     """Events reflected at a plane through the beams, and which of them (m,) these are.
 
-    Events with helicities are not among them: a reflection would change these too, and only
-    for interactions that do not know left from right.
+    Events with helicities are not among them: a reflection changes these too, and is a symmetry
+    only of parity-conserving interactions.
     """
     unpolarised = [
         torch.from_numpy(np.all(np.isin(s.patterns[:, 2 * len(s.structure.pdg_id) :], (0, 9)), 1))
@@ -208,8 +208,7 @@ def _all_mirrored(
 def check_reflection(process: Process, encoded: Encoded, clear: float = CLEAR) -> None:
     """Refuse a sample that a reflection at a plane through the beams would change.
 
-    Looks at the sines of all angles that change sign, and at their products with all other
-    coordinates.
+    Tests the sines of all angles that change sign, and their products with all other coordinates.
 
     Parameters
     ----------

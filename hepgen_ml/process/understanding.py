@@ -1,8 +1,8 @@
 """Description, in sentences for physicists, of what a model has learned from its sample.
 
 `hepgen-ml train` ends with them and `hepgen-ml info` shows them, so that a misunderstanding is seen
-before a million events are made. Everything is said by what the process and the facts about the
-training hold; models that were stored without a fact say less.
+before a million events are made. The sentences follow from the process and the facts about the
+training; facts that a model lacks are left out.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from hepgen_ml.process.process import Process
 from hepgen_ml.process.scales import in_words
 
 _MOST_NAMED = 3
-"""Subprocesses and formulas that a sentence names."""
+"""Largest number of subprocesses and formulas in a sentence."""
 
 _MOST_RESONANCES, _MOST_CUTS = 8, 12
 
@@ -48,7 +48,7 @@ _HOW = {
 
 
 def auxiliary_fractions(process: Process, encoded: Encoded) -> dict[str, dict[str, float]]:
-    """How scale and couplings follow: fractions of the events by the kind of rule that they take.
+    """Rules of scale and couplings: fractions of the events by the kind of rule.
 
     Returns
     -------
@@ -169,7 +169,7 @@ def _up_to(limit: float) -> str:
 
 
 def _species(ids: set[int]) -> str:
-    """Particles in words: partons, or what they are."""
+    """Particles in words: partons, or their names."""
     partons = {i for i in ids if abs(i) <= 6 or i == 21}
     if partons == ids:
         return "partons"
@@ -286,7 +286,7 @@ def _scales(process: Process, facts: Mapping[str, Any]) -> str:
 
 
 def _kinds(rule: Mapping[str, Any]) -> dict[str, float]:
-    """Kinds of options of a rule, where how often they occur is not known."""
+    """Kinds of options of a rule, if their frequencies are unknown."""
     kinds = dict.fromkeys((str(o["kind"]) for o in rule["options"]), 1.0)
     return kinds | ({"drawn": 0.5} if rule["free"] else {})
 

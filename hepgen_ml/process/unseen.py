@@ -1,4 +1,4 @@
-"""Structures of events that a sample lacks: how many there are, and which events have them.
+"""Structures of events that a sample lacks: their total rate, and the events that have them.
 
 A structure is the subprocess with its record, colours and helicities. A model knows those of its
 training sample alone.
@@ -13,15 +13,15 @@ from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.process import Process
 
 MOST_UNSEEN = 0.01
-"""Fraction of the cross section in structures that a sample lacks up to which nothing is said."""
+"""Fraction of the cross section in missing structures up to which there is no warning."""
 
 
 def unseen_share(encoded: Encoded) -> float:
     """Estimate of the fraction of the cross section in structures that the sample lacks.
 
-    It is the fraction of the sample in structures that occur once: an event that is left out of
-    it is of a structure that the others lack exactly if it is alone (I. J. Good, Biometrika 40
-    (1953) 237, after A. M. Turing). Events count by the size of their weights.
+    It is the fraction of the sample in structures that occur once: a structure is missing after the
+    removal of one of its events exactly if it has no other (I. J. Good, Biometrika 40 (1953) 237,
+    after A. M. Turing). Events count by the size of their weights.
     """
     if not len(encoded):
         return 0.0
@@ -32,7 +32,7 @@ def unseen_share(encoded: Encoded) -> float:
 
 
 def unseen_warning(share: float) -> str:
-    """What a user should know about such a fraction of the cross section."""
+    """Warning about such a fraction of the cross section."""
     return (
         f"about {100 * share:.2g} % of the cross section is in subprocesses, colour flows or "
         "helicities that the sample lacks (so much of it is in those that it has once): generated "
@@ -48,7 +48,7 @@ def unknown_share(process: Process, sample: EventSample) -> float:
 
 
 def unknown_warning(share: float) -> str:
-    """What a user should know where a model lacks the structure of such a fraction of events."""
+    """Warning if a model lacks the structures of such a fraction of events."""
     return (
         f"{100 * share:.2g} % of these events are of subprocesses, colour flows or helicities that "
         "the training sample of the model lacks: it never generates such events, no weights make "
