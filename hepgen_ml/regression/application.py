@@ -1,4 +1,4 @@
-"""Predictions for files: arrays of NumPy, or events with one more named weight."""
+"""Predictions for files: arrays of NumPy, or events with a further named weight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""Uncertainties that held-out events agree with.
+r"""Calibration of uncertainties with held-out events.
 
 The standard deviation that networks state is multiplied by a function of it and of the
 prediction m itself,
@@ -20,7 +20,7 @@ from hepgen_ml.events.sample import FloatArray
 
 _LIMIT = 3.0
 _STRENGTH = 10.0
-"""Events that the coefficients before calibration are worth."""
+"""Weight of the prior of the coefficients, in events."""
 
 
 @dataclass(frozen=True)

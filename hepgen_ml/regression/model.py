@@ -24,13 +24,14 @@ LOSSES = get_args(Loss)
 
 _LOG_VARIANCE = (-20.0, 10.0)
 _SPREAD = 0.01
-"""Weight of the likelihood of the variance beside the squared deviation."""
+"""Weight of the likelihood of the variance relative to the squared deviation."""
 
 _WARM_UP = 0.2
-"""Part of the training with the likelihood in which the squared deviation is minimised first."""
+"""Initial fraction of a training with the likelihood in which the squared deviation is
+minimised."""
 
 _HIDDEN = 64
-"""Numbers that a last layer with a posterior sees."""
+"""Number of inputs of a last layer with a posterior."""
 
 _NO_LIMIT = 2**53
 
@@ -40,7 +41,7 @@ _RATE = 3e-3
 
 @dataclass(frozen=True)
 class Settings:
-    """How a regression is trained.
+    """Settings of a regression.
 
     Attributes
     ----------
@@ -93,7 +94,7 @@ class Settings:
 
     @property
     def fixed(self) -> tuple[Any, ...]:
-        """What may not change when a training goes on: all but how long it lasts."""
+        """Settings that may not change when a training is resumed: all except its length."""
         sizes = sorted((self.sizes or {}).items())
         return (self.network, sizes, self.loss, self.members, self.bayesian, self.batch_size,
                 self.learning_rate)  # fmt: skip
@@ -197,8 +198,8 @@ def train_member(
     directory: Path | None = None,
     resume: bool = False,
 ) -> tuple[Network, dict[str, float]]:
-    """One network, and facts of its training, which may have begun before in its directory."""
-    with torch.random.fork_rng():  # those of the caller stay as they are
+    """One network and facts of its training, which may be resumed from its directory."""
+    with torch.random.fork_rng():  # the caller's arrays are not changed
         torch.manual_seed(seed)
         network = Network(network_settings(encoder, settings), settings.bayesian).to(device)
         some = train[: min(len(train), 100_000)]

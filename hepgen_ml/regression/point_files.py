@@ -30,7 +30,7 @@ _REMEDY = "write it with numpy.savez, see docs/regression.md"
 def training_sample(
     path: Path, target: str, *, max_events: int | None = None, selection: Selection | None = None
 ) -> tuple[EventSample, Learned]:
-    """Events of a file, and a number of each.
+    """Events of a file, with a target number for each.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Events as networks of regressions take them: momenta, kinds of particles, and a few numbers."""
+"""Events as inputs of regression networks: momenta, kinds of particles, and a few numbers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from hepgen_ml.events.summary import particle_name
 from hepgen_ml.networks import probe
 
 COLUMNS = ("scale", "alpha_qcd")
-"""Numbers of events that a target may depend on; those that vary in the training sample count."""
+"""Event properties on which a target may depend; only those that vary in the training are used."""
 
 MOST_PARTICLES, MOST_KINDS, MOST_SIGNATURES = 64, 500, 100_000
 
 _INCOMING, _FINAL = -1, 1
 _EXAMPLES = 8
 _NONE = -(2**62)
-"""Code of a particle that is not there."""
+"""Code of an absent particle."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Points:
 
 @dataclass(frozen=True)
 class Encoder:
-    """What the training sample held, and how events of its kind become `Points`.
+    """Encoder of events as `Points`, with the kinds of particles of the training sample.
 
     Particles have an order that does not depend on the file: incoming ones first, then by PDG id,
     particles before antiparticles; equal ones by falling transverse momentum, incoming ones by
@@ -183,7 +183,7 @@ class Encoder:
             )
 
     def example(self) -> EventSample:
-        """One event of each of the first kinds of events, always the same."""
+        """Fixed events, one of each of the first kinds of events."""
         some = self.signatures[:_EXAMPLES]
         counts = [len(s) for s in some]
         kinds = [self.kinds[k] for s in some for k in s]
@@ -203,7 +203,7 @@ class Encoder:
 
     @property
     def texts(self) -> list[str]:
-        """Kinds of events, for people."""
+        """Description of the kinds of events."""
         return [self._text(self._names(s)) for s in self.signatures]
 
     def _names(self, signature: tuple[int, ...]) -> list[tuple[bool, int]]:

@@ -84,12 +84,12 @@ class Regressor:
     Attributes
     ----------
     encoder : Encoder
-        Which particles and events it knows.
+        Kinds of particles and events of the training.
     target : Target
     networks : list of Network
     calibration : Calibration
     facts : dict
-        About the training and how well held-out events are predicted, plain values.
+        Facts about the training and the accuracy for held-out events, plain values.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class Regressor:
         n_validation, n_calibration = min(n, _MOST_VALIDATION), min(n, _MOST_CALIBRATION)
         held_out, rest = order[:n_calibration], order[n_calibration:]
         points = points.with_target(standard.float())
-        with torch.device("meta"):  # a network that cannot be made leaves no directory
+        with torch.device("meta"):  # an impossible network creates no directory
             Network(network_settings(encoder, settings), settings.bayesian)
         if directory is not None:
             known = (about, encoder, settings.fixed, len(points), seed)
@@ -192,14 +192,14 @@ class Regressor:
         return self
 
     def _judge(self, points: Points, truth: FloatArray, values: FloatArray) -> None:
-        """Calibrate by held-out events, and say how well they are predicted."""
+        """Calibrate with held-out events, and measure the accuracy for these."""
         mean, sigma = self._moments(points)
         self.calibration = Calibration.of(mean, sigma, truth)
         width, by_quantile = pull_widths(mean, self.calibration(mean, sigma), truth)
         value, _ = self.target.restored(mean, sigma)
         size = np.abs(values) if self.target.logarithmic else np.full(len(values), self.target.std)
         unit = max(float(np.abs(values).max()), 1e-300)
-        with np.errstate(over="ignore"):  # of numbers that differ by hundreds of orders
+        with np.errstate(over="ignore"):  # numbers may differ by hundreds of orders of magnitude
             off = np.minimum(np.abs(value - values) / size, _LARGEST_ERROR)
             total = min(float((value / unit).sum()), _LARGEST_ERROR)
         true = float((values / unit).sum())
@@ -215,7 +215,7 @@ class Regressor:
 
     @property
     def device(self) -> torch.device:
-        """Where the networks are."""
+        """Device of the networks."""
         return next(self.networks[0].parameters()).device
 
     def predict(self, sample: EventSample, first: int = 0) -> Prediction:
@@ -245,7 +245,7 @@ class Regressor:
         return Prediction(*self.target.restored(mean, self.calibration(mean, sigma)))
 
     def _example(self) -> FloatArray:
-        """Standardised numbers and uncertainties of events that are always the same."""
+        """Standardised numbers and uncertainties of fixed events, to test a stored network."""
         mean, sigma = self._moments(self.encoder.encode(self.encoder.example()))
         return np.concatenate([mean, self.calibration(mean, sigma)])
 
@@ -374,7 +374,7 @@ Particle = tuple[documents.Truth, documents.Integer]
 
 
 class FactsDocument(documents.Document):
-    """About the training and how well held-out events are predicted; what is shown of it."""
+    """Facts about the training and the accuracy for held-out events that are shown."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     __pydantic_extra__: dict[str, documents.Fact]
@@ -412,7 +412,7 @@ class RegressionDocument(documents.Document):
     probe: ProbeDocument | None = None
 
     def encoder(self) -> Encoder:
-        """What events look like."""
+        """Kinds of events of the training."""
         if not set(self.columns) <= set(COLUMNS):
             raise ValueError("columns that no event has")
         if max(max(s) for s in self.signatures) >= len(self.particles):
@@ -423,11 +423,11 @@ class RegressionDocument(documents.Document):
         )  # fmt: skip
 
     def sizes(self) -> dict[str, Any]:
-        """Of the network."""
+        """Tensors of the network."""
         general = ("name", "n_scalars", "n_out", "n_particles", "n_globals")
         return {k: v for k, v in self.network.items() if k not in general}
 
     def coefficients(self) -> tuple[float, float, float, float]:
-        """Of the calibration."""
+        """Coefficients of the calibration."""
         a, b, c, d = self.calibration
         return (a, b, c, d)

@@ -1,4 +1,4 @@
-"""What is learned of events: numbers that are checked, and standardised (thesis equation 6.22)."""
+"""Targets of regressions: numbers of events, validated and standardised (thesis equation 6.22)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ NOMINAL = "weight"
 """Name of the nominal weight as a target."""
 
 Kind = Literal["ratio", "weight", "values"]
-"""Of a target: a named weight over the nominal one, the nominal weight, or given numbers."""
+"""Kinds of targets: a named weight over the nominal one, the nominal weight, given numbers."""
 
 _CONSTANT = 1e-6
-"""Relative range that is rounding."""
+"""Relative range that counts as rounding."""
 
 _LOGARITHMS = (-744.0, 709.0)
-"""Of the numbers above zero that there are in double precision."""
+"""Smallest positive number in double precision."""
 
 _LARGEST = 1e150
-"""Numbers whose squares are numbers; beyond it, or below its inverse, units are unfortunate."""
+"""Largest number whose square is finite; numbers outside this range or its inverse need other
+units."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class Learned(NamedTuple):
 
 
 def target_of(sample: EventSample, target: str | npt.ArrayLike | Learned) -> Learned:
-    """What is to be learned of each event.
+    """Target number of each event.
 
     Parameters
     ----------
@@ -130,7 +131,7 @@ def target_of(sample: EventSample, target: str | npt.ArrayLike | Learned) -> Lea
     Raises
     ------
     UsageError
-        No such weight, another number of events, or no real numbers.
+        There is no such weight, the number of values is wrong, or the values are not real numbers.
     SampleError
         The nominal weight of an event is zero, so that there is no ratio.
     """

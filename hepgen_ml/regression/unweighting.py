@@ -28,13 +28,13 @@ class Unweighted:
     Attributes
     ----------
     index : (m,) int array
-        Which candidates.
+        Numbers of the candidates.
     weight : (m,) array
-        What is left of their weights, of mean near one; negative for negative exact weights.
+        Their remaining weights, of mean near one; negative for negative exact weights.
     exact : (k,) array
         Exact weights of the k candidates that the first stage has accepted.
     first, second : float
-        Part of the candidates that the first stage accepts, and of these the second.
+        Efficiencies of the first stage, and of the second stage for the accepted candidates.
     effective : float
         Effective sample size (sum w)^2 / sum w^2 over the number of events.
     quantiles : tuple of float
@@ -59,12 +59,12 @@ class Unweighted:
     mean_error: float
 
     def gain(self, exact_time: float, surrogate_time: float, efficiency: float) -> float:
-        """How many times faster an effective event is made than by exact weights alone.
+        """Time per effective event with exact weights alone over that with the surrogate.
 
         Parameters
         ----------
         exact_time, surrogate_time : float
-            Of one candidate, in the same unit; that of making a candidate counts in neither.
+            Times for one candidate, in the same unit, without the time to generate it.
         efficiency : float
             Of unweighting with exact weights alone, in effective events.
         """
@@ -83,7 +83,7 @@ def unweight_twice(
     seed: int = 0,
     loss: float = 1e-3,
 ) -> Unweighted:
-    """Events of equal weight, most of whose candidates never see the exact weight.
+    """Unweight with a surrogate, so that the exact weight is computed for few candidates.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def unweight_twice(
         Gives the exact weights (k,) of some candidates, by their numbers (k,).
     seed : int
     loss : float
-        Part of the weight that may lie above either maximum, in events that keep it as a weight.
+        Fraction of the weight that may lie above either maximum, in events that keep a weight.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def unweight_twice(
         )
     above = np.maximum(surrogate[asked] / s_max, 1.0)
     x = weight / surrogate[asked]
-    # a candidate counts as much in the sum of exact weights as the first stage has left of it
+    # exact weights count with the weight that the first stage leaves
     left = np.abs(x) * above
     x_max = unweighting_limit(left, loss)
     kept = np.flatnonzero(rng.random(len(asked)) * x_max < left)

@@ -1,4 +1,4 @@
-"""Account of weighted events: what they are worth, and how many rejection accepts."""
+"""Statistics of weighted events: effective sample size and efficiency of rejection."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class WeightAccount(WeightMoments):
 
     @property
     def counts(self) -> tuple[float, ...]:
-        """What `add` takes: events drawn and accepted, sums of weights and their squares."""
+        """Argument of `add`: events drawn and accepted, sums of weights and their squares."""
         return self.n, self.n_accepted, self.total, self.squares
 
     def add(self, counts: tuple[float, ...]) -> None:
@@ -63,30 +63,30 @@ class WeightAccount(WeightMoments):
     ) -> Iterator[tuple[T, IntArray]]:
         """Draw events until n are accepted with probability weight / limit.
 
-        Those few above the limit are accepted always.
+        Events above the limit are always accepted.
 
         Parameters
         ----------
         n : int
         draw : callable
-            Gives so many events, and their weights (k,), which it has counted.
+            Returns the given number of events, and their weights (k,), which it has counted.
         limit : float
         rng : numpy.random.Generator
             Accepts.
         expected : float
-            Fraction that is accepted, about.
+            Approximate fraction that is accepted.
         remedy : str
-            For the user whose events are nearly all rejected.
+            Advice in the error if almost all events are rejected.
 
         Yields
         ------
         events, (m,) int array
-            What `draw` gave, and which of them are accepted; n at least in the end.
+            Events from `draw`, and the numbers of the accepted ones; at least n in total.
 
         Raises
         ------
         ModelError
-            Next to nothing is accepted.
+            Almost no event is accepted.
         """
         found = drawn = 0
         for _ in range(_MAX_ROUNDS):

@@ -23,12 +23,11 @@ def names_of(n_members: int) -> list[str]:
 
 
 class ClassifierWeights(WeightAccount):
-    """Gives events, block by block, the weights of a classifier.
+    """Assigns the weights of a classifier to events, block by block.
 
-    The nominal weight becomes the one it was times w(x); every block is scaled so that its
-    mean weight is the cross section. Named weights follow the nominal one. The variations
-    ``classifier_k`` are those of single classifiers, normalised alike; their spread is the
-    uncertainty of the weights.
+    The nominal weight is multiplied by w(x); every block is scaled so that its mean weight is the
+    cross section. Named weights follow the nominal one. The variations ``classifier_k`` are those
+    of single classifiers, normalised alike; their spread is the uncertainty of the weights.
 
     Parameters
     ----------
@@ -36,8 +35,8 @@ class ClassifierWeights(WeightAccount):
     run : RunInfo
         Run information of the events without weights.
     unweight : bool
-        Accept events with probability w / limit instead, which leaves the weights as they
-        came. The few events above the limit are accepted always.
+        Accept events with probability w / limit instead, without changing their weights. Events
+        above the limit are always accepted.
 
     Attributes
     ----------

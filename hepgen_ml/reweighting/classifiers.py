@@ -20,19 +20,19 @@ NETWORKS = get_args(NetworkName)
 
 _BOTH = "trees+mlp"
 _START, _MOST = (1.0, 0.5), 2.0
-"""Coefficients of trees and perceptron where too few events tell, and the largest. Stopped
-early, trees find differences smaller than they are, a perceptron larger."""
+"""Default coefficients of trees and perceptron for too few events, and the largest ones. With early
+stopping, trees underestimate differences and a perceptron overestimates them."""
 
 
 class Classifier(Protocol):
-    """Tells truth from generated events of one final state."""
+    """Classifier between truth and generated events of one final state."""
 
     def logits(self, inputs: Inputs) -> Tensor:
         """Logits (n,) float64 of truth against generated, on the CPU."""
         ...
 
     def state_dict(self) -> Mapping[str, Any]:
-        """All that `restored` needs, as tensors."""
+        """Tensors from which `restored` rebuilds the classifier."""
         ...
 
 
@@ -40,7 +40,7 @@ class Classifier(Protocol):
 class TreesAndMLP:
     """Sum of the logits of boosted trees and a perceptron, with a coefficient each.
 
-    One finds steep edges, the other smooth correlations; their errors are nearly independent.
+    Trees find steep edges, a perceptron smooth correlations; their errors are nearly independent.
     """
 
     trees: trees.Trees

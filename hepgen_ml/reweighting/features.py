@@ -18,17 +18,17 @@ from hepgen_ml.process.conditions import Condition
 from hepgen_ml.process.symmetry import CLEAR, EXCHANGE, largest_pull
 
 _COMBINED_UP_TO = 7
-"""Final-state particles up to which sums of two and three of them are looked at."""
+"""Largest number of final-state particles for observables of two and three of them."""
 
 _PT_FLOOR = 1e-3  # GeV; below it lie the digits that a file prints
 
 _NOT_KINEMATIC = ("scale", "alpha_qcd")
-"""Functions of the kinematics that a generator chose; their formula alone separates samples."""
+"""Functions of the kinematics chosen by a generator, whose formula alone separates samples."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Events of one final state as a classifier sees them.
+    """Events of one final state as inputs of a classifier.
 
     Attributes
     ----------
@@ -95,15 +95,15 @@ class Group:
         return len(self.index)
 
     def looks_symmetric(self) -> bool:
-        """Whether what an exchange of the beams gives the other sign averages to zero."""
+        """Whether observables that are odd under exchange of the beams average to zero."""
         values = self.inputs.values[:, list(self.odd)].double()
         return largest_pull(values, torch.from_numpy(self.weight).double()[:, None]) <= CLEAR
 
     def folded(self) -> Group:
         """Events with a negative rapidity of all particles with their beams exchanged.
 
-        Where the exchange is a symmetry, a classifier loses nothing, has twice the events for
-        each region, and gives images the same weight. Labels stay as they are.
+        If the exchange is a symmetry, a classifier loses no information, has twice the events in
+        each region, and assigns images the same weight. Labels are not changed.
         """
         x = self.inputs
         side = torch.where(x.values[:, self.odd[0]] < 0, -1.0, 1.0)[:, None]
@@ -117,7 +117,7 @@ class Group:
 def groups(
     sample: EventSample, *, full: bool = False, conditions: Sequence[Condition] = ()
 ) -> dict[Signature, Group]:
-    """Events by final state, as classifiers see them.
+    """Events by final state, as inputs of classifiers.
 
     Parameters
     ----------
@@ -179,8 +179,8 @@ def _particles(sample: EventSample, layout: Layout) -> Tensor:
 def _combined(p: FloatArray, is_reconstructed: bool) -> dict[str, FloatArray]:
     """Columns (n,) of several of the particles p (n, k, 4) together, beside their observables.
 
-    These are directions in which densities are simple, and which classifiers otherwise have to
-    piece together from many: the recoil of a pair, the direction of the missing pT.
+    Densities are simple in these observables, which a classifier would otherwise have to combine
+    from many: the recoil of a pair, the direction of the missing pT.
     """
     n = p.shape[1]
     found: dict[str, FloatArray] = {}

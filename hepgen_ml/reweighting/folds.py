@@ -1,4 +1,4 @@
-"""Classifiers of one final state: their folds, their calibration, and the ratio they make."""
+"""Classifiers of one final state: folds, calibration, and the ratio of densities."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class Folds:
         self.found: dict[str, list[float]] = {}
 
     def member(self, k: int, report: Callable[[float], None]) -> Classifier:
-        """Classifier that does not know part k."""
+        """Classifier trained without part k."""
         torch.manual_seed(1000 * self.seed + k)
         known = torch.nonzero((self.fold != k) & (self.fold != _NO_FOLD)).squeeze(-1)
         training = self.events[known[torch.randperm(len(known))]]
@@ -189,7 +189,7 @@ class Folds:
 def calibrate(logits: Tensor, events: Labelled) -> Calibration:
     """Slope and offset that minimise the loss on held-out events.
 
-    A slope below one undoes over-confidence; it is kept between zero and two.
+    A slope below one corrects over-confidence; it is limited to between zero and two.
     """
     columns = torch.stack([logits, torch.ones_like(logits)], dim=1)
     slope, offset = logistic(columns, events, (1.0, 0.0)).tolist()
@@ -200,8 +200,8 @@ def of_mean(single: Calibration, logits: Tensor) -> Calibration:
     """Calibration of the mean of several classifiers, from that of one.
 
     The best slope is the covariance of logit and truth over the variance of the logit. The mean
-    has the covariance of one classifier, but less variance, because what each of them took from
-    the fluctuations of its own events averages out.
+    has the covariance of one classifier, but less variance, because their overfitting to
+    fluctuations of different events averages out.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ from hepgen_ml.events.weights import effective_size
 LOW, HIGH = 0.1, 10.0
 """Weights below and above which events form the tails."""
 
-_TAIL_QUANTILE = 0.01  # of events in each tail where hardly any weight is that extreme
+_TAIL_QUANTILE = 0.01  # fraction of events in each tail if few weights are that extreme
 _MIN_TAIL = 50
 _MIN_GROUP = 1000
 
@@ -38,9 +38,9 @@ class Deviation:
     worst_bin : (low, high)
         With the largest pull before weighting.
     worst_ratio : float
-        Generated over truth there.
+        Ratio of generated over truth in this bin.
     worst_pull : float
-        The same in standard deviations.
+        Deviation of this ratio in standard deviations.
     """
 
     observable: Observable

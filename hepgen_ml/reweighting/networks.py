@@ -34,7 +34,7 @@ _MIN_PT = 1e-3  # GeV
 class Network(nn.Module, ABC):
     """Logit of truth against generated for events of one final state.
 
-    The logit starts as zero: nothing is known before training.
+    The initial logit is zero.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class Network(nn.Module, ABC):
         self.n_labels = len(categories)
         for i, known in enumerate(categories):
             self.register_buffer(f"known{i}", known)
-        # last row of each table: a value that training did not have
+        # last row of each table: values that do not occur in the training
         tables = [nn.Embedding(len(k) + 1, _WIDTH) for k in categories]
         for table in tables:
             nn.init.zeros_(table.weight)
@@ -82,9 +82,9 @@ class Network(nn.Module, ABC):
         return total
 
     def values(self, inputs: Inputs) -> Tensor:
-        """Observables (m, 2 k): standardised, and their place in the sample from -1 to 1.
+        """Observables (m, 2 k): standardised, and their quantile in the sample from -1 to 1.
 
-        The latter resolves narrow peaks and steep edges, as the bins of boosted trees do.
+        The latter resolves narrow peaks and steep edges, like the bins of boosted trees.
         """
         standard = ((inputs.values - self.mean) / self.std).clamp(-10, 10)
         columns = inputs.values.t().contiguous()
@@ -195,7 +195,7 @@ class LGATrClassifier(Network):
 
 
 class EventClassifier(Network):
-    """Any network of events, with the observables as numbers of the whole event.
+    """Any network of events, with the observables as global features.
 
     Attributes
     ----------
@@ -243,7 +243,7 @@ class EventClassifier(Network):
 
 
 class DeepSetsClassifier(EventClassifier):
-    """Sum over particles, which the observables join."""
+    """Deep sets of particles and observables."""
 
     name, sizes = "deep-sets", MappingProxyType({})
 
@@ -265,7 +265,7 @@ class GAPClassifier(EventClassifier):
 
 
 def _turned(particles: Tensor) -> Tensor:
-    """Momenta (m, n, 4) turned about the beams until the azimuth of the first particle is zero."""
+    """Momenta (m, n, 4) rotated about the beams to azimuth zero of the first particle."""
     px, py = particles[..., 0], particles[..., 1]
     pt = torch.hypot(px[:, :1], py[:, :1]).clamp_min(_MIN_PT)
     cos, sin = px[:, :1] / pt, py[:, :1] / pt

@@ -5,11 +5,10 @@ both, tends to D(x) = p(x)/(p(x) + q(x)), so that
 
 .. math:: w(x) = D(x) / (1 - D(x)) = p(x) / q(x)
 
-(arXiv:2305.10475, section 5; 2305.16774). Every final state has classifiers of its
-own, and the ratio of its frequencies is a factor. K classifiers leave out a
-different part of the events each: what they give there shows whether they
-over-fit, calibrates them, and their spread is the uncertainty of the weights. New
-events get the mean of their logits.
+(arXiv:2305.10475, section 5; 2305.16774). Every final state has separate classifiers, and the ratio
+of its frequencies is a factor. Each of K classifiers leaves out a different part of the events: its
+output there measures overfitting and calibrates it, and the spread of the classifiers is the
+uncertainty of the weights. New events get the mean of their logits.
 """
 
 from __future__ import annotations
@@ -43,10 +42,11 @@ from hepgen_ml.reweighting.folds import NONE, Calibration, Folds, GroupRatio
 from hepgen_ml.reweighting.training import Schedule
 
 MIN_EVENTS = 500
-"""Final states with fewer events in either sample only have the ratio of their frequencies."""
+"""Minimum number of events in each sample; rarer final states have the ratio of frequencies
+only."""
 
 _KIND, _VERSION = "hepgen-ml classifier", 3
-_PRIOR = 10.0  # events that either sample is thought to have in every final state
+_PRIOR = 10.0  # pseudo-events of either sample in every final state
 
 
 class Reweighter:
@@ -100,7 +100,7 @@ class Reweighter:
         ----------
         truth, generated : EventSample
             The samples, with their weights of either sign. The generator must not have been
-            trained on `truth`, because it describes its own training events too well.
+            trained on `truth`, because it overfits its own training events.
         network : str
             Of `hepgen_ml.reweighting.classifiers.NETWORKS`.
         folds : int
@@ -368,7 +368,7 @@ def _difference(found: Sequence[str], wanted: Sequence[str]) -> str:
 
 
 def _rate(truth: Group | None, generated: Group, sums: list[float], sizes: list[int]) -> float:
-    """Ratio of the frequencies of a final state; rare ones are drawn to one."""
+    """Ratio of the frequencies of a final state, regularised towards one for rare ones."""
     shares = [
         (0.0 if g is None else float(g.weight.sum()) / total * n) + _PRIOR
         for g, total, n in zip((truth, generated), sums, sizes, strict=True)

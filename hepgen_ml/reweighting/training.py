@@ -22,7 +22,8 @@ _EMA = 0.99
 _NO_LIMIT = 2**53
 
 _STEPS_PER_PASS, _LEAST_BATCH = 150, 64
-"""Small samples are gone through in smaller batches: differences of a percent take many steps."""
+"""Steps in each epoch of small samples, which have smaller batches: small differences take many
+steps."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Schedule:
     Attributes
     ----------
     epochs : int
-        Passes over the events by whose end the learning rate is zero.
+        Passes over the events after which the learning rate is zero.
     patience : int
         Passes without a better validation loss after which the learning rate falls to zero, from
         the best weights on, and training ends.
@@ -116,7 +117,7 @@ def logistic(
     columns : (n, k) float64 tensor
     events : Labelled
     start : tuple of k floats
-        Where the columns hardly vary, coefficients are not determined and stay near these.
+        Coefficients of columns that hardly vary are not determined and stay near these.
     strength : float
         Strength of this preference, in the unit of the summed curvature of the loss.
     """
@@ -171,7 +172,7 @@ def train(
     seed: int,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> dict[str, float]:
-    """Fit a classifier; its averaged weights with the best validation loss remain.
+    """Fit a classifier; the result has the averaged weights with the best validation loss.
 
     Parameters
     ----------
@@ -182,7 +183,7 @@ def train(
     seed : int
         Seed of the order of events.
     progress : callable
-        Told the fraction that is over.
+        Called with the completed fraction.
 
     Returns
     -------

@@ -27,7 +27,7 @@ _FEATURES = 0.7  # of the columns are offered at each split
 _VALIDATION = 0.1
 _PATIENCE = 40  # trees
 _MOST = 400  # trees of a set
-_AT_ONCE = 50  # trees between two looks at the clock
+_AT_ONCE = 50  # trees between two checks of the time
 _SETS = 2
 """Sets of trees that are averaged; each holds out another tenth for stopping."""
 
@@ -45,9 +45,9 @@ class Trees:
     Attributes
     ----------
     feature : (m,) int16 array
-        Column that an inner node looks at, -1 for leaves.
+        Column of the condition of an inner node, -1 for leaves.
     value : (m,) float32 array
-        Threshold of inner nodes, what leaves add to the logit.
+        Threshold of inner nodes, contribution of leaves to the logit.
     right : (m,) int32 array
         Right child of inner nodes.
     start : (t + 1,) int64 array
@@ -60,7 +60,7 @@ class Trees:
     Raises
     ------
     ValueError
-        Nodes that cannot be: children outside their tree or before their parent, unknown columns.
+        Invalid nodes: children outside their tree or before their parent, unknown columns.
     """
 
     feature: npt.NDArray[np.int16]
@@ -81,7 +81,8 @@ class Trees:
             raise ValueError("trees with values that are not numbers")
         inner = np.flatnonzero(self.feature >= 0)
         end = np.repeat(start[1:], np.diff(start))[inner]
-        # the left child comes next, so a right one behind it lies behind the parent too: no cycles
+        # the left child comes next, so that a right one behind it is also behind its parent: no
+        # cycles
         if np.any(self.right[inner] <= inner + 1) or np.any(self.right[inner] >= end):
             raise ValueError("trees with children in wrong places")
         if np.any(self.feature < -1) or np.any(self.feature >= self.n_columns):
@@ -187,7 +188,7 @@ def grow(
     seed: int,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> tuple[Trees, dict[str, float]]:
-    """Boosted trees, until their validation loss has not fallen for a while.
+    """Train boosted trees until their validation loss no longer decreases.
 
     Parameters
     ----------
@@ -196,7 +197,7 @@ def grow(
         Only its seconds count.
     seed : int
     progress : callable
-        Told the fraction that is over.
+        Called with the completed fraction.
 
     Returns
     -------
@@ -209,7 +210,7 @@ def grow(
     UsageError
         scikit-learn is not installed.
     SampleError
-        Negative weights: the loss has no bound below where a leaf holds more of them.
+        Negative weights: the loss is unbounded below if they dominate in a leaf.
     """
     classifier, limits = boosting()
     require_no_negative(events)

@@ -18,16 +18,16 @@ EVENTS = 5_000
 """Draws per channel; at an acceptance of 95 % its relative error is 0.3 %."""
 
 _FEWEST = 100
-"""Draws per channel where time is short."""
+"""Number of draws per channel if time is short."""
 
 FEW_CHANNELS = 64
-"""Channels up to which the acceptance of each is measured alone."""
+"""Number of channels up to which the acceptance of each is measured separately."""
 
 _LONGEST = 25.0
-"""Seconds that very many channels take at most."""
+"""Largest time in seconds for very many channels."""
 
 _SHRINK = 20.0
-"""Draws that the acceptance of all channels counts as in that of each."""
+"""Weight of the common acceptance in that of each channel, in draws."""
 
 _TOGETHER = 8192
 """Draws of all channels together, about."""
@@ -44,14 +44,13 @@ def measure_acceptance(
 ) -> list[float]:
     """Fraction of each channel's draws that obey all cuts.
 
-    What a generator keeps of the density; without it, the density of generated
-    events would not be normalised.
+    It normalises the density of generated events, since draws outside the cuts are rejected.
 
     Parameters
     ----------
     surrogate, process, device, seed
     seconds : float
-        Where many channels would take longer, fewer draws are made of each.
+        Time limit; with many channels it reduces the number of draws of each.
     progress : callable, optional
         Called with stage, done, total and an empty dict.
     """
@@ -67,7 +66,7 @@ def measure_acceptance(
     for c in range(n_channels):
         if n_drawn:
             taken = time.monotonic() - begun
-            # what is left, by the time of one draw so far, for each of the channels to come
+            # draws for each of the remaining channels, from the time per draw so far
             affordable = max(seconds - taken, 0.0) / (taken / n_drawn * (n_channels - c))
             n = int(min(max(affordable, _FEWEST), EVENTS))
         n_drawn += n
@@ -80,7 +79,7 @@ def measure_acceptance(
             subprocess = torch.from_numpy(rng.choice(len(p), n, p=p / p.sum()))
         x = surrogate.density.sample(subprocess.to(device), generator)
         passes = process.kinematics(x, subprocess, torch.zeros(len(x))).passes
-        # Half an event where there is none, so that the logarithm is finite.
+        # Half an event instead of none, so that the logarithm is finite.
         fractions.append(max(float(passes.sum()), 0.5) / len(x))
     return fractions
 
@@ -97,7 +96,7 @@ def _together(
 ) -> list[float]:
     """Acceptance of very many channels, drawn together while there is time.
 
-    What a channel's own draws leave open, the acceptance of all of them says.
+    Channels with few draws get the acceptance of all channels together.
 
     Parameters
     ----------

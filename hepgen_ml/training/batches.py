@@ -1,4 +1,4 @@
-"""Prepared tensors of a sample, and which of its events come in which step."""
+"""Prepared tensors of a sample, and the events of each step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hepgen_ml.process.encoded import Discrete, Encoded
 
 
 class Order:
-    """Which events come in which step of a training.
+    """Order of the events in the steps of a training.
 
     It is a function of seed and epoch alone, so that a resumed run continues with the batches
     that it would have seen.
@@ -20,7 +20,7 @@ class Order:
     ----------
     n_events : int
     rate : (n,) tensor, optional
-        Events come so often in an epoch on average; without, each comes once.
+        Mean number of times that each event occurs in an epoch; by default once.
     device : torch.device, optional
         Of the rows.
     """
@@ -54,8 +54,8 @@ class Batches:
     encoded : Encoded
     device : torch.device
     rate : (m,) tensor, optional
-        How often events are drawn. Densities that learn the rates of subprocesses weigh them
-        down by as much.
+        How often events are drawn. Densities that learn the rates of subprocesses compensate this
+        by weights.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Samples whose events have very different weights: densities of the events as they are."""
+"""Samples with very different weights: densities of the events without their weights."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from hepgen_ml.training.trainer import Trainer
 log = logging.getLogger(__name__)
 
 _FEW = 0.5
-"""Events of equal weight that a sample is worth, over its events, below which generated events
-have weights as those of the sample."""
+"""Ratio of the effective sample size to the number of events below which generated events have
+weights like the sample."""
 
 
 def with_weights(config: Config, process: Process, encoded: Encoded) -> Config:
@@ -52,7 +52,7 @@ def with_weights(config: Config, process: Process, encoded: Encoded) -> Config:
 
 
 _STEPS = 2000
-"""Steps in which weights are learned."""
+"""Number of steps in which weights are learned."""
 
 _GOOD = 0.003
 """Relative statistical error of that mean at which no more events are drawn."""
@@ -62,14 +62,14 @@ _DRAWN, _ROUNDS = 8192, 20
 
 
 def worth(process: Process, encoded: Encoded) -> float:
-    """Events that the absolute weights are worth, channel by channel, over all events."""
+    """Effective sample size of the absolute weights, summed over channels, over all events."""
     size = encoded.weight.abs()
     channels = by_value(process.channel_of[encoded.subprocess])
     return sum(effective_size(size[rows]) for _, rows in channels) / len(encoded)
 
 
 def as_they_are(process: Process, encoded: Encoded) -> tuple[Process, Encoded, Tensor]:
-    """The sample with signs for weights, and the logarithms (m,) of the absolute weights.
+    """The sample with the signs as weights, and the logarithms (m,) of the absolute weights.
 
     Subprocesses have the frequencies of their events. Events of weight zero are left out.
     """
@@ -115,7 +115,7 @@ def learn_weights(
     training, validation : Biased
         On the device of the weights.
     seconds : float
-        After which the network stops to learn.
+        Time of the training of the network.
     seed : int
 
     Returns
@@ -145,10 +145,10 @@ def normalise_weights(
     most: int,
     seconds: float,
 ) -> float:
-    """Let the weights of generated events have the mean one, as far as these tell it.
+    """Normalise the weights of generated events to mean one, within its statistical error.
 
-    Weights are normalised by the events of the sample; a density that is not quite theirs gives
-    them another mean, by which the cross section would be wrong.
+    The weights are normalised with the events of the sample; if the density deviates from these,
+    the mean differs, and the cross section would be wrong.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def normalise_weights(
     Returns
     -------
     float
-        The mean that they had. What is not clear from its statistical error stays.
+        The mean before. Deviations within its statistical error are not corrected.
     """
     weights = surrogate.event_weights
     assert weights is not None

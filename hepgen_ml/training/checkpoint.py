@@ -15,7 +15,7 @@ from hepgen_ml.files import documents
 from hepgen_ml.files.tensors import load_tensors, save_tensors
 
 CHECKPOINT = "checkpoint.safetensors"
-"""Its name in a model directory."""
+"""Name of the file in a model directory."""
 
 Loss = Annotated[float, Strict()] | None
 """Infinite or null if there was none."""
@@ -31,7 +31,7 @@ class RateDocument(documents.Document):
 
 
 class CheckpointDocument(documents.Document):
-    """What a checkpoint holds beside tensors."""
+    """Contents of a checkpoint apart from tensors."""
 
     round: documents.Count
     step: documents.Count
@@ -42,7 +42,7 @@ class CheckpointDocument(documents.Document):
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint, completely or not at all.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def read(
     ----------
     path : Path
     expected : mapping of str to Tensor
-        Tensors that it has to hold, by name, with their shapes.
+        Required tensors, by name, with their shapes.
 
     Raises
     ------
@@ -85,11 +85,11 @@ def read(
 
 
 Stored = tuple[dict[str, Tensor], CheckpointDocument] | None
-"""What `read` gives, or None where there is no checkpoint."""
+"""Result of `read`, or None without a checkpoint."""
 
 
 def packed(stored: Stored) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """For `hepgen_ml.training.ranks.Ranks.share`."""
+    """Tensors and plain values for `hepgen_ml.training.ranks.Ranks.share`."""
     if stored is None:
         return {}, {}
     tensors, state = stored
@@ -97,7 +97,7 @@ def packed(stored: Stored) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def unpacked(found: tuple[Mapping[str, Tensor], Mapping[str, Any]]) -> Stored:
-    """What `packed` was given."""
+    """Inverse of `packed`."""
     tensors, document = found
     if not document:
         return None

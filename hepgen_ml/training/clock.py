@@ -1,4 +1,4 @@
-"""The time of a training: all that happens counts, but for reading the sample."""
+"""The time of a training, without that of reading the sample."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import TypeVar
 from hepgen_ml.config import TrainingConfig
 
 CLOSING = 0.08
-"""Part of the time that is kept for calibration and acceptance, after the network's training."""
+"""Fraction of the time reserved for calibration and acceptance after the training."""
 
 _LEAST = 0.2
-"""Part of the time that a network is trained at least, however long all before it took."""
+"""Minimum fraction of the time for the training of the network."""
 
 _LAST = 0.02
-"""And part for what follows where no time is left at all."""
+"""Minimum fraction of the time for the stages after the training."""
 
 T = TypeVar("T")
 
 
 class Clock:
-    """Says how much of the time that a training may take is left.
+    """Measures the remaining time of a training.
 
     Parameters
     ----------
     seconds : float
-        From now on, without the time in which the sample is read.
+        Time limit from now on, without the time in which the sample is read.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Clock:
         return training.model_copy(update={"max_time": max(left, _LEAST * self.seconds)})
 
     def for_closing(self) -> float:
-        """Seconds that are left for what follows the network's training."""
+        """Remaining seconds for the stages after the training of the network."""
         return max(self.seconds - self.used, _LAST * self.seconds)
 
 
@@ -71,7 +71,7 @@ class Stopwatch:
         self.seconds += time.monotonic() - self._begun
 
     def timed(self, parts: Iterator[T]) -> Iterator[T]:
-        """The parts; only the time until each of them is there counts."""
+        """The parts; only the time to produce each of them counts."""
         while True:
             with self:
                 part = next(parts, None)

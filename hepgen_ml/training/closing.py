@@ -1,4 +1,4 @@
-"""What follows the training of a surrogate: weights of events, calibration, acceptance."""
+"""Stages after the training of a surrogate: weights of events, calibration, acceptance."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from hepgen_ml.training.preparation import Prepared
 from hepgen_ml.training.surrogate_task import SurrogateTask
 
 _MOST_GENERATED = 1_000_000
-"""Events that a density generates at most after its training, to see what it makes."""
+"""Largest number of events that a density generates after its training for its calibration."""
 
 _CALIBRATION_EVENTS = 200_000
 
 _MOST_DRAWN = 5
-"""Generated events for each one of the sample by which weights are normalised, at most."""
+"""Largest number of generated events per event of the sample to normalise weights."""
 
 _TRIAL = 4_096
-"""Events by which the time of a calibration is judged, and its fewest."""
+"""Number of events to estimate the time of a calibration, and its minimum."""
 
 
 def complete(
     ready: Prepared, task: SurrogateTask, clock: Clock, progress: Progress | None
 ) -> dict[str, Any]:
-    """Complete a trained surrogate with what its density and heads leave open.
+    """Complete a trained surrogate with weights, calibration and acceptance.
 
-    Learns the weights of a biased sample, and gives the run information their largest one; lets
-    the mean probabilities of the heads be those of the sample; measures the acceptance.
+    Learns the weights of a biased sample, and adds the largest one to the run information; adjusts
+    the mean probabilities of the heads to those of the sample; measures the acceptance.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def _calibrate(
 ) -> None:
     """Make the mean of the predicted probabilities equal the sample's fractions.
 
-    By as many events as there is time for, see `_CALIBRATION_EVENTS` and `_MOST_GENERATED`.
+    Uses as many events as time allows, see `_CALIBRATION_EVENTS` and `_MOST_GENERATED`.
     """
     seed, surrogate, data, d = ready.config.seed, task.module, task.train, task.train.discrete
     order = np.random.default_rng(seed).permutation(len(data))[:_CALIBRATION_EVENTS]
@@ -130,10 +130,10 @@ def _calibrate(
 
 
 def _affordable(work: Callable[[int], object], most: int, seconds: float) -> int:
-    """Events that some work can be done for within a time, by a trial with a few of them."""
+    """Number of events that can be processed within a time, from a trial with a few."""
     if most <= _TRIAL:
         return most
-    work(_TRIAL // 8)  # the first call pays for what is made once
+    work(_TRIAL // 8)  # the first call includes initialisation
     begun = time.monotonic()
     work(_TRIAL)
     rate = _TRIAL / max(time.monotonic() - begun, 1e-9)

@@ -1,4 +1,4 @@
-"""From files to tensors: two passes over a sample, in chunks."""
+"""Reading a sample into tensors, in two passes over its chunks."""
 
 from __future__ import annotations
 
@@ -31,11 +31,10 @@ from hepgen_ml.training.variations import VariationCollector
 log = logging.getLogger(__name__)
 
 _PER_CHANNEL, _TOGETHER = 100, 100_000
-"""Events of each channel that are worth a pass through its chart, and most that are encoded
-together."""
+"""Number of events of each channel that are encoded together, and largest number in total."""
 
 MIN_EVENTS = 1000
-"""Fewest events a density is learned from."""
+"""Minimum number of events to learn a density."""
 
 
 class SampleSource(EventSource):
@@ -51,24 +50,24 @@ class SampleSource(EventSource):
     cuts : sequence of Cut or str
         Other events are left out.
     conditions : sequence of Wanted
-        What the density is to depend on.
+        Conditions of the density.
 
     Attributes
     ----------
     n_skipped : int
         Bad events left out in the latest pass.
     has_colors : bool
-        False once events without any colour tags were met.
+        False if there are events without any colour tags.
     defects : DefectCounter
         Bad events of the latest pass, with ``skip_bad``.
     not_learned : list of str
-        What `learn_process` and `encode_all` leave out, in words.
+        Sentences about properties that `learn_process` and `encode_all` leave out.
     reading : Stopwatch
         Of the time in which files are read.
     """
 
     has_colors = True
-    keeps_empty = False  # an event without any object is none for a density
+    keeps_empty = False  # a density needs at least one object
 
     def __init__(
         self,
@@ -88,7 +87,7 @@ class SampleSource(EventSource):
         )
 
     def chunks(self) -> Iterator[EventSample]:
-        """Good events, chunk by chunk, weights proportional to the cross section they stand for."""
+        """Good events, chunk by chunk, with weights proportional to their cross section."""
         return self.reading.timed(self._good())
 
     def _good(self) -> Iterator[EventSample]:
@@ -97,7 +96,7 @@ class SampleSource(EventSource):
         for number, chunk in self.raw():
             if number != file:
                 position, file = 0, number
-            # nothing is conserved among objects
+            # reconstructed objects obey no conservation laws
             found = {} if chunk.is_reconstructed else find_defects(chunk)
             if found and not self.skip_bad:
                 raise self._all_defects().error()
@@ -133,7 +132,7 @@ class SampleSource(EventSource):
         return self.paths[number] if self.paths else None
 
     def _position(self, position: int) -> int | None:
-        """Number of an event in its file, which cuts make unknown."""
+        """Number of an event in its file; unknown with cuts."""
         return None if self.cuts else position
 
     def fingerprint(self) -> str:
@@ -224,7 +223,7 @@ def learn_process(
 
 
 def with_mean_weight(source: SampleSource, process: Process) -> RunInfo:
-    """The run with the mean weight in pb as cross section, where only weights have it.
+    """The run with the mean weight in pb as cross section, if only weights state it.
 
     Some generators write a cross section of -1 with strategy 4, or none, which says that it is the
     mean weight. Processes have the shares of their events.
@@ -232,7 +231,7 @@ def with_mean_weight(source: SampleSource, process: Process) -> RunInfo:
     run, mean = source.run, source.mean_weight
     if abs(run.weight_strategy) != 4 or run.cross_section > 0 or not mean > 0:
         return run
-    if not source.states_strategy:  # weights of any scale say nothing
+    if not source.states_strategy:  # weights of any scale do not determine it
         return run
     log.info("the file states no cross section: the mean weight, %.6g pb, is taken", mean)
     share = {p.process_id: 0.0 for p in run.processes}
@@ -244,7 +243,7 @@ def with_mean_weight(source: SampleSource, process: Process) -> RunInfo:
 
 
 def _compare_mean(run: RunInfo, n: float, total: float, squares: float) -> None:
-    """Say so where events of strategy 4 do not have the stated cross section as mean weight."""
+    """Warn if the mean weight of events of strategy 4 is not the stated cross section."""
     stated, mean = run.cross_section, total / n
     error = np.sqrt(max(squares / n - mean**2, 0.0) / n)
     allowed = 5 * np.hypot(error, np.nan_to_num(run.cross_section_error)) + 1e-3 * stated
@@ -334,16 +333,16 @@ def _is_unknown(chunk: EventSample) -> npt.NDArray[np.bool_]:
 def evened(process: Process, subprocess: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     r"""Weights (m,) that add up to the statistical power of each channel.
 
-    Samples of different processes have events worth different cross sections. For a density
-    that is conditioned on the subprocess that is a matter of rates alone: each channel is learned
-    best if it counts as the :math:`(\sum w)^2 / \sum w^2` events that it is worth, each event as
-    one if weights are equal. They average to one over all channels.
+    Events of different processes have different cross sections. For a density that is conditioned
+    on the subprocess this affects rates only: each channel is learned best if its total weight is
+    its effective sample size :math:`(\sum w)^2 / \sum w^2`, which gives each event unit weight if
+    weights are equal. They average to one over all channels.
     """
     channel_of, weight = process.channel_of[subprocess], weight.clone()
     for c in torch.unique(channel_of).tolist():
         w = weight[channel_of == c]
         if not w.sum() > 0:
-            w = w.abs()  # what is left of a channel after cuts may cancel
+            w = w.abs()  # weights of a channel may cancel after cuts
         weight[channel_of == c] = w * (w.sum() / (w**2).sum().clamp_min(1e-300))
     return weight / weight.mean()
 
@@ -358,10 +357,10 @@ def draw_rates(
     process : Process
     subprocess : (m,) int64 tensor
     power : float
-        A batch's share of each channel goes like its events to this power.
+        The share of each channel in a batch is proportional to this power of its number of events.
     boost : float
-        But no event is drawn more often than so many times those of the largest channel; 0: any.
-        The events of very rare channels are otherwise drawn until they are known by heart.
+        Largest drawing rate relative to events of the largest channel; 0 for no limit.
+        It prevents overfitting of the events of very rare channels.
     """
     channel_of = process.channel_of[subprocess]
     counts = torch.bincount(channel_of).double().clamp_min(1)

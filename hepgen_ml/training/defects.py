@@ -1,4 +1,4 @@
-"""Events that break a law: which law, how many, the first one, and what leaving them out does."""
+"""Events that break a law: counts by law, the first event, and the bias from leaving them out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ for training. Rounding of printed momenta is far below; what is generated is exa
 OFF_AXIS = "incoming particles off the beam axis"
 _AXIS_TOLERANCE = 1e-6  # transverse momentum of an incoming particle relative to its energy
 _HARMLESS = 0.01  # part of the events of a final state that may be left out
-_FEW = 5  # bad events of a final state that say nothing about it
+_FEW = 5  # number of bad events of a final state that is not significant
 
 
 def has_colors(chunk: EventSample) -> bool:
@@ -32,7 +32,7 @@ def has_colors(chunk: EventSample) -> bool:
 
 
 def find_defects(chunk: EventSample) -> dict[str, BoolArray]:
-    """Events (n,) that cannot be trained on, by what is wrong with them; empty if nothing is."""
+    """Events (n,) that cannot be used in training, by defect; empty without defects."""
     ignore = ["particle ids"] + ([] if has_colors(chunk) else ["colour connection"])
     found = broken_laws(chunk, chunk.run, tolerance=TOLERANCE, ignore=ignore)
     off = _off_axis(chunk)
@@ -86,7 +86,7 @@ class DefectCounter:
 
     @property
     def bias(self) -> str:
-        """How leaving the bad events out would bias the sample, in words; empty if not by much."""
+        """Sentence on the bias from leaving out the bad events; empty if it is small."""
         flavors = self._worst()
         if flavors is None:
             return ""
@@ -97,7 +97,7 @@ class DefectCounter:
         )
 
     def _worst(self) -> Flavors | None:
-        """Final state that loses most, None where none loses enough to bias it."""
+        """Final state with the largest loss, None if no loss causes a bias."""
         every, bad = self._all.subprocesses, self._bad.subprocesses
         lost = {key: n / max(every[key], n) for key, n in bad.items()}
         if not lost:
@@ -109,7 +109,7 @@ class DefectCounter:
         return worst if self.n_bad > _HARMLESS * self.n_events else None
 
     def error(self) -> SampleError:
-        """What is wrong with the sample, for those who did not ask to leave such events out."""
+        """Message about the defects of a sample that is refused."""
         assert self.first is not None
         laws = ", ".join(f"{name} {n:,}" for name, n in self.laws.most_common())
         if set(self.laws) == {OFF_AXIS}:
@@ -133,7 +133,7 @@ class DefectCounter:
         )
 
     def warning(self) -> str:
-        """What was left out."""
+        """Message about the events that were left out."""
         laws = ", ".join(f"{name} {n:,}" for name, n in self.laws.most_common())
         text = f"left out {self.n_bad:,} bad events of {self.n_events:,} ({laws})"
         return f"{text}; that biases the sample, by {self.bias}" if self.bias else text

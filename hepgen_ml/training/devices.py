@@ -8,7 +8,7 @@ from hepgen_ml.errors import UsageError
 
 
 def find_device(name: str) -> torch.device:
-    """Device by name; ``auto`` takes an accelerator where there is one.
+    """Device by name; ``auto`` selects an accelerator if there is one.
 
     Raises
     ------
@@ -19,7 +19,7 @@ def find_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device).cpu()  # some name a device that holds no numbers
+        torch.zeros(1, device=device).cpu()  # some devices hold no numbers
         torch.Generator(device=device)
     except (RuntimeError, AssertionError, ImportError, AttributeError) as error:
         first = str(error).splitlines()[0].partition(". ")[0][:200]

@@ -1,4 +1,4 @@
-"""The directory of a training: whose it is, and what an unfinished training leaves in it."""
+"""Directory of a training: its lock, and the files of an unfinished training."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from hepgen_ml.training.checkpoint import CHECKPOINT
 from hepgen_ml.training.history import HISTORY
 
 PLAN = "training.json"
-"""File in a model directory whose training is not finished: what it began with."""
+"""File in a model directory with an unfinished training, with its sample and settings."""
 
 
 claimed = partial(
     directories.claimed,
     contents=Contents("a model", finished=CONFIG, plan=PLAN, further=(WEIGHTS,)),
 )
-"""Let this run alone write into the directory of a model."""
+"""Reserve the directory of a model for this run."""
 
 
 def begin(directory: Path, fingerprint: str, config: Config, *, resume: bool) -> float:
-    """Begin a training of a sample in a directory, or go on with it.
+    """Start a training in a directory, or resume it.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def begin(directory: Path, fingerprint: str, config: Config, *, resume: bool) ->
         Of the sample.
     config : Config
     resume : bool
-        Go on where there is an unfinished training.
+        Resume an unfinished training, if there is one.
 
     Returns
     -------
@@ -61,12 +61,12 @@ def begin(directory: Path, fingerprint: str, config: Config, *, resume: bool) ->
 
 
 def finish(directory: Path) -> None:
-    """Remove what only an unfinished training needs."""
+    """Remove the files that only an unfinished training needs."""
     remove(directory, PLAN, CHECKPOINT)
 
 
 def _check_plan(directory: Path, fingerprint: str, config: Config) -> Config:
-    """What a training was begun with; refuses to resume it with anything else."""
+    """Sample and settings of a training, which must not change when it is resumed."""
     path = directory / PLAN
     try:
         document = documents.read(path)

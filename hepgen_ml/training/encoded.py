@@ -1,7 +1,7 @@
-"""A sample made ready for training, and the file that carries it to another machine.
+"""A sample prepared for training, and a file format for its transfer to another machine.
 
-Reading needs the file libraries, training does not: where the GPU is, this file, torch and
-numpy (with pydantic, safetensors and, for flows, torchdiffeq) are enough.
+Reading needs the file libraries, training does not: on a GPU machine this file, torch and numpy
+(with pydantic, safetensors and, for flows, torchdiffeq) are sufficient.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _STORED = {"subprocess": torch.int32, "pattern": torch.int32, "branch": torch.in
 
 @dataclass
 class EncodedSample:
-    """Everything that training needs of a sample.
+    """All inputs of a training from a sample.
 
     Attributes
     ----------
@@ -64,9 +64,9 @@ class EncodedSample:
     n_skipped : int
         Bad events left out.
     not_learned : tuple of str
-        What is left out beside them, in words.
+        Sentences about other properties that are left out.
     seconds_read : float
-        That reading the files took; it is not kept.
+        Time to read the files in seconds; not stored.
     variations : Variations or None
         Ratios of its named weights.
     """
@@ -82,14 +82,14 @@ class EncodedSample:
     variations: Variations | None = None
 
     def save(self, path: str | Path) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file, completely or not at all."""
         tensors, document = self.packed()
         for name, kind in _STORED.items():
             tensors[name] = tensors[name].to(kind)
         save_tensors(Path(path), tensors, document)
 
     def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """As tensors and a document of plain values."""
+        """Tensors and a document of plain values."""
         tensors = {
             f.name: getattr(self.encoded, f.name)
             for f in fields(Encoded)
@@ -134,7 +134,7 @@ class EncodedSample:
 
     @classmethod
     def unpacked(cls, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> EncodedSample:
-        """What `packed` gave; raises ValueError, KeyError and so on where it cannot be that."""
+        """Inverse of `packed`; raises ValueError, KeyError and others for invalid content."""
         if document.get("kind") != _KIND:
             raise ValueError("no encoded sample")
         about = EncodedDocument.model_validate(document)
@@ -153,7 +153,7 @@ class EncodedSample:
 
 
 class EncodedDocument(documents.Document):
-    """What the file of an encoded sample holds beside tensors, process and run."""
+    """Contents of the file of an encoded sample apart from tensors, process and run."""
 
     version: documents.Count
     fingerprint: documents.Text
@@ -166,7 +166,7 @@ class EncodedDocument(documents.Document):
 
 
 def _encoded(tensors: Mapping[str, Tensor], process: Process) -> Encoded:
-    """Tensors as they are in training; raises ValueError or KeyError for those that cannot be."""
+    """Tensors with the types of the training; raises ValueError or KeyError for invalid ones."""
     n = len(tensors["x"])
     sizes = {
         "x": (n, process.n_coordinates), "free": (n, len(AUXILIARY)),
@@ -264,13 +264,13 @@ def encode_sample(
     ----------
     source : EventSample, or file names or glob patterns, or one file of `EncodedSample.save`
     seed : int
-        Of the choice of events that formulas are tried on.
+        Seed of the choice of events for the search of formulas.
     skip_bad : bool
         Leave out bad events instead of refusing them.
     cuts : sequence of Cut or str
         Events outside are left out.
     conditions : sequence of Wanted
-        What the density is to depend on.
+        Conditions of the density.
     find_cuts : bool
         Look for cuts at the edges of the sample, too.
     resonances : sequence of NamedResonance
@@ -296,7 +296,7 @@ def encode_sample(
         _check_conditions(loaded.process, conditions, one)
         kept = None if loaded.variations is None else loaded.variations.chosen(variations)
         if kept is None:
-            matching({}, variations)  # says so where one was asked for by name
+            matching({}, variations)  # an error if one was requested by name
         seconds = time.monotonic() - begun
         return replace(loaded, seconds_read=seconds, variations=kept)
     samples = SampleSource(

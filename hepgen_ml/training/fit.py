@@ -1,4 +1,4 @@
-"""A training from its sample to a model directory; can be interrupted and resumed."""
+"""Complete training from a sample to a model directory; can be interrupted and resumed."""
 
 from __future__ import annotations
 

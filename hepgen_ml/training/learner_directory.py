@@ -85,7 +85,7 @@ class LearnerDirectory:
         write_text(path, PlanDocument(fingerprint=fingerprint).model_dump_json() + "\n")
 
     def finish(self, directory: Path) -> None:
-        """Remove what only an unfinished training needs."""
+        """Remove the files that only an unfinished training needs."""
         self._clear(directory, self._plan(directory).name)
 
     @staticmethod

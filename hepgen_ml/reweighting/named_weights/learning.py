@@ -24,14 +24,14 @@ from hepgen_ml.training.variations import Variations
 log = logging.getLogger(__name__)
 
 Report = Callable[[float], None]
-"""Called with the part of the training that is done."""
+"""Callback with the completed fraction of the training."""
 
 _CONSTANT = 2e-5
-"""Relative range of a ratio that is rounding: weights are printed with six or seven digits."""
+"""Relative range of a ratio that counts as rounding: weights have six or seven digits."""
 
 _MOST_COMPONENTS = 64
 _ABSOLUTE, _RELATIVE = 1e-4, 3e-3
-"""What the components leave of each logarithm at most: this, or this part of its spread."""
+"""Largest residual of each logarithm after the components: absolute, or relative to its spread."""
 
 _FOR_COMPONENTS = 50_000
 _HELD_OUT, _MOST_HELD_OUT = 0.05, 20_000
@@ -40,10 +40,10 @@ _WIDTH, _BATCH_SIZE, _RATE = 128, 1024, 3e-3
 _MOST_STEPS, _MOST_EPOCHS = 40_000, 150
 
 _FEWEST = 200
-"""Events from which a subprocess is calibrated by itself."""
+"""Minimum number of events to calibrate a subprocess separately."""
 
 _FEWEST_PINNED = 50
-"""Events of a subprocess from which a ratio that is the same in all of them is taken as exact."""
+"""Minimum number of events of a subprocess to take a constant ratio as exact."""
 
 _CHUNK = 20_000
 
@@ -70,7 +70,7 @@ def learn_ratios(
     same_beams : bool
         Whether both beams are of the same particles.
     seconds : float
-        After which the network stops to learn.
+        Time of the training of the network.
     seed : int
     device : torch.device
     report : callable, optional
@@ -125,7 +125,7 @@ def _learn(
 
 
 def _kinds(variations: Variations) -> tuple[list[NamedWeight], Tensor]:
-    """What is learned of each weight, and that (m, K') of those that vary."""
+    """Learned form of each weight, and its values (m, K') for weights that vary."""
     weights, columns = [], []
     for k, (name, text) in enumerate(variations.texts.items()):
         r = variations.ratio[:, k].double()
@@ -145,10 +145,10 @@ def _kinds(variations: Variations) -> tuple[list[NamedWeight], Tensor]:
 
 
 def _fill_where_same(target: Tensor, subprocess: Tensor) -> None:
-    """Replace what is the same in all events of a subprocess by the mean over the others.
+    """Replace ratios that are constant in a subprocess by the mean over the other events.
 
-    Such ratios are exact by themselves (see `_pin`); the components are those of the rest, and the
-    network need not tell both kinds apart.
+    Such ratios are exact by themselves (see `_pin`); the components describe the others, and the
+    network need not distinguish both kinds.
     """
     same = torch.zeros(target.shape, dtype=torch.bool)
     for _, rows in by_value(subprocess):
@@ -160,10 +160,10 @@ def _fill_where_same(target: Tensor, subprocess: Tensor) -> None:
 
 
 def _without_rare_zeros(y: Tensor) -> Tensor:
-    """Logarithms whose rare values far below all others are raised.
+    """Logarithms with a lower bound on rare values far below all others.
 
-    Parton densities that are kept from being negative by a bound next to zero give such ratios.
-    What is raised stays below a twentieth of the median.
+    Parton densities with a small positive lower bound give such ratios. The raised values stay
+    below a twentieth of the median.
     """
     low, middle = np.quantile(y.numpy(), [0.16, 0.5]).tolist()
     return y.clamp_min(middle - max(8 * (middle - low), math.log(20)))
@@ -185,7 +185,7 @@ def _pin(model: WeightRatios, inputs: Inputs, ratio: Tensor) -> None:
 def _components(target: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Centre (K'), loadings (P, K'), what is left (K') and coefficients (m, P) of unit variance.
 
-    Weights count by the square root of their spread, so that small variations are not lost beside
+    Weights are scaled by the square root of their spread, so that small variations matter beside
     large ones.
     """
     m, n = target.shape
@@ -234,7 +234,8 @@ class _Examples:
 class RatioTask(Task[_Examples]):
     """The squared deviation trains the coefficients, the likelihood of a Gaussian their variances.
 
-    Variances that weigh the deviations make hard regions of phase space harder yet (2203.09168).
+    Weighting the deviations by variances would suppress the difficult regions of phase space
+    (2203.09168).
 
     Parameters
     ----------
@@ -257,7 +258,7 @@ class RatioTask(Task[_Examples]):
         some = data[rows.cpu()]
         inputs, u = some.inputs.to(self.device), some.u.to(self.device)
         mean, log_variance = self.module(inputs)
-        # single events of extreme weights must not push all others aside
+        # single events with extreme weights must not dominate
         robust = torch.nn.functional.huber_loss(mean, u, reduction="none", delta=2.0)
         square = (u - mean).detach() ** 2
         spread = 0.5 * (square * torch.exp(-log_variance) + log_variance)
@@ -274,7 +275,7 @@ def _train(
     seed: int,
     report: Report | None,
 ) -> None:
-    """Let the network learn the coefficients within some time."""
+    """Train the network within a time limit."""
     assert isinstance(model.network, RatioNetwork)
     importance = model.loadings.norm(dim=1).sqrt().float()
     examples = _Examples(inputs, u)
@@ -295,7 +296,7 @@ def _train(
 
 @torch.inference_mode()
 def _calibrate(model: WeightRatios, inputs: Inputs, ratio: Tensor, nominal: Tensor) -> None:
-    """Let each weight add up to what it does in the sample, by subprocess and in all."""
+    """Normalise each weight to its sum in the sample, by subprocess and in total."""
     predicted = torch.cat([
         model.transformed(inputs[rows].to(model.centre.device))[0].cpu()
         for rows in torch.arange(len(inputs)).split(_CHUNK)
@@ -308,7 +309,7 @@ def _calibrate(model: WeightRatios, inputs: Inputs, ratio: Tensor, nominal: Tens
     for s, rows in [*by_value(inputs.subprocess), (-1, torch.arange(len(inputs)))]:
         if s >= 0 and len(rows) < _FEWEST:
             continue
-        w = nominal[rows, None] * ~pinned[rows]  # what is exact is not changed
+        w = nominal[rows, None] * ~pinned[rows]  # exact ratios are not changed
         ought, found = (w * ratio[rows].double()).sum(0), (w * predicted[rows]).sum(0)
         total = w.sum(0)
         factor = (ought / found).where((ought * found > 0), torch.ones_like(found))
@@ -324,7 +325,7 @@ def _calibrate(model: WeightRatios, inputs: Inputs, ratio: Tensor, nominal: Tens
 def _judge(
     model: WeightRatios, inputs: Inputs, ratio: Tensor, nominal: Tensor, held_out: Tensor
 ) -> None:
-    """Measure errors with held-out events, and make those that are stated as large as these."""
+    """Measure errors with held-out events, and scale the stated errors to them."""
     true = ratio[held_out].double()
     found, error = model(inputs[held_out], errors=True)
     off = (found - true).abs()

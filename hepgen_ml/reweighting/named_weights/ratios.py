@@ -6,7 +6,7 @@ loadings of the K weights,
 
 .. math:: \log \frac{w_k(x)}{w_0(x)} = a_k + \sum_p u_p(x) L_{pk},
 
-so that hundreds of weights cost one network and one product of matrices. Weights whose ratio
+so that hundreds of weights need one network and one matrix product. Weights whose ratio
 changes sign (interference in an effective theory) enter as they are, without the logarithm.
 
 A network gives :math:`u_p` as the sum of a function of flavour, x and scale of each incoming
@@ -38,12 +38,12 @@ _PARTON_WIDTH, _COUPLING_WIDTH = 64, 32
 _EXAMPLES = 8
 
 _BATCH = 20_000
-"""Events at a time; bounds the memory of the K ratios."""
+"""Number of events evaluated together, to bound the memory of the K ratios."""
 
 
 @dataclass(frozen=True)
 class NamedWeight:
-    """A named weight and what is known of it.
+    """A named weight and its properties.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class RatioNetwork(nn.Module):
     process : Process
     n_components : int
     width : int
-        Of the layers that see the whole event.
+        Width of the layers that act on the whole event.
     same_beams : bool
         Whether both beams are of the same particles, whose densities are the same functions.
     """
@@ -126,7 +126,7 @@ class RatioNetwork(nn.Module):
         with torch.no_grad():
             for part in (self.parton, self.coupling, self.event):
                 next(part[1].parameters()).mul_(0.1)
-            for last in self.event[-2:]:  # what factorises is learned first
+            for last in self.event[-2:]:  # factorising terms are learned first
                 for tensor in last.parameters():
                     tensor.zero_()
 
@@ -262,7 +262,7 @@ class WeightRatios(nn.Module):
         return ratio, error
 
     def example(self) -> FloatArray:
-        """Ratios (n, K') that vary, of inputs that are always the same, one for each subprocess."""
+        """Ratios (n, K') that vary, for fixed inputs, one for each subprocess."""
         n = min(len(self.process.subprocesses), _EXAMPLES)
         sizes = (2 * N_PARTON, N_COUPLING, n_event_inputs(self.process))
         some = torch.sin(torch.arange(n * sum(sizes)).float()).reshape(n, -1)
@@ -285,7 +285,7 @@ class WeightRatios(nn.Module):
             value = value + u.double() @ self.loadings
             if errors:
                 variance = variance + log_variance.double().exp() @ self.loadings**2
-        # not beyond what the sample has
+        # not beyond the range of the sample
         return torch.minimum(torch.maximum(value, self.least), self.most), variance
 
 
