@@ -133,7 +133,7 @@ class Generator:
     ) -> Generator:
         """Learn the density of a sample.
 
-        Where torchrun has started several processes that call this alike, they train together:
+        If torchrun has started several processes that all make this call, they train together:
         each computes its part of every batch (docs/scaling.md).
 
         Parameters

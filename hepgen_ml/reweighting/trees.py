@@ -273,7 +273,7 @@ def _columns(inputs: Inputs) -> npt.NDArray[np.float32]:
 
 
 def _below(threshold: FloatArray) -> FloatArray:
-    """The largest single-precision numbers that are no larger: single x compare alike with both."""
+    """Thresholds rounded down to single precision; comparisons with single x are the same."""
     with np.errstate(over="ignore"):
         rounded = threshold.astype(np.float32)
     return np.where(rounded > threshold, np.nextafter(rounded, np.float32(-np.inf)), rounded)

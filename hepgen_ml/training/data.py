@@ -116,7 +116,7 @@ class SampleSource(EventSource):
             )
 
     def _all_defects(self) -> DefectCounter:
-        """Defects of the whole sample, in a pass of its own: one bad event says little."""
+        """Defects of the whole sample, in a separate pass, as one bad event is not conclusive."""
 
         def placed() -> Iterator[tuple[EventSample, Path | None, int | None]]:
             position = file = 0

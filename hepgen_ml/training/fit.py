@@ -53,31 +53,31 @@ def fit(
     Parameters
     ----------
     read : callable
-        Gives the sample; called when the directory is ours.
+        Returns the sample; called when the directory is reserved.
     config : Config
     out : Path
         Directory of the model; also holds checkpoint and history while training.
     device : torch.device
     resume : bool
-        Go on with an unfinished training in `out`.
+        Resume an unfinished training in `out`.
     force : bool
         Replace a model in `out`.
     progress : callable, optional
         Called with stage, done, total and a dict of numbers.
     refine : callable
-        Trains instead of the trainer alone where ``training.classifier_rounds`` asks for it.
+        Trains the surrogate if ``training.classifier_rounds`` is set.
     regress : callable
-        Learns the named weights of the sample, where it has some.
+        Learns the named weights of the sample, if it has any.
     ranks : Ranks, optional
-        Processes that train together. The first one does all that is not the training of the
-        network; the others need to see `out`, where they find the model in the end.
+        Processes that train together. The first one performs all stages except the training of the
+        network; the others need access to `out`, from which they read the model at the end.
 
     Raises
     ------
     InputError, SampleError
         The sample cannot be read or trained on.
     OutputError
-        `out` holds something already.
+        `out` contains other files.
     """
     clock = Clock(config.training.max_time)
     with claimed(out, force=force, resume=resume) if ranks.first else nullcontext():
@@ -120,7 +120,7 @@ def fit(
 
 
 def _packed(begun: tuple[EncodedSample, float]) -> Packed:
-    """A sample for the other processes, without its named weights: the first one learns them."""
+    """A sample for the other processes, without named weights, which only the first one learns."""
     sample, seconds = begun
     tensors, document = replace(sample, variations=None).packed()
     return tensors, {"sample": document, "seconds": seconds}

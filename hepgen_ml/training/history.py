@@ -1,4 +1,4 @@
-"""The course of a training, one row for each validation, and the table that keeps it."""
+"""History of a training, one row for each validation, and its table."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ HISTORY_COLUMNS = (
 
 
 class History:
-    """Rows of numbers, written again as a whole after each of them.
+    """Rows of numbers; the table is rewritten after each of them.
 
     Parameters
     ----------
     path : Path or None
-        Of the table; without, it is kept in memory only.
+        File of the table; None to keep it in memory only.
     losses : iterable of str
         Names of the validation losses.
 
@@ -58,7 +58,7 @@ class History:
         self.write()
 
     def restore(self, rows: Iterable[dict[str, float | None]]) -> None:
-        """Take up the rows of a checkpoint, where numbers that are not known are None.
+        """Restore the rows of a checkpoint, in which unknown numbers are None.
 
         Raises
         ------
@@ -80,7 +80,7 @@ class History:
 
 
 def read_history(directory: Path) -> dict[str, npt.NDArray[np.float64]] | None:
-    """Columns of a model's training history, None where there is none."""
+    """Columns of a model's training history, None without a history."""
     path = directory / HISTORY
     if not path.is_file():
         return None

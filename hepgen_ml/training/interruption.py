@@ -1,4 +1,4 @@
-"""Requests to stop, kept until nothing is half done."""
+"""Deferral of requests to stop until a consistent state."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruptions:
-    """Keeps Ctrl-C and SIGTERM back between the moments at which a run may stop.
+    """Defers Ctrl-C and SIGTERM to moments at which a run may stop.
 
-    Used as a context manager, and called at these moments: there the handlers that were
-    installed before get what has come. A second signal is not kept back. Threads other than the
-    main one get no signals, there it does nothing.
+    Used as a context manager, and called at these moments, when the previous handlers get the
+    signal that has arrived. A second signal is not deferred. It has no effect in threads other than
+    the main one, which get no signals.
 
     Attributes
     ----------
     waiting : int or None
-        Signal that has come.
+        Signal that has arrived.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Interruptions:
         return self
 
     def __call__(self, number: int | None) -> None:
-        """Nothing is half done: stop now by this signal, which another process may have got."""
+        """Stop now by this signal, which another process may have received."""
         if number is None:
             return
         self.waiting = None

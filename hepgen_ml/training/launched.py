@@ -1,4 +1,4 @@
-"""Which of the processes of one training this is, as torchrun says it; needs no torch."""
+"""Rank of this process in a training with torchrun; needs no torch."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import NamedTuple
 from hepgen_ml.errors import UsageError
 
 SPEAKS = "speaks"
-"""Attribute of errors that a process other than the first has to tell, as nobody else does."""
+"""Attribute of errors that a process other than the first must report."""
 
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 class Launched(NamedTuple):
-    """Place of this process among those of one training.
+    """Rank of this process in a training.
 
     Attributes
     ----------
     rank : int
         Counted from 0.
     size : int
-        Processes in all; 1 where none but this was launched.
+        Number of processes; 1 if this is the only one.
     local : int
         Counted on this machine.
     """
@@ -32,7 +32,7 @@ class Launched(NamedTuple):
 
 
 def launched() -> Launched:
-    """The place of this process, by the environment variables that torchrun sets.
+    """The rank of this process, from the environment variables of torchrun.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""The directory of a regression or a tagger: whose it is, and what an unfinished training leaves.
+"""Directory of a regression or a tagger: its lock, and the files of an unfinished training.
 
-What is finished is one file; beside it there may be the table of the training.
+A finished regression or tagger is one file, beside the history of its training.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hepgen_ml.training.history import HISTORY
 
 
 class PlanDocument(documents.Document):
-    """What an unfinished training began with."""
+    """Inputs and settings of an unfinished training."""
 
     fingerprint: documents.Digest
 
@@ -35,9 +35,9 @@ class LearnerDirectory:
     Attributes
     ----------
     contents : Contents
-        By what they are recognised; with a plan.
+        Files by which they are recognised, with a plan.
     begun_with : str
-        What has to be the same to go on with a training, for messages.
+        Description for messages of the inputs that must not change when a training is resumed.
     """
 
     contents: Contents
@@ -51,11 +51,11 @@ class LearnerDirectory:
     def claimed(
         self, directory: Path, *, force: bool = False, resume: bool = False
     ) -> AbstractContextManager[None]:
-        """As `hepgen_ml.files.directories.claimed`."""
+        """Reserve a directory, see `hepgen_ml.files.directories.claimed`."""
         return claimed(directory, self.contents, force=force, resume=resume)
 
     def begin(self, directory: Path, fingerprint: str, *, resume: bool) -> None:
-        """Begin a training in a directory, or go on with one.
+        """Start a training in a directory, or resume one.
 
         Raises
         ------
@@ -80,7 +80,7 @@ class LearnerDirectory:
             return
         with naming(directory):
             directory.mkdir(parents=True, exist_ok=True)
-        # the last is the finished file: by it the directory is recognised
+        # the finished file is the last, because it identifies the directory
         self._clear(directory, HISTORY, self.contents.finished)
         write_text(path, PlanDocument(fingerprint=fingerprint).model_dump_json() + "\n")
 
@@ -100,7 +100,7 @@ class LearnerDirectory:
     def _clear(directory: Path, *names: str) -> None:
         for place in directory.glob("member-*"):
             remove(place, CHECKPOINT, HISTORY)
-            with suppress(OSError):  # what is not ours stays
+            with suppress(OSError):  # other files are kept
                 place.rmdir()
         remove(directory, CHECKPOINT, *names)
 

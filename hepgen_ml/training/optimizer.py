@@ -1,4 +1,4 @@
-"""Parameters in groups, as an optimiser is to treat them."""
+"""Groups of parameters for an optimiser."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import nn
 from hepgen_ml.networks.bayesian import variational_layers
 
 _WIDTH_RATE = 10.0
-"""Learning rate of the logarithms of posterior variances over that of weights: they have to move
-by several units where weights move by tenths."""
+"""Learning rate of the logarithms of posterior variances relative to that of weights: they change
+by several units while weights change by tenths."""
 
 
 def parameter_groups(

@@ -11,11 +11,11 @@ from hepgen_ml.process.process import Process
 
 
 def output_run(run: RunInfo, process: Process, fingerprint: str) -> RunInfo:
-    """Run information of generated events: the sample's, without what describes its file.
+    """Run information of generated events: that of the sample, without properties of its file.
 
-    A process of the run whose weights do not add up to a rate is not generated; the others
-    share its cross section, so that the whole stays. Where the sample's format declares no
-    processes, they get the parts of their events.
+    A process with a sum of weights that is not positive is not generated; the others share its
+    cross section, so that the total is unchanged. If the format of the sample declares no
+    processes, they get the shares of their events.
     """
     made: dict[int, float] = {}
     for s in process.subprocesses:
@@ -53,7 +53,7 @@ def weighted_run(run: RunInfo, largest: float) -> RunInfo:
     largest : float
         Largest weight over the mean.
     """
-    if not run.cross_section > 0:  # the size of weights has no meaning then
+    if not run.cross_section > 0:  # the size of weights then has no meaning
         return run
     top = run.cross_section * largest
     processes = tuple(replace(p, max_weight=top) for p in run.processes)

@@ -1,4 +1,4 @@
-"""From the encoded sample to the events that a new surrogate is trained on."""
+"""Preparation of a new surrogate and its training events from an encoded sample."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Prepared:
-    """A new surrogate and the events that it learns from.
+    """A new surrogate and its training events.
 
     Attributes
     ----------
@@ -49,17 +49,17 @@ class Prepared:
         Its standardisation is that of the events, its weights are random.
     process : Process
     config : Config
-        With what was left to the sample decided.
+        Configuration with all automatic choices made.
     run : RunInfo
         Of generated events.
     training, validation : Encoded
     n_events : int
-        Independent training events: a mirror image does not count as a further one.
+        Independent training events: mirror images do not count.
     rate : (m,) tensor or None
         How often training events are drawn.
     biased : list of (Encoded, tensor) or None
-        Where generated events have weights as those of the sample: training and validation
-        events, with the logarithms (m,) of their absolute weights.
+        If generated events have weights like the sample: training and validation events, with the
+        logarithms (m,) of their absolute weights.
     facts : dict
         About the sample, for the model card.
     """
@@ -77,7 +77,7 @@ class Prepared:
 
 
 def prepare(sample: EncodedSample, config: Config, seconds: float) -> Prepared:
-    """Choose a model where that is left to the sample, and the events to train and judge it.
+    """Choose a model, if it is automatic, and its training and validation events.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def prepare(sample: EncodedSample, config: Config, seconds: float) -> Prepared:
             remedy="take another model, such as that of --model auto, or leave --condition out",
         )
     if process.is_reconstructed and kind.learns_rates:
-        unseen = 0.0  # numbers of jets beyond those of the sample are drawn, too
+        unseen = 0.0  # models may draw more jets than the sample has
     elif unseen > MOST_UNSEEN:
         log.warning("%s", unseen_warning(unseen))
     process = kind.adapt(process, config)
@@ -154,7 +154,7 @@ def prepare(sample: EncodedSample, config: Config, seconds: float) -> Prepared:
 
 
 def _choose_events(ready: Prepared) -> None:
-    """Thin and mirror the training events, and say how often each of them is drawn."""
+    """Thin and mirror the training events, and compute how often each is drawn."""
     process, settings = ready.process, ready.config.training
     learns_rates = ready.surrogate.density.learns_rates
     training = ready.training
@@ -169,7 +169,7 @@ def _choose_events(ready: Prepared) -> None:
     if settings.channel_power < 1:
         how = settings.channel_power, settings.channel_boost
         ready.rate = draw_rates(process, training.subprocess, *how)
-        if not learns_rates:  # judged as it is trained
+        if not learns_rates:  # validated like the training
             ready.validation.weight *= draw_rates(process, ready.validation.subprocess, *how)
 
 
@@ -182,10 +182,10 @@ def thinned(process: Process, training: Encoded, most: int, keep_rates: bool) ->
     training : Encoded
     most : int
     keep_rates : bool
-        Give the events that remain the weight of those that do not, those of negative weight for
-        themselves, for models that learn the rates of channels. The others take rates from the
-        process, and each channel's density is the same whatever its share; they then see all
-        multiplicities more evenly.
+        Transfer the weight of removed events to the remaining ones, separately for negative
+        weights; for models that learn the rates of channels. Other models take rates from the
+        process, and the density of a channel does not depend on its share; their training then
+        covers all multiplicities more evenly.
     """
     channel_of = process.channel_of[training.subprocess]
     rng = np.random.default_rng(len(training))
@@ -212,7 +212,7 @@ def thinned(process: Process, training: Encoded, most: int, keep_rates: bool) ->
 def _with_images(
     training: Encoded, process: Process, run: RunInfo, config: TrainingConfig
 ) -> tuple[Encoded, dict[str, str]]:
-    """Training events and their images under the symmetries that hold, and what was found."""
+    """Training events and their images under valid symmetries, and facts about these."""
     said = {"beam_exchange": "not used", "reflection": "not used"}
     if not has_exchange(run, process):
         equal = has_equal_beams(run)
@@ -233,11 +233,11 @@ def _with_images(
 
 
 def _doubled(training: Encoded, mirrored: Encoded, possible: Tensor) -> Encoded:
-    """Training events and their mirror images, each event with its weight in all."""
+    """Training events and their mirror images, which share the weight of the event."""
     training.weight[possible] /= 2
     mirrored.weight /= 2
     both = Encoded.join([training, mirrored])
-    # Mixed, so that any part of it is typical.
+    # Shuffled, so that any part is representative.
     order = np.random.default_rng(len(both)).permutation(len(both))
     both = both[torch.from_numpy(order)]
     both.weight /= both.weight.mean()

@@ -1,8 +1,8 @@
 """The processes that train one model together.
 
-Each computes the gradient of its pieces of every batch; the sum is the same on all of them, and so
-are weights, learning rates and decisions. The first one reads the sample, writes all files, and
-tells the others what only it knows. Data travels as tensors and JSON, never as pickled objects.
+Each process computes the gradient of its micro-batches; the sum is the same for all, and so are
+weights, learning rates and decisions. The first one reads the sample, writes all files, and sends
+results to the others. Data travels as tensors and JSON, never as pickled objects.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ Packed = tuple[Mapping[str, Tensor], Mapping[str, Any]]
 """Tensors by name, and a document of plain values."""
 
 _MEETING = timedelta(minutes=10)
-"""In which all processes have to have started."""
+"""Time limit for the start of all processes."""
 
 _PATIENCE = timedelta(days=30)
-"""For a process that reads, calibrates or validates; one that has died is noticed at once."""
+"""Time limit while a process reads, calibrates or validates; a dead one is noticed at once."""
 
 _POLL = 0.02  # seconds
 
-_POLITENESS = 0.5  # seconds in which the first process may say what has gone wrong
+_POLITENESS = 0.5  # seconds in which the first process may report an error
 
 _PIECE = 1 << 26  # bytes that are sent at a time
 
@@ -48,11 +48,11 @@ _SPOKEN = "hepgen_ml/spoken"
 
 
 class LostError(OutputError):
-    """Another process of the training has gone."""
+    """Another process of the training is lost."""
 
 
 class Ranks:
-    """The processes of one training, seen from one of them; by default it is alone.
+    """The processes of one training from the view of one of them; by default a single one.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class Ranks:
     ----------
     rank, size : int
     first : bool
-        Whether this is the one that reads and writes.
+        Whether this process reads and writes files.
     """
 
     def __init__(self, rank: int = 0, size: int = 1, device: torch.device | None = None) -> None:
@@ -78,11 +78,11 @@ class Ranks:
             self._fast = dist.new_group(backend="nccl") if on_gpu else self._control
 
     def pieces(self, wanted: int) -> int:
-        """Pieces that a batch is cut into: at least those wanted, as many for each process."""
+        """Number of micro-batches: at least the wanted one, and equal for each process."""
         return self.size * -(-wanted // self.size)
 
     def mine(self, n: int) -> range:
-        """Which of n pieces of work are those of this process."""
+        """Numbers of the pieces of work (of n) for this process."""
         return range(self.rank, n, self.size)
 
     def add(self, tensor: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class Ranks:
     def add_gradients(self, parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
         """Sum gradients over all processes, in place, and a loss, which is returned.
 
-        A parameter that no process has a gradient of keeps none.
+        A parameter without a gradient in any process keeps none.
         """
         if self.size == 1:
             return loss
@@ -110,7 +110,7 @@ class Ranks:
         return loss
 
     def agree(self, seconds: float, signal: int | None = None) -> tuple[float, int | None]:
-        """The time by the clock of the first process, and a signal that any of them has got."""
+        """The time of the clock of the first process, and a signal received by any process."""
         if self.size == 1:
             return seconds, signal
         table = torch.zeros(self.size, 2, dtype=torch.float64)
@@ -135,7 +135,7 @@ class Ranks:
     def share(
         self, make: Callable[[], T], pack: Callable[[T], Packed], unpack: Callable[[Packed], T]
     ) -> T:
-        """What the first process makes, on all of them; the others wait for as long as it takes.
+        """Result of a function of the first process, on all of them; the others wait for it.
 
         Parameters
         ----------
@@ -153,7 +153,7 @@ class Ranks:
         return made
 
     def share_number(self, make: Callable[[], float]) -> float:
-        """A number that the first process finds."""
+        """A number computed by the first process."""
         return self.share(make, lambda x: ({}, {"x": x}), lambda packed: float(packed[1]["x"]))
 
     def wait(self) -> None:
@@ -162,7 +162,7 @@ class Ranks:
             self._receive()
 
     def release(self) -> None:
-        """All is done: let the others go on; one that has gone is no loss any more."""
+        """Signal the end to the others; the loss of a process no longer matters."""
         if self.size > 1:
             with suppress(LostError):
                 self._send({}, {})
@@ -189,7 +189,7 @@ class Ranks:
         return tensors, found["document"]
 
     def _broadcast(self, tensor: Tensor) -> None:
-        """Piece by piece; signals are heard meanwhile."""
+        """Send in parts, so that signals are handled in between."""
         flat = tensor.reshape(-1)
         for piece in flat.split(max(_PIECE // tensor.element_size(), 1)):
             with _peers():
@@ -211,7 +211,7 @@ def _name(dtype: torch.dtype) -> str:
 
 @contextmanager
 def _peers() -> Iterator[None]:
-    """Errors of communication as what they mean."""
+    """Translate errors of communication to errors of this package."""
     try:
         yield
     except RuntimeError as error:  # torch's own errors of communication are such
@@ -228,7 +228,7 @@ def joined(device: str = "auto") -> Iterator[tuple[Ranks, torch.device]]:
     Parameters
     ----------
     device : str
-        ``auto``, ``cpu``, ``cuda``; each process of a machine takes a GPU of its own.
+        ``auto``, ``cpu``, ``cuda``; each process of a machine uses a different GPU.
 
     Yields
     ------
@@ -286,12 +286,12 @@ def _address_book() -> Any:
 
 
 def _store() -> Any:
-    """For one meeting; those of a process have numbers, as addresses of earlier ones are stale."""
+    """Store for one group of processes; groups are numbered, since earlier addresses are stale."""
     return PrefixStore(f"hepgen_ml/{next(_meetings)}", _address_book())
 
 
 def _interruptible(work: Callable[[], T]) -> T:
-    """Result of a call that waits deep inside a library, where signals are not heard."""
+    """Result of a blocking library call during which signals are not handled."""
     done: list[T] = []
     failed: list[BaseException] = []
 
@@ -311,13 +311,13 @@ def _interruptible(work: Callable[[], T]) -> T:
 
 
 def _speaks(rank: int) -> bool:
-    """Whether no other process has yet said why the training ends."""
+    """Whether no other process has yet reported why the training ends."""
     if rank:
         time.sleep(_POLITENESS)
     try:
         store = dist.distributed_c10d._get_default_store()
         return bool(store.add(_SPOKEN, 1) == 1)
-    except (RuntimeError, ValueError):  # it was the first process's, which has gone
+    except (RuntimeError, ValueError):  # it belonged to the first process, which is lost
         return rank == 1
 
 

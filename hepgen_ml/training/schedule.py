@@ -1,4 +1,4 @@
-"""Learning rates: a plan, and its early end when the validation loss falls no more."""
+"""Learning rates: a schedule, and its early end when the validation loss no longer decreases."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 from hepgen_ml.config import TrainingConfig
 
 _LENGTH = 0.25
-"""The fall to zero takes this part of the training before it."""
+"""Length of the decay to zero, as a fraction of the training before it."""
 
 _START = 0.5
-"""Its first learning rate, as part of the one that found nothing better."""
+"""First learning rate of the decay, relative to the one before."""
 
 
 _WARM_UP_STEPS = 100
-"""Of warm-up at least, if a tenth of all steps is not less: Adam's second moments start from
-nothing."""
+"""Minimum number of steps of the warm-up, unless a tenth of all steps is less: Adam's second
+moments start from zero."""
 
 
 @dataclass
 class Progress:
-    """What has happened so far.
+    """State of the schedule.
 
     Attributes
     ----------
@@ -43,10 +43,9 @@ class Progress:
 class LearningRate:
     """Learning rate of one part of a surrogate.
 
-    Linear warm-up, then half a cosine to zero over the planned training. Where the validation
-    loss has not fallen for `patience` validations, the part has learned from the training
-    events what it can at this rate; it goes back to its best weights and the rate falls to
-    zero in a quarter of the training so far.
+    Linear warm-up, then half a cosine to zero over the planned training. If the validation loss has
+    not decreased for `patience` validations, the part returns to its best weights, and the rate
+    decays to zero in a quarter of the training so far.
 
     Parameters
     ----------
@@ -61,7 +60,7 @@ class LearningRate:
         self.progress = Progress()
 
     def __call__(self, step: int, done: float) -> float:
-        """Learning rate of a step, when a fraction of the training is over."""
+        """Learning rate of a step at a completed fraction of the training."""
         began = self.progress.began
         if began is not None:
             position = (done - began) / max(self.end - began, 1e-9)
@@ -74,16 +73,16 @@ class LearningRate:
 
     @property
     def end(self) -> float:
-        """Fraction of the planned training after which there is nothing left to learn."""
+        """Fraction of the planned training at which this part ends."""
         began = self.progress.began
         return 1.0 if began is None else min((1 + _LENGTH) * began, 1.0)
 
     def finished(self, done: float) -> bool:
-        """Whether that much is over."""
+        """Whether this part has ended."""
         return done >= self.end
 
     def is_best(self, loss: float) -> bool:
-        """Take note of a validation loss; whether it is the smallest."""
+        """Record a validation loss; return whether it is the smallest."""
         better = loss < self.progress.best
         self.progress.idle = 0 if better else self.progress.idle + 1
         if better:
@@ -91,7 +90,7 @@ class LearningRate:
         return better
 
     def falls_early(self, step: int, done: float) -> bool:
-        """Whether to go back to the best weights now; from here on the rate falls to zero."""
+        """Whether to return to the best weights now; the rate then decays to zero."""
         patience, state = self.config.patience, self.progress
         if not patience or state.idle < patience or state.began is not None or done >= 0.8:
             return False
@@ -100,15 +99,15 @@ class LearningRate:
         return True
 
     def forget(self) -> None:
-        """Losses from here on cannot be compared with those before."""
+        """Reset the best loss, because later losses cannot be compared with earlier ones."""
         self.progress.best, self.progress.idle = math.inf, 0
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """State for a checkpoint."""
         return asdict(self.progress)
 
     def restore(self, state: dict[str, Any], scale: float = 1.0) -> None:
-        """Take up what `state` gave; fractions of its training are scaled to those of this one."""
+        """Restore a state; fractions of its training are scaled to those of this one."""
         began, best = state["began"], state["best"]
         self.progress = Progress(
             math.inf if best is None else float(best), int(state["idle"]),
@@ -117,5 +116,5 @@ class LearningRate:
 
 
 def _cosine(position: float) -> float:
-    """Half a cosine from one to next to nothing, for a position from zero to one."""
+    """Half a cosine from one to almost zero, for a position from zero to one."""
     return max(0.5 * (1 + math.cos(math.pi * min(max(position, 0.0), 1.0))), 1e-3)

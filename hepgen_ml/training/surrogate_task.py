@@ -1,4 +1,4 @@
-"""The training of a surrogate: density of the kinematics, and heads of what is drawn given them."""
+"""Training task of a surrogate: the density of the kinematics, and the heads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hepgen_ml.training.task import Part, Task
 
 
 class SurrogateTask(Task[Batches]):
-    """Density and heads of a surrogate, which learn from the same events.
+    """Task for the density and the heads of a surrogate, with the same events.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class SurrogateTask(Task[Batches]):
         )
         self.rate = rate
         self.loss_will_change = False
-        # Posteriors go on widening when the loss of their means has stopped falling.
+        # Posteriors still widen when the loss of their means no longer decreases.
         self._stops = surrogate.density.early_stopping and not surrogate.density.bayesian
 
     def loss(self, part: str, data: Batches, rows: Tensor) -> Tensor:

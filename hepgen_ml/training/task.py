@@ -1,4 +1,4 @@
-"""What a training optimises: the interface between the trainer and what is trained."""
+"""Interface between the trainer and the module, events and loss of a training."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Data = TypeVar("Data", bound=Sized)
 class Part:
     """Parameters that are trained together: one learning rate, one set of best weights.
 
-    Parts share no parameters, so that each can end its training when it over-fits.
+    Parts share no parameters, so that each can end its training separately.
 
     Attributes
     ----------
     prefix : str
         Names of its parameters begin with it.
     averaging : float
-        Averaged weights are those of this part of the steps so far, until the decay of
-        ``training.ema`` is slower. A long average keeps densities from over-fitting; small
-        networks that learn for longer it would hold back.
+        Averaged weights cover this fraction of the steps so far, until the decay of
+        ``training.ema`` is slower. A long average reduces the overfitting of densities, but slows
+        down small networks that learn for longer.
     loss_name : str
         Column of its validation loss in the history of the training.
     """
@@ -49,7 +49,7 @@ class Task(ABC, Generic[Data]):
         Trainer(task, TrainingConfig(max_time=60), seed=0).run()
 
     The trainer cuts the training events into random batches, averages the weights, judges them by
-    the mean loss of the validation events, keeps the best, ends early where they get no better,
+    the mean loss of the validation events, keeps the best, ends early if they no longer improve,
     and can write checkpoints. docs/extending.md has a whole example.
 
     Parameters
@@ -57,18 +57,18 @@ class Task(ABC, Generic[Data]):
     module : torch.nn.Module
         On the device where it will be trained.
     train, validation : Data
-        Events, of any type that has a length; only `loss` looks into them.
+        Events, of any type with a length; only `loss` uses their content.
 
     Attributes
     ----------
     parts : mapping of str to Part
         Of the module, by name; by default all of its parameters are one.
     rate : (n,) array or None
-        How often each training event is drawn; by default all are drawn alike, once in each pass.
+        How often each training event is drawn; by default all are drawn equally, once in each pass.
     progress : float
-        Fraction of the training that is over, set by the trainer before each step.
+        Completed fraction of the training, set by the trainer before each step.
     remedy : str
-        What a user can do where the training diverges.
+        Advice in the error if the training diverges.
     """
 
     parts: Mapping[str, Part] = {"network": Part()}
@@ -81,7 +81,7 @@ class Task(ABC, Generic[Data]):
 
     @property
     def device(self) -> torch.device:
-        """Where the module is, and rows of events are asked for."""
+        """Device of the module and of the rows of events."""
         return next(self.module.parameters()).device
 
     @abstractmethod
@@ -91,7 +91,7 @@ class Task(ABC, Generic[Data]):
         Parameters
         ----------
         part : str
-            Of the module; only its parameters get gradients.
+            Part of the module; only its parameters get gradients.
         data : Data
             The training or the validation events.
         rows : (m,) int64 tensor
@@ -99,18 +99,18 @@ class Task(ABC, Generic[Data]):
         """
 
     def may_end_early(self, part: str) -> bool:
-        """Whether a part may stop to learn once its validation loss has stopped falling."""
+        """Whether a part may end once its validation loss no longer decreases."""
         return True
 
     def learning_rate(self, name: str) -> float:
         """Learning rate of a parameter of the module, in units of that of its part.
 
-        Fine-tuning moves weights that have learned before less than new ones.
+        Fine-tuning changes pre-trained weights less than new ones.
         """
         return 1.0
 
     def state(self) -> dict[str, Tensor]:
-        """Tensors beside the parameters that change in the training, to be kept in checkpoints.
+        """Tensors apart from the parameters that change in the training, for checkpoints.
 
         They are restored in place.
         """

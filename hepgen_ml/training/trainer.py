@@ -30,8 +30,8 @@ from hepgen_ml.training.task import Task
 log = logging.getLogger(__name__)
 
 _PASSES, _STEPS = 2, 25
-"""A validation comes after so many passes at the latest, but not before so many steps: networks
-over-fit small samples within few of them."""
+"""Largest number of passes between validations, and smallest number of steps: networks overfit
+small samples within few passes."""
 
 _MOST_BAD = 50
 """Steps in a row without a finite loss after which a training has diverged."""
@@ -42,23 +42,23 @@ _LOST = 0.01
 _VALIDATION_BATCH = 4096
 
 _STRIDE = 0x9E3779B97F4A7C15
-"""Between the seeds of the pieces of a batch: beyond any number of steps."""
+"""Distance between the seeds of micro-batches, larger than any number of steps."""
 
 SomeTask = TypeVar("SomeTask", bound=Task[Any])
 
 
 class Trainer(Generic[SomeTask]):
-    """Trains the module of a task; can stop at any moment and go on later.
+    """Trains the module of a task; can stop at any time and be resumed.
 
     Parameters
     ----------
     task : Task
-        What is trained, on which events, by which loss.
+        Module, events and loss of the training.
     config : TrainingConfig
         Length of the training, optimiser, averages.
     seed : int
     directory : Path, optional
-        For checkpoint and history; without, the training cannot be resumed.
+        Directory of checkpoint and history; without it the training cannot be resumed.
     progress : callable, optional
         Called with stage, done, total and a dict of numbers.
     ranks : Ranks, optional
@@ -117,7 +117,7 @@ class Trainer(Generic[SomeTask]):
         )  # fmt: skip
         self.step, self.seconds, self.round = 0, 0.0, 0
         self._bad_steps, self._lost = 0, 0
-        self._consistent = True  # not within a step: what can be saved can be resumed
+        self._consistent = True  # not within a step, so that the state is consistent
         if config.compile:
             for module in task.module.modules():
                 if getattr(module, "compiles", False):
@@ -135,7 +135,7 @@ class Trainer(Generic[SomeTask]):
 
     @property
     def done(self) -> float:
-        """Fraction of the training that is over, by steps, passes or time: the furthest counts."""
+        """Completed fraction of the training: the largest of those of steps, passes and time."""
         return max(
             self.step / self.config.max_steps,
             self.passes / self.config.max_epochs,
@@ -144,17 +144,17 @@ class Trainer(Generic[SomeTask]):
 
     @property
     def end(self) -> float:
-        """What `done` will be when no part learns any more."""
+        """Value of `done` at which all parts have ended."""
         return max(self.rates[part].end for part in self.names)
 
     def run(self, until: float = math.inf) -> None:
-        """Train until steps or time are used up; the best averaged weights are then in place.
+        """Train until steps or time are used up; the module then has the best averaged weights.
 
         Parameters
         ----------
         until : float
-            Fraction of the training at which to pause before that, so that the loss can change;
-            call it again to go on.
+            Fraction of the training at which to pause, so that the loss can change; call it again
+            to continue.
         """
         self.task.module.train()
         with Interruptions() as may_stop:
@@ -174,20 +174,20 @@ class Trainer(Generic[SomeTask]):
                 )  # fmt: skip
 
     def loss_changed(self, part: str) -> None:
-        """Earlier validation losses of a part cannot be compared with those from here on."""
+        """Declare that later validation losses of a part cannot be compared with earlier ones."""
         self.round += 1
         self.rates[part].forget()
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Averaged weights are in place meanwhile, and the time counts as that of the training."""
+        """Context with averaged weights, whose time counts as that of the training."""
         began = time.monotonic()
         with self._averaged():
             yield
         self.seconds, _ = self.ranks.agree(self.seconds + time.monotonic() - began)
 
     def resume(self) -> bool:
-        """Take up the state of an earlier run; False if it left none.
+        """Restore the state of an earlier run; False without a checkpoint.
 
         Raises
         ------
@@ -218,7 +218,7 @@ class Trainer(Generic[SomeTask]):
                 for name, tensor in self.task.state().items():
                     tensor.copy_(found[name])
             self.round, self.step, self.seconds = state.round, state.step, state.seconds
-            # The plan may be another one now.
+            # The schedule may have changed.
             scale = self.done / state.done if state.done > 0 else 1.0
             for part, rate in self.rates.items():
                 rate.restore(state.rates[part].model_dump(), scale)
@@ -273,7 +273,7 @@ class Trainer(Generic[SomeTask]):
                 recent, mark = [], (time.monotonic(), self.step)
             self._consistent = True
             may_stop(signal)
-            # Last, because whoever is told may stop here: no validation is to be left out.
+            # Last, because the callback may stop the run: no validation is left out.
             if now - self._told > 0.5:
                 self._told = now
                 info = {"step": float(self.step), "loss": loss, "events_per_s": rate}
@@ -327,8 +327,9 @@ class Trainer(Generic[SomeTask]):
     def _gradient(self, parts: list[str], rows: Tensor) -> float:
         """Leave the gradients of a batch in the parameters; its mean loss.
 
-        A batch is cut into pieces, of which each process has its own. What a loss draws is a
-        function of seed, step and piece: a resumed run is the same, on any number of processes.
+        A batch is divided into micro-batches, which are shared among the processes. Random numbers
+        of a loss are a function of seed, step and micro-batch, so that a resumed run is the same,
+        for any number of processes.
         """
         pieces = rows.tensor_split(self.n_pieces)
         total = torch.zeros((), device=self.task.device)
@@ -344,7 +345,7 @@ class Trainer(Generic[SomeTask]):
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """Averaged weights in place, without noise."""
+        """Context with averaged weights, without noise."""
         current = {name: p.detach().clone() for name, p in self.parameters.items()}
         with torch.no_grad():
             for name, p in self.parameters.items():
@@ -390,7 +391,7 @@ class Trainer(Generic[SomeTask]):
                 self._copy(part, self.best, self.parameters)
 
     def _validation_losses(self) -> dict[str, float]:
-        """Mean loss of each part, of batches that the processes share out."""
+        """Mean loss of each part, with batches shared among the processes."""
         data, parts = self.task.validation, list(self.task.parts)
         batches = torch.arange(len(data), device=self.task.device).split(_VALIDATION_BATCH)
         table = torch.zeros(len(batches), len(parts), dtype=torch.float64)

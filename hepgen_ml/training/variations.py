@@ -23,10 +23,10 @@ ALL = ("*",)
 """Patterns that choose every named weight."""
 
 _MOST_NUMBERS = 2**28
-"""Ratios that are kept at most, 1 GiB; of a larger sample a random part of its events is kept."""
+"""Largest number of ratios (1 GiB); of a larger sample a random subset of events is kept."""
 
 _RARELY = 0.01
-"""Part of the events that may lack a weight; they are left out when weights are learned."""
+"""Fraction of events that may lack a weight; they are left out of the learning of weights."""
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Variations:
         return list(self.texts)
 
     def chosen(self, patterns: Sequence[str]) -> Variations | None:
-        """Those whose names match any of the patterns; None where there are none to choose from.
+        """Weights whose names match any of the patterns; None without weights.
 
         Raises
         ------
@@ -119,7 +119,7 @@ def matching(texts: Mapping[str, str], patterns: Sequence[str]) -> list[str]:
     Raises
     ------
     UsageError
-        A pattern, unless it is that for all, matches none.
+        A pattern, except the one for all weights, matches no name.
     """
     names = list(texts)
 
@@ -148,7 +148,7 @@ class VariationCollector:
     patterns : sequence of str
         Weights to keep.
     seed : int
-        Of the choice of events, where not all can be kept.
+        Seed of the choice of events, if not all can be kept.
     """
 
     def __init__(self, patterns: Sequence[str], seed: int) -> None:
@@ -202,12 +202,12 @@ class VariationCollector:
         self._n_kept = sum(map(len, self._draw))
 
     def found(self, run: RunInfo) -> Variations | None:
-        """All ratios; None where the sample has no named weights, or none are wanted.
+        """All ratios; None if the sample has no named weights or none are wanted.
 
         Raises
         ------
         SampleError
-            A weight that was asked for by name is not a number in many of the events.
+            A weight that was requested by name is missing in many of the events.
         """
         if not self._names or not self._ratio:
             return None

@@ -1,4 +1,4 @@
-"""The whole comparison of generated events with truth, as numbers and as text."""
+"""Complete comparison of generated events with truth, as numbers and as text."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def compare(
     floor : Comparison, optional
         Earlier comparison with the same truth, from which truth against truth is taken.
     progress : callable
-        Told what is being done.
+        Called with the name of the stage.
 
     Raises
     ------
@@ -220,7 +220,7 @@ def compare(
         No final state has enough events in both samples.
     """
     start = time.perf_counter()
-    # one computation serves all: the kinematics are the columns that are not discrete
+    # one computation for both: the kinematics are the columns that are not discrete
     tables = [extended(observables(s, discrete=True), s, user) for s in (truth, generated)]
     known = {g.signature: g for g in floor.groups} if floor else {}
     rng = np.random.default_rng(seed)

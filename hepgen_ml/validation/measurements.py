@@ -1,4 +1,4 @@
-"""Everything that a report says about samples in numbers."""
+"""Measurements of a report."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ from hepgen_ml.validation.comparison import Comparison, GroupComparison, compare
 from hepgen_ml.validation.figures.panels import choose
 
 SHOWN_OBSERVABLES = 12
-"""In figures of a final state, the user's own among them; tables hold all."""
+"""Largest number of observables in figures of a final state, including the user's; tables have
+all."""
 
 SHOWN_GROUPS = 6
-"""Final states with figures of their own, the most frequent ones; tables hold all."""
+"""Number of most frequent final states with separate figures; tables have all."""
 
 _IN_MATRICES = 11
 _ROC_POINTS = 41
@@ -37,7 +38,7 @@ _ROC_POINTS = 41
 
 @dataclass(frozen=True)
 class Labelled:
-    """A sample that is put beside truth.
+    """A sample to compare with truth.
 
     Attributes
     ----------
@@ -82,7 +83,7 @@ class GroupDetails:
 
 @dataclass(frozen=True, eq=False)
 class Measurements:
-    """All numbers and what figures are drawn from.
+    """All numbers of a report, and the data of its figures.
 
     Attributes
     ----------
@@ -124,7 +125,7 @@ class Measurements:
         return next(found, None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and strings, for JSON; what is not a number is None."""
+        """Plain numbers and strings, for JSON; None for numbers that are not finite."""
         first = self.comparisons[0]
         names = {str(g.signature): d for g, d in zip(first.groups, self.details, strict=False)}
         result: dict[str, Any] = {
@@ -179,7 +180,7 @@ def measure(
     stage: Callable[[str], None] = lambda name: None,
     **options: Any,
 ) -> Measurements:
-    """Measure everything.
+    """Perform all measurements of a report.
 
     Parameters
     ----------
@@ -191,7 +192,7 @@ def measure(
         Further observables.
     seed : int
     stage : callable
-        Told which stage begins.
+        Called at the start of each stage with its name.
     **options
         For `compare`.
 
@@ -230,7 +231,7 @@ def measure(
 
 
 def _filled(automatic: list[Observable], own: list[Observable]) -> list[Observable]:
-    """All of the user's observables after so many others that rows of three are full."""
+    """Observables to show: those of the user after others, in complete rows of three."""
     n = min(len(automatic), max(SHOWN_OBSERVABLES - len(own), 3))
     if n + len(own) > 3:
         n -= min((n + len(own)) % 3, n)
@@ -279,7 +280,7 @@ def _rates(
 
 
 def finite(value: Any) -> Any:
-    """The same with None for numbers that are not finite, which JSON has no place for."""
+    """The same with None for numbers that are not finite, which JSON does not allow."""
     if isinstance(value, dict):
         return {k: finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -96,7 +96,7 @@ def validate(
     generated : EventSample or file names or glob patterns, optional
         Instead of a model.
     out : path-like
-        Directory of the report; appears when it is whole.
+        Directory of the report; appears when it is complete.
     n : int, optional
         Generated events; by default as many as truth has.
     seed : int
@@ -137,7 +137,7 @@ def validate(
     """
     if (model is None) == (generated is None):
         raise UsageError("nothing to judge", remedy="give a model or generated events, not both")
-    plotting()  # fail before the work, not after it
+    plotting()  # fail before the work
     out, tell, watch = Path(out), progress or (lambda *_: None), Stopwatch()
     _check_target(out, force)
     watch("read")
@@ -148,7 +148,7 @@ def validate(
         generator, directory = Generator.load(model, device=device), find_model(model)
     true = _read(truth, selection, skip_bad, generator)
     observables = _with_conditions(observables, generator)
-    extended({}, true[:1000], observables)  # defects of the user's function show at once
+    extended({}, true[:1000], observables)  # errors of the user's function appear at once
     watch("generate")
     if generator is not None:
         samples, facts = _generate(generator, n or len(true), seed, posterior, tell, true)
@@ -206,7 +206,7 @@ def _read(
     skip_bad: bool,
     generator: Generator | None = None,
 ) -> EventSample:
-    """Events of a sample or of files; where cuts were stated for a model, those inside."""
+    """Events of a sample or of files, inside the cuts that were stated for a model."""
     inside = None
     if generator is not None and generator.config.cuts:
         from hepgen_ml.process.structure import inside_cuts
@@ -223,13 +223,13 @@ def _read(
     if not parts:
         path = events.paths[0] if events.paths else None
         raise SampleError("holds no events to compare", path=path, remedy="check cuts and objects")
-    # Events of several processes carry what each of them weighs.
+    # Events of several processes are weighted by their cross sections.
     run = events.run.with_(weight_strategy=-4) if events.n_groups > 1 else events.run
     return concatenate(parts, run)
 
 
 def _wanted(generator: Generator) -> tuple[Wanted, ...]:
-    """Conditions that events have to have, to be compared with those of a model."""
+    """Conditions of a model, which the events to compare must have, too."""
     known = generator.process.conditions
     return known.wanted if known else ()
 
@@ -239,7 +239,7 @@ def _with_conditions(
 ) -> ObservableFunction | None:
     """Observables of the user's, with the conditions of a model among them.
 
-    So the classifiers see the events at their condition, and not only all of them together.
+    Then the classifiers compare events at their condition, not only all of them together.
     """
     known = None if generator is None else generator.process.conditions
     if known is None:
@@ -261,7 +261,7 @@ def _generate(
     tell: Progress,
     truth: EventSample,
 ) -> tuple[list[Labelled], dict[str, Any]]:
-    """Samples of a model at the conditions of the truth, and how fast they were made."""
+    """Samples of a model at the conditions of the truth, and the rate of generation."""
     known = generator.process.conditions
     given = None if known is None else known.as_in(truth, n, seed)
     density = generator.surrogate.density
@@ -351,7 +351,7 @@ def _write(
     watch: Stopwatch,
     tell: Progress,
 ) -> None:
-    """Write the report beside its place and move it there when it is whole."""
+    """Write the report to a temporary directory and move it to its place when it is complete."""
     with naming(out):
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
     with PartialFile(out, force=force, directory=True) as partial, naming(out):
@@ -376,7 +376,7 @@ def _write(
 
 
 def _tell_model(directory: Path, metrics: dict[str, Any]) -> None:
-    """Put the summary into the model directory, unless it is not the user's to change."""
+    """Write the summary to the model directory, except for models of the package."""
     if PRETRAINED in directory.resolve().parents:
         return
     provenance = metrics["provenance"]

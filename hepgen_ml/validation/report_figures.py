@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PER_PAGE = 6
-"""Panels of a figure: as many as are readable on a slide."""
+"""Number of panels of a figure that is readable on a slide."""
 
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """A figure and where it belongs.
+    """A figure and its place in the report.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""The page of a report: one file of HTML that needs nothing else."""
+"""The page of a report: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def page(
     Returns
     -------
     str
-        HTML with the images inside; no scripts, nothing fetched from elsewhere.
+        HTML with embedded images, without scripts and external resources.
     """
     content = {key: CONTENTS[key](metrics) for key in SECTIONS}
     body, links = [], []

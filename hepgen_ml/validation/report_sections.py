@@ -1,4 +1,4 @@
-"""Tables and words of a report's sections, as HTML; numbers come from its metrics alone."""
+"""Tables and text of a report's sections, as HTML; all numbers come from its metrics."""
 
 from __future__ import annotations
 
@@ -329,4 +329,4 @@ CONTENTS: dict[str, Callable[[Metrics], str]] = {
     "training": _training,
     "provenance": _provenance,
 }
-"""HTML of each section, empty where there is nothing to say."""
+"""HTML of each section; may be empty."""

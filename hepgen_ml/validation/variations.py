@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 _OF_MODEL = re.compile(r"(posterior|classifier)_\d+")
-"""Weights that are about the model and that truth has not."""
+"""Weights of the model that truth does not have."""
 
 _MOST_VALUES, _FEWEST_EVENTS, _MOST_EVENTS = 3_000_000, 5_000, 50_000
 """Events times weights that go into histograms of each observable, and bounds of the events."""
@@ -31,7 +31,7 @@ def compare_variations(
     comparison: Comparison,
     generator: Generator | None = None,
 ) -> list[dict[str, Any]]:
-    """What is measured of each named weight that both samples have.
+    """Measurements of each named weight of both samples.
 
     Parameters
     ----------

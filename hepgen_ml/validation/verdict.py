@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 SIGNIFICANT = 3.0
-"""Standard deviations above which a difference is called one."""
+"""Standard deviations above which a difference is reported."""
 
 VISIBLE, CLEAR = 0.55, 0.7
-"""AUC from which samples are called visibly different, and clearly different."""
+"""AUC above which samples are called visibly different, and clearly different."""
 
 
 def summarize(metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def of_many(p_value: float | None, n: int) -> float | None:
 
 
 def p_text(p_value: float | None) -> str:
-    """``p = 0.12``, or a bound where rounding leaves nothing."""
+    """``p = 0.12``, or a bound if it rounds to zero."""
     if p_value is None:
         return "p unknown"
     return "p < 1e-12" if p_value < 1e-12 else f"p = {p_value:.2g}"

@@ -1,4 +1,4 @@
-"""Figures of a trained judge: ROC curves and the weights it would give."""
+"""Figures of a classifier: ROC curves and weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MOST_DECADES = 3.0
 
 
 def judgements(judged: Sequence[Judgement], floor: Judgement, title: str = "") -> Figure:
-    """Draw the ROC curves, their distance from the diagonal, and the judge's weights.
+    """Draw ROC curves, their distance from the diagonal, and the weights of the classifier.
 
     Parameters
     ----------

@@ -139,7 +139,7 @@ def choose(table: ObservableTable, most: int = 11) -> list[Observable]:
     Transverse momenta, (pseudo)rapidities, pair masses and angles in turn, jets
     and leading particles first, so that any number of particles gives a mixture.
     """
-    # in simple final states many observables are one and the same
+    # in simple final states many observables are identical
     known: dict[str, Observable] = {}
     for o in table.observables:
         values = table[o.name]
@@ -168,7 +168,7 @@ def choose(table: ObservableTable, most: int = 11) -> list[Observable]:
 
 
 def _leading(names: list[str]) -> list[str]:
-    """Without the second and further particles of a class."""
+    """List without the second and further particles of a class."""
     return [n for n in names if not n.rstrip(")")[-1].isdigit() or n.endswith("1)")]
 
 

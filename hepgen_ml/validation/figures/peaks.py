@@ -61,7 +61,7 @@ def _draw(upper: Axes, lower: Axes, peak: Peak) -> None:
         highest = max(highest, float(s.fraction.max()))
         if truth is None:
             continue
-        # pairs of bins, where statistics decide what can be seen
+        # pairs of bins, to reduce fluctuations
         (content, error), (base, base_error) = (_paired(x) for x in (s, truth))
         base = np.where(base > 0, base, np.nan)
         band(lower, peak.edges[::2], content / base, error / base, look.color)

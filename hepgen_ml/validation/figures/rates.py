@@ -32,7 +32,7 @@ def rates(
     found : sequence of mappings of kind to Frequencies
         Frequencies of generated events, then of reweighted ones.
     names : mapping of str to str
-        Mathtext for the words that categories are made of.
+        Mathtext for the words in the names of categories.
     spreads : mapping of str to float
         Uncertainty of the model of some final states.
     title : str

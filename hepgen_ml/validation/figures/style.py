@@ -97,7 +97,7 @@ def house_style() -> AbstractContextManager[Any]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Empty figure of so many inches that no backend's window knows of."""
+    """Empty figure of a size in inches, without a window of a backend."""
     plotting()
     from matplotlib.figure import Figure
 
@@ -139,13 +139,13 @@ def plain_log_ticks(axis: Axis, edges: FloatArray) -> None:
 
 
 def save(figure: Figure, *paths: str | Path) -> None:
-    """Write a figure; the suffix says how (``.png``, ``.pdf``, ``.svg``).
+    """Write a figure in the format of the suffix (``.png``, ``.pdf``, ``.svg``).
 
     Parameters
     ----------
     figure : matplotlib.figure.Figure
     *paths : path-like
-        Replaced if they exist; each appears when it is whole.
+        Replaced if they exist; each appears when it is complete.
     """
     for path in map(Path, paths):
         kind = path.suffix.lstrip(".")
