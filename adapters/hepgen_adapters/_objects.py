@@ -1,4 +1,4 @@
-"""What all readers of reconstructed objects share: columns, order, selection."""
+"""Common part of all readers of reconstructed objects: columns, order, selection."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from hepgen_ml.events.sample import RunInfo, Subrun
 log = logging.getLogger("hepgen_adapters.objects")
 
 MEASURED_MASS = ("Tau", "Jet")
-"""Collections whose objects have masses of their own. Stored masses of electrons, muons and
-photons are one constant with the noise of 32 bits, so theirs are those of `MASSES`."""
+"""Collections whose objects have individual masses. Stored masses of electrons, muons and photons
+are a constant with the rounding errors of 32 bits, so that those of `MASSES` are used."""
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -59,9 +59,9 @@ def from_polar(
     mass: npt.ArrayLike | None,
     charge: npt.NDArray[np.generic] | None,
 ) -> Objects:
-    """Objects of collection `name` from what detectors measure, computed in 64 bits.
+    """Objects of collection `name` from detector coordinates, computed in 64 bits.
 
-    Masses below zero, which rounding makes, become zero.
+    Masses below zero, which come from rounding, become zero.
     """
     pt, eta, phi = (np.asarray(x, dtype=np.float64) for x in (pt, eta, phi))
     if mass is None or name not in MEASURED_MASS:
@@ -91,8 +91,8 @@ def object_columns(
     -------
     offsets : (n_events + 1,) int array
     columns : dict
-        ``pdg_id, px, py, pz, energy, mass``; within an event in the order of
-        `OBJECTS`, leptons as they come, photons and jets by transverse momentum.
+        ``pdg_id, px, py, pz, energy, mass``; within an event in the order of `OBJECTS`, leptons in
+        the order of the file, photons and jets by transverse momentum.
     """
     parts = [(name, collections[name]) for name in OBJECTS if name in collections]
     numbers, falling, kinds, events = [], [], [], []
@@ -130,7 +130,7 @@ def _energy(c: Objects) -> Floats:
 def is_selected(
     counts: Mapping[str, Ints], objects: Iterable[ObjectCount], n_events: int
 ) -> npt.NDArray[np.bool_]:
-    """Which events have the numbers of objects asked for."""
+    """Mask of events with the selected numbers of objects."""
     selected = np.ones(n_events, dtype=bool)
     for o in objects:
         selected &= (counts[o.name] >= o.low) & (counts[o.name] <= o.high)
@@ -140,7 +140,7 @@ def is_selected(
 def nothing_selected(
     path: Path, objects: Iterable[ObjectCount], found: Iterable[ObjectCount]
 ) -> InputError:
-    """Error of a file none of whose events has the objects asked for."""
+    """Error for a file without any event with the selected objects."""
     there = counts_text(tuple(found))
     remedy = f'its first events have --objects "{there}"' if there else "choose other objects"
     return InputError(f"no event has {counts_text(tuple(objects))}", path=path, remedy=remedy)
@@ -158,7 +158,7 @@ def found_counts(counts: Mapping[str, Ints]) -> tuple[ObjectCount, ...]:
 def with_cross_section(run: RunInfo, selection: Selection | None, path: Path) -> RunInfo:
     """Run information with the cross section that the user gave, if any.
 
-    Processes keep their parts of it, where these are known.
+    Processes keep their shares of it, if these are known.
     """
     if selection is None or selection.cross_section is None:
         return run
@@ -178,5 +178,5 @@ def with_cross_section(run: RunInfo, selection: Selection | None, path: Path) ->
 
 @lru_cache(maxsize=1024)
 def _say_replaced(path: Path, stated: float, given: float) -> None:
-    """Say it once, however often the file is read."""
+    """Log a message once, even if the file is read several times."""
     log.warning("%s: its cross section of %g pb is replaced by %g pb as asked", path, stated, given)

@@ -21,7 +21,7 @@ def open_partons(
         Opens the file.
     path : Path
     selection : Selection, optional
-        What the user wants of it.
+        Selection of the user.
     name : str
         Format of the file in messages.
 

@@ -1,4 +1,4 @@
-"""Run information as JSON, for formats that have no place of their own for it."""
+"""Run information as JSON, for formats without a place for it."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ def dump_run(run: RunInfo) -> str:
 def shortened(run: RunInfo, limit: int = MAX_LENGTH) -> RunInfo:
     """Run information whose JSON is no longer than `limit`.
 
-    What goes first are the opaque texts of the source, then descriptions; what is
-    left if all that is not enough is short.
+    The opaque texts of the source are removed first, then descriptions; the rest is short.
     """
     for names in ((), ("header",), ("weight_groups",), ("weight_names", "generators")):
         run = run.with_(**{name: type(getattr(run, name))() for name in names})
@@ -50,13 +49,13 @@ _TEXTS = {
 
 
 def lost_texts(run: RunInfo, limit: int = MAX_LENGTH) -> list[str]:
-    """What `shortened` takes away, in words."""
+    """Description of the parts that `shortened` removes."""
     kept = shortened(run, limit)
     return [text for name, text in _TEXTS.items() if getattr(run, name) != getattr(kept, name)]
 
 
 def load_run(text: str, path: str | Path) -> RunInfo:
-    """Inverse of `dump_run` for text that nobody vouches for.
+    """Inverse of `dump_run` for untrusted text.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Dask: generated events as an array in partitions, and clusters that make events.
+"""Dask: generated events as an array in partitions, and clusters that generate events.
 
 Needs ``pip install "hepgen-ml[dask]"``.
 """
@@ -29,7 +29,7 @@ _BATCH = {
 _SUBMIT = {
     "slurm": "sbatch", "htcondor": "condor_submit", "pbs": "qsub", "sge": "qsub", "lsf": "bsub",
 }  # fmt: skip
-"""Programs that put jobs into their queues."""
+"""Programs that submit jobs to batch systems."""
 
 _ANSWER = 20.0  # seconds
 _AHEAD = 4  # results waiting for each thread of the workers
@@ -47,21 +47,21 @@ def from_generator(
     unweight: bool = False,
     condition: Mapping[str, Any] | None = None,
 ) -> Any:
-    """Generated events as an array of dask-awkward, made when they are computed.
+    """Generated events as an array of dask-awkward, generated when it is computed.
 
     Parameters
     ----------
     model : path-like
-        Directory that the workers see too, or the name of a model of the package.
+        Directory to which the workers have access, or the name of a model of the package.
     n : int
         Events of all partitions together.
     npartitions : int, optional
-        By default one for each block of 10,000 events, which wastes no work.
+        By default one for each block of 10,000 events, which is most efficient.
     seed : int, optional
-        The same seed gives the same events, those of `hepgen_ml.Generator.stream`, whatever the
-        number of partitions and workers. Without it every array differs; each is always the same.
+        The same seed gives the same events, those of `hepgen_ml.Generator.stream`, for any number
+        of partitions and workers. Without a seed every array differs, but each is reproducible.
     posterior, weights, unweight, condition
-        As of `hepgen_ml.Generator.sample`.
+        See `hepgen_ml.Generator.sample`.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def _array(place: Path, n: int, seed: int, count: int, options: dict[str, Any], 
 
 
 class Dask:
-    """A Dask cluster that makes events; see `hepgen_ml.generation.clusters.Cluster`.
+    """A Dask cluster that generates events; see `hepgen_ml.generation.clusters.Cluster`.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ class Dask:
 
 
 def _submitted(kind: str, jobs: int) -> Any:
-    """Jobs of a batch system, by the settings in the user's ``jobqueue.yaml``."""
+    """Jobs of a batch system, with the settings in the user's ``jobqueue.yaml``."""
     jobqueue, config = _import("dask_jobqueue"), _import("dask").config
     if shutil.which(_SUBMIT[kind]) is None:
         raise UsageError(

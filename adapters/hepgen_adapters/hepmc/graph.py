@@ -1,4 +1,4 @@
-"""Event graphs of HepMC back to columns with mothers, a chunk at a time."""
+"""Conversion of HepMC event graphs to columns with mothers, chunk by chunk."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def sample_from_records(
     weight_names : list of str
         The nominal weight first.
     ours : bool
-        Whether our writer made them: whatever they hold, nothing was showered.
+        Whether hepgen-ml wrote the records, which are then not showered.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def sample_from_records(
 
 
 def _is_parton_level(particles: Any, ours: bool) -> npt.NDArray[np.bool_]:
-    """Particles that records without a shower are made of."""
+    """Statuses of particles in records without a shower."""
     status = particles["status"]
     remnant = (particles["pid"] == REMNANT) & (status == REMNANT_STATUS)
     known: npt.NDArray[np.bool_] = np.isin(status, (0, 1, 2, 3, 4, INCOMING_STATUS)) | remnant
@@ -121,7 +121,7 @@ def _is_parton_level(particles: Any, ours: bool) -> npt.NDArray[np.bool_]:
 
 @cache
 def is_hadron(pdg_id: int) -> bool:
-    """Whether an id is of a hadron, a nucleus, or what becomes hadrons."""
+    """Whether an id belongs to a hadron, a nucleus, or a state that hadronises."""
     if abs(pdg_id) < 100:
         return 81 <= abs(pdg_id) <= 99 and pdg_id != REMNANT  # clusters and strings
     from particle import pdgid
@@ -130,12 +130,12 @@ def is_hadron(pdg_id: int) -> bool:
 
 
 def n_showered(records: list[Any], ours: bool) -> int:
-    """How many records hold more than `sample_from_records` takes from them."""
+    """Number of records with information that `sample_from_records` does not read."""
     return sum(not _is_parton_level(r.particles, ours).all() for r in records)
 
 
 def unknown_attributes(records: list[Any]) -> set[str]:
-    """Names of attributes that no column is made of."""
+    """Names of attributes without a column."""
     known = {*_EVENT_ATTRIBUTES, *_PARTICLE_ATTRIBUTES, "GenCrossSection"}
     names = set[str]().union(*(r.attribute_name for r in records)) - known
     return {name for name in names if not name.startswith(("scale_", "lhe_"))}

@@ -16,7 +16,7 @@ from hepgen_ml.errors import InputError, UsageError
 from hepgen_ml.events.jets import Checked, Jets, JetSelection
 
 FEATURES = ("charge", "photon", "neutral_hadron", "charged_hadron", "electron", "muon")
-"""What can be known of a constituent beside its momentum: its charge, and one or zero."""
+"""Features of a constituent in addition to its momentum: its charge, and flags of its kind."""
 
 _RADIUS, _PT, _ETA = 0.8, 200.0, 2.5
 _EVENTS = 200  # clustered together

@@ -1,8 +1,8 @@
 """Compiled check of the lines of a HepMC3 ASCII file, before a library reads them.
 
-The library trusts what it reads: a backslash at the end of a line, or an attribute of a particle
-that the event does not have, end the process or go to the next event. Every line is therefore
-checked here: its letter, its numbers and their ranges. Opening a file reads it once anyway.
+The library trusts what it reads: a backslash at the end of a line, or an attribute of a missing
+particle, ends the process or changes the next event. Therefore the letter, the numbers and the
+ranges of every line are checked here. Opening a file reads it once anyway.
 
 The grammar (HepMC3's ``ReaderAscii``): ``E number n_vertices n_particles [@ x y z t]``,
 ``U GEV MM``, ``W weights``, ``A owner name value``, ``P id mother pdg_id px py pz e m status``,
@@ -26,13 +26,13 @@ from hepgen_ml.networks.compiled import compiled
 
 # Places in the state.
 N_EVENTS, IN_EVENT, ENDED, VERTICES, PARTICLES, N_VERTICES, N_PARTICLES = range(7)
-"""Events so far, and of the event at hand: what is announced, and what came so far."""
+"""Counts: events so far, and vertices and particles of the present event, announced and found."""
 WEIGHTS, N_BEFORE, LINE, N_NAMES, BAD_EVENT, FIRST_NUMBER, OTHER_NUMBERS = range(7, 14)
 NOT_FINITE = 14
 """Whether any weight is nan or infinite."""
 STATE_SIZE = 15
 
-# What is wrong.
+# Codes of errors.
 (
     FINE, UNKNOWN_LINE, WRONG_NUMBERS, WRONG_COUNT, WRONG_OWNER, WRONG_ID, WRONG_LINK, BACKSLASH,
     OUTSIDE, AFTER_END, ZERO_BYTE, WRONG_UNIT, TOO_LONG,
@@ -63,14 +63,14 @@ def _blank(at):
 
 @numba.njit
 def _at_end(at, end):
-    """Whether nothing but blanks and a carriage return is left of a line."""
+    """Whether the rest of a line is blank, apart from a carriage return."""
     at = _blank(at)
     return at >= end or (load8(at) == 13 and at + 1 >= end)
 
 
 @numba.njit
 def _whole(at, end):
-    """A whole number of 32 bits: (behind it or 0, value)."""
+    """A 32-bit integer: (address behind it or 0, value)."""
     at = _blank(at)
     if at >= end:
         return np.int64(0), np.int64(0)
@@ -85,14 +85,14 @@ def _whole(at, end):
 
 @numba.njit
 def _real(at, end):
-    """A number: (behind it or 0, value), infinite where only Python can decide it."""
+    """A number: (address behind it or 0, value), infinite if only Python can decide it."""
     at = _blank(at)
     if at >= end or load8(at) == 10 or load8(at) == 13:
         return np.int64(0), 0.0
     behind, value, status = parse_float(at)
     byte = load8(behind)
     if status == BAD or not (byte == 32 or byte == 9 or byte == 10 or byte == 13):
-        # nan and inf, with or without a sign: judged where the event is
+        # nan and inf, with or without a sign: checked with the event
         start = at + 1 if load8(at) == 43 or load8(at) == 45 else at
         letter = load8(start) | 32
         if letter != 110 and letter != 105:
@@ -110,7 +110,7 @@ def _real(at, end):
 
 @numba.njit
 def _reals(at, end, n):
-    """Behind so many numbers, 0 if there are fewer."""
+    """Address behind a given number of numbers, 0 if there are fewer."""
     for _ in range(n):
         at, _value = _real(at, end)
         if at == 0:
@@ -145,7 +145,7 @@ def _escapes(at, end):
 
 @numba.njit
 def _word(at, end, text):
-    """Behind a word if it is this one, else 0."""
+    """Address behind this word, 0 if it is another."""
     for k in range(len(text)):
         if at + k >= end or load8(at + k) != text[k]:
             return np.int64(0)
@@ -287,7 +287,7 @@ def _unit(at, end):
 def _build(version):
     @compiled(nogil=True)
     def check_lines(start, stop, state, weight, process_id):
-        """Check whole lines; returns what is wrong, or FINE.
+        """Check complete lines; returns the code of an error, or FINE.
 
         Parameters
         ----------

@@ -29,8 +29,8 @@ _FIELDS = {"px": "px", "py": "py", "pz": "pz", "E": "e"}
 def is_visible(pdg_id: int) -> bool:
     """Whether a stable particle leaves a signal: charged ones, hadrons, photons, gluons.
 
-    Neutrinos are not, nor are neutralinos, gravitinos, gravitons or dark matter.
-    Numbers outside of the PDG numbering count as visible.
+    Neutrinos, neutralinos, gravitinos, gravitons and dark matter do not. Ids outside the PDG
+    numbering count as visible.
     """
     from particle import pdgid
 
@@ -44,10 +44,10 @@ class Clusterer:
     """Picks out leptons and photons and clusters everything else.
 
     Of each collection of leptons or photons in the selection, the hardest
-    particles are picked out, as many as its largest number; so an electron from
-    the decay of a hadron stays in its jet only where harder ones fill the places.
-    All other visible stable particles go into jets, bare leptons' photons too.
-    Leptons have the masses of `hepgen_ml.events.objects.MASSES` and keep their order.
+    particles are picked out, as many as its largest number; so that an electron from the decay of a
+    hadron stays in its jet only if harder ones fill the places. All other visible stable particles
+    go into jets, including photons radiated by bare leptons. Leptons have the masses of
+    `hepgen_ml.events.objects.MASSES` and keep their order.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class Clusterer:
         numbered: bool = False,
         attributes: Mapping[str, npt.NDArray[np.str_]] | None = None,
     ) -> EventSample:
-        """Objects of those events that have the numbers asked for.
+        """Objects of the events with the selected numbers.
 
         Parameters
         ----------
@@ -112,7 +112,7 @@ class Clusterer:
                 collections[o.name] = _leptons(o.name, particles[rows], event[rows], n)
                 counts[o.name] = collections[o.name].counts
         if self._jets:
-            # only what can be selected is worth clustering
+            # cluster only events that can be selected
             possible = is_selected(
                 counts, [o for o in self.selection.objects if o.name in counts], n
             )
@@ -194,7 +194,8 @@ def load_fastjet() -> Any:
             "jets need FastJet, which is not installed",
             remedy='pip install "hepgen-ml[fastjet]"',
         ) from None
-    # Its banner would end up between our lines on standard output; what it asks for is said here.
+    # Its banner would be mixed with standard output; the documentation has the citation it asks
+    # for.
     with contextlib.suppress(ImportError, AttributeError):
         from fastjet import _swig
 

@@ -54,10 +54,9 @@ class HepMCReader:
     """Reads HepMC files in chunks through pyhepmc.
 
     Parton-level records (nothing but beams, incoming partons, resonances and
-    final particles) come back whole, with colours where the file has them. Of
-    the records of a shower only the beams and the final particles are taken.
-    Opening reads the file once from end to end: the cross section of the last
-    event is the one that counts, and a truncated file is refused at once.
+    final particles) come back whole, with colours where the file has them. From records of a shower
+    only the beams and the final particles are read. Opening reads the file once completely: the
+    cross section of the last event counts, and a truncated file is refused at once.
 
     Parameters
     ----------
@@ -90,7 +89,7 @@ class HepMCReader:
         self.run = with_cross_section(self._run_info(scan), selection, self.path)
 
     def also_read(self, names: Sequence[str]) -> None:
-        """Let attributes of events with these names be attributes of the sample, too."""
+        """Read attributes of events with these names as attributes of the sample, too."""
         self._also = tuple(names)
 
     def _begin(self) -> None:
@@ -112,7 +111,7 @@ class HepMCReader:
 
     @property
     def left_out(self) -> list[str]:
-        """What of the file is not in its events."""
+        """Parts of the file that its events do not contain."""
         if self._clusterer:
             return ["particles, of which only the chosen objects are left", "scales and couplings"]
         result = []
@@ -131,7 +130,7 @@ class HepMCReader:
         return InputError(what, path=self.path, event=event, remedy=remedy)
 
     def _scan(self) -> Scan:
-        """Check every line and gather what only the whole file tells, in constant memory."""
+        """Check every line and collect properties of the whole file, in constant memory."""
         scan = Scan()
         tail = b""
         try:
@@ -218,7 +217,7 @@ class HepMCReader:
             raise self._fail("its first event cannot be read", 1)
         event, data = first
         info = event.run_info
-        # without names, weights are counted
+        # without names, weights are numbered
         unnamed = [NOMINAL, *(str(i) for i in range(1, len(data.weights)))]
         self._weight_names = list(info.weight_names) or unnamed
         with contextlib.suppress(KeyError, ValueError, RecursionError):
@@ -248,7 +247,7 @@ class HepMCReader:
 
     @property
     def states_strategy(self) -> bool:
-        """Whether the weight strategy is the source's, as in files of this package."""
+        """Whether the weight strategy was stated by the source, as in files of this package."""
         return self._ours
 
     def chunks(self, size: int = DEFAULT_CHUNK) -> Iterator[EventSample]:
@@ -264,7 +263,7 @@ class HepMCReader:
         if self._clusterer is None:
             yield from self._pieces(size)
             return
-        # A few showered events at a time become objects, which are then gathered.
+        # Showered events are converted to objects in small groups, which are then collected.
         waiting, n_waiting, n_all = [], 0, 0
         for piece in self._pieces(min(size, _SHOWERED)):
             waiting.append(piece)

@@ -1,4 +1,4 @@
-"""What only a whole HepMC3 file tells: its events, weights, processes and cross section."""
+"""Properties of a whole HepMC3 file: number of events, weights, processes and cross section."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CROSS_SECTION = b"\nA 0 GenCrossSection "
 
 
 class Scan:
-    """Gathers the facts of a file from its text, part by part.
+    """Collects the properties of a file from its text, part by part.
 
     Attributes
     ----------
@@ -39,17 +39,17 @@ class Scan:
 
     @property
     def n_events(self) -> int:
-        """Events that began so far."""
+        """Number of events that have started."""
         return int(self.state[lines.N_EVENTS])
 
     @property
     def has_numbers(self) -> bool:
-        """Whether event numbers say more than the order of the events."""
+        """Whether event numbers differ from the order of the events."""
         first = int(self.state[lines.FIRST_NUMBER])
         return first not in (0, 1) or bool(self.state[lines.OTHER_NUMBERS])
 
     def take(self, text: bytes) -> int:
-        """Check whole lines and gather; returns what is wrong, see `_hepmc_lines`."""
+        """Check complete lines and collect; returns a code of `lines`."""
         if not text:
             return lines.FINE
         # zero bytes behind the text, as the compiled reader of numbers looks ahead
@@ -100,9 +100,9 @@ class Scan:
             self.of_weights = [_pair(*pair) for pair in pairs]
 
     def weight_cross_sections(self, names: list[str]) -> dict[str, tuple[float, float]]:
-        """Cross sections of the named weights, where each has one that is its own.
+        """Cross sections of the named weights, if each has a separate one.
 
-        The library repeats that of the first weight for all others where a program sets only one.
+        The library repeats that of the first weight for all others if a program sets only one.
         """
         if len(names) != len(self.of_weights) or set(self.of_weights) <= {self.cross_section}:
             return {}

@@ -1,4 +1,4 @@
-"""What reading and writing HepMC3 share: compression, names, escapes."""
+"""Common part of reading and writing HepMC3: compression, names, escapes."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def _zstd() -> Any:
 
 
 def decompression_errors() -> Any:
-    """What reading a file, compressed or not, may raise where it is damaged."""
+    """Exceptions of reading a damaged file, compressed or not."""
     errors: Any = (EOFError, OSError, igzip_lib.IsalError, _zstd().ZstdError)
     return errors
 
 
 NOT_FINITE = 1.7976931348623157e308
-"""What `FiniteWeights` writes for weights that are no finite numbers."""
+"""Text that `FiniteWeights` writes for weights that are not finite."""
 
 _WEIGHTS = re.compile(rb"^W [^\n]*", re.MULTILINE)
 _WORD = re.compile(rb"[+-]?(?:nan|inf)\w*", re.IGNORECASE)

@@ -221,7 +221,7 @@ def _run_line(run: RunInfo) -> str:
 
 
 def _stored_run(run: RunInfo) -> RunInfo | None:
-    """What of the run has room in one line; opaque texts may be megabytes and never have."""
+    """Run information that fits into one line, without opaque texts, which may be megabytes."""
     run = run.with_(header="", weight_groups="")
     for shorter in (run, run.with_(weight_names={}), run.with_(weight_names={}, generators=())):
         if len(_run_line(shorter)) < _MAX_LINE:
@@ -230,7 +230,7 @@ def _stored_run(run: RunInfo) -> RunInfo | None:
 
 
 def lost(sample: EventSample) -> list[str]:
-    """What of a sample and its run has no place in HepMC3, in words."""
+    """Sentences about parts of a sample and its run that HepMC3 cannot hold."""
     run, names = sample.run, [NOMINAL, *sample.weights]
     stored = _stored_run(run) or RunInfo()
     found = ["header text"] if run.header.strip() else []

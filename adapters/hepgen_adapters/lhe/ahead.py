@@ -1,4 +1,4 @@
-"""Parsing blocks of text ahead in threads, while the text behind them is being unpacked."""
+"""Parsing blocks of text ahead in threads, while later text is decompressed."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from hepgen_adapters.lhe.stream import Block, Blocks
 
 WORKERS = 2
 _SMALL = 1 << 18
-"""Bytes of a block that is parsed sooner than a thread has begun, as in one of many small files."""
+"""Size of a block that is parsed faster than a thread starts, as in many small files."""
 
 MAX_VALUES = 1 << 21
 
 
 @dataclass
 class Parsed:
-    """Events of a block as far as the parser got without help."""
+    """Events of a block up to the point where the parser stopped."""
 
     columns: Columns
     n_events: int
@@ -57,7 +57,7 @@ class ParsedBlocks:
                 while waiting:
                     yield from self._finished(waiting)
             except Exception:
-                # What came before the trouble comes first.
+                # Events before the defect come first.
                 while waiting:
                     yield from self._finished(waiting)
                 raise

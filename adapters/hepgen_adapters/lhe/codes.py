@@ -1,6 +1,6 @@
-"""What the compiled LHE parser tells its caller, and where in its state array."""
+"""Return codes of the compiled LHE parser, and places in its state array."""
 
-# What parse_events returns; from BAD_NUMBER on the event is wrong.
+# Return codes of parse_events; from BAD_NUMBER on the event is invalid.
 END_OF_TEXT, END_OF_FILE, NO_EVENT_LEFT, NO_ROW_LEFT, HARD_NUMBERS = 0, 1, 2, 3, 4
 NEW_WEIGHT, NEW_POSITION, NEW_SCALE, NEW_ROOT, OPEN_COMMENT = 5, 6, 7, 8, 9
 BAD_NUMBER, NOT_FINITE, SHORT_LINE, LONG_LINE, FEW_LINES, MANY_LINES = 10, 11, 12, 13, 14, 15

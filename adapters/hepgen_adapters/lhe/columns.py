@@ -1,4 +1,4 @@
-"""Columns that the compiled LHE parser fills, and the names of those that have names."""
+"""Columns that the compiled LHE parser fills, and names of the named columns."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Columns:
         )
 
     def fits(self, size: int, n_weights: int, n_scales: int) -> bool:
-        """Whether it holds so many events with just so many named values."""
+        """Whether it holds this number of events with exactly these numbers of named values."""
         widths = self.weights.shape[1], self.scales.shape[1]
         return len(self.process_id) >= size and widths == (n_weights, n_scales)
 

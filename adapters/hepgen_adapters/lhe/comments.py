@@ -1,8 +1,7 @@
-"""Values that programs write into the text of events: comments and elements of their own.
+"""Values in the text of events: comments and elements of individual programs.
 
 ``# model T2tt_600_50`` and ``# mass = 800`` behind the particles of an event, and
-``<mass>800</mass>``, are no part of the standard. They are looked for by name only, where
-someone asks for them.
+``<mass>800</mass>``, are not part of the standard. They are searched by name, and only on request.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from hepgen_adapters.lhe.stream import open_text
 
 _BLOCK = 1 << 20
 _LONGEST = 1 << 26
-"""Bytes of an event at most."""
+"""Largest size of an event in bytes."""
 
 _MAX_TEXT = 1000
 _END = b"</event>"
@@ -65,7 +64,7 @@ class EventTexts:
                 for event in events:
                     yield tuple(_value(pattern, event) for pattern in self._patterns)
                 if len(text) > _LONGEST:
-                    return  # the reader itself says what is wrong
+                    return  # the reader itself reports the defect
 
 
 def _pattern(name: str) -> re.Pattern[bytes]:

@@ -14,7 +14,7 @@ from hepgen_adapters.lhe.stream import BLOCK, GZIP_ERRORS, open_text
 from hepgen_ml.events.sample import RunInfo
 
 _KEPT = 4096
-"""Bytes of a block that has no event, kept for the next: the beginning of one may be among them."""
+"""Bytes kept of a block without an event, because an event may start there."""
 
 _EVENT_LINE = rb"\s{0,8}\d{1,9}[ \t]{1,40}-?\d{1,9}[ \t]{1,40}([-+.\deE]{1,39})"
 _TRIALS = re.compile(
@@ -26,9 +26,9 @@ _WEIGHT = re.compile(rb"<event(?:\s[^<>]{0,800})?()>" + _EVENT_LINE)
 def with_weighted_cross_section(run: RunInfo, path: Path) -> RunInfo:
     """Run information with the cross section of the events, where the file states none.
 
-    POWHEG prints -1 where weights have it: under strategies +-4 it is their mean, else it is
-    not known. Sherpa prints 1 +- 1, since it knows the value at the end only, and with
-    each event how many trials it took: the cross section is the sum of weights over theirs.
+    POWHEG prints -1 if the weights determine it: under strategies +-4 it is their mean, otherwise
+    it is unknown. Sherpa prints 1 +- 1, because the value is known only at the end, and the number
+    of trials with each event: the cross section is the sum of weights over that of trials.
     """
     found = [(p.cross_section, p.error) for p in run.processes]
     if found in ([(0.0, 0.0)], [(-1.0, -1.0)], [(-1.0, 0.0)], [(-1.0, 1.0)]):
@@ -64,7 +64,7 @@ def _by_weights(path: Path, pattern: re.Pattern[bytes]) -> tuple[float, float]:
                     return math.nan, math.nan
             sums += _summed(pattern.findall(tail))
     except GZIP_ERRORS:
-        return math.nan, math.nan  # said when the events are read
+        return math.nan, math.nan  # reported when the events are read
     n = sums[0]
     if not n > 0 or not np.isfinite(sums).all():
         return math.nan, math.nan

@@ -1,4 +1,4 @@
-"""Events that the compiled parser stops at: what is wrong with them, and where to go on."""
+"""Events at which the compiled parser stops: the error message, and the place to continue."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ assert MAX_EVENT > MAX_TOKEN
 def error_of(
     block: Block, state: Any, status: int, path: Path, event: int, *, skip_bad: bool
 ) -> InputError:
-    """Say what is wrong with an event at which the parser stopped; without its line if skipped."""
+    """Error for an event at which the parser stopped; without its line if it is skipped."""
     place = int(state[codes.MARK]) - block.address
     shown = bytes(block.buffer[place : place + 40]).split(b"\0")[0]
     word = (shown.split() or [b""])[0].decode("utf-8", "replace")
@@ -72,7 +72,7 @@ def _line(path: Path, offset: int) -> int:
 
 
 def resume(block: Block, state: Any) -> int:
-    """Where to go on behind a bad event."""
+    """Place behind a bad event at which to continue."""
     start = int(state[codes.POSITION]) - block.address
     close = block.buffer.find(END_OF_EVENT, start, block.end)
     following = block.buffer.find(b"<event", start + 6, block.end if close < 0 else close)
@@ -91,7 +91,7 @@ def _closing(block: Block, start: int) -> int:
 def solve(
     block: Block, state: Any, hard_at: Any, hard_value: Any
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Let Python decide the numbers that the compiled parser could not."""
+    """Convert with Python the numbers that the compiled parser left undecided."""
     count = int(state[codes.N_HARD])
     if count > len(hard_at):
         # Not all were noted; solve none, make room and let the parser note them again.

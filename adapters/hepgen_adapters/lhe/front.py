@@ -15,7 +15,7 @@ END_OF_INIT = re.compile(rb"</init\s{0,16}>")
 
 
 def read_front(path: Path, *, skip_bad: bool) -> tuple[bytes, int]:
-    """The text of a file up to ``</init>`` and a little more, and where the former ends.
+    """The text of a file up to ``</init>`` and a little more, and the end of the former.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Everything of an LHE file in front of its first event: reading and writing it."""
+"""Reading and writing the part of an LHE file in front of its first event."""
 
 from __future__ import annotations
 
@@ -116,8 +116,8 @@ def _text(text: bytes, start: int, stop: int) -> str:
 def declarations(groups: bytes) -> list[tuple[str, str]]:
     """Names and descriptions of the weights in ``<initrwgt>``, in the order of the file.
 
-    A name that is declared again is made different by a number, since weights that stand by
-    their position have one place for each declaration.
+    A repeated name gets a number, because weights without names are assigned to declarations by
+    position.
     """
     clean, _ = masked(groups)
     found: dict[str, str] = {}
@@ -142,7 +142,7 @@ def declarations(groups: bytes) -> list[tuple[str, str]]:
 def _header_text(
     text: bytes, clean: bytes, comments: list[tuple[int, int]], start: int, stop: int
 ) -> str:
-    """What to keep of the front: comments outside of ``<header>``, then what is inside."""
+    """Header text to keep: comments outside ``<header>``, then its content."""
     opened = next(elements(clean[start:stop], b"header"), None)
     closed = clean.rfind(b"</header", start, stop)
     inside = (start + opened[1], closed) if opened and closed > start + opened[1] else (stop, stop)
@@ -195,7 +195,7 @@ def printed_digits(text: bytes) -> int | None:
 
 
 def unread(events: bytes) -> list[str]:
-    """What of the text of some events has no column; headers of joined files are not theirs."""
+    """Parts of the text of some events without a column; headers of joined files do not count."""
     first, *joined = events.split(b"<LesHouchesEvents")
     events = first + b"".join(part.partition(b"</init")[2] for part in joined)
     found = []
@@ -219,7 +219,7 @@ def _old_generators(text: str) -> tuple[tuple[str, str, str], ...]:
 
 def _parse_init(text: str, path: Path, line: int) -> RunInfo:
     rows = [row.split("#")[0].split() for row in text.splitlines()]
-    # programs leave words there, too
+    # programs also write words there
     words = [row for row in rows if row and not _NUMBER.fullmatch(row[0])]
     rows = [row for row in rows if row and _NUMBER.fullmatch(row[0])]
 
@@ -274,8 +274,8 @@ def _well_formed(text: str) -> bool:
 def harmless(text: str) -> str:
     """Text that stays inside the element it is put in, unchanged where it can be.
 
-    Tags that mean something to readers of LHE files lose their bracket; what is
-    then not well-formed XML is escaped as a whole.
+    Tags with a meaning for readers of LHE files lose their bracket; a text that is then not
+    well-formed XML is escaped completely.
     """
     text = _NOT_XML.sub("?", text)
     text = _STRUCTURE.sub("&lt;", text)
@@ -299,7 +299,7 @@ def _weight_groups(run: RunInfo, names: Iterable[str]) -> str:
 
 
 def lost_texts(run: RunInfo, names: Iterable[str]) -> list[str]:
-    """What of the texts of a run `format_header` changes, in words."""
+    """Sentences about the texts of a run that `format_header` changes."""
     found = []
     if harmless(run.header) != run.header:
         found.append("tags in the header text that LHE readers would take for their own")

@@ -1,8 +1,8 @@
 """Markup of LHE headers in linear time: comments, elements and attributes.
 
-LHE files are XML only in part, so that no XML parser takes them; and patterns that search for an
-element's end from each of its beginnings take minutes for some kilobytes. Everything here goes
-through a text once.
+LHE files are only partly XML, so that XML parsers refuse them; and regular expressions that search
+the end of an element from each start take minutes for some kilobytes. The functions here read a
+text once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BLANKS = bytes(10 if byte == 10 else 32 for byte in range(256))
 MOST_COMMENTS = 100_000
 
 MAX_TAG = 1 << 16
-"""Longest tag that is read; what is longer is text."""
+"""Longest tag; anything longer is text."""
 
 
 class Masker:
@@ -41,7 +41,7 @@ class Masker:
         self._searched = self._n_found = 0
 
     def feed(self, piece: bytes, *, final: bool = False) -> None:
-        """Append a piece; at the end, what has no end of its own is text.
+        """Append a piece; at the end, unterminated comments are text.
 
         Raises
         ------
@@ -53,7 +53,7 @@ class Masker:
         while True:
             match = _OPENING.search(text, len(masked))
             if match is None:
-                # what may be the beginning of one stays back
+                # a possible start of a comment is kept back
                 stop = len(text) if final else max(len(masked), len(text) - 9)
                 masked += text[len(masked) : stop]
                 return
@@ -86,7 +86,7 @@ def masked(text: bytes) -> tuple[bytes, list[tuple[int, int]]]:
 
 
 def unescape(text: str) -> str:
-    """Entities resolved; what is none stays."""
+    """Text with entities resolved; invalid ones are unchanged."""
     try:
         return html.unescape(text)
     except (ValueError, OverflowError):  # a number of thousands of digits
@@ -104,7 +104,7 @@ _ENDS_NAME = (b" ", b"\t", b"\r", b"\n", b">", b"/")
 
 
 def elements(text: bytes, name: bytes, place: int = 0) -> Iterator[tuple[int, int, int, int]]:
-    """Elements of a name; one that holds another of its name ends where that begins.
+    """Elements of a name; an element ends where another of the same name starts.
 
     Parameters
     ----------
@@ -117,8 +117,8 @@ def elements(text: bytes, name: bytes, place: int = 0) -> Iterator[tuple[int, in
     Yields
     ------
     start, inside, end, behind : int
-        Where the tag begins, where its content begins and ends, and the place behind the closing
-        tag. The content of an element that is never closed ends with the next tag.
+        Start of the tag, start and end of its content, and the place behind the closing tag. The
+        content of an element that is never closed ends with the next tag.
     """
     opening, closing = b"<" + name, b"</" + name
     next_closing = 0
@@ -128,7 +128,7 @@ def elements(text: bytes, name: bytes, place: int = 0) -> Iterator[tuple[int, in
             continue
         inside = end_of_tag(text, place)
         if inside < 0:
-            place += MAX_TAG  # looked through already
+            place += MAX_TAG  # searched already
             continue
         place = inside
         if text[inside - 2 : inside - 1] == b"/":
@@ -149,7 +149,7 @@ def elements(text: bytes, name: bytes, place: int = 0) -> Iterator[tuple[int, in
 
 
 def _holds(text: bytes, opening: bytes, start: int, stop: int) -> bool:
-    """Whether a tag begins before `stop`; no further away than a tag may be long."""
+    """Whether a tag starts before `stop`, within the largest length of a tag."""
     found = text.find(opening, start, min(stop, start + MAX_TAG))
     behind = found + len(opening)
     return found >= 0 and text[behind : behind + 1] in _ENDS_NAME
@@ -168,5 +168,5 @@ def end_of_tag(text: bytes, place: int) -> int:
             return end + 1
         closed = text.find(opened[1], opened[0] + 1, stop)
         if closed < 0:
-            return end + 1  # an apostrophe, no quote
+            return end + 1  # an apostrophe, not a quote
         place = closed + 1

@@ -1,9 +1,8 @@
 """Compiled parser of `<event>` blocks: text straight into columns.
 
-`parse_events` runs over a text that ends behind an ``</event>`` and stops when
-it needs its caller: for more room, a name it has not met, a number only
-Python can decide, or an error. Nothing of the event at hand counts until the
-event is whole, so the caller simply calls again.
+`parse_events` runs over a text that ends behind an ``</event>`` and stops when it needs its caller:
+for more memory, an unknown name, a number that only Python can decide, or an error. An event counts
+only when it is complete, so that the caller can call again.
 """
 
 # mypy: disallow-untyped-decorators=False
@@ -109,7 +108,7 @@ def _build(version):
         by_position : int64 array
             Column of the i-th number of ``<weights>``.
         hard_at, hard_value : int64, float64 array
-            Where undecided numbers stand, and their values once solved.
+            Addresses of undecided numbers, and their values once decided.
 
         Returns
         -------

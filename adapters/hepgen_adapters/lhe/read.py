@@ -57,7 +57,7 @@ class LHEReader:
     Raises
     ------
     InputError
-        Anything that is not a whole LHE file of versions 1 to 3.
+        The file is not a complete LHE file of versions 1 to 3.
     """
 
     def __init__(self, path: Path, *, skip_bad: bool = False) -> None:
@@ -79,11 +79,11 @@ class LHEReader:
         self._look_ahead(text[self._start :])
 
     def also_read(self, names: Sequence[str]) -> None:
-        """Look for values of these names in comments and elements of the events, too."""
+        """Search values of these names also in comments and elements of the events."""
         self._also = tuple(names)
 
     def close(self) -> None:
-        """Nothing stays open between chunks."""
+        """Do nothing, because no file stays open between chunks."""
 
     def _look_ahead(self, text: bytes) -> None:
         """Learn names and printed digits from the first events."""
@@ -110,7 +110,7 @@ class LHEReader:
             break
         self.skip_bad, self.skipped, self.n_skipped = errors
         self.skipped = []
-        # Declared names stay only where events carry named weights at all.
+        # Declared names are kept only if events have named weights.
         if self._weights.names:
             for name in self._declared:
                 if name not in self._weights.names:
@@ -128,8 +128,8 @@ class LHEReader:
         Raises
         ------
         InputError
-            A bad event or a file that is not whole; with ``skip_bad`` only when
-            more events are bad than good.
+            A bad event or an incomplete file; with ``skip_bad`` only if more events are bad than
+            good.
         """
         if size < 1:
             raise ValueError("size must be positive")
@@ -149,7 +149,7 @@ class LHEReader:
                 texts.close()
 
     def _add_texts(self, sample: EventSample, texts: EventTexts) -> None:
-        """Attributes of events from their comments, which count events as they are in the file."""
+        """Attributes of events from their comments, which include the bad events of the file."""
         found = texts.take(len(sample))
         if found and self.n_skipped:
             raise InputError(
@@ -165,7 +165,7 @@ class LHEReader:
         hard_at, hard_value = np.empty(64, np.int64), np.empty(64)
         n_good = 0
         closed = truncated = False
-        comment = b""  # what ends the comment that the text so far is in
+        comment = b""  # end of the comment that contains the text so far
         self._n_no_weight = 0
 
         def chunk() -> tuple[EventSample, Columns]:
@@ -264,13 +264,13 @@ class LHEReader:
             yield self._sample(columns, int(state[codes.N_EVENTS]), int(state[codes.N_ROWS]))
 
     def _finish(self, n_good: int, *, ended: bool) -> None:
-        """Note what was left out, and raise if the file ended early or held too few good events."""
+        """Log the events left out, and raise if the file ended early or has too few good events."""
         if self._n_no_weight:
             self.left_out = [
                 *(text for text in self.left_out if not text.endswith(_NO_NUMBERS)),
                 f"{self._n_no_weight} named weights {_NO_NUMBERS}",
             ]
-        if not ended:  # and nothing was said of it before
+        if not ended:  # and no warning was given before
             event = n_good + self.n_skipped + 1
             self._bad(InputError(TRUNCATED, path=self.path, event=event, remedy=REMEDY))
         if n_good == 0 and not self.n_skipped:
@@ -290,7 +290,7 @@ class LHEReader:
         Raises
         ------
         InputError
-            It is of another run, or events follow that are in no file.
+            It belongs to another run, or events follow outside any file.
         """
         match = BEGINS.search(block.buffer, place, block.end)
         if match is None:

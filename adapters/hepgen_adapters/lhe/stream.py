@@ -26,7 +26,7 @@ MAX_EVENT = 64 << 20
 END_OF_EVENT = b"</event>"
 END_OF_FILE = b"</LesHouchesEvents"
 BEGINS = re.compile(rb"<LesHouchesEvents\b|<event(?:\s[^<>]{0,4096})?>\s{0,64}\d")
-"""What has a meaning behind the end of a file: another one, or events that are in none."""
+"""Tags with a meaning behind the end of a file: another file, or events outside any file."""
 
 _LONGEST_BEGINNING = 8192
 
@@ -34,7 +34,7 @@ _LONGEST_BEGINNING = 8192
 class GzipText(io.RawIOBase):
     """Text of a gzip file of one or more members, checksums verified.
 
-    Gives all that a truncated file still holds before it raises EOFError.
+    Returns the complete content of a truncated file before it raises EOFError.
     """
 
     def __init__(self, path: Path) -> None:
@@ -82,7 +82,7 @@ def open_text(path: Path) -> io.RawIOBase:
 
 
 def gzip_error(error: Exception, path: Path) -> InputError:
-    """What is wrong with a compressed file."""
+    """Error message for a compressed file."""
     if isinstance(error, EOFError):
         return InputError(
             "the gzip stream ends early: the file is truncated",
@@ -123,9 +123,9 @@ class Blocks:
     ----------
     path : Path
     offset : int
-        Bytes of decompressed text to leave out.
+        Number of bytes of decompressed text to skip.
     skip_bad : bool
-        End quietly, with `truncated` set, where a gzip stream is cut off.
+        End without an error, with `truncated` set, if a gzip stream is truncated.
     """
 
     def __init__(self, path: Path, offset: int, *, skip_bad: bool = False) -> None:
@@ -147,13 +147,13 @@ class Blocks:
                 return
 
     def close(self) -> None:
-        """End the thread, wherever it is."""
+        """End the thread."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def release(self, block: Block) -> None:
-        """Take back the memory of a block that is no longer needed."""
+        """Reuse the memory of a block."""
         if len(block.buffer) == 2 * BLOCK + PADDING:
             self._free.put(block.buffer)
 
@@ -234,7 +234,7 @@ class Blocks:
             end = buffer.rfind(END_OF_EVENT, 0, filled) + len(END_OF_EVENT)
             if end < len(END_OF_EVENT):
                 end = 0
-                # Behind the closing tag anything may follow, of any length; another file, too.
+                # Arbitrary text may follow the closing tag, also another file.
                 closing = buffer.find(END_OF_FILE, 0, filled)
                 if closing >= 0 and not final and not BEGINS.search(buffer, closing, filled):
                     self._put(Block(buffer, closing + len(END_OF_FILE), offset))

@@ -1,4 +1,4 @@
-"""Compiled parser of what stands between the particles and `</event>`: weights, scales."""
+"""Compiled parser of the text between the particles and `</event>`: weights, scales."""
 
 # mypy: disallow-untyped-decorators=False
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, no-any-return"
@@ -66,7 +66,7 @@ def is_space(byte):
 
 @njit
 def skip_space(address):
-    """Address of the first byte that is no white space."""
+    """Address of the first byte that is not white space."""
     while is_space(load8(address)):
         address += 1
     return address
@@ -93,7 +93,7 @@ def find_end(address, end, cdata):
 
 @njit
 def _no_number(address, end):
-    """Behind a word that is no number."""
+    """Address behind a word that is not a number."""
     byte = load8(address)
     while address < end and byte != 60 and not is_space(byte):
         address += 1
@@ -103,7 +103,7 @@ def _no_number(address, end):
 
 @njit
 def parse_number(address, state, hard_at, hard_value):
-    """A number of the tail or event line, the undecided ones looked up or noted."""
+    """A number of the tail or event line; undecided ones are looked up or recorded."""
     behind, value, status = parse_float(address)
     if status == HARD:
         index = state[N_HARD]
@@ -171,7 +171,7 @@ def _lookup(name, end, names, bounds, n_names, hint):
 
 @njit
 def _skip_element(address, end):
-    """Behind an element of no interest: its closing tag if it has one, else the tag itself."""
+    """Address behind an ignored element: behind its closing tag, or behind the tag itself."""
     name = address + 1
     name_end = name
     byte = load8(name_end)
@@ -200,7 +200,7 @@ def parse_tail(
     address, end, event, state, weights, weight_table, by_position, scales, scale_table,
     hard_at, hard_value,
 ):  # fmt: skip
-    """What stands between the last particle and ``</event>``: (behind it, status)."""
+    """Parse the text between the last particle and ``</event>``: (address behind it, status)."""
     names, bounds = weight_table
     n_names = len(bounds) - 1
     weights[event, :] = np.nan
@@ -239,14 +239,14 @@ def parse_tail(
             index = _lookup(value, value_end, names, bounds, n_names, hint)
             state[MARK], state[MARK_END] = value, value_end
             if index < 0 or not np.isnan(weights[event, index]):
-                # new, or the same id once more: another weight all the same
+                # a new or repeated id is another weight
                 return address, BAD_TAG if value_end - value > MAX_NAME else NEW_WEIGHT
             hint = index + 1
             address = skip_space(find(place, end, 62) + 1)
             state[MARK] = address
             behind, number, status = parse_number(address, state, hard_at, hard_value)
             if status != OK:
-                # one variation without a number does not cost the event
+                # a variation without a number does not invalidate the event
                 behind, number = _no_number(address, end), np.nan
                 state[N_NO_WEIGHT] += 1
             weights[event, index] = number

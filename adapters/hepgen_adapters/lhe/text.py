@@ -43,7 +43,7 @@ def _aligned(address, value):
 
 @njit(forceinline=True)
 def _short(address, value):
-    """As `_aligned`, but ``1.`` for whole numbers of one digit; masses, lifetimes, spins."""
+    """Like `_aligned`, but ``1.`` for integers of one digit; for masses, lifetimes, spins."""
     size = abs(value)
     if size < 10.0 and size == np.floor(size):
         store8(address, np.uint8(32))

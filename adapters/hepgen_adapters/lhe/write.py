@@ -37,13 +37,13 @@ _log = logging.getLogger(__name__)
 
 
 class _Sink:
-    """A file that is compressed and written in a thread of its own."""
+    """A file that is compressed and written in a separate thread."""
 
     def __init__(self, path: Path, compression: int) -> None:
         self._file = open(path, "wb")  # noqa: SIM115  closed in close()
         self._stream: Any = self._file
         if path.name.lower().endswith(".gz"):
-            # Neither a name nor a time, so that the same events give the same bytes.
+            # Without name and time, so that the same events give the same bytes.
             self._stream = igzip.IGzipFile("", "wb", compression, self._file, mtime=0)
         self._pieces: queue.Queue[bytes | None] = queue.Queue(maxsize=4)
         self._error: BaseException | None = None

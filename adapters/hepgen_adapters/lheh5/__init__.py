@@ -6,8 +6,8 @@ attribute ``properties`` of each names its columns. Columns of ``events`` after 
 are named weights. The cross section is the sum of weights over the sum of trials. Files of
 versions 0 and 1 (arXiv:1905.05120) have groups with one dataset a column; they are read only.
 
-What this layout has no place for (the run's header text, numbers of processes, named scales,
-attributes and numbers of events) is in a group ``hepgen_ml``, which other readers pass over.
+Information without a place in this layout (the run's header text, numbers of processes, named
+scales, attributes and numbers of events) is in a group ``hepgen_ml``, which other readers ignore.
 
 Needs h5py (``pip install hepgen-ml[hdf5]``).
 """
@@ -66,7 +66,7 @@ class LHEH5:
         return LHEH5Writer(path, run)
 
     def cannot_hold(self, sample: EventSample) -> list[str]:
-        """What has no place; nothing but texts that are longer than what readers accept.
+        """Texts without a place in the format: those longer than readers accept.
 
         Raises
         ------

@@ -20,7 +20,7 @@ NOMINAL = ("NOMINAL", "weight", "Weight", "nominal")
 """Names that the column of the nominal weight has."""
 
 NOT_WEIGHTS = frozenset([*EVENTS, *NOMINAL, "npLO", "npNLO"])
-"""Columns of ``events`` that are no named weights."""
+"""Columns of ``events`` other than named weights."""
 
 def columns_of_weights(names: Iterable[str]) -> dict[str, str]:
     """Columns of ``events`` for named weights; those that have a meaning already are avoided."""
@@ -44,7 +44,7 @@ PARTICLE_COLUMNS = {
 INTEGERS = ("pdg_id", "status", "mother1", "mother2", "color1", "color2")
 
 METADATA = "hepgen_ml"
-"""Group with what other readers pass over."""
+"""Group that other readers ignore."""
 
 METADATA_VERSION = 1
 PB_PER_GEV2 = 3.893793656e8

@@ -54,7 +54,7 @@ class LHEH5Reader:
     """An opened LHEH5 file; see `hepgen_ml.events.formats.Reader`.
 
     Weights of version 2 become those of strategy -4: their mean is the sum of weights over the
-    sum of trials. Rows with weight zero and no particles, which count trials only, are no events.
+    sum of trials. Rows with weight zero and no particles only count trials and are not events.
     """
 
     n_unselected = 0
@@ -82,7 +82,7 @@ class LHEH5Reader:
         self.tables.close()
 
     def _document(self) -> dict[str, Any] | None:
-        """What a writer of ours left beside the tables, checked."""
+        """Group of a file written by hepgen-ml, validated."""
         if "document" not in self.tables.names(METADATA):
             return None
         damaged = f"what group {METADATA!r} says is not valid"
@@ -120,7 +120,7 @@ class LHEH5Reader:
         return result
 
     def _read_run(self) -> None:
-        """Run information, names of weights and the factor that makes their mean a rate."""
+        """Run information, names of weights and the factor that normalises their mean to a rate."""
         names = self.source.event_names
         self._nominal = next((n for n in NOMINAL if n in names), "")
         if not self._nominal:
@@ -176,7 +176,7 @@ class LHEH5Reader:
         return tuple(found)
 
     def _by_trials(self, processes: tuple[Subrun, ...]) -> tuple[Subrun, ...]:
-        """Factor of the weights, and the cross section of the events where none is stated."""
+        """Factor of the weights, and the cross section of the events if none is stated."""
         sums, n_bad = np.zeros(4), 0  # trials, weights, their squares, events
         for start in range(0, self.source.n_events, _PASS):
             stop = min(start + _PASS, self.source.n_events)
@@ -235,7 +235,7 @@ class LHEH5Reader:
         bad = (counts < 0) | (counts > _MOST_ROWS) | (first < 0)
         bad |= first + counts > self.source.n_particles
         wanted = ~bad
-        if self._ours is None:  # trials that gave no event
+        if self._ours is None:  # trials without an event
             wanted &= columns[self._nominal] != 0
         for row in np.flatnonzero(bad):
             self._bad("its particles reach beyond the end of the file", start + int(row))
@@ -258,7 +258,7 @@ class LHEH5Reader:
         return sample if good.all() else sample[good]
 
     def _singly(self, start: int, stop: int, what: str) -> EventSample:
-        """A part of the file with numbers of particles that are none: event by event."""
+        """Part of the file with invalid numbers of particles, read event by event."""
         if stop - start > 1:
             middle = (start + stop) // 2
             parts = [p for p in (self._chunk(start, middle), self._chunk(middle, stop)) if len(p)]
@@ -286,7 +286,7 @@ class LHEH5Reader:
         rows: npt.NDArray[np.int64],
         start: int,
     ) -> npt.NDArray[np.bool_]:
-        """(n,) events whose numbers are numbers; others are refused or made harmless."""
+        """(n,) events whose numbers are valid; others are refused or neutralised."""
         event = np.repeat(np.arange(len(rows)), np.diff(offsets))
         good = np.isfinite(columns[self._nominal][rows])
         for name, values in particles.items():
@@ -353,7 +353,7 @@ class LHEH5Reader:
     def _process_numbers(self, pid: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         """Numbers of processes: an id of ``procInfo``, or else its row counted from 1.
 
-        In files of ours both are the row, and ids that the accord allows are beside it.
+        In files of hepgen-ml both are the row, and the ids of the Les Houches accord are separate.
         """
         numbers = np.nan_to_num(pid).astype(np.int64)
         by_row = self._process_ids[np.clip(numbers, 1, len(self._process_ids)) - 1]

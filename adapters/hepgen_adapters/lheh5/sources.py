@@ -49,7 +49,7 @@ class Source(Protocol):
 
 
 def source_of(tables: Tables) -> Source:
-    """What a file holds, told by its datasets: numbers of versions are not trustworthy.
+    """Layout of a file by its datasets, because version numbers are unreliable.
 
     Raises
     ------
@@ -124,7 +124,7 @@ class Flat:
         for key in ("generatorName", "generatorVersion", "generatorDescription"):
             try:
                 found = np.ravel(attrs[key]).tolist() if key in attrs else []
-            except Exception:  # a text that cannot be read is not worth the file
+            except Exception:  # unreadable text does not invalidate the file
                 found = []
             texts.append([t.decode("utf-8", "replace") if isinstance(t, bytes) else str(t)
                           for t in found[:_MOST_GENERATORS]])  # fmt: skip

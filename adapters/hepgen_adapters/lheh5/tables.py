@@ -1,4 +1,4 @@
-"""Tables of HDF5 files that nobody vouches for, read a part at a time."""
+"""Tables of untrusted HDF5 files, read in parts."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _MOST_COLUMNS = 20_000
 _LARGEST_CHUNK = 1 << 28
 _LONGEST_TEXT = 16_000_000
 _MOST_COMPRESSED, _LITTLE = 2_000, 1 << 24
-"""Bytes of a dataset for each of the file, and bytes that need none: deflate saves a factor 1,032
-at most, and what was never written would be read without end."""
+"""Largest size of a dataset relative to the file, and size without this limit: deflate compresses
+by at most a factor of 1,032, and a dataset that was never written could have any size."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -24,13 +24,13 @@ Floats = npt.NDArray[np.float64]
 class Tables:
     """Datasets of a file by name.
 
-    Links to other files, external storage and virtual datasets are refused: what a file names
-    is never opened.
+    Links to other files, external storage and virtual datasets are refused, so that no other file
+    is opened.
 
     Raises
     ------
     InputError
-        The file is no HDF5 file; from all methods, on what is missing, damaged or too large.
+        The file is not an HDF5 file; in all methods, data are missing, damaged or too large.
     """
 
     def __init__(self, path: Path) -> None:
@@ -63,7 +63,7 @@ class Tables:
         return sorted(found) if isinstance(found, h5py.Group) else []
 
     def _object(self, name: str) -> Any:
-        """Object of this file itself; None if there is none."""
+        """Object of this file itself; None if it does not exist."""
         import h5py
 
         found: Any = self.file
@@ -86,7 +86,7 @@ class Tables:
         return found
 
     def dataset(self, name: str) -> Any:
-        """A dataset of numbers; None if there is none."""
+        """A dataset of numbers; None if it does not exist."""
         import h5py
 
         found = self._object(name)
@@ -113,14 +113,14 @@ class Tables:
         return found
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a dataset of any type; empty if there is none."""
+        """Shape of a dataset of any type; empty if it does not exist."""
         import h5py
 
         found = self._object(name)
         return tuple(found.shape) if isinstance(found, h5py.Dataset) and found.shape else ()
 
     def columns(self, name: str, default: tuple[str, ...]) -> list[str]:
-        """Names of the columns of a dataset: what an attribute says, or else the usual order."""
+        """Names of the columns of a dataset, from an attribute or in the default order."""
         dataset = self.dataset(name)
         width = int(dataset.shape[-1]) if len(dataset.shape) else 0
         if width > _MOST_COLUMNS:
@@ -154,7 +154,7 @@ class Tables:
         return found
 
     def text(self, name: str) -> str:
-        """A string; InputError if it is none."""
+        """A string; InputError for any other type."""
         import h5py
 
         found = self._object(name)

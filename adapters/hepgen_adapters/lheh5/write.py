@@ -82,7 +82,7 @@ class _Table:
         self.dataset.id.write_direct_chunk((start, 0), packed)
 
     def finish(self, at_least: int = 0) -> None:
-        """Write what is left; further rows up to a number are zero."""
+        """Write the remaining rows; further rows up to a number are zero."""
         if self._n_pending:
             self._write(np.concatenate(self._pending))
             self._pending, self._n_pending = [], 0
@@ -94,7 +94,7 @@ class LHEH5Writer:
     """An LHEH5 file of version 2.1 being written; see `hepgen_ml.events.formats.Writer`.
 
     Events have one trial each and weights whose mean is the cross section in pb. Equal weights of
-    another size are multiplied by one factor, which our own reader takes back.
+    another size are multiplied by one factor, which the reader of hepgen-ml divides out.
 
     Attributes
     ----------
@@ -213,7 +213,7 @@ class LHEH5Writer:
         return rows
 
     def _factor_of(self, sample: EventSample) -> float:
-        """What makes the mean of equal weights the cross section."""
+        """Factor that makes the mean of equal weights the cross section."""
         if self._factor is None:
             size, sigma = abs(float(sample.events["weight"][0])), abs(self.run.cross_section)
             self._factor = 1.0

@@ -1,4 +1,4 @@
-"""Whether Pythia showers events, and with which cross section."""
+"""Acceptance of events by Pythia, and the resulting cross section."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PB_PER_MB = 1e9
 
 @dataclass(frozen=True)
 class ShowerResult:
-    """What Pythia made of a sample.
+    """Result of showering a sample with Pythia.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class ShowerResult:
 
     @property
     def n_failed(self) -> int:
-        """Events that Pythia gave up on."""
+        """Number of events that Pythia rejected."""
         return self.n_events - self.n_accepted
 
     @property
@@ -126,7 +126,7 @@ def shower_acceptance(
             weight_sum += pythia.infoPython().weight()
     info = pythia.infoPython()
     if n is None and isinstance(source, EventSample):
-        n_offered = len(source)  # also those that Pythia passed over without a word
+        n_offered = len(source)  # also those that Pythia skipped silently
     else:
         n_offered = max(n_offered, int(info.nTried()) if n is None else n_offered)
     return ShowerResult(

@@ -13,11 +13,11 @@ from hepgen_adapters.text.memory import PADDING
 from hepgen_ml.errors import SampleError
 
 END = b"HepMC::Asciiv3-END_EVENT_LISTING\n\n"
-"""What ends a file."""
+"""Last line of a file."""
 
 
 def header(names: list[str], tools: tuple[tuple[str, str, str], ...]) -> bytes:
-    """What begins a file: names of weights beside the nominal one, and programs."""
+    """First lines of a file: names of weights after the nominal one, and programs."""
     lines = [
         "HepMC::Version 3.02.05",
         "HepMC::Asciiv3-START_EVENT_LISTING",

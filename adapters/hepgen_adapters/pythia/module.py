@@ -1,4 +1,4 @@
-"""Pythia's Python module, wherever it comes from."""
+"""Pythia's Python module, from a wheel or from conda-forge."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from hepgen_adapters.text.numbers import format_int
 from hepgen_ml.networks.compiled import compiled
 
 BYTES_PER_LINE = 512
-"""At most, of a particle with the line of its vertex and its number as a mother."""
+"""Largest number of bytes of a particle with the line of its vertex and its number as a mother."""
 
 _UNITS = np.frombuffer(b"U GEV MM\n", dtype=np.uint8).copy()
 
@@ -46,8 +46,8 @@ def _joins_range(status):
 def vertices(status, mother1, mother2):
     """Particles in an order in which mothers come first, and the vertices between them.
 
-    All mothers of a particle enter one vertex; what two particles have as a common mother
-    joins their vertices.
+    All mothers of a particle enter one vertex; a common mother of two particles joins their
+    vertices.
 
     Parameters
     ----------

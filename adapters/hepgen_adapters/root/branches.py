@@ -1,8 +1,8 @@
-"""Branches of a tree as objects: what a file calls them is never language.
+"""Branches of a tree as objects: names in a file are never evaluated.
 
 uproot takes names as expressions, patterns and aliases that the file itself may bring
-(`arrays`, `iterate`, ``filter_name``). Nothing here does: branches are walked through as objects,
-and only those with plain names and columns of plain numbers or texts are read.
+(`arrays`, `iterate`, ``filter_name``). This module avoids that: branches are accessed as objects,
+and only those with plain names and with columns of numbers or text are read.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Branches:
         return found
 
     def entries_for(self, size: int, names: Iterable[str]) -> int:
-        """How many entries of some branches take so many bytes, about."""
+        """Approximate number of entries of some branches with a size in bytes."""
         n_bytes = sum(int(getattr(self._found[n], "uncompressed_bytes", 0)) for n in names)
         n = int(self._tree.num_entries)
         return n if n_bytes <= 0 else max(1, size * n // n_bytes)
@@ -101,7 +101,7 @@ class Branches:
 
 
 def _walk(tree: Any) -> Iterator[Any]:
-    """Every branch, those of branches too; of an RNTuple every column of the first level."""
+    """Every branch and sub-branch; for an RNTuple every column of the first level."""
     branches = getattr(tree, "branches", None)
     if branches is None:
         yield from tree.itervalues(recursive=False)
@@ -114,7 +114,7 @@ def _walk(tree: Any) -> Iterator[Any]:
 
 
 def _is_plain(interpretation: Any) -> bool:
-    """Whether entries are numbers, lists of numbers, or texts: nothing that needs a class."""
+    """Whether entries are numbers, lists of numbers, or text, which need no class."""
     import uproot
 
     if isinstance(interpretation, uproot.AsStrings):

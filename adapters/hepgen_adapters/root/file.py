@@ -44,7 +44,7 @@ class ROOTFile:
     Attributes
     ----------
     tree : uproot.TTree
-        That of the name given; else ``Events``, or ``Delphes`` where there is only that.
+        Tree of the given name; by default ``Events``, or ``Delphes`` if there is no ``Events``.
     branches : Branches
         By their names.
     run : RunInfo or None
@@ -72,7 +72,7 @@ class ROOTFile:
         self.columns: list[str] | None = None
         self.objects: tuple[str, ...] = ()
         try:
-            # what is read once is not worth keeping
+            # data that are read once are not cached
             self._file = uproot.open(self.path, array_cache=None)
         except Exception as error:  # uproot raises many kinds on damaged files
             raise self.fail(f"is not a ROOT file that can be read ({first_line(error)})") from error
@@ -92,7 +92,7 @@ class ROOTFile:
 
     @contextmanager
     def reading(self, event: int | None = None) -> Iterator[None]:
-        """Whatever uproot finds wrong (it raises many kinds) is damage of the file."""
+        """Any error of uproot, which raises many kinds, counts as damage of the file."""
         try:
             yield
         except InputError:
@@ -133,10 +133,10 @@ class ROOTFile:
             self._read_metadata(str(self._file[METADATA]))
 
     def _compare_cycles(self) -> None:
-        """Say it where an older cycle has more events; the newest counts, as in ROOT."""
+        """Warn if an older cycle has more events; the newest counts, as in ROOT."""
         cycles = [k for k in self._file if k.rpartition(";")[0] == self.tree_name]
         for key in cycles[:_MOST_CYCLES] if len(cycles) > 1 else []:
-            with suppress(Exception):  # a damaged backup is no fault of what is read
+            with suppress(Exception):  # a damaged older cycle does not matter
                 older = int(self._file[key].num_entries)
                 if older > self.tree.num_entries:
                     _say_older(self.path, key, older, self.tree.num_entries)
@@ -174,7 +174,7 @@ class ROOTFile:
         return float(numbers[0]) if len(numbers) else None
 
     def run_info(self, weight: str, cross_section: str, selection: Selection | None) -> RunInfo:
-        """Run information: ours, or what can be found in files of others.
+        """Run information, as stored by hepgen-ml or as found in other files.
 
         Parameters
         ----------
@@ -203,8 +203,8 @@ class ROOTFile:
     def _stated_cross_section(self, weight: str) -> tuple[float | None, float | None]:
         """Cross section of the events in the file and its error in pb, by the tree ``Runs``.
 
-        Its entries are runs of one process with their sums of weights over all events; a file
-        that a skim made has fewer events, and their part of the cross section.
+        Its entries are runs of one process with their sums of weights over all events; a skimmed
+        file has fewer events, and their share of the cross section.
         """
         if "Runs" not in self._trees:
             return None, None
@@ -252,7 +252,7 @@ class ROOTFile:
         ))  # fmt: skip
 
     def numbers(self) -> list[str]:
-        """Branches that number the events, where they say more than their order."""
+        """Branches with event numbers, if these differ from their order."""
         found = [b for b, _ in NUMBERS.values() if b in self.branches]
         if found != [b for b, _ in NUMBERS.values()]:
             return []
@@ -292,7 +292,7 @@ class ROOTFile:
 
 @lru_cache(maxsize=1024)
 def _say_older(path: Path, key: str, older: int, newest: int) -> None:
-    """Say it once, however often the file is read."""
+    """Log a message once, even if the file is read several times."""
     log.warning(
         "%s: the newest cycle of the tree is read, which has %d events; %s has %d",
         path, newest, key, older,

@@ -25,7 +25,7 @@ _CARTESIAN = (("px",), ("py",), ("pz",), ("energy", "e"))
 _POLAR = (("pt",), ("eta",), ("phi",), ("mass", "m", "energy", "e"))
 _JET_INDEX, _ROW_INDEX = re.compile(r"(\w+)_jetIdx"), re.compile(r"_(?:pf?cands?|part\w*)idx", re.I)
 _OBJECTS = re.compile(r"(?:jets?|electrons?|muons?|taus?|photons?)[_.]?$", re.IGNORECASE)
-"""Lists of whole objects of an event, which are constituents of a jet only if somebody says so."""
+"""Lists of complete objects of an event, which are constituents of a jet only on request."""
 
 _CHUNK = 20_000
 
@@ -36,7 +36,7 @@ class ROOTJets:
     Raises
     ------
     InputError
-        No lists of momenta, several of them, or a column that is not there.
+        There are no lists of momenta, several of them, or a column is missing.
     UsageError
         The selection says how to cluster jets.
     """
@@ -66,11 +66,11 @@ class ROOTJets:
             raise
 
     def _depth(self, branch: str) -> int:
-        """0 for a number an entry, 1 for a list, 2 for a list of lists."""
+        """0 for one number in each entry, 1 for a list, 2 for a list of lists."""
         return int(self.file.arrays([branch], 0, 1)[branch].ndim) - 1
 
     def _constituents(self) -> tuple[str, tuple[str, ...]]:
-        """What the names of the momenta begin with, and these."""
+        """Prefix of the names of the momenta, and these names."""
         branches = list(self.file.branches)
         lower = {name.lower(): name for name in branches}
         found: dict[str, tuple[str, ...]] = {}
@@ -107,7 +107,7 @@ class ROOTJets:
         )
 
     def _links(self) -> tuple[str, str] | None:
-        """Branches that say which constituents belong to which jets of an event."""
+        """Branches with the assignment of constituents to jets of an event."""
         index = [n for n in self.file.branches if n.lower().endswith("idx")]
         names = [n for n in index if self._depth(n) == 1]
         own = self.prefix.rstrip("_.").lower()

@@ -6,7 +6,7 @@ import numpy as np
 
 METADATA = "hepgen_ml"
 TEXT, NUMBER = "LHEText", "LHEText_"
-"""Beginnings of the branches of event attributes: the exact texts, and numbers for clients. Lists
+"""Prefixes of the branches of event attributes: the exact texts, and numbers for clients. Lists
 of bytes under a name with an underscore would be a collection for coffea, with a common counter."""
 
 VERSION = 1

@@ -30,7 +30,7 @@ _LOOK_AHEAD = 1000  # events that the counts in an error message are taken from
 
 @dataclass(frozen=True)
 class Layout:
-    """How a program names the branches of its objects.
+    """Names of the branches of objects in a program.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ DELPHES = Layout(".", ("PT", "Eta", "Phi", "Mass", "Charge"), "Event.Weight", "E
 
 
 def _layout(file: ROOTFile) -> Layout:
-    """By the names of branches, whatever the tree is called."""
+    """Naming of a file from its branches, for any name of the tree."""
     delphes = any(DELPHES.branch(c, 0) in file.branches for c in OBJECTS)
     return DELPHES if delphes else NANOAOD
 
@@ -86,10 +86,10 @@ def _counts(file: ROOTFile, layout: Layout) -> tuple[ObjectCount, ...]:
 
 
 def objects_remedy(file: ROOTFile) -> str:
-    """What to do with a file without partons."""
+    """Advice for a file without partons."""
     try:
         found = counts_text(_counts(file, _layout(file)))
-    except Exception:  # whatever uproot finds wrong: the remedy is a help, not a judgement
+    except Exception:  # ignore any error of uproot, because this is only a hint
         found = ""
     if found:
         return f'it holds reconstructed objects: read them with --objects "{found}"'
@@ -225,7 +225,7 @@ class ObjectReader(TreeReader):
         wrong = np.asarray(flat[size]) < 0
         if charge is not None:
             wrong |= np.abs(charge) != 1
-        if wrong.any():  # what is no measurement is no number: its event is a bad one
+        if wrong.any():  # missing measurements are nan, and their event is bad
             flat[size] = np.where(wrong, np.nan, flat[size])
         if "pt" not in flat:
             return Objects(

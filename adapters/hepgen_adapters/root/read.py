@@ -20,7 +20,7 @@ from hepgen_ml.events.sample import UNKNOWN_SPIN, EventSample, FloatArray
 def open_root(
     path: Path, *, skip_bad: bool = False, selection: Selection | None = None
 ) -> TreeReader:
-    """Reader for what a file holds, or for what is selected of it."""
+    """Reader for the content of a file, or for a selection."""
     file = ROOTFile(path, None if selection is None else selection.tree)
     try:
         if file.objects or (selection is not None and selection.objects):
@@ -57,8 +57,8 @@ class ROOTReader(TreeReader):
     """Reads ``LHEPart`` events through uproot.
 
     Files of `ROOTWriter` with 64-bit columns come back exactly. From other files
-    in NanoAOD naming four-momenta have 32-bit precision, incoming particles are
-    taken where they are stored, and mothers and colours only where they are.
+    in NanoAOD naming four-momenta have 32-bit precision, incoming particles, mothers and colours
+    are read if they are stored.
 
     Raises
     ------
@@ -117,7 +117,7 @@ class ROOTReader(TreeReader):
                 row, bad = _whole(flat[branch])
                 wrong |= bad | (row < -1) | (row >= np.repeat(counts, counts))
                 particles[column] = row + 1
-        if wrong.any():  # what is no measurement is no number: its event is a bad one
+        if wrong.any():  # missing measurements are nan, and their event is bad
             particles["energy"] = np.where(wrong, np.nan, particles["energy"])
         if self.file.columns is not None:
             particles = {k: v for k, v in particles.items() if k in self.file.columns}
@@ -131,7 +131,7 @@ class ROOTReader(TreeReader):
 
 
 def _whole(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
-    """Numbers as integers, and which of them are none of 32 bits."""
+    """Numbers as integers, and a mask of those that are not 32-bit integers."""
     with np.errstate(invalid="ignore"):
         bad = ~(np.abs(values.astype(np.float64)) < 2**31)
         bad |= values != np.rint(values)

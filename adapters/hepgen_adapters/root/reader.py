@@ -1,4 +1,4 @@
-"""What all readers of ROOT files share: events of a tree in chunks, and those that are bad."""
+"""Common part of all readers of ROOT files: events of a tree in chunks, and bad events."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _KEPT_ERRORS = 100
 
 
 class TreeReader(ABC):
-    """Reads a tree in chunks; what is in an event is up to the subclass."""
+    """Reads a tree in chunks; subclasses define the content of an event."""
 
     defect = "a number is not finite"
-    """What is wrong with the events that are bad."""
+    """Error message for bad events."""
 
     def __init__(self, file: ROOTFile, *, skip_bad: bool = False) -> None:
         self.file, self.path, self.skip_bad = file, file.path, skip_bad
@@ -35,7 +35,7 @@ class TreeReader(ABC):
 
     @property
     def states_strategy(self) -> bool:
-        """Whether the weight strategy is the source's, as in files of this package."""
+        """Whether the weight strategy was stated by the source, as in files of this package."""
         return self.file.run is not None
 
     @abstractmethod
@@ -47,7 +47,7 @@ class TreeReader(ABC):
         """Events of a block and their numbers in it."""
 
     def also_read(self, names: Sequence[str]) -> None:
-        """Read these columns too, as attributes of the events; those that there are."""
+        """Read these columns too, if they exist, as attributes of the events."""
         known = {*self.file.names["attributes"].values()}
         self._also = [n for n in names if n in self.file.branches and n not in known]
         for name in self._also:
@@ -134,7 +134,7 @@ def event_columns(file: ROOTFile, arrays: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def other_branches(file: ROOTFile, known: set[str]) -> list[str]:
-    """What is left out of a file of others, as one line."""
+    """Parts that are left out of files of other programs, as one line."""
     book = {"run", "luminosityBlock", "event"}
     counters = {f"n{k.split('_')[0]}" for k in file.branches}
     counters |= {f"n{k}" for k in file.branches} | {

@@ -28,9 +28,9 @@ _OWN = re.compile(r"(posterior|classifier)_\d+")
 
 
 def collections(run: RunInfo, names: Iterable[str]) -> dict[str, list[str]]:
-    """Weights of each collection of NanoAOD, by the words of their groups or their own.
+    """Weights of each collection of NanoAOD, by the words of their groups or of the weights.
 
-    Weights that say nothing of the kind are in none: they have their ``LHEWeight_`` branch.
+    Other weights are in no collection, but have their ``LHEWeight_`` branch.
     """
     groups = _groups(run.weight_groups)
     found: dict[str, list[str]] = {}
@@ -48,7 +48,7 @@ def collections(run: RunInfo, names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _groups(text: str) -> dict[str, str]:
-    """Attributes of the group that each weight is declared in."""
+    """Attributes of the group in which each weight is declared."""
     found, group = {}, ""
     for tag in _TAG.finditer(text):
         if tag[3] is None:

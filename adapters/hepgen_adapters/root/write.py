@@ -241,7 +241,7 @@ class ROOTWriter:
 def _timeless() -> Iterator[None]:
     """Files without the time of writing: the same events give the same bytes.
 
-    uproot asks the clock for the dates of a file and its objects and offers no other source.
+    uproot takes the dates of a file and its objects from the clock, without an option.
     """
     import uproot
 
@@ -317,7 +317,7 @@ def _particle_branches(sample: EventSample, exact: bool) -> dict[str, npt.NDArra
 
 
 def _number_column(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Texts as numbers, nan where they are none."""
+    """Texts as numbers, nan for other texts."""
     with contextlib.suppress(ValueError):
         return values.astype(np.float64)
     return np.array([_number(v) for v in values.tolist()])

@@ -98,7 +98,7 @@ def leading_zeros(typingctx, value):
 
 @intrinsic
 def opaque(typingctx, value):
-    """Same value, but the compiler cannot know it."""
+    """Same value, hidden from the optimiser of the compiler."""
 
     def generate(context, builder, signature, args):
         kind = ir.FunctionType(_I64, [_I64])
