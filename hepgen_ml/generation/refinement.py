@@ -21,7 +21,7 @@ from torch import Tensor
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.generation.sampling import Sampler
 from hepgen_ml.process.assembly import assemble
-from hepgen_ml.process.encoded import Discrete, Encoded
+from hepgen_ml.process.encoded import Discrete, Encoded, without_pattern
 from hepgen_ml.reweighting import Reweighter
 from hepgen_ml.reweighting.classifiers import NetworkName
 from hepgen_ml.reweighting.training import Schedule
@@ -132,7 +132,8 @@ class Refinement:
         generator = torch.Generator().manual_seed(self.seed)
         phi = 2 * math.pi * torch.rand(len(encoded), dtype=encoded.x.dtype, generator=generator)
         kinematics = self.process.kinematics(encoded.x, encoded.labels, phi)
-        discrete = Discrete(encoded.pattern, encoded.branch, encoded.free)
+        p = encoded.pattern
+        discrete = Discrete(torch.where(p < 0, without_pattern(p), p), encoded.branch, encoded.free)
         events = assemble(self.process, kinematics, encoded.labels, discrete, self.run)
         events.events["weight"] = encoded.weight.numpy().astype(float)
         return events

@@ -55,7 +55,7 @@ def chosen(
     - The batch size leaves time for about ten thousand steps, unless the number of steps is given.
     - If some numbers of jets are rare, their events are drawn up to four times as often.
     - If there is time for more than one pass over the events, reflected events are learned too,
-      provided that the sample does not contradict this symmetry and states no helicities.
+      provided that the sample does not contradict this symmetry.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def _draws(process: Process, jets: bool) -> dict[str, Rule]:
 
 
 def _reflection(process: Process, encoded: Encoded, seconds: float) -> Rule:
-    if _seen(process, encoded, seconds) < len(encoded) or _has_helicities(process):
+    if _seen(process, encoded, seconds) < len(encoded):
         return None
     try:
         check_reflection(process, encoded, _SIGN)
@@ -136,14 +136,6 @@ def _seen(process: Process, encoded: Encoded, seconds: float) -> float:
     sizes = torch.tensor([float(len(c.coordinates)) for c in process.channels])
     mean = float(sizes[process.channel_of[encoded.subprocess]].mean())
     return seconds * _COORDINATES_PER_SECOND / max(mean, 1.0)
-
-
-def _has_helicities(process: Process) -> bool:
-    """Whether some events state helicities, which a reflection would change too."""
-    return any(
-        bool(((p := s.patterns[:, 2 * len(s.structure.pdg_id) :]) != 9)[p != 0].any())
-        for s in process.subprocesses
-    )
 
 
 def _number_of_jets_varies(process: Process) -> bool:

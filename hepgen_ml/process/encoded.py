@@ -22,6 +22,7 @@ class Encoded:
     x : (m, D) float64 tensor
         Learned coordinates, zero beyond those of the event's channel.
     subprocess, pattern : (m,) int64 tensors
+        A negative pattern, see `without_pattern`, teaches nothing of colours and helicities.
     branch : (m,) int64 tensor
         Options of scale and couplings, see `hepgen_ml.process.auxiliary`.
     free : (m, 3) float64 tensor
@@ -68,6 +69,15 @@ class Encoded:
         return Encoded(
             *(torch.cat([getattr(p, n) for p in parts]) for n in Encoded.__dataclass_fields__)
         )
+
+
+def without_pattern(pattern: Tensor) -> Tensor:
+    """Patterns (m,) of events whose kinematics alone are known; applied again, what they were of.
+
+    So are reflected events, which keep the pattern of the event that they are the image of, but
+    have other helicities.
+    """
+    return -1 - pattern
 
 
 @dataclass

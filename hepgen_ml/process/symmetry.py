@@ -8,7 +8,7 @@ as the original, so a model may train on both. The same holds for reconstructed 
 Reflection at a plane through the beams: helicity sums depend on products p_i.p_j only, unless the
 amplitude has an absorptive part (loops) or violates CP: then it also depends on triple products,
 which a reflection gives the other sign. Therefore it is an option of the user; a sample with such a
-dependence is refused.
+dependence is refused. Helicities are not learned from reflected events.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hepgen_ml.errors import SampleError
 from hepgen_ml.events.sample import RunInfo
 from hepgen_ml.phase_space import DecayChart, FixedEnergyChart, FormationChart, PairChart
 from hepgen_ml.process.channels import Channel, Subprocess
-from hepgen_ml.process.encoded import Encoded
+from hepgen_ml.process.encoded import Encoded, without_pattern
 from hepgen_ml.process.process import Process, by_value
 from hepgen_ml.process.structure import Structure, color_flow
 
@@ -170,20 +170,20 @@ def exchanged_beams(process: Process, encoded: Encoded) -> tuple[Encoded, Tensor
 def reflected(process: Process, encoded: Encoded) -> tuple[Encoded, Tensor]:
     """Events reflected at a plane through the beams, and which of them (m,) these are.
 
-    Events with helicities are not among them: a reflection changes these too, and is a symmetry
-    only of parity-conserving interactions.
+    A reflection changes helicities too, and is a symmetry of these only if interactions conserve
+    parity. The images of events with helicities teach their kinematics alone: their pattern is
+    `without_pattern` of that of the event.
     """
-    unpolarised = [
-        torch.from_numpy(np.all(np.isin(s.patterns[:, 2 * len(s.structure.pdg_id) :], (0, 9)), 1))
+    polarised = [
+        torch.from_numpy(~np.isin(s.patterns[:, 2 * len(s.structure.pdg_id) :], (0, 9)).all(1))
         for s in process.subprocesses
     ]
-    possible = torch.zeros(len(encoded), dtype=torch.bool)
+    pattern = encoded.pattern.clone()
     for number, rows in by_value(encoded.subprocess):
-        possible[rows] = unpolarised[number][encoded.pattern[rows]]
-    images = encoded[possible]
-    turned, is_turned = _all_mirrored(process, images, REFLECTION)
-    possible[possible.clone()] = is_turned
-    return replace(images[is_turned], x=turned[is_turned]), possible
+        rows = rows[polarised[number][pattern[rows]]]
+        pattern[rows] = without_pattern(pattern[rows])
+    turned, possible = _all_mirrored(process, encoded, REFLECTION)
+    return replace(encoded, x=turned, pattern=pattern)[possible], possible
 
 
 def _all_mirrored(

@@ -95,8 +95,8 @@ def _calibrate(
     Uses as many events as time allows, see `_CALIBRATION_EVENTS` and `_MOST_GENERATED`.
     """
     seed, surrogate, data, d = ready.config.seed, task.module, task.train, task.train.discrete
-    order = np.random.default_rng(seed).permutation(len(data))[:_CALIBRATION_EVENTS]
-    some = torch.from_numpy(order).to(task.device)
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(data))).to(task.device)
+    some = order[d.pattern[order] >= 0][:_CALIBRATION_EVENTS]
     surrogate.eval()
     if progress is not None:
         progress("calibrate", 0, 1, {})

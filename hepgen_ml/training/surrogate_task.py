@@ -70,6 +70,11 @@ class SurrogateTask(Task[Batches]):
             self.module.density.progress = self.progress
             return self.module.density.loss(z, subprocess, weight * data.factor[rows])
         d = data.discrete
+        known = d.pattern[rows] >= 0
+        if not known.any():
+            return torch.stack([p.sum() for p in self.module.heads.parameters()]).sum() * 0.0
+        if not known.all():
+            rows, z, subprocess, weight = rows[known], z[known], subprocess[known], weight[known]
         discrete = Discrete(d.pattern[rows], d.branch[rows], d.free[rows])
         log_p = self.module.heads.log_prob(z, data.invariants[rows], subprocess, discrete)
         return weighted_mean(-log_p, weight)

@@ -35,7 +35,7 @@ def test_partons_are_learned_by_jetgpt(caplog: pytest.LogCaptureFixture) -> None
     assert config.model == "jetgpt"
     assert config.network.width == 128
     assert config.training.channel_power == 1
-    assert not config.training.reflect  # its helicities would change too
+    assert config.training.reflect  # events with helicities, too
     assert "chosen: jetgpt, " in caplog.text
     assert "training.batch_size=" in caplog.text
 

@@ -8,6 +8,7 @@ import torch
 
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events.sample import EventSample
+from hepgen_ml.process.encoded import without_pattern
 from hepgen_ml.process.learner import ProcessLearner
 from hepgen_ml.process.process import Process
 from hepgen_ml.process.symmetry import (
@@ -79,11 +80,19 @@ def test_reflected_tensors_are_those_of_reflected_events(sample: EventSample, ki
         assert torch.allclose(getattr(images, name), getattr(expected, name), atol=1e-5), name
 
 
-def test_events_with_helicities_are_not_reflected(sample: EventSample) -> None:
+def test_reflected_events_have_no_helicities(sample: EventSample) -> None:
+    """A reflection changes them: the image of an event that has some is of its kinematics alone."""
     process = learned(sample)
-    images, possible = reflected(process, process.encode(sample))
-    assert len(images) == 0
-    assert not possible.any()
+    encoded = process.encode(sample)
+    images, possible = reflected(process, encoded)
+    assert possible.all()
+    assert (images.pattern < 0).all()
+    assert torch.equal(without_pattern(images.pattern), encoded.pattern)
+    plain = without_helicities(sample)
+    process = learned(plain)
+    expected, _ = reflected(process, process.encode(plain))
+    assert torch.equal(images.x, expected.x)
+    assert (expected.pattern >= 0).all()
 
 
 def test_triple_products_forbid_a_reflection() -> None:
