@@ -201,7 +201,7 @@ def encode(
             raise OutputError("exists already", path=out, remedy="add --force to replace it")
         paths = _inputs(from_lhe or [], [*(from_ or []), *(files or [])])
         chosen = read.selection()
-        with Progress() as progress:
+        with Progress({"formulas": "%"}) as progress:
             sample = encode_sample(
                 paths,
                 skip_bad=skip_bad,

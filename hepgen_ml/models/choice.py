@@ -84,7 +84,7 @@ def chosen(
     rules = {key: rule for key, rule in rules.items() if rule and key not in given}
     values: dict[str, Any] = {key: rule[0] for key, rule in rules.items() if rule}
     model = "jetgpt-splitting" if jets else "jetgpt"
-    why = "the number of jets varies" if jets else "final states have the rates of the sample"
+    why = "the number of jets varies" if jets else "rates of final states are those of the sample"
     said = "".join(
         f"; {key.replace('__', '.')}={str(rule[0]).lower()}, {rule[1]}"
         for key, rule in rules.items() if rule
@@ -98,7 +98,7 @@ Rule = tuple[Any, str] | None
 
 
 def _width(jets: bool) -> Rule:
-    return (96, "objects share what they need") if jets else None
+    return (96, "objects share parameters") if jets else None
 
 
 def _batch_size(
@@ -108,7 +108,8 @@ def _batch_size(
         return None
     wanted = _seen(process, encoded, seconds) / _STEPS
     size = min(_BATCHES[jets:], key=lambda b: abs(math.log(b / max(wanted, 1.0))))
-    return size, f"for more steps in {seconds / 60:.3g} min"
+    time = f"{seconds:.3g} s" if seconds < 120 else f"{seconds / 60:.3g} min"
+    return size, f"for enough steps in {time}"
 
 
 def _draws(process: Process, jets: bool) -> dict[str, Rule]:
@@ -128,7 +129,7 @@ def _reflection(process: Process, encoded: Encoded, seconds: float) -> Rule:
         check_reflection(process, encoded, _SIGN)
     except SampleError:
         return None
-    return True, "no sign against it in the sample"
+    return True, "the sample does not contradict this symmetry"
 
 
 def _seen(process: Process, encoded: Encoded, seconds: float) -> float:

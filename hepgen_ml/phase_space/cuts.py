@@ -72,9 +72,9 @@ class Evidence:
     def __str__(self) -> str:
         pooled = f"; of {' and '.join(self.classes)}" if len(self.classes) > 1 else ""
         return (
-            f"{self.near:,} of {self.entries:,} entries within {self.width:.3g} of the edge and "
-            "none beyond it, where about as many would be without a cut; their median is at "
-            f"{self.position:.2f} of that range, at 0.5 for a sharp edge{pooled}"
+            f"{self.near:,} of {self.entries:,} entries within {self.width:.3g} of this bound, "
+            "none beyond it, where without a cut a similar number is expected; median position "
+            f"{self.position:.2f} of that range, 0.5 for a sharp edge{pooled}"
         )
 
 

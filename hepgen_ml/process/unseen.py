@@ -35,8 +35,8 @@ def unseen_warning(share: float) -> str:
     """Warning about such a fraction of the cross section."""
     return (
         f"about {100 * share:.2g} % of the cross section is in subprocesses, colour flows or "
-        "helicities that the sample lacks (so much of it is in those that it has once): generated "
-        "events will lack them, and their log_prob is -inf; a larger sample has more of them"
+        "helicities that the sample lacks (estimated from those that occur only once): generated "
+        "events will lack them, and their log_prob is -inf; a larger sample contains more of them"
     )
 
 
@@ -51,6 +51,6 @@ def unknown_warning(share: float) -> str:
     """Warning if a model lacks the structures of such a fraction of events."""
     return (
         f"{100 * share:.2g} % of these events are of subprocesses, colour flows or helicities that "
-        "the training sample of the model lacks: it never generates such events, no weights make "
-        "up for that, and their log_prob is -inf; train on more events where that matters"
+        "the training sample of the model lacks: it never generates such events, weights cannot "
+        "compensate for that, and their log_prob is -inf; if this matters, train on more events"
     )
