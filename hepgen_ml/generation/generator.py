@@ -2,58 +2,33 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from hepgen_ml.config import Config
-from hepgen_ml.errors import ModelError, UsageError, about
+from hepgen_ml.errors import UsageError
 from hepgen_ml.events.objects import Selection
 from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
 from hepgen_ml.events.source import Progress
-from hepgen_ml.files.model_files import CLASSIFIER, CONFIG, VARIATIONS
-from hepgen_ml.files.outputs import remove
-from hepgen_ml.generation import posterior as posterior_weights
-from hepgen_ml.generation.blocks import (
-    Block,
-    Counts,
-    blocks_of,
-    in_chunks,
-    made_by_workers,
-    made_here,
-    range_of,
-    require_directory,
-)
-from hepgen_ml.generation.clusters import Cluster, made_on
-from hepgen_ml.generation.conditions import ConditionValues, values_for
+from hepgen_ml.generation import variations
+from hepgen_ml.generation.blocks import blocks_of, in_chunks, range_of
+from hepgen_ml.generation.clusters import Cluster
 from hepgen_ml.generation.description import describe
 from hepgen_ml.generation.likelihood import log_prob
-from hepgen_ml.generation.making import Maker
+from hepgen_ml.generation.parts import Parts, assembled, load_parts, save_parts
 from hepgen_ml.generation.refinement import refine
-from hepgen_ml.generation.sampling import Sampler
-from hepgen_ml.generation.variations import (
-    learn_into,
-    ratios_of,
-    ratios_of_events,
-    with_named_weights,
-)
-from hepgen_ml.generation.weighting import Weighting, Weights, choose_weighting
-from hepgen_ml.models.included import find_model
-from hepgen_ml.models.storage import TrainedModel, load_model, save_model
+from hepgen_ml.generation.request import Request, made
+from hepgen_ml.generation.weighting import Weighting, Weights
+from hepgen_ml.models.storage import TrainedModel
 from hepgen_ml.process.conditions import Given
 from hepgen_ml.reweighting import Reweighter
 from hepgen_ml.reweighting.named_weights.ratios import WeightRatios
-from hepgen_ml.reweighting.named_weights.storage import declared_weights, save_ratios
 from hepgen_ml.training.devices import find_device
-from hepgen_ml.training.directory import PLAN, claimed
 from hepgen_ml.training.encoded import encode_for
 from hepgen_ml.training.fit import fit
 from hepgen_ml.training.ranks import joined
@@ -104,15 +79,13 @@ class Generator:
         directory: Path | None = None,
         ratios: WeightRatios | None = None,
     ) -> None:
-        if ratios is not None:
-            model = replace(model, run=declared_weights(model.run, ratios))
-        self.model, self.classifier, self.directory = model, classifier, directory
-        self.ratios = ratios
-        self.surrogate, self.process = model.surrogate.eval(), model.process
-        self.config, self.run, self.facts = model.config, model.run, model.facts
+        parts = assembled(model, classifier, directory, ratios)
+        self.model, self.classifier, self.directory, self.ratios = parts
+        self.surrogate, self.process = model.surrogate, model.process
+        self.config, self.run, self.facts = model.config, parts.model.run, model.facts
         self.device = model.device
         self.weighting: Weighting | None = None
-        self._sampler = Sampler(self.surrogate, self.process, self.run, self.device, ratios)
+        self._sampler = parts.sampler()
 
     @classmethod
     def train(
@@ -180,9 +153,10 @@ class Generator:
         with joined(device) as (ranks, place):
             trained = fit(
                 read, settings, out=Path(out), device=place, resume=resume, force=force,
-                progress=progress, refine=refine, regress=learn_into, ranks=ranks,
+                progress=progress, refine=refine, regress=variations.learn_into, ranks=ranks,
             )  # fmt: skip
-        return cls(trained, directory=Path(out), ratios=ratios_of(Path(out), trained))
+        ratios = variations.ratios_of(Path(out), trained)
+        return cls(trained, directory=Path(out), ratios=ratios)
 
     @classmethod
     def load(cls, path: str | Path = "hepgen-model", *, device: str = "auto") -> Generator:
@@ -193,16 +167,7 @@ class Generator:
         ModelError
             The model is missing, damaged or from a newer version, or its training is unfinished.
         """
-        directory = find_model(path)
-        if os.path.exists(directory / PLAN) and not os.path.exists(directory / CONFIG):
-            raise ModelError(
-                "its training is not finished", path=directory, remedy="train with --resume"
-            )
-        place = find_device(device)
-        model = load_model(directory, place)
-        has_classifier = os.path.lexists(directory / CLASSIFIER)
-        classifier = Reweighter.load(directory, place) if has_classifier else None
-        return cls(model, classifier, directory, ratios_of(directory, model))
+        return cls(*load_parts(path, device))
 
     def save(self, path: str | Path, *, force: bool = False, half: bool = False) -> None:
         """Write the model to a directory.
@@ -220,15 +185,7 @@ class Generator:
         OutputError
             The directory holds other files than those of a model, or a model without `force`.
         """
-        directory = Path(path)
-        with claimed(directory, force=force):
-            if self.ratios is None:
-                remove(directory, VARIATIONS)
-            else:
-                save_ratios(directory, self.ratios)
-            save_model(directory, self.model, half=half)
-            if self.classifier is not None:
-                self.classifier.save(directory)
+        save_parts(self._parts, Path(path), force=force, half=half)
 
     @staticmethod
     def shard_size(n: int, shard: tuple[int, int] = (0, 1)) -> int:
@@ -244,26 +201,13 @@ class Generator:
         condition: Given | None = None,
     ) -> RunInfo:
         """Run information of the events that `stream` generates with these options."""
-        run = self.run
-        with self._named():
-            values = values_for(self.process, condition)
-        if self.process.conditions is not None:
-            run = ConditionValues(self.process.conditions, values).run(run)
-        if posterior is not None:
-            with self._named():
-                posterior_weights.check(self.surrogate.density, posterior)
-            run = posterior_weights.with_posterior(run, posterior)
-        weighting = self._weighting(run, weights, unweight)
-        return run if weighting is None else weighting.run
+        asked = Request(posterior, weights, unweight, condition)
+        with self._parts.named():
+            return asked.run(self._parts)
 
-    def _weighting(self, run: RunInfo, weights: Weights | None, unweight: bool) -> Weighting | None:
-        learned = self.surrogate.event_weights
-        with self._named():
-            return choose_weighting(learned, self.classifier, run, weights, unweight)
-
-    def _named(self) -> AbstractContextManager[None]:
-        """Add the directory of the model to errors, if it has one."""
-        return about(self.directory, ModelError, UsageError)
+    @property
+    def _parts(self) -> Parts:
+        return Parts(self.model, self.classifier, self.directory, self.ratios)
 
     def sample(
         self,
@@ -312,14 +256,11 @@ class Generator:
             Posterior weights of a model that is not Bayesian, or weights of a classifier
             that the model does not have.
         """
-        return concatenate(
-            list(
-                self.stream(
-                    n, seed=seed, device=device, posterior=posterior, weights=weights,
-                    unweight=unweight, condition=condition,
-                )
-            )
+        chunks = self.stream(
+            n, seed=seed, device=device, posterior=posterior, weights=weights, unweight=unweight,
+            condition=condition,
         )  # fmt: skip
+        return concatenate(list(chunks))
 
     def stream(
         self,
@@ -354,9 +295,7 @@ class Generator:
             Generate part i, counted from 0, of k parts of these events.
         device : str, optional
             By default that of the model.
-        posterior : int, optional
-            As for `sample`.
-        weights, unweight
+        posterior, weights, unweight
             As for `sample`.
         workers : int
             Number of processes that generate events on CPUs, with one thread each. The events do
@@ -371,41 +310,19 @@ class Generator:
             raise UsageError(f"cannot make {n} events", remedy="ask for at least one")
         if chunk < 1:
             raise UsageError(f"chunks of {chunk} events", remedy="ask for at least one")
-        run = self.run_of(posterior, condition=condition)
-        with self._named():
-            values = values_for(self.process, condition)
-        if unweight and values is not None and len(values) > 1:
-            raise UsageError(
-                "events cannot be accepted by their weights at given conditions",
-                remedy="leave --unweight out, or give one value of each condition",
-            )
-        if values is not None and self.process.conditions is not None:
-            self.process.conditions.warn_outside(values)
-        self._sampler.at(values, run)
-        self.weighting = self._weighting(run, weights, unweight)
+        parts, asked = self._parts, Request(posterior, weights, unweight, condition)
+        with parts.named():
+            asked.check(parts)
+            make = asked.maker(parts, self._sampler, np.random.SeedSequence(seed).entropy)
+        self.weighting = make.weighting
         start, stop = range_of(n, shard)
         if start == stop:
             raise UsageError(f"{n} events leave nothing for shard {shard[0]} of {shard[1]}")
         if device is not None:
-            self.device = self._sampler.device = find_device(device)
-            self.surrogate.to(self.device)
-            if self.ratios is not None:
-                self.ratios.to(self.device)
-        make = Maker(
-            self._sampler, np.random.SeedSequence(seed).entropy, run, posterior, self.weighting,
-            self.directory,
-        )  # fmt: skip
+            self.device = self._sampler.to(find_device(device))
         blocks = blocks_of(n, start, stop)
-        made = made_here(blocks, make)
-        if cluster is not None:
-            place = require_directory(self.directory).absolute()
-            how = (place, make.entropy, posterior, weights, unweight, condition)
-            made = made_on(cluster, blocks, f"{__name__}:{block_maker.__name__}", how, make.add)
-        elif workers > 1 and len(blocks) > 1 and self.device.type == "cpu":
-            place = require_directory(self.directory)
-            how = (place, make.entropy, posterior, weights, unweight, condition)
-            made = made_by_workers(blocks, make, workers, block_maker, how, make.add)
-        yield from in_chunks(made, start, stop, chunk)
+        events = made(blocks, make, asked, workers=workers, cluster=cluster)
+        yield from in_chunks(events, start, stop, chunk)
 
     def reweight(self, sample: EventSample) -> EventSample:
         """Give events of the process, from any source, the named weights that were learned.
@@ -427,8 +344,8 @@ class Generator:
         SampleError
             Events of another process, or outside the cuts of the model.
         """
-        with self._named():
-            return with_named_weights(self._known(), sample)
+        with self._parts.named():
+            return variations.with_named_weights(self.ratios, sample)
 
     def weight_ratios(
         self, sample: EventSample
@@ -438,16 +355,8 @@ class Generator:
         The weights are those of ``run.weight_names``, in their order. Parameters and errors are
         those of `reweight`.
         """
-        with self._named():
-            return ratios_of_events(self._known(), sample)
-
-    def _known(self) -> WeightRatios:
-        if self.ratios is None:
-            raise UsageError(
-                "the model has learned no named weights",
-                remedy="train it with a sample that has some, without --no-weights",
-            )
-        return self.ratios
+        with self._parts.named():
+            return variations.ratios_of_events(self.ratios, sample)
 
     def log_prob(self, sample: EventSample) -> npt.NDArray[np.float64]:
         """Log density of events under the surrogate.
@@ -477,14 +386,8 @@ class Generator:
         UsageError
             The model has no likelihood.
         """
-        with self._named():
-            if not self.surrogate.density.has_likelihood:
-                raise UsageError(
-                    f"{self.config.model} has no likelihood",
-                    remedy="train another model, such as that of --model auto",
-                )
-            accepted = self.facts.get("acceptance", [1.0] * len(self.process.channels))
-            return log_prob(self.surrogate, self.process, sample, self.device, accepted)
+        with self._parts.named():
+            return log_prob(self.model, sample, self.device)
 
     @property
     def acceptance(self) -> float:
@@ -493,22 +396,5 @@ class Generator:
 
     def describe(self) -> dict[str, Any]:
         """Facts about the model, as plain values for `hepgen-ml info`."""
-        with self._named():
+        with self._parts.named():
             return describe(self.model, self.ratios)
-
-
-def block_maker(
-    directory: Path,
-    entropy: Any,
-    posterior: int | None,
-    weights: Weights | None,
-    unweight: bool,
-    condition: Given | None = None,
-) -> Callable[[Block], tuple[EventSample, Counts]]:
-    """Function that generates blocks in another process, with the counts of each."""
-    torch.set_num_threads(1)
-    generator = Generator.load(directory, device="cpu")
-    run = generator.run_of(posterior, condition=condition)
-    generator._sampler.at(values_for(generator.process, condition), run)
-    weighting = generator._weighting(run, weights, unweight)
-    return Maker(generator._sampler, entropy, run, posterior, weighting, directory).counted

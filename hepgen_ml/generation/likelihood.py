@@ -3,40 +3,43 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 
+from hepgen_ml.errors import UsageError
 from hepgen_ml.events.sample import EventSample, FloatArray
 from hepgen_ml.generation.sampling import HEAD_BATCH
 from hepgen_ml.models.base import uniform_angle_log_prob
-from hepgen_ml.models.surrogate import Surrogate
+from hepgen_ml.models.storage import TrainedModel
 from hepgen_ml.process.encoded import Discrete
 from hepgen_ml.process.labels import values_of
-from hepgen_ml.process.process import Process
 
 
 @torch.inference_mode()
-def log_prob(
-    surrogate: Surrogate,
-    process: Process,
-    sample: EventSample,
-    device: torch.device,
-    accepted: Sequence[float],
-) -> FloatArray:
+def log_prob(model: TrainedModel, sample: EventSample, device: torch.device) -> FloatArray:
     """Log density (n,) of events, see `hepgen_ml.generation.generator.Generator.log_prob`.
 
     Parameters
     ----------
-    surrogate : Surrogate
-    process : Process
+    model : TrainedModel
+        Its facts have the fraction of each channel's draws inside the cuts.
     sample : EventSample
     device : torch.device
-        Of the surrogate.
-    accepted : sequence of float
-        Fraction of each channel's draws inside the cuts.
+        Where the networks are.
+
+    Raises
+    ------
+    UsageError
+        The model has no likelihood.
     """
+    surrogate, process = model.surrogate, model.process
+    if not surrogate.density.has_likelihood:
+        raise UsageError(
+            f"{model.config.model} has no likelihood",
+            remedy="train another model, such as that of --model auto",
+        )
+    accepted = model.facts.get("acceptance", [1.0] * len(process.channels))
     result = np.full(len(sample), -np.inf)
     encoded = process.encode(sample)
     channel_of = process.channel_of[encoded.subprocess]

@@ -79,6 +79,14 @@ class Sampler:
             self.values = ConditionValues(self.process.conditions, values)
             self.run = run
 
+    def to(self, device: torch.device) -> torch.device:
+        """Draw on another device from now on."""
+        self.device = device
+        self.surrogate.to(device)
+        if self.ratios is not None:
+            self.ratios.to(device)
+        return device
+
     @property
     def acceptance(self) -> float:
         """Fraction of the network's draws inside the cuts so far; nan before the first."""

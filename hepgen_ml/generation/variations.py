@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hepgen_ml.errors import ModelError, SampleError
+from hepgen_ml.errors import ModelError, SampleError, UsageError
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.events.source import Progress
 from hepgen_ml.files.model_files import VARIATIONS
@@ -96,15 +96,18 @@ def ratios_of(directory: Path, model: TrainedModel) -> WeightRatios | None:
 
 
 def ratios_of_events(
-    ratios: WeightRatios, sample: EventSample
+    ratios: WeightRatios | None, sample: EventSample
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Ratios and errors (n, K) of events.
 
     Raises
     ------
+    UsageError
+        There are no ratios.
     SampleError
         Events that are not of the process.
     """
+    ratios = _known(ratios)
     encoded = ratios.process.encode(sample)
     if len(encoded) < len(sample):
         lost = np.setdiff1d(np.arange(len(sample)), encoded.event.numpy()) + 1
@@ -119,17 +122,29 @@ def ratios_of_events(
     return np.asarray(ratio.numpy()), np.asarray(error.numpy())
 
 
-def with_named_weights(ratios: WeightRatios, sample: EventSample) -> EventSample:
+def with_named_weights(ratios: WeightRatios | None, sample: EventSample) -> EventSample:
     """Events of the process with each named weight as its ratio to the nominal one predicts it.
 
     Raises
     ------
+    UsageError
+        There are no ratios.
     SampleError
         Events that are not of the process.
     """
+    ratios = _known(ratios)
     ratio, _ = ratios_of_events(ratios, sample)
     weights = dict(zip(ratios.names, ratio.T * sample.weight, strict=True))
     return EventSample(
         declared_weights(sample.run, ratios), sample.offsets, sample.particles, sample.events,
         weights={**sample.weights, **weights}, scales=sample.scales, attributes=sample.attributes,
     )  # fmt: skip
+
+
+def _known(ratios: WeightRatios | None) -> WeightRatios:
+    if ratios is None:
+        raise UsageError(
+            "the model has learned no named weights",
+            remedy="train it with a sample that has some, without --no-weights",
+        )
+    return ratios
