@@ -31,7 +31,7 @@ class Parts(NamedTuple):
     ratios: WeightRatios | None = None
 
     def named(self) -> AbstractContextManager[None]:
-        """Errors name the directory of the model, if it has one."""
+        """Add the directory of the model to errors, if it has one."""
         return about(self.directory, ModelError, UsageError)
 
     def sampler(self) -> Sampler:

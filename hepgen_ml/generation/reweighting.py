@@ -20,10 +20,9 @@ from hepgen_ml.events.sample import EventSample, concatenate
 from hepgen_ml.events.source import EventSource, Progress
 from hepgen_ml.files.directories import DirectoryLock
 from hepgen_ml.files.model_files import CLASSIFIER
-from hepgen_ml.generation.generator import Generator
+from hepgen_ml.generation.judged import JudgedModel
 from hepgen_ml.models.included import PRETRAINED, find_model, read_document
 from hepgen_ml.process.conditions import Condition
-from hepgen_ml.process.unseen import unknown_share, unknown_warning
 from hepgen_ml.reweighting import location
 from hepgen_ml.reweighting.application import ClassifierWeights
 from hepgen_ml.reweighting.classifiers import NETWORKS, NetworkName
@@ -165,23 +164,23 @@ def _reweight_model(
     training_events: bool,
     progress: Progress | None,
 ) -> Done:
-    generator = Generator.load(directory, device=options.device)
-    known = generator.process.conditions
-    wanted = () if known is None else known.wanted
+    judged = JudgedModel(directory, options.device)
+    generator, known = judged.generator, judged.conditions
     source = SampleSource(
-        list(truth), selection=options.selection, cuts=generator.config.cuts, conditions=wanted
-    )
+        list(truth), selection=options.selection, cuts=generator.config.cuts,
+        conditions=judged.wanted,
+    )  # fmt: skip
     if not training_events and source.fingerprint() == generator.facts["sample_sha256"]:
         raise UsageError(
             "is the training sample of the model, on which it looks better than it is",
             path=source.paths[0],
             remedy="give other events, or add --training-events",
         )
-    true = read_some(truth, options, progress, wanted)
-    if unknown := unknown_share(generator.process, true):
-        log.warning("%s", unknown_warning(unknown))
+    true = read_some(truth, options, progress, judged.wanted)
+    for warning in judged.unknown(true)[1]:
+        log.warning("%s", warning)
     n = GENERATED * len(true)
-    given = None if known is None else known.as_in(true, n, options.seed)
+    given = judged.given(true, n, options.seed)
     made = generator.sample(n, seed=options.seed + 1, condition=given)
     reweighter = options.fit(true, made, progress, () if known is None else known.each)
     reweighter.save(directory)

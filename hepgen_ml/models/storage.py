@@ -12,7 +12,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,9 @@ from hepgen_ml.errors import HepgenError, ModelError, OutputError, UsageError
 from hepgen_ml.events.run import RunInfo, processes_from_json
 from hepgen_ml.files import documents
 from hepgen_ml.files.directories import DirectoryLock
-from hepgen_ml.files.hashes import file_hash
 from hepgen_ml.files.model_files import CARD, CLASSIFIER, CONFIG, VALIDATION, WEIGHTS
 from hepgen_ml.files.outputs import naming, remove, write_text
+from hepgen_ml.files.provenance import file_hash, packages
 from hepgen_ml.files.tensors import load_tensors, save_tensors
 from hepgen_ml.models import registry
 from hepgen_ml.models.included import FORMAT_VERSION, read_document
@@ -274,17 +273,6 @@ def run_from_config(config: Mapping[str, Any]) -> RunInfo:
         header=str(config["header"]),
         significant_digits=None,
     )
-
-
-def packages() -> dict[str, str]:
-    """Versions of the packages on which the results of a model depend."""
-    found = {}
-    for name in ("hepgen-ml", "torch", "numpy"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "unknown"
-    return found
 
 
 def store_validation(directory: Path, summary: Mapping[str, Any]) -> None:

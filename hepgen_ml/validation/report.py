@@ -18,17 +18,12 @@ import numpy as np
 
 from hepgen_ml.analysis.user_observables import ObservableFunction, extended
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
-from hepgen_ml.events.conditions import Wanted
 from hepgen_ml.events.objects import Selection
 from hepgen_ml.events.run import RunInfo, finite_or_none
 from hepgen_ml.events.sample import EventSample, FloatArray, concatenate
 from hepgen_ml.events.source import EventSource, Progress
-from hepgen_ml.files.hashes import file_hash
 from hepgen_ml.files.outputs import PartialFile, naming, write_text
-from hepgen_ml.models.included import PRETRAINED, find_model
-from hepgen_ml.models.storage import packages, store_validation
-from hepgen_ml.process.unseen import unknown_share, unknown_warning
-from hepgen_ml.training.history import read_history
+from hepgen_ml.files.provenance import file_hash, packages
 from hepgen_ml.validation.figures.style import plotting, save
 from hepgen_ml.validation.measurements import Labelled, Measurements, finite, measure
 from hepgen_ml.validation.report_figures import ReportFigure, draw
@@ -37,7 +32,7 @@ from hepgen_ml.validation.variations import compare_variations
 from hepgen_ml.validation.verdict import summarize
 
 if TYPE_CHECKING:
-    from hepgen_ml.generation.generator import Generator
+    from hepgen_ml.generation.judged import JudgedModel
 
 log = logging.getLogger(__name__)
 
@@ -141,17 +136,17 @@ def validate(
     out, tell, watch = Path(out), progress or (lambda *_: None), Stopwatch()
     _check_target(out, force)
     watch("read")
-    generator = directory = None
+    judged = None
     if model is not None:
-        from hepgen_ml.generation.generator import Generator
+        from hepgen_ml.generation.judged import JudgedModel
 
-        generator, directory = Generator.load(model, device=device), find_model(model)
-    true = _read(truth, selection, skip_bad, generator)
-    observables = _with_conditions(observables, generator)
+        judged = JudgedModel(model, device)
+    true = _read(truth, selection, skip_bad, judged)
+    observables = _with_conditions(observables, judged)
     extended({}, true[:1000], observables)  # errors of the user's function appear at once
     watch("generate")
-    if generator is not None:
-        samples, facts = _generate(generator, n or len(true), seed, posterior, tell, true)
+    if judged is not None:
+        samples, facts = _generate(judged, n or len(true), seed, posterior, tell, true)
     else:
         assert generated is not None
         made = _read(generated, selection, skip_bad)
@@ -160,10 +155,12 @@ def validate(
         samples, facts = [Labelled("generated", made)], {}
     found = measure(true, samples, user=observables, seed=seed, stage=_both(watch, tell), **options)
     watch("weights")
-    unknown = 0.0 if generator is None else unknown_share(generator.process, true)
-    variations = compare_variations(true, samples[0].events, found.comparisons[0], generator)
+    unknown, warnings = (0.0, []) if judged is None else judged.unknown(true)
+    variations = compare_variations(
+        true, samples[0].events, found.comparisons[0], judged and judged.generator
+    )
     watch("draw")
-    history = None if directory is None else read_history(directory)
+    history = None if judged is None else judged.history()
     metrics: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
@@ -171,9 +168,7 @@ def validate(
         "generated": {"events": len(samples[0].events), **_run(samples[0].events.run), **facts},
         **found.to_dict(),
         "weight_variations": variations,
-        "warnings": [
-            *_warnings(truth, generator), *([unknown_warning(unknown)] if unknown else []),
-        ],
+        "warnings": [*_warnings(truth, judged), *warnings],
         "provenance": {
             "command": list(command),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -181,14 +176,14 @@ def validate(
             "truth_files": _hashes(truth),
             "generated_files": _hashes(generated),
             "packages": packages(),
-            **({} if directory is None or generator is None else _model(directory, generator)),
+            **({} if judged is None else judged.provenance()),
         },
     }
     metrics["summary"] = summarize(metrics)
     metrics = finite(metrics)
     _write(out, force, found, metrics, history, watch, tell)
-    if directory is not None:
-        _tell_model(directory, metrics)
+    if judged is not None:
+        _tell_model(judged, metrics)
     return metrics
 
 
@@ -204,17 +199,12 @@ def _read(
     source: EventSample | Files,
     selection: Selection | None,
     skip_bad: bool,
-    generator: Generator | None = None,
+    judged: JudgedModel | None = None,
 ) -> EventSample:
     """Events of a sample or of files, inside the cuts that were stated for a model."""
-    inside = None
-    if generator is not None and generator.config.cuts:
-        from hepgen_ml.process.structure import inside_cuts
-
-        inside = inside_cuts(generator.config.cuts)
+    inside, wanted = (None, ()) if judged is None else (judged.inside, judged.wanted)
     if isinstance(source, EventSample) and inside is None:
         return source
-    wanted = () if generator is None else _wanted(generator)
     events = EventSource(
         source, skip_bad=skip_bad, selection=selection, inside=inside, conditions=wanted
     )
@@ -228,20 +218,14 @@ def _read(
     return concatenate(parts, run)
 
 
-def _wanted(generator: Generator) -> tuple[Wanted, ...]:
-    """Conditions of a model, which the events to compare must have, too."""
-    known = generator.process.conditions
-    return known.wanted if known else ()
-
-
 def _with_conditions(
-    user: ObservableFunction | None, generator: Generator | None
+    user: ObservableFunction | None, judged: JudgedModel | None
 ) -> ObservableFunction | None:
     """Observables of the user's, with the conditions of a model among them.
 
     Then the classifiers compare events at their condition, not only all of them together.
     """
-    known = None if generator is None else generator.process.conditions
+    known = None if judged is None else judged.conditions
     if known is None:
         return user
 
@@ -254,7 +238,7 @@ def _with_conditions(
 
 
 def _generate(
-    generator: Generator,
+    judged: JudgedModel,
     n: int,
     seed: int,
     posterior: int | None,
@@ -262,8 +246,7 @@ def _generate(
     truth: EventSample,
 ) -> tuple[list[Labelled], dict[str, Any]]:
     """Samples of a model at the conditions of the truth, and the rate of generation."""
-    known = generator.process.conditions
-    given = None if known is None else known.as_in(truth, n, seed)
+    generator, given = judged.generator, judged.given(truth, n, seed)
     density = generator.surrogate.density
     draws = int(min(POSTERIOR_DRAWS, density.most_draws)) if posterior is None else posterior
     begun, parts, done = time.perf_counter(), [], 0
@@ -293,18 +276,6 @@ def _run(run: RunInfo) -> dict[str, Any]:
     }
 
 
-def _model(directory: Path, generator: Generator) -> dict[str, Any]:
-    return {
-        "model": directory.name,
-        "model_files": {f.name: file_hash(f) for f in sorted(directory.glob("*.safetensors"))},
-        "config": generator.config.model_dump(mode="json"),
-        "training": dict(generator.facts),
-        "parameters": generator.surrogate.n_parameters,
-        "subprocesses": len(generator.process.subprocesses),
-        "cuts": [str(c) for c in generator.process.acceptance.cuts],
-    }
-
-
 def _hashes(source: EventSample | Files | None) -> dict[str, str]:
     if source is None or isinstance(source, EventSample):
         return {}
@@ -314,11 +285,11 @@ def _hashes(source: EventSample | Files | None) -> dict[str, str]:
     return {str(path): file_hash(path) for path in paths}
 
 
-def _warnings(truth: EventSample | Files, generator: Generator | None) -> list[str]:
+def _warnings(truth: EventSample | Files, judged: JudgedModel | None) -> list[str]:
     """Warnings that qualify the numbers of the report."""
-    if generator is None or isinstance(truth, EventSample):
+    if judged is None or isinstance(truth, EventSample):
         return []
-    trained = {Path(str(f)).name for f in generator.facts.get("sample_files", [])}
+    trained = {Path(str(f)).name for f in judged.generator.facts.get("sample_files", [])}
     same = sorted(trained & {Path(name).name for name in _hashes(truth)})
     return [
         f"{name} has the name of a file that the model was trained on: truth has to be events "
@@ -375,10 +346,8 @@ def _write(
         partial.commit()
 
 
-def _tell_model(directory: Path, metrics: dict[str, Any]) -> None:
+def _tell_model(judged: JudgedModel, metrics: dict[str, Any]) -> None:
     """Write the summary to the model directory, except for models of the package."""
-    if PRETRAINED in directory.resolve().parents:
-        return
     provenance = metrics["provenance"]
     summary = {
         "format": FORMAT,
@@ -389,6 +358,6 @@ def _tell_model(directory: Path, metrics: dict[str, Any]) -> None:
         **metrics["summary"],
     }
     try:
-        store_validation(directory, summary)
+        judged.keep(summary)
     except (OutputError, ModelError) as error:
         log.warning("the model card was not brought up to date: %s", error)

@@ -14,8 +14,8 @@ import torch
 
 from hepgen_ml.errors import HepgenError, InputError, ModelError, UsageError
 from hepgen_ml.files import documents
-from hepgen_ml.files.hashes import file_hash
 from hepgen_ml.files.model_files import CLASSIFIER, CONFIG, WEIGHTS
+from hepgen_ml.files.provenance import file_hash
 from hepgen_ml.files.tensors import load_tensors, save_tensors
 from hepgen_ml.generation.generator import Generator
 from hepgen_ml.models.included import PRETRAINED

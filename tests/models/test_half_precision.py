@@ -13,8 +13,8 @@ import torch
 import hepgen_ml
 from hepgen_ml import Generator
 from hepgen_ml.errors import ModelError
-from hepgen_ml.files.hashes import file_hash
 from hepgen_ml.files.model_files import CONFIG, WEIGHTS
+from hepgen_ml.files.provenance import file_hash
 from hepgen_ml.files.tensors import load_tensors, save_tensors
 from hepgen_ml.models.included import PRETRAINED
 

@@ -1,8 +1,9 @@
-"""Hashes of files."""
+"""Where stored results come from: hashes of files and versions of packages."""
 
 from __future__ import annotations
 
 import hashlib
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from hepgen_ml.errors import ModelError
@@ -22,3 +23,14 @@ def file_hash(path: Path) -> str:
             remedy="check its permissions",
         ) from None
     return digest.hexdigest()
+
+
+def packages() -> dict[str, str]:
+    """Versions of the packages that decide what a model does."""
+    found = {}
+    for name in ("hepgen-ml", "torch", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found
