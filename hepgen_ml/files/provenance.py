@@ -26,7 +26,7 @@ def file_hash(path: Path) -> str:
 
 
 def packages() -> dict[str, str]:
-    """Versions of the packages that decide what a model does."""
+    """Versions of the packages on which the results of a model depend."""
     found = {}
     for name in ("hepgen-ml", "torch", "numpy"):
         try:

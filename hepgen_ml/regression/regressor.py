@@ -15,34 +15,23 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import ConfigDict, Field, Strict
 
-from hepgen_ml.errors import HepgenError, ModelError, SampleError
+from hepgen_ml.errors import SampleError
 from hepgen_ml.events.sample import EventSample, FloatArray
 from hepgen_ml.events.source import Progress
-from hepgen_ml.files import documents
 from hepgen_ml.files.directories import Contents
-from hepgen_ml.files.outputs import naming
-from hepgen_ml.files.tensors import load_tensors, save_tensors
 from hepgen_ml.networks import probe
 from hepgen_ml.networks.bayesian import posterior_draw
-from hepgen_ml.networks.probe import ProbeDocument
 from hepgen_ml.regression.calibration import Calibration, pull_widths
-from hepgen_ml.regression.model import Network, Settings, network_settings, restored, train_member
-from hepgen_ml.regression.points import (
-    COLUMNS,
-    MOST_KINDS,
-    MOST_PARTICLES,
-    MOST_SIGNATURES,
-    Encoder,
-    Points,
-)
-from hepgen_ml.regression.targets import Kind, Learned, Target, target_of
+from hepgen_ml.regression.model import Network, Settings, network_settings, train_member
+from hepgen_ml.regression.points import Encoder, Points
+from hepgen_ml.regression.storage import load_regression, save_regression, sizes_of
+from hepgen_ml.regression.targets import Learned, Target, target_of
 from hepgen_ml.training.learner_directory import LearnerDirectory, fingerprint_of
 
 REGRESSION = "regression.safetensors"
@@ -52,8 +41,6 @@ DIRECTORY = LearnerDirectory(
     Contents("a regression", finished=REGRESSION, plan="regression.json"),
     "other events, another target, network or seed",
 )
-
-_KIND, _VERSION = "hepgen-ml regression", 1
 
 MIN_EVENTS = 200
 _HELD_OUT, _MOST_VALIDATION, _MOST_CALIBRATION = 0.05, 5_000, 20_000
@@ -272,13 +259,10 @@ class Regressor:
 
     def described(self) -> dict[str, Any]:
         """Description in plain values for `hepgen-ml info`."""
-        sizes = dict(self.networks[0].network.settings)
-        for name in ("name", "n_scalars", "n_out", "n_particles", "n_globals"):
-            del sizes[name]
         return {
             "kind": "regression",
             "network": self.networks[0].network.settings["name"],
-            "sizes": sizes, "members": len(self.networks),
+            "sizes": sizes_of(self.networks[0]), "members": len(self.networks),
             "bayesian": self.networks[0].head is not None,
             "parameters": sum(p.numel() for n in self.networks for p in n.parameters()),
             "target": asdict(self.target), "final_states": self.encoder.texts,
@@ -289,24 +273,8 @@ class Regressor:
     def save(self, directory: str | Path) -> Path:
         """Write the regression into a directory, made if need be, as one file."""
         path = Path(directory) / REGRESSION
-        with naming(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        tensors = {
-            f"{i}.{name}": tensor
-            for i, network in enumerate(self.networks)
-            for name, tensor in network.state_dict().items()
-        }
-        settings = self.networks[0].network.settings
-        document = {
-            "kind": _KIND, "version": _VERSION, "network": settings,
-            "bayesian": self.networks[0].head is not None, "members": len(self.networks),
-            "particles": [[incoming, pdg] for incoming, pdg in self.encoder.kinds],
-            "signatures": [list(s) for s in self.encoder.signatures],
-            "columns": list(self.encoder.columns), "target": asdict(self.target),
-            "calibration": list(self.calibration.coefficients), "facts": self.facts,
-            **probe.taken(self._example()),
-        }  # fmt: skip
-        save_tensors(path, tensors, document)
+        parts = (self.encoder, self.target, self.networks, self.calibration, self.facts)
+        save_regression(path, *parts, probe.taken(self._example()))
         DIRECTORY.finish(path.parent)
         return path
 
@@ -320,114 +288,9 @@ class Regressor:
             Missing, damaged, or of a newer version.
         """
         path = Path(directory) / REGRESSION
-        if not path.is_file():
-            raise ModelError(
-                "holds no regression", path=Path(directory),
-                remedy="make one with `hepgen-ml regress --from FILE --target NAME --out DIR`",
-            )  # fmt: skip
-        tensors, document = load_tensors(path)
-        try:
-            if document.get("kind") != _KIND:
-                raise ValueError("no regression")
-            about = RegressionDocument.model_validate(document)
-            if about.version > _VERSION:
-                raise ValueError(f"of version {about.version}, this program knows {_VERSION}")
-            encoder = about.encoder()
-            expected = network_settings(
-                encoder, Settings(network=str(about.network["name"]), sizes=about.sizes())
-            )
-            networks = [
-                restored(expected, about.bayesian, {
-                    name.partition(".")[2]: tensor for name, tensor in tensors.items()
-                    if name.partition(".")[0] == str(i)
-                })
-                for i in range(about.members)
-            ]  # fmt: skip
-        except (HepgenError, *documents.UNUSABLE) as error:
-            raise ModelError(
-                f"is damaged: {documents.problem(error)}", path=path,
-                remedy="train again, or fetch it anew",
-            ) from None  # fmt: skip
-        t = about.target
-        target = Target(t.name, t.kind, t.logarithmic, t.mean, t.std)
-        made = cls(
-            encoder, target, networks, Calibration(about.coefficients()), dict(document["facts"])
-        )
-        probe.require_same(about.probe, made._example(), path)
-        for network in networks:
+        parts, outputs = load_regression(path)
+        made = cls(*parts)
+        probe.require_same(outputs, made._example(), path)
+        for network in made.networks:
             network.to(device or torch.device("cpu"))
         return made
-
-
-class TargetDocument(documents.Document):
-    """Stored form of `Target`."""
-
-    name: documents.Text
-    kind: Kind
-    logarithmic: documents.Truth
-    mean: documents.Number
-    std: documents.Positive
-
-
-Place = Annotated[int, Strict(), Field(ge=0, lt=MOST_KINDS)]
-Particle = tuple[documents.Truth, documents.Integer]
-
-
-class FactsDocument(documents.Document):
-    """Facts about the training and the accuracy for held-out events that are shown."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-    __pydantic_extra__: dict[str, documents.Fact]
-
-    network: documents.Text
-    loss: documents.Text
-    events: documents.Count
-    steps: documents.Count
-    seed: documents.Count
-    seconds: documents.Amount
-    held_out_events: documents.Count
-    mse: documents.Amount
-    median_error: documents.Amount
-    error_99: documents.Amount
-    pull_width: documents.Amount
-    pull_widths: list[documents.Amount]
-
-
-class RegressionDocument(documents.Document):
-    """Contents of the file apart from tensors."""
-
-    version: documents.Count
-    network: dict[documents.Text, documents.Text | documents.Truth | documents.Integer]
-    bayesian: documents.Truth
-    members: Annotated[int, Strict(), Field(ge=1, le=100)]
-    particles: Annotated[list[Particle], Field(min_length=1, max_length=MOST_KINDS)]
-    signatures: Annotated[
-        list[Annotated[list[Place], Field(min_length=1, max_length=MOST_PARTICLES)]],
-        Field(min_length=1, max_length=MOST_SIGNATURES),
-    ]
-    columns: list[documents.Text]
-    target: TargetDocument
-    calibration: Annotated[list[documents.Number], Field(min_length=4, max_length=4)]
-    facts: FactsDocument
-    probe: ProbeDocument | None = None
-
-    def encoder(self) -> Encoder:
-        """Kinds of events of the training."""
-        if not set(self.columns) <= set(COLUMNS):
-            raise ValueError("columns that no event has")
-        if max(max(s) for s in self.signatures) >= len(self.particles):
-            raise ValueError("events of particles that are not described")
-        return Encoder(
-            tuple((bool(a), int(b)) for a, b in self.particles),
-            tuple(tuple(s) for s in self.signatures), tuple(self.columns),
-        )  # fmt: skip
-
-    def sizes(self) -> dict[str, Any]:
-        """Tensors of the network."""
-        general = ("name", "n_scalars", "n_out", "n_particles", "n_globals")
-        return {k: v for k, v in self.network.items() if k not in general}
-
-    def coefficients(self) -> tuple[float, float, float, float]:
-        """Coefficients of the calibration."""
-        a, b, c, d = self.calibration
-        return (a, b, c, d)
