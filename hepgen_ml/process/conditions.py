@@ -11,18 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor
 
 from hepgen_ml.errors import SampleError, UsageError
-from hepgen_ml.events.conditions import MOST, Wanted, number_of, texts_of
+from hepgen_ml.events.conditions import Wanted, number_of, texts_of
 from hepgen_ml.events.sample import EventSample, FloatArray
-from hepgen_ml.files.documents import Amount, Document, Number, Positive, Text, Truth
 from hepgen_ml.phase_space.laws import Kind, Law, fit_law
 
 log = logging.getLogger(__name__)
@@ -368,46 +366,3 @@ class Conditions:
         sigma = [np.nan if v is None else v for v in config["cross_sections"]]
         points = np.array(config["points"], dtype=np.float64).reshape(-1, len(each))
         return cls(each, points, shares / shares.sum(), bool(config["scan"]), np.array(sigma))
-
-
-class ConditionDocument(Document):
-    """Stored form of a `Condition`."""
-
-    name: Annotated[Text, Field(min_length=1, max_length=100)]
-    categorical: Truth
-    low: Number
-    high: Number
-    levels: Annotated[list[Text], Field(max_length=MOST_CATEGORIES)]
-
-    @model_validator(mode="after")
-    def _check(self) -> ConditionDocument:
-        if not self.levels and not self.low < self.high:
-            raise ValueError("a condition without a range")
-        return self
-
-
-class ConditionsDocument(Document):
-    """Stored form of `Conditions`."""
-
-    each: Annotated[list[ConditionDocument], Field(min_length=1, max_length=MOST)]
-    points: Annotated[
-        list[Annotated[list[Number], Field(max_length=MOST)]],
-        Field(min_length=1, max_length=MOST_POINTS),
-    ]
-    shares: list[Amount]
-    scan: Truth
-    cross_sections: Annotated[list[Positive | None], Field(max_length=MOST_POINTS)]
-
-    @model_validator(mode="after")
-    def _check(self) -> ConditionsDocument:
-        for row in self.points:
-            if len(row) != len(self.each):
-                raise ValueError("points: not a value of every condition")
-            for value, c in zip(row, self.each, strict=True):
-                if c.levels and not (value.is_integer() and 0 <= value < len(c.levels)):
-                    raise ValueError("points: a category that does not exist")
-        if len(self.shares) != len(self.points) or not 0 < sum(self.shares) < math.inf:
-            raise ValueError("shares: not one of every point, with a positive sum")
-        if len(self.cross_sections) not in (0, len(self.points)):
-            raise ValueError("cross_sections: not one of every point")
-        return self

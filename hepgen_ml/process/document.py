@@ -27,7 +27,7 @@ from hepgen_ml.process.chart_document import (
     Particles,
     conditions_of,
 )
-from hepgen_ml.process.conditions import ConditionsDocument
+from hepgen_ml.process.condition_document import ConditionsDocument
 
 MAX_BRANCHES = 100_000
 """Combinations of the options for scale and couplings of a channel."""

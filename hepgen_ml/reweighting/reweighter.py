@@ -34,7 +34,8 @@ from hepgen_ml.files.model_files import CLASSIFIER
 from hepgen_ml.files.tensors import load_tensors, save_tensors
 from hepgen_ml.networks import probe
 from hepgen_ml.networks.probe import ProbeDocument
-from hepgen_ml.process.conditions import Condition, ConditionDocument
+from hepgen_ml.process.condition_document import ConditionDocument
+from hepgen_ml.process.conditions import Condition
 from hepgen_ml.process.symmetry import has_equal_beams
 from hepgen_ml.reweighting.classifiers import NetworkName, restored, under
 from hepgen_ml.reweighting.features import Group, Inputs, groups

@@ -19,6 +19,7 @@ from hepgen_ml.errors import SampleError
 from hepgen_ml.events.source import Progress
 from hepgen_ml.files import documents
 from hepgen_ml.training import checkpoint
+from hepgen_ml.training.averages import Averages
 from hepgen_ml.training.batches import Order
 from hepgen_ml.training.history import HISTORY, History
 from hepgen_ml.training.interruption import Interruptions
@@ -106,8 +107,7 @@ class Trainer(Generic[SomeTask]):
             for name, part in task.parts.items()
             if (found := [n for n in self.parameters if n.startswith(part.prefix)])
         }
-        self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
-        self.best = {name: p.clone() for name, p in self.average.items()}
+        self.averages = Averages(self.parameters)
         # Each has its own learning rate and is kept at its own best.
         steps = min(config.max_steps, config.max_epochs * n_events / self.batch_size)
         self.rates = {part: LearningRate(config, steps) for part in task.parts}
@@ -164,9 +164,7 @@ class Trainer(Generic[SomeTask]):
                 if self._consistent:
                     self.save()
         if self.done >= self.end:
-            with torch.no_grad():
-                for name, p in self.parameters.items():
-                    p.copy_(self.best[name])
+            self.averages.finish(self.parameters)
             if self._lost > _LOST * self.step:
                 log.warning(
                     "%d of %d training steps are lost: their loss or its gradient is not a number",
@@ -207,8 +205,8 @@ class Trainer(Generic[SomeTask]):
             with torch.no_grad():
                 for name, p in self.parameters.items():
                     p.copy_(found[f"parameter/{name}"])
-                    self.average[name].copy_(found[f"average/{name}"])
-                    self.best[name].copy_(found[f"best/{name}"])
+                    self.averages.average[name].copy_(found[f"average/{name}"])
+                    self.averages.best[name].copy_(found[f"best/{name}"])
                     self.optimizer.state[p] = {
                         # Heads learn nothing in steps without events for them.
                         "step": found.get(f"steps/{name}", torch.tensor(float(state.step))),
@@ -232,8 +230,8 @@ class Trainer(Generic[SomeTask]):
         tensors: dict[str, Tensor] = {}
         for name, p in self.parameters.items():
             tensors[f"parameter/{name}"] = p
-            tensors[f"average/{name}"] = self.average[name]
-            tensors[f"best/{name}"] = self.best[name]
+            tensors[f"average/{name}"] = self.averages.average[name]
+            tensors[f"best/{name}"] = self.averages.best[name]
             state = self.optimizer.state.get(p, {})
             tensors[f"first/{name}"] = state.get("exp_avg", torch.zeros_like(p))
             tensors[f"second/{name}"] = state.get("exp_avg_sq", torch.zeros_like(p))
@@ -313,15 +311,10 @@ class Trainer(Generic[SomeTask]):
             self._lost += 1
             if self._bad_steps > _MOST_BAD:
                 raise SampleError(f"training diverged at step {self.step}", remedy=self.task.remedy)
-        with torch.no_grad():
-            for part, names in self.names.items():
-                steps = 1 + self.step
-                decay = min(self.config.ema, steps / (steps + 1 / self.task.parts[part].averaging))
-                torch._foreach_lerp_(
-                    [self.average[name] for name in names],
-                    [self.parameters[name] for name in names],
-                    1 - decay,
-                )
+        for part, names in self.names.items():
+            steps = 1 + self.step
+            decay = min(self.config.ema, steps / (steps + 1 / self.task.parts[part].averaging))
+            self.averages.follow(names, decay)
         return value
 
     def _gradient(self, parts: list[str], rows: Tensor) -> float:
@@ -346,18 +339,12 @@ class Trainer(Generic[SomeTask]):
     @contextmanager
     def _averaged(self) -> Iterator[None]:
         """Context with averaged weights, without noise."""
-        current = {name: p.detach().clone() for name, p in self.parameters.items()}
-        with torch.no_grad():
-            for name, p in self.parameters.items():
-                p.copy_(self.average[name])
-        self.task.module.eval()
-        try:
-            yield
-        finally:
-            self.task.module.train()
-            with torch.no_grad():
-                for name, p in self.parameters.items():
-                    p.copy_(current[name])
+        with self.averages.in_place():
+            self.task.module.eval()
+            try:
+                yield
+            finally:
+                self.task.module.train()
 
     @torch.no_grad()
     def _validate(self, train_loss: float, events_per_second: float) -> None:
@@ -365,12 +352,12 @@ class Trainer(Generic[SomeTask]):
 
         Of variational weights these are the averaged means, without noise and prior.
         """
-        self.ranks.align([*self.parameters.values(), *self.average.values()])
+        self.ranks.align([*self.parameters.values(), *self.averages.average.values()])
         with self._averaged():
             losses = self._validation_losses()
         for part, rate in self.rates.items():
             if rate.is_best(losses[part]):
-                self._copy(part, self.average, self.best)
+                self.averages.keep(self.names.get(part, ()))
         first = next(iter(self.rates.values()))
         self.history.add({
             "step": float(self.step),
@@ -387,8 +374,7 @@ class Trainer(Generic[SomeTask]):
         for part, rate in self.rates.items():
             if self.task.may_end_early(part) and rate.falls_early(self.step, self.done):
                 log.info("%s: back to the best weights, with a falling learning rate", part)
-                self._copy(part, self.best, self.average)
-                self._copy(part, self.best, self.parameters)
+                self.averages.go_back(self.names.get(part, ()))
 
     def _validation_losses(self) -> dict[str, float]:
         """Mean loss of each part, with batches shared among the processes."""
@@ -400,9 +386,3 @@ class Trainer(Generic[SomeTask]):
             for i, part in enumerate(parts):
                 table[k, i] = float(self.task.loss(part, data, batches[k])) * share
         return dict(zip(parts, self.ranks.add(table).sum(0).tolist(), strict=True))
-
-    @torch.no_grad()
-    def _copy(self, part: str, source: dict[str, Any], target: dict[str, Any]) -> None:
-        """Weights of one part."""
-        for name in self.names.get(part, ()):
-            target[name].copy_(source[name])

@@ -145,7 +145,7 @@ def test_validations_draw_the_same(sample: EncodedSample, tmp_path: Path) -> Non
     for _ in range(2):
         run._validate(0.0, 1.0)
         run._one_step()  # leaves the averages next to where they were
-        run.average = {name: p.clone() for name, p in run.best.items()}
+        run.averages.average = {name: p.clone() for name, p in run.averages.best.items()}
     first, second = (row["validation_loss"] for row in run.history.rows)
     assert first == second
 
