@@ -13,6 +13,7 @@ from hepgen_ml.config import Config
 from hepgen_ml.errors import OutputError
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.models.jetgpt.autoregressive import JetGPT
+from hepgen_ml.models.jetgpt.mixed_layouts import padded
 from hepgen_ml.phase_space import ReconstructedChart
 from hepgen_ml.process.assembly import assemble
 from hepgen_ml.process.encoded import Discrete
@@ -126,7 +127,8 @@ def test_padding_changes_nothing(sample: EventSample, process: Process) -> None:
     z = model.prepare(encoded.x, encoded.subprocess)
     with torch.no_grad():
         together = model.log_prob_z(z, encoded.subprocess)
-        assert len(model._merged(encoded.subprocess)) < len(torch.unique(encoded.subprocess))
+        passes = padded(model.by_channel(encoded.subprocess), model.order, model.numbers)
+        assert len(passes) < len(torch.unique(encoded.subprocess))
         alone = [model.log_prob_z(z[i : i + 1], encoded.subprocess[i : i + 1]) for i in range(50)]
     assert torch.allclose(together[:50], torch.cat(alone), rtol=1e-5, atol=1e-5)
 

@@ -7,8 +7,6 @@ one-dimensional density for the next. The subprocess is a condition of every tok
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,8 +27,9 @@ from hepgen_ml.models.jetgpt.densities import (
     choose_densities,
     order_of,
 )
-from hepgen_ml.models.jetgpt.mixed_layouts import MixedLayouts, Weights
-from hepgen_ml.models.jetgpt.pointers import Pointers, Surroundings, joined
+from hepgen_ml.models.jetgpt.mixed_layouts import MixedLayouts, Weights, padded
+from hepgen_ml.models.jetgpt.placement import Placement, direction_of
+from hepgen_ml.models.jetgpt.pointers import Pointers, Surroundings
 from hepgen_ml.models.jetgpt.settings import JetGPTConfig
 from hepgen_ml.networks.bayesian import (
     Variational,
@@ -45,9 +44,6 @@ from hepgen_ml.process.process import Process
 
 _BATCH = {True: 2048, False: 65536}
 """Events sampled together, on a CPU (where keys and values should stay in the cache) or not."""
-
-_PADDING = 2500
-"""Tokens of padding that are cheaper than another pass through the network."""
 
 _MANY, _FEW, _FEW_EVENTS = 32, 4, 64
 """Layouts of coordinates up to which each has a pass of its own; of fewer events than the last
@@ -206,7 +202,7 @@ class AutoregressiveDensity(DensityModel):
                 self.transformer, self._weights(), self.bfloat16_blocks and self.training,
             )  # fmt: skip
         result, conditions = z.new_zeros(len(z)), self._conditions(subprocess)
-        for channel, rows, lengths in self._merged(subprocess):
+        for channel, rows, lengths in padded(self.by_channel(subprocess), self.order, self.numbers):
             log_p = self.log_prob_given(z[rows], conditions[rows], channel, lengths)
             result = result.index_put((rows,), log_p)
         return result
@@ -228,34 +224,6 @@ class AutoregressiveDensity(DensityModel):
         values, heads, biases = (without_noise(w) for w in (self.value, self.head, self.head_bias))
         return Weights(values, self.keep, self.target.weight, heads, biases)
 
-    def _merged(self, subprocess: Tensor) -> list[tuple[int, Tensor, Tensor | None]]:
-        """Channels, rows of events, and their lengths where shorter channels are among them.
-
-        A channel whose coordinates begin another one (jets come last, say) can be padded to it:
-        the mask is causal. A few padded events cost less than a separate pass.
-        """
-        found: list[tuple[int, Tensor, Tensor | None]] = []
-        present = sorted(self.by_channel(subprocess), key=lambda c: len(self.order[c[0]]))
-        waiting: list[tuple[int, Tensor]] = []
-        for i, (channel, rows) in enumerate(present):
-            waiting.append((channel, rows))
-            if i + 1 < len(present):
-                longer = self.order[present[i + 1][0]]
-                padding = sum(len(r) * (len(longer) - len(self.order[c])) for c, r in waiting)
-                begins = longer[: len(self.order[channel])] == self.order[channel]
-                begins &= (
-                    self.numbers[present[i + 1][0]][: len(self.numbers[channel])]
-                    == (self.numbers[channel])
-                )
-                if begins and padding <= _PADDING:
-                    continue
-            lengths = None
-            if len(waiting) > 1:
-                lengths = torch.cat([torch.full_like(r, len(self.order[c])) for c, r in waiting])
-            found.append((channel, torch.cat([r for _, r in waiting]), lengths))
-            waiting = []
-        return found
-
     def log_prob_given(
         self,
         z: Tensor,
@@ -270,68 +238,34 @@ class AutoregressiveDensity(DensityModel):
         Models with pointers use the earlier objects.
         """
         ordered = z[:, self.order[channel]]
-        if around is None or self.pointers is None:
-            hidden = self._hidden(ordered, condition, channel)
-            return self._log_prob(ordered, self._predicted(hidden, channel), channel, lengths)
-        numbers, what = self.numbers[channel], self.pointers.what
-        known: list[dict[str, Tensor]] = [{}]
-        seen, told = [], []
-        for t, number in enumerate(numbers):
-            each, tell = self.pointers.notice(number, around, known[t])
-            seen.append(each)
-            told.append(tell)
-            own = self._as_it_is(ordered[:, t], channel, t)
-            known.append({**known[t], what[number]: own})
-        hidden = self._hidden(ordered, condition, channel, torch.stack(told, dim=1))
+        placed = self._placement(channel, around)
+        told = None if placed is None else placed.notice_all(ordered)
+        hidden = self._hidden(ordered, condition, channel, told)
         parameters = self._predicted(hidden, channel)
-        each_log_p = []
-        for t, number in enumerate(numbers):
+        if placed is None:
+            return self._log_prob(ordered, parameters, channel, lengths)
+        each = []
+        for t, number in enumerate(self.numbers[channel]):
             density = self.densities[number]
             assert isinstance(density, Density1D)
-            one = parameters[:, t, : density.n_parameters]
-            if self._has_anchors(number, known[t]):
-                further = self._anchors(channel, t, around, seen[t], hidden[:, t], known[t])
-                one = joined(one, further)
-            each_log_p.append(density.log_prob(ordered[:, t], one))
-        total = z.new_zeros(len(z))
-        direction = self.direction(channel)
-        if direction:
-            t = min(direction)
-            about = self.pointers.rings(numbers[t], around, seen[t], hidden[:, t])
-            slope = math.log(self._scale(channel, direction[0])[1])
-            plain = each_log_p[direction[0]] + each_log_p[direction[1]] - slope
-            eta, phi = (known[-1][name] for name in ("eta", "phi"))
-            total = total + about.join(plain, eta, phi) + slope
-        return total + sum(p for t, p in enumerate(each_log_p) if t not in direction)
+            plain = parameters[:, t, : density.n_parameters]
+            each.append(density.log_prob(ordered[:, t], placed.parameters(t, plain, hidden[:, t])))
+        return placed.log_prob(each, hidden)
 
     def direction(self, channel: int) -> tuple[int, ...]:
-        """Positions of pseudorapidity and azimuth among the ordered coordinates, if both exist."""
+        """Which of the ordered coordinates are pseudorapidity and azimuth; none if not both."""
         assert self.pointers is not None
-        what = [self.pointers.what[number] for number in self.numbers[channel]]
-        return tuple(map(what.index, ("eta", "phi"))) if {"eta", "phi"} <= set(what) else ()
+        return direction_of([self.pointers.what[number] for number in self.numbers[channel]])
 
-    def _has_anchors(self, number: int, own: dict[str, Tensor]) -> bool:
-        mixture = isinstance(self.densities[number], GaussianMixture | VonMisesMixture)
-        return self.pointers is not None and mixture and self.pointers.anchored(number, own)
-
-    def _anchors(
-        self, channel: int, t: int, around: Surroundings, seen: Tensor, hidden: Tensor,
-        own: dict[str, Tensor],
-    ) -> Tensor:  # fmt: skip
-        assert self.pointers is not None
-        number = self.numbers[channel][t]
-        scale = self._scale(channel, t)
-        return self.pointers.anchors(number, around, seen, hidden, own, *scale)
-
-    def _scale(self, channel: int, t: int) -> tuple[float, float]:
-        """Mean and width of an ordered coordinate."""
-        at = self.order[channel][t]
-        return float(self.mean[channel, at]), float(self.std[channel, at])
-
-    def _as_it_is(self, z: Tensor, channel: int, t: int) -> Tensor:
-        """A coordinate from its standardised value."""
-        mean, std = self._scale(channel, t)
-        return z * std + mean
+    def _placement(self, channel: int, around: Surroundings | None) -> Placement | None:
+        if around is None or self.pointers is None:
+            return None
+        numbers = self.numbers[channel]
+        mean, std = (v[channel].tolist() for v in (self.mean, self.std))
+        mixtures = [isinstance(self.densities[n], GaussianMixture | VonMisesMixture)
+                    for n in numbers]  # fmt: skip
+        scales = [(mean[at], std[at]) for at in self.order[channel]]
+        return Placement(self.pointers, numbers, around, scales, mixtures)
 
     def log_prob_draws(self, z: Tensor, subprocess: Tensor, n_draws: int) -> Tensor:
         """See `DensityModel`; hidden states that do not depend on the draw are computed once."""
@@ -387,9 +321,7 @@ class AutoregressiveDensity(DensityModel):
         around: Surroundings | None = None,
     ) -> Tensor:
         """Coordinates (m, T) of a channel, given vectors (m, width) as condition."""
-        pointers = None if around is None else self.pointers
-        direction = () if pointers is None else self.direction(channel)
-        own: dict[str, Tensor] = {}
+        placed = self._placement(channel, around)
         numbers = self.numbers[channel]
         values, heads, biases = (without_noise(w) for w in (self.value, self.head, self.head_bias))
         cache = self.transformer.start(len(condition), len(numbers))
@@ -400,9 +332,8 @@ class AutoregressiveDensity(DensityModel):
                 last = numbers[t - 1]
                 weights = values[last] * self.keep[last].unsqueeze(-1)
                 token = torch.addmm(token, weights.t(), coordinate_features(columns[-1]).t())
-            if pointers is not None and around is not None:
-                seen, told = pointers.notice(number, around, own)
-                token = token + told.t()
+            if placed is not None:
+                token = token + placed.notice(t).t()
             hidden = self.transformer.step(
                 token.clone(memory_format=torch.contiguous_format), cache
             )
@@ -410,18 +341,13 @@ class AutoregressiveDensity(DensityModel):
             assert isinstance(density, Density1D)
             n = density.n_parameters
             parameters = torch.addmm(biases[number, :n], hidden.t(), heads[number, :, :n])
-            if pointers is not None and around is not None:
-                if self._has_anchors(number, own):
-                    further = self._anchors(channel, t, around, seen, hidden.t(), own)
-                    parameters = joined(parameters, further)
-                if direction and t == min(direction):
-                    rows, *drawn = pointers.rings(number, around, seen, hidden.t()).draw(generator)
+            if placed is not None:
+                parameters = placed.parameters(t, parameters, hidden.t())
+                placed.draw_rings(t, hidden.t(), generator)
             columns.append(density.sample(parameters, generator))
-            if pointers is not None:
-                if t in direction:
-                    mean, std = self._scale(channel, t)
-                    columns[-1][rows] = (drawn[direction.index(t)] - mean) / std
-                own[pointers.what[number]] = self._as_it_is(columns[-1], channel, t)
+            if placed is not None:
+                placed.redirect(t, columns[-1])
+                placed.place(t, columns[-1])
         back = sorted(range(len(numbers)), key=self.order[channel].__getitem__)
         return torch.stack([columns[i] for i in back], dim=-1)
 
