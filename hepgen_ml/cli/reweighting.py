@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,9 @@ from hepgen_ml.cli.progress import Progress
 from hepgen_ml.cli.quantities import parse_count, parse_duration
 from hepgen_ml.errors import OutputError, UsageError
 from hepgen_ml.files.streams import is_stream
+
+if TYPE_CHECKING:
+    from hepgen_ml.generation.reweighting import Done
 
 
 @grouped
@@ -95,19 +98,7 @@ def reweight(
         n_events = parse_count(events)
         seconds = None if max_time is None else parse_duration(max_time)
         chosen = read.selection()
-        if source and (model is not None or out is None):
-            raise UsageError(
-                "--source needs --out, and excludes --model",
-                remedy="write --source A --truth B --out FILE, or --model DIR --truth B",
-            )
-        if not source and out is not None:
-            raise UsageError(
-                "--out needs --source", remedy="weights of a model are stored with the model"
-            )
-        if out is not None and is_stream(out):
-            raise UsageError(
-                "is not a file", path=out, remedy="name a file, and convert it to a pipe"
-            )
+        _check(source, model, out)
         from hepgen_ml.generation import reweighting as tasks
 
         for path in (out, report):
@@ -130,25 +121,45 @@ def reweight(
                     training_events=training_events, progress=progress,
                 )  # fmt: skip
                 place = str(model or DEFAULT_MODEL)
-        facts = done.reweighter.facts
-        typer.echo(
-            f"{place}: effective sample size {facts['effective_sample_size']:.1%}, "
-            f"largest weight {facts['largest_weight']:.3g}, "
-            f"efficiency of --unweight {1 / facts['unweighting_limit']:.1%}"
-        )
-        for name, group in facts["groups"].items():
-            if "auc_held_out" in group:
-                typer.echo(
-                    f"  {name}: AUC {group['auc_held_out']:.4f} held out, "
-                    f"{group['auc_in_training']:.4f} in training, rate {group['rate']:.4f}"
-                )
-        if facts["truth_without_counterpart"] > 0:
-            typer.echo(
-                f"  {facts['truth_without_counterpart']:.2%} of the truth is in final states "
-                "without any event to weight"
-            )
-        typer.echo(done.text)
+        _show(place, done)
         if report is not None:
             from hepgen_ml.files.outputs import write_text
 
             write_text(report, json.dumps(done.report, indent=1, allow_nan=False) + "\n")
+
+
+def _check(source: list[Path] | None, model: Path | None, out: Path | None) -> None:
+    """Refuse options that exclude each other, and outputs that are not files."""
+    if source and (model is not None or out is None):
+        raise UsageError(
+            "--source needs --out, and excludes --model",
+            remedy="write --source A --truth B --out FILE, or --model DIR --truth B",
+        )
+    if not source and out is not None:
+        raise UsageError(
+            "--out needs --source", remedy="weights of a model are stored with the model"
+        )
+    if out is not None and is_stream(out):
+        raise UsageError("is not a file", path=out, remedy="name a file, and convert it to a pipe")
+
+
+def _show(place: str, done: Done) -> None:
+    """Print what the weights are worth, and where the samples differ."""
+    facts = done.reweighter.facts
+    typer.echo(
+        f"{place}: effective sample size {facts['effective_sample_size']:.1%}, "
+        f"largest weight {facts['largest_weight']:.3g}, "
+        f"efficiency of --unweight {1 / facts['unweighting_limit']:.1%}"
+    )
+    for name, group in facts["groups"].items():
+        if "auc_held_out" in group:
+            typer.echo(
+                f"  {name}: AUC {group['auc_held_out']:.4f} held out, "
+                f"{group['auc_in_training']:.4f} in training, rate {group['rate']:.4f}"
+            )
+    if facts["truth_without_counterpart"] > 0:
+        typer.echo(
+            f"  {facts['truth_without_counterpart']:.2%} of the truth is in final states "
+            "without any event to weight"
+        )
+    typer.echo(done.text)

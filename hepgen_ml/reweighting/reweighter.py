@@ -129,22 +129,7 @@ class Reweighter:
         if folds < 2:
             raise UsageError(f"{folds} folds are too few", remedy="use 2 at least, say 5")
         schedule = schedule or Schedule()
-        for name, sample in (("truth", truth), ("generated sample", generated)):
-            if not sample.weight.sum() > 0:
-                raise SampleError(
-                    f"the {name} has no positive sum of weights", remedy="check its weights"
-                )
-        given = tuple(conditions)
-        both = [groups(sample, full=full, conditions=given) for sample in (truth, generated)]
-        if not set(both[0]) & set(both[1]):
-            raise SampleError(
-                "the samples share no final state", remedy="compare events of the same process"
-            )
-        # labels of incoming partons would have to change places
-        exchange = not full and all(has_equal_beams(s.run) for s in (truth, generated))
-        exchange = exchange and all(g.looks_symmetric() for side in both for g in side.values())
-        if exchange:
-            both = [{s: g.folded() for s, g in side.items()} for side in both]
+        both, exchange = _by_final_state(truth, generated, full, conditions)
         sums = [sample.weight.sum() for sample in (truth, generated)]
         sizes = [len(sample) for sample in (truth, generated)]
         large = max(sum(_trainable(both, s) for s in both[1]), 1)
@@ -187,7 +172,7 @@ class Reweighter:
             "folds": folds,
             "full": full,
             "exchange_beams": exchange,
-            **({"conditions": [c.to_config() for c in given]} if given else {}),
+            **({"conditions": [c.to_config() for c in conditions]} if conditions else {}),
             "truth_events": len(truth),
             "generated_events": len(generated),
             "truth_without_counterpart": missing / sums[0],
@@ -375,6 +360,35 @@ def _rate(truth: Group | None, generated: Group, sums: list[float], sizes: list[
         for g, total, n in zip((truth, generated), sums, sizes, strict=True)
     ]
     return float(max(shares[0], 0.0) / sizes[0] / (shares[1] / sizes[1])) if shares[1] > 0 else 1.0
+
+
+def _by_final_state(
+    truth: EventSample, generated: EventSample, full: bool, conditions: Sequence[Condition]
+) -> tuple[list[dict[Signature, Group]], bool]:
+    """Events of both samples by final state, and whether the exchange of beams is a symmetry.
+
+    Raises
+    ------
+    SampleError
+        The samples share no final state, or one's weights do not sum to a positive number.
+    """
+    for name, sample in (("truth", truth), ("generated sample", generated)):
+        if not sample.weight.sum() > 0:
+            raise SampleError(
+                f"the {name} has no positive sum of weights", remedy="check its weights"
+            )
+    samples = (truth, generated)
+    both = [groups(sample, full=full, conditions=tuple(conditions)) for sample in samples]
+    if not set(both[0]) & set(both[1]):
+        raise SampleError(
+            "the samples share no final state", remedy="compare events of the same process"
+        )
+    # labels of incoming partons would have to change places
+    exchange = not full and all(has_equal_beams(sample.run) for sample in samples)
+    exchange = exchange and all(g.looks_symmetric() for side in both for g in side.values())
+    if exchange:
+        both = [{s: g.folded() for s, g in side.items()} for side in both]
+    return both, exchange
 
 
 def _trainable(both: list[dict[Signature, Group]], signature: Signature) -> bool:
