@@ -156,9 +156,8 @@ def validate(
     found = measure(true, samples, user=observables, seed=seed, stage=_both(watch, tell), **options)
     watch("weights")
     unknown, warnings = (0.0, []) if judged is None else judged.unknown(true)
-    variations = compare_variations(
-        true, samples[0].events, found.comparisons[0], judged and judged.generator
-    )
+    generator = None if judged is None else judged.generator
+    variations = compare_variations(true, samples[0].events, found.comparisons[0], generator)
     watch("draw")
     history = None if judged is None else judged.history()
     metrics: dict[str, Any] = {
