@@ -2,6 +2,7 @@
 
     python benchmarks/zoo.py make --dir zoo            # samples, with Pythia
     python benchmarks/cuts.py --dir zoo                # all that are there
+    python benchmarks/cuts.py --dir zoo --events 5000  # cuts of the first events alone
 
 A cut that the generator made excludes no true event; an edge that a sample has by chance or by its
 kinematics excludes some. At most one in 100,000 should be.
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import zoo
 
+import hepgen_ml
 from hepgen_ml.phase_space import Acceptance
 from hepgen_ml.process.structure import inside
 from hepgen_ml.training.data import SampleSource, learn_process
@@ -38,10 +40,13 @@ class Judged:
     sample: int
 
 
-def judge(sample: Path, truth: Path, name: str) -> Judged:
-    """Find the cuts of a sample and count the events of another one outside them."""
+def judge(sample: Path, truth: Path, name: str, n: int | None = None) -> Judged:
+    """Find the cuts of a sample, or of its first n events, and count those of another outside."""
     selection = zoo.selection(name)
-    source = SampleSource(str(sample), selection=selection)
+    if n is None:
+        source = SampleSource(str(sample), selection=selection)
+    else:
+        source = SampleSource(hepgen_ml.read(sample, max_events=n, selection=selection))
     acceptance = learn_process(source, seed=0).acceptance
     parts = [Acceptance([cut]) for cut in acceptance.cuts]
     each, excluded, n = [0] * len(parts), 0, 0
@@ -60,6 +65,7 @@ def main() -> None:
     )
     parser.add_argument("processes", nargs="*", help="all with samples if none is named")
     parser.add_argument("--dir", type=Path, default=Path("zoo"))
+    parser.add_argument("--events", type=int, help="look for cuts in so many only")
     options = parser.parse_args()
     unknown = set(options.processes) - set(zoo.names())
     if unknown:
@@ -70,7 +76,7 @@ def main() -> None:
         files = zoo.files(options.dir, name)
         if not all(path.exists() for path in files):
             continue
-        found = judge(*files, name)
+        found = judge(*files, name, options.events)
         rate = 1e5 * found.excluded / found.truth
         print(f"| {name} | {found.sample:,} | {len(found.cuts)} | {found.excluded} of "
               f"{found.truth:,} | {rate:.2g} |", flush=True)  # fmt: skip

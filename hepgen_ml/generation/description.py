@@ -39,7 +39,7 @@ def describe(model: TrainedModel, ratios: WeightRatios | None = None) -> dict[st
                 for c in process.conditions.each
             ],
         }),
-        "cuts": [str(c) for c in process.acceptance.cuts],
+        "cuts": process.cuts_in_words,
         "evidence": process.acceptance.described(),
         "coordinates": [[c.name for c in ch.coordinates] for ch in process.channels],
         "weight_variations": [

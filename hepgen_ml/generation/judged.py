@@ -72,7 +72,7 @@ class JudgedModel:
             "training": dict(generator.facts),
             "parameters": generator.surrogate.n_parameters,
             "subprocesses": len(generator.process.subprocesses),
-            "cuts": [str(c) for c in generator.process.acceptance.cuts],
+            "cuts": generator.process.cuts_in_words,
         }
 
     def keep(self, summary: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ def model_card(
     validation: Mapping[str, Any] | None = None,
 ) -> str:
     """Markdown description of a model for people; `validation` is what `store_validation` keeps."""
-    cuts = "\n".join(f"- {cut} (GeV where it applies)" for cut in process.acceptance.cuts)
+    cuts = "\n".join(f"- {cut} (GeV where it applies)" for cut in process.cuts_in_words)
     energy = sum(run.beam_energy)
     subprocesses = sorted(process.subprocesses, key=lambda s: -s.frequency)
     names = "\n".join(

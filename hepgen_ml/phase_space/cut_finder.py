@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hepgen_ml.errors import UsageError
 from hepgen_ml.phase_space.cuts import SINGLE, Acceptance, Cut, Evidence, Key, overridden
-from hepgen_ml.phase_space.edges import Edge, is_fixed, lower_edge
+from hepgen_ml.phase_space.edges import HARDLY_ANY, Edge, is_fixed, lower_edge
 from hepgen_ml.phase_space.extremes import Extremes, FinalStates, Seen, Smallest
 
 MIN_ENTRIES, MIN_PAIRS = 150, 500
@@ -121,7 +121,7 @@ def _of_family(family: dict[Key, Seen]) -> list[Cut]:
 
     An edge is searched in all entries together, and an entry of any class outside contradicts it. A
     class with many entries may have a different edge. A class with few entries has that of its
-    relatives, if none of its entries is outside.
+    relatives, if none of its entries is outside, and no edge if many entries of these show none.
     """
     own = {key: _edges(key, seen) for key, seen in family.items()}
     pool, pooled = Seen(), own[next(iter(own))]
@@ -136,7 +136,10 @@ def _of_family(family: dict[Key, Seen]) -> list[Cut]:
         for side in (0, 1):
             edge, common, relative = own[key][side], pooled[side], own[largest][side]
             owner, classes = seen, together
-            if common is not None and len(family) > 1 and not _differs(edge, common):
+            few_of_many = seen.entries < HARDLY_ANY <= family[largest].entries
+            if common is None and relative is None and few_of_many:
+                edge = None
+            elif common is not None and len(family) > 1 and not _differs(edge, common):
                 edge, owner = common, pool
             elif edge is not None:
                 classes = (", ".join(key[1]),)

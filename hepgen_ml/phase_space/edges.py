@@ -22,7 +22,7 @@ _STRAIGHT = 0.68
 """Largest position of the middle one of the first values between first and last: halfway for a
 sharp edge, 0.63 where the density rises like a square root, 0.71 where linearly."""
 
-_HARDLY_ANY, _STRAIGHT_HARDLY = 500, 0.6
+HARDLY_ANY, _STRAIGHT_HARDLY = 500, 0.6
 """Number of entries below which the first values are a large part, and must be straighter."""
 
 _WIDE_SCALE, _MOST_WIDE, _STRAIGHT_WIDE, _BENT_WIDE = 64, 1024, 0.68, 0.75
@@ -138,7 +138,7 @@ def _judged(shape: Values, entries: int) -> int | None:
     wide = min(max(entries // _WIDE_SCALE, _FEW), _MOST_WIDE, last)
     widest = min(entries // _WIDEST_SCALE, last)
     at_wide = _position(shape, wide)
-    if entries < _HARDLY_ANY:
+    if entries < HARDLY_ANY:
         return wide if at_wide <= _STRAIGHT_HARDLY else None
     if at_wide <= (_STRAIGHT_WIDE if wide > _FEW else _STRAIGHT):
         return wide

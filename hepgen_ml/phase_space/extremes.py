@@ -257,7 +257,7 @@ def _others(name: str, p: Sequence[Tensor]) -> list[Values]:
         one = p[0]
         found = {
             "pt": [pseudorapidity(one).abs()],
-            "abs_eta": [pt[0]],
+            "abs_eta": [pt[0], one[:, 3]],  # which is that of the beam at most
             "plus": [pt[0], one[:, 3] - one[:, 2]],
             "minus": [pt[0], one[:, 3] + one[:, 2]],
         }[name]

@@ -197,6 +197,22 @@ class LifetimeDocument(Document):
         return self
 
 
+class MovingCutDocument(Document):
+    """Stored form of `hepgen_ml.process.moving_cuts.MovingCut`."""
+
+    observable: Literal["pt", "abs_eta", "plus", "minus", "delta_r", "mass"]
+    classes: Annotated[list[Label], Field(min_length=1, max_length=2)]
+    condition: Index
+    nodes: Annotated[list[tuple[Number, Number]], Field(min_length=2, max_length=1000)]
+    linear: Truth
+
+    @model_validator(mode="after")
+    def _check(self) -> MovingCutDocument:
+        if any(a[0] >= b[0] for a, b in pairwise(self.nodes)):
+            raise ValueError("nodes: values of a condition that do not rise")
+        return self
+
+
 class ProcessDocument(Document):
     """Stored form of `hepgen_ml.process.process.Process`."""
 
@@ -208,6 +224,9 @@ class ProcessDocument(Document):
         default_factory=list
     )
     conditions: ConditionsDocument | None = None
+    moving_cuts: Annotated[list[MovingCutDocument], Field(max_length=10_000)] = Field(
+        default_factory=list
+    )
 
     @model_validator(mode="after")
     def _check(self) -> ProcessDocument:
@@ -216,6 +235,8 @@ class ProcessDocument(Document):
             raise ValueError("a mass follows another number of conditions")
         if any(v.law is not None and len(v.law.kinds) != n for v in self.lifetimes):
             raise ValueError("a lifetime follows another number of conditions")
+        if any(cut.condition >= n for cut in self.moving_cuts):
+            raise ValueError("a cut moves with a condition that does not exist")
         for number, s in enumerate(self.subprocesses):
             where = f"subprocesses.{number}"
             if s.chart >= len(self.channels):

@@ -26,7 +26,7 @@ from hepgen_ml.process.chart_choice import ChartLearner, Part
 from hepgen_ml.process.condition_learner import ConditionLearner
 from hepgen_ml.process.encoded import final_momenta
 from hepgen_ml.process.lifetimes import LifetimeLearner
-from hepgen_ml.process.moving_cuts import moving_cuts
+from hepgen_ml.process.moving_cuts import Found, moving_cuts
 from hepgen_ml.process.process import Process
 from hepgen_ml.process.seen import BeamEnergies, Beams, Seen, fixed_or_interval
 from hepgen_ml.process.structure import PATTERN, Structure, tables
@@ -70,12 +70,12 @@ class ProcessLearner:
         self._stated, self._named = tuple(cuts), tuple(resonances)
         self._rng = np.random.default_rng(seed)
         self._seen: dict[Structure, Seen] = {}
-        self._cuts = CutFinder(find_cuts)
+        self._cuts, self._find_cuts = CutFinder(find_cuts), find_cuts
         self._energies = BeamEnergies()
         self._nominal = np.zeros(2)
         self._lifetimes = LifetimeLearner(seed)
         self._spins: set[int] = set()
-        self._moving: list[str] = []
+        self._moving = Found()
         self.n_events = 0
 
     def add(self, sample: EventSample) -> None:
@@ -209,7 +209,7 @@ class ProcessLearner:
     @property
     def not_learned(self) -> list[str]:
         """Sentences about properties of particles that generated events lack."""
-        found = list(self._moving)
+        found = list(self._moving.others)
         if self._spins:
             found.append(
                 f"spins that are not helicities ({_names(self._spins)}) are not learned; generated "
@@ -248,7 +248,7 @@ class ProcessLearner:
         }  # fmt: skip
         one_fixed = any(b.one_fixed for b in beams.values())
         acceptance = self._cuts.acceptance(self._stated, light_cone=one_fixed)
-        if conditions is not None:
+        if conditions is not None and self._find_cuts:
             stated = {(c.observable, c.classes) for c in self._stated}
             found_cuts = [c for c in acceptance.cuts if (c.observable, c.classes) not in stated]
             named = [c for c in self._cuts.classes if ("pt", (c,)) not in stated]
@@ -297,7 +297,7 @@ class ProcessLearner:
             channels.append(Channel(chart, rules, classes))
         return Process(
             subprocesses, channels, acceptance, limit, self._lifetimes.lifetimes(conditions),
-            conditions,
+            conditions, self._moving.cuts,
         )  # fmt: skip
 
     def _limit(self, beams: Iterable[Beams], nominal: tuple[float, float]) -> tuple[float, float]:

@@ -30,6 +30,7 @@ from hepgen_ml.process.document import ProcessDocument
 from hepgen_ml.process.encoded import Encoded, Kinematics, final_momenta, pair_invariants
 from hepgen_ml.process.labels import values_of, which
 from hepgen_ml.process.lifetimes import Lifetime
+from hepgen_ml.process.moving_cuts import MovingCut
 from hepgen_ml.process.seen import at_full_energy
 from hepgen_ml.process.structure import PATTERN, Structure, Table, tables
 
@@ -51,6 +52,8 @@ class Process:
         Of the species that have any.
     conditions : Conditions or None
         Of the user, on which the events depend.
+    moving_cuts : tuple of MovingCut
+        Lower bounds that are functions of a condition.
     """
 
     subprocesses: list[Subprocess]
@@ -59,6 +62,7 @@ class Process:
     beam_energy: tuple[float, float]
     lifetimes: tuple[Lifetime, ...] = ()
     conditions: Conditions | None = None
+    moving_cuts: tuple[MovingCut, ...] = ()
     _index: dict[Structure, list[int]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -87,6 +91,12 @@ class Process:
     def n_final(self) -> int:
         """Largest number of final-state particles."""
         return max(len(c.classes) for c in self.channels)
+
+    @property
+    def cuts_in_words(self) -> list[str]:
+        """Each cut, those that move with a condition after the others."""
+        moving = (c.described(self.conditions) for c in self.moving_cuts if self.conditions)
+        return [*map(str, self.acceptance.cuts), *moving]
 
     @cached_property
     def channel_of(self) -> Tensor:
@@ -175,7 +185,7 @@ class Process:
         branch, free = channel.auxiliaries.encode(incoming, channel.chart.made(final), known)
         good = torch.isfinite(x).all(1) & torch.isfinite(free).all(1)
         good &= (pattern >= 0) & (branch >= 0)
-        good &= self.acceptance.passes(final, channel.classes)
+        good &= self._passes(final, channel, given)
         encoded = Encoded(
             _padded(x, self.n_coordinates),
             subprocess,
@@ -188,6 +198,14 @@ class Process:
             torch.zeros(len(x), 0, dtype=torch.float64) if given is None else given,
         )
         return encoded[good]
+
+    def _passes(self, p: Tensor, channel: Channel, given: Tensor | None) -> Tensor:
+        """Mask (m,) of final states of a channel inside the cuts at their conditions (m, K)."""
+        good = self.acceptance.passes(p, channel.classes)
+        if given is not None:
+            for cut in self.moving_cuts:
+                good &= cut.passes(p, channel.classes, given)
+        return good
 
     def inside(self, x: Tensor, subprocess: Tensor) -> Tensor:
         """Mask (m,) of coordinates (m, D) whose events are possible and inside all cuts.
@@ -241,7 +259,7 @@ class Process:
             final[where, : p.shape[1]] = p
             passes[where] = torch.isfinite(p).all(-1).all(-1)
             passes[where] &= chart.allows(p)
-            passes[where] &= self.acceptance.passes(p, channel.classes)
+            passes[where] &= self._passes(p, channel, None if values is None else values[where])
             if self.is_reconstructed:
                 continue
             pair_masses = masses[subprocess[where]]
@@ -266,6 +284,8 @@ class Process:
             **lifetimes,
             **conditions,
             "acceptance": self.acceptance.to_config(),
+            **({"moving_cuts": [c.to_config() for c in self.moving_cuts]} if self.moving_cuts
+               else {}),
             "channels": [
                 {
                     "chart": c.chart.to_config(),
@@ -326,6 +346,7 @@ class Process:
             (float(low), float(high)),
             tuple(Lifetime.from_config(v) for v in config.get("lifetimes", ())),
             Conditions.from_config(config["conditions"]) if config.get("conditions") else None,
+            tuple(map(MovingCut.from_config, config.get("moving_cuts", ()))),
         )
 
 

@@ -383,6 +383,8 @@ def _cuts(process: Process) -> str:
     """A line for each bound, with its evidence; particles before pairs."""
     cuts = sorted(process.acceptance.cuts, key=lambda cut: len(cut.classes))
     lines = Acceptance(cuts).described()
+    if process.conditions is not None:
+        lines = [c.described(process.conditions) for c in process.moving_cuts] + lines
     more = len(lines) - _MOST_CUTS
     return "\n".join([*lines[:_MOST_CUTS], *([f"and {more} more"] if more > 0 else [])]) or "none"
 

@@ -330,3 +330,25 @@ def test_without_a_search_only_stated_cuts_count() -> None:
     assert finder.acceptance().cuts == ()
     assert finder.acceptance([parse_cut("pt(j) > 25")]).pt_min("j") == 25.0
     assert finder.range("mass", ("j", "j")) == (-math.inf, math.inf)
+
+
+def test_the_energy_of_a_beam_is_no_cut_in_rapidity() -> None:
+    """Jets above 7 GeV and below the energy of the beam end at arcosh(100/7)."""
+    rng = np.random.default_rng(1)
+    pt, eta = 7 * rng.random(400_000) ** -0.25, rng.uniform(-4, 4, 400_000)
+    inside = pt * np.cosh(eta) < 100 * np.sqrt(rng.random(400_000))
+    finder = CutFinder()
+    finder.add(particles(pt[inside], eta[inside]), ["j"])
+    assert [str(c) for c in finder.acceptance().cuts] == ["7 <= pt(j)"]
+
+
+def test_few_entries_have_no_cut_of_their_own() -> None:
+    """Not where very many of relatives show none: bottom jets that begin at 6 GeV, by chance."""
+    rng = np.random.default_rng(8)
+    finder, alone = CutFinder(), CutFinder()
+    finder.add(particles(30 * np.sqrt(rng.exponential(1, 20_000)), rng.normal(0, 2, 20_000)), ["j"])
+    bottom = with_pt(rng, 6, 200)
+    for one in (finder, alone):
+        one.add(bottom, ["5"])
+    assert alone.acceptance().pt_min("5") > 0
+    assert finder.acceptance().pt_min("5") == 0

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from hepgen_ml.events.conditions import Wanted
+from hepgen_ml.events.sample import EventSample
 from hepgen_ml.phase_space import DecayChart
 from hepgen_ml.phase_space.cuts import parse_cut
 from hepgen_ml.phase_space.laws import Law, fit_law
 from hepgen_ml.phase_space.masses import MovingMass, MovingPeak
 from hepgen_ml.process.conditions import Condition, Conditions
 from hepgen_ml.process.following import follows
+from hepgen_ml.process.labels import labelled
 from hepgen_ml.process.learner import ProcessLearner
+from hepgen_ml.process.process import Process
+from hepgen_ml.process.understanding import understood
 from tests.scans import resonance
 
 RNG = np.random.default_rng(1)
@@ -108,29 +114,82 @@ def test_laws_are_stored() -> None:
     np.testing.assert_allclose(law(torch.from_numpy(points)), target, rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["fixed", "moving", "scan", "stated"])
-def test_cuts_that_move_with_a_condition(kind: str) -> None:
-    """A cut that stays is kept; of one that moves, the user is told, unless he stated it."""
+MOVING = {
+    "proportional": lambda c: 0.4 * c, "linear": lambda c: 90 + 0.2 * c,
+    "falling": lambda c: 390 - 0.25 * c, "curved": lambda c: 6e7 / c**2 + 60,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "scan"),
+    [("proportional", True), ("curved", True), ("linear", False), ("falling", False),
+     ("curved", False)],
+)  # fmt: skip
+def test_cuts_that_move_with_a_condition(kind: str, scan: bool) -> None:
+    """They are enforced where a line describes them, or the points of a scan; else named."""
     rng = np.random.default_rng(2)
-    mass = rng.uniform(600, 1400, 8000)
-    if kind == "scan":
-        mass = rng.choice([600.0, 800.0, 1100.0, 1400.0], 8000)
+    points = np.array([600.0, 680.0, 780.0, 900.0])
+    mass = rng.choice(points, 8000) if scan else rng.uniform(600, 900, 8000)
+    sample, pt = with_least_pt(mass)
+    sample = sample[pt > MOVING[kind](mass)]
+    learner = ProcessLearner(conditions=[Wanted("mass")])
+    learner.add(sample)
+    process = learner.process(sample.run.beam_energy)
+    said = [text for text in learner.not_learned if "pt(13) moves" in text]
+    if kind == "curved" and not scan:
+        assert said
+        assert not process.moving_cuts
+        return
+    assert not said
+    (cut,) = process.moving_cuts
+    where = points if scan else np.array([600.0, 660.0, 720.0, 900.0])
+    assert cut.low(where[:, None]) == pytest.approx(MOVING[kind](where), rel=0.04)
+    encoded = process.encode(sample)
+    assert len(encoded) == len(sample)
+    phi = torch.zeros(len(sample), dtype=torch.float64)
+    labels = labelled(encoded.subprocess, encoded.conditions)
+    assert process.kinematics(encoded.x, labels, phi).passes.all()
+    # whatever a network draws, no event is below
+    made = process.kinematics(2 * torch.randn(len(sample), encoded.x.shape[1]), labels, phi)
+    pt = made.final[made.passes, :, :2].norm(dim=-1).min(1).values.numpy()
+    given = encoded.conditions[made.passes].numpy()
+    assert 0 < len(pt) < len(sample)
+    assert (pt >= cut.low(given)).all()
+    stored = json.loads(json.dumps(process.to_config()))
+    assert Process.from_config(stored).moving_cuts == process.moving_cuts
+    stored["moving_cuts"][0]["condition"] = 1
+    with pytest.raises(ValueError, match="moves with a condition"):
+        Process.from_config(stored)
+    text = process.cuts_in_words[-1]
+    assert text.endswith("<= pt(13)")
+    assert (text == "0.4 mass <= pt(13)") == (kind == "proportional")
+    assert text in dict(understood(process, sample.run, {}))["cuts"]
+    alone = ProcessLearner(conditions=[Wanted("mass")], find_cuts=False)
+    alone.add(sample)
+    assert not alone.process(sample.run.beam_energy).moving_cuts
+
+
+def with_least_pt(mass: np.ndarray) -> tuple[EventSample, np.ndarray]:
+    """A resonance of these masses, the condition, and the smaller transverse momentum."""
     sample = resonance(mass, 3)
     sample.attributes["mass"] = mass.astype(str)
     final = sample.status == 1
-    pt = np.hypot(sample.px, sample.py)[final].reshape(-1, 2).min(1)
+    return sample, np.hypot(sample.px, sample.py)[final].reshape(-1, 2).min(1)
+
+
+@pytest.mark.parametrize("kind", ["fixed", "stated"])
+def test_cuts_that_stay_or_are_stated(kind: str) -> None:
+    mass = np.random.default_rng(2).uniform(600, 1400, 8000)
+    sample, pt = with_least_pt(mass)
     sample = sample[pt > (50.0 if kind == "fixed" else 0.2 * mass)]
     cuts = [parse_cut("pt(13) > 120")] if kind == "stated" else []
     learner = ProcessLearner(conditions=[Wanted("mass")], cuts=cuts)
     learner.add(sample)
     process = learner.process(sample.run.beam_energy)
     low = process.acceptance.pt_min("13")
-    expected = {"fixed": 50.0, "moving": 0.0, "scan": 120.0, "stated": 120.0}[kind]
-    assert low == pytest.approx(expected, rel=0.02)
-    said = [text for text in learner.not_learned if "pt(13) moves" in text]
-    assert bool(said) == (kind in ("moving", "scan"))
-    if said:
-        assert ("nothing is cut" in said[0]) == (kind == "moving")
+    assert low == pytest.approx({"fixed": 50.0, "stated": 120.0}[kind], rel=0.02)
+    assert not [text for text in learner.not_learned if "pt(13) moves" in text]
+    assert not process.moving_cuts
 
 
 def test_spectra_without_cuts_do_not_move() -> None:
