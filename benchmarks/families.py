@@ -40,6 +40,7 @@ LEFT_OUT = {"gatr-cfm", "ddpm-mlp", "ddpm-transformer", "ddpm-gatr", "ddpm-lgatr
 
 RATES = ("training.learning_rate=1e-3", "training.learning_rate=3e-3",
          "training.learning_rate=6e-3")  # fmt: skip
+MARKERS = "os^Dv*"
 BATCHES = ("training.batch_size=512", "training.batch_size=1024", "training.batch_size=2048")
 
 CHOICES: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -177,6 +178,13 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def title(sample: str) -> str:
+    """Process of a sample."""
+    import pythia_hard
+
+    return zoo.STORED[sample][1] if sample in zoo.STORED else pythia_hard.PROCESSES[sample].title
+
+
 def figure(results: list[dict[str, Any]], path: Path) -> None:
     """AUC of every family on every sample, or against the number of training events."""
     import matplotlib.pyplot as plt
@@ -197,18 +205,24 @@ def figure(results: list[dict[str, Any]], path: Path) -> None:
                 continue
             n, value, error = np.array(rows).T
             if by_size:
-                ax.errorbar(n, value, error, fmt="o-", color=f"C{k}", label=kind, capsize=3)
+                ax.errorbar(n, value, error, fmt=f"{MARKERS[k % len(MARKERS)]}-", color=f"C{k}",
+                            label=kind, capsize=3)  # fmt: skip
             else:
-                ax.errorbar(value, np.full(len(n), k), xerr=error, fmt="o", color=f"C{k}")
+                ax.errorbar(value, np.full(len(n), k), xerr=error, fmt="o", color="C0")
         if by_size:
-            ax.set(xscale="log", xlabel="training events", title=sample)
+            ax.set(xscale="log", xlabel="number of training events", title=title(sample))
             ax.set_ylabel("AUC, generated against true events")
             ax.axhline(0.5, color="0.8", zorder=0)
             ax.legend()
         else:
+            floor = [r["auc_floor"][0] for r in shown if r["sample"] == sample]
+            ax.axvline(np.mean(floor), color="0.4", ls="--", label="truth against truth")
             ax.set_yticks(range(len(kinds)), kinds)
-            ax.set(xlabel="AUC of a classifier between generated and true events", title=sample)
-            ax.axvline(0.5, color="0.8", zorder=0)
+            ax.set(xlabel="AUC, generated against true events", title=title(sample))
+            ax.set_ylim(len(kinds) - 0.5, -0.5)
+            ax.grid(axis="y", color="0.9")
+            ax.set_axisbelow(True)
+            ax.legend()
     canvas.savefig(path, dpi=150)
 
 

@@ -298,12 +298,14 @@ def figure(results: list[dict[str, Any]], path: Path) -> None:
         y = [titles.index(r["title"]) + 0.15 * k for r in rows]
         axes.errorbar(
             [r["auc"][0] for r in rows], y, xerr=[r["auc"][1] for r in rows], fmt="o",
-            label=f"{minutes:g} minutes", color=f"C{k}", markersize=4,
+            label=f"generated, after {minutes:g} minutes", color=f"C{k}", markersize=4,
         )  # fmt: skip
         axes.plot([r["auc_floor"][0] for r in rows], y, "|", color="0.4",
                   label="truth against truth" if k == 0 else None)  # fmt: skip
     axes.set_yticks(range(len(titles)), titles)
-    axes.invert_yaxis()
+    axes.set_ylim(len(titles) - 0.5, -0.5)
+    axes.grid(axis="y", color="0.92")
+    axes.set_axisbelow(True)
     axes.axvline(0.5, color="0.8", zorder=0)
     axes.set_xlabel("AUC, generated against true events")
     axes.legend()
