@@ -13,7 +13,7 @@ import numpy as np
 
 from hepgen_ml.analysis.chunk import BoolArray, Chunk
 from hepgen_ml.analysis.color_lines import color, has_colors
-from hepgen_ml.analysis.particle_ids import UNKNOWN_CHARGE
+from hepgen_ml.analysis.particle_ids import INTERNAL, UNKNOWN_CHARGE
 from hepgen_ml.events.objects import JET
 from hepgen_ml.events.sample import FloatArray
 
@@ -22,9 +22,9 @@ Verdict = tuple[FloatArray, FloatArray]
 _NEUTRINOS, _WITHOUT_PARTS = (12, 14, 16), (11, 13, 15, 22)
 """Beams whose energies have a spectrum, or a spread about the nominal energy."""
 
-_SPREAD = 0.05
-"""Largest relative excess over the nominal energy of an elementary beam: energy spread,
-beamstrahlung."""
+_SPREAD = 1.0
+"""Largest relative excess over the nominal energy of an elementary beam (energy spread,
+beamstrahlung): above twice of it, the header states the energy of something else."""
 
 
 def momentum(chunk: Chunk) -> Verdict:
@@ -127,8 +127,13 @@ def finite(chunk: Chunk) -> Verdict:
 
 
 def known_ids(chunk: Chunk) -> Verdict:
-    """Every particle id is in the PDG numbering or declared in the header, or of a jet."""
-    return chunk.sum(_undeclared(chunk)), np.zeros(chunk.n)
+    """No particle has the id zero or one that belongs to the inside of generators.
+
+    Unless the header declares it. Others that it does not declare are taken as neutral particles.
+    """
+    size = np.abs(chunk.sample.particles["pdg_id"])
+    none = (size == 0) | ((size >= INTERNAL[0]) & (size <= INTERNAL[1]))
+    return chunk.sum(_undeclared(chunk) & none), np.zeros(chunk.n)
 
 
 def without_entry(chunk: Chunk) -> list[int]:

@@ -207,7 +207,7 @@ def bad_events(
     run: RunInfo | None = None,
     tolerance: float | None = None,
     *,
-    ignore: Collection[str] = ("particle ids",),
+    ignore: Collection[str] = (),
 ) -> BoolArray:
     """Events that break any law of single events.
 
@@ -219,8 +219,7 @@ def bad_events(
     tolerance : float, optional
         See `check_sample`.
     ignore : collection of str
-        Names of laws that do not count; by default ids outside the PDG numbering, because such a
-        sample can still be learned.
+        Names of laws that do not count.
 
     Returns
     -------

@@ -11,6 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 UNKNOWN_CHARGE = 999
+INTERNAL = (81, 100)
+"""First and last id that the numbering leaves to the inside of generators: no particles."""
+
 ANY_COLOR = 0
 """Colour representation of an id whose representation is not known."""
 
@@ -157,7 +160,7 @@ def _numbering(size: int) -> tuple[int, int, bool]:
         known = True
     except (ParticleNotFound, InvalidParticle):
         # by rule: new physics, nuclei and diquarks; 81 to 100 belong to the inside of generators
-        known = bool(pdg.is_valid) and not 81 <= size <= 100
+        known = bool(pdg.is_valid) and not INTERNAL[0] <= size <= INTERNAL[1]
         if known and _has_charge_by_rule(size, pdg):
             charge = pdg.three_charge
     charge = _LEFT_RIGHT.get(size, charge)

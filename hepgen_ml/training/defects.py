@@ -33,7 +33,7 @@ def has_colors(chunk: EventSample) -> bool:
 
 def find_defects(chunk: EventSample) -> dict[str, BoolArray]:
     """Events (n,) that cannot be used in training, by defect; empty without defects."""
-    ignore = ["particle ids"] + ([] if has_colors(chunk) else ["colour connection"])
+    ignore = [] if has_colors(chunk) else ["colour connection"]
     found = broken_laws(chunk, chunk.run, tolerance=TOLERANCE, ignore=ignore)
     off = _off_axis(chunk)
     if off.any():
