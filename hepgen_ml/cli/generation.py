@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -128,13 +129,18 @@ def generate(
             )
         # Matrix products round alike for any number of threads; MKL reads it when torch is loaded.
         os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+        import torch
+
         from hepgen_ml.events.formats import output_format
-        from hepgen_ml.generation.blocks import usable_cores
+        from hepgen_ml.generation.blocks import BLOCK, usable_cores
         from hepgen_ml.generation.generator import Generator
 
         chosen = cast("Weights | None", weights)
         for path in paths:
             output_format(path, stream_format)
+        count = workers or usable_cores()
+        if workers is not None or total > BLOCK:
+            torch.set_num_threads(1)  # each process has one; copies of this one need it
         generator = Generator.load(model, device=device)
         n = Generator.shard_size(total, part)
         if n == 0:
@@ -146,25 +152,22 @@ def generate(
             "posterior": posterior, "weights": chosen, "unweight": unweight, "condition": given,
         }  # fmt: skip
         begun = time.monotonic()
-        with (
-            Progress() as progress,
-            _cluster(dask, jobs, partitions, shard) as cluster,
-        ):
-            progress("generate", 0, n)
+        with _cluster(dask, jobs, partitions, shard) as cluster:
             if partitions is not None and cluster is not None:
                 from hepgen_ml.generation.partitions import write_partitions
 
                 if seed is None:
                     seed = secrets.randbits(32)
-                write_partitions(
-                    cluster, generator, paths, n, partitions, seed=seed, force=force,
-                    progress=progress, **options,
-                )  # fmt: skip
+                with Progress() as progress:
+                    progress("generate", 0, n)
+                    write_partitions(
+                        cluster, generator, paths, n, partitions, seed=seed, force=force,
+                        progress=progress, **options,
+                    )  # fmt: skip
             else:
                 _write(
-                    generator, paths, total, n, progress, force, stream_format,
-                    seed=seed, shard=part, workers=workers or usable_cores(), cluster=cluster,
-                    **options,
+                    generator, paths, total, n, force, stream_format,
+                    seed=seed, shard=part, workers=count, cluster=cluster, **options,
                 )  # fmt: skip
         rate = n / (time.monotonic() - begun)
         run = generator.run_of(condition=given)
@@ -185,7 +188,6 @@ def _write(
     paths: list[Path],
     total: int,
     n: int,
-    progress: Progress,
     force: bool,
     stream_format: str | None,
     **options: Any,
@@ -195,9 +197,16 @@ def _write(
 
     names = ("posterior", "weights", "unweight", "condition")
     run = generator.run_of(**{name: options[name] for name in names})
+    # Further processes are copies of this one, before it writes to anything or has other threads.
+    start: Literal["spawn", "fork"] = "fork" if sys.platform == "linux" else "spawn"
     done = 0
-    with AtomicWriter(paths, run, n, force=force, format=stream_format) as writer:
-        for chunk in generator.stream(total, **options):
+    with (
+        closing(generator.stream(total, start=start, **options)) as chunks,
+        Progress() as progress,
+        AtomicWriter(paths, run, n, force=force, format=stream_format) as writer,
+    ):
+        progress("generate", 0, n)
+        for chunk in chunks:
             writer.write(chunk)
             done += len(chunk)
             progress("generate", done, n)

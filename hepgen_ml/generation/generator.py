@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from hepgen_ml.events.objects import Selection
 from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
 from hepgen_ml.events.source import Progress
 from hepgen_ml.generation import variations
-from hepgen_ml.generation.blocks import blocks_of, in_chunks, range_of
+from hepgen_ml.generation.blocks import Chunks, blocks_of, in_chunks, range_of
 from hepgen_ml.generation.clusters import Cluster
 from hepgen_ml.generation.description import describe
 from hepgen_ml.generation.likelihood import log_prob
@@ -274,9 +274,10 @@ class Generator:
         weights: Weights | None = None,
         unweight: bool = False,
         workers: int = 1,
+        start: Literal["spawn", "fork"] = "spawn",
         cluster: Cluster | None = None,
         condition: Given | None = None,
-    ) -> Iterator[EventSample]:
+    ) -> Chunks:
         """Generate events chunk by chunk, in constant memory.
 
         Parameters
@@ -299,7 +300,13 @@ class Generator:
             As for `sample`.
         workers : int
             Number of processes that generate events on CPUs, with one thread each. The events do
-            not depend on it. The model has to be stored in a directory.
+            not depend on it. The model has to be stored in a directory, unless `start` is "fork".
+        start : {"spawn", "fork"}
+            How further processes begin. "spawn": they load the model themselves, if the number of
+            events is worth it. "fork", on Linux: they are copies of this process, made
+            before this method returns, which take no time to start. Only for programs that have
+            computed nothing in several threads before (``torch.set_num_threads(1)`` first) and
+            run no other threads.
         cluster : Cluster, optional
             Machines that generate the events instead (`hepgen_ml.generation.clusters`). They
             need access to the directory of the model.
@@ -315,14 +322,14 @@ class Generator:
             asked.check(parts)
             make = asked.maker(parts, self._sampler, np.random.SeedSequence(seed).entropy)
         self.weighting = make.weighting
-        start, stop = range_of(n, shard)
-        if start == stop:
+        first, stop = range_of(n, shard)
+        if first == stop:
             raise UsageError(f"{n} events leave nothing for shard {shard[0]} of {shard[1]}")
         if device is not None:
             self.device = self._sampler.to(find_device(device))
-        blocks = blocks_of(n, start, stop)
-        events = made(blocks, make, asked, workers=workers, cluster=cluster)
-        yield from in_chunks(events, start, stop, chunk)
+        blocks = blocks_of(n, first, stop)
+        events = made(blocks, make, asked, workers=workers, start=start, cluster=cluster)
+        return in_chunks(events, first, stop, chunk)
 
     def reweight(self, sample: EventSample) -> EventSample:
         """Give events of the process, from any source, the named weights that were learned.

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 
 from hepgen_ml.errors import UsageError
 from hepgen_ml.events.sample import EventSample, RunInfo
 from hepgen_ml.generation import posterior as posterior_weights
-from hepgen_ml.generation.blocks import (
-    Block,
-    Counts,
-    made_by_workers,
-    made_here,
-    require_directory,
-)
+from hepgen_ml.generation.blocks import Block, Counts, made_here, require_directory
 from hepgen_ml.generation.clusters import Cluster, made_on
 from hepgen_ml.generation.conditions import ConditionValues, values_for
 from hepgen_ml.generation.making import Maker
 from hepgen_ml.generation.parts import Parts, load_parts
 from hepgen_ml.generation.sampling import Sampler
 from hepgen_ml.generation.weighting import Weighting, Weights, choose_weighting
+from hepgen_ml.generation.workers import made_by_copies, made_by_workers
 from hepgen_ml.process.conditions import Given
 
 
@@ -94,6 +89,7 @@ def made(
     asked: Request,
     *,
     workers: int = 1,
+    start: Literal["spawn", "fork"] = "spawn",
     cluster: Cluster | None = None,
 ) -> Iterator[tuple[Block, EventSample]]:
     """Blocks in order, made in this process, by several, or on a cluster.
@@ -106,6 +102,8 @@ def made(
         That `make` is of, for other processes to begin with.
     workers : int
         Processes at most.
+    start : {"spawn", "fork"}
+        How they begin; see `Generator.stream`.
     cluster : Cluster, optional
     """
     how = (make.entropy, *asked)  # plain values: the types of this package load torch
@@ -113,10 +111,12 @@ def made(
         place = require_directory(make.directory).absolute()
         begin = f"{__name__}:{block_maker.__name__}"
         return made_on(cluster, blocks, begin, (place, *how), make.add)
-    if workers > 1 and len(blocks) > 1 and make.sampler.device.type == "cpu":
-        place = require_directory(make.directory)
-        return made_by_workers(blocks, make, workers, block_maker, (place, *how), make.add)
-    return made_here(blocks, make)
+    if workers == 1 or len(blocks) == 1 or make.sampler.device.type != "cpu":
+        return made_here(blocks, make)
+    if start == "fork":
+        return made_by_copies(blocks, make.counted, workers, make.add)
+    place = require_directory(make.directory)
+    return made_by_workers(blocks, make, workers, block_maker, (place, *how), make.add)
 
 
 def block_maker(

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 
 from hepgen_ml import EventSample, Generator
 from hepgen_ml.config import Config
-from hepgen_ml.errors import UsageError
-from hepgen_ml.generation import blocks
+from hepgen_ml.errors import ModelError, OutputError, UsageError
+from hepgen_ml.generation import blocks, workers
 from tests.samples import toy_top_pairs
 
 
@@ -38,21 +40,22 @@ def assert_equal(a: EventSample, b: EventSample) -> None:
             np.testing.assert_array_equal(values, getattr(b, group)[name], err_msg=name)
 
 
+@pytest.mark.parametrize("start", ["spawn", "fork"])
 def test_the_number_of_processes_does_not_matter(
-    model: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, monkeypatch: pytest.MonkeyPatch, start: Literal["spawn", "fork"]
 ) -> None:
     monkeypatch.setattr(blocks, "BLOCK", 60)
-    monkeypatch.setattr(blocks, "_START", -1e9)  # other processes pay whatever they cost
+    monkeypatch.setattr(workers, "_START", -1e9)  # other processes pay whatever they cost
     generator = Generator.load(model, device="cpu")
     alone = [*generator.stream(400, seed=4, chunk=90)]
     acceptance = generator.acceptance
     other = Generator.load(model, device="cpu")
-    together = [*other.stream(400, seed=4, chunk=90, workers=2)]
+    together = [*other.stream(400, seed=4, chunk=90, workers=2, start=start)]
     assert [len(c) for c in together] == [len(c) for c in alone]
     for a, b in zip(alone, together, strict=True):
         assert_equal(a, b)
     assert other.acceptance == acceptance
-    part = [*other.stream(400, seed=4, shard=(1, 2), workers=2)]
+    part = [*other.stream(400, seed=4, shard=(1, 2), workers=2, start=start)]
     (whole,) = generator.stream(400, seed=4)
     assert_equal(part[0], whole[200:])
 
@@ -63,7 +66,7 @@ def test_few_events_are_made_here(model: Path, monkeypatch: pytest.MonkeyPatch) 
     def forbidden(*args: object, **kwargs: object) -> None:
         raise AssertionError("processes were started")
 
-    monkeypatch.setattr(blocks, "ProcessPoolExecutor", forbidden)
+    monkeypatch.setattr(workers, "Workers", forbidden)
     generator = Generator.load(model, device="cpu")
     assert sum(map(len, generator.stream(300, seed=1, workers=8))) == 300
 
@@ -77,15 +80,69 @@ def test_a_model_in_memory(model: Path, monkeypatch: pytest.MonkeyPatch) -> None
         next(generator.stream(300, seed=1, workers=2))
 
 
+def test_copies_need_no_stored_model(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "BLOCK", 60)
+    generator = Generator.load(model, device="cpu")
+    generator.directory = None
+    with contextlib.closing(generator.stream(10**6, chunk=90, workers=2, start="fork")) as chunks:
+        assert len(next(chunks)) == 90
+    assert not multiprocessing.active_children()
+
+
+def test_copies_end_with_a_stream_that_nobody_reads(model: Path) -> None:
+    generator = Generator.load(model, device="cpu")
+    chunks = generator.stream(10**6, workers=2, start="fork")
+    copies = multiprocessing.active_children()
+    assert len(copies) == 2
+    chunks.close()
+    for copy in copies:
+        copy.join(10)
+        assert copy.exitcode is not None
+
+
+def test_a_copy_that_dies(model: Path) -> None:
+    chunks = Generator.load(model, device="cpu").stream(10**7, workers=2, start="fork")
+    next(chunks)
+    multiprocessing.active_children()[0].kill()
+    with pytest.raises(OutputError, match="has died"):
+        for _ in chunks:
+            pass
+
+
+class _BlockError(Exception):
+    def __init__(self, block: blocks.Block, more: str) -> None:
+        super().__init__(f"{more} {block.index}")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [(ModelError("broken", path="model", remedy="train"), ModelError), (None, RuntimeError)],
+)
+def test_errors_of_copies(error: Exception | None, kind: type[Exception]) -> None:
+    def make(block: blocks.Block) -> workers.Made:
+        if block.index == 2:
+            raise error or _BlockError(block, "at")
+        return toy_top_pairs(1), (1.0, 1.0)
+
+    made = workers.made_by_copies(blocks.blocks_of(60_000, 0, 60_000), make, 2, lambda _: None)
+    with pytest.raises(kind, match="broken" if error else "_BlockError: at 2") as caught:
+        for _ in made:
+            pass
+    assert error is None or str(caught.value) == str(error)
+    assert not multiprocessing.active_children()
+
+
 _KILLED = """
 import signal, sys
-from hepgen_ml.generation import blocks
+from hepgen_ml.generation import blocks, workers
 from hepgen_ml import Generator
 
 def main():
     signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs inherit another
-    blocks.BLOCK, blocks._START = 200, -1e9
-    for k, chunk in enumerate(Generator.load(sys.argv[1]).stream(10**7, chunk=200, workers=2)):
+    blocks.BLOCK, workers._START = 200, -1e9
+    generator = Generator.load(sys.argv[1])
+    chunks = generator.stream(10**7, chunk=200, workers=2, start=sys.argv[2])
+    for k, chunk in enumerate(chunks):
         if k == 4:
             print("running", flush=True)
 
@@ -95,11 +152,14 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_no_process_is_left_behind(model: Path, tmp_path: Path, how: signal.Signals) -> None:
+@pytest.mark.parametrize("start", ["spawn", "fork"])
+def test_no_process_is_left_behind(
+    model: Path, tmp_path: Path, how: signal.Signals, start: str
+) -> None:
     script = tmp_path / "run.py"
     script.write_text(_KILLED)
     process = subprocess.Popen(
-        [sys.executable, str(script), str(model)], stdout=subprocess.PIPE, text=True,
+        [sys.executable, str(script), str(model), start], stdout=subprocess.PIPE, text=True,
         stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     assert process.stdout is not None

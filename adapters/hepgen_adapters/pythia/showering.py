@@ -13,7 +13,7 @@ from hepgen_adapters.hepmc.text import open_bytes
 from hepgen_adapters.pythia.module import configured, load_pythia
 from hepgen_ml.errors import OutputError, SampleError, UsageError
 from hepgen_ml.events.sample import EventSample, RunInfo
-from hepgen_ml.generation.blocks import begin_worker
+from hepgen_ml.generation.workers import begin_worker
 
 _AHEAD = 2  # chunks waiting for each process
 
