@@ -212,12 +212,14 @@ def _report(generator: Generator, train: EventSample, truth: EventSample) -> Non
     for k, name in enumerate(truth.weights):
         true = known.weights[name] / known.weight
         off = np.abs(ratio[:, k] - true)
-        size = np.abs(true) if true.min() > 0 else np.abs(true).mean()
+        free = error[:, k] > 0  # events of subprocesses in which the ratio is not exact
+        free |= not free.any()
+        size = np.abs(true[free]) if true.min() > 0 else np.abs(true[free]).mean()
         sums = [float((s.weights[name] / s.weight).mean()) for s in (truth, made)]
         unit = sums[0] if true.min() > 0 else float(np.abs(true).mean())
         same = float(ratio[:, k].mean() - true.mean()) / unit
-        covered = float(np.mean(off <= np.maximum(error[:, k], 1e-12)))
-        median, most = np.quantile(off / size, [0.5, 0.99]).tolist()
+        covered = float(np.mean(off[free] <= error[free, k]))
+        median, most = np.quantile(off[free] / size, [0.5, 0.99]).tolist()
         made_off = abs(sums[1] - sums[0]) / unit
         values = [abs(same), made_off, median, most, covered, chi2(truth, made, name)]
         group = "PDF members" if "member" in name else name.split("=")[0].split(" ")[-1]

@@ -1,4 +1,4 @@
-"""Kill `generate` and `train` at random moments and see what is left.
+"""Kill `generate`, `train`, `regress` and `tag train` at random moments and see what is left.
 
     python -m tests.kills --runs 50
 
@@ -19,14 +19,24 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
+from hepgen_ml.classification import Tagger
 from hepgen_ml.cli import main as main_of_program
+from hepgen_ml.config import TrainingConfig, override_settings
 from hepgen_ml.events.formats import read
 from hepgen_ml.files.directories import is_unfinished
+from hepgen_ml.files.tensors import load_tensors
 from hepgen_ml.generation.generator import Generator
+from hepgen_ml.regression import model as regression
+from hepgen_ml.regression.regressor import Regressor
+from tests import jets
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 CODES = {signal.SIGKILL: None, signal.SIGTERM: 143, signal.SIGINT: 130}
@@ -34,8 +44,10 @@ CODES = {signal.SIGKILL: None, signal.SIGTERM: 143, signal.SIGINT: 130}
 N_EVENTS = 3000
 N_TRAINED = 1000
 LONGEST = 600  # seconds of a run
-TRAINING = (
+NETWORK = (
     "network.width=16", "network.blocks=1", "network.heads=2", "network.mixtures=2",
+)  # fmt: skip
+TRAINING = (
     "training.batch_size=128", "training.max_steps=80", "training.max_time=1e6",
     "training.max_epochs=1e6", "training.validation_interval=20", "training.patience=2",
     "training.checkpoint_interval=0.05",
@@ -143,8 +155,11 @@ def leftovers(directory: Path) -> list[str]:
 
 
 def digest(path: Path) -> str:
-    """Hash of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Hash of the tensors of a file; what stands beside them has the time of the training."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(load_tensors(path)[0].items()):
+        found.update(name.encode() + tensor.numpy().tobytes())
+    return found.hexdigest()
 
 
 def said(number: int, runs: int, found: Counter[str]) -> None:
@@ -182,15 +197,39 @@ def generating(directory: Path, rng: random.Random, runs: int) -> Counter[str]:
     return found
 
 
-def training(directory: Path, rng: random.Random, runs: int) -> Counter[str]:
-    """Kill `train`, and resume it, perhaps after more kills; what became of the runs."""
-    sample, model = directory / "sample.lhe.gz", directory / "model"
-    run("generate", "--model", "ttbar01j", "-n", N_TRAINED, "--seed", 2, "--out", sample)
-    arguments: list[object] = ["train", sample, "--out", model]
-    for setting in TRAINING:
-        arguments += ["--set", setting]
+@dataclass(frozen=True)
+class Learner:
+    """A verb that trains something in a directory, and can go on where it was interrupted.
+
+    Attributes
+    ----------
+    arguments : callable
+        Makes the sample in a directory; arguments of the program but for ``--out``.
+    weights : str
+        File of the trained weights.
+    last : str
+        File that is written last: whoever finds it has what is finished.
+    plan : str
+        File of an unfinished training.
+    load : callable
+        Reads what is finished.
+    """
+
+    arguments: Callable[[Path], list[object]]
+    weights: str
+    last: str
+    plan: str
+    load: Callable[[Path], object]
+
+
+def learning(
+    learner: Learner, directory: Path, rng: random.Random, runs: int
+) -> Counter[str]:
+    """Kill a training, and resume it, perhaps after more kills; what became of the runs."""
+    model = directory / "model"
+    arguments = [*learner.arguments(directory), "--out", model]
     took = run(*arguments)
-    whole = digest(model / "model.safetensors")
+    whole = digest(model / learner.weights)
     found: Counter[str] = Counter()
     for number in range(runs):
         shutil.rmtree(model)
@@ -200,22 +239,76 @@ def training(directory: Path, rng: random.Random, runs: int) -> Counter[str]:
             became = kill(rng.uniform(0, 0.9 * took), how, *arguments, *resume)
             found[became] += 1
             found["left something"] += bool(leftovers(directory))
-            if (model / "config.json").exists():
-                Generator.load(model)
+            if (model / learner.last).exists():
+                learner.load(model)
                 break
             if rng.random() < 0.7:
                 run(*arguments, *(["--resume"] if model.exists() else []))
                 break
         # killed between the last file of the model and the removal of the checkpoint
-        if (model / "training.json").exists():
+        if (model / learner.plan).exists():
             run(*arguments, "--resume")
         if became != "finished" and leftovers(directory):
             run(*arguments, "--force")
         assert not leftovers(directory), leftovers(directory)
-        assert digest(model / "model.safetensors") == whole
-        Generator.load(model)
+        assert not (model / learner.plan).exists()
+        assert digest(model / learner.weights) == whole
+        learner.load(model)
         said(number + 1, runs, found)
     return found
+
+
+def of_events(directory: Path) -> list[object]:
+    """Arguments of `train`."""
+    sample = directory / "sample.lhe.gz"
+    run("generate", "--model", "ttbar01j", "-n", N_TRAINED, "--seed", 2, "--out", sample)
+    return ["train", sample, *sets(NETWORK), *sets(TRAINING)]
+
+
+def of_points(directory: Path) -> list[object]:
+    """Arguments of `regress`, which ends by steps here; its command line knows only time."""
+    rng = np.random.default_rng(0)
+    p = rng.normal(0, 50, (N_TRAINED, 3, 4))
+    p[..., 3] = np.sqrt((p[..., :3] ** 2).sum(-1))
+    amplitude = 1 / (1 + p[:, 0, 3] * p[:, 1, 3] - (p[:, 0, :3] * p[:, 1, :3]).sum(-1))
+    np.savez(directory / "points.npz", momenta=p, pdg_id=[11, -11, 22], amplitude=amplitude)
+    given: dict[str, Any] = {}
+    override_settings(given, TRAINING)
+    config = TrainingConfig(**given["training"])
+    regression.Settings.training = lambda self, n_events: config  # type: ignore[method-assign]
+    return ["regress", "--from", directory / "points.npz", "--target", "amplitude",
+            "--size", "width=8", "--ensemble", 2]  # fmt: skip
+
+
+def of_jets(directory: Path) -> list[object]:
+    """Arguments of `tag train`."""
+    columns = ("px", "py", "pz", "energy")
+    classes: list[object] = []
+    for prongs in (1, 2):
+        path = directory / f"{prongs}.root"
+        jets.write(path, jets.toy(N_TRAINED // 2, prongs, prongs), *columns)
+        classes += ["--class", f"c{prongs}={path}"]
+    return ["tag", "train", *classes, "--network", "deep-sets", "--set", "network.width=8",
+            *sets(TRAINING)]  # fmt: skip
+
+
+def sets(settings: Iterable[str]) -> list[object]:
+    """Options that give settings."""
+    return [part for setting in settings for part in ("--set", setting)]
+
+
+LEARNERS = {
+    "train": Learner(
+        of_events, "model.safetensors", "config.json", "training.json", Generator.load
+    ),
+    "regress": Learner(
+        of_points, "regression.safetensors", "regression.safetensors", "regression.json",
+        Regressor.load,
+    ),
+    "tag": Learner(
+        of_jets, "tagger.safetensors", "tagger.safetensors", "tagging.json", Tagger.load
+    ),
+}  # fmt: skip
 
 
 def main() -> None:
@@ -223,15 +316,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=50, help="of each verb")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--verb", choices=("generate", "train"), help="both if not given")
+    parser.add_argument("--verb", choices=("generate", *LEARNERS), help="all if not given")
     options = parser.parse_args()
     torch.set_num_threads(1)  # a process with threads cannot be copied
-    verbs = {"generate": generating, "train": training}
-    for verb in [verbs[options.verb]] if options.verb else verbs.values():
+    for verb in [options.verb] if options.verb else ("generate", *LEARNERS):
         with tempfile.TemporaryDirectory() as place:
-            found = verb(Path(place), random.Random(options.seed), options.runs)
+            end = Path(place), random.Random(options.seed), options.runs
+            found = generating(*end) if verb == "generate" else learning(LEARNERS[verb], *end)
         text = ", ".join(f"{name} {n}" for name, n in sorted(found.items()))
-        print(f"{verb.__name__}: {options.runs} runs, all in order: {text}", flush=True)
+        print(f"{verb}: {options.runs} runs, all in order: {text}", flush=True)
 
 
 if __name__ == "__main__":

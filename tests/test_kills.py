@@ -21,12 +21,12 @@ def killed(verb: str, runs: int, seed: int) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("verb", ["generate", "train"])
+@pytest.mark.parametrize("verb", ["generate", "train", "regress", "tag"])
 def test_killed(verb: str) -> None:
     assert "2 runs, all in order" in killed(verb, 2, 1)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("verb", ["generate", "train"])
+@pytest.mark.parametrize("verb", ["generate", "train", "regress", "tag"])
 def test_killed_often(verb: str) -> None:
     assert "12 runs, all in order" in killed(verb, 12, 2)

@@ -21,6 +21,7 @@ _TOKENS_TRAINING, _TOKENS = 20_000, 40_000
 _EXAMPLES = 5
 
 _FOR_STANDARDIZATION = 10_000  # jets
+_SMALLEST = 1e-6  # GeV
 
 
 class JetNetwork(nn.Module):
@@ -64,9 +65,16 @@ class JetNetwork(nn.Module):
         return momenta, features, mask
 
     def fit(self, data: JetTensors) -> None:
-        """Take means and widths of inputs from jets, which are in random order."""
+        """Take means and widths of inputs from jets, which are in random order.
+
+        Momenta are in units of the mean energy of constituents, whatever the references. The
+        masses of pairs of them, in units of which invariant networks take other events, are
+        fifteen times smaller: beside such numbers the directions of references would be lost.
+        """
         rows = torch.arange(min(len(data), _FOR_STANDARDIZATION), device=data.offsets.device)
-        self.network.fit_standardization(*self.inputs(data, rows))
+        momenta, features, mask = self.inputs(data, rows)
+        self.network.fit_standardization(momenta, features, mask)
+        self.network.unit.copy_(momenta[..., 3][mask].double().mean().clamp_min(_SMALLEST))
 
     def forward(self, data: JetTensors, rows: Tensor) -> Tensor:
         """Logits (m, C) of some jets."""

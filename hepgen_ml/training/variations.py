@@ -124,8 +124,12 @@ def matching(texts: Mapping[str, str], patterns: Sequence[str]) -> list[str]:
     names = list(texts)
 
     def fits(name: str, pattern: str) -> bool:
-        pattern = pattern.lower()
-        return any(fnmatchcase(t.strip().lower(), pattern) for t in (name, texts[name]))
+        given = pattern.strip().lower()
+        glob = given.replace("[", "[[]")  # brackets are characters of names
+        return any(
+            given == text or fnmatchcase(text, glob)
+            for text in (t.strip().lower() for t in (name, texts[name] or name))
+        )
 
     for pattern in patterns:
         if pattern not in ALL and not any(fits(name, pattern) for name in names):

@@ -140,9 +140,11 @@ def _predicted(truth: EventSample, generator: Generator | None) -> dict[str, dic
             continue
         true = known.weights[name] / known.weight
         off = np.abs(ratio[:, k] - true)
-        size = np.abs(true) if (true > 0).all() else np.abs(true).mean()
-        found[name] = {"median_error": float(np.median(off / np.maximum(size, 1e-300)))}
-        free = error[:, k] > 0
+        free = error[:, k] > 0  # what is exact in some subprocesses must not hide the others
+        seen = free if free.any() else np.ones_like(free)
+        size = np.abs(true[seen])
+        size = size if (true > 0).all() else size.mean()
+        found[name] = {"median_error": float(np.median(off[seen] / np.maximum(size, 1e-300)))}
         if free.any():
             width = np.quantile(off[free] / error[free, k], 0.6827)
             found[name]["pull_width"] = float(width)

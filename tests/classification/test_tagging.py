@@ -77,6 +77,17 @@ def test_padding_order_and_azimuth_do_not_matter(name: str) -> None:
     assert len(last) <= 12
 
 
+@pytest.mark.parametrize("name", ["lgatr", "gap", "transformer"])
+def test_the_unit_of_momenta_does_not_depend_on_references(name: str) -> None:
+    data = JetTensors.of(jets(40, 2, 0), torch.device("cpu"))
+    for references in ("none", "time", "plane+time") if name != "transformer" else ("none",):
+        sizes = SIZES[name] | ({} if name == "transformer" else {"references": references})
+        network = JetNetwork(name, 0, 2, True, 12, **sizes)
+        network.fit(data)
+        mean = float(data.momenta[:, 3].double().mean())
+        assert float(network.network.unit) == pytest.approx(mean, rel=1e-5)
+
+
 def test_it_is_stored(tagger: Tagger, tmp_path: Path) -> None:
     tagger.save(tmp_path / "t")
     again = Tagger.load(tmp_path / "t")

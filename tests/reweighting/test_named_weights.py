@@ -20,7 +20,7 @@ from hepgen_ml.errors import ModelError, SampleError, UsageError
 from hepgen_ml.events.formats import read, write
 from hepgen_ml.events.sample import EventSample, concatenate
 from hepgen_ml.training.encoded import EncodedSample, encode_sample
-from hepgen_ml.training.variations import ALL, VariationCollector
+from hepgen_ml.training.variations import ALL, VariationCollector, matching
 from tests.samples import toy_top_pairs
 
 TINY = ["network.width=16", "network.blocks=1", "network.heads=2", "network.mixtures=4",
@@ -154,6 +154,17 @@ def test_an_encoded_sample_keeps_them(tmp_path: Path) -> None:
         encode_sample(path, variations=["PDF*"])
 
 
+def test_names_are_patterns_of_themselves() -> None:
+    names = ["muR[2] {x}", "muR2", "*", " lead", "100% (a|b)"]
+    texts = dict.fromkeys(names, "")
+    for name in names:
+        assert name in matching(texts, [name])
+    assert matching(texts, ["mur[2]*"]) == ["muR[2] {x}"]
+    assert matching(texts, ["mur?"]) == ["muR2"]
+    with pytest.raises(UsageError, match="matches ''"):
+        matching(texts, [""])
+
+
 def test_weights_are_chosen_by_name(tmp_path: Path) -> None:
     sample = with_weights(1200)
     config = load_config(None, [*TINY, "training.max_time=5"])
@@ -275,6 +286,10 @@ def test_ratios_that_are_the_same_in_a_subprocess_are_exact(tmp_path: Path) -> N
     assert (found[~gluons] != 0).all()
     assert found.sum() == pytest.approx(sample.weights["c_t = 1"].sum(), rel=1e-5)
     assert (made.weight_ratios(sample)[1][gluons, 2] == 0).all()
+    # errors that are told are those of the other events
+    stated = made.describe()["weight_variations"][2]
+    assert gluons.mean() > 0.5
+    assert stated["median_error"] > 1e-4
 
 
 READERS = Path(os.environ.get("HEPGEN_ML_DATA", "/nowhere")) / "readers"

@@ -337,10 +337,11 @@ def _judge(
         model.error_scale[i] = max(width, 1e-6)
     for k, weight in enumerate(model.weights):
         facts = {"cross_section": float(sums[k])}
-        if weight.constant is None:
-            size = true[:, k].abs().clamp_min(1e-12) if weight.logarithmic else (
-                true[:, k].abs().mean().clamp_min(1e-12))  # fmt: skip
-            relative = off[:, k] / size
+        free = error[:, k] > 0  # what is exact in some subprocesses must not hide the others
+        if weight.constant is None and free.any():
+            size = true[free, k].abs()
+            size = (size if weight.logarithmic else size.mean()).clamp_min(1e-12)
+            relative = off[free, k] / size
             facts["median_error"] = float(relative.median())
             facts["largest_error"] = float(torch.quantile(relative, 0.99))
         model.weights[k] = replace(weight, facts=facts)

@@ -55,8 +55,8 @@ class NamedWeight:
         The ratio, if it is the same for all events.
     facts : dict of str to float
         ``cross_section``, over the nominal one, ``median_error`` and ``largest_error`` (the 99th
-        percentile) of the ratio of held-out events, ``pull_width``: half the width of the central
-        68 % of deviations over their errors.
+        percentile) of the ratio of held-out events, over its size; where its sign changes, over
+        its mean size. Events for whose subprocess it is exact do not count.
     """
 
     name: str
