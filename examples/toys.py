@@ -50,7 +50,7 @@ TRUTH, FLOOR, FIT = "black", "#666666", "#222222"
 
 STYLES = {FLOOR: "--", FIT: ":"}
 
-_FINE, _ACROSS = 4, 64
+_FINE, _ACROSS = 3, 32
 """Points in each bin of the observable, and across it."""
 
 

@@ -212,6 +212,7 @@ class ModelDocument(Document):
     version: Count
     weights_sha256: Digest
     precision: Literal["float32", "float16"] = "float32"
+    least_log_variance: Number | None = None
     config: dict[str, Any]
     run: RunDocument
     process: dict[str, Any]

@@ -32,6 +32,7 @@ from hepgen_ml.models import registry
 from hepgen_ml.models.included import FORMAT_VERSION, read_document
 from hepgen_ml.models.model_card import model_card
 from hepgen_ml.models.surrogate import Surrogate
+from hepgen_ml.networks.bayesian import LEAST_STORED, LOG_VARIANCE
 from hepgen_ml.process.process import Process
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -112,6 +113,7 @@ def save_model(directory: Path, model: TrainedModel, *, half: bool = False) -> N
         "format": "hepgen-ml model",
         "version": FORMAT_VERSION,
         "precision": "float16" if half else "float32",
+        "least_log_variance": LOG_VARIANCE[0],
         "weights_sha256": file_hash(directory / WEIGHTS),
         "config": model.config.model_dump(),
         "run": run_to_config(model.run),
@@ -158,6 +160,8 @@ def load_model(directory: Path, device: torch.device) -> TrainedModel:
             f"is damaged: {documents.problem(error)}", path=directory / CONFIG, remedy=retrain
         ) from None
     tensors = surrogate.heads.compacted(tensors, "heads.")
+    least = document.get("least_log_variance", LEAST_STORED)
+    tensors |= {n: t.clamp_min(least) for n, t in tensors.items() if n.endswith(".log_variance")}
     _check_weights(directory / WEIGHTS, tensors, surrogate.state_dict())
     parameters = {name for name, _ in surrogate.named_parameters()}
     allowed = parameters if document.get("precision") == "float16" else set()

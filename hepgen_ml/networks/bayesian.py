@@ -24,8 +24,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 INITIAL_LOG_VARIANCE = -9.0
-LOG_VARIANCE = (-11.0, 11.0)
-"""Range of the logarithm of a posterior variance."""
+LOG_VARIANCE = (-24.0, 11.0)
+"""Range of the logarithm of a posterior variance. A million events determine weights to 0.001
+(-14) and better; below the lower end single precision knows no difference."""
+
+LEAST_STORED = -11.0
+"""Its lower end when models were stored that do not say which one they have."""
 
 
 class Variational(nn.Module):

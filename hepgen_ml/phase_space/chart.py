@@ -25,6 +25,10 @@ from hepgen_ml.phase_space.masses import (
     moves,
 )
 
+NEAR = 1e-3
+"""Relative distance from a threshold within which momenta are those at this distance, see
+`Chart.continued`."""
+
 
 class Chart(ABC):
     """Common part of the charts of parton-level events.
@@ -44,6 +48,8 @@ class Chart(ABC):
 
     kind: str
     coordinates: tuple[Coordinate, ...]
+    margin = 0.0
+    """Relative distance from the ends of phase space from which on momenta are `continued`."""
 
     def __init__(self, labels: Sequence[str], masses: Sequence[MassSpec]) -> None:
         if len(labels) != len(masses) or not labels:
@@ -69,6 +75,18 @@ class Chart(ABC):
         All, unless some coordinates of the chart have no momenta.
         """
         return torch.ones_like(p[..., 0, 0], dtype=torch.bool)
+
+    def continued(self) -> Chart:
+        """The chart with momenta for coordinates which are those of no event, too.
+
+        Where a collision or a decay has too little mass, these are the momenta at, or a relative
+        `NEAR` above, the threshold. So they are continuous functions of all coordinates, with
+        bounded slopes, which networks and likelihoods need on the way from noise to events. They
+        are no events there: `inverse` of the chart itself says so by nan.
+        """
+        chart = copy.copy(self)
+        chart.margin = NEAR
+        return chart
 
     @property
     def follows_conditions(self) -> bool:

@@ -268,9 +268,13 @@ class FixedEnergyChart(Chart):
         masses, log_det = self._decode_masses(x)
         frame, slope_of_beams = self._total_at(x)
         log_det = log_det + slope_of_beams
-        # nan where the collision has too little energy for the particles
         frame_mass = torch.sqrt(invariant_mass_squared(frame))
-        frame_mass = torch.where(frame_mass > masses.sum(-1), frame_mass, torch.nan)
+        least = masses.sum(-1)
+        if self.margin:
+            more = ((1 + self.margin) * least / frame_mass).clamp_min(1.0)
+            frame, frame_mass = frame * more.unsqueeze(-1), frame_mass * more
+        else:  # nan where the collision has too little energy for the particles
+            frame_mass = torch.where(frame_mass > least, frame_mass, torch.nan)
         momenta: list[Tensor] = []
         reference = None
         for k in range(n - 1):

@@ -100,10 +100,14 @@ def invariant_mass(p: Tensor) -> Tensor:
     return torch.where(spacelike, 0.0, torch.sqrt(torch.where(spacelike, 1.0, squared)))
 
 
-def two_body_momentum(m: Tensor, m1: Tensor, m2: Tensor) -> Tensor:
-    """Momentum of the decay m -> m1 m2 in its rest frame (Kallen function, factorised)."""
+def two_body_momentum(m: Tensor, m1: Tensor, m2: Tensor, least: float = 0.0) -> Tensor:
+    """Momentum of the decay m -> m1 m2 in its rest frame (Kallen function, factorised).
+
+    Zero where the decay is not possible; never below a part `least` of m / 2.
+    """
     product = (m - m1 - m2) * (m + m1 + m2) * (m - m1 + m2) * (m + m1 - m2)
-    return torch.sqrt(product.clamp_min(0.0)) / (2 * m)
+    lowest: Tensor | float = (least * m * m) ** 2 if least else 0.0
+    return torch.sqrt(product.clamp_min(lowest)) / (2 * m)
 
 
 def boost(p: Tensor, frame: Tensor, mass: Tensor) -> Tensor:

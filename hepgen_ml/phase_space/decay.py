@@ -150,6 +150,12 @@ class DecayChart(Chart):
         self.production = self.production.given(values)
         self._find_least()
 
+    def continued(self) -> Chart:
+        chart = super().continued()
+        assert isinstance(chart, DecayChart)
+        chart.production = self.production.continued()
+        return chart
+
     def _production_names(self) -> list[Coordinate]:
         # Coordinates of a resonance count as its first product's.
         owner = [self._below[i][0] for i in range(self.n_made)]
@@ -285,7 +291,7 @@ class DecayChart(Chart):
             log_det = log_det + 2 * torch.log(sin)
             direction = torch.stack([sin * torch.cos(phi), sin * torch.sin(phi), torch.tanh(a)], -1)
             first, second = node.children
-            size = two_body_momentum(masses[i], masses[first], masses[second])
+            size = two_body_momentum(masses[i], masses[first], masses[second], self.margin)
             for sign, child in ((1, first), (-1, second)):
                 local[child] = on_shell(sign * size.unsqueeze(-1) * direction, masses[child])
         return self._in_laboratory(local, masses), log_det

@@ -133,8 +133,8 @@ class PairChart(BeamsChart):
 
     def _limits(self, total: Tensor, mass: Tensor, masses: Tensor) -> tuple[Tensor, Tensor]:
         """Smallest 1 + cos(theta) and 1 - cos(theta) of the first particle in the rest frame."""
-        q = two_body_momentum(mass, masses[..., 0], masses[..., 1]).clamp_min(1e-9)
-        ratio = (self.pt_min / q).clamp_max(1.0)
+        q = two_body_momentum(mass, masses[..., 0], masses[..., 1], self.margin).clamp_min(1e-9)
+        ratio = (self.pt_min / q).clamp_max(1.0 - self.margin)
         least = ratio**2 / (1 + torch.sqrt((1 - ratio) * (1 + ratio)))
         below, above = least, least
         stretch = (total[..., 3] + total[..., 2]) / mass
@@ -158,8 +158,11 @@ class PairChart(BeamsChart):
         self, t: Tensor, total: Tensor, mass: Tensor, masses: Tensor
     ) -> tuple[Tensor, Tensor]:
         below, above = self._limits(total, mass, masses)
-        # nan if the cuts allow no angle
-        width = torch.where(below + above < 2, 2 - below - above, torch.nan)
+        width = 2 - below - above
+        if self.margin:
+            width = width.clamp_min(self.margin)
+        else:  # nan if the cuts allow no angle
+            width = torch.where(below + above < 2, width, torch.nan)
         up = below + width * torch.sigmoid(2 * t)
         down = above + width * torch.sigmoid(-2 * t)
         log_sigmoid = torch.nn.functional.logsigmoid

@@ -309,7 +309,7 @@ class ReconstructedChart(Chart):
                 rest = expit_between(t, low, high)
                 log_det = log_det + torch.log(high - low) + logsigmoid(t) + logsigmoid(-t)
             a, psi = next(take), next(take)
-            size, sin = two_body_momentum(mass, masses[k], rest), 1 / torch.cosh(a)
+            size, sin = two_body_momentum(mass, masses[k], rest, self.margin), 1 / torch.cosh(a)
             direction = torch.stack([sin * torch.cos(psi), sin * torch.sin(psi), torch.tanh(a)], -1)
             one, other = (s * size.unsqueeze(-1) * direction for s in (1, -1))
             momenta.append(_in_laboratory(on_shell(one, masses[k]), frames, masses[k]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,24 @@ def test_weights_are_variations_around_the_nominal_one(sample: EventSample) -> N
     assert (w > 0).all()
     assert 0.02 < w.std() < 1.0
     assert np.allclose(w.mean(1), 1.0, atol=5 * w.std() / np.sqrt(3001))
+
+
+def test_posteriors_of_older_models_keep_their_least_width(model: Path, tmp_path: Path) -> None:
+    """Models from before the bound was widened have the draws that they had."""
+    generator, path = Generator.load(model, device="cpu"), tmp_path / "narrow"
+    for layer in variational_layers(generator.surrogate):
+        nn.init.constant_(layer.log_variance, -12.0)
+    generator.save(path)
+
+    def widths() -> set[float]:
+        layers = variational_layers(Generator.load(path, device="cpu").surrogate)
+        return {float(w) for layer in layers for w in layer.log_variance.detach().unique()}
+
+    assert widths() == {-12.0}
+    document = json.loads((path / "config.json").read_text())
+    del document["least_log_variance"]
+    (path / "config.json").write_text(json.dumps(document))
+    assert widths() == {-11.0}
 
 
 def test_weights_are_ratios_of_densities(model: Path) -> None:

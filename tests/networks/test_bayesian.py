@@ -88,6 +88,19 @@ def test_noise_has_the_variance_of_the_posterior() -> None:
     assert torch.isfinite(layer.log_variance.grad).all()
 
 
+@pytest.mark.parametrize("n", [100, 1_000_000])
+def test_posterior_has_the_width_that_the_events_leave(n: int) -> None:
+    """That of a mean of Gaussian events, of any number of them."""
+    layer = Variational(torch.zeros(1))
+    optimizer = torch.optim.Adam([layer.log_variance], 0.1)
+    for _ in range(700):
+        loss = (0.5 * layer.variance + layer.kl() / n).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert layer.variance.item() == pytest.approx(1 / n, rel=0.1)
+
+
 def test_draws_are_functions_of_the_stored_seed() -> None:
     torch.manual_seed(0)
     layer = BayesianLinear(nn.Linear(40, 50)).eval()

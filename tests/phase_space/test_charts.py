@@ -356,15 +356,31 @@ def test_push_forward_is_the_differential_of_the_coordinates(chart: Chart) -> No
     assert ((found - expected).abs() / (1 + expected.abs())).max() < 1e-6
 
 
+def is_event(chart: Chart, x: torch.Tensor) -> torch.Tensor:
+    return torch.isfinite(chart.inverse(x)[0]).all(-1).all(-1)
 
 
+@pytest.mark.parametrize("chart", CHARTS, ids=IDS)
+def test_continued_charts_have_momenta_and_slopes_everywhere(chart: Chart) -> None:
+    """The same momenta but near a threshold, and none that jump or are missing beyond it."""
+    x, continued = allowed(chart, 100), chart.continued()
+    same = (continued.inverse(x)[0] == chart.inverse(x)[0]).all(-1).all(-1)
+    assert same.double().mean() > 0.9
+    far = (2.5 * draws(chart, 100)).requires_grad_()
+    p, _ = continued.inverse(far)
+    assert torch.isfinite(p).all()
+    (slope,) = torch.autograd.grad(p.sum(), far)
+    assert torch.isfinite(slope).all()
+    outside = ~is_event(chart, far.detach())
+    inner, outer = x[outside], far.detach()[outside]
+    for _ in range(50):
+        middle = (inner + outer) / 2
+        good = is_event(chart, middle).unsqueeze(-1)
+        inner, outer = torch.where(good, middle, inner), torch.where(good, outer, middle)
+    one, other = continued.inverse(inner)[0], continued.inverse(outer)[0]
+    assert torch.allclose(one, other, rtol=1e-6, atol=1e-6)
 
 
-
-
-
-
-
-
-
-
+def test_some_coordinates_are_those_of_no_event() -> None:
+    counts = [int((~is_event(chart, 2.5 * draws(chart, 100))).sum()) for chart in CHARTS]
+    assert sum(n > 0 for n in counts) >= 3

@@ -5,9 +5,11 @@ the Jacobian turns it back (2405.14806, figure 4; thesis figure 6.4),
 
 .. math:: v_x = \frac{\partial x}{\partial p} v_p .
 
-Logarithmic coordinates, whose Jacobian has no bound, are moved by scalar outputs instead, and so
-are all coordinates where it is not finite.
-The code does not depend on the chart of the coordinates.
+Logarithmic coordinates, whose Jacobian has no bound, are moved by scalar outputs instead. The
+velocity has to be a continuous function with bounded slopes of all coordinates, those of no event
+among them: the likelihood is the integral of its divergence, which would know nothing of a jump.
+So momenta are those of a chart that is `continued`, and velocities through its Jacobian have a
+bound. The code does not depend on the chart of the coordinates.
 """
 
 from __future__ import annotations
@@ -29,12 +31,17 @@ from hepgen_ml.networks.lgatr.embedding import (
     vector_part,
 )
 from hepgen_ml.networks.lgatr.inference import Prepared
-from hepgen_ml.phase_space.coordinates import Coordinate
+from hepgen_ml.phase_space.chart import Chart
+from hepgen_ml.phase_space.coordinates import Coordinate, invariant_mass_squared
 from hepgen_ml.process.labels import values_of
 from hepgen_ml.process.process import Process
 
 _LIMIT = 10.0
 """Bound of standardised coordinates at the input of the network."""
+
+_LARGEST_VELOCITY = 50.0
+"""Bound of the velocity of a standardised coordinate through the Jacobian; that of a straight path
+is a few."""
 
 _OUTPUT_SCALARS = 32
 
@@ -115,16 +122,24 @@ class GeometricVelocity(Velocity):
 
         In double precision, which charts need where energies differ much (a beam of fixed energy),
         and in the frame in which the azimuth of the event is zero. Conditions (m, K) where there
-        are any.
+        are any. Coordinates without any momenta have those of a typical event.
         """
         d, z = z.shape[1], z.double()
         real = torch.tensor([not v.periodic for v in self.layouts[channel]], device=z.device)
         z = torch.where(real, z.clamp(-_LIMIT, _LIMIT), z)
         x = z * self.std[channel, :d].double() + self.mean[channel, :d].double()
-        which = self.channels[channel]
-        chart = which.chart.given(None if values is None else values.to(x.dtype))
-        p, _ = chart.inverse(which.join(x, x.new_zeros(len(x))))
+        chart, join = self.chart(channel, values), self.channels[channel].join
+        p, _ = chart.inverse(join(x, x.new_zeros(len(x))))
+        lost = ~torch.isfinite(p).all(-1).all(-1)
+        if lost.any():  # gradients of what is not a number are not numbers either
+            x = torch.where(lost.unsqueeze(-1), self.mean[channel, :d].double(), x)
+            p, _ = chart.inverse(join(x, x.new_zeros(len(x))))
         return p
+
+    def chart(self, channel: int, values: Tensor | None) -> Chart:
+        """The channel's chart at conditions (m, K), continued beyond phase space."""
+        chart = self.channels[channel].chart
+        return chart.given(None if values is None else values.double()).continued()
 
     def tokens(self, t: Tensor, z: Tensor, p: Tensor, subprocess: Tensor, c: int) -> Multivectors:
         """Input of the network: p in units of a typical energy."""
@@ -151,8 +166,6 @@ class GeometricVelocity(Velocity):
         subprocess, channel = condition
         values = values_of(subprocess)
         p = self.momenta(z, channel, values)
-        # Coordinates on the way from noise to events may lie outside phase space.
-        p = torch.where(torch.isfinite(p).all(-1, keepdim=True).all(-2, keepdim=True), p, 0.0)
         tokens = self.tokens(t, z, (p / self.unit).to(z.dtype), subprocess, channel)
         with torch.autocast(
             z.device.type, torch.bfloat16, enabled=self.bfloat16_blocks and self.training
@@ -162,22 +175,24 @@ class GeometricVelocity(Velocity):
         n = p.shape[1]
         hidden = out.scalars[:, :n, 2:]
         # In units of each particle's transverse mass, which keeps velocities of order one.
-        mt = torch.sqrt((p[..., 3] - p[..., 2]) * (p[..., 3] + p[..., 2]))
+        # No difference of energy and momentum, which is zero for a massless particle along a beam.
+        pt2 = (p[..., :2] ** 2).sum(-1)
+        mt = torch.sqrt(pt2 + invariant_mass_squared(p).clamp_min(0.0))
         v = vector_part(out, self.symmetry)[:, :n].to(p.dtype) * mt.unsqueeze(-1)
         if v.requires_grad and self.training:
             # Zero times an infinite slope is nan; such columns are left out below.
             v.register_hook(lambda slope: torch.nan_to_num(slope, 0.0, 0.0, 0.0))
         which, layout = self.channels[channel], self.layouts[channel]
-        chart = which.chart.given(None if values is None else values.to(p.dtype))
-        pushed = chart.push_forward(p, v)
+        pushed = self.chart(channel, values).push_forward(p, v)
         if which.cyclic is not None:
             pushed = torch.cat([pushed[:, : which.cyclic], pushed[:, which.cyclic + 1 :]], dim=-1)
-        pushed = (pushed / self.std[channel, : z.shape[1]].to(p.dtype)).to(z.dtype)
+        pushed = pushed / self.std[channel, : z.shape[1]].to(p.dtype)
+        bounded = pushed.clamp(-_LARGEST_VELOCITY, _LARGEST_VELOCITY).to(z.dtype)
         owner = [v.particle for v in layout]
         logarithmic = torch.tensor([v.logarithmic for v in layout], device=z.device)
         usable = torch.isfinite(pushed) & ~logarithmic
         direct = self.head(hidden[:, owner] * (~usable).to(z.dtype).unsqueeze(-1), channel)
-        return direct + torch.where(usable, pushed, 0.0)
+        return direct + torch.where(usable, bounded, 0.0)
 
 
 class RotationVelocity(GeometricVelocity):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,10 +11,12 @@ from torch import Tensor
 
 from hepgen_ml.config import load_config
 from hepgen_ml.models.conditions import Condition
-from hepgen_ml.models.flow.flow_matching import FlowMatching
+from hepgen_ml.models.flow.flow_matching import FlowMatching, divergence
 from hepgen_ml.models.flow.geometric import GeometricVelocity
 from hepgen_ml.networks.lgatr.embedding import reference_components, vector_part
+from hepgen_ml.phase_space import BalancedChart, BeamsChart, Chart, FixedEnergyChart, PairChart
 from hepgen_ml.phase_space.coordinates import boost, logit_between, rotate_about_beam, wrap
+from hepgen_ml.process.channels import Channel
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.learner import ProcessLearner
 from hepgen_ml.process.process import Process
@@ -197,22 +200,122 @@ def test_gradients_are_finite_for_massless_jets() -> None:
     assert torch.isfinite(edge.grad).all()  # type: ignore[arg-type]
 
 
-def test_places_outside_phase_space(
+def test_places_without_momenta(
     process: Process, encoded: Encoded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Charts have no momenta for all coordinates: such events are moved by scalar outputs."""
+    """Where a chart has no momenta at all, those of a typical event are shown."""
     net = velocity(process, encoded, "lgatr-cfm").train()
     z, subprocess = event(process, encoded, 0)
-    inverse = net.channels[0].chart.inverse
+    inverse, far = BalancedChart.inverse, z.clone()
+    far[:5] = 9.0
 
-    def partly(x: Tensor) -> tuple[Tensor, Tensor]:
-        p, total = inverse(x)
-        return torch.where(torch.arange(len(x)).view(-1, 1, 1) < 5, torch.nan, p), total
+    def partly(chart: BalancedChart, x: Tensor) -> tuple[Tensor, Tensor]:
+        p, total = inverse(chart, x)
+        lost = (x[:, :1] > net.mean[0, 0] + 8 * net.std[0, 0]).unsqueeze(-1)
+        return torch.where(lost, torch.nan, p), total
 
-    whole = net(torch.full((len(z),), 0.3, dtype=z.dtype), z, Condition(subprocess, 0))
-    monkeypatch.setattr(net.channels[0].chart, "inverse", partly)
-    part = net(torch.full((len(z),), 0.3, dtype=z.dtype), z, Condition(subprocess, 0))
+    time = torch.full((len(z),), 0.3, dtype=z.dtype)
+    whole = net(time, z, Condition(subprocess, 0))
+    monkeypatch.setattr(BalancedChart, "inverse", partly)
+    part = net(time, far.requires_grad_(), Condition(subprocess, 0))
     assert torch.isfinite(part).all()
     assert torch.equal(part[5:], whole[5:])
     part.sum().backward()
+    assert far.grad is not None
+    assert torch.isfinite(far.grad).all()
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in net.parameters())
+
+
+class OneChart:
+    """A process of one subprocess, whose events are the coordinates of a chart."""
+
+    conditions = None
+
+    def __init__(self, chart: Chart) -> None:
+        self.channels = [Channel(chart, None, tuple(chart.labels))]  # type: ignore[arg-type]
+        self.n_coordinates = len(self.channels[0].coordinates)
+        self.channel_of = torch.zeros(1, dtype=torch.int64)
+        structure = SimpleNamespace(pdg_id=(), incoming=(), process_id=1)
+        self.subprocesses = [SimpleNamespace(structure=structure, order=(), chart=0)]
+
+    def momenta(self, x: Tensor) -> Tensor:
+        return self.channels[0].chart.inverse(self.channels[0].join(x, torch.zeros(len(x))))[0]
+
+    def kinematics(self, x: Tensor, *_: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(passes=torch.isfinite(self.momenta(x)).all(-1).all(-1))
+
+
+NEAR_EDGES = [
+    FixedEnergyChart(["j1", "j2", "j3"], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 91.2]),
+    BeamsChart(["W+", "W-"], [80.4, 80.4], [None, None], [100.0, 100.0], [0.0, 0.0]),
+    PairChart(
+        ["q", "e"], [0.0, 0.000511], [None, 27.5], [920.0, 0.0], [0.0, 0.000511],
+        math.sqrt(25.0), 2.0, [[0.0, 0.0], [25 / 55, 0.0]],
+    ),
+]  # fmt: skip
+
+
+def near_edges(chart: Chart) -> FlowMatching:
+    """A flow whose network has random weights, in double precision."""
+    torch.manual_seed(0)
+    process = OneChart(chart)
+    settings = [f"flow.{k}=7" for k in ("steps", "likelihood_steps")]
+    config = load_config(None, ["model=lgatr-cfm", *SMALL, *settings])
+    flow = FlowMatching(process, config)  # type: ignore[arg-type]
+    x = 1.2 * torch.randn(3000, process.n_coordinates, dtype=torch.float64) + 1.0
+    for i, coordinate in enumerate(process.channels[0].coordinates):
+        if coordinate.periodic:
+            x[:, i] = math.pi * (2 * torch.rand(len(x), dtype=torch.float64) - 1)
+    x = x[torch.isfinite(process.momenta(x)).all(-1).all(-1)]
+    m = len(x)
+    none, weight = torch.zeros(m, dtype=torch.int64), torch.ones(m, dtype=torch.float64)
+    zero = torch.zeros(m, 3)
+    flow.fit_standardization(Encoded(x, none, none, none, zero, weight, zero, torch.arange(m)))
+    with torch.no_grad():
+        for p in flow.velocity.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    return flow.double()
+
+
+@pytest.mark.parametrize("chart", NEAR_EDGES, ids=lambda c: c.kind)
+def test_divergence_at_edges_of_phase_space(
+    chart: Chart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finite everywhere, beyond the edges too, and that of the velocity that samples."""
+    monkeypatch.setattr("hepgen_ml.models.flow.base_distribution._PROPOSALS", 5000)
+    flow = near_edges(chart)
+    d, m = len(flow.layouts[0]), 300
+    z = (2.5 * torch.randn(m, d, dtype=torch.float64)).requires_grad_()
+    inside = flow.base.process.kinematics(z.detach() * flow.std[0] + flow.mean[0]).passes
+    assert ((~inside).sum() > 10) == (chart.kind == "beams")
+    t, condition = torch.rand(m, dtype=z.dtype), Condition(torch.zeros(m, dtype=torch.int64), 0)
+    found = divergence(flow.speed(t, z, condition), z)
+    assert torch.isfinite(found).all()
+    h, expected = 1e-6, torch.zeros_like(found)
+    with torch.no_grad():
+        for step in h * torch.eye(d, dtype=z.dtype):
+            change = flow.speed(t, z + step, condition) - flow.speed(t, z - step, condition)
+            expected += (change @ step) / (2 * h**2)
+    # a few are at a bound, where slopes of both sides differ
+    wrong = (found - expected).abs() > 1e-3 * (1 + found.abs())
+    assert wrong.double().mean() < 0.03
+
+
+def test_likelihood_is_the_change_of_volume(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The density of generated events follows from the Jacobian of the map that makes them."""
+    monkeypatch.setattr("hepgen_ml.models.flow.base_distribution._PROPOSALS", 5000)
+    flow = near_edges(NEAR_EDGES[1])
+    d, m = len(flow.layouts[0]), 40
+    none = torch.zeros(m, dtype=torch.int64)
+    start = flow.base.sample(none).double()
+    start[0] = 2.5  # from places of no event as well
+    h, columns = 1e-5, []
+    for step in h * torch.eye(d, dtype=start.dtype):
+        ahead, back = (flow.transport(start + s * step, none) for s in (1, -1))
+        columns.append(flow.displacement(back, ahead, 0) / (2 * h))
+    volume = torch.linalg.slogdet(torch.stack(columns, -1)).logabsdet
+    expected = flow.base.log_prob(start, none) - volume
+    found = flow.log_prob_z(flow.transport(start, none), none)
+    assert torch.isfinite(found).all()
+    assert (found - expected).abs().median() < 1e-3
+    assert ((found - expected).abs() < 0.02).double().mean() > 0.9
