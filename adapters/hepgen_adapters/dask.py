@@ -163,17 +163,18 @@ class Dask:
             raise
         except KilledWorker as error:
             raise OutputError(
-                "workers that made events have died again and again",
+                "workers that generate events died repeatedly",
                 remedy="give them more memory or time, and look at their logs",
             ) from error
         except (OSError, TimeoutError, CancelledError, asyncio.CancelledError,
                 FutureCancelledError) as error:  # fmt: skip
             raise OutputError(
-                "the Dask scheduler has gone", remedy="look at its log, and run this again"
+                "the connection to the Dask scheduler was lost",
+                remedy="check its log, and run this command again",
             ) from error
         except ImportError as error:
             raise UsageError(
-                f"workers cannot make events: {error}",
+                f"workers cannot generate events: {error}",
                 remedy="install the same hepgen-ml for the workers",
             ) from error
         finally:

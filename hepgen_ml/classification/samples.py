@@ -59,7 +59,8 @@ def read_classes(
             )
         if not named:
             raise UsageError(
-                "no classes", remedy="write --class NAME=FILE for each, or --from FILE --label NAME"
+                "no classes are given",
+                remedy="write --class NAME=FILE for each, or --from FILE --label NAME",
             )
         found: dict[str, list[Jets]] = {}
         for name, place in named:

@@ -306,7 +306,7 @@ def _features(jets: Mapping[str, Jets]) -> tuple[str, ...]:
     """Features of the constituents of all classes."""
     if len(jets) < 2:
         raise SampleError(
-            f"jets of {len(jets)} class do not suffice",
+            f"a tagger needs more than {len(jets)} class of jets",
             remedy="give two classes at least, --class NAME=FILE each",
         )
     first = next(iter(jets.values()))

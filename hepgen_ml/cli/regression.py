@@ -138,7 +138,7 @@ def _refuse_options_of_training(context: typer.Context) -> None:
         source = context.get_parameter_source(option.name or "")
         if option.name in _OF_TRAINING and source is not None and source.name == "COMMANDLINE":
             raise UsageError(
-                f"{option.opts[0]} is an option of the training, which --predict does not do",
+                f"{option.opts[0]} is an option of the training and cannot be used with --predict",
                 remedy="leave it out: all events of the file are predicted by the model as it is",
             )
 

@@ -196,7 +196,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
                 f"cannot be read: {error.strerror}", path=path, remedy="check the path"
             ) from None
         except (ValueError, RecursionError) as error:
-            raise UsageError(f"is not TOML: {error}", path=path, remedy="mend it") from None
+            raise UsageError(f"is not TOML: {error}", path=path, remedy="correct it") from None
     override_settings(data, overrides)
     return _validated(data, "--set" if path is None else str(path))
 

@@ -172,7 +172,7 @@ def _reweight_model(
     )  # fmt: skip
     if not training_events and source.fingerprint() == generator.facts["sample_sha256"]:
         raise UsageError(
-            "is the training sample of the model, on which it looks better than it is",
+            "is the training sample of the model, for which weights would be biased",
             path=source.paths[0],
             remedy="give other events, or add --training-events",
         )

@@ -91,7 +91,7 @@ def shower_program(name: str) -> ShowerProgram:
     found = {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
     if name not in found:
         known = ", ".join(sorted(found)) or "none is installed"
-        raise UsageError(f"the shower program {name!r} is not known", remedy=f"there are: {known}")
+        raise UsageError(f"the shower program {name!r} is not known", remedy=f"available: {known}")
     program: ShowerProgram = found[name].load()()
     return program
 
@@ -145,7 +145,7 @@ def shower(
     """
     if generator.process.is_reconstructed:
         raise SampleError(
-            "the model makes reconstructed objects, which have been showered",
+            "the model generates reconstructed objects, which are showered already",
             remedy="use a model of partons",
         )
     tell = progress or (lambda *_: None)

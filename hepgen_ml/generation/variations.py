@@ -88,7 +88,7 @@ def ratios_of(directory: Path, model: TrainedModel) -> WeightRatios | None:
     ratios = load_ratios(directory, model.process, model.device)
     if len(ratios.weights) != expected:
         raise ModelError(
-            f"holds {len(ratios.weights)} named weights, config.json tells of {expected}",
+            f"holds {len(ratios.weights)} named weights, config.json states {expected}",
             path=directory / VARIATIONS,
             remedy="train again, or fetch the model anew",
         )

@@ -49,7 +49,7 @@ def choose_weighting(
         return SampleWeights(run, float(learned.largest), unweight)
     if learned is not None and unweight:
         raise UsageError(
-            "the model's events have weights of their own beside those of the classifier",
+            "events of this model have weights in addition to those of the classifier",
             remedy="leave out --unweight, or --weights classifier",
         )
     if weights is None and not unweight:

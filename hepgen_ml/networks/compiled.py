@@ -75,7 +75,7 @@ def _extending() -> frozenset[str]:
 @cache
 def _tell_once() -> None:
     log.info(
-        "compiled loops cannot be kept on disk, so that every run begins slowly: "
+        "compiled loops cannot be cached on disk, so that every run starts slowly: "
         "set NUMBA_CACHE_DIR to a directory that can be written to"
     )
 

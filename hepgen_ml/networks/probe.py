@@ -52,7 +52,7 @@ def require_same(stored: ProbeDocument | None, outputs: npt.ArrayLike, path: Pat
     if now.shape == before.shape and np.allclose(now, before, _TOLERANCE, _TOLERANCE):
         return
     raise ModelError(
-        f"does not say what it said when hepgen-ml {stored.version} stored it (this is "
+        f"gives other outputs than when hepgen-ml {stored.version} stored it (this is "
         f"{__version__}): its weights have changed, or the code that uses them has",
         path=path,
         remedy="use the version that stored it, or train again",

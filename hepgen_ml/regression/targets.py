@@ -141,7 +141,7 @@ def target_of(sample: EventSample, target: str | npt.ArrayLike | Learned) -> Lea
         values, name, kind = target
         if values.dtype.kind not in "fiub":
             raise UsageError(
-                f"a target of {values.dtype} is no real number", remedy="give real numbers"
+                f"the target has the type {values.dtype}", remedy="give real numbers"
             )
         values = values.astype(np.float64)
         if values.shape != (len(sample),):

@@ -44,7 +44,7 @@ def with_weights(config: Config, process: Process, encoded: Encoded) -> Config:
     if fraction >= _FEW:
         return config.with_(training__weights="equal")
     log.warning(
-        "weights differ so much that the events are worth %.1f %% of as many equal ones: the "
+        "the effective sample size is only %.1f %% of the number of events: the biased "
         "density of the events as they are is learned, and generated events have weights "
         "(training.weights=equal for events of equal weight)", 100 * fraction,
     )  # fmt: skip

@@ -297,7 +297,7 @@ def encode_all(
     if effective < 0.99 * len(encoded):
         negative = float((encoded.weight < 0).double().mean())
         log.warning(
-            "the events have different weights%s: their statistical power is that of %.0f of %d",
+            "the events have different weights%s: effective sample size %.0f of %d",
             f", {100 * negative:.3g} % of them negative" if negative else "",
             effective,
             len(encoded),

@@ -78,7 +78,8 @@ def _check_plan(directory: Path, fingerprint: str, config: Config) -> Config:
         ) from None
     if not same_sample:
         raise SampleError(
-            "was begun with another sample", path=directory, remedy="give the same files as before"
+            "the unfinished training used another sample", path=directory,
+            remedy="give the same files as before",
         )
     fixed = ("model", "network", "resonances", "conditions", "find_cuts", "seed")
     events = (

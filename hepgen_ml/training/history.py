@@ -88,7 +88,7 @@ def read_history(directory: Path) -> dict[str, npt.NDArray[np.float64]] | None:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [[float(row[c]) for c in HISTORY_COLUMNS] for row in csv.DictReader(file)]
     except (OSError, KeyError, ValueError, TypeError) as error:
-        log.warning("%s cannot be understood and is left out: %s", path, error)
+        log.warning("%s is not a valid history and is left out: %s", path, error)
         return None
     if len(rows) < 2:  # no curve
         return None

@@ -217,7 +217,7 @@ def _peers() -> Iterator[None]:
     except RuntimeError as error:  # torch's own errors of communication are such
         raise LostError(
             "another process of this training has ended",
-            remedy="see what it, or the batch system, says; go on with --resume",
+            remedy="check its messages and those of the batch system; continue with --resume",
         ) from error
 
 
@@ -275,7 +275,7 @@ def _met(place: Launched, device: torch.device, ours: bool) -> Ranks:
         return _interruptible(meet)
     except (RuntimeError, ValueError, OSError) as error:
         raise UsageError(
-            f"the {place.size} processes of this training do not meet: {str(error)[:200]}",
+            f"the {place.size} processes of this training cannot connect: {str(error)[:200]}",
             remedy="start them with torchrun, and check the address of the first machine",
         ) from error
 

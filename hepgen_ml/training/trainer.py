@@ -167,7 +167,7 @@ class Trainer(Generic[SomeTask]):
             self.averages.finish(self.parameters)
             if self._lost > _LOST * self.step:
                 log.warning(
-                    "%d of %d training steps are lost: their loss or its gradient is not a number",
+                    "%d of %d training steps are lost: their loss or its gradient is not finite",
                     self._lost, self.step,
                 )  # fmt: skip
 

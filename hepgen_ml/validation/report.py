@@ -131,7 +131,9 @@ def validate(
         Nothing can be compared.
     """
     if (model is None) == (generated is None):
-        raise UsageError("nothing to judge", remedy="give a model or generated events, not both")
+        raise UsageError(
+            "one model or generated events are needed", remedy="give either of them, not both"
+        )
     plotting()  # fail before the work
     out, tell, watch = Path(out), progress or (lambda *_: None), Stopwatch()
     _check_target(out, force)
@@ -359,4 +361,4 @@ def _tell_model(judged: JudgedModel, metrics: dict[str, Any]) -> None:
     try:
         judged.keep(summary)
     except (OutputError, ModelError) as error:
-        log.warning("the model card was not brought up to date: %s", error)
+        log.warning("the model card was not updated: %s", error)

@@ -200,7 +200,7 @@ def test_placeholders_are_not_known(make, numbers: str) -> None:
 def test_unknown_weight_strategies_are_named(make, strategy: int, caplog) -> None:
     text = sherpa(3).replace("93300 3 1", f"93300 {strategy} 1")
     assert read(make(text))[1].run.weight_strategy == 3
-    assert f"weight strategy {strategy} is none" in caplog.text
+    assert f"weight strategy {strategy} is not in the" in caplog.text
 
 
 def test_a_second_init_block_is_refused(tmp_path: Path) -> None:

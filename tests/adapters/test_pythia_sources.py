@@ -94,7 +94,7 @@ def test_two_pythias_cannot_share(generator: Generator) -> None:
 def test_what_cannot_be_is_said_at_once(generator: Generator) -> None:
     make = LHAupGenerator
     for n in (0, -1):
-        with pytest.raises(UsageError, match=f"cannot make {n} events"):
+        with pytest.raises(UsageError, match=f"cannot generate {n} events"):
             make(generator, n=n)
     with pytest.raises(UsageError, match="cannot be handed to 'str'"):
         make(generator, n=3).attach("pythia")

@@ -242,7 +242,7 @@ def _parse_init(text: str, path: Path, line: int) -> RunInfo:
     count, strategy = int(beams[9]), int(beams[8])
     if not 1 <= abs(strategy) <= 4:
         log.warning(
-            "%s: weight strategy %d is none of the accord's: weights are taken as under 3, "
+            "%s: weight strategy %d is not in the Les Houches accord: weights are read as under 3, "
             "where they are of equal size, else as under -4", path, strategy,
         )  # fmt: skip
         strategy = 3

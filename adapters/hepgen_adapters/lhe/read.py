@@ -153,7 +153,7 @@ class LHEReader:
         found = texts.take(len(sample))
         if found and self.n_skipped:
             raise InputError(
-                f"has bad events, so that {next(iter(found))} of the others cannot be told from "
+                f"has bad events, so that {next(iter(found))} of the others cannot be read from "
                 "their comments", path=self.path, remedy="leave the bad events out of the file",
             )  # fmt: skip
         sample.attributes = found | sample.attributes

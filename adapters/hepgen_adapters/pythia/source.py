@@ -67,7 +67,7 @@ class Source(_LHAup):  # type: ignore[misc]
             )
         if self._pythia is not None and self._pythia() not in (None, pythia):
             raise UsageError(
-                "these events go to another Pythia already", remedy="make a source for each"
+                "another Pythia receives these events already", remedy="make a source for each"
             )
         self._pythia = weakref.ref(pythia)
         _KEPT[pythia] = self
@@ -195,11 +195,11 @@ class LHAupGenerator(Source):
         from hepgen_ml.generation.generator import Generator
 
         if n < 1:  # Pythia would hear of it with the first event
-            raise UsageError(f"cannot make {n} events", remedy="ask for at least one")
+            raise UsageError(f"cannot generate {n} events", remedy="ask for at least one")
         generator = model if isinstance(model, Generator) else Generator.load(model)
         if generator.process.is_reconstructed:
             raise SampleError(
-                "the model makes reconstructed objects, which have been showered",
+                "the model generates reconstructed objects, which are showered already",
                 remedy="use a model of partons",
             )
         run = generator.run_of(**options)
