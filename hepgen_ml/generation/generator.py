@@ -314,7 +314,7 @@ class Generator:
             As for `sample`. Arrays of values begin again after their last.
         """
         if n < 1:
-            raise UsageError(f"cannot make {n} events", remedy="ask for at least one")
+            raise UsageError(f"cannot generate {n} events", remedy="ask for at least one")
         if chunk < 1:
             raise UsageError(f"chunks of {chunk} events", remedy="ask for at least one")
         parts, asked = self._parts, Request(posterior, weights, unweight, condition)
@@ -324,7 +324,7 @@ class Generator:
         self.weighting = make.weighting
         first, stop = range_of(n, shard)
         if first == stop:
-            raise UsageError(f"{n} events leave nothing for shard {shard[0]} of {shard[1]}")
+            raise UsageError(f"{n} events are too few for shard {shard[0]} of {shard[1]}")
         if device is not None:
             self.device = self._sampler.to(find_device(device))
         blocks = blocks_of(n, first, stop)

@@ -122,7 +122,7 @@ def made(
 def block_maker(
     directory: Path, entropy: Any, *asked: Any
 ) -> Callable[[Block], tuple[EventSample, Counts]]:
-    """Function that makes blocks in another process, with the counts of each."""
+    """Function that generates blocks in another process, with the counts of each."""
     torch.set_num_threads(1)
     parts = load_parts(directory, "cpu")
     return Request(*asked).maker(parts, parts.sampler(), entropy).counted

@@ -22,7 +22,7 @@ from hepgen_ml.events.sample import EventSample
 from hepgen_ml.generation.blocks import Block, Counts, made_here
 
 _START = 6.0
-"""Seconds that a process takes to load torch and a model, about."""
+"""Approximate time in seconds that a process takes to load torch and a model."""
 
 _AHEAD = 2  # blocks waiting for each process
 
@@ -52,7 +52,8 @@ def made_by_workers(
     workers : int
         Processes at most.
     begin, arguments : callable, tuple
-        Called in each process with these arguments; returns what makes blocks and counts there.
+        Called in each process with these arguments; returns the function that generates blocks and
+        counts.
     add : callable
         Takes in the counts of each block.
 
@@ -187,7 +188,7 @@ class Workers:
                 index, found = ready.recv()
             except (EOFError, OSError) as error:
                 raise OutputError(
-                    "a process that makes events has died",
+                    "a process that generates events has died",
                     remedy="take fewer processes (--workers) or more memory",
                 ) from error
             if isinstance(found, BaseException):
@@ -255,7 +256,7 @@ def _compute_with_one_thread() -> None:
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Processes that are started meanwhile compute with one thread."""
+    """Context in which new processes compute with one thread."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))

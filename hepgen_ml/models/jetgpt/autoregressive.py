@@ -253,7 +253,7 @@ class AutoregressiveDensity(DensityModel):
         return placed.log_prob(each, hidden)
 
     def direction(self, channel: int) -> tuple[int, ...]:
-        """Which of the ordered coordinates are pseudorapidity and azimuth; none if not both."""
+        """Positions of pseudorapidity and azimuth among the ordered coordinates, if both exist."""
         assert self.pointers is not None
         return direction_of([self.pointers.what[number] for number in self.numbers[channel]])
 

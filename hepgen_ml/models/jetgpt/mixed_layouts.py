@@ -162,7 +162,7 @@ def padded(
     """Channels, rows of events, and their lengths where shorter channels are among them.
 
     A channel whose coordinates begin another one (jets come last, say) can be padded to it:
-    nothing sees what comes later. A few padded events cost less than a pass of their own.
+    the mask is causal. A few padded events cost less than a separate pass.
 
     Parameters
     ----------
