@@ -81,6 +81,8 @@ def draw(result: dict[str, Any], path: str) -> None:
     import matplotlib.pyplot as plt
     import mplhep
 
+    from hepgen_ml.validation.figures.style import plain_log_ticks
+
     mplhep.style.use("CMS")
     plt.rcParams.update({"font.size": 15})
     figure, axes = plt.subplots(2, 2, figsize=(16, 9), layout="constrained")
@@ -100,6 +102,7 @@ def draw(result: dict[str, Any], path: str) -> None:
         ax.set_ylabel("ratio to truth", loc="center", labelpad=14)
         if key.startswith("pt"):
             ax.set_xscale("log")
+            plain_log_ticks(ax.xaxis, edges)
     axes.flat[0].legend()
     figure.savefig(path, dpi=110)
 

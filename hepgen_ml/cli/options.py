@@ -51,8 +51,8 @@ Weights = Annotated[
     typer.Option(
         "--weights",
         metavar="PATTERN",
-        help="Named weights of the sample that generated events are to have too, by name or "
-        "description, such as 'MUR*'; by default all of them; may be repeated.",
+        help="Named weights of the sample to learn, by name or description, such as 'MUR*'; by "
+        "default all of them; may be repeated.",
     ),
 ]
 NoWeights = Annotated[bool, typer.Option("--no-weights", help="Learn the nominal weight only.")]
@@ -69,8 +69,8 @@ Conditions = Annotated[
     typer.Option(
         "--condition",
         metavar="NAME",
-        help="What events depend on: an attribute of theirs, or a parameter of the run that "
-        "differs from file to file, such as mass:32; may be repeated.",
+        help="Quantity on which events depend: an attribute of events, or a parameter of the run "
+        "that differs from file to file, such as mass:32; may be repeated.",
     ),
 ]
 Objects = Annotated[
@@ -108,7 +108,7 @@ JetEta = Annotated[
 Tree = Annotated[
     str | None,
     typer.Option(
-        "--tree", metavar="NAME", help="Tree of a ROOT file that is not called Events or Delphes."
+        "--tree", metavar="NAME", help="Tree of a ROOT file, if not Events or Delphes."
     ),
 ]
 

@@ -40,7 +40,7 @@ def regress(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="What is learned: a named weight (over the nominal one), weight, or a column of a "
+            help="Number to learn: a named weight (over the nominal one), weight, or a column of a "
             "ROOT or .npz file.",
         ),
     ] = None,
@@ -65,22 +65,22 @@ def regress(
     size: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=N", help="Size of the network, as width=256 or blocks=8; may be repeated."
+            metavar="NAME=N", help="Size of the network: width=256, blocks=8; may be repeated."
         ),
     ] = None,
     loss: Annotated[
         str,
-        typer.Option(metavar="mse|likelihood", help="Squared deviation, or Gaussian likelihood."),
+        typer.Option(metavar="mse|likelihood", help="Mean squared error, or Gaussian likelihood."),
     ] = "mse",
     ensemble: Annotated[
-        int, typer.Option(min=1, max=100, metavar="K", help="Networks, within the same time.")
+        int, typer.Option(min=1, max=100, metavar="K", help="Number of networks, in the same time.")
     ] = 1,
     bayesian: Annotated[
         bool, typer.Option("--bayesian", help="Give the last layer a posterior.")
     ] = False,
     log: Annotated[
         bool | None,
-        typer.Option("--log/--no-log", help="Learn the logarithm (where all are positive)."),
+        typer.Option("--log/--no-log", help="Learn the logarithm; by default if all are positive."),
     ] = None,
     events: Annotated[
         str, typer.Option("--events", "-n", metavar="N", help="Learn from the first N events.")
@@ -93,7 +93,7 @@ def regress(
     objects: Objects = None,
     tree: Tree = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the unfinished training in --out.")
+        bool, typer.Option("--resume", help="Continue the unfinished training in --out.")
     ] = False,
     force: Force = False,
     verbose: Verbose = False,

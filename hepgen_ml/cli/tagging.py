@@ -53,7 +53,7 @@ Features = Annotated[
     str | None,
     typer.Option(
         metavar="NAME,…",
-        help="Numbers of each constituent beside its momentum: columns of a ROOT file, or charge, "
+        help="Further features of each constituent: columns of a ROOT file, or charge, "
         "photon, neutral_hadron, charged_hadron, electron, muon of particles.",
     ),
 ]
@@ -61,14 +61,14 @@ Constituents = Annotated[
     str | None,
     typer.Option(
         metavar="PREFIX",
-        help="What names of constituents begin with, part or PFCands, if a tree has several lists.",
+        help="Prefix of the constituents, part or PFCands, if a tree has several lists.",
     ),
 ]
 Tree = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Tree of ROOT files with several of them.")
+    str | None, typer.Option(metavar="NAME", help="Tree of ROOT files with several trees.")
 ]
 JetRadius = Annotated[
-    float | None, typer.Option(min=0, help="Radius of anti-kT jets made of particles (0.8).")
+    float | None, typer.Option(min=0, help="Radius of anti-kT jets clustered from particles (0.8).")
 ]
 JetPt = Annotated[
     float | None, typer.Option(min=0, metavar="GEV", help="Smallest pT of such jets (200).")
@@ -76,7 +76,7 @@ JetPt = Annotated[
 JetEta = Annotated[float | None, typer.Option(min=0, help="Largest |eta| of such jets (2.5).")]
 MaxConstituents = Annotated[
     int | None,
-    typer.Option(min=1, max=10_000, help="Constituents of a jet to use, the hardest (200)."),
+    typer.Option(min=1, max=10_000, help="Number of hardest constituents of a jet to use (200)."),
 ]
 SkipBad = Annotated[
     bool,
@@ -111,7 +111,7 @@ class JetOptions(NamedTuple):
 
 Background = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Class that rejections are of; the last if not given."),
+    typer.Option(metavar="NAME", help="Background class of the rejections; by default the last."),
 ]
 Report = Annotated[
     Path | None,
@@ -135,7 +135,7 @@ def train(
         typer.Option(
             readable=False,
             metavar="DIR",
-            help="Go on from this tagger of other classes, with a new last layer.",
+            help="Start from this tagger of other classes, with a new last layer.",
         ),
     ] = None,
     inputs: Annotated[
@@ -147,11 +147,12 @@ def train(
     ] = "kinematic",
     features: Features = None,
     max_time: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Train for 90s, 20m, 1h30m … at most (20m).")
+        str | None,
+        typer.Option(metavar="TIME", help="Largest time of the training: 90s, 20m, 1h30m (20m)."),
     ] = None,
     test_fraction: Annotated[
         float,
-        typer.Option(min=0.001, max=0.9, help="Part of the jets that the tagger is judged by."),
+        typer.Option(min=0.001, max=0.9, help="Fraction of the jets for the test of the tagger."),
     ] = 0.1,
     background: Background = None,
     report: Report = None,

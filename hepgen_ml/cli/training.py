@@ -55,12 +55,12 @@ def train(
             "--from",
             readable=False,
             metavar="FILE...",
-            help="Files to learn; the format follows from the name.",
+            help="Files to learn, in any format, recognised by the name.",
         ),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help=f"auto (if not configured), {', '.join(names())}."),
+        typer.Option(help=f"auto (default), {', '.join(names())}."),
     ] = None,
     out: Annotated[
         Path, typer.Option(readable=False, metavar="DIR", help="Model directory.")
@@ -70,7 +70,7 @@ def train(
         int | None, typer.Option(min=0, help="Seed of all random numbers; by default 0.")
     ] = None,
     max_time: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Stop after 90s, 20m, 1h30m …")
+        str | None, typer.Option(metavar="TIME", help="Stop after this time: 90s, 20m, 1h30m.")
     ] = None,
     ensemble: Annotated[
         int | None,
@@ -170,7 +170,7 @@ def encode(
             "--from",
             readable=False,
             metavar="FILE...",
-            help="Files to learn; the format follows from the name.",
+            help="Files to learn, in any format, recognised by the name.",
         ),
     ] = None,
     out: Annotated[

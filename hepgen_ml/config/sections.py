@@ -68,8 +68,8 @@ class TrainingConfig(Section):
         1,
         ge=1,
         le=2**20,
-        description="Pieces in which the gradient of each batch is computed, one after the other, "
-        "where it does not fit into memory at once. Processes that train together share them.",
+        description="Number of micro-batches of each batch, for batches that do not fit into "
+        "memory. Processes that train together share them.",
     )
     learning_rate: float = Field(3e-3, gt=0, description="Highest learning rate.")
     weight_decay: float = Field(0.1, ge=0, description="Weight decay of AdamW, on matrices only.")
@@ -91,14 +91,14 @@ class TrainingConfig(Section):
         1.0,
         ge=0,
         le=1,
-        description="Batches hold channels (numbers of jets) in proportion to their events to "
-        "this power; 0: evenly. Rates are kept.",
+        description="The share of a channel (number of jets) in a batch is proportional to this "
+        "power of its number of events; 0: equal shares. Rates are kept.",
     )
     channel_boost: float = Field(
         0.0,
         ge=0,
-        description="Largest factor by which events of a channel are drawn more often than those "
-        "of the largest one; 0: no limit.",
+        description="Largest drawing rate of events of a channel, relative to those of the "
+        "largest channel; 0: no limit.",
     )
     max_steps: int = Field(40_000, ge=1, le=2**53, description="Largest number of training steps.")
     max_epochs: float = Field(
@@ -130,8 +130,8 @@ class TrainingConfig(Section):
         500,
         ge=1,
         le=2**53,
-        description="Steps between two validations; in small samples fewer, so that there is one "
-        "in two passes over the events.",
+        description="Steps between two validations; fewer in small samples, with at least one "
+        "validation in two passes over the events.",
     )
     patience: int = Field(
         3,
@@ -154,22 +154,21 @@ class TrainingConfig(Section):
     )
     weights: Literal["auto", "equal", "sample"] = Field(
         "auto",
-        description="Weights of generated events. equal: all the same, whatever those of the "
-        "sample; sample: the biased density of the events as they are is learned, with weights "
-        "that undo the bias; auto: sample where the events are worth less than half as many "
-        "events of equal weight.",
+        description="Weights of generated events. equal: equal weights for any sample; sample: "
+        "the biased density of the events is learned, with weights that undo the bias; auto: "
+        "sample if the effective sample size is less than half of the number of events.",
     )
     variations: tuple[str, ...] = Field(
         ("*",),
-        description="Named weights of the sample that generated events are to have too, by "
-        "patterns such as MUR*; [] for none.",
+        description="Named weights of the sample to learn, by patterns such as MUR*; [] for "
+        "none.",
     )
     variations_share: float = Field(
-        0.15, gt=0, lt=1, description="Part of the time that is spent on learning these weights."
+        0.15, gt=0, lt=1, description="Fraction of the time for the learning of these weights."
     )
     exchange_beams: bool = Field(
         True,
-        description="Train on mirror images too where both beams are equal, an exact symmetry of "
+        description="Train on mirror images too if both beams are equal, an exact symmetry of "
         "unpolarised beams.",
     )
     reflect: bool = Field(
@@ -178,7 +177,7 @@ class TrainingConfig(Section):
         "processes without parity violation.",
     )
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Numbers in the transformer blocks in training."
+        "float32", description="Number type in the transformer blocks during training."
     )
     compile: bool = Field(
         False,

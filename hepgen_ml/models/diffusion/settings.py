@@ -22,10 +22,10 @@ class DiffusionConfig(SolverSection):
     prediction: Literal["noise", "velocity"] = Field(
         "velocity",
         description="Output of the network: the noise, or the velocity, which is the noise "
-        "without the part that is exact for Gaussian events.",
+        "minus its exact form for Gaussian events.",
     )
     solver: Sampler = Field(  # type: ignore[assignment]
         "rk4",
-        description="How events are drawn: ancestral goes through all noise levels, whatever "
-        "ddpm.steps is, dpm2m and ddim through a few; the others integrate the probability flow.",
+        description="Method of sampling: ancestral uses all noise levels, dpm2m and ddim use "
+        "ddpm.steps of them; the others integrate the probability flow.",
     )

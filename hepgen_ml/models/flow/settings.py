@@ -34,8 +34,8 @@ class SolverSection(BayesianSection):
     warp: float = Field(
         1.0,
         gt=0,
-        description="Above one, steps are smaller near the events; below one, near the noise that "
-        "they begin with.",
+        description="Above one, steps are smaller near the events; below one, near the initial "
+        "noise.",
     )
     tolerance: float = Field(
         1e-4, gt=0, description="Absolute and relative tolerance of bosh3 and dopri5."
@@ -46,7 +46,7 @@ class SolverSection(BayesianSection):
         "estimate that takes one derivative instead of one for each coordinate.",
     )
     likelihood_solver: Solver = Field(
-        "rk4", description="Solver for the likelihood, as that for sampling."
+        "rk4", description="Solver for the likelihood; the choices are those for sampling."
     )
     likelihood_steps: int = Field(
         10, ge=1, le=10_000, description="Number of equal steps for the likelihood."
@@ -76,8 +76,8 @@ class LGATrConfig(Section):
     heads: int = Field(4, ge=1, le=64, description="Attention heads of each block.")
     reference: Literal["plane", "beams", "none"] = Field(
         "plane",
-        description="Reference that tells the network the direction of the beams: the plane "
-        "transverse to them, the two beams, or none.",
+        description="Reference that defines the direction of the beams: the plane transverse "
+        "to them, the two beams, or none.",
     )
     time: bool = Field(
         True,
@@ -85,5 +85,5 @@ class LGATrConfig(Section):
     )
     reference_tokens: bool = Field(
         False,
-        description="Give references as tokens of their own instead of channels of every token.",
+        description="References are separate tokens instead of channels of every token.",
     )
