@@ -47,6 +47,11 @@ class BalancedChart(Chart):
     relative to it. Rapidity rather than pseudorapidity, because it stays
     regular for a massive particle along the beam.
 
+    Jets come close to one another, down to a cut R in :math:`\Delta R`. Where this is given, the
+    rapidity y' of the particle before replaces that of a particle by
+    :math:`\mathrm{arsinh}((y - y')/R)`, and the azimuth is relative to that particle too: both
+    resolve the neighbourhood of the cut.
+
     Measure: :math:`\prod_{i<n} d^3p_i \; dp_{z,n} \prod dm`.
 
     Parameters
@@ -55,15 +60,25 @@ class BalancedChart(Chart):
         See `Chart`. The last particle should be one without a cut.
     pt_min : sequence of float
         Smallest transverse momentum in GeV of each of the first n-1 particles.
+    close : sequence of float, optional
+        Smallest distance of each of these to the particle before; 0 where it is not described
+        relative to that. By default none is.
     """
 
     kind = "balanced"
 
     def __init__(
-        self, labels: Sequence[str], masses: Sequence[MassSpec], pt_min: Sequence[float]
+        self,
+        labels: Sequence[str],
+        masses: Sequence[MassSpec],
+        pt_min: Sequence[float],
+        close: Sequence[float] = (),
     ) -> None:
         super().__init__(labels, masses)
         n = len(self.labels)
+        self.close = tuple(float(r) for r in close) or (0.0,) * (n - 1)
+        if len(self.close) != n - 1 or any(self.close[:1]):
+            raise ValueError(f"close needs {n - 1} values, the first of them zero")
         self.pt_min = tuple(float(v) for v in pt_min)
         if len(self.pt_min) != n - 1:
             raise ValueError(f"pt_min needs {n - 1} values, got {len(self.pt_min)}")
@@ -72,7 +87,9 @@ class BalancedChart(Chart):
         for i, label in enumerate(self.labels[:-1]):
             free += [
                 Coordinate(f"log_pt:{label}", particle=i, logarithmic=True),
-                Coordinate(f"rapidity:{label}", particle=i),
+                Coordinate(
+                    f"{'close_rapidity' if self.close[i] else 'rapidity'}:{label}", particle=i
+                ),
                 Coordinate(f"phi:{label}", periodic=True, cyclic=i == 0, particle=i),
             ]
         last = Coordinate(f"balancing_rapidity:{self.labels[-1]}", particle=n - 1)
@@ -84,30 +101,37 @@ class BalancedChart(Chart):
             "labels": list(self.labels),
             "masses": [mass_config(m) for m in self.masses],
             "pt_min": list(self.pt_min),
+            **({"close": list(self.close)} if any(self.close) else {}),
         }
 
     def forward(self, p: Tensor) -> Tensor:
         columns, masses = self._encode_masses(p)
         n = len(self.labels)
-        reference = azimuth(p[..., 0, :])
+        phi = azimuth(p)
+        y = [rapidity(p[..., i, :], masses[..., i]) for i in range(n)]
         for i in range(n - 1):
-            phi = azimuth(p[..., i, :])
+            near = self.close[i]
             columns += [
                 log_above(transverse_momentum(p[..., i, :]), self.pt_min[i]),
-                rapidity(p[..., i, :], masses[..., i]),
-                phi if i == 0 else wrap(phi - reference),
+                torch.asinh((y[i] - y[i - 1]) / near) if near else y[i],
+                phi[..., i] if i == 0 else wrap(phi[..., i] - phi[..., i - 1 if near else 0]),
             ]
-        columns.append(rapidity(p[..., n - 1, :], masses[..., n - 1]))
+        columns.append(y[-1])
         return torch.stack(columns, dim=-1)
 
     def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
         n, first = len(self.labels), len(self._mass_names)
         masses, _ = self._decode_masses(x)
         momenta: list[Tensor] = []
+        y_before = phi_before = torch.zeros_like(x[..., 0])
         for i in range(n - 1):
             log_pt, y, phi = x[..., first + 3 * i : first + 3 * i + 3].unbind(-1)
+            near = self.close[i]
+            if near:
+                y = y_before + near * torch.sinh(y)
             if i > 0:
-                phi = phi + x[..., first + 2]
+                phi = phi + (phi_before if near else x[..., first + 2])
+            y_before, phi_before = y, phi
             pt = self.pt_min[i] + torch.exp(log_pt)
             momenta.append(from_pt_rapidity_phi(pt, y, phi, masses[..., i]))
         y = x[..., -1]
@@ -144,10 +168,15 @@ class BalancedChart(Chart):
         dy = (v[..., 2] - p[..., 2] * mt_dmt / (pt2 + m2)) / p[..., 3]
         dphi = (p[..., 0] * vt[..., 1] - p[..., 1] * vt[..., 0]) / pt2
         pt = torch.sqrt(pt2)
+        y = rapidity(p, torch.sqrt(m2.clamp_min(0.0))).unbind(-1)
         for i in range(len(self.labels) - 1):
             log_pt = radial[..., i] * _finite(1 / (pt[..., i] * (pt[..., i] - self.pt_min[i])))
-            phi = dphi[..., 0] if i == 0 else dphi[..., i] - dphi[..., 0]
-            columns += [log_pt, dy[..., i], phi]
+            near, slope = self.close[i], dy[..., i]
+            phi = dphi[..., 0] if i == 0 else dphi[..., i] - dphi[..., i - 1 if near else 0]
+            if near:
+                distance = torch.hypot(y[i] - y[i - 1], filled(y[i], near))
+                slope = (slope - dy[..., i - 1]) / distance
+            columns += [log_pt, slope, phi]
         return torch.stack([*columns, dy[..., -1]], dim=-1)
 
     def log_det(self, x: Tensor) -> Tensor:
@@ -158,6 +187,8 @@ class BalancedChart(Chart):
             log_pt = x[..., first + 3 * i]
             pt = self.pt_min[i] + torch.exp(log_pt)
             total = total + log_pt + torch.log(pt) + torch.log(p[..., i, 3])
+            if near := self.close[i]:
+                total = total + torch.log(near * torch.cosh(x[..., first + 3 * i + 1]))
         return total + torch.log(p[..., -1, 3])
 
 

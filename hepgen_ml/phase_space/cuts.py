@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import torch
@@ -251,6 +251,10 @@ class Acceptance:
         """Smallest value in GeV of an observable of flavour classes, 0 without a cut."""
         cut = self._by_key.get((observable, tuple(sorted(classes))))
         return 0.0 if cut is None or math.isinf(cut.low) else cut.low
+
+    def distances(self, labels: Sequence[str]) -> list[float]:
+        """Smallest distance of each particle to the one before, 0 for the first and without cut."""
+        return [0.0, *(self.low("delta_r", a, b) for a, b in pairwise(labels))]
 
     def passes(self, p: Tensor, labels: Sequence[str]) -> Tensor:
         """Mask (events,) of final states (events, n, 4) inside every cut."""

@@ -163,6 +163,9 @@ class ChartLearner:
         chart: Chart
         varies = isinstance(masses[0], tuple)
         production = self._production(structure, [pt_min[r] for r in order], varies, at_full)
+        close = self.acceptance.distances([classes[r] for r in order])[:-1]
+        if production is not None and production["kind"] == BalancedChart.kind and any(close):
+            production["close"] = close
         if production is None:
             production = {"kind": BalancedChart.kind, "pt_min": []}
         if len(order) == 2:

@@ -109,6 +109,7 @@ class BalancedDocument(_Strict):
     labels: Labels
     masses: Annotated[list[Mass], Particles]
     pt_min: Annotated[list[Amount], Particles]
+    close: Annotated[list[Amount], Particles] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _check(self) -> BalancedDocument:
@@ -265,6 +266,7 @@ class ProductionDocument(_Strict):
 
     kind: Literal["balanced", "fixed_energy", "beams", "radiative_return", "formation"]
     pt_min: Annotated[list[Amount], Particles] = Field(default_factory=list)
+    close: Annotated[list[Amount], Particles] = Field(default_factory=list)
     total: list[Number] = Field(default_factory=list)
     energies: list[Positive | None] = Field(default_factory=list)
     largest: list[Amount] = Field(default_factory=list)

@@ -11,7 +11,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hepgen_ml.phase_space import Acceptance, Beside, Chart, Cut, DecayChart, MassSpec, Node, Peak
+from hepgen_ml.phase_space import (
+    Acceptance,
+    BalancedChart,
+    Beside,
+    Chart,
+    Cut,
+    DecayChart,
+    MassSpec,
+    Node,
+    Peak,
+)
 from hepgen_ml.phase_space.cut_finder import CutFinder
 from hepgen_ml.phase_space.cuts import flavour_class
 from hepgen_ml.phase_space.masses import MovingMass, MovingPeak, largest
@@ -156,6 +166,9 @@ class DecayCharts:
         varies = isinstance(specs[order[0]], tuple)
         arguments = production(structure, [pt_min[n] for n in order], varies)
         assert arguments is not None
+        close = self.acceptance.distances([classes.get(n, "") for n in order])[:-1]
+        if arguments["kind"] == BalancedChart.kind and any(close):
+            arguments["close"] = close
         chart = DecayChart(nodes, len(order), arguments)
         rows = tuple(queue[i] for i in chart.leaves)
         return chart, tuple(classes[r] for r in rows), rows

@@ -10,13 +10,15 @@ import torch
 
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events.sample import EventSample, RunInfo
-from hepgen_ml.phase_space import FixedEnergyChart
+from hepgen_ml.generation.generator import Generator
+from hepgen_ml.phase_space import BalancedChart, FixedEnergyChart, parse_cut
 from hepgen_ml.process.assembly import assemble
 from hepgen_ml.process.encoded import Discrete
 from hepgen_ml.process.learner import ProcessLearner
 from hepgen_ml.process.process import Process
 from hepgen_ml.process.structure import color_flow, tables
 from hepgen_ml.training.data import SampleSource, encode_all, learn_process
+from hepgen_ml.training.encoded import encode_sample
 from tests.samples import TOP, toy_top_pairs
 
 
@@ -268,3 +270,20 @@ def test_inverse_of_unique_may_have_two_dimensions(
 
     monkeypatch.setattr(np, "unique", of_numpy_2_0)
     assert torch.equal(process.encode(sample).pattern, expected.pattern)
+
+
+def test_jets_are_described_relative_to_each_other_where_a_cut_keeps_them_apart() -> None:
+    sample = Generator.load("ttbar2j", device="cpu").sample(1200, seed=1)
+    made = encode_sample(sample, cuts=[parse_cut("delta_r(j, j) > 0.4")], find_cuts=False)
+    (channel,) = made.process.channels
+    chart = channel.chart
+    assert isinstance(chart, BalancedChart)
+    assert chart.close == (0.0, 0.4, 0.0)
+    assert channel.classes[:2] == ("j", "j")
+    # what is nearer than the cut is about zero in both coordinates
+    names = [c.name for c in channel.coordinates]
+    y, phi = (made.encoded.x[:, names.index(n)] for n in ("close_rapidity:j2", "phi:j2"))
+    distance = torch.hypot(0.4 * torch.sinh(y), phi)
+    assert 0.4 < float(distance.min()) < 0.6
+    stated = made.process.to_config()
+    assert Process.from_config(stated).channels[0].chart.to_config() == chart.to_config()
