@@ -1,13 +1,14 @@
-"""Opening files of formats that hold partons only."""
+"""Files of formats that hold partons only."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-from hepgen_ml.errors import InputError, UsageError
+from hepgen_ml.errors import InputError, OutputError, UsageError
 from hepgen_ml.events.interfaces import Reader
 from hepgen_ml.events.objects import Selection
+from hepgen_ml.events.sample import EventSample
 
 
 def open_partons(
@@ -50,3 +51,17 @@ def open_partons(
 
         opened.run = with_cross_section(opened.run, selection, path)
     return opened
+
+
+def require_partons(sample: EventSample, name: str, path: Path | None = None) -> None:
+    """Refuse to write reconstructed objects into a file of a format.
+
+    Raises
+    ------
+    OutputError
+        The sample has reconstructed objects.
+    """
+    if sample.is_reconstructed:
+        raise OutputError(
+            f"{name} cannot hold reconstructed objects", path=path, remedy="name the output .root"
+        )

@@ -176,11 +176,16 @@ def generate(
             size = f"{partitions} files" if partitions else _console.size_of(path)
             text = f"{path}: {n:,} events, {sigma}, {size}, {rate:,.0f} events/s"
             _console.result_line(text, paths)
-        if (weighting := generator.weighting) is not None:
-            text = f"effective sample size {weighting.effective_fraction:.1%}"
-            if unweight:
-                text += f", {weighting.efficiency:.1%} of {weighting.n_drawn:,} events accepted"
-            _console.result_line(f"  {text}", paths)
+        _show_weights(generator, unweight, paths)
+
+
+def _show_weights(generator: Generator, unweight: bool, paths: list[Path]) -> None:
+    """Print what weighted events are worth."""
+    if (weighting := generator.weighting) is not None:
+        text = f"effective sample size {weighting.effective_fraction:.1%}"
+        if unweight:
+            text += f", {weighting.efficiency:.1%} of {weighting.n_drawn:,} events accepted"
+        _console.result_line(f"  {text}", paths)
 
 
 def _write(

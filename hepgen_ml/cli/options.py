@@ -33,46 +33,6 @@ Format = Annotated[
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out events that cannot be read, and count them.")
 ]
-Cuts = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--cut",
-        metavar="CUT",
-        help="Learn only events inside a cut, such as pt(Jet)>25 or delta_r(j,j)>0.4, which "
-        "then holds for generated events too; may be repeated.",
-    ),
-]
-NoCuts = Annotated[
-    bool,
-    typer.Option("--no-cuts", help="Do not search the sample for cuts; only those of --cut hold."),
-]
-Weights = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--weights",
-        metavar="PATTERN",
-        help="Named weights of the sample to learn, by name or description, such as 'MUR*'; by "
-        "default all of them; may be repeated.",
-    ),
-]
-NoWeights = Annotated[bool, typer.Option("--no-weights", help="Learn the nominal weight only.")]
-Resonances = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--resonance",
-        metavar="NAME: OBJECTS",
-        help='Objects that come from one decay, such as "W: Jet1 Jet2"; may be repeated.',
-    ),
-]
-Conditions = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--condition",
-        metavar="NAME",
-        help="Quantity on which events depend: an attribute of events, or a parameter of the run "
-        "that differs from file to file, such as mass:32; may be repeated.",
-    ),
-]
 Objects = Annotated[
     str | None,
     typer.Option(
@@ -128,21 +88,6 @@ def parse_cross_section(text: str) -> tuple[float, float | None]:
             f"{text!r} is not a cross section in pb", remedy="write 1460.9 or 1460.9+-0.9"
         )
     return float(match[1]), None if match[2] is None else float(match[2])
-
-
-def weight_patterns(weights: list[str] | None, no_weights: bool) -> tuple[str, ...]:
-    """Patterns of the named weights to learn.
-
-    Raises
-    ------
-    UsageError
-        Some are chosen and refused at once.
-    """
-    if weights and no_weights:
-        raise UsageError(
-            "--weights and --no-weights exclude each other", remedy="leave out one of them"
-        )
-    return () if no_weights else tuple(weights or ("*",))
 
 
 class EventOptions(NamedTuple):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +20,8 @@ from hepgen_ml.cli.options import (
 )
 from hepgen_ml.cli.progress import Progress
 from hepgen_ml.cli.quantities import parse_count, parse_duration
-from hepgen_ml.errors import OutputError, UsageError
+from hepgen_ml.errors import UsageError
+from hepgen_ml.files.outputs import refuse_existing, write_json
 from hepgen_ml.files.streams import is_stream
 
 if TYPE_CHECKING:
@@ -101,9 +100,7 @@ def reweight(
         _check(source, model, out)
         from hepgen_ml.generation import reweighting as tasks
 
-        for path in (out, report):
-            if path is not None and os.path.lexists(path) and not force:
-                raise OutputError("exists already", path=path, remedy="add --force to replace it")
+        refuse_existing(out, report, force=force)
         options = tasks.Options(
             network=network, folds=folds, full=full, n_events=n_events, seconds=seconds,
             seed=seed, device=device, selection=chosen,
@@ -123,9 +120,7 @@ def reweight(
                 place = str(model or DEFAULT_MODEL)
         _show(place, done)
         if report is not None:
-            from hepgen_ml.files.outputs import write_text
-
-            write_text(report, json.dumps(done.report, indent=1, allow_nan=False) + "\n")
+            write_json(report, done.report)
 
 
 def _check(source: list[Path] | None, model: Path | None, out: Path | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -293,6 +292,6 @@ def _show(merit: Merit, report: Path | None) -> None:
     for line in merit.lines():
         typer.echo(line)
     if report is not None:
-        from hepgen_ml.files.outputs import write_text
+        from hepgen_ml.files.outputs import write_json
 
-        write_text(report, json.dumps(merit.plain(), indent=1, allow_nan=False) + "\n")
+        write_json(report, merit.plain())

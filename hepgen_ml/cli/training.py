@@ -5,42 +5,37 @@ from __future__ import annotations
 import os
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
 from hepgen_ml.cli import console as _console
 from hepgen_ml.cli.options import (
     DEFAULT_MODEL,
-    Conditions,
-    Cuts,
     Debug,
     Device,
     EventOptions,
     Force,
-    NoCuts,
-    NoWeights,
-    Resonances,
     SkipBad,
     Verbose,
-    Weights,
     grouped,
-    weight_patterns,
 )
 from hepgen_ml.cli.progress import Progress
 from hepgen_ml.cli.quantities import duration, file_size, parse_duration
-from hepgen_ml.errors import OutputError, UsageError
+from hepgen_ml.errors import UsageError
+from hepgen_ml.files.outputs import refuse_existing
 from hepgen_ml.models.names import names
 
 LHE_SUFFIXES = (".lhe", ".lhe.gz")
 
 
-@grouped
-def train(
+class Sample(NamedTuple):
+    """Options of the verbs that learn: which events, and what of them, see `grouped`."""
+
     files: Annotated[
         list[Path] | None,
         typer.Argument(readable=False, metavar="[FILE]...", help="Files, as after --from."),
-    ] = None,
+    ] = None
     from_lhe: Annotated[
         list[Path] | None,
         typer.Option(
@@ -48,7 +43,7 @@ def train(
             metavar="FILE...",
             help="LHE files to learn, plain or gzipped, or patterns of their names.",
         ),
-    ] = None,
+    ] = None
     from_: Annotated[
         list[Path] | None,
         typer.Option(
@@ -57,7 +52,95 @@ def train(
             metavar="FILE...",
             help="Files to learn, in any format, recognised by the name.",
         ),
-    ] = None,
+    ] = None
+    cut: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--cut",
+            metavar="CUT",
+            help="Learn only events inside a cut, such as pt(Jet)>25 or delta_r(j,j)>0.4, which "
+            "then holds for generated events too; may be repeated.",
+        ),
+    ] = None
+    no_cuts: Annotated[
+        bool,
+        typer.Option(
+            "--no-cuts", help="Do not search the sample for cuts; only those of --cut hold."
+        ),
+    ] = False
+    resonance: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--resonance",
+            metavar="NAME: OBJECTS",
+            help='Objects that come from one decay, such as "W: Jet1 Jet2"; may be repeated.',
+        ),
+    ] = None
+    condition: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--condition",
+            metavar="NAME",
+            help="Quantity on which events depend: an attribute of events, or a parameter of the "
+            "run that differs from file to file, such as mass:32; may be repeated.",
+        ),
+    ] = None
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--weights",
+            metavar="PATTERN",
+            help="Named weights of the sample to learn, by name or description, such as 'MUR*'; by "
+            "default all of them; may be repeated.",
+        ),
+    ] = None
+    no_weights: Annotated[
+        bool, typer.Option("--no-weights", help="Learn the nominal weight only.")
+    ] = False
+    skip_bad: SkipBad = False
+
+    def paths(self) -> list[Path]:
+        """Input files.
+
+        Raises
+        ------
+        UsageError
+            There are none, or files of another format after --from-lhe.
+        """
+        from hepgen_ml.events.formats import expand
+
+        # what follows the first file of --from-lhe arrives as an argument
+        lhe, others = self.from_lhe or [], [*(self.from_ or []), *(self.files or [])]
+        if not lhe and not others:
+            raise UsageError("no files to learn from", remedy="add --from-lhe FILE or --from FILE")
+        paths = expand([*lhe, *others])
+        if lhe:
+            for path in expand(lhe):
+                if not path.name.lower().endswith(LHE_SUFFIXES):
+                    raise UsageError(
+                        "not named .lhe or .lhe.gz", path=path,
+                        remedy="use --from for other formats",
+                    )  # fmt: skip
+        return paths
+
+    def variations(self) -> tuple[str, ...]:
+        """Patterns of the named weights to learn.
+
+        Raises
+        ------
+        UsageError
+            Some are chosen and refused at once.
+        """
+        if self.weights and self.no_weights:
+            raise UsageError(
+                "--weights and --no-weights exclude each other", remedy="leave out one of them"
+            )
+        return () if self.no_weights else tuple(self.weights or ("*",))
+
+
+@grouped
+def train(
+    learn: Sample,
     model: Annotated[
         str | None,
         typer.Option(help=f"auto (default), {', '.join(names())}."),
@@ -93,13 +176,6 @@ def train(
     ] = None,
     *,
     read: EventOptions,
-    cut: Cuts = None,
-    no_cuts: NoCuts = False,
-    resonance: Resonances = None,
-    condition: Conditions = None,
-    weights: Weights = None,
-    no_weights: NoWeights = False,
-    skip_bad: SkipBad = False,
     force: Force = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -108,7 +184,7 @@ def train(
     # Of processes that train together, the first one reads the files, and talks.
     first = _console.is_first()
     with _console.reporting(lambda: _kept(out), verbose=verbose, debug=debug, together=True):
-        paths = _inputs(from_lhe or [], [*(from_ or []), *(files or [])]) if first else []
+        paths = learn.paths() if first else []
         chosen = read.selection()
         seconds = None if max_time is None else parse_duration(max_time)
         from hepgen_ml.config import load_config
@@ -116,14 +192,14 @@ def train(
 
         settings = load_config(config, set_ or [])
         settings = settings.with_(
-            cuts=(*settings.cuts, *(cut or [])),
-            resonances=(*settings.resonances, *(resonance or [])),
-            conditions=(*settings.conditions, *(condition or [])),
-            **({"find_cuts": False} if no_cuts else {}),
+            cuts=(*settings.cuts, *(learn.cut or [])),
+            resonances=(*settings.resonances, *(learn.resonance or [])),
+            conditions=(*settings.conditions, *(learn.condition or [])),
+            **({"find_cuts": False} if learn.no_cuts else {}),
             **({} if ensemble is None else {"network__ensemble": ensemble}),
         )
-        if weights or no_weights:
-            settings = settings.with_(training__variations=weight_patterns(weights, no_weights))
+        if learn.weights or learn.no_weights:
+            settings = settings.with_(training__variations=learn.variations())
         stages = dict.fromkeys(("formulas", "weights", "train", "calibrate", "acceptance"), "%")
         with Progress(stages) if first else nullcontext() as progress:
             generator = Generator.train(
@@ -136,7 +212,7 @@ def train(
                 max_time=seconds,
                 resume=resume,
                 force=force,
-                skip_bad=skip_bad,
+                skip_bad=learn.skip_bad,
                 selection=chosen,
                 progress=progress,
             )
@@ -156,35 +232,12 @@ def train(
 
 @grouped
 def encode(
-    files: Annotated[
-        list[Path] | None,
-        typer.Argument(readable=False, metavar="[FILE]...", help="Files, as after --from."),
-    ] = None,
-    from_lhe: Annotated[
-        list[Path] | None,
-        typer.Option(readable=False, metavar="FILE...", help="LHE files to learn."),
-    ] = None,
-    from_: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--from",
-            readable=False,
-            metavar="FILE...",
-            help="Files to learn, in any format, recognised by the name.",
-        ),
-    ] = None,
+    learn: Sample,
     out: Annotated[
         Path, typer.Option(readable=False, metavar="FILE.safetensors", help="The encoded sample.")
     ] = Path("sample.safetensors"),
     *,
     read: EventOptions,
-    cut: Cuts = None,
-    no_cuts: NoCuts = False,
-    resonance: Resonances = None,
-    condition: Conditions = None,
-    weights: Weights = None,
-    no_weights: NoWeights = False,
-    skip_bad: SkipBad = False,
     force: Force = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -197,41 +250,24 @@ def encode(
 
         if not out.name.endswith(SUFFIX):
             raise UsageError(f"not named {SUFFIX}", path=out, remedy="change the name")
-        if os.path.lexists(out) and not force:
-            raise OutputError("exists already", path=out, remedy="add --force to replace it")
-        paths = _inputs(from_lhe or [], [*(from_ or []), *(files or [])])
+        refuse_existing(out, force=force)
+        paths = learn.paths()
         chosen = read.selection()
         with Progress({"formulas": "%"}) as progress:
             sample = encode_sample(
                 paths,
-                skip_bad=skip_bad,
+                skip_bad=learn.skip_bad,
                 selection=chosen,
-                cuts=cut or [],
-                resonances=[parse_resonance(text) for text in resonance or []],
-                conditions=parse_conditions(condition or []),
-                find_cuts=not no_cuts,
-                variations=weight_patterns(weights, no_weights),
+                cuts=learn.cut or [],
+                resonances=[parse_resonance(text) for text in learn.resonance or []],
+                conditions=parse_conditions(learn.condition or []),
+                find_cuts=not learn.no_cuts,
+                variations=learn.variations(),
                 progress=progress,
             )
         sample.save(out)
         size = file_size(out.stat().st_size)
         typer.echo(f"{out}: {len(sample.encoded):,} events, {size}")
-
-
-def _inputs(lhe: list[Path], others: list[Path]) -> list[Path]:
-    """Input files; what follows the first file of --from-lhe arrives as an argument."""
-    from hepgen_ml.events.formats import expand
-
-    if not lhe and not others:
-        raise UsageError("no files to learn from", remedy="add --from-lhe FILE or --from FILE")
-    paths = expand([*lhe, *others])
-    if lhe:
-        for path in expand(lhe):
-            if not path.name.lower().endswith(LHE_SUFFIXES):
-                raise UsageError(
-                    "not named .lhe or .lhe.gz", path=path, remedy="use --from for other formats"
-                )
-    return paths
 
 
 def _kept(out: Path) -> str:

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from hepgen_ml.errors import OutputError
 from hepgen_ml.files import locks
@@ -82,7 +84,7 @@ class PartialFile:
         self._lock = -1
         with naming(self.path):
             if not (force or directory) and os.path.lexists(self.path):
-                raise OutputError("exists already", path=path, remedy="add --force to replace it")
+                raise _existing(path)
             if not directory and self.path.is_dir() and not self.path.is_symlink():
                 raise OutputError("is a directory", path=path, remedy="choose another name")
             if self.path.name in ("", "..", _LOCK, _REPLACED):
@@ -215,6 +217,28 @@ def write_text(path: str | Path, text: str) -> None:
     """
     with replacing(path) as place:
         place.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def write_json(path: str | Path, values: Mapping[str, Any]) -> None:
+    """Write plain values as indented JSON, as `write_text` does."""
+    write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
+
+
+def refuse_existing(*paths: Path | None, force: bool = False) -> None:
+    """Refuse outputs that exist, before the work that makes them.
+
+    Raises
+    ------
+    OutputError
+        One of them exists, and may not be replaced.
+    """
+    for path in paths:
+        if path is not None and not force and os.path.lexists(path):
+            raise _existing(path)
+
+
+def _existing(path: str | Path) -> OutputError:
+    return OutputError("exists already", path=path, remedy="add --force to replace it")
 
 
 def remove(directory: Path, *names: str) -> None:

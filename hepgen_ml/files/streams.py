@@ -18,8 +18,6 @@ from pathlib import Path
 from hepgen_ml.errors import OutputError, PipeClosedError
 from hepgen_ml.files.outputs import naming
 
-STANDARD_OUTPUT = Path("-")
-
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
 _NAMED = {"-": 1, "/dev/stdout": 1, "/dev/stderr": 2}
 _PIECE = 1 << 20  # bytes

@@ -63,6 +63,24 @@ def range_of(n: int, shard: tuple[int, int]) -> tuple[int, int]:
     return start, start + n // k + (1 if i < n % k else 0)
 
 
+def range_to_make(n: int, shard: tuple[int, int], chunk: int) -> tuple[int, int]:
+    """First and last event (excluded) of a shard that is to be made in chunks.
+
+    Raises
+    ------
+    UsageError
+        It has no events, or the chunks have none.
+    """
+    if n < 1:
+        raise UsageError(f"cannot generate {n} events", remedy="ask for at least one")
+    if chunk < 1:
+        raise UsageError(f"chunks of {chunk} events", remedy="ask for at least one")
+    first, stop = range_of(n, shard)
+    if first == stop:
+        raise UsageError(f"{n} events are too few for shard {shard[0]} of {shard[1]}")
+    return first, stop
+
+
 def in_chunks(
     made: Iterable[tuple[Block, EventSample]], start: int, stop: int, chunk: int
 ) -> Chunks:

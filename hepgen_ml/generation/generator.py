@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from hepgen_ml.config import Config
-from hepgen_ml.errors import UsageError
 from hepgen_ml.events.objects import Selection
-from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
+from hepgen_ml.events.sample import EventSample, FloatArray, RunInfo, concatenate
 from hepgen_ml.events.source import Progress
 from hepgen_ml.generation import variations
-from hepgen_ml.generation.blocks import Chunks, blocks_of, in_chunks, range_of
+from hepgen_ml.generation.blocks import Chunks, blocks_of, in_chunks, range_of, range_to_make
 from hepgen_ml.generation.clusters import Cluster
 from hepgen_ml.generation.description import describe
 from hepgen_ml.generation.likelihood import log_prob
@@ -313,18 +311,12 @@ class Generator:
         condition : mapping, optional
             As for `sample`. Arrays of values begin again after their last.
         """
-        if n < 1:
-            raise UsageError(f"cannot generate {n} events", remedy="ask for at least one")
-        if chunk < 1:
-            raise UsageError(f"chunks of {chunk} events", remedy="ask for at least one")
+        first, stop = range_to_make(n, shard, chunk)
         parts, asked = self._parts, Request(posterior, weights, unweight, condition)
         with parts.named():
             asked.check(parts)
             make = asked.maker(parts, self._sampler, np.random.SeedSequence(seed).entropy)
         self.weighting = make.weighting
-        first, stop = range_of(n, shard)
-        if first == stop:
-            raise UsageError(f"{n} events are too few for shard {shard[0]} of {shard[1]}")
         if device is not None:
             self.device = self._sampler.to(find_device(device))
         blocks = blocks_of(n, first, stop)
@@ -354,9 +346,7 @@ class Generator:
         with self._parts.named():
             return variations.with_named_weights(self.ratios, sample)
 
-    def weight_ratios(
-        self, sample: EventSample
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    def weight_ratios(self, sample: EventSample) -> tuple[FloatArray, FloatArray]:
         """Ratios (n, K) of the named weights to the nominal one, and their errors (n, K).
 
         The weights are those of ``run.weight_names``, in their order. Parameters and errors are
@@ -365,7 +355,7 @@ class Generator:
         with self._parts.named():
             return variations.ratios_of_events(self.ratios, sample)
 
-    def log_prob(self, sample: EventSample) -> npt.NDArray[np.float64]:
+    def log_prob(self, sample: EventSample) -> FloatArray:
         """Log density of events under the surrogate.
 
         Parameters

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hepgen_ml.errors import OutputError, UsageError
+from hepgen_ml.errors import UsageError
+from hepgen_ml.files.outputs import refuse_existing
 from hepgen_ml.files.streams import is_stream
 from hepgen_ml.generation.clusters import ONE_AT_A_TIME, Cluster, set_environment
 
@@ -93,9 +94,7 @@ def write_partitions(
         [Path(str(p.absolute()).replace("{shard}", str(i))) for p in paths]
         for i in range(n_partitions)
     ]
-    for path in (p for group in named for p in group):
-        if os.path.lexists(path) and not force:
-            raise OutputError("exists already", path=path, remedy="add --force to replace it")
+    refuse_existing(*(path for group in named for path in group), force=force)
     calls = ((place, group, n, seed, (i, n_partitions), options) for i, group in enumerate(named))
     done = 0
     for count in cluster.map(_write, calls):

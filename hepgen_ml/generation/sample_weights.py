@@ -67,4 +67,3 @@ class SampleWeights(WeightAccount):
     def _counted(self, events: EventSample) -> EventSample:
         self.count(events.weight)
         return events
-

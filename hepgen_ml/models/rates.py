@@ -152,5 +152,3 @@ def drawn_labels(
     row = torch.multinomial(log_rates.logsumexp(-1).exp(), n, replacement=True, generator=generator)
     drawn = torch.multinomial(log_rates[row].softmax(-1), 1, generator=generator).squeeze(-1)
     return labelled(drawn, values[row])
-
-

@@ -25,7 +25,7 @@ from hepgen_ml.events.run import RunInfo, processes_from_json
 from hepgen_ml.files import documents
 from hepgen_ml.files.directories import DirectoryLock
 from hepgen_ml.files.model_files import CARD, CLASSIFIER, CONFIG, VALIDATION, WEIGHTS
-from hepgen_ml.files.outputs import naming, remove, write_text
+from hepgen_ml.files.outputs import naming, remove, write_json, write_text
 from hepgen_ml.files.provenance import file_hash, packages
 from hepgen_ml.files.tensors import load_tensors, save_tensors
 from hepgen_ml.models import registry
@@ -313,5 +313,5 @@ def store_validation(directory: Path, summary: Mapping[str, Any]) -> None:
             remedy="train again",
         ) from None
     with DirectoryLock(directory):
-        write_text(directory / VALIDATION, json.dumps(known, indent=1, allow_nan=False) + "\n")
+        write_json(directory / VALIDATION, known)
         write_text(directory / CARD, card)

@@ -6,8 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,29 +47,10 @@ from hepgen_ml.process.seen import (
     name_of,
     unique_labels,
 )
-from hepgen_ml.process.spectra import Spectra
+from hepgen_ml.process.spectra import AtFull, Spectra
 from hepgen_ml.process.structure import Structure
 
 log = logging.getLogger(__name__)
-
-AtFull = tuple[bool, bool]
-"""Which incoming particles have the full energy of their beam."""
-
-
-class Part(NamedTuple):
-    """Events of a structure in which the same incoming particles have the full energy.
-
-    Attributes
-    ----------
-    structure : Structure
-    at_full : (bool, bool)
-    share : float
-        Of the weight of the structure.
-    """
-
-    structure: Structure
-    at_full: AtFull
-    share: float
 
 
 class ChartLearner:
@@ -88,6 +68,11 @@ class ChartLearner:
         Reconstructed objects that come from one particle.
     conditions : Conditions, optional
         Of the user, which masses may follow.
+
+    Attributes
+    ----------
+    spectra : Spectra
+        Of the energies of the beams.
 
     Raises
     ------
@@ -109,33 +94,11 @@ class ChartLearner:
         self.acceptance, self.beams = acceptance, beams
         self.named = tuple(named)
         self._conditions = conditions
-        self._spectra = Spectra(seen, beams)
+        self.spectra = Spectra(seen, beams)
         self._peaks: dict[tuple[str, ...], tuple[float, float] | MovingPeak | None] = {}
         self._decays = DecayCharts(seen, acceptance, cuts, self.stated, conditions)
         self._final_masses = self._decays.final_masses
         self._check_names()
-
-    def parts(self, structure: Structure) -> list[Part]:
-        """Events of a structure by the beams that have their full energy, where some have."""
-        whole = [Part(structure, (False, False), 1.0)]
-        if not structure.incoming:
-            return whole
-        varies = self._spectra.at_full(structure)
-        seen = self.seen[structure].at_full
-        seen.move_to(np.array(self.beams[structure.beams].full))
-        weights = seen.weights
-        for side in range(2):
-            if not varies[side]:  # then it makes no difference
-                weights = np.moveaxis(weights, side, 0)
-                weights = np.moveaxis(np.stack([weights.sum(0), np.zeros(2)]), 0, side)
-        total = weights[weights > 0].sum()
-        if not any(varies) or not total > 0:
-            return whole
-        which = product((False, True), repeat=2)
-        return [
-            Part(structure, (first, second), float(w / total))
-            for first, second in which if (w := weights[int(first), int(second)]) > 0
-        ]  # fmt: skip
 
     def chart(self, structure: Structure, at_full: AtFull = (False, False)) -> Layout:
         """Chart of a structure, the classes and the rows of its particles in chart order.
@@ -205,17 +168,17 @@ class ChartLearner:
         beams["largest"] = [
             (1 - AT_FULL) * full if some else largest
             for full, some, largest in zip(
-                own.full, self._spectra.at_full(structure), own.largest, strict=True
+                own.full, self.spectra.at_full(structure), own.largest, strict=True
             )
         ]
-        if peak := self._spectra.below_full_energy(structure):
+        if peak := self.spectra.below_full_energy(structure):
             return {"kind": RadiativeReturnChart.kind, "peak": list(peak), **beams}
         return {"kind": BeamsChart.kind, **beams}
 
     def _are_beams(self, structure: Structure) -> bool:
         """Whether incoming particles are beams that radiate, not partons of composite ones."""
         leptons = all(10 < abs(flavour) < 20 for flavour in structure.beams)
-        return leptons or (22 in structure.beams and any(self._spectra.at_full(structure)))
+        return leptons or (22 in structure.beams and any(self.spectra.at_full(structure)))
 
     def _pair_of(
         self,

@@ -22,13 +22,14 @@ from hepgen_ml.phase_space.extremes import FinalStates
 from hepgen_ml.process.auxiliary import AUXILIARY
 from hepgen_ml.process.channel_rules import ChannelRules
 from hepgen_ml.process.channels import Channel, Subprocess
-from hepgen_ml.process.chart_choice import ChartLearner, Part
+from hepgen_ml.process.chart_choice import ChartLearner
 from hepgen_ml.process.condition_learner import ConditionLearner
 from hepgen_ml.process.encoded import final_momenta
 from hepgen_ml.process.lifetimes import LifetimeLearner
 from hepgen_ml.process.moving_cuts import Found, moving_cuts
 from hepgen_ml.process.process import Process
 from hepgen_ml.process.seen import BeamEnergies, Beams, Seen, fixed_or_interval
+from hepgen_ml.process.spectra import Part
 from hepgen_ml.process.structure import PATTERN, Structure, tables
 
 log = logging.getLogger(__name__)
@@ -262,7 +263,7 @@ class ProcessLearner:
         layouts: dict[str, tuple[Chart, tuple[str, ...]]] = {}
         orders: dict[Structure, tuple[int, ...]] = {}
         for structure in sorted(self._seen):
-            for part in learner.parts(structure):
+            for part in learner.spectra.parts(structure):
                 chart, classes, order = learner.chart(structure, part.at_full)
                 key = repr(chart.to_config())
                 groups.setdefault(key, []).append(part)
@@ -275,30 +276,38 @@ class ProcessLearner:
         for key, parts in groups.items():
             chart, classes = layouts[key]
             rules = rules_of[key]
-            for structure, at_full, share in parts:
-                seen = self._seen[structure]
-                full = beams[structure.beams].full if any(at_full) else (0.0, 0.0)
-                found = np.stack([np.frombuffer(k, dtype=np.int32) for k in seen.patterns])
-                frequency = np.array(list(seen.patterns.values()))
-                tidy = np.lexsort(found.T[::-1])
-                masses = [fixed_or_interval(seen, r) for r in structure.incoming] or [0.0, 0.0]
+            for part in parts:
+                structure = part.structure
+                full = beams[structure.beams].full if any(part.at_full) else (0.0, 0.0)
                 subprocesses.append(
-                    Subprocess(
-                        structure,
-                        share * seen.weight / total_weight,
-                        len(channels),
-                        orders[structure],
-                        tuple(m if isinstance(m, float) else 0.0 for m in masses),  # type: ignore[arg-type]
-                        found[tidy],
-                        frequency[tidy] / frequency.sum(),
-                        tuple(e if has else None for e, has in zip(full, at_full, strict=True)),  # type: ignore[arg-type]
-                    )
+                    self._subprocess(part, total_weight, len(channels), orders[structure], full)
                 )
             channels.append(Channel(chart, rules, classes))
         return Process(
             subprocesses, channels, acceptance, limit, self._lifetimes.lifetimes(conditions),
             conditions, self._moving.cuts,
         )  # fmt: skip
+
+    def _subprocess(
+        self, part: Part, total: float, channel: int, order: tuple[int, ...],
+        full: tuple[float, float],
+    ) -> Subprocess:  # fmt: skip
+        """Subprocess of a channel, with its part of the total weight and its patterns in order."""
+        structure, seen = part.structure, self._seen[part.structure]
+        found = np.stack([np.frombuffer(k, dtype=np.int32) for k in seen.patterns])
+        frequency = np.array(list(seen.patterns.values()))
+        tidy = np.lexsort(found.T[::-1])
+        masses = [fixed_or_interval(seen, r) for r in structure.incoming] or [0.0, 0.0]
+        return Subprocess(
+            structure,
+            part.share * seen.weight / total,
+            channel,
+            order,
+            tuple(m if isinstance(m, float) else 0.0 for m in masses),  # type: ignore[arg-type]
+            found[tidy],
+            frequency[tidy] / frequency.sum(),
+            tuple(e if has else None for e, has in zip(full, part.at_full, strict=True)),  # type: ignore[arg-type]
+        )
 
     def _limit(self, beams: Iterable[Beams], nominal: tuple[float, float]) -> tuple[float, float]:
         """Largest energies in GeV of incoming particles, those that are fixed with rounding."""

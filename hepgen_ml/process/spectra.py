@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +25,26 @@ _FULL = 0.98
 _FEW = 100
 """Minimum number of kept events of some incoming flavours; below it those of all flavours are
 used."""
+
+
+AtFull = tuple[bool, bool]
+"""Which incoming particles have the full energy of their beam."""
+
+
+class Part(NamedTuple):
+    """Events of a structure in which the same incoming particles have the full energy.
+
+    Attributes
+    ----------
+    structure : Structure
+    at_full : (bool, bool)
+    share : float
+        Of the weight of the structure.
+    """
+
+    structure: Structure
+    at_full: AtFull
+    share: float
 
 
 class Spectra:
@@ -58,6 +80,28 @@ class Spectra:
         if key not in self._full:
             self._full[key] = self._atoms(self._beams[key], self._alike(key))
         return self._full[key]
+
+    def parts(self, structure: Structure) -> list[Part]:
+        """Events of a structure by the beams that have their full energy, where some have."""
+        whole = [Part(structure, (False, False), 1.0)]
+        if not structure.incoming:
+            return whole
+        varies = self.at_full(structure)
+        seen = self._seen[structure].at_full
+        seen.move_to(np.array(self._beams[structure.beams].full))
+        weights = seen.weights
+        for side in range(2):
+            if not varies[side]:  # then it makes no difference
+                weights = np.moveaxis(weights, side, 0)
+                weights = np.moveaxis(np.stack([weights.sum(0), np.zeros(2)]), 0, side)
+        total = weights[weights > 0].sum()
+        if not any(varies) or not total > 0:
+            return whole
+        which = product((False, True), repeat=2)
+        return [
+            Part(structure, (first, second), float(w / total))
+            for first, second in which if (w := weights[int(first), int(second)]) > 0
+        ]  # fmt: skip
 
     def _alike(self, key: tuple[int, ...]) -> list[Structure]:
         """Structures with these incoming flavours, or with all flavours of the same energies."""

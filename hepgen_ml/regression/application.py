@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hepgen_ml.errors import OutputError, SampleError, UsageError, about
+from hepgen_ml.errors import SampleError, UsageError, about
 from hepgen_ml.events.formats import DEFAULT_CHUNK, AtomicWriter, format_of, open_sample
 from hepgen_ml.events.objects import Selection
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.events.weight_groups import declared
-from hepgen_ml.files.outputs import naming, replacing
+from hepgen_ml.files.outputs import naming, refuse_existing, replacing
 from hepgen_ml.regression.point_files import NPZ, event_chunks
 from hepgen_ml.regression.regressor import Prediction, Regressor
 
@@ -47,8 +47,7 @@ def predict_file(
     OutputError
         The file exists.
     """
-    if out.exists() and not force:
-        raise OutputError("exists already", path=out, remedy="add --force to replace it")
+    refuse_existing(out, force=force)
     with about(path, SampleError):
         if out.suffix == NPZ:
             return _arrays(regressor, path, out, selection)

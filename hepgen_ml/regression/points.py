@@ -20,8 +20,6 @@ MOST_PARTICLES, MOST_KINDS, MOST_SIGNATURES = 64, 500, 100_000
 
 _INCOMING, _FINAL = -1, 1
 _EXAMPLES = 8
-_NONE = -(2**62)
-"""Code of an absent particle."""
 
 
 @dataclass(frozen=True)

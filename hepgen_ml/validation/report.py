@@ -5,7 +5,6 @@ Truth and events come from files or from memory; `validate` measures, draws and 
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
@@ -22,7 +21,7 @@ from hepgen_ml.events.objects import Selection
 from hepgen_ml.events.run import RunInfo, finite_or_none
 from hepgen_ml.events.sample import EventSample, FloatArray, concatenate
 from hepgen_ml.events.source import EventSource, Progress
-from hepgen_ml.files.outputs import PartialFile, naming, write_text
+from hepgen_ml.files.outputs import PartialFile, naming, write_json, write_text
 from hepgen_ml.files.provenance import file_hash, packages
 from hepgen_ml.validation.figures.style import plotting, save
 from hepgen_ml.validation.measurements import Labelled, Measurements, finite, measure
@@ -342,7 +341,7 @@ def _write(
         metrics["figures"] = [f.name for f in drawn]
         captions = [(f.section, f.name, f.caption) for f in drawn]
         write_text(place / PAGE, page(metrics, captions, images))
-        write_text(place / METRICS, json.dumps(metrics, indent=1, allow_nan=False) + "\n")
+        write_json(place / METRICS, metrics)
         _check_target(out, force)
         partial.commit()
 

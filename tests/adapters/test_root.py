@@ -253,7 +253,6 @@ def test_names_in_a_file_are_never_language(
     assert seen
 
 
-
 def test_equal_events_give_equal_bytes(tmp_path: Path) -> None:
     """Whenever and under whichever name they are written."""
     first = write(SAMPLE, tmp_path / "a.root").read_bytes()

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 from hepgen_ml.analysis.laws import LawResult, bad_events, check_sample
-from hepgen_ml.analysis.particle_ids import ANY_COLOR, ParticleIds, taken_as_neutral
-from hepgen_ml.events.sample import EventSample, RunInfo, Subrun, concatenate
-from hepgen_ml.training.defects import find_defects
+from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
 from tests.parton_events import BEAM, changed, parton_sample
 
 SAMPLE = parton_sample(60)
@@ -215,41 +213,6 @@ def test_decays_of_one_particle() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pdg_id", "header", "verdict"),
-    [
-        (9000005, "", "not judged with 9000005"),  # no quark, whatever its digits look like
-        (6000006, "", "not judged with 6000006"),
-        (9900441, "", "not judged with 9900441"),
-        (9000005, "Block QNUMBERS 9000005 # alp\n 1 0\n 3 1\n", "exact"),
-        (-9000005, "block qnumbers 9000005\r\n    1 3 # 3 times the charge\r\n", "BROKEN"),
-        (9000005, "BLOCK QNUMBERS 9000006\n 1 0\n", "not judged with 9000005"),
-        (9000005, "BLOCK QNUMBERS 9000005\nBLOCK MASS\n 1 3\n", "not judged with 9000005"),
-        (9000005, "BLOCK QNUMBERS 99999999999999999999\n 1 0\nDECAY\nBLOCK QNUMBERS x", "not"),
-        (1000022, "", "exact"),
-        (1000024, "", "BROKEN"),
-        (5100039, "", "exact"),
-        (9900041, "", "BROKEN"),
-        (9000111, "", "exact"),
-        (1000020040, "", "BROKEN"),
-        (4900211, "", "exact"),  # a meson of a hidden valley, whatever its digits look like
-        (4900101, "", "exact"),
-        (4900001, "", "BROKEN"),
-        (57, "", "not judged with 57"),
-    ],
-)  # fmt: skip
-def test_charges_of_unusual_particles(pdg_id: int, header: str, verdict: str) -> None:
-    rows = np.flatnonzero(SAMPLE.pdg_id == 23)
-    ids = SAMPLE.pdg_id.copy()
-    ids[rows] = pdg_id
-    sample = EventSample(
-        SAMPLE.run.with_(header=header), SAMPLE.offsets, {**SAMPLE.particles, "pdg_id": ids}
-    )
-    result = check(sample)["charge"]
-    assert bool(result.n_broken) == (verdict == "BROKEN")
-    assert verdict == "BROKEN" or verdict in result.text
-
-
-@pytest.mark.parametrize(
     ("beam", "energy", "verdict"),
     [
         (11, 1.002, False),
@@ -288,42 +251,6 @@ def lepton_pair(beams: tuple[int, int], energy: float) -> EventSample:
         "color2": np.zeros(4, int),
     }  # fmt: skip
     return EventSample(RunInfo(beams, (45.0, 45.0)), [0, 4], columns)
-
-
-def test_ids_without_an_entry_are_named() -> None:
-    """They are no broken law, neither for `check` nor in training; a mass declares an id, too."""
-    ids = np.where(SAMPLE.pdg_id == 23, 1023, SAMPLE.pdg_id)
-    for header, verdict in (("", "1023: neither"), ("BLOCK MASS\n 1023 20.0 # A'\n", "exact")):
-        run = SAMPLE.run.with_(header=header)
-        sample = EventSample(run, SAMPLE.offsets, {**SAMPLE.particles, "pdg_id": ids})
-        result = check(sample)["particle ids"]
-        assert not result.n_broken
-        assert not find_defects(sample)
-        assert verdict in result.text
-    none = EventSample(
-        SAMPLE.run, SAMPLE.offsets, {**SAMPLE.particles, "pdg_id": np.where(ids == 1023, 99, ids)}
-    )
-    assert check(none)["particle ids"].n_broken
-    assert "particle ids" in find_defects(none)
-    (said,) = taken_as_neutral([1023, -1023, 11, 4900211], "")
-    assert "charge of 1023 is" in said
-    assert not taken_as_neutral([1023], "BLOCK QNUMBERS 1023\n 1 0\n")
-
-
-def test_header_is_read_in_linear_time() -> None:
-    from time import process_time
-
-    begun = process_time()
-    for piece in (
-        "\n",
-        " ",
-        "BLOCK QNUMBERS 1\n",
-        "BLOCK ",
-        "\n DECAY",
-        "BLOCK QNUMBERS 1 \n1 1\n",
-    ):
-        ParticleIds(piece * (2_000_000 // len(piece)))
-    assert process_time() - begun < 10
 
 
 def test_tolerance_follows_the_printed_digits() -> None:
@@ -369,57 +296,6 @@ def test_empty_events_are_no_crash() -> None:
     assert len(offsets) == len(with_empty) + 1
 
 
-def weighted(weight, **run) -> EventSample:
-    n = len(SAMPLE)
-    events = {**SAMPLE.events, "weight": np.broadcast_to(weight, n)}
-    return EventSample(SAMPLE.run.with_(**run), SAMPLE.offsets, SAMPLE.particles, events)
-
-
-@pytest.mark.parametrize(
-    ("sample", "text"),
-    [
-        (weighted(np.linspace(0.5, 1.5, 60)), "only the sign"),
-        (weighted(0.0), "all weights are 0"),
-        (weighted(1.0, processes=(Subrun(0, -1.0, 0.0), Subrun(7, 0.0, 0.0))), "-1 pb"),
-        (weighted(1.0, weight_strategy=-4), "add up to it"),
-        (weighted(30.0, weight_strategy=-4), "mean weight 30"),
-        (weighted(np.linspace(0, 1, 60), weight_strategy=4), "mean weight"),
-    ],
-)
-def test_normalisation_is_broken(sample: EventSample, text: str) -> None:
-    result = check(sample)["normalisation"]
-    assert result.n_broken == 1
-    assert text in result.text
-
-
-@pytest.mark.parametrize(
-    "sample",
-    [
-        weighted(1.0),
-        weighted(np.where(np.arange(60) % 9, 3.0, 4.0)),  # partially unweighted
-        weighted(17.0),  # of a weight only the sign counts
-        weighted(np.where(np.arange(60) % 9, 1.0, -1.0), weight_strategy=-3),
-        weighted(60.0, weight_strategy=-4),
-        weighted(np.random.default_rng(1).exponential(60.0, 60), weight_strategy=-4),
-    ],
-)
-def test_normalisation_holds(sample: EventSample) -> None:
-    assert "normalisation" not in broken(sample)
-
-
-def test_formats_with_weights_of_any_scale() -> None:
-    for sample in (
-        weighted(np.linspace(0.5, 1.5, 60)),
-        weighted(2.0, weight_strategy=-4),
-        weighted(1.0, processes=(Subrun(0, 60.0, 0.1),)),
-    ):
-        results = check_sample([sample], sample.run, free_weights=True)
-        assert not any(r.n_broken for r in results)
-    nothing = weighted(np.where(np.arange(60) % 2, 1.0, -1.0))
-    results = {r.name: r for r in check_sample([nothing], nothing.run, free_weights=True)}
-    assert results["normalisation"].n_broken
-
-
 def test_weight_of_an_event_without_particles() -> None:
     offsets = np.insert(SAMPLE.offsets, 6, SAMPLE.offsets[5])
     events = {name: np.insert(values, 5, 0) for name, values in SAMPLE.events.items()}
@@ -428,12 +304,6 @@ def test_weight_of_an_event_without_particles() -> None:
     assert {name for name, r in results.items() if r.n_broken} == {"incoming particles"}
     assert results["incoming particles"].worst_event == 6
     assert "malformed record" in results["incoming particles"].text
-
-
-def test_processes() -> None:
-    assert "processes" in broken(weighted(1.0, processes=(Subrun(0, 60.0, 0.1),)))
-    skewed = (Subrun(0, 59.0, 0.1), Subrun(7, 1.0, 0.1))
-    assert "processes" in broken(weighted(1.0, processes=skewed))
 
 
 def test_worst_event_is_counted_over_the_file() -> None:
@@ -456,10 +326,3 @@ def test_real_files(data_dir: Path) -> None:
         found = {r.name for r in results if r.n_broken}
         assert found == known.get(path.name, set()), path.name
         reader.close()
-
-
-def test_states_of_generators_are_no_diquarks() -> None:
-    """9942103 is a colour octet of charmonium in Pythia, whatever its last digits look like."""
-    charge, color, _ = ParticleIds().look_up(np.array([9942103, 9941103, 2103]))
-    assert color.tolist() == [ANY_COLOR, ANY_COLOR, -3]
-    assert charge[2] == 1

@@ -151,8 +151,6 @@ def test_cross_sections(value: float, error: float, text: str) -> None:
     assert cross_section(value, error) == text
 
 
-
-
 def test_unknown_option_is_a_usage_error() -> None:
     assert run("train", "--no-such-option").exit_code == 2
     assert run("generate").exit_code == 2
@@ -352,11 +350,3 @@ def test_info_of_a_model(stand_in: type[StandIn]) -> None:
     shown = run("info", "model").stdout
     for text in ("g g > t t~", "1,234,567", "p 6500 GeV", "1078.60 ± 0.40 pb", "pt(jet) > 20"):
         assert text in shown
-
-
-
-
-
-
-
-

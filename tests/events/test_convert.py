@@ -145,18 +145,6 @@ def test_real_nanoaod_to_others(data_dir: Path, tmp_path: Path) -> None:
     assert done.run.cross_section == pytest.approx(831.0 * source.weight.sum() / total)
 
 
-
-
-
-
-
-
-
-
-
-
-
-
 def test_showers_to_objects(tmp_path: Path) -> None:
     events = [[(13, 1, 45.0, 0.0, 0.0), (-13, 1, 40.0, 0.1, 3.1), (211, 1, 30.0 + i, 1.0, 1.0)]
               for i in range(5)]  # fmt: skip

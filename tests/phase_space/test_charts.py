@@ -335,28 +335,6 @@ def test_stored_form(chart: Chart) -> None:
     assert torch.equal(again.inverse(x)[0], chart.inverse(x)[0])
 
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 @pytest.mark.parametrize("chart", CHARTS, ids=IDS)
 def test_push_forward_is_the_differential_of_the_coordinates(chart: Chart) -> None:
     """Moving the coordinates moves the momenta; pushed forward, these move the coordinates."""

@@ -220,24 +220,6 @@ def test_leptons_without_a_peak_stay_apart() -> None:
     assert not isinstance(learned(smooth).channels[0].chart, DecayChart)
 
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 def test_a_resonance_far_narrower_than_its_range() -> None:
     """Its mass is that of nearly all events, not the middle of the range, and has the peak."""
     chart = DecayChart(
@@ -255,7 +237,3 @@ def test_a_resonance_far_narrower_than_its_range() -> None:
     assert peak is not None
     assert abs(peak[0] - 500.0) < 2e-6
     assert 0.5e-5 < peak[1] < 2e-5
-
-
-
-

@@ -10,59 +10,19 @@ from typing import Any
 import awkward as ak
 import numpy as np
 import pytest
-import torch
 import uproot
-from safetensors import safe_open
-from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from hepgen_ml import Regressor
 from hepgen_ml.cli import app
-from hepgen_ml.errors import InputError, ModelError, OutputError, SampleError, UsageError
+from hepgen_ml.errors import InputError, SampleError, UsageError
 from hepgen_ml.events.formats import read, write
-from hepgen_ml.events.sample import EventSample, FloatArray, RunInfo
+from hepgen_ml.events.sample import EventSample, RunInfo
 from hepgen_ml.regression.calibration import Calibration, pull_widths
 from hepgen_ml.regression.model import Settings
 from hepgen_ml.regression.point_files import read_npz, training_sample
-from hepgen_ml.regression.regressor import DIRECTORY, REGRESSION
+from tests.regression.amplitudes import FEW, points, z_plus_jet
 from tests.samples import toy_top_pairs
-
-Z_MASS = 91.188
-FEW = Settings("deep-sets", {"width": 32, "layers": 2}, max_steps=30, batch_size=128)
-
-
-def z_plus_jet(n: int, seed: int = 0) -> tuple[dict[str, np.ndarray], FloatArray]:
-    """Arrays of u u~ -> Z g, and the squared amplitude but for constants."""
-    rng = np.random.default_rng(seed)
-    pt, phi = 20 / rng.random(n) ** 0.5, rng.uniform(-np.pi, np.pi, n)
-    y = rng.normal(0, 1, (2, n))
-    mt = np.hypot(pt, Z_MASS)
-    px, py = pt * np.cos(phi), pt * np.sin(phi)
-    gluon = np.stack([px, py, pt * np.sinh(y[0]), pt * np.cosh(y[0])], -1)
-    boson = np.stack([-px, -py, mt * np.sinh(y[1]), mt * np.cosh(y[1])], -1)
-    total = gluon + boson
-    plus, minus = (total[:, 3] + total[:, 2]) / 2, (total[:, 3] - total[:, 2]) / 2
-    zero = np.zeros(n)
-    quark = np.stack([zero, zero, plus, plus], -1)
-    antiquark = np.stack([zero, zero, -minus, minus], -1)
-    momenta = np.stack([quark, antiquark, gluon, boson], 1)
-
-    def dot(a: FloatArray, b: FloatArray) -> FloatArray:
-        return np.asarray(a[:, 3] * b[:, 3] - (a[:, :3] * b[:, :3]).sum(1))
-
-    s, t, u = 2 * dot(quark, antiquark), -2 * dot(quark, gluon), -2 * dot(antiquark, gluon)
-    amplitude = (t**2 + u**2 + 2 * s * Z_MASS**2) / (t * u)
-    return {
-        "momenta": momenta, "pdg_id": np.array([2, -2, 21, 23]),
-        "status": np.array([-1, -1, 1, 1]),
-    }, amplitude  # fmt: skip
-
-
-def points(tmp_path: Path, n: int, seed: int = 0, **more: Any) -> Path:
-    arrays, amplitude = z_plus_jet(n, seed)
-    path = tmp_path / f"points{seed}.npz"
-    np.savez(path, **{**arrays, "amplitude": amplitude, **more})
-    return path
 
 
 def invoke(*arguments: object) -> tuple[int, str]:
@@ -301,88 +261,10 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         read_npz(path)
 
 
-def test_damaged_regressions_are_refused(tmp_path: Path) -> None:
-    sample, columns = read_npz(points(tmp_path, 300))
-    path = Regressor.fit(sample, columns["amplitude"], FEW).save(tmp_path)
-    with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        document = json.loads(file.metadata()["json"])
-    changes: list[dict[str, Any]] = [
-        {"kind": "hepgen-ml model"}, {"version": 2}, {"members": 2}, {"calibration": [1.0, 2.0]},
-        {"network": document["network"] | {"width": 64}}, {"columns": ["mass"]},
-        {"network": document["network"] | {"width": 10**9}}, {"particles": [[True, 2]]},
-        {"network": document["network"] | {"pickle": 1}}, {"signatures": []},
-        {"target": document["target"] | {"std": 0.0}}, {"target": None},
-        {"facts": document["facts"] | {"events": "many"}}, {"facts": {}},
-    ]  # fmt: skip
-    for change in changes:
-        save_file(tensors, path, metadata={"json": json.dumps(document | change)})
-        with pytest.raises(ModelError, match="is damaged"):
-            Regressor.load(tmp_path)
-    slot = next(n for n in tensors if n.endswith("last.bias"))
-    save_file(tensors | {slot: tensors[slot] + 0.5}, path,
-              metadata={"json": json.dumps(document)})  # fmt: skip
-    with pytest.raises(ModelError, match="gives other outputs than when hepgen-ml"):
-        Regressor.load(tmp_path)
-    old = {k: v for k, v in document.items() if k != "probe"}
-    save_file(tensors, path, metadata={"json": json.dumps(old)})
-    Regressor.load(tmp_path)
-    first = next(iter(tensors))
-    broken = tensors | {first: torch.full_like(tensors[first], torch.nan)}
-    save_file(broken, path, metadata={"json": json.dumps(document)})
-    with pytest.raises(ModelError, match="not finite"):
-        Regressor.load(tmp_path)
-    (tmp_path / REGRESSION).unlink()
-    with pytest.raises(ModelError, match="holds no regression"):
-        Regressor.load(tmp_path)
-
-
 def test_an_empty_run_has_no_weight_but_its_own() -> None:
     sample = EventSample(RunInfo(), [0, 1], {k: [1.0] for k in ("px", "py", "pz", "energy")})
     with pytest.raises(SampleError, match="no particle ids"):
         Regressor.fit(sample[np.zeros(300, dtype=int)], np.arange(300.0), FEW)
-
-
-class StoppedError(Exception):
-    """A training ends in the middle."""
-
-
-@pytest.mark.parametrize("more", [{"members": 2}, {"loss": "likelihood"}, {"bayesian": True}])
-def test_an_interrupted_training_goes_on(
-    tmp_path: Path, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sample, columns = read_npz(points(tmp_path, 400))
-    settings = Settings(FEW.network, FEW.sizes, max_steps=40, batch_size=64, max_time=1e6, **more)
-    whole = Regressor.fit(sample, columns["amplitude"], settings)
-    clock, out = iter(range(10**6)), tmp_path / "out"
-    monkeypatch.setattr("hepgen_ml.training.trainer.time.monotonic", lambda: float(next(clock)))
-    told = iter(range(10**6))
-
-    def stop(*_: object) -> None:
-        if next(told) == 55 // (3 - settings.members):
-            raise StoppedError
-
-    def fit(target: FloatArray, chosen: Settings = settings, **options: Any) -> Regressor:
-        return Regressor.fit(sample, target, chosen, directory=out, **options)
-
-    with pytest.raises(StoppedError), DIRECTORY.claimed(out, force=False):
-        fit(columns["amplitude"], progress=stop)
-    assert not (out / REGRESSION).exists()
-    with pytest.raises(OutputError, match="--resume"), DIRECTORY.claimed(out, force=False):
-        pass
-    with pytest.raises(UsageError, match="begun with other events, another target"):
-        fit(columns["amplitude"] + 1.0, resume=True)
-    with pytest.raises(UsageError, match="begun with other events, another target"):
-        fit(columns["amplitude"], Settings(max_steps=40), resume=True)
-    again = fit(columns["amplitude"], resume=True)
-    again.save(out)
-    assert again.facts["steps"] == whole.facts["steps"]
-    assert [p.name for p in out.iterdir()] == [REGRESSION]
-    for a, b in zip(again.predict(sample), whole.predict(sample), strict=True):
-        np.testing.assert_array_equal(a, b)
-    done = DIRECTORY.claimed(out, force=False, resume=True)
-    with pytest.raises(OutputError, match="finished"), done:
-        pass
 
 
 @pytest.mark.parametrize("change", ["huge", "tiny", "spread", "zeros", "signs"])

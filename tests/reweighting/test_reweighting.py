@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import hepgen_ml
 from hepgen_ml.cli import app
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
-from hepgen_ml.events.sample import EventSample, FloatArray, concatenate
+from hepgen_ml.events.sample import EventSample, concatenate
 from hepgen_ml.events.weights import unweighting_limit
 from hepgen_ml.files.tensors import load_tensors, save_tensors
 from hepgen_ml.generation import reweighting as tasks
@@ -25,19 +25,9 @@ from hepgen_ml.reweighting.application import ClassifierWeights
 from hepgen_ml.reweighting.classifiers import NETWORKS, NetworkName
 from hepgen_ml.reweighting.training import Schedule
 from hepgen_ml.training.data import SampleSource
+from tests.reweighting.conftest import kept, top_pt
 
 SHORT = Schedule(epochs=5, batch_size=256)
-
-
-def top_pt(sample: EventSample) -> FloatArray:
-    """(n,) transverse momentum of the top quark."""
-    pt = np.hypot(sample.px, sample.py) * (sample.pdg_id == 6)
-    return np.bincount(sample.event_index, pt, len(sample))
-
-
-def kept(sample: EventSample) -> FloatArray:
-    """Probability with which the distorted sample keeps an event."""
-    return np.clip(1.2 - top_pt(sample) / 200, 0.15, 1.0)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,15 +37,6 @@ def _small_trees() -> Iterator[None]:
         for name, value in (("_MOST", 60), ("_LEARNING_RATE", 0.15), ("_LEAVES", 8), ("_SETS", 1)):
             patch.setattr(trees, name, value)
         yield
-
-
-
-
-@pytest.fixture(scope="module")
-def distorted(shipped_sample: Path) -> EventSample:
-    """As many others, with events missing as `kept` says."""
-    other = hepgen_ml.read(shipped_sample)[1::4]
-    return other[np.random.default_rng(0).random(len(other)) < kept(other)]
 
 
 @pytest.fixture(scope="module")
@@ -143,10 +124,6 @@ def test_networks(network: str, full: bool, truth: EventSample, distorted: Event
         schedule=Schedule(epochs=2, batch_size=64),
     )
     assert found.facts["groups"]["t t~"]["auc_held_out"] > 0.55
-
-
-
-
 
 
 def test_signed_truth(truth: EventSample, distorted: EventSample) -> None:
@@ -366,33 +343,6 @@ def test_model_run(model: Path, shipped_sample: Path, tmp_path: Path) -> None:
     assert "--training-events" in refused.output
 
 
-def test_pretrained_is_left_alone(shipped_sample: Path) -> None:
-    """Models inside the package are not written to."""
-    with pytest.raises(UsageError, match="copy"):
-        tasks.reweight_model("ttbar01j", [shipped_sample], tasks.Options())
-
-
-def test_sample_to_sample(truth: EventSample, distorted: EventSample, tmp_path: Path) -> None:
-    """Events of one file follow another file, without a model."""
-    for name, sample in (("truth.lhe.gz", truth), ("source.lhe.gz", distorted)):
-        hepgen_ml.write(sample, tmp_path / name)
-    command = ["reweight", "--source", str(tmp_path / "source.lhe.gz")]
-    command += ["--truth", str(tmp_path / "truth.lhe.gz"), "--folds", "2", "--max-time", "10s"]
-    command += ["--network", "mlp"]  # finds more than trees among so few events
-    out = tmp_path / "weighted.root"
-    done = CliRunner().invoke(app, [*command, "--out", str(out)])
-    assert done.exit_code == 0, done.output
-    weighted = hepgen_ml.read(out)
-    assert len(weighted) == len(distorted)
-    assert weighted.weight.mean() == pytest.approx(truth.run.cross_section, rel=1e-6)
-    right = 1 / kept(weighted)
-    assert np.corrcoef(np.log(right), np.log(weighted.weight))[0, 1] > 0.8
-    again = CliRunner().invoke(app, [*command, "--out", str(out)])
-    assert again.exit_code == OutputError.exit_code
-    wrong = CliRunner().invoke(app, command)
-    assert wrong.exit_code == UsageError.exit_code
-
-
 def test_weights_that_are_given_count(fitted: Reweighter, distorted: EventSample) -> None:
     """Events that a classifier was trained on have the weight of the one that was not."""
     assert fitted.held_out is not None
@@ -401,7 +351,3 @@ def test_weights_that_are_given_count(fitted: Reweighter, distorted: EventSample
     assert np.allclose(ratio, ratio[0])
     mean = ClassifierWeights(fitted, distorted.run).apply(distorted)
     assert not np.allclose(mean.weight, weighted.weight, rtol=1e-3)
-
-
-
-

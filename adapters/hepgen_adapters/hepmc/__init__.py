@@ -15,7 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hepgen_ml.errors import OutputError
+from hepgen_adapters._partons import require_partons
 
 if TYPE_CHECKING:
     from hepgen_ml.events.interfaces import Reader, Writer
@@ -77,10 +77,7 @@ class HepMC:
 
     def cannot_hold(self, sample: EventSample) -> list[str]:
         """Long texts of the run, absent weights, and status codes that HepMC does not have."""
-        if sample.is_reconstructed:
-            raise OutputError(
-                "HepMC3 cannot hold reconstructed objects", remedy="name the output .root"
-            )
+        require_partons(sample, "HepMC3")
         from hepgen_adapters.hepmc.write import lost
 
         return lost(sample)

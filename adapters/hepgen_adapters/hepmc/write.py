@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hepgen_adapters._partons import require_partons
 from hepgen_adapters._run_json import dump_run
 from hepgen_adapters.hepmc import record as hepmc_record
 from hepgen_adapters.hepmc.text import (
@@ -67,12 +68,7 @@ class HepMCWriter:
 
     def write(self, sample: EventSample) -> None:
         """Append the events of one chunk; all chunks have the same weights."""
-        if sample.is_reconstructed:
-            raise OutputError(
-                "HepMC3 cannot hold reconstructed objects",
-                path=self.path,
-                remedy="name the output .root",
-            )
+        require_partons(sample, "HepMC3", self.path)
         missing = {"pdg_id", "status", "mother1", "mother2"} - set(sample.particles)
         if missing:
             raise OutputError(

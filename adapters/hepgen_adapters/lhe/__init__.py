@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hepgen_ml.errors import OutputError, UsageError
+from hepgen_adapters._partons import open_partons, require_partons
+from hepgen_ml.errors import UsageError
 from hepgen_ml.events.sample import EVENT_NUMBERS, RunInfo
 
 if TYPE_CHECKING:
@@ -45,8 +46,6 @@ class LHE:
         UsageError
             Objects are selected: these files hold partons.
         """
-        from hepgen_adapters._partons import open_partons
-
         def reader() -> Reader:
             from hepgen_adapters.lhe.read import LHEReader
 
@@ -55,17 +54,9 @@ class LHE:
         return open_partons(reader, path, selection, "LHE")
 
     def create(self, path: Path, run: RunInfo, n_events: int | None, **options: Any) -> Writer:
-        """Begin a file.
+        """Begin a file, compressed if the name ends in ``.gz``.
 
-        Parameters
-        ----------
-        path : Path
-            Compressed if the name ends in ``.gz``.
-        run : RunInfo
-        n_events : int, optional
-            Not needed by this format.
-        compression : int, optional
-            Level 0 (fast) to 3 (small); default 1.
+        The option ``compression`` is the level, 0 (fast) to 3 (small); default 1.
         """
         from hepgen_adapters.lhe.write import LHEWriter
 
@@ -78,10 +69,7 @@ class LHE:
 
     def cannot_hold(self, sample: EventSample) -> list[str]:
         """Texts that would break the file, and the size of equal weights under strategies ±3."""
-        if sample.is_reconstructed:
-            raise OutputError(
-                "an LHE file cannot hold reconstructed objects", remedy="name the output .root"
-            )
+        require_partons(sample, "an LHE file")
         from hepgen_adapters.lhe.header import lost_texts
 
         found = lost_texts(sample.run, sample.weights)

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hepgen_ml.errors import OutputError, UsageError
+from hepgen_adapters._partons import open_partons, require_partons
+from hepgen_ml.errors import UsageError
 
 if TYPE_CHECKING:
     from hepgen_ml.events.interfaces import Reader, Writer
@@ -48,8 +49,6 @@ class LHEH5:
         UsageError
             Objects are selected: these files hold partons. Or h5py is not installed.
         """
-        from hepgen_adapters._partons import open_partons
-
         def reader() -> Reader:
             require_h5py()
             from hepgen_adapters.lheh5.read import LHEH5Reader
@@ -73,10 +72,7 @@ class LHEH5:
         OutputError
             Reconstructed objects.
         """
-        if sample.is_reconstructed:
-            raise OutputError(
-                "an LHEH5 file cannot hold reconstructed objects", remedy="name the output .root"
-            )
+        require_partons(sample, "an LHEH5 file")
         from hepgen_adapters._run_json import lost_texts
 
         found = lost_texts(sample.run)

@@ -360,4 +360,3 @@ class LHEH5Reader:
         if self._ours is not None:
             return by_row
         return np.where(np.isin(numbers, self._process_ids), numbers, by_row)
-

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from isal import isal_zlib
 
+from hepgen_adapters._partons import require_partons
 from hepgen_adapters._run_json import dump_run, shortened
 from hepgen_adapters.lheh5.layout import (
     EVENTS,
@@ -123,12 +124,7 @@ class LHEH5Writer:
 
     def write(self, sample: EventSample) -> None:
         """Append the events of one chunk; all chunks have the same columns."""
-        if sample.is_reconstructed:
-            raise OutputError(
-                "an LHEH5 file cannot hold reconstructed objects",
-                path=self.path,
-                remedy="name the output .root",
-            )
+        require_partons(sample, "an LHEH5 file", self.path)
         if self._events is None:
             self._begin(sample)
         assert self._events is not None

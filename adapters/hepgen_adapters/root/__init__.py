@@ -80,18 +80,10 @@ class ROOT:
         four_vectors: bool = True,
         **options: Any,
     ) -> Writer:
-        """Begin a file.
+        """Begin a file; options of other formats are ignored.
 
-        Parameters
-        ----------
-        path : path-like
-        run : RunInfo
-        n_events : int, optional
-        four_vectors : bool
-            Also write the exact 64-bit columns; without them four-momenta close
-            only to 32-bit precision.
-        **options
-            Options of other formats, ignored.
+        With ``four_vectors`` it has the exact 64-bit columns too; without them four-momenta
+        close only to 32-bit precision.
         """
         from hepgen_adapters.root.write import ROOTWriter
 

@@ -11,9 +11,6 @@ import numpy.typing as npt
 
 from hepgen_ml.events.sample import RunInfo
 
-COLLECTIONS = ("LHEScaleWeight", "LHEPdfWeight", "LHEReweightingWeight")
-"""Branches of ratios to the nominal weight, each a list an event in the order of the file."""
-
 _BY_WORDS = {
     "LHEScaleWeight": re.compile(r"scale|\bmu_?[rf]\b|\bren_?fac|\brenscfact|\bfacscfact", re.I),
     "LHEPdfWeight": re.compile(

@@ -150,18 +150,6 @@ def test_jets_know_the_past_only(process: Process, sample: EventSample) -> None:
     assert torch.equal(*prefix)
 
 
-
-
-
-
-
-
-
-
-
-
-
-
 def test_weights_of_either_sign_leave_rates_alone(process: Process, sample: EventSample) -> None:
     encoded = encode(process, sample)
     model = build(process, sample)
