@@ -29,7 +29,11 @@ _LONGEST = 100
 _NAMED = 12
 """Names that an error message lists."""
 
+_SLHA_END = re.compile(r"^[ \t]*(?:BLOCK|DECAY)\b|^[ \t]*<", re.MULTILINE | re.IGNORECASE)
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?"
+_MOST_LINES = 10
+"""Lines of a header that state one parameter, at most."""
+
 _BLOCK = re.compile(r"([A-Za-z][A-Za-z0-9_]*):(-?\d+(?:,-?\d+)*)$")
 _ELEMENT_NAME = re.compile(r"[A-Za-z_][\w.-]*$")
 
@@ -94,6 +98,12 @@ def run_value(header: str, name: str) -> str | None:
     Searched as an entry of an SLHA block (``decay:32`` is the width of particle 32), as a line
     ``value = name`` of a run card, as ``<name>value</name>``, and as ``name = value``.
     """
+    place = _place(header, name)
+    return None if place is None else header[slice(*place)]
+
+
+def _place(header: str, name: str) -> tuple[int, int] | None:
+    """Positions of the first character of a parameter's value and of that after its last."""
     if block := _BLOCK.match(name):
         found = _slha_entry(header, block.group(1), block.group(2).split(","))
         if found is not None:
@@ -107,19 +117,19 @@ def run_value(header: str, name: str) -> str | None:
     for pattern in patterns:
         match = re.search(pattern, header, re.MULTILINE)
         if match is not None:
-            return match.group(1)
+            return match.span(1)
     return None
 
 
-def _slha_entry(header: str, block: str, entry: Sequence[str]) -> str | None:
+def _slha_entry(header: str, block: str, entry: Sequence[str]) -> tuple[int, int] | None:
     if block.lower() == "decay" and len(entry) == 1:
         match = re.search(
             rf"^[ \t]*DECAY[ \t]+{entry[0]}[ \t]+({_NUMBER})", header, re.MULTILINE | re.IGNORECASE
         )
-        return None if match is None else match.group(1)
+        return None if match is None else match.span(1)
     span = _slha_block(header, block)
     match = None if span is None else _entry_pattern(entry).search(header, *span)
-    return None if match is None else match.group(2)
+    return None if match is None else match.span(2)
 
 
 def _slha_block(header: str, block: str) -> tuple[int, int] | None:
@@ -127,8 +137,7 @@ def _slha_block(header: str, block: str) -> tuple[int, int] | None:
     start = re.search(rf"^[ \t]*BLOCK[ \t]+{block}\b.*$", header, re.MULTILINE | re.IGNORECASE)
     if start is None:
         return None
-    end = re.compile(r"^[ \t]*(?:BLOCK|DECAY)\b|^[ \t]*<", re.MULTILINE | re.IGNORECASE)
-    stop = end.search(header, start.end())
+    stop = _SLHA_END.search(header, start.end())
     return start.end(), stop.start() if stop else len(header)
 
 
@@ -137,18 +146,25 @@ def _entry_pattern(entry: Sequence[str]) -> re.Pattern[str]:
     return re.compile(rf"^([ \t]*{indices}[ \t]+)({_NUMBER})", re.MULTILINE)
 
 
-def with_run_value(header: str, name: str, value: str) -> str:
-    """The header with another value of a parameter, if it is an entry of an SLHA block."""
-    block = _BLOCK.match(name)
-    if block is None or block.group(1).lower() == "decay":
-        return header
-    span = _slha_block(header, block.group(1))
-    if span is None:
-        return header
-    inside = _entry_pattern(block.group(2).split(",")).sub(
-        lambda m: m.group(1) + value, header[slice(*span)], count=1
-    )
-    return header[: span[0]] + inside + header[span[1] :]
+def with_run_value(header: str, name: str, value: str | None) -> str:
+    """The header with another value of a parameter, if it has the parameter at all.
+
+    Without a value, because events differ in it, the lines that state one are left out.
+    """
+    place = _place(header, name)
+    if value is not None:
+        return header if place is None else header[: place[0]] + value + header[place[1] :]
+    for _ in range(_MOST_LINES):
+        if place is None:
+            break
+        start = header.rfind("\n", 0, place[0]) + 1
+        stop = header.find("\n", place[1]) + 1 or len(header)
+        if re.match(r"[ \t]*DECAY\b", header[start:stop], re.IGNORECASE):
+            behind = _SLHA_END.search(header, stop)  # with the branching ratios that follow
+            stop = behind.start() if behind else len(header)
+        header = header[:start] + header[stop:]
+        place = _place(header, name)
+    return header
 
 
 def values_of_run(run: RunInfo, wanted: Sequence[Wanted]) -> dict[str, str]:

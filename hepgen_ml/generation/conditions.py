@@ -57,13 +57,13 @@ class ConditionValues:
         sigma = self.cross_section
         if math.isfinite(sigma) and run.cross_section > 0:
             run = run.scaled(sigma / run.cross_section)
-        if self.values is not None and len(self.values) == 1:
-            header = run.header
-            for k, c in enumerate(self.conditions.each):
-                if not c.levels:
-                    header = with_run_value(header, c.name, f"{self.values[0, k]:.10e}")
-            run = run.with_(header=header)
-        return run
+        header, values = run.header, self.values
+        for k, c in enumerate(self.conditions.each):
+            text = None  # events differ in it
+            if values is not None and len(values) == 1:
+                text = str(c.texts(values[:, k])[0]) if c.levels else f"{values[0, k]:.10e}"
+            header = with_run_value(header, c.name, text)
+        return run.with_(header=header)
 
 
 def values_for(process: Process, condition: Given | None) -> FloatArray | None:

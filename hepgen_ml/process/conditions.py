@@ -272,7 +272,8 @@ class Conditions:
                 try:
                     column = c.numbers(np.char.strip(texts.astype(str)))
                 except SampleError as error:
-                    raise UsageError(error.message, remedy=error.remedy) from None
+                    where = f"value {error.event}: " if len(texts) > 1 else ""
+                    raise UsageError(where + error.message, remedy=error.remedy) from None
             columns.append(column)
         n = max(map(len, columns))
         if any(len(column) not in (1, n) for column in columns):

@@ -57,6 +57,29 @@ def test_parameters_are_found_in_headers() -> None:
     changed = with_run_value(text, "mass:32", "9.0e+02")
     assert run_value(changed, "mass:32") == "9.0e+02"
     assert changed.replace("9.0e+02", "8.000000E+02") == text
+    text += "BLOCK MASS2\n 1 2\n"
+    for name in ("mass:32", "decay:32", "ebeam1", "xqcut", "32:m0"):
+        changed = with_run_value(text, name, "77")
+        assert run_value(changed, name) == "77"
+        assert len(changed.splitlines()) == len(text.splitlines())
+        without = with_run_value(text, name, None)
+        assert run_value(without, name) is None
+        for other in ("MASS:6", "xqcut", "mass2:1"):
+            assert other == name or run_value(without, other) == run_value(text, other)
+    assert with_run_value(text, "nothing", None) == text == with_run_value(text, "nothing", "1")
+    decay = "DECAY 32 2.5\n 1.0 2 13 -13\nDECAY 6 1.5\n"
+    assert with_run_value(decay, "decay:32", None) == "DECAY 6 1.5\n"
+
+
+def test_headers_state_one_value_or_none(generator: Generator) -> None:
+    """Not the first of the scan, which other programs and `log_prob` would believe."""
+    for given in (None, {"mass:32": [700.0, 900.0]}):
+        events = generator.sample(20, seed=1, condition=given)
+        assert run_value(events.run.header, "mass:32") is None
+        assert run_value(events.run.header, "mass:6") is not None
+        events.attributes = {}
+        with pytest.raises(SampleError, match="no value of the condition 'mass:32'"):
+            generator.log_prob(events)
 
 
 def test_unseen_mass_has_its_own_peak_rates_and_cross_section(generator: Generator) -> None:
@@ -143,6 +166,7 @@ def test_attributes_continuous_and_categorical(tmp_path: Path) -> None:
 def test_what_is_wrong_is_said(generator: Generator, caplog: pytest.LogCaptureFixture) -> None:
     for given, what in (
         ({"mas": 3}, "no condition 'mas'"), ({"mass:32": np.nan}, "nan"),
+        ({"mass:32": ["700", "x"]}, "value 2: .*'x'"),
         ({"mass:32": [[1.0]]}, "one value"), ({"mass:32": "heavy"}, "not a finite number"),
     ):  # fmt: skip
         with pytest.raises(UsageError, match=what) as error:
