@@ -1,6 +1,6 @@
 """Generated events in an analysis: the invariant mass of the top pair, without a file in between.
 
-Run after `make demo` or `hepgen-ml train`: python examples/analysis.py [MODEL]
+Usage: python examples/analysis.py [MODEL], by default with a model of the package.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 
 from hepgen_ml import Generator
 
-generator = Generator.load(sys.argv[1] if len(sys.argv) > 1 else "demo/model")
+generator = Generator.load(sys.argv[1] if len(sys.argv) > 1 else "ttbar01j")
 sample = generator.sample(20_000, seed=1)
 
 # An awkward array of events; particles behave as vectors.

@@ -38,19 +38,19 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
     model: str = Field(
-        AUTOMATIC, description="Name of the density model; auto: the sample decides."
+        AUTOMATIC, description="Name of the density model; auto: chosen for the sample."
     )
     network: NetworkConfig = Field(
         NetworkConfig(), description="Size of the networks of any model."
     )
-    training: TrainingConfig = Field(TrainingConfig(), description="How the model is trained.")
+    training: TrainingConfig = Field(TrainingConfig(), description="Training of the model.")
     cuts: tuple[str, ...] = Field(
         (),
-        description="Cuts of the sample, such as pt(Jet) > 25: they replace those found for the "
-        "same quantity, and hold in every generated event.",
+        description="Cuts of the sample, such as pt(Jet) > 25. They replace cuts found for the "
+        "same observable, and hold in every generated event.",
     )
     find_cuts: bool = Field(
-        True, description="Look for cuts at the edges of the sample; stated cuts hold in any case."
+        True, description="Search cuts at the edges of the sample, in addition to stated cuts."
     )
     resonances: tuple[str, ...] = Field(
         (),
@@ -59,8 +59,8 @@ class Config(BaseModel):
     )
     conditions: tuple[str, ...] = Field(
         (),
-        description="What events depend on, by name: their attributes or parameters of the runs, "
-        "such as mass:32.",
+        description="Quantities on which events depend, by name: attributes of events, or "
+        "parameters of the runs, such as mass:32.",
     )
     seed: int = Field(0, ge=0, lt=2**62, description="Seed of all random numbers of the training.")
 
