@@ -62,6 +62,14 @@ class _LineHandler(logging.Handler):
         typer.secho(text, err=True, fg="yellow" if record.levelno >= logging.WARNING else None)
 
 
+def kept(out: Path | None) -> str:
+    """Message on what an interrupted training has left in its directory."""
+    names = ("checkpoint.safetensors", "member-*/checkpoint.safetensors")
+    if out is not None and any(any(out.glob(name)) for name in names):
+        return f"{out} keeps the last checkpoint; go on with --resume"
+    return "no checkpoint was written yet, nothing is kept"
+
+
 def error_line(text: object) -> None:
     """Print one line on stderr, red on a terminal."""
     typer.secho(" ".join(f"error: {text}".split()), err=True, fg="red")

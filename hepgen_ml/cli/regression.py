@@ -100,7 +100,7 @@ def regress(
     debug: Debug = False,
 ) -> None:
     """Learn a number of each event: hepgen-ml regress --from FILE --target NAME --out DIR."""
-    with _console.reporting(lambda: _kept(out), verbose=verbose, debug=debug):
+    with _console.reporting(lambda: _console.kept(out), verbose=verbose, debug=debug):
         given = {"--from": source, "--target": target, "--model": model, "--predict": predict}
         names = [name for name, value in given.items() if value is not None]
         if out is None or names not in (["--from", "--target"], ["--model", "--predict"]):
@@ -141,12 +141,6 @@ def _refuse_options_of_training(context: typer.Context) -> None:
                 f"{option.opts[0]} is an option of the training and cannot be used with --predict",
                 remedy="leave it out: all events of the file are predicted by the model as it is",
             )
-
-
-def _kept(out: Path | None) -> str:
-    if out is not None and any(out.glob("member-*/checkpoint.safetensors")):
-        return f"{out} keeps the last checkpoint; go on with --resume"
-    return "nothing was stored"
 
 
 def _sizes(network: str, texts: list[str]) -> dict[str, object]:

@@ -175,7 +175,7 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Train a tagger: hepgen-ml tag train --class top=top.root --class qcd=qcd.root."""
-    with _console.reporting(lambda: _kept(out), verbose=verbose, debug=debug):
+    with _console.reporting(lambda: _console.kept(out), verbose=verbose, debug=debug):
         seconds = None if max_time is None else parse_duration(max_time)
         from hepgen_ml.classification.directory import DIRECTORY
         from hepgen_ml.classification.samples import read_classes
@@ -267,12 +267,6 @@ def apply(
                 progress=progress,
             )  # fmt: skip
         typer.echo(f"{out}: scores of {n:,} jets for {', '.join(tagger.classes)}")
-
-
-def _kept(out: Path) -> str:
-    if (out / "checkpoint.safetensors").exists():
-        return f"{out} keeps the last checkpoint; go on with --resume"
-    return "no tagger was stored"
 
 
 def _list(text: str | None) -> tuple[str, ...]:

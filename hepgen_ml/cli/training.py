@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -183,7 +182,9 @@ def train(
     """Learn a sample: hepgen-ml train --from-lhe a.lhe.gz b.lhe.gz --max-time 20m."""
     # Of processes that train together, the first one reads the files, and talks.
     first = _console.is_first()
-    with _console.reporting(lambda: _kept(out), verbose=verbose, debug=debug, together=True):
+    with _console.reporting(
+        lambda: _console.kept(out), verbose=verbose, debug=debug, together=True
+    ):
         paths = learn.paths() if first else []
         chosen = read.selection()
         seconds = None if max_time is None else parse_duration(max_time)
@@ -268,9 +269,3 @@ def encode(
         sample.save(out)
         size = file_size(out.stat().st_size)
         typer.echo(f"{out}: {len(sample.encoded):,} events, {size}")
-
-
-def _kept(out: Path) -> str:
-    if os.path.exists(out / "checkpoint.safetensors"):
-        return f"{out} keeps the last checkpoint; go on with --resume"
-    return "no checkpoint was written yet, nothing is kept"

@@ -84,10 +84,11 @@ class StandIn:
             "cross_section": 1078.6,
             "cross_section_error": 0.4,
             "subprocesses": [
-                {"incoming": [21, 21], "final": [6, -6], "frequency": 1.0, "patterns": 8}
+                {"name": "g g > t t~", "frequency": 1.0, "patterns": 8}
             ],
             "understood": [["beams", "p 6500 GeV on p 6500 GeV"], ["cuts", "pt(jet) > 20 GeV"]],
             "cuts": ["pt(jet) > 20 GeV", "|eta(jet)| < 5"],
+            "weight_variations": [],
             "training": {
                 "events": 20000,
                 "sample_files": ["a.lhe"],
