@@ -14,39 +14,30 @@ uncertainty of the weights. New events get the mean of their logits.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field, Strict
-from torch import Tensor
 
 from hepgen_ml.analysis.final_states import Signature
-from hepgen_ml.errors import HepgenError, ModelError, SampleError, UsageError
-from hepgen_ml.events.conditions import MOST
+from hepgen_ml.errors import SampleError, UsageError
 from hepgen_ml.events.sample import EventSample, FloatArray
 from hepgen_ml.events.source import Progress
 from hepgen_ml.events.weights import effective_size, unweighting_limit
-from hepgen_ml.files import documents
-from hepgen_ml.files.model_files import CLASSIFIER
-from hepgen_ml.files.tensors import load_tensors, save_tensors
-from hepgen_ml.networks import probe
-from hepgen_ml.networks.probe import ProbeDocument
-from hepgen_ml.process.condition_document import ConditionDocument
 from hepgen_ml.process.conditions import Condition
 from hepgen_ml.process.symmetry import has_equal_beams
-from hepgen_ml.reweighting.classifiers import NetworkName, restored, under
-from hepgen_ml.reweighting.features import Group, Inputs, groups
-from hepgen_ml.reweighting.folds import NONE, Calibration, Folds, GroupRatio
+from hepgen_ml.reweighting.classifiers import NetworkName
+from hepgen_ml.reweighting.features import Group, groups
+from hepgen_ml.reweighting.folds import NONE, Folds, GroupRatio
+from hepgen_ml.reweighting.storage import load_classifiers, save_classifiers
 from hepgen_ml.reweighting.training import Schedule
 
 MIN_EVENTS = 500
 """Minimum number of events in each sample; rarer final states have the ratio of frequencies
 only."""
 
-_KIND, _VERSION = "hepgen-ml classifier", 3
 _PRIOR = 10.0  # pseudo-events of either sample in every final state
 
 
@@ -227,29 +218,7 @@ class Reweighter:
 
     def save(self, directory: Path) -> Path:
         """Write the classifiers into a directory as one file."""
-        tensors: dict[str, Tensor] = {}
-        described = []
-        for number, (signature, ratio) in enumerate(self.ratios.items()):
-            for k, one in enumerate(ratio.classifiers):
-                tensors |= {f"{number}.{k}.{n}": t for n, t in one.state_dict().items()}
-            if ratio.examples is not None:
-                tensors |= {f"{number}.example.{n}": t for n, t in vars(ratio.examples).items()}
-            described.append(
-                {
-                    "final": list(signature.final),
-                    "resonances": list(signature.resonances),
-                    "members": len(ratio.classifiers),
-                    "calibration": asdict(ratio.single),
-                    "calibration_of_mean": asdict(ratio.mean),
-                    "rate": ratio.rate,
-                    "names": list(ratio.names),
-                    **probe.taken(ratio.said()),
-                }
-            )
-        document = {"kind": _KIND, "version": _VERSION, "groups": described, "facts": self.facts}
-        path = directory / CLASSIFIER
-        save_tensors(path, tensors or {"none": torch.zeros(1)}, document)
-        return path
+        return save_classifiers(directory, self.ratios, self.facts)
 
     @classmethod
     def load(cls, directory: Path, device: torch.device | None = None) -> Reweighter:
@@ -260,89 +229,7 @@ class Reweighter:
         ModelError
             Missing, damaged, of another version, or no longer giving what it gave when stored.
         """
-        path, retrain = directory / CLASSIFIER, "make it anew with `hepgen-ml reweight`"
-        try:
-            tensors, document = load_tensors(path)
-            if document.get("kind") != _KIND or document["version"] != _VERSION:
-                raise ValueError("no classifier, or of another version of hepgen-ml")
-            about = ClassifierDocument.model_validate(document)
-            facts = dict(document["facts"])
-            name, ratios = facts["network"], {}
-            for number, group in enumerate(document["groups"]):
-                members = [
-                    restored(name, under(tensors, f"{number}.{k}."), device)
-                    for k in range(int(group["members"]))
-                ]
-                single, mean = (
-                    Calibration(float(group[name]["slope"]), float(group[name]["offset"]))
-                    for name in ("calibration", "calibration_of_mean")
-                )
-                signature = Signature(
-                    *(tuple(int(c) for c in group[n]) for n in ("final", "resonances"))
-                )
-                stored = about.groups[number]
-                one = GroupRatio(
-                    members, single, mean, stored.rate, names=tuple(stored.names),
-                    examples=_examples(under(tensors, f"{number}.example.")),
-                )  # fmt: skip
-                probe.require_same(stored.probe, one.said(), path)
-                ratios[signature] = one
-            return cls(name, ratios, bool(facts["full"]), facts)
-        except ModelError:
-            raise
-        except (HepgenError, *documents.UNUSABLE) as error:
-            raise ModelError(
-                f"is damaged: {documents.problem(error)}", path=path, remedy=retrain
-            ) from None
-
-
-class CalibrationDocument(documents.Document):
-    """Stored form of `Calibration`."""
-
-    slope: documents.Number
-    offset: documents.Number
-
-
-class RatioDocument(documents.Document):
-    """Stored form of a `GroupRatio`, without its classifiers."""
-
-    final: list[documents.Integer]
-    resonances: list[documents.Integer]
-    members: Annotated[int, Strict(), Field(ge=0, le=1000)]
-    calibration: CalibrationDocument
-    calibration_of_mean: CalibrationDocument
-    rate: documents.Amount
-    names: Annotated[list[documents.Text], Field(max_length=10_000)] = Field(default_factory=list)
-    probe: ProbeDocument | None = None
-
-
-class ClassifierFacts(documents.Document):
-    """Facts about a classifier that the program uses."""
-
-    network: NetworkName
-    folds: Annotated[int, Strict(), Field(ge=1, le=1000)]
-    full: documents.Truth
-    exchange_beams: documents.Truth
-    unweighting_limit: documents.Positive
-    conditions: Annotated[list[ConditionDocument], Field(max_length=MOST)] = Field(
-        default_factory=list
-    )
-    truth_events: documents.Count = 0
-    generated_events: documents.Count = 0
-    effective_sample_size: documents.Amount = 0.0
-    groups: dict[documents.Text, Any] = Field(default_factory=dict)
-
-
-class ClassifierDocument(documents.Document):
-    """Content of a file of classifiers beside its tensors."""
-
-    groups: Annotated[list[RatioDocument], Field(max_length=100_000)]
-    facts: ClassifierFacts
-
-
-def _examples(tensors: dict[str, Tensor]) -> Inputs | None:
-    """Stored examples; none in files of before."""
-    return Inputs(**tensors) if tensors else None
+        return cls(*load_classifiers(directory, device))
 
 
 def _difference(found: Sequence[str], wanted: Sequence[str]) -> str:
