@@ -65,7 +65,9 @@ def test_stopping_at_a_validation_does_not_leave_it_out(
 ) -> None:
     """Otherwise the training that is resumed would have another history, and other best weights."""
     sample = toy_top_pairs(1500)
-    config = settings("training.max_steps=30", "training.max_time=1e6")
+    config = settings(
+        "training.max_steps=30", "training.max_time=1e6", "training.validation_interval=25"
+    )
     clock = iter(range(10**6))
     monkeypatch.setattr("hepgen_ml.training.trainer.time.monotonic", lambda: float(next(clock)))
 
