@@ -208,7 +208,7 @@ def models(
         for name, model in found.items():
             events = f", {model['events']:,} events" if model["events"] else ""
             typer.echo(f"{name}: {model['sample']} ({model['model']}{events})")
-        typer.echo("`hepgen-ml info NAME` says what a model learned; its card is README.md in the "
+        typer.echo("`hepgen-ml info NAME` describes a model; its card is README.md in the "
                    f"directory {PRETRAINED}/NAME")  # fmt: skip
 
 

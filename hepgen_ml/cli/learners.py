@@ -50,7 +50,7 @@ def described(directory: Path) -> dict[str, Any] | None:
         if plan in names:
             raise ModelError(
                 "holds an unfinished training", path=directory,
-                remedy=f"go on with `hepgen-ml {verb} --resume` and the options of its beginning",
+                remedy=f"continue with `hepgen-ml {verb} --resume` and the original options",
             )  # fmt: skip
     return None
 

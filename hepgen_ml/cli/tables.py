@@ -87,7 +87,7 @@ def _show_sample(console: Console, path: Path, found: Mapping[str, Any]) -> None
     header = ("subprocess", "events", "weight fraction")
     _print_table(console, (*header, "intermediate") if with_resonances else header, lines)
     if found["events_without_subprocess"]:
-        console.print(f"{found['events_without_subprocess']:,} events belong to no row above")
+        console.print(f"{found['events_without_subprocess']:,} events without such a row")
 
 
 def _meaning(weights: Mapping[str, Any], sigma: float | None) -> str:
@@ -95,12 +95,12 @@ def _meaning(weights: Mapping[str, Any], sigma: float | None) -> str:
     strategy = abs(weights["strategy"])
     if strategy == 3:
         unit = weights["minimum"] in (1.0, -1.0) and weights["maximum"] == 1.0
-        return "unit weights" if unit else "of a weight only the sign counts"
+        return "unit weights" if unit else "weights of which only the sign counts"
     if strategy != 4:
         return ""
     # HepMC3 and ROOT files, and their generators, may give weights any scale.
     if sigma is not None and abs(weights["mean"] - sigma) > _CLOSE * abs(sigma):
-        return "weights of any scale, their sum stands for the cross section"
+        return "weights of any scale, whose sum corresponds to the cross section"
     return "the mean weight is the cross section"
 
 

@@ -77,7 +77,7 @@ def _validation_section(found: Mapping[str, Any]) -> str:
     return (
         f"## Validation\n\n{made['events']:,} generated events against "
         f"{found['truth']['events']:,} events of truth, {found['date'][:10]}. Areas under the ROC "
-        "curve of boosted trees, 0.5 where samples cannot be told apart; the last one is truth "
+        "curve of boosted trees, 0.5 if the samples cannot be separated; the last one is truth "
         "against truth.\n\n"
         "| events | AUC, kinematics | AUC, all inputs | AUC of truth | largest chi2/ndf |\n"
         "|---|---|---|---|---|\n" + "\n".join(rows) + "\n\n"

@@ -100,7 +100,7 @@ def understood(process: Process, run: RunInfo, facts: Mapping[str, Any]) -> list
     if symmetry := _symmetry(facts):
         lines.append(("symmetry", symmetry))
     missing = _not_learned(process, run, facts)
-    lines.append(("not learned", "; ".join(missing) or "nothing that the record holds"))
+    lines.append(("not learned", "; ".join(missing) or "nothing is left out"))
     return lines
 
 
@@ -309,10 +309,10 @@ def _weights(facts: Mapping[str, Any]) -> str:
     signed = f", {100 * negative:.3g} % of them negative" if negative else ""
     if about := facts.get("event_weights"):
         return (
-            f"of {events:,} events differ{signed}: the density is that of the events as they are, "
-            f"and weights, by {about['rule']}, are known to {about['precision']:.2g}"
+            f"of {events:,} events differ{signed}: the biased density is learned, and weights by "
+            f"{about['rule']} with a relative precision of {about['precision']:.2g}"
         )
-    return f"of {events:,} events differ{signed}: they are worth {effective:,} of equal weight"
+    return f"of {events:,} events differ{signed}: effective sample size {effective:,}"
 
 
 def _symmetry(facts: Mapping[str, Any]) -> str:

@@ -293,7 +293,7 @@ def _warnings(truth: EventSample | Files, judged: JudgedModel | None) -> list[st
     same = sorted(trained & {Path(name).name for name in _hashes(truth)})
     return [
         f"{name} has the name of a file that the model was trained on: truth has to be events "
-        "that training never saw, or over-fitting stays unseen"
+        "that training never saw, because overfitting is invisible otherwise"
         for name in same
     ]
 

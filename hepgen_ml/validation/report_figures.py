@@ -130,7 +130,7 @@ def _rates(found: Measurements) -> Iterator[ReportFigure]:
             "rates",
             "rates",
             "Fractions of events; below, the difference over its error of truth and generated "
-            "events together. Those of the training sample are not part of it.",
+            "events together, without that of the training sample.",
             rates(frequencies, names, found.spreads, "Rates"),
         )
     if {"color flow", "helicity"} & set(frequencies[0]):
@@ -149,8 +149,8 @@ def _judges(found: Measurements) -> Iterator[ReportFigure]:
         yield ReportFigure(
             "judge",
             f"judge_{number}",
-            f"{group.signature}: a judge on the kinematics, its distance from guessing, and the "
-            "density ratio that it finds event by event. On the left are events that truth "
+            f"{group.signature}: ROC curve of the classifier, its distance from the diagonal, and "
+            "its estimate of the density ratio for each event. On the left are events that truth "
             "lacks, on the right those that the generator lacks.",
             judgements(judged, group.judged_floor, title),
         )

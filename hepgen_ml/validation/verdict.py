@@ -112,7 +112,7 @@ def plain_words(summary: Mapping[str, Any]) -> list[str]:
         p = s["largest_chi2_p_value"]
         if p is not None:
             rare = (
-                "as large as statistical fluctuations make one of so many"
+                "compatible with the largest statistical fluctuation of so many"
                 if p > 0.01
                 else "larger than statistical fluctuations explain"
             )

@@ -51,7 +51,7 @@ def test_partons() -> None:
     assert weak == "_em: constant, 0.00754717"
     assert said["weights"] == "equal, 3,000 events"
     assert said["symmetry"] == "exchange of the beams holds"
-    assert said["not learned"] == "nothing that the record holds"
+    assert said["not learned"] == "nothing is left out"
 
 
 def test_fractions_add_up_to_the_events() -> None:
@@ -69,7 +69,7 @@ def test_reconstructed_objects() -> None:
     assert " j" in said["subprocesses"]
     assert "scale, couplings" not in said
     assert said["weights"] == (
-        "of 2,000 events differ, 2 % of them negative: they are worth 1,500 of equal weight"
+        "of 2,000 events differ, 2 % of them negative: effective sample size 1,500"
     )
 
 

@@ -135,7 +135,7 @@ def test_files_in_and_out(tmp_path: Path) -> None:
     (tmp_path / "begun").mkdir()
     (tmp_path / "begun" / "regression.json").write_text("{}")
     told = CliRunner().invoke(app, ["info", str(tmp_path / "begun")])
-    assert "unfinished training (go on with `hepgen-ml regress --resume`" in told.stderr
+    assert "unfinished training (continue with `hepgen-ml regress --resume`" in told.stderr
 
 
 def test_a_column_of_root_is_learned(tmp_path: Path) -> None:

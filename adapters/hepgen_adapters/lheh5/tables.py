@@ -42,7 +42,7 @@ class Tables:
             self.file = h5py.File(path, "r", locking=False)
         except OSError as error:
             raise self.fail(
-                f"is no HDF5 file that can be read ({str(error).splitlines()[0]})",
+                f"is not a readable HDF5 file ({str(error).splitlines()[0]})",
                 remedy="check the path, or copy the file again if it was cut short",
             ) from error
 
