@@ -66,7 +66,7 @@ class UsageError(HepgenError):
 
 
 class InputError(HepgenError):
-    """A file that is missing, truncated, malformed or not what it claims."""
+    """A file that is missing, truncated, malformed or of another format."""
 
     exit_code = 3
 

@@ -204,7 +204,7 @@ def _no_nan(values: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class Law:
-    """A law and what it takes to judge it.
+    """A conservation or consistency law with its test.
 
     Attributes
     ----------

@@ -1,8 +1,7 @@
 """Are these events physics? Conservation laws of a sample, judged chunk by chunk.
 
-Every law is judged for every event; nothing is repaired. Downstream programs
-are no substitute: a shower program rebuilds beams, energies and masses without
-a word where they do not fit.
+Every law is judged for every event; nothing is repaired. Downstream programs cannot replace the
+test: a shower program silently rebuilds inconsistent beams, energies and masses.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ Result = tuple[str, int, int | None, float, float, str, bool]
 
 
 class Normalization:
-    """Collects what is needed, chunk by chunk.
+    """Sums of weights for the test, chunk by chunk.
 
     Parameters
     ----------

@@ -40,8 +40,7 @@ class Setting:
 def listed(model: str = AUTOMATIC) -> dict[str, list[Setting]]:
     """Settings of a model, or of all of them, by the name of their section.
 
-    Those outside of any section have the name ``""``. The model of the package that has it says
-    what they mean.
+    Settings outside any section have the name ``""``. The descriptions are those of the models.
 
     Raises
     ------

@@ -143,7 +143,7 @@ def is_first() -> bool:
     """Whether this is the first process of torchrun, or the only process."""
     try:
         return launched().rank == 0
-    except UsageError:  # is told by whoever needs to know the place
+    except UsageError:  # this process reports it
         return True
 
 
@@ -174,7 +174,7 @@ def _write_nowhere() -> None:
 
 
 def prepare_streams() -> None:
-    """Make output possible whatever standard streams the program was started with.
+    """Make output possible for any state of the standard streams.
 
     Closed streams are redirected to the null device, because an event file could otherwise get
     their descriptor and receive printed text; characters that an encoding lacks are replaced.

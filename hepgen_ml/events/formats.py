@@ -194,8 +194,8 @@ def read(
 class AtomicWriter:
     """Write several files at once; each appears under its final name only when complete.
 
-    Used as a context manager. On any error the partial files are removed and
-    whatever stood under the final names is untouched (`hepgen_ml.files.outputs`).
+    Used as a context manager. On any error the partial files are removed and existing files of the
+    final names are kept (`hepgen_ml.files.outputs`).
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ class Subrun:
     max_weight: float = 1.0
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; null for what is not known."""
+        """Plain JSON values; null for unknown numbers."""
         return {
             "process_id": self.process_id,
             "cross_section": finite_or_none(self.cross_section),
@@ -51,7 +51,7 @@ def processes_from_json(values: Sequence[Mapping[str, Any]]) -> tuple[Subrun, ..
     Raises
     ------
     KeyError, TypeError, ValueError
-        These are no processes.
+        The values do not describe processes.
     """
 
     def number(value: Any) -> float:

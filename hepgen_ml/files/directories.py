@@ -108,7 +108,7 @@ def claimed(
     """
     names = _names_in(directory)
     _refuse_foreign(directory, names, contents)
-    if contents.plan not in names:  # an unfinished training may be running: the lock tells
+    if contents.plan not in names:  # an unfinished training may be running, which the lock shows
         _refuse_existing(directory, names, contents, force=force, resume=resume)
     with naming(directory):
         is_new = not directory.exists()

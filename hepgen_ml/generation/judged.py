@@ -59,11 +59,11 @@ class JudgedModel:
         return share, [unknown_warning(share)] if share else []
 
     def history(self) -> dict[str, npt.NDArray[np.float64]] | None:
-        """Columns of the history of its training; None where there is none."""
+        """Columns of the history of its training; None without a history."""
         return read_history(self.directory)
 
     def provenance(self) -> dict[str, Any]:
-        """What a report states about the model, in plain values."""
+        """Facts of a report about the model, in plain values."""
         generator, files = self.generator, sorted(self.directory.glob("*.safetensors"))
         return {
             "model": self.directory.name,

@@ -1,4 +1,4 @@
-"""A trained model with all that its events are made by: what is loaded and saved together."""
+"""A trained model with all parts of its generation, which are loaded and saved together."""
 
 from __future__ import annotations
 

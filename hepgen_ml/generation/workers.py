@@ -103,8 +103,8 @@ def made_by_copies(
 class Workers:
     """Processes that make blocks of events.
 
-    Each sends what it makes through a pipe of its own, so that the death of one is noticed whatever
-    it did at the time. They end with the process that started them.
+    Each sends its results through a separate pipe, so that the death of a process is always
+    noticed. They end with the process that started them.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ class Workers:
         waiting.append(block)
 
     def _receive(self, made: dict[int, Made], timeout: float | None) -> None:
-        """Take in what has been made, at least one block unless there is a timeout."""
+        """Receive finished blocks, at least one unless there is a timeout."""
         for ready in wait(self._results, timeout):
             assert isinstance(ready, Connection)
             try:
@@ -196,7 +196,7 @@ class Workers:
             made[index] = found
 
     def close(self) -> None:
-        """End all processes, whatever they do."""
+        """End all processes immediately."""
         for process in self._processes:
             process.terminate()
         for process in self._processes:
@@ -223,7 +223,7 @@ def _work(
     begin_worker()
     _compute_with_one_thread()
     make: Callable[[Block], Made] | None = None
-    with suppress(BrokenPipeError):  # nobody waits for it any longer
+    with suppress(BrokenPipeError):  # its result is no longer needed
         while True:
             block = tasks.get()
             try:

@@ -67,8 +67,8 @@ def coordinate_features(z: Tensor) -> Tensor:
 class CoordinateEmbedding(nn.Module):
     """Vectors of coordinates, their weights looked up by name.
 
-    Angles enter through their harmonics alone, so that whatever is computed
-    from the vectors is continuous and periodic in them.
+    Angles enter through their harmonics alone, so that all functions of the vectors are continuous
+    and periodic in them.
 
     Parameters
     ----------

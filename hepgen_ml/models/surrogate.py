@@ -14,7 +14,7 @@ from hepgen_ml.process.process import Process
 
 
 class Surrogate(nn.Module):
-    """Density of the kinematics and the heads of what is drawn given them.
+    """Density of the kinematics, and the heads of further properties.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
         except RuntimeError as error:  # numba's for a cache without a place
             _tell(str(error))
             made = numba.njit(**options)(function)
-        if made_by := getattr(made, "_compile_for_args", None):  # what a first call runs
+        if made_by := getattr(made, "_compile_for_args", None):  # code of the first call
             made._compile_for_args = wraps(made_by)(without_extensions()(made_by))
         return made
 

@@ -27,7 +27,7 @@ class Block(nn.Module):
     causal : bool
         Whether a token attends to earlier tokens only, or to all tokens.
     dropout : float
-        Fraction of what a layer adds that is left out in training.
+        Dropout of the output of each layer in training.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Transformer(nn.Module):
     causal : bool
         Whether a token attends to earlier tokens only, or to all tokens.
     dropout : float
-        Fraction of what a layer adds that is left out in training.
+        Dropout of the output of each layer in training.
     """
 
     compiles = True

@@ -325,7 +325,7 @@ def _evidence(config: Sequence[dict[str, Any] | None]) -> Evidences:
 
 
 def overridden(found: Sequence[Cut], stated: Sequence[Cut]) -> list[Cut]:
-    """Cuts that were found; what is stated replaces their bounds on the same side."""
+    """Cuts that were found; stated cuts replace their bounds on the same side."""
     result = {(c.observable, c.classes): c for c in found}
     for cut in tighter(stated):
         key = (cut.observable, cut.classes)

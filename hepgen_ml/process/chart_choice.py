@@ -193,7 +193,7 @@ class ChartLearner:
         pt = max(map(self.acceptance.pt_min, classes))
         energies = own.energies
         if production["kind"] == BalancedChart.kind:
-            # flavours of partons share a chart, whatever their masses
+            # flavours of partons with different masses share a chart
             useful, beams = cut > 0, {"energies": list(energies), "incoming_masses": [0.0, 0.0],
                                       "largest": list(own.largest)}  # fmt: skip
         else:

@@ -149,7 +149,7 @@ def _peak_over(
         positions.append(peak[0] * scale)
         widths.append(peak[1] * scale)
         numbers.append(len(rows))
-    # peaks at a few points only are no moving peak
+    # peaks at a few points only are not a moving peak
     if len(places) < 2 or len(places) < 0.7 * len(cells):
         peak = None if k is None else find_peak(ratio)
         if k is None or peak is None:

@@ -114,7 +114,7 @@ Place = tuple[Edge, FloatArray]
 
 
 class Found(NamedTuple):
-    """What is known of cuts that move.
+    """Result of the search for moving cuts.
 
     Attributes
     ----------

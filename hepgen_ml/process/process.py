@@ -113,7 +113,7 @@ class Process:
         """Translate events into tensors.
 
         Events whose structure or pattern is not part of the process, or that are outside
-        its cuts, are left out; `Encoded.event` tells which remain.
+        its cuts, are left out; `Encoded.event` has the numbers of the others.
         """
         values: Tensor | None = None
         if self.conditions is not None and len(sample):

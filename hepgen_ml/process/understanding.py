@@ -1,8 +1,8 @@
 """Description, in sentences for physicists, of what a model has learned from its sample.
 
-`hepgen-ml train` ends with them and `hepgen-ml info` shows them, so that a misunderstanding is seen
-before a million events are made. The sentences follow from the process and the facts about the
-training; facts that a model lacks are left out.
+`hepgen-ml train` ends with them and `hepgen-ml info` shows them, so that a wrong interpretation is
+noticed before a million events are generated. The sentences follow from the process and the facts
+about the training; facts that a model lacks are left out.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def _incoming_energies(chart: Chart, masses: tuple[float, float]) -> tuple[float
 
 
 def _production(chart: Chart) -> Chart:
-    """Chart of what is made in the collision."""
+    """Chart of the particles produced in the collision."""
     return chart.production if isinstance(chart, DecayChart) else chart
 
 

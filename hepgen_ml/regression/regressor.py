@@ -109,8 +109,8 @@ class Regressor:
         Parameters
         ----------
         sample : EventSample
-            At least `MIN_EVENTS` events. A twentieth of them decides when to stop, another
-            twentieth calibrates the uncertainties.
+            At least `MIN_EVENTS` events. A twentieth of them is used for early stopping, another
+            twentieth for the calibration of the uncertainties.
         target : str or (n,) array
             A named weight (its ratio to the nominal one is learned), ``weight`` for the nominal
             weight itself, or the numbers.

@@ -227,7 +227,7 @@ class Reweighter:
         Raises
         ------
         ModelError
-            Missing, damaged, of another version, or no longer giving what it gave when stored.
+            Missing, damaged, of another version, or with other outputs than when stored.
         """
         return cls(*load_classifiers(directory, device))
 

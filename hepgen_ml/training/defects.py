@@ -18,7 +18,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 TOLERANCE = 1e-4
 """Violation of a conservation law, relative to the beam energy, that makes an event useless
-for training. Rounding of printed momenta is far below; what is generated is exact anyway."""
+for training. Rounding of printed momenta is far below; generated events are exact."""
 
 OFF_AXIS = "incoming particles off the beam axis"
 _AXIS_TOLERANCE = 1e-6  # transverse momentum of an incoming particle relative to its energy

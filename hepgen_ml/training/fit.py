@@ -31,8 +31,9 @@ Refiner = Callable[[Trainer[SurrogateTask], Prepared], None]
 Regression = Callable[
     [Prepared, EncodedSample, Path, bool, float, torch.device, Progress | None], dict[str, Any]
 ]
-"""Learns the named weights of a sample into a model directory: what is prepared, sample, directory,
-whether to take what an interrupted training left there, seconds. Returns facts about them."""
+"""Function that learns the named weights of a sample into a model directory. Its arguments are the
+prepared model, the sample, the directory, whether to resume an interrupted training, and the time
+in seconds; it returns facts."""
 
 
 def fit(

@@ -38,7 +38,7 @@ _MOST_BAD = 50
 """Steps in a row without a finite loss after which a training has diverged."""
 
 _LOST = 0.01
-"""Fraction of such steps in a training above which users are told."""
+"""Fraction of such steps in a training above which there is a warning."""
 
 _VALIDATION_BATCH = 4096
 

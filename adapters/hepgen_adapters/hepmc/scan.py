@@ -127,7 +127,7 @@ class Scan:
 
 
 def _pair(value: float, error: float) -> tuple[float, float]:
-    """A cross section and its error as stated; nan for what is not known."""
+    """A cross section and its error as stated; nan if unknown."""
     if not math.isfinite(value) or value == error == 0:
         return math.nan, math.nan
     return value, error if math.isfinite(error) and error >= 0 else math.nan

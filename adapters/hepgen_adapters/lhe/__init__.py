@@ -42,7 +42,7 @@ class LHE:
         Raises
         ------
         InputError
-            The file cannot be opened, is no LHE file, is empty or truncated.
+            The file cannot be opened, is not an LHE file, is empty or truncated.
         UsageError
             Objects are selected: these files hold partons.
         """

@@ -45,7 +45,7 @@ class LHEH5:
         Raises
         ------
         InputError
-            The file is no HDF5 file, or holds no Les Houches events.
+            The file is not an HDF5 file, or holds no Les Houches events.
         UsageError
             Objects are selected: these files hold partons. Or h5py is not installed.
         """

@@ -31,8 +31,8 @@ class Showering:
 class Session:
     """A HepMC3 file of showered events being written.
 
-    Pythia is started here once, whatever the number of processes, so that settings it does not
-    know and runs that it refuses are told at once.
+    Pythia is started here once, for any number of processes, so that unknown settings and refused
+    runs are reported immediately.
     """
 
     def __init__(

@@ -46,19 +46,19 @@ class Source(_LHAup):  # type: ignore[misc]
         self._n = 0
 
     def feed(self, sample: EventSample) -> None:
-        """Hand over these events next, instead of what is left."""
+        """Provide these events next, instead of the remaining ones."""
         self._rows = _rows(sample.chunks(_PIECE))
 
     def attach(self, pythia: Any) -> None:
-        """Be the source of a Pythia that is not initialised yet, for as long as it lives.
+        """Register as the source of a Pythia object that is not initialised yet.
 
         Named weights reach Pythia in this way only.
 
         Raises
         ------
         UsageError
-            It is no Pythia, or another one reads from this source: they would share the
-            events out.
+            The object is not a Pythia, or another one reads from this source, which would divide
+            the events.
         """
         if not isinstance(pythia, load_pythia().Pythia):
             raise UsageError(
@@ -150,7 +150,7 @@ class LHAupSample(Source):
 
 
 class LHAupGenerator(Source):
-    """Events of a trained model, made as Pythia asks for them, in constant memory.
+    """Events of a trained model, generated on request of Pythia, in constant memory.
 
     Parameters
     ----------

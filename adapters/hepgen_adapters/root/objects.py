@@ -156,7 +156,7 @@ class ObjectReader(TreeReader):
             self.left_out = [f"collection {c}" for c in file.objects if c not in names]
 
     def _branches_of(self, collection: str) -> dict[str, str]:
-        """Branches to read by what they hold."""
+        """Branches to read, by their content."""
         exact = {c: f"{collection}_{b}" for c, b in OBJECT_EXACT.items()}
         names = [*_needed(self._layout, collection), self._layout.branch(collection, 3)]
         polar = {n.split(self._layout.separator)[1].lower(): n for n in names}

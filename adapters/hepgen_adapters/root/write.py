@@ -199,7 +199,7 @@ class ROOTWriter:
             branches[self._branches[key]] = values
 
     def close(self) -> None:
-        """Write what is pending, the sums of weights and the run information."""
+        """Write pending events, the sums of weights and the run information."""
         if self._closed:
             return
         self._closed = True

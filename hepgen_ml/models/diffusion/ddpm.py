@@ -42,7 +42,7 @@ from hepgen_ml.process.process import Process
 _DEFAULT_NETWORK = "mlp"
 
 _FARTHEST = 10.0
-"""Standard deviations up to which clean coordinates are looked for by noise prediction."""
+"""Bound of clean coordinates from noise prediction, in standard deviations."""
 
 _CHAIN = ("dpm2m", "ddim", "ancestral")
 """Samplers that go from level to level of the noise; others integrate the probability flow."""

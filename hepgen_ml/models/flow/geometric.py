@@ -131,7 +131,7 @@ class GeometricVelocity(Velocity):
         chart, join = self.chart(channel, values), self.channels[channel].join
         p, _ = chart.inverse(join(x, x.new_zeros(len(x))))
         lost = ~torch.isfinite(p).all(-1).all(-1)
-        if lost.any():  # gradients of what is not a number are not numbers either
+        if lost.any():  # gradients through nan are nan
             x = torch.where(lost.unsqueeze(-1), self.mean[channel, :d].double(), x)
             p, _ = chart.inverse(join(x, x.new_zeros(len(x))))
         return p

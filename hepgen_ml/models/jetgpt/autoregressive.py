@@ -98,7 +98,7 @@ class AutoregressiveDensity(DensityModel):
         head = torch.randn(len(names), net.width, n_parameters) * 0.02
         padded = [F.pad(d.bias(), (0, n_parameters - d.n_parameters)) for d in densities]
         bias = torch.stack(padded)
-        # An angle itself is no input: its harmonics are continuous across +-pi.
+        # Angles enter through their harmonics, which are continuous across +-pi.
         keep = torch.ones(len(names), N_FEATURES)
         keep[list(names.values()), 0] = 0.0
         self.keep: Tensor

@@ -203,7 +203,7 @@ class GrowingDensity(DensityModel):
     def momenta(
         self, z: Tensor, family: int, length: int, given: Tensor | None = None
     ) -> Tensor:
-        """Momenta (m, R, 4) of the objects so far; whatever comes after them is arbitrary.
+        """Momenta (m, R, 4) of the objects so far; later rows are arbitrary.
 
         Conditions (m, K) of the user where there are any.
         """

@@ -83,7 +83,7 @@ def blade_product(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[tuple[int, ..
 
 
 def _stored() -> list[tuple[int, int]]:
-    """Component and sign of what is stored, in the order s, p, v, a (t to z), E, B (x to z)."""
+    """Component and sign of stored numbers, in the order s, p, v, a (t to z), E, B (x to z)."""
 
     def product(*blades: tuple[int, ...]) -> tuple[int, int]:
         result: tuple[int, ...] = ()

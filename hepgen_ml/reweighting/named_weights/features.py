@@ -91,7 +91,7 @@ def inputs_of(process: Process, encoded: Encoded) -> Inputs:
 def inputs(
     process: Process, kinematics: Kinematics, subprocess: Tensor, discrete: Discrete
 ) -> Inputs:
-    """Inputs of events from their momenta and what is discrete."""
+    """Inputs of events from their momenta and discrete properties."""
     final, incoming = kinematics.final, kinematics.incoming
     labels, subprocess = subprocess, which(subprocess)
     m = len(subprocess)

@@ -183,7 +183,7 @@ def _pin(model: WeightRatios, inputs: Inputs, ratio: Tensor) -> None:
 
 
 def _components(target: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Centre (K'), loadings (P, K'), what is left (K') and coefficients (m, P) of unit variance.
+    """Centre (K'), loadings (P, K'), residuals (K') and coefficients (m, P) of unit variance.
 
     Weights are scaled by the square root of their spread, so that small variations matter beside
     large ones.

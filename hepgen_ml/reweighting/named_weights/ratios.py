@@ -1,8 +1,8 @@
 r"""Ratios of named weights to the nominal weight, as functions of events.
 
-Many weights of a sample (scales, members of a PDF set) are strongly correlated. What is learned
-are the P principal components of their logarithms; with coefficients :math:`u_p(x)` and the
-loadings of the K weights,
+Many weights of a sample (scales, members of a PDF set) are strongly correlated. The model learns
+the P principal components of their logarithms; with coefficients :math:`u_p(x)` and the loadings of
+the K weights,
 
 .. math:: \log \frac{w_k(x)}{w_0(x)} = a_k + \sum_p u_p(x) L_{pk},
 

@@ -81,7 +81,7 @@ def _weights(ax: Axes, judged: Sequence[Judgement], floor: Judgement) -> None:
     decades = float(np.clip(1.15 * furthest, 0.35, _MOST_DECADES))
     edges = np.linspace(-decades, decades, 51)
     for j, side, look in shown:
-        # the outermost bins hold what is beyond
+        # the outermost bins include overflow and underflow
         place = np.clip(j.log_weight[side] / np.log(10), edges[0] + 1e-9, edges[-1] - 1e-9)
         h = np.histogram(place, edges, weights=j.weight[side])[0] / j.weight[side].sum()
         ax.stairs(h, 10**edges, color=look.color, lw=look.width, ls=look.line, label=look.label)

@@ -41,7 +41,7 @@ def _share_threads() -> None:
     """Let numba use the threads of torch.
 
     Both may run on one OpenMP, whose number of threads numba sets to that of the cores when it
-    starts its own, whatever `torch.set_num_threads` or OMP_NUM_THREADS say.
+    starts its own, regardless of `torch.set_num_threads` and OMP_NUM_THREADS.
     """
     threads = torch.get_num_threads()
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
