@@ -20,12 +20,11 @@ from hepgen_ml.training.directory import begin, claimed, finish
 from hepgen_ml.training.encoded import EncodedSample
 from hepgen_ml.training.preparation import Prepared, prepare
 from hepgen_ml.training.ranks import ALONE, Packed, Ranks
-from hepgen_ml.training.surrogate_task import SurrogateTask
 from hepgen_ml.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
-Refiner = Callable[[Trainer[SurrogateTask], Prepared], None]
+Refiner = Callable[[Trainer[Any], Prepared], None]
 """Trains a surrogate with classifiers in its loss."""
 
 Regression = Callable[
@@ -93,10 +92,7 @@ def fit(
         if sample.variations is not None:
             share = ready.config.training.variations_share * clock.seconds
             ready.facts |= regress(ready, sample, out, resume, share, device, progress)
-        task = SurrogateTask(
-            ready.surrogate, ready.training, ready.validation, device=device,
-            n_events=ready.n_events, rate=ready.rate,
-        )  # fmt: skip
+        task = ready.task(device)
         left = ranks.share_number(lambda: clock.for_network(ready.config.training).max_time)
         settings = ready.config.training.model_copy(update={"max_time": left})
         trainer = Trainer(
@@ -132,9 +128,7 @@ def _unpacked(packed: Packed) -> tuple[EncodedSample, float]:
     return EncodedSample.unpacked(tensors, document["sample"]), float(document["seconds"])
 
 
-def _facts(
-    sample: EncodedSample, ready: Prepared, trainer: Trainer[SurrogateTask]
-) -> dict[str, Any]:
+def _facts(sample: EncodedSample, ready: Prepared, trainer: Trainer[Any]) -> dict[str, Any]:
     """Facts about a training for the model card."""
     return {
         "sample_sha256": sample.fingerprint,

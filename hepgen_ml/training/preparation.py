@@ -35,6 +35,7 @@ from hepgen_ml.training.biased import as_they_are, with_weights
 from hepgen_ml.training.data import draw_rates, evened, split
 from hepgen_ml.training.encoded import EncodedSample
 from hepgen_ml.training.output_run import output_run
+from hepgen_ml.training.surrogate_task import SurrogateTask
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,13 @@ class Prepared:
     rate: Tensor | None
     biased: list[tuple[Encoded, Tensor]] | None
     facts: dict[str, Any]
+
+    def task(self, device: torch.device) -> SurrogateTask:
+        """Training of the surrogate on these events."""
+        return SurrogateTask(
+            self.surrogate, self.training, self.validation, device=device,
+            n_events=self.n_events, rate=self.rate,
+        )  # fmt: skip
 
 
 def prepare(sample: EncodedSample, config: Config, seconds: float) -> Prepared:
