@@ -6,6 +6,7 @@ answers at once.
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -59,4 +60,16 @@ app.add_typer(_tagging, name="tag")
 
 def main() -> None:
     """Entry point of the ``hepgen-ml`` command."""
+    share_cores()
     _console.run(app)
+
+
+def share_cores() -> None:
+    """Let threads that wait for others sleep soon, unless the user has chosen a policy.
+
+    On cores that other programs use, one thread of a step often waits until another one gets its
+    turn. By default it computes meanwhile, for milliseconds, which the other one then lacks.
+    OpenMP reads this when torch is loaded: GNU's a number of loops, that of LLVM milliseconds.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & set(os.environ):
+        os.environ |= {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}

@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 
 import hepgen_ml
 from hepgen_ml import errors
-from hepgen_ml.cli import app
+from hepgen_ml.cli import app, share_cores
 from hepgen_ml.cli import console as _console
 from hepgen_ml.cli.quantities import cross_section, parse_count, parse_duration, parse_shard
 from hepgen_ml.events.formats import AtomicWriter, read, write
@@ -351,3 +351,17 @@ def test_info_of_a_model(stand_in: type[StandIn]) -> None:
     shown = run("info", "model").stdout
     for text in ("g g > t t~", "1,234,567", "p 6500 GeV", "1078.60 ± 0.40 pb", "pt(jet) > 20"):
         assert text in shown
+
+
+def test_waiting_threads_leave_busy_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    share_cores()
+    assert os.environ["GOMP_SPINCOUNT"] == "1000"
+    assert os.environ["KMP_BLOCKTIME"] == "0"
+    for name in names:
+        monkeypatch.setattr(os, "environ", {name: "7"})  # what the user has chosen
+        share_cores()
+        assert os.environ == {name: "7"}
