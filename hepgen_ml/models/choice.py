@@ -41,8 +41,18 @@ _SIGN = 4.5
 """Standard deviations above which a sample contradicts reflections; smaller than if they are
 requested."""
 
-_BATCHES = (256, 512, 1024)
-"""Sizes of batches; those of jets are never the smallest, which costs a third of the events."""
+_NARROW, _MANY_COORDINATES, _FEW_EVENTS, _SHORT = 64, 8.0, 30_000, 5e6
+"""Width of the network for events with at least so many coordinates, if the sample has fewer events
+or if there is time for fewer coordinates: a wider network needs twice the time for each event, and
+learns no more from it before it has seen far more events."""
+
+_BATCHES = (128, 256, 512, 1024)
+"""Sizes of batches."""
+
+_LEAST = 1000.0
+"""Number of coordinates in a batch below which a step is mostly overhead. Batches of jets have 512
+events or more: their objects are gathered by kind and place, and half of that would cost a third of
+the events."""
 
 
 def chosen(
@@ -52,6 +62,7 @@ def chosen(
 
     - Reconstructed events of several numbers of jets are learned jet by jet
       (`jetgpt-splitting`, with a narrower network), all others by `jetgpt`.
+    - The network is narrower if events with many coordinates are few, or the time is short.
     - The batch size leaves time for about ten thousand steps, unless the number of steps is given.
     - If some numbers of jets are rare, their events are drawn up to four times as often.
     - If there is time for more than one pass over the events, reflected events are learned too,
@@ -76,7 +87,7 @@ def chosen(
         for name in getattr(config, section).model_fields_set
     }
     rules = {
-        "network__width": _width(jets),
+        "network__width": _width(config, process, encoded, seconds, jets),
         "training__batch_size": _batch_size(config, process, encoded, seconds, jets),
         **_draws(process, jets),
         "training__reflect": _reflection(process, encoded, seconds),
@@ -97,8 +108,17 @@ Rule = tuple[Any, str] | None
 """A value and why it is chosen; None where the default stays."""
 
 
-def _width(jets: bool) -> Rule:
-    return (96, "objects share parameters") if jets else None
+def _width(config: Config, process: Process, encoded: Encoded, seconds: float, jets: bool) -> Rule:
+    if jets:
+        return 96, "objects share parameters"
+    if _coordinates(process, encoded) < _MANY_COORDINATES:
+        return None
+    if len(encoded) < _FEW_EVENTS:
+        return _NARROW, "the sample is small"
+    counted = "max_steps" in config.training.model_fields_set
+    if counted or seconds * _COORDINATES_PER_SECOND > _SHORT:
+        return None
+    return _NARROW, "for more passes in a short time"
 
 
 def _batch_size(
@@ -106,8 +126,9 @@ def _batch_size(
 ) -> Rule:
     if "max_steps" in config.training.model_fields_set:
         return None
-    wanted = _seen(process, encoded, seconds) / _STEPS
-    size = min(_BATCHES[jets:], key=lambda b: abs(math.log(b / max(wanted, 1.0))))
+    least = 512 if jets else min(_LEAST / _coordinates(process, encoded), 256)
+    wanted = max(_seen(process, encoded, seconds) / _STEPS, 1.0)
+    size = min((b for b in _BATCHES if b >= least), key=lambda b: abs(math.log(b / wanted)))
     time = f"{seconds:.3g} s" if seconds < 120 else f"{seconds / 60:.3g} min"
     return size, f"for enough steps in {time}"
 
@@ -134,9 +155,13 @@ def _reflection(process: Process, encoded: Encoded, seconds: float) -> Rule:
 
 def _seen(process: Process, encoded: Encoded, seconds: float) -> float:
     """Approximate number of events that a training of this time processes."""
+    return seconds * _COORDINATES_PER_SECOND / _coordinates(process, encoded)
+
+
+def _coordinates(process: Process, encoded: Encoded) -> float:
+    """Mean number of coordinates of the events."""
     sizes = torch.tensor([float(len(c.coordinates)) for c in process.channels])
-    mean = float(sizes[process.channel_of[encoded.subprocess]].mean())
-    return seconds * _COORDINATES_PER_SECOND / max(mean, 1.0)
+    return max(float(sizes[process.channel_of[encoded.subprocess]].mean()), 1.0)
 
 
 def _number_of_jets_varies(process: Process) -> bool:

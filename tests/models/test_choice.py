@@ -74,6 +74,16 @@ def test_batches_are_smaller_where_time_is_short() -> None:
     assert again.training.batch_size == 256
 
 
+def test_networks_are_narrow_where_events_are_few_or_time_is_short() -> None:
+    made = learned(Generator.load("ttbar2j", device="cpu").sample(1200, seed=1))
+    process, encoded = made
+    many = Encoded.join([encoded] * 40)
+    for events, seconds, width in ((encoded, 1200.0, 64), (many, 180.0, 64), (many, 1200.0, 128)):
+        config = chosen(Config().with_(training__max_time=seconds), process, events)
+        assert config.network.width == width
+        assert config.training.batch_size == (128 if seconds < 1000 else 256)
+
+
 def test_events_that_break_the_symmetry_are_not_reflected() -> None:
     process, encoded = learned(toy_z_jets(3000))
     assert chosen(Config(), process, encoded).training.reflect
