@@ -16,10 +16,11 @@ from hepgen_ml.generation.posterior import Block
 from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.assembly import assemble
 from hepgen_ml.process.auxiliary import AUXILIARY
+from hepgen_ml.process.channel_groups import by_value
 from hepgen_ml.process.encoded import Discrete, Kinematics
 from hepgen_ml.process.labels import labelled, values_of, which
 from hepgen_ml.process.lifetimes import draw_lifetimes
-from hepgen_ml.process.process import Process, by_value
+from hepgen_ml.process.process import Process
 from hepgen_ml.reweighting.named_weights.features import inputs
 from hepgen_ml.reweighting.named_weights.ratios import WeightRatios
 

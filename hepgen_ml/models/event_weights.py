@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from hepgen_ml.models.categorical import TRUNK_WIDTH, Trunk
+from hepgen_ml.process.channel_groups import by_value
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.labels import which
-from hepgen_ml.process.process import Process, by_value
+from hepgen_ml.process.process import Process
 from hepgen_ml.process.scales import formula, formula_names
 
 FORMULAS = (

@@ -103,6 +103,12 @@ class Chart(ABC):
         chart._take(values)
         return chart
 
+    def with_masses(self, masses: Sequence[Any]) -> Chart:
+        """The chart with other masses, whose numbers may be tensors (m,): one of each event."""
+        chart = copy.copy(self)
+        chart.masses = tuple(masses)
+        return chart
+
     def _take(self, values: Tensor) -> None:
         """Let the masses be those at conditions (m, K)."""
         self.masses = tuple(at_conditions(mass, values) for mass in self.masses)

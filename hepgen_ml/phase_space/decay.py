@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -143,6 +144,15 @@ class DecayChart(Chart):
     @property
     def follows_conditions(self) -> bool:
         return any(moves(node.mass) for node in self.nodes)
+
+    def with_masses(self, masses: Sequence[Any]) -> Chart:
+        """The chart with other masses of its nodes, see `Chart.with_masses`."""
+        chart = copy.copy(self)
+        chart.nodes = tuple(replace(n, mass=m) for n, m in zip(self.nodes, masses, strict=True))
+        chart.masses = tuple(masses[i] for i in self.leaves)
+        chart.production = self.production.with_masses(masses[: self.n_made])
+        chart._find_least()
+        return chart
 
     def _take(self, values: Tensor) -> None:
         super()._take(values)

@@ -12,10 +12,11 @@ from hepgen_ml.events.helicities import helicities
 from hepgen_ml.events.objects import rank_of
 from hepgen_ml.events.sample import PARTICLE_COLUMNS, EventSample, RunInfo
 from hepgen_ml.phase_space import Chart
+from hepgen_ml.process.channel_groups import by_value
 from hepgen_ml.process.channels import Subprocess
 from hepgen_ml.process.encoded import Discrete, Kinematics
 from hepgen_ml.process.labels import values_of, which
-from hepgen_ml.process.process import Process, by_value
+from hepgen_ml.process.process import Process
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]

@@ -10,7 +10,7 @@ value over a reference is learned as a density. `hepgen_ml.process.scale_rules` 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -52,6 +52,7 @@ class Auxiliaries:
         self.branches: npt.NDArray[np.int32] = np.array(
             list(product(*(range(self._n_choices(name)) for name in AUXILIARY))), dtype=np.int32
         )
+        self._parts: dict[tuple[frozenset[int], ...], Auxiliaries] = {}
 
     def check(self, incoming: Tensor, final: Tensor) -> None:
         """Raise ValueError or IndexError for formulas that such momenta do not have."""
@@ -105,12 +106,22 @@ class Auxiliaries:
     def occurring(
         self, incoming: Tensor, final: Tensor, values: Mapping[str, FloatArray]
     ) -> Auxiliaries:
-        """The same rules without the options that none of these events uses."""
+        """The same rules without the options that none of these events uses.
+
+        One object for all events that use the same.
+        """
         branch, _ = self.encode(incoming, final, values)
         choice = self.branches[branch[branch >= 0].numpy()]
+        used = tuple(frozenset(column.tolist()) for column in choice.T)
+        if used not in self._parts:
+            self._parts[used] = self._part(used)
+        return self._parts[used]
+
+    def _part(self, used: Sequence[frozenset[int]]) -> Auxiliaries:
+        """The rules with those options alone that are used."""
         rules = {}
-        for k, name in enumerate(AUXILIARY):
-            rule, taken = self.rules[name], set(choice[:, k].tolist())
+        for name, taken in zip(AUXILIARY, used, strict=True):
+            rule = self.rules[name]
             options = [o for i, o in enumerate(rule["options"]) if i in taken]
             free = rule["free"] and (len(rule["options"]) in taken or not options)
             rules[name] = {**rule, "options": options, "free": free}

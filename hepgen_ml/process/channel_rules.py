@@ -107,11 +107,12 @@ class ChannelRules:
                     known |= dict.fromkeys(means_of(rule[name]))
                 done += 1
                 progress(done, total)
+            whole = Auxiliaries(rule)
             for key in pools[names]:
                 own = kept[key]
                 incoming, made = (torch.from_numpy(own[n]) for n in ("incoming", "made"))
                 values = {n: own[n] for n in AUXILIARY if n in own}
-                rules[key] = Auxiliaries(rule).occurring(incoming, made, values)
+                rules[key] = whole.occurring(incoming, made, values)
         return rules
 
     def _tables(

@@ -150,7 +150,7 @@ class ChartLearner:
         does not vary), or less than the beams, whose energies are better coordinates.
         """
         own = self.beams[structure.beams].at_full(at_full)
-        if own.energies == (None, None) and not self._are_beams(structure):
+        if own.energies == (None, None) and not self.spectra.are_beams(structure):
             return {"kind": BalancedChart.kind, "pt_min": list(pt_min[:-1])}
         if own.both_fixed:
             if len(pt_min) < 2:
@@ -174,11 +174,6 @@ class ChartLearner:
         if peak := self.spectra.below_full_energy(structure):
             return {"kind": RadiativeReturnChart.kind, "peak": list(peak), **beams}
         return {"kind": BeamsChart.kind, **beams}
-
-    def _are_beams(self, structure: Structure) -> bool:
-        """Whether incoming particles are beams that radiate, not partons of composite ones."""
-        leptons = all(10 < abs(flavour) < 20 for flavour in structure.beams)
-        return leptons or (22 in structure.beams and any(self.spectra.at_full(structure)))
 
     def _pair_of(
         self,

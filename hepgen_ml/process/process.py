@@ -24,6 +24,7 @@ from hepgen_ml.events.sample import EventSample
 from hepgen_ml.phase_space import Acceptance, chart_from_config
 from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.process.auxiliary import AUXILIARY, Auxiliaries
+from hepgen_ml.process.channel_groups import ChannelGroups
 from hepgen_ml.process.channels import Channel, Subprocess
 from hepgen_ml.process.conditions import Conditions
 from hepgen_ml.process.document import ProcessDocument
@@ -99,6 +100,12 @@ class Process:
         return [*map(str, self.acceptance.cuts), *moving]
 
     @cached_property
+    def _groups(self) -> ChannelGroups:
+        """Channels whose events go through one chart together."""
+        classes = [c.classes for c in self.acceptance.cuts] + [c.classes for c in self.moving_cuts]
+        return ChannelGroups(self.channels, {name for names in classes for name in names})
+
+    @cached_property
     def channel_of(self) -> Tensor:
         """(S,) channel of each subprocess."""
         return torch.tensor([s.chart for s in self.subprocesses])
@@ -118,13 +125,14 @@ class Process:
         values: Tensor | None = None
         if self.conditions is not None and len(sample):
             values = torch.from_numpy(self.conditions.of(sample))
-        # Subprocesses of one channel go through its chart together.
+        # Subprocesses of one channel, and channels of one shape, go through a chart together.
         found: dict[int, list[_Table]] = {}
+        group_of = self._groups.group_of
         for structure, events, table in tables(sample, discrete=True):
             for number, rows in self._divided(structure, table):
                 sub = self.subprocesses[number]
                 own = {name: values[rows] for name, values in table.items()}
-                found.setdefault(sub.chart, []).append(
+                found.setdefault(group_of[sub.chart], []).append(
                     _Table(
                         torch.full((len(own[PATTERN]),), number),
                         torch.from_numpy(events[rows]),
@@ -133,10 +141,9 @@ class Process:
                         _pattern_numbers(own[PATTERN], sub.patterns),
                     )
                 )
-        parts = [self._encode_channel(sample, c, some, values) for c, some in found.items()]
-        if not parts:
+        if not found:
             return self._nothing()
-        encoded = Encoded.join(parts)
+        encoded = Encoded.join([self._encode_group(sample, t, values) for t in found.values()])
         return encoded[torch.argsort(encoded.event)]
 
     def _divided(
@@ -171,18 +178,23 @@ class Process:
                 known[events[rows]] = (numbers >= 0).numpy()
         return known
 
-    def _encode_channel(
-        self, sample: EventSample, number: int, found: Sequence[_Table], values: Tensor | None
+    def _encode_group(
+        self, sample: EventSample, found: Sequence[_Table], values: Tensor | None
     ) -> Encoded:
-        """Events of one channel."""
-        channel = self.channels[number]
+        """Events of channels that go through one chart together."""
         subprocess, events, final, incoming, pattern = map(torch.cat, zip(*found, strict=True))
         given = None if values is None else values[events]
-        chart_x = channel.chart.given(given).forward(final)
+        channel_of = self.channel_of[subprocess]
+        ((chart, channel, _),) = self._groups.of(channel_of, given)
+        chart_x = chart.forward(final)
         keep = [i for i in range(chart_x.shape[1]) if i != channel.cyclic]
         x, rows = chart_x[:, keep], events.numpy()
         known = {n: sample.events[n][rows] for n in AUXILIARY if n in sample.events}
-        branch, free = channel.auxiliaries.encode(incoming, channel.chart.made(final), known)
+        made, branch = chart.made(final), torch.zeros_like(subprocess)
+        free = torch.zeros(len(x), len(AUXILIARY), dtype=torch.float64)
+        for own, at in self._groups.of_rules(channel_of):
+            some = {name: column[at.numpy()] for name, column in known.items()}
+            branch[at], free[at] = own.auxiliaries.encode(incoming[at], made[at], some)
         good = torch.isfinite(x).all(1) & torch.isfinite(free).all(1)
         good &= (pattern >= 0) & (branch >= 0)
         good &= self._passes(final, channel, given)
@@ -252,9 +264,7 @@ class Process:
         passes = torch.zeros(m, dtype=torch.bool)
         channel_of = self.channel_of[subprocess]
         masses = torch.tensor([s.incoming_masses for s in self.subprocesses], dtype=torch.float64)
-        for c, where in by_value(channel_of):
-            channel = self.channels[c]
-            chart = channel.chart.given(None if values is None else values[where])
+        for chart, channel, where in self._groups.of(channel_of, values):
             p, _ = chart.inverse(channel.join(x[where], phi[where]))
             final[where, : p.shape[1]] = p
             passes[where] = torch.isfinite(p).all(-1).all(-1)
@@ -358,13 +368,6 @@ class _Table(NamedTuple):
     final: Tensor
     incoming: Tensor
     pattern: Tensor
-
-
-def by_value(number: Tensor) -> list[tuple[int, Tensor]]:
-    """Values that occur among whole numbers (m,), rising, each with its rows."""
-    present, counts = torch.unique(number, return_counts=True)
-    rows = torch.argsort(number, stable=True).split(counts.tolist())
-    return list(zip(present.tolist(), rows, strict=True))
 
 
 def _padded(x: Tensor, width: int) -> Tensor:

@@ -81,14 +81,22 @@ class Spectra:
             self._full[key] = self._atoms(self._beams[key], self._alike(key))
         return self._full[key]
 
+    def are_beams(self, structure: Structure) -> bool:
+        """Whether incoming particles are beams that radiate, not partons of composite ones."""
+        leptons = all(10 < abs(flavour) < 20 for flavour in structure.beams)
+        return leptons or (22 in structure.beams and any(self.at_full(structure)))
+
     def parts(self, structure: Structure) -> list[Part]:
         """Events of a structure by the beams that have their full energy, where some have."""
         whole = [Part(structure, (False, False), 1.0)]
         if not structure.incoming:
             return whole
+        beams = self._beams[structure.beams]
+        if beams.energies == (None, None) and not self.are_beams(structure):
+            return whole
         varies = self.at_full(structure)
         seen = self._seen[structure].at_full
-        seen.move_to(np.array(self._beams[structure.beams].full))
+        seen.move_to(np.array(beams.full))
         weights = seen.weights
         for side in range(2):
             if not varies[side]:  # then it makes no difference

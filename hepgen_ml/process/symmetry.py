@@ -24,9 +24,10 @@ from torch import Tensor
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events.sample import RunInfo
 from hepgen_ml.phase_space import DecayChart, FixedEnergyChart, FormationChart, PairChart
+from hepgen_ml.process.channel_groups import by_value
 from hepgen_ml.process.channels import Channel, Subprocess
 from hepgen_ml.process.encoded import Encoded, without_pattern
-from hepgen_ml.process.process import Process, by_value
+from hepgen_ml.process.process import Process
 from hepgen_ml.process.structure import Structure, color_flow
 
 EXCHANGE, REFLECTION = (1.0, -1.0, -1.0, 1.0), (1.0, -1.0, 1.0, 1.0)

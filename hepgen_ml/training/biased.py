@@ -15,9 +15,10 @@ from hepgen_ml.events.weights import effective_size
 from hepgen_ml.models.event_weights import Biased, EventWeights
 from hepgen_ml.models.rates import drawn_labels
 from hepgen_ml.models.surrogate import Surrogate
+from hepgen_ml.process.channel_groups import by_value
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.labels import labelled, which
-from hepgen_ml.process.process import Process, by_value
+from hepgen_ml.process.process import Process
 from hepgen_ml.training.task import Task
 from hepgen_ml.training.trainer import Trainer
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from hepgen_ml.errors import SampleError
-from hepgen_ml.events.sample import EventSample, RunInfo
+from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
 from hepgen_ml.generation.generator import Generator
-from hepgen_ml.phase_space import BalancedChart, FixedEnergyChart, parse_cut
+from hepgen_ml.phase_space import Acceptance, BalancedChart, Cut, FixedEnergyChart, parse_cut
 from hepgen_ml.process.assembly import assemble
 from hepgen_ml.process.encoded import Discrete
 from hepgen_ml.process.learner import ProcessLearner
@@ -19,6 +20,7 @@ from hepgen_ml.process.process import Process
 from hepgen_ml.process.structure import color_flow, tables
 from hepgen_ml.training.data import SampleSource, encode_all, learn_process
 from hepgen_ml.training.encoded import encode_sample
+from tests.phase_space.test_decays import CHART, hadronic_tops
 from tests.samples import TOP, toy_top_pairs
 
 
@@ -287,3 +289,39 @@ def test_jets_are_described_relative_to_each_other_where_a_cut_keeps_them_apart(
     assert 0.4 < float(distance.min()) < 0.6
     stated = made.process.to_config()
     assert Process.from_config(stated).channels[0].chart.to_config() == chart.to_config()
+
+
+def test_channels_of_one_shape_go_through_one_chart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of top pairs that become bottom or strange quarks, with what single channels give."""
+    tops = hadronic_tops(400)
+    masses = [1.2 if n.mass == 4.8 else n.mass for n in CHART.nodes]
+    monkeypatch.setattr("tests.phase_space.test_decays.CHART", CHART.with_masses(masses))
+    strange = hadronic_tops(400, seed=1)
+    ids, mass = strange.pdg_id.copy(), strange.mass.copy()
+    bottom = np.abs(ids) == 5
+    ids[bottom], mass[bottom] = np.sign(ids[bottom]) * 3, 1.2
+    columns = {**strange.particles, "pdg_id": ids, "mass": mass}
+    sample = concatenate([
+        tops, EventSample(tops.run, strange.offsets, columns, dict(strange.events))
+    ])  # fmt: skip
+    sample.events["scale"] = np.where(np.arange(len(sample)) < 400, 173.0, 91.0)
+    separate, joined = learn(sample), learn(sample)
+    assert len(separate.channels) == 2
+    monkeypatch.setattr("hepgen_ml.process.channel_groups.MANY_CHANNELS", 1)
+    assert joined._groups.group_of == [0, 0]
+    found = joined.encode(sample)
+    assert len(found) == len(sample)
+    monkeypatch.setattr("hepgen_ml.process.channel_groups.MANY_CHANNELS", 2)
+    expected = separate.encode(sample)
+    assert separate._groups.group_of == [0, 1]
+    for name in ("x", "subprocess", "pattern", "branch", "free", "invariants", "event"):
+        one, other = getattr(found, name), getattr(expected, name)
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    phi = torch.zeros(len(sample), dtype=torch.float64)
+    made, alone = (p.kinematics(found.x, found.subprocess, phi) for p in (joined, separate))
+    torch.testing.assert_close(made.final, alone.final, rtol=1e-12, atol=1e-10)
+    torch.testing.assert_close(made.incoming, alone.incoming, rtol=1e-12, atol=1e-10)
+    assert made.passes.equal(alone.passes)
+    with_cut = replace(separate, acceptance=Acceptance([Cut("pt", ("3",), low=1.0)]))
+    monkeypatch.setattr("hepgen_ml.process.channel_groups.MANY_CHANNELS", 1)
+    assert with_cut._groups.group_of == [0, 1]

@@ -18,9 +18,10 @@ from torch import Tensor
 from hepgen_ml.events.helicities import helicities
 from hepgen_ml.events.sample import UNKNOWN_SPIN
 from hepgen_ml.process.assembly import scales_and_couplings
+from hepgen_ml.process.channel_groups import by_value
 from hepgen_ml.process.encoded import Discrete, Encoded, Kinematics, pair_invariants
 from hepgen_ml.process.labels import values_of, which
-from hepgen_ml.process.process import Process, by_value
+from hepgen_ml.process.process import Process
 
 N_PARTON, N_COUPLING = 3, 2
 """Inputs of each incoming parton, and of the couplings."""

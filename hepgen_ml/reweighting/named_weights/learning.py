@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.config import TrainingConfig
+from hepgen_ml.process.channel_groups import by_value
 from hepgen_ml.process.encoded import Encoded
-from hepgen_ml.process.process import Process, by_value
+from hepgen_ml.process.process import Process
 from hepgen_ml.reweighting.named_weights.features import Inputs, inputs_of
 from hepgen_ml.reweighting.named_weights.ratios import NamedWeight, RatioNetwork, WeightRatios
 from hepgen_ml.training.task import Task
