@@ -3,6 +3,7 @@
     python benchmarks/zoo.py make ttbar01j zjets ttbar_hadronic --dir DIR
     python benchmarks/families.py search --dir DIR --minutes 3 --trials 6      # optional
     python benchmarks/families.py run --dir DIR --minutes 20
+    python benchmarks/families.py run --dir DIR --steps 832 --families lgatr-cfm mlp-cfm
     python benchmarks/families.py table --dir DIR --figure families.png
 
 `run` trains every family for so long on the threads of OMP_NUM_THREADS, on each sample and, with
@@ -11,7 +12,8 @@ never saw. `search` gives each family the same number of short trainings on the 
 defaults and random choices among `CHOICES`, judged by the half of the truth that `run` does not
 use. What was the best is written beside the samples and taken by `run`; without a search all
 families have their defaults. Results are JSON files in DIR; those that are there are not made
-again.
+again. With --steps, trainings have equal numbers of steps instead of equal time, and --set changes
+a setting of all; `table` with the same options shows these.
 """
 
 from __future__ import annotations
@@ -107,18 +109,21 @@ def judge(generator: hepgen_ml.Generator, truth: EventSample) -> dict[str, Any]:
     }
 
 
-def run(directory: Path, sample: str, family: str, minutes: float, size: int) -> dict[str, Any]:
-    """Train a family on a sample and judge it."""
+def run(
+    directory: Path, sample: str, family: str, minutes: float, size: int, more: list[str]
+) -> dict[str, Any]:
+    """Train a family on a sample, with more settings than the best ones found, and judge it."""
     events = hepgen_ml.read(zoo.files(directory, sample)[0], selection=zoo.selection(sample))
     events = zoo.shuffled(events)[: size or None]
     chosen = directory / f"search_{family}.json"
     settings = json.loads(chosen.read_text())[0]["settings"] if chosen.exists() else []
+    settings = [*settings, *more]
     result: dict[str, Any] = {
         "sample": sample, "family": family, "minutes": minutes, "events": len(events),
         "settings": settings,
     }  # fmt: skip
     try:
-        to = f"{sample}_{family}_model"
+        to = f"{sample}_{family}_model" if not more else f"{sample}_{family}_other_model"
         generator = train(directory, events, family, minutes, settings, to)
     except HepgenError as error:  # jetgpt-splitting without jets, for one
         return result | {"refused": str(error).splitlines()[0]}
@@ -235,6 +240,8 @@ def main() -> None:
     parser.add_argument("--samples", nargs="+", default=list(SAMPLES), choices=zoo.names())
     parser.add_argument("--families", nargs="+", default=families(), choices=names())
     parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--steps", type=int, help="of each training, however long they take")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--trials", type=int, default=6, help="trainings of a search")
     parser.add_argument("--sizes", nargs="+", type=int, default=[0], help="events; 0: all")
     parser.add_argument("--figure", type=Path)
@@ -243,15 +250,20 @@ def main() -> None:
         for family in options.families:
             search(options.dir, options.samples[0], family, options.minutes, options.trials)
         return
+    minutes, more, length = options.minutes, list(options.set), f"{options.minutes:g}min"
+    if options.steps:
+        minutes, more = 1e4, [*more, f"training.max_steps={options.steps}"]
+        length = f"{options.steps}steps"
+    length += "".join("_" + setting.rpartition(".")[2] for setting in options.set)
     paths = [
         (sample, family, size,
-         options.dir / f"family_{sample}_{family}_{size or 'all'}_{options.minutes:g}min.json")
+         options.dir / f"family_{sample}_{family}_{size or 'all'}_{length}.json")
         for sample in options.samples for size in options.sizes for family in options.families
     ]  # fmt: skip
     if options.verb == "run":
         for sample, family, size, path in paths:
             if not path.exists():
-                result = run(options.dir, sample, family, options.minutes, size)
+                result = run(options.dir, sample, family, minutes, size, more)
                 path.write_text(json.dumps(result, indent=1) + "\n")
                 print(table([result]).splitlines()[-1], flush=True)
         return
