@@ -24,6 +24,9 @@ from hepgen_ml.regression.targets import Learned, target_of
 
 NPZ = ".npz"
 _MOST_BYTES = 32 << 30
+_ROUNDING = 1e-3
+"""Relative excess of a momentum over its energy that single precision may leave."""
+
 _REMEDY = "write it with numpy.savez, see docs/regression.md"
 
 
@@ -77,7 +80,11 @@ def training_sample(
         if column is None:
             raise UsageError(missing.message, path=path, remedy=missing.remedy) from None
         tree = None if selection is None else selection.tree
-        values = column(path, target, tree=tree)
+        try:
+            values = column(path, target, tree=tree)
+        except InputError as absent:
+            remedy = f"{missing.remedy}; {absent.remedy}"
+            raise InputError(absent.message, path=path, remedy=remedy) from None
         if max_events is not None:
             values = values[:max_events]
         if len(values) != len(sample):
@@ -134,6 +141,19 @@ def read_npz(path: Path) -> tuple[EventSample, dict[str, FloatArray]]:
         if values.shape == (n,) and values.dtype.kind in "fiu"
     }  # fmt: skip
     flat = momenta.astype(np.float64)[there]
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is named elsewhere
+        size = np.sqrt((flat[:, :3] ** 2).sum(1))
+        # virtual photons may come in with any momentum, but not with a negative energy
+        least = np.where(kinds["status"][there] == 1, size * (1 - _ROUNDING), 0.0)
+        unphysical = flat[:, 3] < least
+    if unphysical.any():
+        row = int(np.argmax(unphysical))
+        raise InputError(
+            f"a particle has the energy {flat[row, 3]:.6g} and the momentum {size[row]:.6g}",
+            path=path, event=int(np.flatnonzero(np.cumsum(there.sum(1)) > row)[0]) + 1,
+            remedy="momenta are px, py, pz, E in this order; energies of incoming particles, of "
+            "status -1, are positive too",
+        )  # fmt: skip
     sample = EventSample(
         RunInfo(),
         np.concatenate([[0], np.cumsum(there.sum(1))]),

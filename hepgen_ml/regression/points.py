@@ -166,10 +166,10 @@ class Encoder:
     def _check(self, table: IntArray, code: IntArray, rows: IntArray, first: int) -> None:
         kinds, inverse = np.unique(table, axis=0, return_inverse=True)
         known = set(self.signatures)
-        for number, row in enumerate(kinds):
-            if tuple(int(c) for c in row if c != -1) in known:
-                continue
-            event = int(np.argmax(inverse.reshape(-1) == number))
+        other = np.array([tuple(int(c) for c in row if c != -1) not in known for row in kinds])
+        wrong = other[inverse.reshape(-1)]
+        if wrong.any():
+            event = int(np.argmax(wrong))
             there = rows[event][rows[event] >= 0]
             names = [(bool(c & 1), int(c >> 1)) for c in code[there]]
             trained = " or ".join(self._text(self._names(s)) for s in self.signatures[:3])

@@ -218,6 +218,11 @@ def test_other_events_than_trained_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SampleError, match="event 1"):
         made.predict(read_npz(lost)[0])
     assert not (tmp_path / "o.npz").exists()
+    mixed = sample[:6]  # the first of all others, whatever their particles
+    mixed.particles["pdg_id"][mixed.offsets[3] + 2] = 22
+    mixed.particles["pdg_id"][mixed.offsets[4] + 2] = 1
+    with pytest.raises(SampleError, match=r"event 4: .*gamma Z0"):
+        made.predict(mixed)
 
 
 def test_several_multiplicities_and_scales_are_learned_together() -> None:
@@ -240,6 +245,8 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         ({"pdg_id": np.array([1.0, 2, 3, 4])}, "pdg_id is not integers"),
         ({"status": np.array([2, -1, 1, 1])}, "status has other numbers"),
         ({"momenta": np.array([None] * 5)}, "momenta is missing"),
+        ({"momenta": good["momenta"][..., [3, 0, 1, 2]]}, "event 1: a particle has the energy"),
+        ({"momenta": good["momenta"] * [1, 1, 1, -1]}, "event 1: a particle has the energy -"),
     ):
         np.savez(path, **{**good, **change})
         with pytest.raises(InputError, match=said):
