@@ -10,6 +10,11 @@ any other work would; the fair share of K workers on C cores is then that of K p
 B, to be compared with the rate of one worker on an idle machine. The first event is timed at the
 reading end of a pipe, on a machine that nothing else uses; the processor time is that of the whole
 command for 2,000 events.
+
+Processor times of the commands, and of their first process, which loads the model and writes, tell
+on a machine that others use what is possible: the efficiency cannot be better than the time of one
+worker over that of K. Memory is the largest resident one of each process; copies of a process share
+a part of it.
 """
 
 from __future__ import annotations
@@ -26,7 +31,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 CORES = len(os.sched_getaffinity(0))
 COMMAND = [sys.executable, "-m", "hepgen_ml", "generate", "--seed", "1", "--workers"]
@@ -48,21 +53,47 @@ def peak(process: int) -> dict[int, float]:
     return found
 
 
-def run(model: str, n: int, workers: int) -> tuple[float, list[float]]:
-    """Seconds that n events take, and the memory of the processes in MB, largest first."""
+class Run(NamedTuple):
+    """What one command took."""
+
+    seconds: float
+    processor: float
+    """Seconds of processors, of all processes."""
+    first: float
+    """Those of the first process alone."""
+    memory: list[float]
+    """Of each process in MB, largest first."""
+
+
+def own_time(process: int) -> float:
+    """Processor seconds of a process so far, without those that it started."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def run(model: str, n: int, workers: int) -> Run:
+    """Make n events with so many workers."""
     with tempfile.TemporaryDirectory() as folder:
         out = ["--model", model, "-n", str(n), "--out", str(Path(folder) / "events.lhe")]
-        begun = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        first, begun = 0.0, time.perf_counter()
         process = subprocess.Popen(
             [*COMMAND, str(workers), *out], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         memory: dict[int, float] = {}
         while process.poll() is None:
             memory |= peak(process.pid)
+            first = max(first, own_time(process.pid))
             time.sleep(0.05)
         if process.returncode:
             raise SystemExit(f"hepgen-ml generate ended with {process.returncode}")
-        return time.perf_counter() - begun, sorted(memory.values(), reverse=True)
+        seconds = time.perf_counter() - begun
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return Run(seconds, processor, first, sorted(memory.values(), reverse=True))
 
 
 def first_event(model: str) -> tuple[float, float]:
@@ -98,22 +129,23 @@ def busy(n: int) -> Iterator[None]:
 def measure(model: str, n: int, counts: list[int], repeat: int, n_busy: int) -> dict[str, Any]:
     """Medians of all runs."""
     first = [first_event(model) for _ in range(repeat)]
-    times: dict[tuple[int, int], list[float]] = {}
-    memory: dict[int, list[float]] = {}
+    runs: dict[tuple[int, int], list[Run]] = {}
     with busy(n_busy):
         for _ in range(repeat):
             for k in counts:
                 for size in (n // 2, n):
-                    seconds, found = run(model, size, k)
-                    times.setdefault((k, size), []).append(seconds)
-                    memory[k] = found
+                    runs.setdefault((k, size), []).append(run(model, size, k))
     rows = {}
     for k in counts:
-        half, whole = (statistics.median(times[k, size]) for size in (n // 2, n))
+        half, whole = (
+            statistics.median(r.seconds for r in runs[k, size]) for size in (n // 2, n)
+        )
         rows[k] = {
             "events_per_second": n / whole,
             "without_start": (n - n // 2) / max(whole - half, 1e-9),
-            "memory_mb": memory[k],
+            "processor_seconds": statistics.median(r.processor for r in runs[k, n]),
+            "first_process_seconds": statistics.median(r.first for r in runs[k, n]),
+            "memory_mb": runs[k, n][-1].memory,
         }
     return {
         "model": model, "events": n, "cores": CORES, "busy": n_busy, "workers": rows,
@@ -134,7 +166,12 @@ def report(found: dict[str, Any]) -> None:
             f"{k} workers: {row['events_per_second']:,.0f} events/s, without start "
             f"{row['without_start']:,.0f}; memory "
             + ", ".join(f"{m:.0f}" for m in row["memory_mb"]) + " MB"
+            f"; processors {row['processor_seconds']:.1f} s"
         )  # fmt: skip
+        if k > 1:
+            text += f", of them {row['first_process_seconds']:.1f} s of the process that writes"
+        if one and k > 1:
+            text += f" (at best {one['processor_seconds'] / row['processor_seconds']:.0%})"
         if one and not found["busy"]:
             a, b = (row[key] / (k * one[key]) for key in ("events_per_second", "without_start"))
             text += f"; efficiency {a:.0%}, without start {b:.0%}"
