@@ -15,7 +15,13 @@ from hepgen_ml.events.sample import EventSample, FloatArray
 
 _LEPTONS = (11, 13, 15)
 _N_BINS = 80
-_DENSEST = 0.4
+_DENSEST = (0.4, 0.1)
+"""Fractions of the masses whose narrowest range determines the width: the second one where most
+particles of a kind are off their mass shell, such as every other Z boson of H -> ZZ*."""
+
+_SAME = 0.75
+"""Ratio of the widths by both fractions above which the first is taken, which has more events."""
+
 _LEAST = 500
 """Minimum number of events in the window of a peak for a fit."""
 
@@ -120,7 +126,7 @@ def peaks(*samples: EventSample) -> list[Peak]:
     ----------
     *samples : EventSample
         Truth first. The window is four widths of the truth's peak to each side, as the densest
-        four tenths of its masses determine them.
+        four tenths of its masses determine them, or the densest tenth where that is narrower.
 
     Raises
     ------
@@ -144,12 +150,16 @@ def peaks(*samples: EventSample) -> list[Peak]:
 def _place(mass: FloatArray) -> tuple[float, float]:
     """Centre and full width at half maximum of a peak, insensitive to tails and radiation."""
     ordered = np.sort(mass)
-    n = max(int(_DENSEST * len(ordered)), 1)
-    span = ordered[n:] - ordered[:-n] if n < len(ordered) else np.zeros(1)
-    first = int(np.argmin(span))
-    # of a Breit-Wigner, a fraction f lies within +- Gamma/2 tan(pi f/2)
-    width = float(span[first]) / np.tan(np.pi * _DENSEST / 2)
-    return float(ordered[first] + span[first] / 2), float(width)
+    found = []
+    for fraction in _DENSEST:
+        n = max(int(fraction * len(ordered)), 1)
+        span = ordered[n:] - ordered[:-n] if n < len(ordered) else np.zeros(1)
+        first = int(np.argmin(span))
+        # of a Breit-Wigner, a fraction f lies within +- Gamma/2 tan(pi f/2)
+        width = float(span[first]) / np.tan(np.pi * fraction / 2)
+        found.append((float(ordered[first] + span[first] / 2), float(width)))
+    most, core = found
+    return core if core[1] < _SAME * most[1] else most
 
 
 def breit_wigner(
@@ -201,6 +211,8 @@ def _fitted(
     errors = np.sqrt(np.diag(covariance) * max(1.0, chi2 / ndf))
     if not np.isfinite(errors).all():
         return None
+    if not edges[0] < values[1] < edges[-1] or abs(values[2]) > edges[-1] - edges[0]:
+        return None  # what was fitted is the background
     total = weight.sum()
     return Spectrum(
         table[:, 1] / total, np.sqrt(table[:, 2]) / total,
