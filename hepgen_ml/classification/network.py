@@ -67,9 +67,9 @@ class JetNetwork(nn.Module):
     def fit(self, data: JetTensors) -> None:
         """Take means and widths of inputs from jets, which are in random order.
 
-        Momenta are in units of the mean energy of constituents, whatever the references. The
-        masses of pairs of them, in units of which invariant networks take other events, are
-        fifteen times smaller: beside such numbers the directions of references would be lost.
+        Momenta are in units of the mean energy of constituents, whatever the references, so that
+        networks with and without can be compared. The masses of pairs of constituents, which are
+        the unit of invariant networks for other events, are fifteen times smaller.
         """
         rows = torch.arange(min(len(data), _FOR_STANDARDIZATION), device=data.offsets.device)
         momenta, features, mask = self.inputs(data, rows)
