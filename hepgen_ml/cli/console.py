@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +26,9 @@ from hepgen_ml.training.launched import SPEAKS, launched
 if TYPE_CHECKING:
     from rich.console import Console
 
+
+_POLITENESS = 3.0
+"""Seconds in which the first process of a training may say what all have to say."""
 
 EXIT_DEFECT = 70
 EXIT_INTERRUPTED = 130
@@ -110,8 +114,8 @@ def reporting(
     except HepgenError as error:
         if debug:
             traceback.print_exc()
-        if first or hasattr(error, SPEAKS):
-            error_line(_from(error))
+        if first or _speaks(error):
+            error_line(_from(error) if together else error)
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt as stop:
         ended = isinstance(stop, Terminated)
@@ -147,9 +151,24 @@ def is_first() -> bool:
         return True
 
 
+def _speaks(error: BaseException) -> bool:
+    """Whether a process other than the first tells of an error.
+
+    Processes that have met decide who does. Before that each may have the same error, which the
+    first one tells; then torchrun ends the others. Who is still there has one of its own.
+    """
+    if hasattr(error, SPEAKS):
+        return bool(getattr(error, SPEAKS))
+    try:
+        time.sleep(_POLITENESS)
+    except KeyboardInterrupt:
+        return False
+    return True
+
+
 def _from(error: BaseException) -> str:
-    """An error message with the number of its process, unless that is the first."""
-    if not hasattr(error, SPEAKS):
+    """An error with the process that it comes from, where that is not the first."""
+    if is_first():
         return str(error)
     place = launched()
     return f"process {place.rank} of {place.size}: {error}"

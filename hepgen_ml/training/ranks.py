@@ -252,10 +252,9 @@ def joined(device: str = "auto") -> Iterator[tuple[Ranks, torch.device]]:
         where = _device(device, place.local)
         yield _met(place, where, ours), where
     except BaseException as error:
-        if place.rank and _speaks(place.rank):
-            setattr(error, SPEAKS, True)
-        elif not place.rank:
-            _speaks(0)
+        speaks = _speaks(place.rank)
+        if place.rank:
+            setattr(error, SPEAKS, speaks)
         raise
     finally:
         if ours and dist.is_initialized():

@@ -365,3 +365,25 @@ def test_waiting_threads_leave_busy_cores(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(os, "environ", {name: "7"})  # what the user has chosen
         share_cores()
         assert os.environ == {name: "7"}
+
+
+@pytest.mark.parametrize(("rank", "who"), [("0", ""), ("1", "process 1 of 2: ")])
+def test_an_option_that_only_one_process_has(
+    rank: str, who: str, shipped_sample: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pitfall: it ended without a word, and the first process waited for it."""
+    for name, value in (("RANK", rank), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "h"),
+                        ("MASTER_PORT", "1")):  # fmt: skip
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(_console, "_POLITENESS", 0.01)
+    result = run("train", shipped_sample, "--max-time", "soon")
+    assert result.exit_code == 2
+    assert f"error: {who}" in result.stderr
+
+    def ended(seconds: float) -> None:
+        raise _console.Terminated
+
+    monkeypatch.setattr(_console.time, "sleep", ended)  # as torchrun does after the first one's end
+    result = run("train", shipped_sample, "--max-time", "soon")
+    assert result.exit_code == 2
+    assert ("error" in result.stderr) == (rank == "0")
