@@ -256,6 +256,15 @@ class Acceptance:
         """Smallest distance of each particle to the one before, 0 for the first and without cut."""
         return [0.0, *(self.low("delta_r", a, b) for a, b in pairwise(labels))]
 
+    def bounds_of(self, label: str) -> tuple[tuple[str, tuple[str, ...], float, float], ...]:
+        """Bounds of all cuts on a flavour class, without its name: equal for classes cut alike."""
+        return tuple(
+            sorted(
+                (c.observable, tuple("" if k == label else k for k in c.classes), c.low, c.high)
+                for c in self.cuts if label in c.classes
+            )
+        )  # fmt: skip
+
     def passes(self, p: Tensor, labels: Sequence[str]) -> Tensor:
         """Mask (events,) of final states (events, n, 4) inside every cut."""
         good = torch.ones(len(p), dtype=torch.bool, device=p.device)

@@ -259,13 +259,16 @@ class ProcessLearner:
         )
         limit = self._limit(beams.values(), beam_energy)
         total_weight = sum(s.weight for s in self._seen.values())
+        moving = {name for cut in self._moving.cuts for name in cut.classes}
         groups: dict[str, list[Part]] = {}
         layouts: dict[str, tuple[Chart, tuple[str, ...]]] = {}
         orders: dict[Structure, tuple[int, ...]] = {}
         for structure in sorted(self._seen):
             for part in learner.spectra.parts(structure):
                 chart, classes, order = learner.chart(structure, part.at_full)
-                key = repr(chart.to_config())
+                # particles of equal masses share a chart, but no channel if they have other cuts
+                cuts = [(acceptance.bounds_of(c), c if c in moving else "") for c in classes]
+                key = repr((chart.to_config(), cuts))
                 groups.setdefault(key, []).append(part)
                 layouts[key], orders[structure] = (chart, classes), order
         channels: list[Channel] = []

@@ -325,3 +325,24 @@ def test_channels_of_one_shape_go_through_one_chart(monkeypatch: pytest.MonkeyPa
     with_cut = replace(separate, acceptance=Acceptance([Cut("pt", ("3",), low=1.0)]))
     monkeypatch.setattr("hepgen_ml.process.channel_groups.MANY_CHANNELS", 1)
     assert with_cut._groups.group_of == [0, 1]
+
+
+@pytest.mark.parametrize(("cuts", "n_channels"), [([], 1), (["pt(3) > 30"], 2)])
+def test_cuts_of_flavours_with_equal_masses(cuts: list[str], n_channels: int) -> None:
+    """Bottom and strange quarks of one mass, of which one has a cut."""
+    tops = hadronic_tops(600)
+    ids = tops.pdg_id.copy()
+    some = (np.abs(ids) == 5) & (tops.event_index < 300)
+    ids[some] = np.sign(ids[some]) * 3
+    sample = EventSample(
+        tops.run, tops.offsets, {**tops.particles, "pdg_id": ids}, dict(tops.events)
+    )
+    learner = ProcessLearner(cuts=[parse_cut(cut) for cut in cuts], find_cuts=False)
+    learner.add(sample)
+    process = learner.process(sample.run.beam_energy)
+    assert len(process.channels) == n_channels
+    encoded = process.encode(sample)
+    pt = np.hypot(sample.px, sample.py)
+    soft = np.bincount(sample.event_index, (np.abs(ids) == 3) & (pt < 30), len(sample)) > 0
+    assert 0 < soft.sum() < 300
+    assert len(encoded) == len(sample) - (soft.sum() if cuts else 0)
