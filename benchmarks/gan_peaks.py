@@ -87,7 +87,8 @@ def run(directory: Path, minutes: float, n: int) -> dict[str, Any]:
     bare = without_resonances(truth)
     result: dict[str, Any] = {"events": len(sample), "minutes": minutes, "auc": {}}
     for k, (title, (plain, settings)) in enumerate(TRAININGS.items()):
-        config = load_config(None, ["training.max_epochs=100000", *settings])
+        steps = ["training.max_epochs=100000", "training.max_steps=10000000", *settings]
+        config = load_config(None, [*steps, "training.batch_size=256"])  # so that steps are many
         generator = hepgen_ml.Generator.train(
             without_resonances(sample) if plain else sample, model="gan", config=config,
             out=directory / f"gan_peaks_{k}", force=True, max_time=60 * minutes,

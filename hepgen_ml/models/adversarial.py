@@ -59,7 +59,7 @@ class GANConfig(Section):
     masses: tuple[str, ...] = Field(
         (), description="Particles whose invariant mass has an MMD term, as in 'Jet1 Jet2'."
     )
-    mmd: float = Field(1.0, ge=0, description="Weight of the MMD of each of these masses.")
+    mmd: float = Field(10.0, ge=0, description="Weight of the MMD of each of these masses.")
     kernel: Literal["breit-wigner", "gaussian"] = Field(
         "breit-wigner", description="Kernel of the MMD."
     )
