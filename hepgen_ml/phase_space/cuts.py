@@ -256,14 +256,17 @@ class Acceptance:
         """Smallest distance of each particle to the one before, 0 for the first and without cut."""
         return [0.0, *(self.low("delta_r", a, b) for a, b in pairwise(labels))]
 
-    def bounds_of(self, label: str) -> tuple[tuple[str, tuple[str, ...], float, float], ...]:
-        """Bounds of all cuts on a flavour class, without its name: equal for classes cut alike."""
-        return tuple(
-            sorted(
-                (c.observable, tuple("" if k == label else k for k in c.classes), c.low, c.high)
-                for c in self.cuts if label in c.classes
-            )
-        )  # fmt: skip
+    def bounds(self, labels: Sequence[str]) -> list[tuple[str, tuple[int, ...], float, float]]:
+        """Bounds on particles of these classes by their places: equal where cuts are the same."""
+        places = range(len(labels))
+        at: list[tuple[int, ...]] = [(i,) for i in places]
+        found = []
+        for where in (*at, *combinations(places, 2)):
+            classes = tuple(sorted(labels[i] for i in where))
+            for name in SINGLE if len(where) == 1 else OF_PAIRS:
+                if cut := self._by_key.get((name, classes)):
+                    found.append((name, where, cut.low, cut.high))
+        return found
 
     def passes(self, p: Tensor, labels: Sequence[str]) -> Tensor:
         """Mask (events,) of final states (events, n, 4) inside every cut."""

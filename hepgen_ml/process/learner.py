@@ -267,8 +267,8 @@ class ProcessLearner:
             for part in learner.spectra.parts(structure):
                 chart, classes, order = learner.chart(structure, part.at_full)
                 # particles of equal masses share a chart, but no channel if they have other cuts
-                cuts = [(acceptance.bounds_of(c), c if c in moving else "") for c in classes]
-                key = repr((chart.to_config(), cuts))
+                moved = [c if c in moving else "" for c in classes]
+                key = repr((chart.to_config(), acceptance.bounds(classes), moved))
                 groups.setdefault(key, []).append(part)
                 layouts[key], orders[structure] = (chart, classes), order
         channels: list[Channel] = []

@@ -173,16 +173,15 @@ def reflected(process: Process, encoded: Encoded) -> tuple[Encoded, Tensor]:
 
     A reflection changes helicities too, and is a symmetry of these only if interactions conserve
     parity. The images of events with helicities teach their kinematics alone: their pattern is
-    `without_pattern` of that of the event.
+    `without_pattern` of that of the event. So is that of all events of such a subprocess: otherwise
+    those without helicities would count twice among its patterns.
     """
-    polarised = [
-        torch.from_numpy(~np.isin(s.patterns[:, 2 * len(s.structure.pdg_id) :], (0, 9)).all(1))
-        for s in process.subprocesses
-    ]
-    pattern = encoded.pattern.clone()
-    for number, rows in by_value(encoded.subprocess):
-        rows = rows[polarised[number][pattern[rows]]]
-        pattern[rows] = without_pattern(pattern[rows])
+    polarised = torch.tensor(
+        [not np.isin(s.patterns[:, 2 * len(s.structure.pdg_id) :], (0, 9)).all()
+         for s in process.subprocesses]
+    )  # fmt: skip
+    own = polarised[encoded.subprocess]
+    pattern = torch.where(own, without_pattern(encoded.pattern), encoded.pattern)
     turned, possible = _all_mirrored(process, encoded, REFLECTION)
     return replace(encoded, x=turned, pattern=pattern)[possible], possible
 

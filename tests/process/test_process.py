@@ -346,3 +346,23 @@ def test_cuts_of_flavours_with_equal_masses(cuts: list[str], n_channels: int) ->
     soft = np.bincount(sample.event_index, (np.abs(ids) == 3) & (pt < 30), len(sample)) > 0
     assert 0 < soft.sum() < 300
     assert len(encoded) == len(sample) - (soft.sum() if cuts else 0)
+
+
+def test_cuts_on_pairs_of_one_flavour() -> None:
+    """Pairs of one flavour have a cut, for both flavours, but pairs of two flavours have none."""
+    tops = hadronic_tops(600)
+    ids = tops.pdg_id.copy()
+    ids[(ids == 5) & (tops.event_index < 300)] = 3
+    sample = EventSample(
+        tops.run, tops.offsets, {**tops.particles, "pdg_id": ids}, dict(tops.events)
+    )
+    cuts = [parse_cut("mass(5,5) > 200"), parse_cut("mass(3,3) > 200")]
+    learner = ProcessLearner(cuts=cuts, find_cuts=False)
+    learner.add(sample)
+    process = learner.process(sample.run.beam_energy)
+    assert len(process.channels) == 2
+    p = np.stack([tops.px, tops.py, tops.pz, tops.energy])
+    pair = [np.bincount(tops.event_index, row * (np.abs(tops.pdg_id) == 5), 600) for row in p]
+    light = pair[3] ** 2 - pair[0] ** 2 - pair[1] ** 2 - pair[2] ** 2 < 200**2
+    assert light[:300].sum() > 0
+    assert len(process.encode(sample)) == 600 - light[300:].sum()

@@ -88,6 +88,12 @@ def test_reflected_events_have_no_helicities(sample: EventSample) -> None:
     assert possible.all()
     assert (images.pattern < 0).all()
     assert torch.equal(without_pattern(images.pattern), encoded.pattern)
+    spin = np.where(sample.event_index % 2, 9.0, sample.particles["spin"])  # not all have some
+    mixed = EventSample(
+        sample.run, sample.offsets, {**sample.particles, "spin": spin}, sample.events
+    )
+    process = learned(mixed)
+    assert (reflected(process, process.encode(mixed))[0].pattern < 0).all()
     plain = without_helicities(sample)
     process = learned(plain)
     expected, _ = reflected(process, process.encode(plain))
