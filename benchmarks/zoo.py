@@ -232,9 +232,9 @@ def _shower(sample: EventSample, settings: Sequence[str] = ()) -> dict[str, floa
 def table(results: list[dict[str, Any]]) -> str:
     """Markdown tables of all results: distributions, then peaks, shower and speed."""
     distributions = [
-        "| process | subprocesses, channels, coordinates | AUC, kinematics | AUC, everything | "
-        "largest χ²/ndf |",
-        "|---|---|---|---|---|",
+        "| process | minutes | subprocesses, channels, coordinates | AUC, kinematics | "
+        "AUC, everything | largest χ²/ndf |",
+        "|---|---|---|---|---|---|",
     ]
     others = [
         "| process | position of a peak over truth | width over truth | accepted by the shower | "
@@ -243,7 +243,9 @@ def table(results: list[dict[str, Any]]) -> str:
     ]
     for r in results:
         if "refused" in r:
-            distributions.append(f"| {r['title']} | refused: {r['refused']} | | | |")
+            distributions.append(
+                f"| {r['title']} | {r['minutes']:g} | refused: {r['refused']} | | | |"
+            )
             continue
         worst = r["worst"][0] if r["worst"] else None
         marginal = (
@@ -251,7 +253,8 @@ def table(results: list[dict[str, Any]]) -> str:
             else f"{worst['chi2']:.2f} ({worst['floor']:.2f}), {worst['observable']}"
         )  # fmt: skip
         distributions.append(" | ".join([
-            f"| {r['title']}", f"{r['subprocesses']}, {r['channels']}, {r['coordinates']}",
+            f"| {r['title']}", f"{r['minutes']:g}",
+            f"{r['subprocesses']}, {r['channels']}, {r['coordinates']}",
             *(f"{r[k][0]:.4f} ± {r[k][1]:.4f} ({r[k + '_floor'][0]:.4f})"
               for k in ("auc", "auc_full")),
             marginal.replace("|", "\\|") + " |",
