@@ -20,6 +20,7 @@ from hepgen_ml.phase_space.coordinates import (
     on_shell,
     transverse_momentum,
     two_body_momentum,
+    wrap,
 )
 from hepgen_ml.phase_space.formation import FormationChart
 from hepgen_ml.phase_space.frames import from_helicity, from_rest, to_helicity, to_rest
@@ -78,7 +79,10 @@ class DecayChart(Chart):
     the polar angle's cosine and the azimuth. A decay into more than two is a chain of decays
     into two, through systems without a row in the record.
 
-    Rest frames are those of `hepgen_ml.phase_space.frames`.
+    Rest frames are those of `hepgen_ml.phase_space.frames`. Where both products of a decay
+    decay themselves, as in H -> ZZ* -> four leptons, the amplitude depends on the angle between
+    the planes of these decays, which is the sum of their azimuths in their helicity frames. With
+    `planes` this angle replaces the second azimuth.
 
     Measure: that of the production's chart, with :math:`\prod dm` over the other
     masses that vary and :math:`\prod d\cos\theta\, d\phi` over the decays.
@@ -92,6 +96,8 @@ class DecayChart(Chart):
     production : mapping
         Further arguments of the chart of the production: its kind, and
         ``pt_min``, ``total``, or the energies of the beams.
+    planes : bool
+        Whether the angle between the planes of two decays is a coordinate.
     """
 
     kind = "decay"
@@ -101,7 +107,9 @@ class DecayChart(Chart):
         nodes: Sequence[Node | dict[str, Any]],
         n_made: int,
         production: dict[str, Any],
+        planes: bool = False,
     ) -> None:
+        self.planes = planes
         self.nodes = tuple(
             n if isinstance(n, Node)
             else Node(str(n["label"]), mass_spec(n["mass"]), tuple(int(c) for c in n["children"]))
@@ -121,6 +129,12 @@ class DecayChart(Chart):
         self.production = PRODUCTIONS[rest.pop("kind")](
             [n.label for n in made], [n.mass for n in made], **rest
         )
+        # The decay whose azimuth a decay's own is added to.
+        self._other: dict[int, int] = {}
+        for node in self.nodes:
+            if planes and node.children and all(self.nodes[c].children for c in node.children):
+                first, second = node.children
+                self._other[second] = first
         self._below: list[list[int]] = [[] for _ in self.nodes]
         for i in reversed(range(len(self.nodes))):  # children come after their mother
             children = self.nodes[i].children
@@ -177,7 +191,7 @@ class DecayChart(Chart):
     def _decay_names(self) -> list[Coordinate]:
         names: list[Coordinate] = []
         cyclic = any(c.cyclic for c in self.production.coordinates)
-        for node in self.nodes:
+        for i, node in enumerate(self.nodes):
             for child in node.children:
                 if self._varies(child):
                     leaf, label = self._below[child][0], self.nodes[child].label
@@ -185,11 +199,12 @@ class DecayChart(Chart):
             if node.children:
                 first = node.children[0]
                 label, leaf = self.nodes[first].label, self._below[first][0]
+                angle = "decay_plane" if i in self._other else "decay_phi"
                 names += [
                     Coordinate(f"artanh_cos_theta:{label}", particle=leaf),
                     # The azimuth of an event that nothing balances is that of its first decay.
                     Coordinate(
-                        f"decay_phi:{label}", periodic=True, cyclic=not cyclic, particle=leaf
+                        f"{angle}:{label}", periodic=True, cyclic=not cyclic, particle=leaf
                     ),
                 ]
                 cyclic = True
@@ -207,6 +222,7 @@ class DecayChart(Chart):
             ],
             "n_made": self.n_made,
             "production": self._arguments,
+            **({"planes": True} if self._other else {}),
         }
 
     def _bounds(self, children: Sequence[int], k: int, mass: Tensor, taken: Tensor) -> Any:
@@ -259,7 +275,10 @@ class DecayChart(Chart):
                 together = to_helicity(together, frame, mass)
             local |= dict(zip(inside, together.unbind(-2), strict=True))
             first = local[node.children[0]]
-            columns += [torch.asinh(first[..., 2] / transverse_momentum(first)), azimuth(first)]
+            phi = azimuth(first)
+            if i in self._other:
+                phi = wrap(phi + azimuth(local[self.nodes[self._other[i]].children[0]]))
+            columns += [torch.asinh(first[..., 2] / transverse_momentum(first)), phi]
         return torch.stack(columns, dim=-1)
 
     def _descendants(self, i: int) -> list[int]:
@@ -278,6 +297,7 @@ class DecayChart(Chart):
         log_det = self.production.log_det(x[..., :column])
         masses: list[Tensor] = [x.new_zeros(0)] * len(self.nodes)
         local: list[Tensor] = [x.new_zeros(0)] * len(self.nodes)
+        azimuths: dict[int, Tensor] = {}
         own, _ = self.production._decode_masses(x)
         for i in range(self.n_made):
             local[i], masses[i] = made[..., i, :], own[..., i]
@@ -297,6 +317,9 @@ class DecayChart(Chart):
                 taken = taken + masses[child]
             a, phi = x[..., column], x[..., column + 1]
             column += 2
+            if i in self._other:
+                phi = phi - azimuths[self._other[i]]
+            azimuths[i] = phi
             sin = 1 / torch.cosh(a)
             log_det = log_det + 2 * torch.log(sin)
             direction = torch.stack([sin * torch.cos(phi), sin * torch.sin(phi), torch.tanh(a)], -1)

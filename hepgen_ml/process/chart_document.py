@@ -282,6 +282,7 @@ class DecayDocument(_Strict):
     nodes: Annotated[list[NodeDocument], Field(min_length=1, max_length=2 * MAX_PARTICLES)]
     n_made: Annotated[int, Strict(), Field(ge=1)]
     production: ProductionDocument
+    planes: Truth = False
 
     @model_validator(mode="after")
     def _check(self) -> DecayDocument:

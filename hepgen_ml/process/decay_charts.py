@@ -169,7 +169,7 @@ class DecayCharts:
         close = self.acceptance.distances([classes.get(n, "") for n in order])[:-1]
         if arguments["kind"] == BalancedChart.kind and any(close):
             arguments["close"] = close
-        chart = DecayChart(nodes, len(order), arguments)
+        chart = DecayChart(nodes, len(order), arguments, planes=True)
         rows = tuple(queue[i] for i in chart.leaves)
         return chart, tuple(classes[r] for r in rows), rows
 

@@ -290,7 +290,7 @@ def test_other_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no Les Houches events, only layer"):
         opened(path)
     path.write_bytes(b"<LesHouchesEvents>")
-    with pytest.raises(InputError, match="no HDF5 file"):
+    with pytest.raises(InputError, match="not a readable HDF5 file"):
         opened(path)
 
 

@@ -183,7 +183,7 @@ def test_what_cannot_be_learned(tagger: Tagger) -> None:
     broken = good[:]
     broken.momenta[3] = np.nan
     for some, what in (
-        ({"a": good}, "jets of 1 class"),
+        ({"a": good}, "more than 1 class of jets"),
         ({"a": good, "b": good[:0]}, "class 'b' has 0 jets"),
         ({"a": good, "b": jets(50, 1, 0, ("charge",))}, "read all classes with the same"),
         ({"a": good, "b": broken}, "'b' has numbers that are not finite"),
@@ -272,14 +272,14 @@ def test_command_line(tmp_path: Path) -> None:
         (("--label", "kind"), "--label without --from"),
         (("--from", "FILE"), "the class of each jet"),
         (("--from", "FILE", "--label", "kind", "--class", "a=7"), "no jet has kind = 7"),
-        (("--from", "FILE", "--label", "kind"), "jets of 1 class"),
+        (("--from", "FILE", "--label", "kind"), "more than 1 class of jets"),
         (("--from", "FILE", "--label", "partly"), "jet 11 has partly = nan, which is no class"),
         (("--class", "a=FILE", "--class", "b=nope.root"), "no such file"),
         (
             ("--class", "a=FILE", "--class", "b=FILE", "--network", "x"),
             "the network 'x' is not known",
         ),
-        (("--class", "a=FILE", "--set", "network.depth=3"), "jets of 1 class"),
+        (("--class", "a=FILE", "--set", "network.depth=3"), "more than 1 class of jets"),
         (("--class", "a=FILE", "--set", "training.depth=3"), "training.depth: no such setting"),
         (("--class", "a=FILE", "--set", "flow.depth=3"), "no such section"),
         (("--class", "a=FILE", "--background", "q"), "'q' is not one of the classes"),

@@ -289,3 +289,33 @@ def test_scale_of_what_is_made(sample: EventSample) -> None:
     discrete = Discrete(encoded.pattern, encoded.branch, encoded.free)
     made = assemble(process, kinematics, encoded.subprocess, discrete, sample.run)
     np.testing.assert_allclose(made.scale, mt.min(1)[encoded.event.numpy()], rtol=1e-8)
+
+
+def test_angle_between_decay_planes_is_a_coordinate() -> None:
+    """In H -> ZZ -> four leptons it is that of the planes, whatever frame measures it."""
+    z = Peak(2.0, 125.0, 91.19, 2.5)
+    nodes = [Node("25", 125.0, (1, 2)), Node("23", z, (3, 4)), Node("23_2", z, (5, 6)),
+             *(Node(f"l{i}", 0.0) for i in range(4))]  # fmt: skip
+    production = {"kind": "balanced", "pt_min": []}
+    chart = DecayChart(nodes, 1, production, planes=True)
+    plain = DecayChart(nodes, 1, production)
+    rng = torch.Generator().manual_seed(1)
+    x = torch.randn(500, chart.n_coordinates, generator=rng, dtype=torch.float64).clamp(-3, 3)
+    p, _ = chart.inverse(x)
+    torch.testing.assert_close(chart.forward(p), x, rtol=1e-6, atol=1e-6)
+    names = [c.name for c in chart.coordinates]
+    at = names.index("decay_plane:l2")
+    assert plain.coordinates[at].name == "decay_phi:l2"
+    torch.testing.assert_close(chart.log_det(x), plain.log_det(x))
+    # the angle by cross products in the rest frame of the Higgs boson, which is at rest along x, y
+    higgs = p.sum(-2, keepdim=True)
+    beta = higgs[..., 2] / higgs[..., 3]
+    gamma = 1 / torch.sqrt(1 - beta**2)
+    q = p[..., :3].clone()
+    q[..., 2] = gamma * (p[..., 2] - beta * p[..., 3])
+    normals = [torch.linalg.cross(q[:, a], q[:, b]) for a, b in ((0, 1), (2, 3))]
+    cos = torch.cosine_similarity(*normals, dim=-1)
+    torch.testing.assert_close(torch.cos(x[:, at]).abs(), cos.abs(), rtol=1e-6, atol=1e-6)
+    assert DecayChart(**{k: v for k, v in chart.to_config().items() if k != "kind"}).planes
+    assert "planes" not in plain.to_config()
+    assert "planes" not in CHART.to_config()
