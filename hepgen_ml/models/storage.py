@@ -160,7 +160,8 @@ def load_model(directory: Path, device: torch.device) -> TrainedModel:
             f"is damaged: {documents.problem(error)}", path=directory / CONFIG, remedy=retrain
         ) from None
     tensors = surrogate.heads.compacted(tensors, "heads.")
-    least = document.get("least_log_variance", LEAST_STORED)
+    if (least := document.get("least_log_variance")) is None:
+        least = LEAST_STORED
     tensors |= {n: t.clamp_min(least) for n, t in tensors.items() if n.endswith(".log_variance")}
     _check_weights(directory / WEIGHTS, tensors, surrogate.state_dict())
     parameters = {name for name, _ in surrogate.named_parameters()}

@@ -43,7 +43,7 @@ class ChannelRules:
     def learned(
         self,
         groups: dict[str, list[Structure]],
-        orders: dict[Structure, tuple[int, ...]],
+        orders: dict[str, dict[Structure, tuple[int, ...]]],
         charts: dict[str, Chart],
         progress: Callable[[int, int], None],
     ) -> dict[str, Auxiliaries]:
@@ -56,14 +56,14 @@ class ChannelRules:
         ----------
         groups : dict of str to list of Structure
             Structures of each channel.
-        orders : dict of Structure to tuple of int
-            Rows of final particles in the order of the chart.
+        orders : dict of str to dict of Structure to tuple of int
+            Rows of final particles in the order of the chart of each channel.
         charts : dict of str to Chart
             That of each channel.
         progress : callable
             Called with how many rules are found, and their number.
         """
-        kept = {key: self._kept(structures, orders) for key, structures in groups.items()}
+        kept = {key: self._kept(structures, orders[key]) for key, structures in groups.items()}
         for key, k in kept.items():
             k["made"] = charts[key].made(torch.from_numpy(k["final"])).numpy()
         pools: dict[tuple[str, ...], list[str]] = {}

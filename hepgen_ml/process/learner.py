@@ -262,7 +262,7 @@ class ProcessLearner:
         moving = {name for cut in self._moving.cuts for name in cut.classes}
         groups: dict[str, list[Part]] = {}
         layouts: dict[str, tuple[Chart, tuple[str, ...]]] = {}
-        orders: dict[Structure, tuple[int, ...]] = {}
+        orders: dict[str, dict[Structure, tuple[int, ...]]] = {}
         for structure in sorted(self._seen):
             for part in learner.spectra.parts(structure):
                 chart, classes, order = learner.chart(structure, part.at_full)
@@ -270,7 +270,8 @@ class ProcessLearner:
                 moved = [c if c in moving else "" for c in classes]
                 key = repr((chart.to_config(), acceptance.bounds(classes), moved))
                 groups.setdefault(key, []).append(part)
-                layouts[key], orders[structure] = (chart, classes), order
+                layouts[key] = chart, classes
+                orders.setdefault(key, {})[structure] = order
         channels: list[Channel] = []
         subprocesses: list[Subprocess] = []
         charts = {key: chart for key, (chart, _) in layouts.items()}
@@ -281,9 +282,10 @@ class ProcessLearner:
             rules = rules_of[key]
             for part in parts:
                 structure = part.structure
+                order = orders[key][structure]
                 full = beams[structure.beams].full if any(part.at_full) else (0.0, 0.0)
                 subprocesses.append(
-                    self._subprocess(part, total_weight, len(channels), orders[structure], full)
+                    self._subprocess(part, total_weight, len(channels), order, full)
                 )
             channels.append(Channel(chart, rules, classes))
         return Process(

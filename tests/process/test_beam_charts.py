@@ -262,3 +262,28 @@ def test_a_resonance_of_one_beam_of_fixed_energy() -> None:
     x = torch.randn(200, 2, dtype=torch.float64)
     kinematics = process.kinematics(x, torch.zeros(200, dtype=torch.int64), torch.zeros(200))
     assert ((kinematics.incoming[:, 0, 3] / 27.5 - 1).abs() < 1e-12).all()
+
+
+def test_a_resonance_of_one_fixed_beam_and_one_of_full_energy_in_some_events() -> None:
+    """Events at the full energy have another chart, whose particles have another order."""
+    beams, masses, ids = (27.5, 920.0), (0.000511, 0.0), (11, 22)
+    peak = Peak(150.0, 300.0, 250.0, 1.0)
+    below = DecayChart(
+        [Node("42", peak, (1, 2)), Node("e", 0.000511), Node("u", 0.0)],
+        1, {"kind": "formation", "energies": [27.5, None], "incoming_masses": [0.000511, 0.0]},
+    )  # fmt: skip
+    pz = np.sqrt(beams[0] ** 2 - masses[0] ** 2) - beams[1]
+    at_full = FixedEnergyChart(["e", "u"], [0.000511, 0.0], [0.0, 0.0, pz, sum(beams)])
+    sample = concatenate(
+        [of_beams(chart, n, ids, masses, 42, (11, 2), beams)
+         for chart, n in ((below, 2000), (at_full, 200))]
+    )  # fmt: skip
+    process = learned(sample)
+    orders = {}
+    for sub in process.subprocesses:
+        channel = process.channels[sub.chart]
+        classes = [{11: "11", 2: "j"}[sub.structure.pdg_id[row]] for row in sub.order]
+        assert classes == list(channel.classes)
+        orders[sub.at_full] = sub.order
+    assert orders == {(False, False): (3, 4), (False, True): (4, 3)}
+    check_round_trip(process, sample)
