@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import os
+import queue
 import signal
 import sys
 import threading
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from hepgen_ml.errors import OutputError
 from hepgen_ml.events.sample import EventSample
@@ -29,6 +30,18 @@ _AHEAD = 2  # blocks waiting for each process
 _WATCH = 1.0  # seconds until a process notices that its parent has ended
 
 Made = tuple[EventSample, Counts]
+
+
+class Task(Protocol):
+    """What a process makes at a time, such as a `Block`."""
+
+    @property
+    def index(self) -> int:
+        """Its number among all tasks of the processes."""
+
+
+T = TypeVar("T", bound=Task)
+R = TypeVar("R")
 
 
 def made_by_workers(
@@ -69,7 +82,8 @@ def made_by_workers(
     if workers < 2 or alone < _START + alone / workers:
         yield from made_here(blocks[1:], make)
         return
-    yield from Workers(workers, "spawn", begin, arguments).made(blocks[1:], add)
+    others = Workers[Block, EventSample](workers, "spawn", begin, arguments)
+    yield from others.made(blocks[1:], add)
 
 
 def made_by_copies(
@@ -96,15 +110,17 @@ def made_by_copies(
     OutputError
         A process has died.
     """
-    copies = Workers(min(workers, len(blocks)), "fork", lambda: make, ())
+    n = min(workers, len(blocks))
+    copies = Workers[Block, EventSample](n, "fork", lambda: make, ())
     return copies.made(blocks, add)
 
 
-class Workers:
-    """Processes that make blocks of events.
+class Workers(Generic[T, R]):
+    """Processes that make blocks of events, or other results of tasks.
 
     Each sends its results through a separate pipe, so that the death of a process is always
-    noticed. They end with the process that started them.
+    noticed. Tasks of any size are sent by a thread, since this process may have to receive results
+    before there is room for another task. The processes end with the one that started them.
 
     Parameters
     ----------
@@ -120,72 +136,87 @@ class Workers:
         self,
         n: int,
         method: str,
-        begin: Callable[..., Callable[[Block], Made]],
+        begin: Callable[..., Callable[[T], tuple[R, Counts]]],
         arguments: tuple[Any, ...],
     ) -> None:
         context: Any = multiprocessing.get_context(method)
-        self._tasks = context.SimpleQueue()
         self._processes: list[Any] = []
         self._results: list[Connection] = []
+        self._ordered: queue.SimpleQueue[T | None] = queue.SimpleQueue()
+        self._sender: threading.Thread | None = None
+        tasks, self._tasks = context.Pipe(duplex=False)
+        self._turn = context.Lock()  # to receive a task; here, since processes find it by name
         with one_thread_each(), warnings.catch_warnings():
             # Python cannot know that the threads of numerical libraries stand being copied.
             warnings.simplefilter("ignore", DeprecationWarning)
             for _ in range(n):
                 ours, theirs = context.Pipe(duplex=False)
                 self._results.append(ours)
-                others = tuple(self._results) if method == "fork" else ()  # copies have these, too
+                # copies have these, too
+                others = (self._tasks, *self._results) if method == "fork" else ()
                 process = context.Process(
-                    target=_work, args=(self._tasks, theirs, others, begin, arguments), daemon=True
+                    target=_work,
+                    args=(tasks, self._turn, theirs, others, begin, arguments),
+                    daemon=True,
                 )
                 process.start()
                 theirs.close()
                 self._processes.append(process)
+        tasks.close()  # so that nobody waits to send a task when all processes have ended
 
-    def made(
-        self, blocks: Iterable[Block], add: Callable[[Counts], None]
-    ) -> Iterator[tuple[Block, EventSample]]:
-        """Blocks in order; afterwards the processes end.
+    def made(self, tasks: Iterable[T], add: Callable[[Counts], None]) -> Iterator[tuple[T, R]]:
+        """Tasks with their results in order, see `results`; afterwards the processes end."""
+        try:
+            yield from self.results(tasks, add)
+        finally:
+            self.close()
+
+    def results(self, tasks: Iterable[T], add: Callable[[Counts], None]) -> Iterator[tuple[T, R]]:
+        """Tasks with their results in order.
 
         Parameters
         ----------
-        blocks : iterable of Block
+        tasks : iterable of Task
+            Numbered differently from all earlier ones.
         add : callable
-            Takes in the counts of each block.
+            Takes in the counts of each.
 
         Raises
         ------
         OutputError
             A process has died.
         """
-        made: dict[int, Made] = {}
-        waiting: deque[Block] = deque()
-        further = iter(blocks)
-        try:
-            for block in islice(further, _AHEAD * len(self._processes)):
-                self._order(block, waiting)
-            while waiting:
-                block = waiting.popleft()
-                while block.index not in made:
-                    self._receive(made, None)
-                self._receive(made, 0.0)  # what is ready; nobody shall wait while events are used
-                for following in islice(further, 1):
-                    self._order(following, waiting)
-                sample, counts = made.pop(block.index)
-                add(counts)
-                yield block, sample
-        finally:
-            self.close()
+        made: dict[int, tuple[R, Counts]] = {}
+        waiting: deque[T] = deque()
+        further = iter(tasks)
+        for task in islice(further, _AHEAD * len(self._processes)):
+            self._order(task, waiting)
+        while waiting:
+            task = waiting.popleft()
+            while task.index not in made:
+                self._receive(made, None)
+            self._receive(made, 0.0)  # what is ready; nobody shall wait while results are used
+            for following in islice(further, 1):
+                self._order(following, waiting)
+            result, counts = made.pop(task.index)
+            add(counts)
+            yield task, result
 
-    def _order(self, block: Block, waiting: deque[Block]) -> None:
-        self._tasks.put(block)
-        waiting.append(block)
+    def _order(self, task: T, waiting: deque[T]) -> None:
+        if self._sender is None:
+            self._sender = threading.Thread(
+                target=_send, args=(self._ordered, self._tasks), daemon=True
+            )
+            self._sender.start()
+        self._ordered.put(task)
+        waiting.append(task)
 
-    def _receive(self, made: dict[int, Made], timeout: float | None) -> None:
-        """Receive finished blocks, at least one unless there is a timeout."""
+    def _receive(self, made: dict[int, tuple[R, Counts]], timeout: float | None) -> None:
+        """Receive results, at least one unless there is a timeout."""
         for ready in wait(self._results, timeout):
-            assert isinstance(ready, Connection)
+            end: Any = ready
             try:
-                index, found = ready.recv()
+                index, found = end.recv()
             except (EOFError, OSError) as error:
                 raise OutputError(
                     "a process that generates events has died",
@@ -203,6 +234,9 @@ class Workers:
             process.join()
         for end in self._results:
             end.close()
+        if self._sender is not None:
+            self._ordered.put(None)
+            self._sender.join()
         self._tasks.close()
 
     def __del__(self) -> None:
@@ -210,29 +244,38 @@ class Workers:
             self.close()
 
 
+def _send(ordered: queue.SimpleQueue[Any], tasks: Connection) -> None:
+    """Send tasks to the processes until there is none, or no process."""
+    with suppress(OSError):
+        while (task := ordered.get()) is not None:
+            tasks.send(task)
+
+
 def _work(
-    tasks: Any,
+    tasks: Connection,
+    turn: Any,
     results: Connection,
     others: tuple[Connection, ...],
-    begin: Callable[..., Callable[[Block], Made]],
+    begin: Callable[..., Callable[[Any], tuple[Any, Counts]]],
     arguments: tuple[Any, ...],
 ) -> None:
-    """Make blocks in a process that `Workers` has started, until it is ended."""
+    """Fulfil tasks in a process that `Workers` has started, until it is ended."""
     for end in others:
         end.close()
     begin_worker()
     _compute_with_one_thread()
-    make: Callable[[Block], Made] | None = None
-    with suppress(BrokenPipeError):  # its result is no longer needed
+    make: Callable[[Any], tuple[Any, Counts]] | None = None
+    with suppress(BrokenPipeError, EOFError):  # its result is no longer needed
         while True:
-            block = tasks.get()
+            with turn:
+                task = tasks.recv()
             try:
                 if make is None:
                     make = begin(*arguments)
-                found: Any = make(block)
+                found: Any = make(task)
             except Exception as error:
                 found = _sendable(error)
-            results.send((block.index, found))
+            results.send((task.index, found))
 
 
 def _sendable(error: Exception) -> Exception:

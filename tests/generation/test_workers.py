@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -129,6 +131,33 @@ def test_errors_of_copies(error: Exception | None, kind: type[Exception]) -> Non
         for _ in made:
             pass
     assert error is None or str(caught.value) == str(error)
+    assert not multiprocessing.active_children()
+
+
+@dataclass(frozen=True)
+class _Large:
+    index: int
+    values: np.ndarray
+
+
+def _doubled() -> Callable[[_Large], tuple[np.ndarray, tuple[float, ...]]]:
+    return lambda task: (2 * task.values, ())
+
+
+@pytest.mark.parametrize("start", ["spawn", "fork"])
+def test_tasks_and_results_larger_than_a_pipe(start: str) -> None:
+    processes = workers.Workers[_Large, np.ndarray](2, start, _doubled, ())
+    for first in (0, 10):  # several times, as a shower replaces what it refuses
+        tasks = [_Large(k, np.full(10**5, float(k))) for k in range(first, first + 10)]
+        found = [*processes.results(tasks, lambda _: None)]
+        assert [task.index for task, _ in found] == [task.index for task in tasks]
+        for task, result in found:
+            np.testing.assert_array_equal(result, 2 * task.values)
+    unfinished = processes.results((_Large(k, np.zeros(10**6)) for k in range(20, 40)), print)
+    processes._processes[0].kill()
+    with pytest.raises(OutputError, match="has died"):
+        list(unfinished)
+    processes.close()
     assert not multiprocessing.active_children()
 
 

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hepgen_adapters.hepmc.text import open_bytes
 from hepgen_adapters.pythia.module import configured, load_pythia
-from hepgen_ml.errors import OutputError, SampleError, UsageError
+from hepgen_ml.errors import SampleError, UsageError
 from hepgen_ml.events.sample import EventSample, RunInfo
-from hepgen_ml.generation.workers import begin_worker
+from hepgen_ml.generation.blocks import Counts
+from hepgen_ml.generation.workers import Workers
 
-_AHEAD = 2  # chunks waiting for each process
+Batch = tuple[bytes, int]
+"""Text of showered events, and their number."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Events that are showered together, with their number and their seed."""
+
+    index: int
+    events: EventSample
+    seed: int
 
 
 class Showering:
@@ -41,7 +50,8 @@ class Session:
         from hepgen_adapters.pythia import hepmc
 
         self._worker = Worker(run, settings)
-        self._pool: ProcessPoolExecutor | None = None
+        self._others: Workers[Chunk, Batch] | None = None
+        self._numbers = itertools.count()
         self._n = 0
         self._file = open_bytes(path, "wb")
         version = str(getattr(load_pythia(), "__version__", ""))
@@ -49,51 +59,29 @@ class Session:
         self._file.write(hepmc.header(names, tools))
         self._end = hepmc.END
         if workers > 1:
-            self._pool = ProcessPoolExecutor(
-                workers,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_begin,
-                initargs=(run, settings),
-            )
-            self._ahead = _AHEAD * workers
+            self._others = Workers(workers, "spawn", _begin, (run, settings))
 
     def shower(self, chunks: Iterator[EventSample], seeds: Iterator[int]) -> Iterator[int]:
         """Shower chunks, each with a seed, and append them; accepted events of each, in order."""
-        for batch in self._batches(chunks, seeds):
-            text, n = batch
+        for text, n in self._batches(chunks, seeds):
             self._file.write(_renumbered(text, self._n))
             self._n += n
             yield n
 
-    def _batches(
-        self, chunks: Iterator[EventSample], seeds: Iterator[int]
-    ) -> Iterator[tuple[bytes, int]]:
-        if self._pool is None:
+    def _batches(self, chunks: Iterator[EventSample], seeds: Iterator[int]) -> Iterator[Batch]:
+        if self._others is None:
             for chunk in chunks:
                 yield self._worker.shower(chunk, next(seeds))
             return
-        waiting: deque[Future[tuple[bytes, int]]] = deque()
-        try:
-            for chunk in chunks:
-                waiting.append(self._pool.submit(_shower, chunk, next(seeds)))
-                if len(waiting) >= self._ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        except BrokenExecutor as error:
-            raise OutputError(
-                "a process that showers events has died",
-                remedy="take fewer processes (--workers) or more memory",
-            ) from error
-        finally:
-            for future in waiting:
-                future.cancel()
+        numbered = (Chunk(next(self._numbers), chunk, next(seeds)) for chunk in chunks)
+        for _, batch in self._others.results(numbered, lambda _: None):
+            yield batch
 
     def close(self) -> None:
         """Finish the file and end all processes."""
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
+        if self._others is not None:
+            self._others.close()
+            self._others = None
         if not self._file.closed:
             try:
                 self._file.write(self._end)
@@ -124,7 +112,7 @@ class Worker:
             )
         self._rate = run.cross_section, run.cross_section_error
 
-    def shower(self, sample: EventSample, seed: int) -> tuple[bytes, int]:
+    def shower(self, sample: EventSample, seed: int) -> Batch:
         """Text of the events that Pythia accepts, counted from 1, and their number."""
         from hepgen_adapters.pythia.hepmc import text_of
 
@@ -147,14 +135,6 @@ def _renumbered(text: bytes, first: int) -> bytes:
     return b"".join(lines)
 
 
-_OF_PROCESS: dict[str, Any] = {}
-
-
-def _begin(run: RunInfo, settings: list[str]) -> None:
-    begin_worker()
-    _OF_PROCESS["worker"] = Worker(run, settings)
-
-
-def _shower(sample: EventSample, seed: int) -> tuple[bytes, int]:
-    worker: Worker = _OF_PROCESS["worker"]
-    return worker.shower(sample, seed)
+def _begin(run: RunInfo, settings: list[str]) -> Callable[[Chunk], tuple[Batch, Counts]]:
+    worker = Worker(run, settings)
+    return lambda chunk: (worker.shower(chunk.events, chunk.seed), ())
