@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -118,7 +119,11 @@ class ObservableTable:
 
 
 def observables(
-    sample: EventSample, *, at_least: int = 1, discrete: bool = False
+    sample: EventSample,
+    *,
+    at_least: int = 1,
+    discrete: bool = False,
+    names: Mapping[Signature, Collection[str]] = MappingProxyType({}),
 ) -> dict[Signature, ObservableTable]:
     """Observables of every group of a sample.
 
@@ -138,6 +143,9 @@ def observables(
         Also flavours of all jets and incoming partons, helicities and colour
         connections (columns of small integers), for a classifier that tests their correlation with
         the kinematics.
+    names : mapping of Signature to names, optional
+        Of the observables of a final state in another sample: particles have a rapidity if they
+        have one there, and not if half of those of this sample are massive.
 
     Returns
     -------
@@ -147,7 +155,9 @@ def observables(
     found: dict[Signature, list[ObservableTable]] = {}
     for layout in layouts(sample):
         # the same final state with other incoming particle counts is the same group
-        found.setdefault(layout.signature, []).append(_table(sample, layout, discrete))
+        found.setdefault(layout.signature, []).append(
+            _table(sample, layout, discrete, names.get(layout.signature))
+        )
     tables = [t[0] if len(t) == 1 else _join(t) for t in found.values()]
     tables.sort(key=lambda t: -len(t))
     return {t.signature: t for t in tables if len(t) >= at_least}
@@ -164,9 +174,11 @@ def _join(tables: list[ObservableTable]) -> ObservableTable:
     )
 
 
-def _table(sample: EventSample, layout: Layout, discrete: bool) -> ObservableTable:
+def _table(
+    sample: EventSample, layout: Layout, discrete: bool, names: Collection[str] | None
+) -> ObservableTable:
     """Columns of one layout; the momentum array is (n, m, 4)."""
-    columns = [*_of_final(sample, layout), *_of_resonances(sample, layout)]
+    columns = [*_of_final(sample, layout, names), *_of_resonances(sample, layout)]
     if "scale" in sample.events:
         scale = np.maximum(sample.scale[layout.index], _PT_FLOOR)
         columns.append((Observable("scale", r"\mu", "GeV", log=True), scale))
@@ -188,7 +200,7 @@ def _table(sample: EventSample, layout: Layout, discrete: bool) -> ObservableTab
     )
 
 
-def _of_final(sample: EventSample, layout: Layout) -> list[_Column]:
+def _of_final(sample: EventSample, layout: Layout, known: Collection[str] | None) -> list[_Column]:
     """Observables of the final particles or objects, alone, in pairs and together."""
     columns: list[_Column] = []
 
@@ -203,7 +215,10 @@ def _of_final(sample: EventSample, layout: Layout) -> list[_Column]:
     for i, (name, label) in enumerate(zip(names, labels, strict=True)):
         add(f"pt({name})", rf"p_{{\mathrm{{T}}}}({label})", pt[:, i], "GeV", log=True)
         add(f"eta({name})", rf"\eta({label})", eta[:, i], odd=True)
-        if "mass" in sample.particles and np.median(sample.mass[final[:, i]]) > 1e-3:
+        massive = "mass" in sample.particles and (
+            np.median(sample.mass[final[:, i]]) > 1e-3 if known is None else f"y({name})" in known
+        )
+        if massive:
             add(f"y({name})", rf"y({label})", _rapidity(pz[:, i], e[:, i]), odd=True)
     for i, j in combinations(range(len(names)), 2):
         name, label = f"({names[i]},{names[j]})", rf"({labels[i]},{labels[j]})"

@@ -31,6 +31,7 @@ _NAMED = 12
 
 _SLHA_END = re.compile(r"^[ \t]*(?:BLOCK|DECAY)\b|^[ \t]*<", re.MULTILINE | re.IGNORECASE)
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?"
+_INDEX = re.compile(r"-?\d+$")
 _MOST_LINES = 10
 """Lines of a header that state one parameter, at most."""
 
@@ -165,6 +166,30 @@ def with_run_value(header: str, name: str, value: str | None) -> str:
         header = header[:start] + header[stop:]
         place = _place(header, name)
     return header
+
+
+def slha_entries(header: str) -> dict[str, float]:
+    """Numbers of the SLHA blocks and widths of a header, by names such as ``mass:32``."""
+    found: dict[str, float] = {}
+    block = ""
+    for line in header.splitlines():
+        words = line.partition("#")[0].split()
+        head = words[0].lower() if words else ""
+        if head == "block" and len(words) > 1:
+            block = words[1].lower()
+        elif head == "decay" and len(words) > 2:
+            block = ""  # branching ratios follow
+            _note(found, f"decay:{words[1]}", words[2])
+        elif head.startswith("<"):
+            block = ""
+        elif block and len(words) > 1 and all(_INDEX.match(word) for word in words[:-1]):
+            _note(found, f"{block}:{','.join(words[:-1])}", words[-1])
+    return found
+
+
+def _note(found: dict[str, float], name: str, text: str) -> None:
+    if re.fullmatch(_NUMBER, text):
+        found[name] = float(text.lower().replace("d", "e"))
 
 
 def values_of_run(run: RunInfo, wanted: Sequence[Wanted]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from hepgen_ml.errors import SampleError
+from hepgen_ml.events.conditions import slha_entries
 from hepgen_ml.events.objects import JET
 from hepgen_ml.events.sample import EventSample, RunInfo, Subrun
 
@@ -23,6 +24,7 @@ PEEK = 1000
 
 _FEWEST = 100  # events of which final states say whether they are of one process
 _NAMED = 8  # files that a message names
+_SAME = 1e-6  # relative difference of parameters up to which these are the same
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ def merge_runs(
                 path=path,
                 remedy="train on files with the same beams",
             )
+    _warn_of_parameters(runs, paths, points)
     look = functools.cache(peek)
     groups = _grouped(runs, paths, look, points)
     weights_like = list(range(len(runs)))
@@ -195,6 +198,31 @@ def merge_runs(
         tuple(shifts),
         tuple(weights_like),
     )
+
+
+def _warn_of_parameters(
+    runs: Sequence[RunInfo], paths: Sequence[Path | None], points: Sequence[object]
+) -> None:
+    """Name a parameter of the model in which files differ, other than points of a scan."""
+    firsts: dict[object, tuple[int, dict[str, float]]] = {}
+    same: set[tuple[object, str]] = set()
+    for i, run in enumerate(runs):
+        point = points[i] if points else None
+        if (point, run.header) in same:
+            continue
+        same.add((point, run.header))
+        entries = slha_entries(run.header)
+        first, others = firsts.setdefault(point, (i, entries))
+        for name, b in entries.items():
+            a = others.get(name, b)
+            if abs(a - b) <= _SAME * max(abs(a), abs(b)):
+                continue
+            log.warning(
+                "the parameter %s is %.9g in %s and %.9g in %s: the header of all together is that "
+                "of the former (train with --condition %s to tell their events apart)",
+                name, a, paths[first], b, paths[i], name,
+            )  # fmt: skip
+            return
 
 
 def _grouped(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -115,7 +116,11 @@ class Group:
 
 
 def groups(
-    sample: EventSample, *, full: bool = False, conditions: Sequence[Condition] = ()
+    sample: EventSample,
+    *,
+    full: bool = False,
+    conditions: Sequence[Condition] = (),
+    trained: Mapping[Signature, Sequence[str]] = MappingProxyType({}),
 ) -> dict[Signature, Group]:
     """Events by final state, as inputs of classifiers.
 
@@ -127,6 +132,8 @@ def groups(
         different programs differ in these by convention.
     conditions : sequence of Condition
         Of the user, as further columns.
+    trained : mapping of Signature to names, optional
+        Of the columns of final states in the training, as far as known.
     """
     texts = texts_of(sample, [c.wanted for c in conditions])
     given = {c.name: c.numbers(texts[:, k]) for k, c in enumerate(conditions)}
@@ -134,7 +141,7 @@ def groups(
     for layout in layouts(sample):
         found.setdefault(layout.signature, []).append(layout)
     result = {}
-    for signature, table in observables(sample, discrete=full).items():
+    for signature, table in observables(sample, discrete=full, names=trained).items():
         particles = torch.cat([_particles(sample, layout) for layout in found[signature]])
         kept = [
             (o, table[o.name])

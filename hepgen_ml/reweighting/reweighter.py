@@ -198,8 +198,9 @@ class Reweighter:
         the training have weight one.
         """
         nominal, members = np.ones(len(sample)), np.ones((self.n_members, len(sample)))
+        trained = {s: ratio.names for s, ratio in self.ratios.items() if ratio.names}
         for signature, group in groups(
-            sample, full=self.full, conditions=self.conditions
+            sample, full=self.full, conditions=self.conditions, trained=trained
         ).items():
             ratio = self.ratios.get(signature)
             if ratio is None:
@@ -265,7 +266,9 @@ def _by_final_state(
                 f"the {name} has no positive sum of weights", remedy="check its weights"
             )
     samples = (truth, generated)
-    both = [groups(sample, full=full, conditions=tuple(conditions)) for sample in samples]
+    made = groups(generated, full=full, conditions=conditions)
+    seen = {signature: group.names for signature, group in made.items()}
+    both = [groups(truth, full=full, conditions=conditions, trained=seen), made]
     if not set(both[0]) & set(both[1]):
         raise SampleError(
             "the samples share no final state", remedy="compare events of the same process"

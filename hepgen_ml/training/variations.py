@@ -233,8 +233,9 @@ class VariationCollector:
         whole = good[:, usable].all(1)
         if lost := int((~whole).sum()):
             log.warning(
-                "%d events lack some of the named weights: weights are learned from the others "
-                "(leave weights out with --weights or --no-weights)", lost,
+                "%d events lack some of the named weights, or have one beyond 1e38 times the "
+                "nominal weight: weights are learned from the others (leave weights out with "
+                "--weights or --no-weights)", lost,
             )  # fmt: skip
         names = [name for name, fine in zip(self._names, usable, strict=True) if fine]
         return Variations(

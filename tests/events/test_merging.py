@@ -86,6 +86,19 @@ def test_mixed_beams_are_refused() -> None:
         merge_runs([run(1.0), run(1.0, energy=7000.0)], [Path("a.lhe"), Path("b.lhe")])
 
 
+def test_files_of_other_parameters_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    """The warning names the parameter; that of a scan differs as it should."""
+    header = "<slha>\nBLOCK MASS # of particles\n  6 {} # mt\n 24 80.4\nDECAY 6 1.4\n 1.0 2 5 24\n"
+    runs = [run(10.0).with_(header=header.format(m)) for m in ("1.725e+02", "172.5", "173")]
+    paths = [Path("a.lhe"), Path("b.lhe"), Path("c.lhe")]
+    merge_runs(runs[:2], paths[:2])
+    merge_runs(runs, paths, points=[0, 0, 2])
+    assert "parameter" not in caplog.text
+    merge_runs(runs, paths)
+    assert "mass:6 is 172.5 in a.lhe and 173 in c.lhe" in caplog.text
+    assert "--condition mass:6" in caplog.text
+
+
 def one_multiplicity(sample: EventSample, jets: int, sigma: float) -> EventSample:
     """The events with so many jets, as if they were a file of their own with process 1."""
     part = sample[sample.process_id == jets]

@@ -128,3 +128,21 @@ def test_not_symmetric(samples: tuple[EventSample, EventSample], what: str) -> N
     assert np.abs(np.log(weight / turned)).max() > 0.01
     if what == "one side":
         assert np.average(rapidity(other), weights=fitted.held_out) < 0.5 * rapidity(other).mean()
+
+
+def test_few_events_have_the_columns_of_the_training(
+    samples: tuple[EventSample, EventSample],
+) -> None:
+    """Also an event whose jet is massive, which those of most events are not."""
+    truth, other = (sample[:3000] for sample in samples)
+    for sample in (truth, other):
+        jet = np.abs(sample.pdg_id) == 4
+        jet |= (sample.pdg_id == 21) & (sample.status == 1) & (sample.event_index % 5 == 0)
+        mass = np.where(jet, 1.5, sample.mass)
+        sample.particles |= {"mass": mass, "energy": np.hypot(sample.energy, 1.5 * jet)}
+    fitted = Reweighter.fit(truth, other, network="mlp", folds=2, schedule=SHORT)
+    massive = (other.mass == 1.5) & (other.status == 1)
+    heavy = np.bincount(other.event_index, massive, len(other)) > 0
+    assert heavy.any()
+    weights, _ = fitted.weights(other)
+    np.testing.assert_allclose(fitted.weights(other[heavy])[0], weights[heavy], rtol=1e-5)
