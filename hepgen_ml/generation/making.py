@@ -22,6 +22,7 @@ class Maker:
     Parameters
     ----------
     sampler : Sampler
+        Set to the conditions of the events.
     entropy : int or sequence of int
         The seed.
     run : RunInfo
@@ -46,9 +47,11 @@ class Maker:
         self.directory = directory
         self.sampler, self.entropy, self.run = sampler, entropy, run
         self.posterior, self.weighting = posterior, weighting
+        self._asked = sampler.values, sampler.run
 
     def __call__(self, block: Block) -> EventSample:
         """Events of a block."""
+        self.sampler.values, self.sampler.run = self._asked  # another stream may have others
         size = len(block)
         root = np.random.SeedSequence(self.entropy, spawn_key=(block.index,))
         numpy_seed, torch_seed = root.spawn(2)

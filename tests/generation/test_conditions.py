@@ -44,6 +44,16 @@ def generator(files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Ge
     return trained(out, files, "model=jetgpt", 'conditions=["mass:32"]')
 
 
+def test_streams_at_several_conditions_do_not_mix(generator: Generator) -> None:
+    """Each keeps its conditions, in whatever order they are begun and read."""
+    light, heavy = (generator.stream(300, seed=1, condition={"mass:32": m}) for m in (650, 1300))
+    generator.stream(300, seed=1)
+    for stream, mass in ((light, 650), (heavy, 1300)):
+        (events,) = stream
+        assert abs(np.median(pair_masses(events)) / mass - 1) < 0.02
+        assert float(run_value(events.run.header, "mass:32") or 0) == mass
+
+
 def test_parameters_are_found_in_headers() -> None:
     text = header(800.0) + "\n 6500.0 = ebeam1 ! energy\nDECAY 32 2.5E+01\n# scan: tanb = 10\n"
     text += "<xqcut>20.0</xqcut>\nmodel T2tt = T2tt_600_50\n32:m0 = 810\n"
