@@ -18,7 +18,7 @@ from hepgen_ml.generation.making import Maker
 from hepgen_ml.generation.parts import Parts, load_parts
 from hepgen_ml.generation.sampling import Sampler
 from hepgen_ml.generation.weighting import Weighting, Weights, choose_weighting
-from hepgen_ml.generation.workers import made_by_copies, made_by_workers
+from hepgen_ml.generation.workers import can_be_copied, made_by_copies, made_by_workers
 from hepgen_ml.process.conditions import Given
 
 
@@ -113,7 +113,7 @@ def made(
         return made_on(cluster, blocks, begin, (place, *how), make.add)
     if workers == 1 or len(blocks) == 1 or make.sampler.device.type != "cpu":
         return made_here(blocks, make)
-    if start == "fork":
+    if start == "fork" and can_be_copied():
         return made_by_copies(blocks, make.counted, workers, make.add)
     place = require_directory(make.directory)
     return made_by_workers(blocks, make, workers, block_maker, (place, *how), make.add)

@@ -86,6 +86,15 @@ def made_by_workers(
     yield from others.made(blocks[1:], add)
 
 
+def can_be_copied() -> bool:
+    """Whether numba has no threads here yet: on GNU's OpenMP copies of this process would end.
+
+    A classifier or a network that computes with its parallel kernels may have started them.
+    """
+    parallel = sys.modules.get("numba.np.ufunc.parallel")
+    return not getattr(parallel, "_is_initialized", False)
+
+
 def made_by_copies(
     blocks: list[Block],
     make: Callable[[Block], Made],

@@ -102,6 +102,18 @@ def test_copies_end_with_a_stream_that_nobody_reads(model: Path) -> None:
         assert copy.exitcode is not None
 
 
+def test_no_copies_beside_threads_of_numba(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GNU's OpenMP would end them: kernels of a classifier may have run when it was loaded."""
+    monkeypatch.setattr("numba.np.ufunc.parallel._is_initialized", True)
+    monkeypatch.setattr(blocks, "BLOCK", 60)
+    generator = Generator.load(model, device="cpu")
+    chunks = generator.stream(130, seed=1, workers=2, start="fork")
+    assert not multiprocessing.active_children()
+    assert sum(map(len, chunks)) == 130
+
+
 def test_a_copy_that_dies(model: Path) -> None:
     chunks = Generator.load(model, device="cpu").stream(10**7, workers=2, start="fork")
     next(chunks)
