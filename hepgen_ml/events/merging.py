@@ -215,7 +215,7 @@ def _warn_of_parameters(
         first, others = firsts.setdefault(point, (i, entries))
         for name, b in entries.items():
             a = others.get(name, b)
-            if abs(a - b) <= _SAME * max(abs(a), abs(b)):
+            if a == b or abs(a - b) <= _SAME * max(abs(a), abs(b)):
                 continue
             log.warning(
                 "the parameter %s is %.9g in %s and %.9g in %s: the header of all together is that "
