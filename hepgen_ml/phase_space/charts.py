@@ -9,6 +9,7 @@ The Jacobian is taken to the measure of `Chart.measure`'s description, in GeV.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -128,7 +129,8 @@ class BalancedChart(Chart):
             log_pt, y, phi = x[..., first + 3 * i : first + 3 * i + 3].unbind(-1)
             near = self.close[i]
             if near:
-                y = y_before + near * torch.sinh(y)
+                furthest = math.asinh(_FURTHEST / near)
+                y = y_before + near * torch.sinh(y.clamp(-furthest, furthest))
             if i > 0:
                 phi = phi + (phi_before if near else x[..., first + 2])
             y_before, phi_before = y, phi
@@ -190,6 +192,10 @@ class BalancedChart(Chart):
             if near := self.close[i]:
                 total = total + torch.log(near * torch.cosh(x[..., first + 3 * i + 1]))
         return total + torch.log(p[..., -1, 3])
+
+
+_FURTHEST = 100.0
+"""Distance in rapidity that no particles of a collision have, so that no momentum is infinite."""
 
 
 def _finite(slope: Tensor) -> Tensor:

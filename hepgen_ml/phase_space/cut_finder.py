@@ -170,6 +170,8 @@ def _edges(key: Key, seen: Seen, strays: bool = True) -> Edges:
         return low, high
 
     def fixed(extremes: Smallest) -> bool:
+        if key[0] == "abs_eta":  # follows from the two others, each of which may make an edge
+            return all(is_fixed(extremes.rows[[0, k]], seen.entries) for k in (1, 2))
         return is_fixed(extremes.rows, seen.entries, determined=key[0] in _DETERMINED)
 
     if key[0] != "abs_eta":

