@@ -24,6 +24,12 @@ from hepgen_ml.generation import blocks, workers
 from tests.samples import toy_top_pairs
 
 
+@pytest.fixture(autouse=True)
+def no_threads_of_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests in this process have started them, and they forbid copies of it."""
+    monkeypatch.setattr("numba.np.ufunc.parallel._is_initialized", False)
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("workers") / "model"
