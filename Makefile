@@ -35,9 +35,11 @@ help:
 demo: $(VENV)/.installed
 	@$(BIN)/python examples/demo.py
 
-# Two workers with one thread each: small networks gain nothing from more threads.
+# Two workers with one thread each: small networks gain nothing from more threads. No test takes a
+# minute; one that waits for ever is ended, shown as R, and repeated once.
 test: $(VENV)/.installed-test
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile \
+		--timeout 240 --reruns 1 --only-rerun Timeout -rR
 
 test-slow: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -m slow
