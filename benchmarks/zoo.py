@@ -29,8 +29,8 @@ import numpy as np
 import pythia_hard
 
 import hepgen_ml
-from hepgen_ml.analysis.laws import check_sample
 from hepgen_ml.analysis.peaks import peaks
+from hepgen_ml.events.laws.checks import check_sample
 from hepgen_ml.events.objects import Selection, parse_objects
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.validation.comparison import Comparison, compare, with_floor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from hepgen_ml._version import __version__
+from hepgen_ml.files.version import __version__
 
 # Resolved on first use, so that importing the package loads neither torch nor a file library.
 _LAZY = {

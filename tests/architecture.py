@@ -15,13 +15,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 ROOMS = (
-    "_version", "errors", "config", "files", "events", "phase_space", "process", "analysis",
+    "errors", "config", "files", "events", "phase_space", "process", "analysis",
     "networks", "models", "training", "regression", "classification", "reweighting", "generation",
     "validation", "__init__", "cli", "__main__",
 )  # fmt: skip
 """Each room imports from those before it only."""
 
-GROUND = frozenset({"_version", "errors", "config", "files", "events"})
+GROUND = frozenset({"errors", "config", "files", "events"})
 """Rooms that every other may use: what they hold are the words and the paper of all others."""
 
 Arrows = dict[str, set[str]]

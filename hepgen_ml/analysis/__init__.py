@@ -1,1 +1,1 @@
-"""Measurements on events: final states, observables, conservation laws, comparisons."""
+"""Measurements on events: final states, observables, comparisons."""

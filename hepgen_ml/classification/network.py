@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hepgen_ml.classification.inputs import KINEMATIC, JetTensors, kinematic, turned
 from hepgen_ml.events.sample import FloatArray
-from hepgen_ml.networks import probe
+from hepgen_ml.files import probe
 from hepgen_ml.networks.event_networks import build
 
 _LAST = ("network.last.", "network.network.last.")

@@ -12,11 +12,10 @@ from hepgen_ml.classification.directory import FILE
 from hepgen_ml.classification.network import JetNetwork, example
 from hepgen_ml.classification.settings import Inputs, TaggerSettings
 from hepgen_ml.errors import HepgenError, ModelError
-from hepgen_ml.files import documents
+from hepgen_ml.files import documents, probe
 from hepgen_ml.files.outputs import naming
+from hepgen_ml.files.probe import ProbeDocument
 from hepgen_ml.files.tensors import load_tensors, save_tensors
-from hepgen_ml.networks import probe
-from hepgen_ml.networks.probe import ProbeDocument
 
 _KIND, _VERSION = "hepgen-ml tagger", 1
 _MOST_CLASSES = 1000

@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from hepgen_ml._version import __version__
 from hepgen_ml.cli import console as _console
 from hepgen_ml.cli.configuration import settings
 from hepgen_ml.cli.files import check, convert, info, merge, models
@@ -22,6 +21,7 @@ from hepgen_ml.cli.showering import shower
 from hepgen_ml.cli.tagging import app as _tagging
 from hepgen_ml.cli.training import encode, train
 from hepgen_ml.cli.validation import validate
+from hepgen_ml.files.version import __version__
 
 app = typer.Typer(
     name="hepgen-ml",

@@ -138,8 +138,8 @@ def _check_one(
     path: Path, tolerance: float | None, skip_bad: bool, chosen: Selection | None
 ) -> int:
     """Check one file and return its exit code; an unreadable file is reported as well."""
-    from hepgen_ml.analysis.laws import check_sample
     from hepgen_ml.events.formats import format_of, has_free_weights, open_sample
+    from hepgen_ml.events.laws.checks import check_sample
 
     try:
         reader = open_sample(path, skip_bad=skip_bad, selection=chosen)

@@ -94,10 +94,10 @@ def validate(
 ) -> None:
     """Compare a model with held-out events: hepgen-ml validate --model DIR --truth FILE."""
     with _console.reporting(lambda: "no report was written", verbose=verbose, debug=debug):
-        from hepgen_ml.analysis.user_observables import load_function
         from hepgen_ml.errors import UsageError
         from hepgen_ml.validation.report import PAGE
         from hepgen_ml.validation.report import validate as write_report
+        from hepgen_ml.validation.user_observables import load_function
         from hepgen_ml.validation.verdict import plain_words
 
         paths = [*(truth or []), *(files or [])]

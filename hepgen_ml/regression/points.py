@@ -11,7 +11,7 @@ from torch import Tensor
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events.sample import EventSample, IntArray, RunInfo
 from hepgen_ml.events.summary import particle_name
-from hepgen_ml.networks import probe
+from hepgen_ml.files import probe
 
 COLUMNS = ("scale", "alpha_qcd")
 """Event properties on which a target may depend; only those that vary in the training are used."""

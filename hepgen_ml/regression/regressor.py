@@ -24,8 +24,8 @@ import torch
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events.sample import EventSample, FloatArray
 from hepgen_ml.events.source import Progress
+from hepgen_ml.files import probe
 from hepgen_ml.files.directories import Contents
-from hepgen_ml.networks import probe
 from hepgen_ml.networks.bayesian import posterior_draw
 from hepgen_ml.regression.calibration import Calibration, pull_widths
 from hepgen_ml.regression.model import Network, Settings, network_settings, train_member

@@ -11,8 +11,8 @@ from pydantic import ConfigDict, Field, Strict
 from hepgen_ml.errors import HepgenError, ModelError
 from hepgen_ml.files import documents
 from hepgen_ml.files.outputs import naming
+from hepgen_ml.files.probe import ProbeDocument
 from hepgen_ml.files.tensors import load_tensors, save_tensors
-from hepgen_ml.networks.probe import ProbeDocument
 from hepgen_ml.regression.calibration import Calibration
 from hepgen_ml.regression.model import Network, Settings, network_settings, restored
 from hepgen_ml.regression.points import (

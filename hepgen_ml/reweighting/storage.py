@@ -14,11 +14,10 @@ from torch import Tensor
 from hepgen_ml.analysis.final_states import Signature
 from hepgen_ml.errors import HepgenError, ModelError
 from hepgen_ml.events.conditions import MOST
-from hepgen_ml.files import documents
+from hepgen_ml.files import documents, probe
 from hepgen_ml.files.model_files import CLASSIFIER
+from hepgen_ml.files.probe import ProbeDocument
 from hepgen_ml.files.tensors import load_tensors, save_tensors
-from hepgen_ml.networks import probe
-from hepgen_ml.networks.probe import ProbeDocument
 from hepgen_ml.process.condition_document import ConditionDocument
 from hepgen_ml.reweighting.classifiers import NetworkName, restored, under
 from hepgen_ml.reweighting.features import Inputs

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hepgen_ml.analysis.particle_ids import taken_as_neutral
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events.conditions import Wanted
+from hepgen_ml.events.laws.particle_ids import taken_as_neutral
 from hepgen_ml.events.objects import NamedResonance, Selection
 from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
 from hepgen_ml.events.source import EventSource, Progress

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from hepgen_ml.analysis.laws import broken_laws
 from hepgen_ml.errors import SampleError
+from hepgen_ml.events.laws.checks import broken_laws
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.events.summary import Flavors, SampleSummary, process_name
 

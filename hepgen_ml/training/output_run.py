@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hepgen_ml._version import __version__
 from hepgen_ml.events.sample import RunInfo
 from hepgen_ml.events.weights import declared
+from hepgen_ml.files.version import __version__
 from hepgen_ml.process.process import Process
 
 

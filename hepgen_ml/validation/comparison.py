@@ -14,9 +14,9 @@ from hepgen_ml.analysis.final_states import Signature
 from hepgen_ml.analysis.frequencies import Frequencies, Kind, frequencies
 from hepgen_ml.analysis.metrics import N_BINS, Marginal, marginals
 from hepgen_ml.analysis.observables import ObservableTable, observables
-from hepgen_ml.analysis.user_observables import ObservableFunction, extended
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events.sample import EventSample
+from hepgen_ml.validation.user_observables import ObservableFunction, extended
 
 MIN_GROUP = 1000
 """Groups with fewer events in either sample are only counted, not compared."""

@@ -16,14 +16,14 @@ from hepgen_ml.analysis.correlations import (
     plane_ratio,
 )
 from hepgen_ml.analysis.frequencies import Frequencies
-from hepgen_ml.analysis.laws import LawResult, check_sample
 from hepgen_ml.analysis.observables import Observable
 from hepgen_ml.analysis.peaks import Peak, peaks
-from hepgen_ml.analysis.user_observables import ObservableFunction
+from hepgen_ml.events.laws.checks import LawResult, check_sample
 from hepgen_ml.events.sample import EventSample, FloatArray
 from hepgen_ml.events.weights import effective_size
 from hepgen_ml.validation.comparison import Comparison, GroupComparison, compare
 from hepgen_ml.validation.figures.panels import choose
+from hepgen_ml.validation.user_observables import ObservableFunction
 
 SHOWN_OBSERVABLES = 12
 """Largest number of observables in figures of a final state, including the user's; tables have

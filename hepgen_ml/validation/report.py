@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hepgen_ml.analysis.user_observables import ObservableFunction, extended
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
 from hepgen_ml.events.objects import Selection
 from hepgen_ml.events.run import RunInfo, finite_or_none
@@ -27,6 +26,7 @@ from hepgen_ml.validation.figures.style import plotting, save
 from hepgen_ml.validation.measurements import Labelled, Measurements, finite, measure
 from hepgen_ml.validation.report_figures import ReportFigure, draw
 from hepgen_ml.validation.report_html import page
+from hepgen_ml.validation.user_observables import ObservableFunction, extended
 from hepgen_ml.validation.variations import compare_variations
 from hepgen_ml.validation.verdict import summarize
 

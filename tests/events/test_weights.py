@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from hepgen_ml import Generator, read, write
-from hepgen_ml.analysis.laws import check_sample
 from hepgen_ml.config import Config
 from hepgen_ml.errors import SampleError
+from hepgen_ml.events.laws.checks import check_sample
 from hepgen_ml.events.sample import EventSample, concatenate
 from hepgen_ml.events.weights import effective_size
 from hepgen_ml.models.base import weighted_mean

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import hepgen_ml
-from hepgen_ml.analysis.laws import check_sample
 from hepgen_ml.config import Config, load_config
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
+from hepgen_ml.events.laws.checks import check_sample
 from hepgen_ml.events.sample import concatenate
 from hepgen_ml.generation.generator import Generator
 from tests.samples import toy_top_pairs

@@ -9,7 +9,7 @@ import pytest
 
 import hepgen_ml
 from hepgen_ml import EventSample, Generator
-from hepgen_ml.analysis.laws import check_sample
+from hepgen_ml.events.laws.checks import check_sample
 
 pytestmark = pytest.mark.slow
 

@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from hepgen_ml import Generator
-from hepgen_ml.analysis.laws import check_sample
 from hepgen_ml.cli import app
 from hepgen_ml.errors import ModelError
+from hepgen_ml.events.laws.checks import check_sample
 from hepgen_ml.files.model_files import VALIDATION, WEIGHTS
 from hepgen_ml.files.provenance import file_hash
 from hepgen_ml.models.included import (

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from hepgen_ml import Generator
-from hepgen_ml.analysis.laws import check_sample
 from hepgen_ml.config import Config
+from hepgen_ml.events.laws.checks import check_sample
 from hepgen_ml.events.sample import EventSample, RunInfo, Subrun
 from hepgen_ml.phase_space import (
     Beside,

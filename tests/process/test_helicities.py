@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from hepgen_ml.analysis.frequencies import categories
-from hepgen_ml.analysis.laws import check_sample
 from hepgen_ml.events.helicities import helicities, helicity_codes
+from hepgen_ml.events.laws.checks import check_sample
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.generation.generator import Generator
 from hepgen_ml.process.structure import color_flow
 from hepgen_ml.training.data import SampleSource, learn_process
-from tests.analysis.test_color_lines import ALL, SEXTET
 from tests.colored_events import colored
+from tests.events.laws.test_color_lines import ALL, SEXTET
 from tests.generation.test_generator import settings
 from tests.samples import toy_top_pairs
 

@@ -12,8 +12,8 @@ from hepgen_ml.errors import SampleError
 from hepgen_ml.events.formats import write
 from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
 from hepgen_ml.training.data import SampleSource, learn_process
-from tests.analysis.test_color_lines import ALL
 from tests.colored_events import colored
+from tests.events.laws.test_color_lines import ALL
 from tests.parton_events import changed
 from tests.samples import toy_top_pairs
 

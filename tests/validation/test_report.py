@@ -17,13 +17,12 @@ import hepgen_ml
 from hepgen_ml.analysis.correlations import correlations
 from hepgen_ml.analysis.final_states import Signature
 from hepgen_ml.analysis.frequencies import frequencies
-from hepgen_ml.analysis.laws import check_sample
 from hepgen_ml.analysis.observables import Observable, ObservableTable, observables
 from hepgen_ml.analysis.peaks import breit_wigner, peaks
-from hepgen_ml.analysis.user_observables import extended, load_function
 from hepgen_ml.cli import app
 from hepgen_ml.config import Config
 from hepgen_ml.errors import OutputError, UsageError
+from hepgen_ml.events.laws.checks import check_sample
 from hepgen_ml.events.sample import EventSample, RunInfo, Subrun
 from hepgen_ml.models.included import read_document
 from hepgen_ml.validation import comparison, measurements, report
@@ -31,6 +30,7 @@ from hepgen_ml.validation.figures import Curve, Panel, grid
 from hepgen_ml.validation.measurements import Labelled, measure
 from hepgen_ml.validation.report_figures import draw
 from hepgen_ml.validation.report_sections import particles
+from hepgen_ml.validation.user_observables import extended, load_function
 from tests.samples import toy_top_pairs, toy_z_jets
 
 pytest.importorskip("mplhep")

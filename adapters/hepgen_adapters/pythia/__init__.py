@@ -3,7 +3,7 @@
 `LHAupGenerator` gives the events of a trained model to a Pythia of the user's, `LHAupSample`
 those of a sample in memory. `Showering` showers events and writes HepMC3 with several processes
 side by side. `shower_acceptance` counts the events that Pythia accepts; Pythia repairs many defects
-silently, so that this complements `hepgen_ml.analysis.laws` and does not replace it.
+silently, so that this complements `hepgen_ml.events.laws.checks` and does not replace it.
 
 Pythia is optional (``pip install hepgen-ml[pythia]``). Its module is called ``pythia8mc`` where it
 comes as a wheel, and ``pythia8`` in conda-forge.

@@ -11,11 +11,10 @@ from pydantic import Field
 from hepgen_ml.errors import HepgenError, ModelError
 from hepgen_ml.events.sample import RunInfo
 from hepgen_ml.events.weight_groups import declared, kept
-from hepgen_ml.files import documents
+from hepgen_ml.files import documents, probe
 from hepgen_ml.files.model_files import VARIATIONS
+from hepgen_ml.files.probe import ProbeDocument
 from hepgen_ml.files.tensors import load_tensors, save_tensors
-from hepgen_ml.networks import probe
-from hepgen_ml.networks.probe import ProbeDocument
 from hepgen_ml.process.process import Process
 from hepgen_ml.reweighting.named_weights.ratios import NamedWeight, WeightRatios
 

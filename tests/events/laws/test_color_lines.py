@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hepgen_ml.analysis.laws import check_sample
 from hepgen_ml.events.formats import write
+from hepgen_ml.events.laws.checks import check_sample
 from hepgen_ml.events.sample import EventSample, concatenate
 from tests.colored_events import Row, colored
 

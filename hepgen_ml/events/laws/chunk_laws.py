@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hepgen_ml.analysis.chunk import BoolArray, Chunk
-from hepgen_ml.analysis.color_lines import color, has_colors
-from hepgen_ml.analysis.particle_ids import INTERNAL, UNKNOWN_CHARGE
+from hepgen_ml.events.laws.chunk import BoolArray, Chunk
+from hepgen_ml.events.laws.color_lines import color, has_colors
+from hepgen_ml.events.laws.particle_ids import INTERNAL, UNKNOWN_CHARGE
 from hepgen_ml.events.objects import JET
 from hepgen_ml.events.sample import FloatArray
 

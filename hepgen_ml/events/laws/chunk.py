@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from hepgen_ml.analysis.particle_ids import ParticleIds
+from hepgen_ml.events.laws.particle_ids import ParticleIds
 from hepgen_ml.events.sample import EventSample, FloatArray, IntArray, RunInfo
 
 BoolArray = npt.NDArray[np.bool_]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hepgen_ml.analysis.laws import LawResult, bad_events, check_sample
+from hepgen_ml.events.laws.checks import LawResult, bad_events, check_sample
 from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
 from tests.parton_events import BEAM, changed, parton_sample
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hepgen_ml.analysis.laws import check_sample
+from hepgen_ml.events.laws.checks import check_sample
 from hepgen_ml.events.sample import EventSample, Subrun
-from tests.analysis.test_laws import SAMPLE, broken, check
+from tests.events.laws.test_laws import SAMPLE, broken, check
 
 
 def weighted(weight, **run) -> EventSample:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hepgen_ml.analysis.chunk import BoolArray, Chunk
-from hepgen_ml.analysis.particle_ids import ANY_COLOR
+from hepgen_ml.events.laws.chunk import BoolArray, Chunk
+from hepgen_ml.events.laws.particle_ids import ANY_COLOR
 from hepgen_ml.events.sample import FloatArray, IntArray
 
 _LONGEST_CHAIN = 64  # of documentation lines between a particle and its resonance

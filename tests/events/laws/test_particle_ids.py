@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hepgen_ml.analysis.particle_ids import ANY_COLOR, ParticleIds, taken_as_neutral
+from hepgen_ml.events.laws.particle_ids import ANY_COLOR, ParticleIds, taken_as_neutral
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.training.defects import find_defects
-from tests.analysis.test_laws import SAMPLE, check
+from tests.events.laws.test_laws import SAMPLE, check
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import torch
 from pydantic import Field
 
-from hepgen_ml._version import __version__
 from hepgen_ml.errors import ModelError
 from hepgen_ml.files import documents
+from hepgen_ml.files.version import __version__
 
 _TOLERANCE = 1e-2
 """Absolute and relative tolerance: far above rounding, and below any change of definition."""

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hepgen_ml.analysis.chunk import DEFAULT_TOLERANCE, BoolArray, Chunk
-from hepgen_ml.analysis.chunk_laws import LAWS, Law, Verdict
-from hepgen_ml.analysis.normalization import Normalization
-from hepgen_ml.analysis.particle_ids import ids_of
+from hepgen_ml.events.laws.chunk import DEFAULT_TOLERANCE, BoolArray, Chunk
+from hepgen_ml.events.laws.chunk_laws import LAWS, Law, Verdict
+from hepgen_ml.events.laws.normalization import Normalization
+from hepgen_ml.events.laws.particle_ids import ids_of
 from hepgen_ml.events.sample import EventSample, FloatArray, RunInfo
 
 _NAMED = 5  # ids that a text names

@@ -1,0 +1,1 @@
+"""Laws that complete events obey, such as conservation of momentum and charge."""
