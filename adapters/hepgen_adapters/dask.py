@@ -122,6 +122,8 @@ class Dask:
             batch = ", ".join(_BATCH)
             raise UsageError("--jobs with a scheduler that has jobs", remedy=f"only for {batch}")
         try:
+            if self._cluster is None:
+                _connect_once(address)
             self._client = distributed.Client(self._cluster or address, timeout=_ANSWER)
         except (OSError, TimeoutError, ValueError) as error:
             self._close_cluster()
@@ -190,6 +192,26 @@ class Dask:
     def __exit__(self, *error: object) -> None:
         self._client.close(timeout=2)
         self._close_cluster()
+
+
+def _connect_once(address: str) -> None:
+    """Connect to a scheduler and leave it, without a client.
+
+    A client that cannot connect is not closed, and its destructor waits for ever if it happens to
+    run while another client starts.
+    """
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
+    security = _import("distributed").Security().get_connection_args("client")
+    connect = _import("distributed.comm").connect
+
+    async def connected() -> None:
+        comm = await connect(address, timeout=_ANSWER, **security)
+        await comm.close()
+
+    with ThreadPoolExecutor(1) as other:  # this thread may have an event loop, as in notebooks
+        other.submit(asyncio.run, connected()).result()
 
 
 def _submitted(kind: str, jobs: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -41,7 +42,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scheduler() -> Iterator[Any]:
     """A scheduler whose workers are threads of this process."""
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None,
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0",
         protocol="tcp", host="127.0.0.1",
     ) as cluster:  # fmt: skip
         yield cluster
@@ -144,6 +145,9 @@ def test_a_scheduler_that_does_not_answer(address: str, monkeypatch: pytest.Monk
     monkeypatch.setattr("hepgen_adapters.dask._ANSWER", 0.5)
     with pytest.raises(UsageError, match="no Dask scheduler answers"):
         Dask(address)
+    # The destructor of a client that is left over could wait for ever for the next one.
+    clients = [thing for thing in gc.get_objects() if type(thing) is distributed.Client]
+    assert all(client.status == "closed" for client in clients)
 
 
 def test_a_batch_system_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +177,7 @@ def test_the_blocks_of_a_killed_worker_are_made_again(
     monkeypatch.setattr(clusters, "_block", _fatal_once)
     generator = Generator.load(model, device="cpu")
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as some,
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as some,
         Dask(some.scheduler_address) as cluster,
     ):
         events = list(generator.stream(60_000, seed=2, cluster=cluster))
@@ -185,7 +189,7 @@ def test_the_blocks_of_a_killed_worker_are_made_again(
 @pytest.mark.slow
 def test_a_scheduler_that_dies_leaves_nothing(model: Path, tmp_path: Path, plugin: None) -> None:
     local = distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None
+        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=":0"
     )
     threading.Timer(3.0, local.close).start()
     done = run(
