@@ -29,6 +29,16 @@ _AHEAD = 2  # blocks waiting for each process
 
 _WATCH = 1.0  # seconds until a process notices that its parent has ended
 
+_POLL = 0.1  # seconds
+
+_POLLS = 600
+"""Number of polls until a copy must have begun; they do not pass while a job is suspended."""
+
+_KILLED = 10.0  # seconds in which the system ends a killed process, unless its disk hangs
+
+_DEFERRED = {signal.SIGINT, signal.SIGTERM}
+"""Signals that wait until a process has its own handlers, see `begin_worker`."""
+
 Made = tuple[EventSample, Counts]
 
 
@@ -117,7 +127,7 @@ def made_by_copies(
     Raises
     ------
     OutputError
-        A process has died.
+        A process has died, or a copy does not begin.
     """
     n = min(workers, len(blocks))
     copies = Workers[Block, EventSample](n, "fork", lambda: make, ())
@@ -139,6 +149,12 @@ class Workers(Generic[T, R]):
         How they start.
     begin, arguments : callable, tuple
         As for `made_by_workers`.
+
+    Raises
+    ------
+    OutputError
+        The system starts no further process, or a copy does not begin: it waits for a lock that
+        another thread of this process held when it was made.
     """
 
     def __init__(
@@ -149,29 +165,68 @@ class Workers(Generic[T, R]):
         arguments: tuple[Any, ...],
     ) -> None:
         context: Any = multiprocessing.get_context(method)
+        self._owner = os.getpid()
         self._processes: list[Any] = []
         self._results: list[Connection] = []
         self._ordered: queue.SimpleQueue[T | None] = queue.SimpleQueue()
         self._sender: threading.Thread | None = None
         tasks, self._tasks = context.Pipe(duplex=False)
         self._turn = context.Lock()  # to receive a task; here, since processes find it by name
-        with one_thread_each(), warnings.catch_warnings():
-            # Python cannot know that the threads of numerical libraries stand being copied.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            for _ in range(n):
-                ours, theirs = context.Pipe(duplex=False)
-                self._results.append(ours)
-                # copies have these, too
-                others = (self._tasks, *self._results) if method == "fork" else ()
-                process = context.Process(
-                    target=_work,
-                    args=(tasks, self._turn, theirs, others, begin, arguments),
-                    daemon=True,
-                )
-                process.start()
-                theirs.close()
-                self._processes.append(process)
-        tasks.close()  # so that nobody waits to send a task when all processes have ended
+        try:
+            with one_thread_each(), _deferred_signals(), warnings.catch_warnings():
+                # Python cannot know that the threads of numerical libraries stand being copied.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                for _ in range(n):
+                    self._start(context, method == "fork", tasks, begin, arguments)
+            tasks.close()  # so that nobody waits to send a task when all processes have ended
+            if method == "fork":
+                self._wait_for_copies()
+        except BaseException as error:
+            tasks.close()
+            self.close()
+            if isinstance(error, OSError):
+                raise OutputError(
+                    f"a process that generates events cannot be started: {error}",
+                    remedy="take fewer processes (--workers)",
+                ) from error
+            raise
+
+    def _start(
+        self,
+        context: Any,
+        is_copy: bool,
+        tasks: Connection,
+        begin: Callable[..., Callable[[T], tuple[R, Counts]]],
+        arguments: tuple[Any, ...],
+    ) -> None:
+        ours, theirs = context.Pipe(duplex=False)
+        self._results.append(ours)
+        others = (self._tasks, *self._results) if is_copy else ()  # copies have these, too
+        process = context.Process(
+            target=_work,
+            args=(tasks, self._turn, theirs, others, is_copy, begin, arguments),
+            daemon=True,
+        )
+        try:
+            process.start()
+            self._processes.append(process)
+        finally:
+            theirs.close()
+
+    def _wait_for_copies(self) -> None:
+        """Receive from each copy that it has begun."""
+        silent = list(self._results)
+        for _ in range(_POLLS):
+            for ready in wait(silent, _POLL):
+                _received(ready)
+                silent.remove(ready)  # type: ignore[arg-type]
+            if not silent:
+                return
+        raise OutputError(
+            f"{len(silent)} of {len(self._results)} copies of this process do not begin: another "
+            "thread held a lock when they were made",
+            remedy="take one process (--workers 1), or start them before other threads",
+        )
 
     def made(self, tasks: Iterable[T], add: Callable[[Counts], None]) -> Iterator[tuple[T, R]]:
         """Tasks with their results in order, see `results`; afterwards the processes end."""
@@ -223,34 +278,44 @@ class Workers(Generic[T, R]):
     def _receive(self, made: dict[int, tuple[R, Counts]], timeout: float | None) -> None:
         """Receive results, at least one unless there is a timeout."""
         for ready in wait(self._results, timeout):
-            end: Any = ready
-            try:
-                index, found = end.recv()
-            except (EOFError, OSError) as error:
-                raise OutputError(
-                    "a process that generates events has died",
-                    remedy="take fewer processes (--workers) or more memory",
-                ) from error
+            index, found = _received(ready)
             if isinstance(found, BaseException):
                 raise found
             made[index] = found
 
     def close(self) -> None:
-        """End all processes immediately."""
+        """End all processes immediately.
+
+        By a signal that a process can neither ignore nor lose: a copy may not have its own
+        handlers yet, or may be suspended.
+        """
+        if os.getpid() != self._owner:
+            return  # a copy of this process, where this object has become garbage
         for process in self._processes:
-            process.terminate()
+            process.kill()
         for process in self._processes:
-            process.join()
+            process.join(_KILLED)
         for end in self._results:
             end.close()
         if self._sender is not None:
             self._ordered.put(None)
-            self._sender.join()
+            self._sender.join(_KILLED)
         self._tasks.close()
 
     def __del__(self) -> None:
         with suppress(Exception):
             self.close()
+
+
+def _received(end: Any) -> Any:
+    """What a process has sent."""
+    try:
+        return end.recv()
+    except (EOFError, OSError) as error:
+        raise OutputError(
+            "a process that generates events has died",
+            remedy="take fewer processes (--workers) or more memory",
+        ) from error
 
 
 def _send(ordered: queue.SimpleQueue[Any], tasks: Connection) -> None:
@@ -265,6 +330,7 @@ def _work(
     turn: Any,
     results: Connection,
     others: tuple[Connection, ...],
+    is_copy: bool,
     begin: Callable[..., Callable[[Any], tuple[Any, Counts]]],
     arguments: tuple[Any, ...],
 ) -> None:
@@ -275,6 +341,8 @@ def _work(
     _compute_with_one_thread()
     make: Callable[[Any], tuple[Any, Counts]] | None = None
     with suppress(BrokenPipeError, EOFError):  # its result is no longer needed
+        if is_copy:
+            results.send(None)  # it has begun
         while True:
             with turn:
                 task = tasks.recv()
@@ -322,10 +390,25 @@ def one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextmanager
+def _deferred_signals() -> Iterator[None]:
+    """Context in which signals wait, also for the new processes.
+
+    A copy would answer them with the handlers of this process, which may only take a note, and
+    Python discards those that arrive right after the copy is made.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _DEFERRED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def begin_worker() -> None:
     """Leave signals to the main process, and end with it, however it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _DEFERRED)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

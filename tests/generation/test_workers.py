@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -177,6 +178,82 @@ def test_tasks_and_results_larger_than_a_pipe(start: str) -> None:
         list(unfinished)
     processes.close()
     assert not multiprocessing.active_children()
+
+
+def _note(number: int, frame: object) -> None:
+    """A handler that takes a note, as that of a training."""
+
+
+@pytest.mark.parametrize("start", ["spawn", "fork"])
+def test_suspended_processes_are_ended(start: str) -> None:
+    processes = workers.Workers[_Large, np.ndarray](2, start, _doubled, ())
+    for process in processes._processes:
+        os.kill(process.pid, signal.SIGSTOP)
+    begun = time.monotonic()
+    processes.close()
+    assert time.monotonic() - begun < workers._KILLED
+    assert not multiprocessing.active_children()
+
+
+def test_a_copy_that_has_no_handlers_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps signals until then; the handler of this process does not get them."""
+    before = signal.signal(signal.SIGTERM, _note)
+    monkeypatch.setattr(workers, "begin_worker", lambda: _terminated(begin_worker))
+    begin_worker = workers.begin_worker
+    try:
+        with pytest.raises(OutputError, match="has died"):
+            workers.Workers[_Large, np.ndarray](1, "fork", _doubled, ())
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not multiprocessing.active_children()
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & workers._DEFERRED
+
+
+def _terminated(begin_worker: Callable[[], None]) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    begin_worker()
+
+
+def test_a_copy_that_cannot_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = threading.Lock()
+    monkeypatch.setattr(workers, "_compute_with_one_thread", lock.acquire)
+    monkeypatch.setattr(workers, "_POLLS", 5)
+    with lock, pytest.raises(OutputError, match=r"2 of 2 copies .* do not begin"):
+        workers.Workers[_Large, np.ndarray](2, "fork", _doubled, ())
+    assert not multiprocessing.active_children()
+
+
+def test_no_further_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system starts one, but not another."""
+    fork, pids = os.fork, [0]
+
+    def limited() -> int:
+        if pids.pop():
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        pids.append(1)
+        return fork()
+
+    monkeypatch.setattr(os, "fork", limited)
+    with pytest.raises(OutputError, match=r"cannot be started: .*unavailable .*--workers"):
+        workers.Workers[_Large, np.ndarray](2, "fork", _doubled, ())
+    assert not multiprocessing.active_children()
+
+
+def test_garbage_in_a_copy_ends_nobody() -> None:
+    """An object that a copy has by inheritance leaves the processes of the original alone."""
+    first = workers.Workers[_Large, np.ndarray](1, "fork", _doubled, ())
+    second = workers.Workers[_Large, bool](1, "fork", _closing, (first,))
+    tasks = [_Large(0, np.ones(3))]
+    assert [r for _, r in second.made(tasks, lambda _: None)] == [True]
+    ((_, result),) = first.made(tasks, lambda _: None)
+    np.testing.assert_array_equal(result, [2, 2, 2])
+
+
+def _closing(
+    inherited: workers.Workers[_Large, np.ndarray],
+) -> Callable[[_Large], tuple[bool, tuple[float, ...]]]:
+    inherited.close()
+    return lambda task: (True, ())
 
 
 _KILLED = """
