@@ -193,15 +193,24 @@ def _ranks(values: Values) -> Values:
 def _roundest(low: float, high: float) -> float:
     """Number with the fewest digits in [low, high], or about `low` if that is accidental.
 
-    Cuts are usually round numbers, such as 20, 0.4 or 4.5.
+    Cuts are usually round numbers, such as 20, 0.4 or 4.5. Values that differ by rounding alone
+    have no number of few digits below them: then it is `low`.
     """
     size = max(abs(low), abs(high))
+    if not high - low > 1e-12 * size:
+        return low
     for digits in range(4):
         for step in (10.0, 5.0, 2.0, 1.0):
             unit = step * 10.0 ** (math.floor(math.log10(size)) - digits)
             candidate = math.floor(high / unit + 1e-9) * unit
             likely = high - low < unit / (5 if digits else 2)  # one digit is what most cuts have
             if low <= candidate <= high and likely:
-                return float(f"{candidate:.12g}")
+                return _below(candidate, low, high)
     unit = 10.0 ** math.floor(math.log10((high - low) / 3))
-    return float(f"{math.floor(low / unit) * unit:.12g}")
+    return _below(math.floor(low / unit) * unit, low, high)
+
+
+def _below(value: float, low: float, high: float) -> float:
+    """A value in 12 digits, or `low` where these lie above `high`."""
+    rounded = float(f"{value:.12g}")
+    return rounded if rounded <= high else low

@@ -114,6 +114,30 @@ def test_leptons_that_carry_the_whole_beam_are_the_beams(tmp_path: Path) -> None
     np.testing.assert_array_equal(read(path).momentum, sample.momentum)
 
 
+def test_one_of_two_leptons_carries_the_whole_beam(tmp_path: Path) -> None:
+    """One lepton radiates, the other one does not: both are incoming, none is left out."""
+    muons = SAMPLE[1:2]
+    ids = muons.pdg_id.copy()
+    ids[:2] = 11, -11
+    for whole in (0, 1):
+        energies = [float(2 * e) for e in muons.energy[:2]]
+        energies[whole] /= 2
+        run = SAMPLE.run.with_(beam_pdg_id=(11, -11), beam_energy=tuple(energies))
+        sample = EventSample(
+            run, muons.offsets, {**muons.particles, "pdg_id": ids}, muons.events,
+            weights=muons.weights,
+        )  # fmt: skip
+        path = write(sample, tmp_path / f"{whole}.hepmc")
+        with pyhepmc.open(path) as file:
+            event = next(iter(file))
+        statuses = {p.pid: p.status for p in event.particles if abs(p.pid) == 11}
+        assert sorted(p.pid for p in event.beams) == [-11, 11]
+        assert statuses[(11, -11)[whole]] == 4
+        back = read(path)
+        for name in ("pdg_id", "status", "mother1", "mother2", "px", "pz", "energy"):
+            np.testing.assert_array_equal(back.particles[name], sample.particles[name])
+
+
 def test_daughters_before_their_mothers(tmp_path: Path) -> None:
     """The accord does not order particles; HepMC3 does."""
     sample = SAMPLE[1:2]

@@ -352,3 +352,15 @@ def test_few_entries_have_no_cut_of_their_own() -> None:
         one.add(bottom, ["5"])
     assert alone.acceptance().pt_min("5") > 0
     assert finder.acceptance().pt_min("5") == 0
+
+
+@pytest.mark.parametrize("at", [11.9267123456789, -3.38945123456789, 173.0])
+def test_values_that_differ_by_rounding_have_an_edge_below_them(at: float) -> None:
+    """Repeated events; the edge was above its values, or the logarithm of zero."""
+    rng = np.random.default_rng(1)
+    for spread in (1e-16, 1e-15, 1e-12, 1e-9):
+        values = np.sort(at * (1 + np.sign(at) * spread * rng.uniform(0, 1, 70)))
+        edge = lower_edge(values, 2000)
+        if edge is not None:
+            assert edge.at <= values[0]
+            assert edge.width >= 0

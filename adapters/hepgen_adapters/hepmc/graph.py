@@ -61,7 +61,13 @@ def sample_from_records(
     remnant = (particles["pid"] == REMNANT) & (status == REMNANT_STATUS)
     simple = np.bincount(event, ~_is_parton_level(particles, ours), n) == 0
 
-    incoming = np.where((simple & has_partons)[event], status == INCOMING_STATUS, status == 4)
+    parton = status == INCOMING_STATUS
+    # A particle with the whole energy of its beam meets a parton of the other beam as the beam.
+    meets = np.zeros(int(first_vertex[-1]) + 1, dtype=bool)
+    meets[ends[parton]] = True
+    meets[-1] = False  # no end vertex
+    parton |= (status == 4) & meets[ends]
+    incoming = np.where((simple & has_partons)[event], parton, status == 4)
     keep = np.where(simple[event], (status != 4) & ~remnant, status == 1) | incoming
     # incoming first, otherwise the order of the file
     order = np.lexsort((~incoming, event))
