@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -26,11 +27,25 @@ R allow."""
 _DIFFERENT = 20.0
 """Mean spacings between the edge of a class and that of all its relatives, if it is another."""
 
+_MANY, _SHARP = 2000, 0.62
+"""Number of entries, and the largest position of the middle one of those next to the edge, for an
+upper cut where most distributions have a tail: in transverse momenta, and in masses that have no
+lower cut."""
+
+_HALF = 0.95
+"""Part of half of the largest mass above which the end of transverse momenta follows from it."""
+
+_FULL = 0.98
+"""Part of the largest mass of the collision above which an end is that of the beams' energy."""
+
 _RELATIVES = {"4": "j", "5": "j", "13": "11", "14": "12", "16": "12"}
 """Classes to which generators apply the same cuts, by one of them: charm and bottom quarks with
 masses are jets as others are, electrons and muons are leptons."""
 
 _LIGHT_CONE = ("plus", "minus")
+_ENDED_ABOVE = ("pt", "abs_eta", "mass")
+"""Observables that have upper cuts."""
+
 _DETERMINED = ("plus", "minus", "mass")
 """Observables that are determined by those with which their edges are compared."""
 
@@ -84,7 +99,13 @@ class CutFinder:
         (cut,) = overridden([_cut(key, (low, high), (None, None))], same)
         return cut.low, cut.high
 
-    def acceptance(self, stated: Sequence[Cut] = (), *, light_cone: bool = False) -> Acceptance:
+    def acceptance(
+        self,
+        stated: Sequence[Cut] = (),
+        *,
+        light_cone: bool = False,
+        most: float = math.inf,
+    ) -> Acceptance:
         """The cuts whose edges are populated, and the stated cuts.
 
         Parameters
@@ -94,6 +115,8 @@ class CutFinder:
         light_cone : bool
             Search in light-cone momenta, too: if a beam has a fixed energy, cuts on the momentum
             transfer are edges of these.
+        most : float
+            Largest mass in GeV that a collision of the beams can have.
 
         Raises
         ------
@@ -113,6 +136,7 @@ class CutFinder:
                 alike = key[0], tuple(sorted(_RELATIVES.get(c, c) for c in key[1]))
                 families.setdefault(alike, {})[key] = seen
         found = [cut for family in families.values() for cut in _of_family(family)]
+        found = [c for c in found if not (math.isinf(c.low) and _of_beams(c, most))]
         return Acceptance(overridden(_without_implied(found), stated))
 
 
@@ -154,6 +178,11 @@ def _of_family(family: dict[Key, Seen]) -> list[Cut]:
     return found
 
 
+def _of_beams(cut: Cut, most: float) -> bool:
+    """Whether an upper bound is that of the mass of all collisions."""
+    return cut.observable == "mass" and cut.high > _FULL * most
+
+
 def _fewest(name: str) -> int:
     return MIN_ENTRIES if name in SINGLE else MIN_PAIRS
 
@@ -170,6 +199,9 @@ def _edges(key: Key, seen: Seen, strays: bool = True) -> Edges:
         return low, high
 
     def fixed(extremes: Smallest) -> bool:
+        if key[0] == "pt":  # the largest may be whole momenta, in the frame of the collision
+            rows = extremes.rows if extremes is seen.high else extremes.rows[:2]
+            return is_fixed(rows, seen.entries)
         if key[0] == "abs_eta":  # follows from the two others, each of which may make an edge
             return all(is_fixed(extremes.rows[[0, k]], seen.entries) for k in (1, 2))
         return is_fixed(extremes.rows, seen.entries, determined=key[0] in _DETERMINED)
@@ -181,12 +213,22 @@ def _edges(key: Key, seen: Seen, strays: bool = True) -> Edges:
             low.at < _ABOVE_THRESHOLD * natural or seen.of_decays[0] < low.at or not fixed(seen.low)
         ):
             low = None
-    # A mass without a lower cut ends at the collision energy, which is not a cut.
-    if key[0] == "abs_eta" or (key[0] == "mass" and low is not None):
+    if key[0] in _ENDED_ABOVE:
         high = lower_edge(seen.high.values, seen.entries, strays=strays)
         if high is not None and (-seen.of_decays[1] < high.at or not fixed(seen.high)):
             high = None
+        if key[0] == "pt" or (key[0] == "mass" and low is None):
+            high = high if high is not None and _may_end(key[0], seen, high) else None
     return low, high
+
+
+def _may_end(name: str, seen: Seen, edge: Edge) -> bool:
+    """Whether a distribution that usually has a tail ends at an edge.
+
+    The mass of a part of an event ends at the energy of the collision, which is no cut.
+    """
+    sharp = seen.entries >= _MANY and edge.position <= _SHARP
+    return sharp and (name == "pt" or seen.of_collisions)
 
 
 def _cut(key: Key, edges: Edges, evidence: tuple[Evidence | None, Evidence | None]) -> Cut:
@@ -212,6 +254,16 @@ def _without_implied(cuts: Sequence[Cut]) -> list[Cut]:
         angle = min(max(lows.get(("delta_r", classes), 0.0), 0.0), math.pi)
         return math.sqrt(2 * pt[0] * pt[1] * (1 - math.cos(angle)))
 
-    return [
-        c for c in cuts if c.observable != "mass" or c.low > _ABOVE_IMPLIED * implied(c.classes)
-    ]
+    kept = [
+        replace(c, low=-math.inf, evidence=(None, c.evidence[1]))
+        if c.observable == "mass" and c.low <= _ABOVE_IMPLIED * implied(c.classes) else c
+        for c in cuts
+    ]  # fmt: skip
+    # and those on transverse momenta that follow from a cut on the mass of the two
+    half = {name: c.high / 2 for c in kept if c.observable == "mass" for name in c.classes}
+    kept = [
+        replace(c, high=math.inf, evidence=(c.evidence[0], None))
+        if c.observable == "pt" and c.high >= _HALF * half.get(c.classes[0], math.inf) else c
+        for c in kept
+    ]  # fmt: skip
+    return [c for c in kept if math.isfinite(c.low) or math.isfinite(c.high)]

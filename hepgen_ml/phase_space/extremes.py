@@ -33,7 +33,7 @@ MOST_COMPARED = 256
 _VALUES = 1_000_000
 """Values of pairs that are computed together; bounds the memory."""
 
-_BOUNDED_ABOVE = ("abs_eta", "mass")
+_BOUNDED_ABOVE = ("pt", "abs_eta", "mass")
 """Observables that have upper bounds; of the others the small values are kept alone."""
 
 
@@ -102,6 +102,8 @@ class Seen:
     of_decays : (float, float)
         Smallest and largest mass of the decay products of a resonance, which do not count as
         entries.
+    of_collisions : bool
+        Whether all entries are masses of two particles that are all of a collision.
     """
 
     def __init__(self) -> None:
@@ -109,6 +111,7 @@ class Seen:
         self.entries = 0
         self.threshold = math.inf
         self.of_decays = math.inf, -math.inf
+        self.of_collisions = True
 
     @classmethod
     def joined(cls, parts: Sequence[Seen]) -> Seen:
@@ -121,6 +124,7 @@ class Seen:
             found.entries += part.entries
             found.note_decays(*part.of_decays)
         found.threshold = max(part.threshold for part in parts)
+        found.of_collisions = all(part.of_collisions for part in parts)
         return found
 
     def note_decays(self, low: float, high: float) -> None:
@@ -207,6 +211,12 @@ class Extremes:
         each = np.repeat(codes, sizes, axis=0)
         leptons = np.array([name in LEPTONS for name in names])[each]
         particles = p.reshape(-1, 4)
+        # the momentum of whole collisions, of reconstructed events it is unknown
+        whole = p.sum(1) if states[0].balanced else None
+
+        def alone(flat: Indices) -> list[Tensor]:
+            return [particles[flat], *([] if whole is None else [whole[flat // p.shape[1]]])]
+
         for name, values in (
             ("pt", transverse_momentum(p)),
             ("abs_eta", pseudorapidity(p).abs()),
@@ -216,7 +226,7 @@ class Extremes:
             chosen = leptons if name in SINGLE[2:] else np.ones_like(leptons)
             for code, at in _by_code(each, chosen):
                 seen = self.seen[name, (names[code],)]
-                seen.take_in(name, values.numpy().ravel(), at, lambda i: [particles[i]])
+                seen.take_in(name, values.numpy().ravel(), at, alone)
         pairs = np.array(list(combinations(range(p.shape[1]), 2)))
         if not len(pairs):
             return
@@ -238,7 +248,9 @@ class Extremes:
             for code, at in _by_code(each, own):
                 classes = names[code // len(names)], names[code % len(names)]
                 if name != "mass" or "Jet" not in classes:
-                    self.seen[name, classes].take_in(name, flat, at, momenta)
+                    seen = self.seen[name, classes]
+                    seen.take_in(name, flat, at, momenta)
+                    seen.of_collisions &= whole is not None and p.shape[1] == 2
             for code, at in _by_code(each, ~own):
                 classes = names[code // len(names)], names[code % len(names)]
                 self.seen[name, classes].note_decays(flat[at].min(), flat[at].max())
@@ -256,7 +268,7 @@ def _others(name: str, p: Sequence[Tensor]) -> list[Values]:
     if name in SINGLE:
         one = p[0]
         found = {
-            "pt": [pseudorapidity(one).abs()],
+            "pt": [pseudorapidity(one).abs(), *(_sine(one, q) for q in p[1:])],
             "abs_eta": [pt[0], one[:, 3]],  # which is that of the beam at most
             "plus": [pt[0], one[:, 3] - one[:, 2]],
             "minus": [pt[0], one[:, 3] + one[:, 2]],
@@ -268,6 +280,14 @@ def _others(name: str, p: Sequence[Tensor]) -> list[Values]:
             found.append((pseudorapidity(p[0]) - pseudorapidity(p[1])).abs())
             found.append(wrap(azimuth(p[0]) - azimuth(p[1])).abs())
     return [values.numpy() for values in found]
+
+
+def _sine(p: Tensor, whole: Tensor) -> Tensor:
+    """Sine of the polar angles of particles in the rest frame of the collisions."""
+    mass = invariant_mass(whole)
+    energy = (p[:, 3] * whole[:, 3] - (p[:, :3] * whole[:, :3]).sum(-1)) / mass
+    size2 = energy**2 - invariant_mass(p) ** 2
+    return transverse_momentum(p) / torch.sqrt(size2.clamp_min(1e-300))
 
 
 def _by_code(code: Indices, chosen: npt.NDArray[np.bool_]) -> Iterator[tuple[int, Indices]]:

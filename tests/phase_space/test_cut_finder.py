@@ -364,3 +364,46 @@ def test_values_that_differ_by_rounding_have_an_edge_below_them(at: float) -> No
         if edge is not None:
             assert edge.at <= values[0]
             assert edge.width >= 0
+
+
+def slice_of(p: torch.Tensor, name: str, low: float, high: float) -> list[str]:
+    """Cuts that are found in the events of two jets with an observable in a range."""
+    whole = p.sum(1)
+    values = {
+        "pt": torch.hypot(p[:, 0, 0], p[:, 0, 1]),
+        "mass": torch.sqrt(whole[:, 3] ** 2 - (whole[:, :3] ** 2).sum(1)),
+    }[name]
+    finder = CutFinder()
+    finder.add(p[(values > low) & (values < high)], ["j", "j"])
+    return [str(c) for c in finder.acceptance(most=13_000.0).cuts]
+
+
+@pytest.mark.parametrize("n", [6000, 60_000])
+def test_samples_in_slices_end_where_the_next_begins(n: int) -> None:
+    assert slice_of(two_jets(n, 50.0, seed=n), "pt", 50, 100) == ["50 <= pt(j) <= 100"]
+    low, high = slice_of(two_jets(n, 50.0, seed=n), "mass", 0, 250)
+    assert low == "50 <= pt(j)"
+    assert high.startswith("mass(j, j) <= 25")
+
+
+def test_half_of_a_fixed_mass_or_energy_is_no_cut() -> None:
+    """Transverse momenta of two bodies end there, however the pair moves along the beam."""
+    finder = CutFinder()
+    p = two_bodies(30_000, 125.0, 1e-9, seed=5)
+    finder.add(p, ["5", "5"], decays={(0, 1)})
+    finder.add(p, ["22", "22"])
+    assert not [c for c in finder.acceptance().cuts if c.observable == "pt"]
+
+
+def test_the_energy_of_the_beams_is_no_cut_on_a_mass() -> None:
+    rng = np.random.default_rng(3)
+    n = 20_000
+    mass, cos = 100 / (1 + rng.exponential(0.2, n)), rng.uniform(-1, 1, n)
+    pt, y, phi = mass / 2 * np.sqrt(1 - cos**2), np.arctanh(cos), rng.uniform(-3, 3, n)
+    columns = [torch.from_numpy(v) for v in (pt, y, phi, 0 * pt)]
+    other = from_pt_rapidity_phi(columns[0], -columns[1], columns[2] + math.pi, columns[3])
+    p = torch.stack([from_pt_rapidity_phi(*columns), other], dim=1)
+    finder = CutFinder()
+    finder.add(p, ["13", "13"])
+    assert [c for c in finder.acceptance().cuts if c.observable == "mass"]
+    assert not [c for c in finder.acceptance(most=100.0).cuts if c.observable in ("pt", "mass")]
