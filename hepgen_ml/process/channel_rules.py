@@ -74,13 +74,16 @@ class ChannelRules:
         ranked = sorted(pools, key=lambda names: -len(together[names]["incoming"]))
         hints: dict[int, dict[str, None]] = {len(names): {} for names in pools}
         scales, done, total = {}, 0, len(pools) * len(AUXILIARY)
+        elsewhere: dict[str, list[dict[str, Any]]] = {name: [] for name in AUXILIARY}
         for names in ranked:
             k, known = together[names], hints[len(names)]
             if "scale" in k:
                 scales[names] = learn_scale(
                     torch.from_numpy(k["incoming"]), torch.from_numpy(k["made"]), k["scale"],
                     k["process_id"], hints=list(known)[:_MOST_HINTS],
+                    elsewhere=elsewhere["scale"],
                 )  # fmt: skip
+                _note(elsewhere["scale"], scales[names])
                 known |= dict.fromkeys(means_of(scales[names]))
             done += 1
             progress(done, total)
@@ -102,8 +105,9 @@ class ChannelRules:
                     scale = k.get("scale", np.ones(len(k[name])))
                     rule[name] = learn_coupling(
                         incoming, made, scale, k[name], candidates, k["process_id"],
-                        _exchanged(rule["scale"]), list(known)[:_MOST_HINTS],
+                        _exchanged(rule["scale"]), list(known)[:_MOST_HINTS], elsewhere[name],
                     )  # fmt: skip
+                    _note(elsewhere[name], rule[name])
                     known |= dict.fromkeys(means_of(rule[name]))
                 done += 1
                 progress(done, total)
@@ -160,6 +164,11 @@ class ChannelRules:
             number = np.full(len(kept["final"]), structure.process_id)
             parts.append({**kept, "process_id": number, "final": kept["final"][:, columns]})
         return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+
+
+def _note(options: list[dict[str, Any]], rule: Mapping[str, Any]) -> None:
+    """Add those of a rule that are not among the options."""
+    options += [o for o in rule["options"] if o not in options]
 
 
 def _exchanged(rule: dict[str, Any]) -> list[float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,7 @@ def learn_scale(
     exact: FloatArray | float = EXACT,
     masses: Sequence[float] | None = None,
     hints: Sequence[str] = (),
+    elsewhere: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Rule for the scale of events of the same final state.
 
@@ -62,14 +63,17 @@ def learn_scale(
         As for `hepgen_ml.process.scale_search.find_mean`.
     hints : sequence of str
         Formulas of as many particles that hold elsewhere: tried before others are searched for.
+    elsewhere : sequence of options
+        Those of the rules of more frequent events: where these vary, the scale of a few events is
+        no constant, and formulas that these events have, too, are tried first.
 
     Returns
     -------
     dict
         See `Auxiliaries`.
     """
-    constant = _constant(value)
-    if constant is not None:
+    constant, few = _constant(value), _few(value)
+    if constant is not None and not _by_chance(constant, value, elsewhere):
         return constant
     unknown, known = _unknown(value), value > 0
     rows = torch.from_numpy(known)
@@ -82,8 +86,9 @@ def learn_scale(
         mine = np.flatnonzero(process == number)
         some = torch.from_numpy(mine)
         options, unexplained = _search(
-            incoming[some], final[some], value[mine], tolerance[mine], masses, hints
-        )
+            incoming[some], final[some], value[mine], tolerance[mine], masses, hints,
+            _formulas(elsewhere, {*formula_names(final), *hints}) if few else [],
+        )  # fmt: skip
         found |= dict.fromkeys(options[: max(_MOST_OPTIONS - len(found), 0)])
         left[mine] = unexplained
     names = dict.fromkeys([*formula_names(final), *(name for name, _ in found)])
@@ -110,10 +115,18 @@ def _search(
     tolerance: FloatArray,
     masses: Sequence[float] | None,
     hints: Sequence[str],
+    first: Sequence[tuple[str, float]] = (),
 ) -> tuple[list[tuple[str, float]], npt.NDArray[np.bool_]]:
-    """Formulas and factors that describe events exactly, and the events without a formula."""
+    """Formulas and factors that describe events exactly, and the events without a formula.
+
+    Of those that describe as many, one of the first is taken.
+    """
     computed = {n: positive(n, incoming, final) for n in formula_names(final)}
-    candidates = [(n, f) for n, c in computed.items() for f in (1.0, _factor(value / c)) if f > 0]
+    own = [(n, f) for n, c in computed.items() for f in (1.0, _factor(value / c)) if f > 0]
+    if len(value) == 1:  # which any factor describes
+        own = [(n, f) for n, f in own if (4 * f).is_integer()]
+    computed |= {n: positive(n, incoming, final) for n, _ in first}
+    candidates = [*first, *own]
     computed |= {n: positive(n, incoming, final) for n in hints}
     candidates += [(n, 1.0) for n in hints]
     off = np.stack([np.abs(value / (computed[n] * f) - 1) for n, f in candidates])
@@ -154,6 +167,7 @@ def learn_coupling(
     process_id: npt.NDArray[Any] | None = None,
     masses: Sequence[float] = (),
     hints: Sequence[str] = (),
+    elsewhere: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Rule for a coupling: constant, a function of a scale where it is one, or free.
 
@@ -167,11 +181,11 @@ def learn_coupling(
     scale, value : (m,) arrays
     tables : sequence of table options
         To choose from, see `coupling_table`.
-    process_id, masses, hints
+    process_id, masses, hints, elsewhere
         As for `learn_scale`.
     """
     constant = _constant(value)
-    if constant is not None:
+    if constant is not None and not _by_chance(constant, value, elsewhere):
         return constant
     unknown, known = _unknown(value), value > 0
     rows = torch.from_numpy(known)
@@ -303,6 +317,32 @@ def _constant(value: FloatArray) -> dict[str, Any] | None:
             return None
         options.insert(0, {"kind": "constant", "value": middle})
     return {"options": options, "reference": ["constant", 1.0], "free": False}
+
+
+def _few(value: FloatArray) -> bool:
+    """Whether so few values are known that they agree by chance, or as there is only one."""
+    return 0 < int((value > 0).sum()) < _FEWEST_EXACT
+
+
+def _by_chance(
+    constant: Mapping[str, Any], value: FloatArray, elsewhere: Sequence[Mapping[str, Any]]
+) -> bool:
+    """Whether the constant of few events is none: elsewhere values vary, and none is the same."""
+    same = [o["value"] for o in elsewhere if o["kind"] == "constant"]
+    mine = constant["options"][0]["value"]
+    return (
+        _few(value)
+        and len(same) < len(elsewhere)
+        and not any(abs(mine - v) <= EXACT * abs(v) for v in same)
+    )
+
+
+def _formulas(
+    options: Sequence[Mapping[str, Any]], known: Collection[str]
+) -> list[tuple[str, float]]:
+    """Formulas and factors among options, of those that events with these particles have."""
+    formulas = [o for o in options if o["kind"] == "formula" and o["formula"] in known]
+    return list(dict.fromkeys((o["formula"], o["factor"]) for o in formulas))
 
 
 def _unknown(value: FloatArray) -> list[dict[str, Any]]:

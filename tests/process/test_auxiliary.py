@@ -172,3 +172,26 @@ def test_processes_of_one_final_state_have_their_own_scales() -> None:
     rules = Auxiliaries({"scale": rule, "alpha_qcd": ones, "alpha_qed": ones})
     only = rules.occurring(incoming[1::2], p[1::2], values)
     assert [o["formula"] for o in only.rules["scale"]["options"]] == ["min_mt"]
+
+
+def test_a_single_event_follows_the_rule_of_others() -> None:
+    """Its scale and coupling are no constants, where those of other events vary."""
+    incoming, p = events(600)
+    scale = 0.5 * formula("ht", incoming, p).numpy()
+    rule, coupling = learn_scale(incoming, p, scale), alpha(scale)
+    table = coupling_table(scale, coupling)
+    assert table is not None
+    one = incoming[:1], p[:1]
+    alone = learn_scale(*one, scale[:1], elsewhere=rule["options"])
+    assert alone["options"] == rule["options"]
+    assert not alone["free"]
+    known = {"elsewhere": [table]}
+    of_one = learn_coupling(*one, scale[:1], coupling[:1], [table], **known)
+    assert (of_one["options"], of_one["free"]) == ([table], False)
+    # without a formula it is drawn
+    other = learn_scale(*one, np.array([77.7]), elsewhere=rule["options"])
+    assert (other["options"], other["free"]) == ([], True)
+    # a constant, where that is the one of others or there are none
+    same = [*rule["options"], {"kind": "constant", "value": 91.2}]
+    for elsewhere in (same, []):
+        assert learn_scale(*one, np.array([91.2]), elsewhere=elsewhere)["options"] == same[-1:]
