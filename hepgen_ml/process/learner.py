@@ -249,10 +249,8 @@ class ProcessLearner:
             for structure in self._seen if structure.incoming
         }  # fmt: skip
         one_fixed = any(b.one_fixed for b in beams.values())
-        most = max((2 * math.sqrt(b.largest[0] * b.largest[1]) for b in beams.values()), default=0.0)
-        acceptance = self._cuts.acceptance(
-            self._stated, light_cone=one_fixed, most=most or math.inf
-        )
+        most = max((2 * math.sqrt(math.prod(b.largest)) for b in beams.values()), default=math.inf)
+        acceptance = self._cuts.acceptance(self._stated, light_cone=one_fixed, most=most)
         if conditions is not None and self._find_cuts:
             stated = {(c.observable, c.classes) for c in self._stated}
             found_cuts = [c for c in acceptance.cuts if (c.observable, c.classes) not in stated]
