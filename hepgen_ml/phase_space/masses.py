@@ -145,6 +145,17 @@ def largest(spec: MassSpec) -> float:
     return float(spec[1]) if isinstance(spec, tuple) else spec
 
 
+def above(spec: MassSpec, least: float) -> MassSpec:
+    """The part of a range that leaves room for products of this mass in GeV, if there is any."""
+    if not isinstance(spec, tuple) or not spec[0] < least < spec[1]:
+        return spec
+    if not isinstance(spec, Beside):
+        return spec._replace(low=least) if isinstance(spec, Peak | MovingPeak) else (least, spec[1])
+    if least < spec.first:
+        return spec._replace(low=least)
+    return Peak(max(least, spec.last), *spec[1:4]) if max(least, spec.last) < spec.high else spec
+
+
 def encode_mass(mass: Tensor, spec: tuple[Any, ...], low: Bound, high: Bound) -> Tensor:
     """Coordinate of a mass (...) in GeV between two bounds in GeV."""
     if not isinstance(spec, Peak | Beside):

@@ -24,7 +24,7 @@ from hepgen_ml.phase_space import (
 )
 from hepgen_ml.phase_space.cut_finder import CutFinder
 from hepgen_ml.phase_space.cuts import flavour_class
-from hepgen_ml.phase_space.masses import MovingMass, MovingPeak, largest
+from hepgen_ml.phase_space.masses import MovingMass, MovingPeak, above, largest, smallest
 from hepgen_ml.process.conditions import Conditions
 from hepgen_ml.process.decay_kinds import Decay, kind_of, kind_of_decay, kind_of_product
 from hepgen_ml.process.decay_trees import (
@@ -235,6 +235,8 @@ class DecayCharts:
 
         for node in tree.made:
             add(node, math.inf)
+            if node in tree.children:
+                specs[node] = above(specs[node], _least(tree, specs, node))
         return specs
 
     def _named(self, structure: Structure, tree: Tree, node: int) -> MassSpec:
@@ -315,6 +317,15 @@ class DecayCharts:
             high = 2 * float(self._masses.together(structure, tree.leaves(node)).max())
         peak = self._chosen.get((structure, frozenset(tree.leaves(node))))
         return Peak(0.0, high, *peak) if peak else (0.0, high)
+
+
+def _least(tree: Tree, specs: Mapping[int, MassSpec], node: int) -> float:
+    """Sum of the smallest masses in GeV of the products of a decay."""
+    products = tree.children[node]
+    return sum(
+        max(smallest(specs[n]), _least(tree, specs, n) if n in tree.children else 0.0)
+        for n in products
+    )
 
 
 def _narrowest(

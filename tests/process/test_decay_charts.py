@@ -141,6 +141,23 @@ def test_peaks_of_events_without_a_row_are_kept(tmp_path: Path) -> None:
         assert spread[0] == pytest.approx(spread[1], rel=0.25)
 
 
+def test_systems_without_a_row_are_as_heavy_as_their_products() -> None:
+    """Top quarks of which every second one has no row: momentum is that of the event anyhow."""
+    sample = hadronic_tops(2000)
+    p = sample.particles
+    without = (np.abs(p["pdg_id"]) == 6) & (sample.event_index % 2 == 0)
+    process = learned(without_rows(sample, without))
+    torch.manual_seed(1)
+    for chart in (c.chart for c in process.channels):
+        assert isinstance(chart, DecayChart)
+        for i, node in enumerate(chart.nodes[: chart.n_made]):
+            assert isinstance(node.mass, Peak)
+            assert chart.least[i] == node.mass.low >= sum(chart.least[c] for c in node.children)
+        _, total = chart.inverse(8 * torch.randn(200, chart.n_coordinates, dtype=torch.float64))
+        assert (total[:, :2].abs() <= 1e-6 * total[:, 3:]).all()
+    check_round_trip(process, without_rows(sample, without))
+
+
 def test_a_peak_without_any_row_is_found() -> None:
     sample = hadronic_tops(3000)
     sample = without_rows(sample, np.abs(sample.particles["pdg_id"]) == 24)
