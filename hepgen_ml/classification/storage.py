@@ -11,11 +11,11 @@ from pydantic import Field
 from hepgen_ml.classification.directory import FILE
 from hepgen_ml.classification.network import JetNetwork, example
 from hepgen_ml.classification.settings import Inputs, TaggerSettings
-from hepgen_ml.errors import HepgenError, ModelError
+from hepgen_ml.errors import ModelError
 from hepgen_ml.files import documents, probe
 from hepgen_ml.files.outputs import naming
 from hepgen_ml.files.probe import ProbeDocument
-from hepgen_ml.files.tensors import load_tensors, save_tensors
+from hepgen_ml.files.tensors import load_tensors, restored, save_tensors
 
 _KIND, _VERSION = "hepgen-ml tagger", 1
 _MOST_CLASSES = 1000
@@ -93,36 +93,17 @@ def load_network(
             "holds no tagger", path=directory, remedy="make one with hepgen-ml tag train"
         )
     tensors, found = load_tensors(path)
-    try:
+    with documents.reading(path):
         about = TaggerDocument.model_validate(found)
         if about.version > _VERSION:
             raise ValueError(f"of version {about.version}, this program knows {_VERSION}")
         if len(set(about.classes)) < len(about.classes):
             raise ValueError("two classes of one name")
-        depths = [n for key, n in about.sizes.items() if key in ("blocks", "layers")]
-        if any(not isinstance(n, int) or n > len(tensors) for n in depths):
-            raise ValueError("more layers than tensors")
-        with torch.device("meta"):  # nothing is allocated before the shapes are known to fit
-            sketch = _network(about)
-        if unknown := set(tensors) - set(sketch.state_dict()):
-            raise ValueError(f"{min(unknown)}: no tensor of this network")
-        for name, tensor in sketch.state_dict().items():
-            stored = tensors[name]
-            if stored.shape != tensor.shape or stored.dtype != tensor.dtype:
-                raise ValueError(f"{name}: {tuple(stored.shape)}, not {tuple(tensor.shape)}")
-            if not bool(stored.isfinite().all()):
-                raise ValueError(f"{name}: holds a number that is not finite")
-        module = _network(about)
-        module.load_state_dict(tensors)
-    except (HepgenError, *documents.UNUSABLE) as error:
-        raise ModelError(
-            f"is damaged: {documents.problem(error)}", path=path,
-            remedy="train again, or fetch the tagger anew",
-        ) from None  # fmt: skip
-    probe.require_same(about.probe, example(module.eval(), len(about.features), about.most), path)
+        module = restored(lambda: _network(about), tensors)
+    probe.require_same(about.probe, example(module, len(about.features), about.most), path)
     settings = TaggerSettings(about.network, dict(about.sizes), about.inputs)
     return (
-        module.to(device).eval(), tuple(about.classes), tuple(about.features), about.most,
+        module.to(device), tuple(about.classes), tuple(about.features), about.most,
         settings, about.facts.model_dump(),
     )  # fmt: skip
 

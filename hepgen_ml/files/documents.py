@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError
+
+from hepgen_ml.errors import HepgenError, ModelError
 
 MAX_BYTES = 64 << 20
 """Largest size of a document; a process of hundreds of subprocesses takes less than 1 MiB."""
@@ -141,6 +145,20 @@ def problem(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or text
     return text
+
+
+@contextmanager
+def reading(path: Path, remedy: str = "train again, or fetch it anew") -> Iterator[None]:
+    """Report whatever is wrong with the content of a file as damage of the file.
+
+    Raises
+    ------
+    ModelError
+    """
+    try:
+        yield
+    except (HepgenError, OSError, *UNUSABLE) as error:
+        raise ModelError(f"is damaged: {problem(error)}", path=path, remedy=remedy) from None
 
 
 Pair = Annotated[list[Integer], Field(min_length=2, max_length=2)]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from hepgen_ml.errors import ModelError, OutputError
 from hepgen_ml.files import documents
 from hepgen_ml.files.outputs import make_readable, replacing
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
@@ -60,6 +64,28 @@ def load_tensors(path: Path, *, infinite: bool = False) -> tuple[dict[str, Tenso
             f"is missing or damaged: {documents.problem(error)}", path=path, remedy="train again"
         ) from None
     return tensors, metadata
+
+
+def restored(build: Callable[[], Module], tensors: Mapping[str, Tensor]) -> Module:
+    """Module from its tensors; nothing is allocated before their shapes are known to be right.
+
+    Raises
+    ------
+    ValueError
+        They are those of another module, or hold a number that is not finite.
+    """
+    with torch.device("meta"):
+        shapes = build().state_dict()
+    for name in sorted(set(shapes) ^ set(tensors)):
+        raise ValueError(f"{name[:100]}: {'missing' if name in shapes else 'not expected'}")
+    for name, tensor in tensors.items():
+        if tensor.shape != shapes[name].shape or tensor.dtype != shapes[name].dtype:
+            raise ValueError(f"{name}: {tuple(tensor.shape)}, not {tuple(shapes[name].shape)}")
+        if not bool(tensor.isfinite().all()):
+            raise ValueError(f"{name}: holds a number that is not finite")
+    module = build()
+    module.load_state_dict(tensors)
+    return module.eval()
 
 
 _TYPES = {f"torch.{kind}{bits}" for kind in ("float", "int") for bits in (16, 32, 64)}

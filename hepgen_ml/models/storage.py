@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from hepgen_ml.config import AUTOMATIC, Config
-from hepgen_ml.errors import HepgenError, ModelError, OutputError, UsageError
+from hepgen_ml.errors import ModelError, OutputError, UsageError
 from hepgen_ml.events.run import RunInfo, processes_from_json
 from hepgen_ml.files import documents
 from hepgen_ml.files.directories import DirectoryLock
@@ -149,16 +149,12 @@ def load_model(directory: Path, device: torch.device) -> TrainedModel:
         )
     tensors, _ = load_tensors(directory / WEIGHTS)
     _require_model(directory / CONFIG, document["config"])
-    try:
+    with documents.reading(directory / CONFIG, retrain):
         config = Config.model_validate(document["config"])
         process = Process.from_config(document["process"])
         run = run_from_config(document["run"])
         with _Budget(_SPARE_ELEMENTS + 8 * sum(t.numel() for t in tensors.values())):
             surrogate = Surrogate(process, config)
-    except (HepgenError, *documents.UNUSABLE) as error:
-        raise ModelError(
-            f"is damaged: {documents.problem(error)}", path=directory / CONFIG, remedy=retrain
-        ) from None
     tensors = surrogate.heads.compacted(tensors, "heads.")
     if (least := document.get("least_log_variance")) is None:
         least = LEAST_STORED
@@ -299,7 +295,7 @@ def store_validation(directory: Path, summary: Mapping[str, Any]) -> None:
     """
     document = read_document(directory)
     known = {"weights_sha256": document["weights_sha256"], **summary}
-    try:
+    with documents.reading(directory / CONFIG, "train again"):
         card = model_card(
             Process.from_config(document["process"]),
             Config.model_validate(document["config"]),
@@ -307,12 +303,6 @@ def store_validation(directory: Path, summary: Mapping[str, Any]) -> None:
             dict(document.get("training", {})),
             summary,
         )
-    except (HepgenError, *documents.UNUSABLE) as error:
-        raise ModelError(
-            f"is damaged: {documents.problem(error)}",
-            path=directory / CONFIG,
-            remedy="train again",
-        ) from None
     with DirectoryLock(directory):
         write_json(directory / VALIDATION, known)
         write_text(directory / CARD, card)

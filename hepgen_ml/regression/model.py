@@ -219,25 +219,3 @@ def train_member(
             task.kind = "likelihood"
         trainer.run()
     return network.eval(), {"steps": float(trainer.step), "seconds": trainer.seconds}
-
-
-def restored(settings: dict[str, Any], bayesian: bool, tensors: dict[str, Tensor]) -> Network:
-    """Network from its tensors; nothing is allocated before their shapes are known to be right.
-
-    Raises
-    ------
-    ValueError
-        They are those of another network.
-    """
-    with torch.device("meta"):
-        shapes = Network(settings, bayesian).state_dict()
-    for name in sorted(set(shapes) ^ set(tensors)):
-        raise ValueError(f"{name[:100]}: {'missing' if name in shapes else 'not expected'}")
-    for name, tensor in tensors.items():
-        if tensor.shape != shapes[name].shape or tensor.dtype != shapes[name].dtype:
-            raise ValueError(f"{name}: {tuple(tensor.shape)}, not {tuple(shapes[name].shape)}")
-        if not bool(tensor.isfinite().all()):
-            raise ValueError(f"{name}: holds a number that is not finite")
-    network = Network(settings, bayesian)
-    network.load_state_dict(tensors)
-    return network.eval()

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, Strict
 
-from hepgen_ml.errors import HepgenError, ModelError
+from hepgen_ml.errors import ModelError
 from hepgen_ml.files import documents
 from hepgen_ml.files.outputs import naming
 from hepgen_ml.files.probe import ProbeDocument
-from hepgen_ml.files.tensors import load_tensors, save_tensors
+from hepgen_ml.files.tensors import load_tensors, restored, save_tensors
 from hepgen_ml.regression.calibration import Calibration
-from hepgen_ml.regression.model import Network, Settings, network_settings, restored
+from hepgen_ml.regression.model import Network, Settings, network_settings
 from hepgen_ml.regression.points import (
     COLUMNS,
     MOST_KINDS,
@@ -86,7 +86,7 @@ def load_regression(path: Path) -> tuple[Parts, ProbeDocument | None]:
             remedy="make one with `hepgen-ml regress --from FILE --target NAME --out DIR`",
         )  # fmt: skip
     tensors, document = load_tensors(path)
-    try:
+    with documents.reading(path):
         if document.get("kind") != _KIND:
             raise ValueError("no regression")
         about = RegressionDocument.model_validate(document)
@@ -98,17 +98,12 @@ def load_regression(path: Path) -> tuple[Parts, ProbeDocument | None]:
             encoder, Settings(network=str(about.network["name"]), sizes=sizes)
         )
         networks = [
-            restored(expected, about.bayesian, {
+            restored(lambda: Network(expected, about.bayesian), {
                 name.partition(".")[2]: tensor for name, tensor in tensors.items()
                 if name.partition(".")[0] == str(i)
             })
             for i in range(about.members)
         ]  # fmt: skip
-    except (HepgenError, *documents.UNUSABLE) as error:
-        raise ModelError(
-            f"is damaged: {documents.problem(error)}", path=path,
-            remedy="train again, or fetch it anew",
-        ) from None  # fmt: skip
     target = Target(**about.target.model_dump())
     a, b, c, d = about.calibration
     facts = dict(document["facts"])

@@ -12,7 +12,6 @@ from pydantic import Field, Strict
 from torch import Tensor
 
 from hepgen_ml.analysis.final_states import Signature
-from hepgen_ml.errors import HepgenError, ModelError
 from hepgen_ml.events.conditions import MOST
 from hepgen_ml.files import documents, probe
 from hepgen_ml.files.model_files import CLASSIFIER
@@ -71,14 +70,14 @@ def load_classifiers(
     ModelError
         Missing, damaged, of another version, or with other outputs than when stored.
     """
-    path, retrain = directory / CLASSIFIER, "make it anew with `hepgen-ml reweight`"
-    try:
-        tensors, document = load_tensors(path)
+    path = directory / CLASSIFIER
+    tensors, document = load_tensors(path)
+    with documents.reading(path, "make it anew with `hepgen-ml reweight`"):
         if document.get("kind") != _KIND or document["version"] != _VERSION:
             raise ValueError("no classifier, or of another version of hepgen-ml")
         about = ClassifierDocument.model_validate(document)
         facts = dict(document["facts"])
-        name, ratios = about.facts.network, {}
+        name, ratios, said = about.facts.network, {}, []
         for number, group in enumerate(about.groups):
             members = [
                 restored(name, under(tensors, f"{number}.{k}."), device)
@@ -92,15 +91,11 @@ def load_classifiers(
                 members, single, mean, group.rate, names=tuple(group.names),
                 examples=_examples(under(tensors, f"{number}.example.")),
             )  # fmt: skip
-            probe.require_same(group.probe, one.said(), path)
+            said.append((group.probe, one.said()))
             ratios[Signature(tuple(group.final), tuple(group.resonances))] = one
-        return name, ratios, about.facts.full, facts
-    except ModelError:
-        raise
-    except (HepgenError, *documents.UNUSABLE) as error:
-        raise ModelError(
-            f"is damaged: {documents.problem(error)}", path=path, remedy=retrain
-        ) from None
+    for before, now in said:
+        probe.require_same(before, now, path)
+    return name, ratios, about.facts.full, facts
 
 
 class CalibrationDocument(documents.Document):

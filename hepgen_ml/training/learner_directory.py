@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from hepgen_ml.errors import ModelError, UsageError
+from hepgen_ml.errors import UsageError
 from hepgen_ml.files import documents
 from hepgen_ml.files.directories import Contents, claimed
 from hepgen_ml.files.outputs import naming, remove, write_text
@@ -64,13 +64,8 @@ class LearnerDirectory:
         """
         path = self._plan(directory)
         if resume and path.exists():
-            try:
+            with documents.reading(path, "start again with --force"):
                 before = PlanDocument.model_validate(documents.read(path))
-            except (OSError, *documents.UNUSABLE) as error:
-                raise ModelError(
-                    f"is damaged: {documents.problem(error)}", path=path,
-                    remedy="start again with --force",
-                ) from None  # fmt: skip
             if before.fingerprint != fingerprint:
                 raise UsageError(
                     f"was begun with {self.begun_with}",

@@ -8,13 +8,12 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from hepgen_ml.errors import HepgenError, ModelError
 from hepgen_ml.events.sample import RunInfo
 from hepgen_ml.events.weight_groups import declared, kept
 from hepgen_ml.files import documents, probe
 from hepgen_ml.files.model_files import VARIATIONS
 from hepgen_ml.files.probe import ProbeDocument
-from hepgen_ml.files.tensors import load_tensors, save_tensors
+from hepgen_ml.files.tensors import load_tensors, restored, save_tensors
 from hepgen_ml.process.process import Process
 from hepgen_ml.reweighting.named_weights.ratios import NamedWeight, WeightRatios
 
@@ -45,9 +44,9 @@ def load_ratios(directory: Path, process: Process, device: torch.device) -> Weig
     ModelError
         Missing, damaged, newer, or of another process.
     """
-    path, retrain = directory / VARIATIONS, "train again, or fetch the model anew"
+    path = directory / VARIATIONS
     tensors, document = load_tensors(path)
-    try:
+    with documents.reading(path):
         if document.get("kind") != _KIND:
             raise ValueError("no weight variations")
         about = RatiosDocument.model_validate(document)
@@ -61,22 +60,10 @@ def load_ratios(directory: Path, process: Process, device: torch.device) -> Weig
         ]
         if len({w.name for w in weights}) < len(weights):
             raise ValueError("two weights of one name")
-        model = WeightRatios(
-            process, weights, about.groups, about.n_components, about.width, about.same_beams
-        )
-        for name, tensor in model.state_dict().items():
-            found = tensors[name]
-            if found.shape != tensor.shape or found.dtype != tensor.dtype:
-                raise ValueError(f"{name}: {tuple(found.shape)}, not {tuple(tensor.shape)}")
-            if not bool(found.isfinite().all()):
-                raise ValueError(f"{name}: holds a number that is not finite")
-        model.load_state_dict(tensors)
-    except (HepgenError, *documents.UNUSABLE) as error:
-        raise ModelError(
-            f"is damaged: {documents.problem(error)}", path=path, remedy=retrain
-        ) from None
+        sizes = about.n_components, about.width, about.same_beams
+        model = restored(lambda: WeightRatios(process, weights, about.groups, *sizes), tensors)
     probe.require_same(about.probe, model.example(), path)
-    return model.to(device).eval()
+    return model.to(device)
 
 
 class WeightDocument(documents.Document):
