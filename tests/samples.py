@@ -7,9 +7,18 @@ import torch
 
 from hepgen_ml.events.sample import EventSample, RunInfo, Subrun
 from hepgen_ml.phase_space.coordinates import from_pt_rapidity_phi
+from hepgen_ml.process.learner import ProcessLearner
+from hepgen_ml.process.process import Process
 
 MUON = 0.1056583755
 TOP = 173.0
+
+
+def learned(sample: EventSample) -> Process:
+    """The process of a sample."""
+    learner = ProcessLearner()
+    learner.add(sample)
+    return learner.process(sample.run.beam_energy)
 
 
 def toy_top_pairs(n: int, seed: int = 0, *, jets: bool = True) -> EventSample:

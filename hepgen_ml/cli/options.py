@@ -21,6 +21,10 @@ MAX_SEED = 10**9
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Report progress in more detail.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and debugging messages.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 … or auto.")]
+Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of all random numbers.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Continue the unfinished training in --out.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace existing output.")]
 Format = Annotated[
     str | None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hepgen_ml.cli import console as _console
-from hepgen_ml.cli.options import Debug, Device, EventOptions, Force, Objects, Tree, Verbose
+from hepgen_ml.cli.options import Debug, Device, EventOptions, Force, Objects, Resume, Tree, Verbose
 from hepgen_ml.cli.progress import Progress
 from hepgen_ml.cli.quantities import duration, parse_count, parse_duration
 from hepgen_ml.errors import UsageError, about
@@ -92,9 +92,7 @@ def regress(
     device: Device = "auto",
     objects: Objects = None,
     tree: Tree = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the unfinished training in --out.")
-    ] = False,
+    resume: Resume = False,
     force: Force = False,
     verbose: Verbose = False,
     debug: Debug = False,

@@ -10,11 +10,11 @@ import typer
 from hepgen_ml.cli import console as _console
 from hepgen_ml.cli.options import (
     DEFAULT_MODEL,
-    MAX_SEED,
     Debug,
     Device,
     EventOptions,
     Force,
+    Seed,
     Verbose,
     grouped,
 )
@@ -84,7 +84,7 @@ def reweight(
             help="File for the differences between the samples.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of all random numbers.")] = 0,
+    seed: Seed = 0,
     device: Device = "auto",
     *,
     read: EventOptions,

@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from hepgen_ml.cli import console as _console
-from hepgen_ml.cli.options import (
-    MAX_SEED,
-    Debug,
-    Device,
-    Force,
-    Verbose,
-    grouped,
-)
+from hepgen_ml.cli.options import Debug, Device, Force, Resume, Seed, Verbose, grouped
 from hepgen_ml.cli.progress import Progress
 from hepgen_ml.cli.quantities import duration, parse_duration
 from hepgen_ml.errors import UsageError
@@ -155,7 +148,7 @@ def train(
     ] = 0.1,
     background: Background = None,
     report: Report = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from a checkpoint.")] = False,
+    resume: Resume = False,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -168,7 +161,7 @@ def train(
     max_constituents: MaxConstituents = None,
     *,
     read: JetOptions,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of all random numbers.")] = 0,
+    seed: Seed = 0,
     device: Device = "auto",
     force: Force = False,
     verbose: Verbose = False,

@@ -15,6 +15,7 @@ from hepgen_ml.cli.options import (
     Device,
     EventOptions,
     Force,
+    Resume,
     SkipBad,
     Verbose,
     grouped,
@@ -160,7 +161,7 @@ def train(
             min=1, max=100, metavar="K", help="Train K networks side by side, for uncertainties."
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from a checkpoint.")] = False,
+    resume: Resume = False,
     config: Annotated[
         Path | None,
         typer.Option(readable=False, metavar="FILE.toml", help="Settings that replace defaults."),

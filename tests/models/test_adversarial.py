@@ -12,18 +12,15 @@ from hepgen_ml.errors import UsageError
 from hepgen_ml.generation.generator import Generator
 from hepgen_ml.models.adversarial import GAN, _mass, _mmd
 from hepgen_ml.models.conditions import Condition
-from hepgen_ml.process.learner import ProcessLearner
 from hepgen_ml.process.process import Process
-from tests.samples import toy_top_pairs, toy_z_jets
+from tests.samples import learned, toy_top_pairs, toy_z_jets
 
 SMALL = ["model=gan", "network.width=16", "network.blocks=1"]
 
 
 @pytest.fixture(scope="module")
 def process() -> Process:
-    learner = ProcessLearner()
-    learner.add(toy_top_pairs(1000))
-    return learner.process((6500.0, 6500.0))
+    return learned(toy_top_pairs(1000))
 
 
 def gan(process: Process, *settings: str) -> GAN:

@@ -17,20 +17,17 @@ from hepgen_ml.generation.generator import Generator
 from hepgen_ml.models.jetgpt.densities import Density1D
 from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.encoded import Discrete, Encoded
-from hepgen_ml.process.learner import ProcessLearner
 from hepgen_ml.process.process import Process
 from hepgen_ml.training.acceptance import measure_acceptance
 from hepgen_ml.training.data import _joined
-from tests.samples import toy_top_pairs
+from tests.samples import learned, toy_top_pairs
 
 CONFIG = Config().with_(network__width=16, network__blocks=2, network__heads=2)
 
 
 @pytest.fixture(scope="module")
 def process() -> Process:
-    learner = ProcessLearner()
-    learner.add(toy_top_pairs(1500))
-    return learner.process((6500.0, 6500.0))
+    return learned(toy_top_pairs(1500))
 
 
 @pytest.fixture(scope="module")
@@ -158,9 +155,7 @@ def test_chunks_are_joined_where_there_are_many_channels(
 
 def test_rules_that_channels_share_are_stored_once() -> None:
     """A sample with thousands of channels has a description that can be read again."""
-    learner = ProcessLearner()
-    learner.add(toy_top_pairs(600))
-    process = learner.process((6500.0, 6500.0))
+    process = learned(toy_top_pairs(600))
     channel = process.channels[0]
     process.channels[:] = [channel, *process.channels[1:], *[channel] * 50]
     config = process.to_config()

@@ -14,9 +14,8 @@ from hepgen_ml.models.names import BUILT_IN
 from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.networks.transformer import CausalTransformer
 from hepgen_ml.process.encoded import Encoded
-from hepgen_ml.process.learner import ProcessLearner
 from hepgen_ml.process.process import Process
-from tests.samples import toy_top_pairs
+from tests.samples import learned, toy_top_pairs
 
 SMALL = ["network.width=32", "network.blocks=2", "network.mixtures=8", "network.heads=2",
          "lgatr.channels=4", "lgatr.scalars=16", "lgatr.blocks=2", "lgatr.heads=2",
@@ -31,9 +30,7 @@ def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def process() -> Process:
-    learner = ProcessLearner()
-    learner.add(toy_top_pairs(3000))
-    return learner.process((6500.0, 6500.0))
+    return learned(toy_top_pairs(3000))
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,8 @@ from hepgen_ml.models.normalizing_flow import SplineFlow, _apart, _for_all, _hal
 from hepgen_ml.networks import splines
 from hepgen_ml.phase_space.coordinates import wrap
 from hepgen_ml.process.encoded import Encoded
-from hepgen_ml.process.learner import ProcessLearner
 from hepgen_ml.process.process import Process
-from tests.samples import toy_top_pairs
+from tests.samples import learned, toy_top_pairs
 
 SMALL = ["model=spline-flow", "spline_flow.couplings=4", "spline_flow.width=16",
          "spline_flow.bins=6"]  # fmt: skip
@@ -22,9 +21,7 @@ SMALL = ["model=spline-flow", "spline_flow.couplings=4", "spline_flow.width=16",
 
 @pytest.fixture(scope="module")
 def process() -> Process:
-    learner = ProcessLearner()
-    learner.add(toy_top_pairs(3000))
-    return learner.process((6500.0, 6500.0))
+    return learned(toy_top_pairs(3000))
 
 
 @pytest.fixture(scope="module")

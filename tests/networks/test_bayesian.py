@@ -23,20 +23,17 @@ from hepgen_ml.networks.bayesian import (
     variational_layers,
 )
 from hepgen_ml.process.encoded import Encoded
-from hepgen_ml.process.learner import ProcessLearner
 from hepgen_ml.process.process import Process
 from hepgen_ml.training.surrogate_task import SurrogateTask
 from hepgen_ml.training.trainer import Trainer
-from tests.samples import toy_top_pairs
+from tests.samples import learned, toy_top_pairs
 
 SMALL = ["network.width=32", "network.blocks=2", "network.mixtures=8", "network.heads=2"]
 
 
 @pytest.fixture(scope="module")
 def process() -> Process:
-    learner = ProcessLearner()
-    learner.add(toy_top_pairs(1500))
-    return learner.process((6500.0, 6500.0))
+    return learned(toy_top_pairs(1500))
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,10 @@ from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.process.assembly import assemble
 from hepgen_ml.process.decay_trees import Relatives, Tree, decay_tree, in_pairs, usual_pair
 from hepgen_ml.process.encoded import Discrete
-from hepgen_ml.process.learner import ProcessLearner
 from hepgen_ml.process.process import Process
 from hepgen_ml.process.structure import Structure, color_flow
 from hepgen_ml.process.symmetry import exchanged_beams, has_exchange, looks_symmetric
+from tests.samples import learned
 
 TOP = Peak(150.0, 200.0, 173.0, 1.5)
 W = Peak(50.0, 110.0, 80.4, 2.1)
@@ -84,9 +84,7 @@ def sample() -> EventSample:
 
 @pytest.fixture(scope="module")
 def process(sample: EventSample) -> Process:
-    learner = ProcessLearner()
-    learner.add(sample)
-    return learner.process(sample.run.beam_energy)
+    return learned(sample)
 
 
 def test_what_is_learned(process: Process) -> None:
@@ -277,9 +275,7 @@ def test_scale_of_what_is_made(sample: EventSample) -> None:
     mt = np.sqrt(tops[2] ** 2 - tops[3] ** 2)
     events = {**sample.events, "scale": mt.min(1)}
     changed = EventSample(sample.run, sample.offsets, sample.particles, events)
-    learner = ProcessLearner()
-    learner.add(changed)
-    process = learner.process(sample.run.beam_energy)
+    process = learned(changed)
     rule = process.channels[0].auxiliaries.rules["scale"]
     assert [o["formula"] for o in rule["options"]] == ["min_mt"]
     assert not rule["free"]

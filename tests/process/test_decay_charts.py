@@ -20,10 +20,10 @@ from hepgen_ml.phase_space import (
 )
 from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.phase_space.coordinates import invariant_mass_squared
-from hepgen_ml.process.learner import ProcessLearner
 from hepgen_ml.process.peaks import find_peak
 from hepgen_ml.process.process import Process
 from tests.phase_space.test_decays import W, hadronic_tops
+from tests.samples import learned
 
 WINDOW = 10.0
 
@@ -59,12 +59,6 @@ def off_shell_w(n: int, seed: int = 0) -> EventSample:
     sample = hadronic_tops(n, seed)
     w = np.abs(sample.particles["pdg_id"]) == 24
     return without_rows(sample, w & (np.abs(sample.mass - W.mass) > WINDOW))
-
-
-def learned(sample: EventSample) -> Process:
-    learner = ProcessLearner()
-    learner.add(sample)
-    return learner.process(sample.run.beam_energy)
 
 
 def check_round_trip(process: Process, sample: EventSample) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 
 from hepgen_ml.events.sample import EventSample, RunInfo, Subrun
 from hepgen_ml.phase_space import Peak
-from hepgen_ml.process.learner import ProcessLearner
 from hepgen_ml.process.symmetry import looks_symmetric
+from tests.samples import learned
 
 M_Z, WIDTH = 91.19, 2.5
 FLAVOURS = [(21, 2, 2), (2, 21, 2), (21, 1, 1), (1, 21, 1), (2, -2, 21), (-2, 2, 21)]
@@ -54,9 +54,7 @@ def z_with_a_parton(n: int, seed: int = 0) -> EventSample:
 
 def test_subprocesses_share_the_range_and_the_peak_of_a_mass() -> None:
     sample = z_with_a_parton(3000)
-    learner = ProcessLearner()
-    learner.add(sample)
-    process = learner.process(sample.run.beam_energy)
+    process = learned(sample)
     assert len(process.subprocesses) == len(FLAVOURS) + 1
     (channel,) = process.channels
     (peak,) = (m for m in channel.chart.masses if m != 0.0)
@@ -82,7 +80,5 @@ def test_masses_of_one_value_stay_fixed() -> None:
         p2 = sample.px[rows] ** 2 + sample.py[rows] ** 2 + sample.pz[rows] ** 2
         sample.particles["mass"][rows] = mass
         sample.particles["energy"][rows] = np.sqrt(p2 + mass**2)
-    learner = ProcessLearner()
-    learner.add(sample)
-    process = learner.process(sample.run.beam_energy)
+    process = learned(sample)
     assert {m for c in process.channels for m in c.chart.masses} == {0.0, 125.0}

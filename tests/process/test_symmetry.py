@@ -10,7 +10,6 @@ from hepgen_ml.errors import SampleError
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.process.encoded import without_pattern
 from hepgen_ml.process.learner import ProcessLearner
-from hepgen_ml.process.process import Process
 from hepgen_ml.process.symmetry import (
     check_reflection,
     exchanged_beams,
@@ -19,7 +18,7 @@ from hepgen_ml.process.symmetry import (
     reflected,
     symmetrize_frequencies,
 )
-from tests.samples import toy_top_pairs, toy_z_jets
+from tests.samples import learned, toy_top_pairs, toy_z_jets
 
 
 @pytest.fixture(scope="module")
@@ -132,12 +131,6 @@ def test_twice_is_the_identity(sample: EventSample) -> None:
     gluons = torch.tensor([s.structure.pdg_id[0] == 21 for s in process.subprocesses])
     assert not possible[~gluons[encoded.subprocess]].any()
     assert possible.float().mean() > 0.2
-
-
-def learned(sample: EventSample) -> Process:
-    learner = ProcessLearner()
-    learner.add(sample)
-    return learner.process(sample.run.beam_energy)
 
 
 def test_frequencies_of_mirror_images_are_averaged(sample: EventSample) -> None:

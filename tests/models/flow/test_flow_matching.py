@@ -20,9 +20,8 @@ from hepgen_ml.models.flow.settings import FlowConfig
 from hepgen_ml.models.flow.velocities import VELOCITIES
 from hepgen_ml.phase_space import Acceptance, Coordinate, Cut
 from hepgen_ml.process.encoded import Encoded
-from hepgen_ml.process.learner import ProcessLearner
 from hepgen_ml.process.process import Process
-from tests.samples import toy_top_pairs
+from tests.samples import learned, toy_top_pairs
 
 SMALL = ["network.width=32", "network.blocks=2", "network.heads=2"]
 
@@ -78,9 +77,7 @@ def plane() -> FlowMatching:
 
 @pytest.fixture(scope="module")
 def process() -> Process:
-    learner = ProcessLearner()
-    learner.add(toy_top_pairs(2000))
-    process = learner.process((6500.0, 6500.0))
+    process = learned(toy_top_pairs(2000))
     process.acceptance = Acceptance(
         [*process.acceptance.cuts, Cut("abs_eta", ("j",), high=0.8), Cut("pt", ("6",), low=40.0)]
     )

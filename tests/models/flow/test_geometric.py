@@ -20,16 +20,14 @@ from hepgen_ml.process.channels import Channel
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.learner import ProcessLearner
 from hepgen_ml.process.process import Process
-from tests.samples import toy_top_pairs, toy_z_jets
+from tests.samples import learned, toy_top_pairs, toy_z_jets
 
 SMALL = ["lgatr.channels=4", "lgatr.scalars=8", "lgatr.blocks=2", "lgatr.heads=2"]
 
 
 @pytest.fixture(scope="module")
 def process() -> Process:
-    learner = ProcessLearner()
-    learner.add(toy_top_pairs(2000))
-    return learner.process((6500.0, 6500.0))
+    return learned(toy_top_pairs(2000))
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,7 @@ import pytest
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.process.multiplicity import with_more_jets
 from hepgen_ml.process.process import Process
-from tests.models.jetgpt.splitting_models import learn
-from tests.samples import toy_z_jets
+from tests.samples import learned, toy_z_jets
 
 
 @pytest.fixture(scope="module")
@@ -18,4 +17,4 @@ def sample() -> EventSample:
 
 @pytest.fixture(scope="module")
 def process(sample: EventSample) -> Process:
-    return with_more_jets(learn(sample), 5)
+    return with_more_jets(learned(sample), 5)

@@ -8,19 +8,12 @@ from hepgen_ml.config import Config
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.models.jetgpt.splitting import SplittingJetGPT
 from hepgen_ml.process.encoded import Encoded
-from hepgen_ml.process.learner import ProcessLearner
 from hepgen_ml.process.process import Process
 
 CONFIG = Config().with_(
     model="jetgpt-splitting", network__width=16, network__blocks=2, network__heads=2,
     network__mixtures=4, splitting__max_jets=5,
 )  # fmt: skip
-
-
-def learn(sample: EventSample) -> Process:
-    learner = ProcessLearner()
-    learner.add(sample)
-    return learner.process(sample.run.beam_energy)
 
 
 def encode(process: Process, sample: EventSample) -> Encoded:

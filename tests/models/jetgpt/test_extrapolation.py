@@ -13,7 +13,8 @@ from hepgen_ml.models.jetgpt.splitting import SplittingJetGPT
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.multiplicity import families, with_more_jets
 from hepgen_ml.process.process import Process
-from tests.models.jetgpt.splitting_models import build, encode, learn
+from tests.models.jetgpt.splitting_models import build, encode
+from tests.samples import learned
 
 
 def losses(model: SplittingJetGPT, encoded: Encoded) -> tuple[torch.Tensor, torch.Tensor]:
@@ -79,7 +80,7 @@ def test_bootstrap_adds_events_with_one_jet_more(process: Process, sample: Event
     expected = four * model.extrapolation.ratio * len(z)
     assert float(more[2][len(z) :].sum()) == pytest.approx(expected, rel=1e-4)
     with pytest.raises(UsageError, match="more jets"):
-        build(with_more_jets(learn(sample), 0), sample, splitting__extrapolation="bootstrap")
+        build(with_more_jets(learned(sample), 0), sample, splitting__extrapolation="bootstrap")
 
 
 def test_bootstrapped_families_keep_their_rates(process: Process, sample: EventSample) -> None:

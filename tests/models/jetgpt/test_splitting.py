@@ -24,8 +24,8 @@ from hepgen_ml.process.process import Process
 from hepgen_ml.training.batches import Batches, Order
 from hepgen_ml.training.data import draw_rates
 from hepgen_ml.training.preparation import thinned
-from tests.models.jetgpt.splitting_models import CONFIG, build, encode, learn
-from tests.samples import toy_top_pairs, toy_z_jets
+from tests.models.jetgpt.splitting_models import CONFIG, build, encode
+from tests.samples import learned, toy_top_pairs, toy_z_jets
 
 
 def test_more_jets_than_the_sample_has(process: Process) -> None:
@@ -44,7 +44,7 @@ def test_more_jets_than_the_sample_has(process: Process) -> None:
 
 def test_partons_have_no_optional_jets() -> None:
     with pytest.raises(UsageError, match="partons"):
-        with_more_jets(learn(toy_top_pairs(1200)), 4)
+        with_more_jets(learned(toy_top_pairs(1200)), 4)
 
 
 def test_density_is_normalised_over_all_multiplicities(
