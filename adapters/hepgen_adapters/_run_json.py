@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -25,6 +25,10 @@ def dump_run(run: RunInfo) -> str:
     content["weight_cross_sections"] = {
         name: [finite_or_none(x) for x in pair] for name, pair in run.weight_cross_sections.items()
     }
+    if run.shard is None:
+        del content["shard"]
+    else:
+        content["shard"] = asdict(run.shard)
     return json.dumps(content, allow_nan=False)
 
 

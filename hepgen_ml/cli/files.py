@@ -73,6 +73,12 @@ def merge(
     ],
     out: Outputs,
     stream_format: Format = None,
+    incomplete: Annotated[
+        bool,
+        typer.Option(
+            "--incomplete", help="Join shards even if some are missing, or there more often."
+        ),
+    ] = False,
     force: Force = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -82,7 +88,10 @@ def merge(
         from hepgen_ml.events.joining import merge as merge_files
 
         with Progress() as progress:
-            done = merge_files(files, out, force=force, format=stream_format, progress=progress)
+            done = merge_files(
+                files, out, force=force, format=stream_format, incomplete=incomplete,
+                progress=progress,
+            )  # fmt: skip
         _show_conversion(done)
 
 

@@ -199,9 +199,11 @@ def _write(
 ) -> None:
     """Write n of `total` events to all files, which appear when they are complete."""
     from hepgen_ml.events.formats import AtomicWriter
+    from hepgen_ml.generation.blocks import run_of_shard
 
     names = ("posterior", "weights", "unweight", "condition")
     run = generator.run_of(**{name: options[name] for name in names})
+    run = run_of_shard(run, total, options["shard"])
     # Further processes are copies of this one, before it writes to anything or has other threads.
     start: Literal["spawn", "fork"] = "fork" if sys.platform == "linux" else "spawn"
     done = 0

@@ -176,6 +176,8 @@ def read(
         reader = open_sample(one, skip_bad=skip_bad, selection=selection)
         try:
             run = run or reader.run
+            if reader.run.shard != run.shard:
+                run = run.with_(shard=None)
             for chunk in reader.chunks():
                 parts.append(chunk)
                 n_read += len(chunk)

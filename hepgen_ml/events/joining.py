@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +15,10 @@ import numpy.typing as npt
 from hepgen_ml.errors import SampleError, UsageError
 from hepgen_ml.events.conversion import Conversion, Progress, convert_events
 from hepgen_ml.events.formats import expand
-from hepgen_ml.events.sample import EventSample
+from hepgen_ml.events.sample import EventSample, RunInfo
 from hepgen_ml.events.source import EventSource
+
+_NAMED = 8  # shards that a message names
 
 _COMPARED = 20
 """Number of first events of each file that are searched in all events of the others."""
@@ -30,6 +35,7 @@ def merge(
     *,
     force: bool = False,
     format: str | None = None,
+    incomplete: bool = False,
     progress: Progress | None = None,
 ) -> Conversion:
     """Join files into one, in chunks.
@@ -45,13 +51,16 @@ def merge(
         Taken in the order of the numbers in their names: ``part-2`` before ``part-10``.
     out, force, format, progress
         As of `hepgen_ml.convert`.
+    incomplete : bool
+        Join shards of `generate` even if some of them are missing or there more often than others.
 
     Raises
     ------
     InputError, SampleError
         A file cannot be read to its end, or the files do not belong together.
     SampleError
-        Two files hold the same events: the first ones of a file are among those of another.
+        Two files hold the same events: the first ones of a file are among those of another. Or
+        the shards of a run are not complete; files of earlier versions do not say what they are.
     OutputError
         An output exists or cannot hold such events.
     """
@@ -61,7 +70,8 @@ def merge(
         if any(o.exists() and path.samefile(o) for o in outputs):
             what = "is an input and the output"
             raise UsageError(what, path=path, remedy="choose another name for the output")
-    return convert_events(_Parts(paths), out, force=force, format=format, progress=progress)
+    parts = _Parts(paths, incomplete)
+    return convert_events(parts, out, force=force, format=format, progress=progress)
 
 
 def _in_order(path: Path) -> list[tuple[int, str]]:
@@ -71,15 +81,19 @@ def _in_order(path: Path) -> list[tuple[int, str]]:
 
 
 class _Parts(EventSource):
-    """Files of which no two hold the same events.
+    """Files of which no two hold the same events, and no shard is missing.
 
     The memory is a few numbers for each file, independent of its number of events.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], incomplete: bool) -> None:
         self._heads: dict[int, npt.NDArray[np.uint64]] = {}
         self._begins: dict[int, list[int]] = {}  # files by their first event
         super().__init__(paths)
+        if not incomplete:
+            _require_all_shards(self.runs, self.paths)
+        # also of a single file: what is joined is no shard
+        self.merged = replace(self.merged, run=self.merged.run.with_(shard=None))
         self._first = np.array(sorted(self._begins), dtype=np.uint64)
 
     def _looked_at(self, number: int, first: EventSample) -> None:
@@ -114,6 +128,44 @@ class _Parts(EventSource):
             f"{what} {self.paths[other]}", path=self.paths[number],
             remedy="take one of them; jobs need seeds or shards of their own",
         )  # fmt: skip
+
+
+def _require_all_shards(runs: Sequence[RunInfo], paths: Sequence[Path]) -> None:
+    """Refuse shards of a run of which others are missing, or there more often.
+
+    Several runs of the same number of events, such as those with other seeds, count together.
+    """
+    found: dict[tuple[str, int], dict[int, list[Path]]] = {}
+    for run, path in zip(runs, paths, strict=True):
+        if (shard := run.shard) is not None:
+            of_run = found.setdefault((shard.request, shard.number), {})
+            of_run.setdefault(shard.index, []).append(path)
+    for (_, number), of_run in found.items():
+        one = next(iter(of_run.values()))[0]
+        if n_missing := number - len(of_run):
+            missing = map(str, islice((i for i in range(number) if i not in of_run), _NAMED))
+            names = ", ".join(missing) + ", ..." * (n_missing > _NAMED)
+            raise SampleError(
+                f"is one of {number} shards, of which {n_missing} {_are(n_missing)} missing "
+                f"(counted from 0: {names})",
+                path=one,
+                remedy=f"generate them, with --shard i/{number} and the options of the others; or "
+                "join without them, with --incomplete",
+            )
+        times = Counter({index: len(files) for index, files in of_run.items()})
+        (often, most), fewest = times.most_common(1)[0], min(times.values())
+        if fewest < most:
+            first, *_, last = of_run[often]
+            raise SampleError(
+                f"is shard {often} of {number}, as is {first}; others are there "
+                f"{'once' if fewest == 1 else f'{fewest} times'}",
+                path=last,
+                remedy="take one of them; or join nevertheless, with --incomplete",
+            )
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _fingerprints(sample: EventSample) -> npt.NDArray[np.uint64]:

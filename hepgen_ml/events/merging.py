@@ -192,6 +192,7 @@ def merge_runs(
             processes=_mean(list(processes_at.values())),
             weight_strategy=runs[weights_like[0]].weight_strategy,
             weight_cross_sections=_common([run.weight_cross_sections for run in runs]),
+            shard=first.shard if len(runs) == 1 else None,
         ),
         tuple(number[i] for i in range(len(runs))),
         tuple(map(float, sigma)),

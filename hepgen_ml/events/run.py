@@ -71,6 +71,32 @@ def processes_from_json(values: Sequence[Mapping[str, Any]]) -> tuple[Subrun, ..
     return found
 
 
+_MOST_SHARDS, _LONGEST_REQUEST = 10**9, 64
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part of a run that one job has made.
+
+    Attributes
+    ----------
+    index, number : int
+        Which one, from 0, of how many.
+    request : str
+        The same for all shards of a run.
+    """
+
+    index: int
+    number: int
+    request: str
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.number <= _MOST_SHARDS:
+            raise ValueError(f"shard {self.index} of {self.number} does not exist")
+        if len(self.request) > _LONGEST_REQUEST or not self.request.isalnum():
+            raise ValueError("the request of a shard is not valid")
+
+
 @dataclass(frozen=True)
 class RunInfo:
     """Information about a run: beams, cross sections, declared weights, provenance.
@@ -100,6 +126,8 @@ class RunInfo:
         what is not known.
     significant_digits : int or None
         Digits that the source prints for momenta; None for binary double precision.
+    shard : Shard or None
+        Part of a run that the events are, if one job of several has made them.
     """
 
     beam_pdg_id: tuple[int, int] = (2212, 2212)
@@ -114,6 +142,7 @@ class RunInfo:
     weight_names: Mapping[str, str] = field(default_factory=dict)
     weight_cross_sections: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     significant_digits: int | None = None
+    shard: Shard | None = None
 
     @property
     def cross_section(self) -> float:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hepgen_ml.events.run import RunInfo as RunInfo
+from hepgen_ml.events.run import Shard as Shard
 from hepgen_ml.events.run import Subrun as Subrun
 
 if TYPE_CHECKING:
@@ -236,7 +237,8 @@ def concatenate(samples: Sequence[EventSample], run: RunInfo | None = None) -> E
     ----------
     samples : sequence of EventSample
     run : RunInfo, optional
-        Run information of the result; by default that of the first sample.
+        Run information of the result; by default that of the first sample, which is no shard if
+        the samples are not all of the same one.
     """
     if not samples:
         raise ValueError("nothing to concatenate")
@@ -261,8 +263,12 @@ def concatenate(samples: Sequence[EventSample], run: RunInfo | None = None) -> E
             columns[name] = np.concatenate(parts)
         return columns
 
+    if run is None:
+        run = samples[0].run
+        if any(s.run.shard != run.shard for s in samples):
+            run = run.with_(shard=None)
     return EventSample(
-        run or samples[0].run,
+        run,
         np.concatenate([[0], np.cumsum(counts)]),
         join("particles"),
         join("events"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from hepgen_ml.errors import UsageError
-from hepgen_ml.events.sample import EventSample, concatenate
+from hepgen_ml.events.sample import EventSample, RunInfo, Shard, concatenate
 
 BLOCK = 10_000
 """Largest number of events of a block, which has its own random numbers."""
@@ -61,6 +62,15 @@ def range_of(n: int, shard: tuple[int, int]) -> tuple[int, int]:
         raise UsageError(f"shard {i} of {k} does not exist", remedy="count from 0 to k-1")
     start = i * (n // k) + min(i, n % k)
     return start, start + n // k + (1 if i < n % k else 0)
+
+
+def run_of_shard(run: RunInfo, n: int, shard: tuple[int, int]) -> RunInfo:
+    """Run information for a file of shard (i, k) of n events, by which `merge` finds the others."""
+    index, number = shard
+    if number == 1:
+        return run
+    request = hashlib.sha256(f"{n} {run!r}".encode()).hexdigest()[:16]
+    return run.with_(shard=Shard(index, number, request))
 
 
 def range_to_make(n: int, shard: tuple[int, int], chunk: int) -> tuple[int, int]:

@@ -115,11 +115,13 @@ def _write(
     """Write the files of one partition; called again if the worker was lost."""
     generator = loaded(directory)
     from hepgen_ml.events.formats import AtomicWriter
+    from hepgen_ml.generation.blocks import run_of_shard
 
     # Unique names, which a lost worker on another machine cannot hold.
     own = [path.with_name(f".{secrets.token_hex(4)}-{path.name}") for path in paths]
     size = generator.shard_size(n, shard)
-    with ONE_AT_A_TIME, AtomicWriter(own, generator.run_of(**options), size) as writer:
+    run = run_of_shard(generator.run_of(**options), n, shard)
+    with ONE_AT_A_TIME, AtomicWriter(own, run, size) as writer:
         for chunk in generator.stream(n, seed=seed, shard=shard, **options):
             writer.write(chunk)
     for made, path in zip(own, paths, strict=True):

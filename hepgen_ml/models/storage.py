@@ -246,6 +246,7 @@ def run_to_config(run: RunInfo) -> dict[str, Any]:
     processes = [p.to_json() for p in run.processes]
     found = {**asdict(run), "processes": processes, "weight_names": dict(run.weight_names)}
     del found["weight_cross_sections"]  # generated events have no such weights
+    del found["shard"]
     return found
 
 

@@ -41,6 +41,7 @@ def output_run(run: RunInfo, process: Process, fingerprint: str) -> RunInfo:
         weight_names={},
         weight_cross_sections={},
         significant_digits=None,
+        shard=None,
     )
 
 

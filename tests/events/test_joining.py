@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import uproot
 
-from hepgen_ml import EventSample, Generator, merge, read, write
+from hepgen_ml import EventSample, Generator, convert, merge, read, write
 from hepgen_ml.errors import InputError, OutputError, SampleError, UsageError
 from hepgen_ml.events import source
+from hepgen_ml.events.sample import Shard, concatenate
+from hepgen_ml.generation.blocks import run_of_shard
 from tests.parton_events import parton_sample
 
 N = 400
@@ -164,3 +166,79 @@ def test_memory_does_not_grow_with_the_files(run: EventSample, tmp_path: Path) -
 
     few, many = peak(2), peak(20)
     assert many < 1.5 * few
+
+
+def marked(sample: EventSample, place: Path, suffix: str, n: int, name: str = "part") -> list[Path]:
+    """Shards as `generate` writes them."""
+    bounds = np.linspace(0, len(sample), n + 1).astype(int)
+    paths = [place / f"{name}-{i}.{suffix}" for i in range(n)]
+    for i, path in enumerate(paths):
+        part = sample[bounds[i] : bounds[i + 1]]
+        part.run = run_of_shard(sample.run, len(sample), (i, n))
+        write(part, path)
+    return paths
+
+
+@pytest.mark.parametrize("suffix", ["lhe.gz", "hepmc", "root", "hdf5"])
+def test_a_missing_shard_is_noticed(tmp_path: Path, suffix: str) -> None:
+    if suffix == "hdf5":
+        pytest.importorskip("h5py")
+    sample, out = parton_sample(60), tmp_path / f"all.{suffix}"
+    sample.run = sample.run.with_(header="<a>text</a>")
+    parts = marked(sample, tmp_path, suffix, 4)
+    assert read(parts[2]).run.shard == run_of_shard(sample.run, 60, (2, 4)).shard
+    what = r"part-0.*: is one of 4 shards, of which 1 is missing \(counted from 0: 3\).*incomplete"
+    with pytest.raises(SampleError, match=what):
+        merge(parts[:3], out)
+    with pytest.raises(SampleError, match=r"part-1.*3 are missing \(counted from 0: 0, 2, 3\)"):
+        merge(parts[1], out)
+    assert not out.exists()
+    assert merge(parts[:3], out, incomplete=True).n_events == 45
+    assert merge(parts, out, force=True).n_events == 60
+    assert read(out).run.shard is None
+    if suffix != "hepmc":  # which has no place for it
+        assert read(out).run.header == "<a>text</a>"
+
+
+def test_a_shard_there_twice_is_noticed(tmp_path: Path) -> None:
+    """Other events, as of a job that ran again without a seed."""
+    parts = marked(parton_sample(60), tmp_path, "lhe", 3)
+    other = parton_sample(60, seed=8)
+    other.run = read(parts[0]).run.with_(shard=None)
+    others = marked(other, tmp_path, "root", 3, "other")
+    for part, path in zip(parts, others, strict=True):
+        sample = read(path)
+        sample.run = read(part).run
+        write(sample, path, force=True)
+    with pytest.raises(SampleError, match=r"part-1\.lhe: is shard 1 of 3, as is .*other-1\.root"):
+        merge([*parts, others[1]], tmp_path / "all.lhe")
+    with pytest.raises(SampleError, match=r"others are there once .*incomplete"):
+        merge([*parts, *others[:2]], tmp_path / "all.lhe")
+    assert merge([*parts, *others], tmp_path / "all.lhe").n_events == 120
+
+
+def test_shards_keep_their_mark_in_other_formats(tmp_path: Path) -> None:
+    parts = marked(parton_sample(60), tmp_path, "lhe", 3)
+    for i, path in enumerate(parts[:2]):
+        convert(path, tmp_path / f"{i}.root")
+    with pytest.raises(SampleError, match="1 is missing"):
+        merge(tmp_path / "*.root", tmp_path / "all.lhe")
+    convert(parts, tmp_path / "all.root")
+    assert read(tmp_path / "all.root").run.shard is None
+    assert read(parts).run.shard is None
+    assert concatenate([read(p) for p in parts]).run.shard is None
+    assert concatenate([read(parts[0])[:5], read(parts[0])[5:]]).run.shard == Shard(
+        0, 3, read(parts[1]).run.shard.request  # type: ignore[union-attr]
+    )
+
+
+@pytest.mark.parametrize("text", [
+    '<HepgenShard index="3" number="3" request="abc"/>',
+    '<HepgenShard index="0" number="9999999999" request="abc"/>',
+])  # fmt: skip
+def test_what_is_no_shard_is_header(tmp_path: Path, text: str) -> None:
+    sample = parton_sample(3)
+    sample.run = sample.run.with_(header=text)
+    write(sample, tmp_path / "a.lhe")
+    assert read(tmp_path / "a.lhe").run.header == text
+    assert merge(tmp_path / "a.lhe", tmp_path / "b.lhe").n_events == 3

@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from hepgen_adapters.lhe.markup import attributes, elements, end_of_tag, masked, unescape
 from hepgen_ml.errors import InputError, OutputError
-from hepgen_ml.events.sample import RunInfo, Subrun
+from hepgen_ml.events.sample import RunInfo, Shard, Subrun
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,11 @@ _KNOWN_TAGS = {b"event", b"rwgt", b"wgt", b"weights", b"scales"}
 _COMMENT_LINE = re.compile(rb"\n\s*#")
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
 _STRUCTURE = re.compile(r"<(?=/?\s*(?:LesHouchesEvents|header|init|initrwgt|event)\b)", re.I)
+
+_SHARD = re.compile(
+    r'(?:^|\n)<HepgenShard index="(\d{1,10})" number="(\d{1,10})" request="(\w{1,64})"/>$'
+)
+"""Last line of the header text of an event file that is one of several shards."""
 
 _OLD_GENERATORS = (
     # How tools without <generator> tags name themselves in comments and header blocks.
@@ -89,7 +94,7 @@ def parse_header(text: bytes, path: Path) -> tuple[RunInfo, list[str]]:
         declared = declarations(weight_groups.encode())
     except ValueError as error:
         raise InputError(str(error), path=path, remedy="take out what is not needed") from None
-    header = _header_text(text, clean, comments, root_end, start)
+    header, shard = _without_shard(_header_text(text, clean, comments, root_end, start))
     generators = []
     for tag, a, b, _ in _few(elements(block, b"generator")):
         found = attributes(_text(text, inside + tag, inside + a))
@@ -101,6 +106,7 @@ def parse_header(text: bytes, path: Path) -> tuple[RunInfo, list[str]]:
         header=header,
         weight_groups=weight_groups,
         weight_names=dict(declared),
+        shard=shard,
     ), [name for name, _ in declared]
 
 
@@ -162,6 +168,17 @@ def _header_text(
     pieces.append(_text(text, place, inside[1]))
     body = "".join(pieces).strip("\n")
     return "\n".join([*kept, *([body] if body else [])]).strip("\n")
+
+
+def _without_shard(header: str) -> tuple[str, Shard | None]:
+    """Header text as it was before `format_header` added the shard, and the shard."""
+    if (found := _SHARD.search(header)) is None:
+        return header, None
+    index, number, request = found.groups()
+    try:
+        return header[: found.start()], Shard(int(index), int(number), request)
+    except ValueError:  # not from this package
+        return header, None
 
 
 def _numbers(block: bytes) -> str:
@@ -323,6 +340,9 @@ def format_header(run: RunInfo, strategy: int, weight_names: Iterable[str]) -> s
     lines = ['<LesHouchesEvents version="3.0">', "<header>"]
     if run.header.strip():
         lines.append(harmless(run.header).strip("\n"))
+    if (shard := run.shard) is not None:
+        place = f'index="{shard.index}" number="{shard.number}"'
+        lines.append(f'<HepgenShard {place} request="{shard.request}"/>')
     names = list(weight_names)
     if names:
         lines += ["<initrwgt>", _weight_groups(run, names), "</initrwgt>"]
