@@ -103,7 +103,7 @@ def effective_theory(sample: EventSample) -> dict[str, FloatArray]:
     tau1, tau2 = left / (left + right), right / (left + right)
     rho = 4 * TOP**2 / s
     squared = tau1**2 + tau2**2 + rho - rho**2 / (4 * tau1 * tau2)
-    gluons = sample.pdg_id[first] == 21
+    gluons = (sample.pdg_id[first] == 21) | (sample.pdg_id[first + 1] == 21)
     quarks = tau1**2 + tau2**2 + rho / 2
     strong = np.sqrt(4 * np.pi * sample.alpha_qcd)
     size = 0.3 * np.sqrt(2) * strong * 0.246 * 0.173 / (np.pi * sample.alpha_qcd)

@@ -67,7 +67,7 @@ def looks_symmetric(process: Process, encoded: Encoded) -> bool:
     mirror image in the sample are ignored: some programs list q qbar in one order of the final
     state and qbar q in another.
     """
-    has_image = torch.tensor([i is not None for i in _images(process)])
+    has_image = torch.tensor([i is not None for i in images(process)])
     encoded = encoded[has_image[encoded.subprocess]]
     channel_of = process.channel_of[encoded.subprocess]
     # Which coordinates change sign is a matter of their names.
@@ -108,7 +108,7 @@ def largest_pull(values: Tensor, weight: Tensor) -> float:
 
 def symmetrize_frequencies(process: Process) -> None:
     """Give each subprocess and its mirror image the same frequency, their average."""
-    mirrored = _images(process)
+    mirrored = images(process)
     before = [s.frequency for s in process.subprocesses]
     process.subprocesses[:] = [
         s if other is None else replace(s, frequency=(before[i] + before[other]) / 2)
@@ -132,13 +132,13 @@ def exchanged_beams(process: Process, encoded: Encoded) -> tuple[Encoded, Tensor
     possible : (m,) bool tensor
         Which events these are.
     """
-    images = _images(process)
+    image_of = images(process)
     parts, possible = [], torch.zeros(len(encoded), dtype=torch.bool)
     turned, is_turned = _all_mirrored(process, encoded, EXCHANGE)
     patterns = _mirrored_patterns(process.subprocesses)
     for number, rows in by_value(encoded.subprocess):
         sub = process.subprocesses[number]
-        other = images[number]
+        other = image_of[number]
         if other is None:
             continue
         target = process.subprocesses[other]
@@ -260,7 +260,7 @@ def _mirrored(
     return turned[:, keep]
 
 
-def _images(process: Process) -> list[int | None]:
+def images(process: Process) -> list[int | None]:
     """Subprocess that each subprocess becomes when the beams are exchanged, if there is one."""
     index = {(s.structure, s.at_full): i for i, s in enumerate(process.subprocesses)}
     return [index.get((_exchanged(s.structure), s.at_full[::-1])) for s in process.subprocesses]

@@ -22,11 +22,15 @@ from hepgen_ml.process.channel_groups import by_value
 from hepgen_ml.process.encoded import Discrete, Encoded, Kinematics, pair_invariants
 from hepgen_ml.process.labels import values_of, which
 from hepgen_ml.process.process import Process
+from hepgen_ml.process.symmetry import images
 
 N_PARTON, N_COUPLING = 3, 2
 """Inputs of each incoming parton, and of the couplings."""
 
 _LEAST = 1e-9
+
+_FAMILIES = {"quark": (1, 2, 3, 4), "charged lepton": (11, 13, 15), "neutrino": (12, 14, 16)}
+"""Flavours of light fermions; the bottom quark differs in its mass and that of its partner."""
 
 
 @dataclass
@@ -74,6 +78,58 @@ def n_event_inputs(process: Process) -> int:
     if process.is_reconstructed:
         return math.comb(n + 2, 2) + 2 * n + 6 + n_given
     return math.comb(n + 2, 2) + n + 6 + _n_rows(process) + n_given
+
+
+def exchanged_inputs(process: Process) -> tuple[Tensor, Tensor]:
+    """Order and signs (F,) of the inputs of a whole event after the beams are exchanged."""
+    n, size = process.n_final, n_event_inputs(process)
+    order, sign = torch.arange(size), torch.ones(size)
+    if process.is_reconstructed:
+        return order, sign
+    pairs = list(zip(*torch.triu_indices(n + 2, n + 2, offset=1).tolist(), strict=True))
+    other = {0: 1, 1: 0}
+    for k, (i, j) in enumerate(pairs):
+        i, j = sorted((other.get(i, i), other.get(j, j)))
+        order[k] = pairs.index((i, j))
+    k = len(pairs)
+    order[k : k + 4] = k + torch.tensor([2, 3, 0, 1])  # momentum fractions
+    k += 4 + N_COUPLING
+    sign[k : k + n] = -1.0  # sides
+    k += n
+    order[k : k + 2] = k + torch.tensor([1, 0])  # helicities of incoming particles
+    return order, sign
+
+
+def representatives(process: Process) -> Tensor:
+    """Of each subprocess and its mirror image, with the beams exchanged, the one that both use."""
+    orders = [sub.order for sub in process.subprocesses]
+    found = [
+        s if image is None or orders[s] != orders[image] else min(s, image)
+        for s, image in enumerate(images(process))
+    ]
+    return torch.tensor(found, dtype=torch.int64)
+
+
+def kinds(process: Process) -> Tensor:
+    """Number of the kind of each subprocess.
+
+    Those of a kind differ by flavours of quarks and leptons alone, which interact alike.
+    """
+    known: dict[tuple[tuple[str, int], ...], int] = {}
+    found = []
+    for sub in process.subprocesses:
+        seen: dict[int, int] = {}
+        key = []
+        for pdg_id, status in zip(sub.structure.pdg_id, sub.structure.status, strict=True):
+            flavour = abs(pdg_id)
+            family = next((name for name, ids in _FAMILIES.items() if flavour in ids), None)
+            if family is None:
+                key.append((str(status), pdg_id))
+                continue
+            number = seen.setdefault(flavour, 1 + len(seen))
+            key.append((f"{status} {family}", number if pdg_id > 0 else -number))
+        found.append(known.setdefault(tuple(key), len(known)))
+    return torch.tensor(found, dtype=torch.int64)
 
 
 def _n_rows(process: Process) -> int:

@@ -16,6 +16,7 @@ from hepgen_ml.config import TrainingConfig
 from hepgen_ml.process.channel_groups import by_value
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.process import Process
+from hepgen_ml.reweighting.named_weights.components import components_by_subprocess
 from hepgen_ml.reweighting.named_weights.features import Inputs, inputs_of
 from hepgen_ml.reweighting.named_weights.ratios import NamedWeight, RatioNetwork, WeightRatios
 from hepgen_ml.training.task import Task
@@ -30,11 +31,15 @@ Report = Callable[[float], None]
 _CONSTANT = 2e-5
 """Relative range of a ratio that counts as rounding: weights have six or seven digits."""
 
-_MOST_COMPONENTS = 64
-_ABSOLUTE, _RELATIVE = 1e-4, 3e-3
-"""Largest residual of each logarithm after the components: absolute, or relative to its spread."""
+_FEWEST_PINNED = 50
+"""Minimum number of events of a subprocess to take a constant ratio as exact."""
 
-_FOR_COMPONENTS = 50_000
+_LEAST_UNIT = 0.05
+"""Smallest typical size of a ratio over its quadratic mean."""
+
+_LEAST_RATE = 0.05
+"""Least relative rate at which events are drawn, those whose ratios are all exact."""
+
 _HELD_OUT, _MOST_HELD_OUT = 0.05, 20_000
 
 _WIDTH, _BATCH_SIZE, _RATE = 128, 1024, 3e-3
@@ -42,9 +47,6 @@ _MOST_STEPS, _MOST_EPOCHS = 40_000, 150
 
 _FEWEST = 200
 """Minimum number of events to calibrate a subprocess separately."""
-
-_FEWEST_PINNED = 50
-"""Minimum number of events of a subprocess to take a constant ratio as exact."""
 
 _CHUNK = 20_000
 
@@ -94,21 +96,26 @@ def _learn(
     begun = time.monotonic()
     some = encoded[variations.rows]
     ratio, nominal = variations.ratio, some.weight.double()
-    weights, target = _kinds(variations)
-    _fill_where_same(target, some.subprocess)
+    weights, unit, target = _kinds(variations)
     varying = [k for k, w in enumerate(weights) if w.constant is None]
-    centre, loadings, rest, u = _components(target, seed)
+    is_pinned, pinned = _pins(
+        ratio[:, varying].double(), some.subprocess, len(process.subprocesses)
+    )
+    parts = components_by_subprocess(target, some.subprocess, ~is_pinned, seed)
     model = WeightRatios(
-        process, weights, variations.groups, len(loadings), _WIDTH, same_beams
+        process, weights, variations.groups, len(parts.loadings), _WIDTH, same_beams
     )
     if varying:
-        model.centre.copy_(centre)
-        model.loadings.copy_(loadings)
-        model.rest.copy_(rest)
+        model.is_pinned.copy_(is_pinned)
+        model.pinned.copy_(pinned)
+        model.unit.copy_(unit)
+        model.centre.copy_(parts.centre)
+        model.loadings.copy_(parts.loadings)
+        model.rest.copy_(parts.rest)
         model.least.copy_(target.min(0).values)
         model.most.copy_(target.max(0).values)
-    parts = torch.arange(len(some)).split(_CHUNK)
-    inputs = _joined([inputs_of(process, some[rows]) for rows in parts])
+    chunks = torch.arange(len(some)).split(_CHUNK)
+    inputs = _joined([inputs_of(process, some[rows]) for rows in chunks])
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(some)))
     n_out = min(max(round(_HELD_OUT * len(some)), 1), _MOST_HELD_OUT)
     held_out, training = order[:n_out], order[n_out:]
@@ -116,18 +123,18 @@ def _learn(
     if model.network is not None and len(training):
         model.network.fit_standardization(inputs[training].to(device))
         left = max(seconds - (time.monotonic() - begun), 0.2 * seconds)
-        _train(model, inputs, u, training, held_out, left, seed, report)
+        examples = _Examples(inputs, parts.u, parts.varies)
+        _train(model, examples, training, held_out, left, seed, report)
     model.eval()
     if varying:
-        _pin(model, inputs, ratio[:, varying])
         _calibrate(model, inputs, ratio[:, varying], nominal)
     _judge(model, inputs, ratio, nominal, held_out)
     return model
 
 
-def _kinds(variations: Variations) -> tuple[list[NamedWeight], Tensor]:
-    """Learned form of each weight, and its values (m, K') for weights that vary."""
-    weights, columns = [], []
+def _kinds(variations: Variations) -> tuple[list[NamedWeight], Tensor, Tensor]:
+    """Learned form of each weight, and sign or size (K') and values (m, K') of those that vary."""
+    weights, units, columns = [], [], []
     for k, (name, text) in enumerate(variations.texts.items()):
         r = variations.ratio[:, k].double()
         low, high = float(r.min()), float(r.max())
@@ -136,28 +143,24 @@ def _kinds(variations: Variations) -> tuple[list[NamedWeight], Tensor]:
             constant = 1.0 if abs(middle - 1) <= _CONSTANT else middle
             weights.append(NamedWeight(name, text, middle > 0, constant))
             continue
-        positive = low > 0
-        if not positive:
+        definite = low > 0 or high < 0
+        weights.append(NamedWeight(name, text, definite))
+        if definite:
+            units.append(1.0 if low > 0 else -1.0)
+            columns.append(_without_rare_zeros(torch.log(r.abs())))
+        else:
             log.info("the ratio of the weight %r changes sign: learned as it is", name[:60])
-        weights.append(NamedWeight(name, text, positive))
-        columns.append(_without_rare_zeros(torch.log(r)) if positive else r)
-    target = torch.stack(columns, 1) if columns else torch.zeros(len(variations.ratio), 0).double()
-    return weights, target
+            units.append(_typical_size(r))
+            columns.append(torch.asinh(r / units[-1]))
+    m = len(variations.ratio)
+    target = torch.stack(columns, 1) if columns else torch.zeros(m, 0).double()
+    return weights, torch.tensor(units, dtype=torch.float64), target
 
 
-def _fill_where_same(target: Tensor, subprocess: Tensor) -> None:
-    """Replace ratios that are constant in a subprocess by the mean over the other events.
-
-    Such ratios are exact by themselves (see `_pin`); the components describe the others, and the
-    network need not distinguish both kinds.
-    """
-    same = torch.zeros(target.shape, dtype=torch.bool)
-    for _, rows in by_value(subprocess):
-        if len(rows) >= _FEWEST_PINNED:
-            part = target[rows]
-            same[rows] = (part.max(0).values - part.min(0).values) <= _CONSTANT
-    for k in torch.nonzero(same.any(0) & ~same.all(0)).squeeze(-1).tolist():
-        target[same[:, k], k] = target[~same[:, k], k].mean()
+def _typical_size(r: Tensor) -> float:
+    """Median of the sizes of ratios that are not zero, and not far below their spread."""
+    size = r[r != 0].abs()
+    return max(float(size.median()), _LEAST_UNIT * float(torch.sqrt((size**2).mean())))
 
 
 def _without_rare_zeros(y: Tensor) -> Tensor:
@@ -170,45 +173,19 @@ def _without_rare_zeros(y: Tensor) -> Tensor:
     return y.clamp_min(middle - max(8 * (middle - low), math.log(20)))
 
 
-def _pin(model: WeightRatios, inputs: Inputs, ratio: Tensor) -> None:
-    """Keep ratios that are the same in all events of a subprocess, often 0 or 1, exactly."""
-    for s, rows in by_value(inputs.subprocess):
+def _pins(ratio: Tensor, subprocess: Tensor, n_subprocesses: int) -> tuple[Tensor, Tensor]:
+    """Ratios that are the same in all events of a subprocess, often 0 or 1: which, and values."""
+    is_pinned = torch.zeros(n_subprocesses, ratio.shape[1], dtype=torch.bool)
+    pinned = torch.zeros(is_pinned.shape, dtype=torch.float64)
+    for s, rows in by_value(subprocess):
         if len(rows) < _FEWEST_PINNED:
             continue
-        low, high = ratio[rows].min(0).values.double(), ratio[rows].max(0).values.double()
+        low, high = ratio[rows].min(0).values, ratio[rows].max(0).values
         middle = (low + high) / 2
-        same = high - low <= _CONSTANT * middle.abs()
+        is_pinned[s] = high - low <= _CONSTANT * middle.abs()
         near_one = (middle - 1).abs() <= _CONSTANT
-        model.is_pinned[s] = same
-        model.pinned[s] = torch.where(near_one, torch.ones_like(middle), middle)
-
-
-def _components(target: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Centre (K'), loadings (P, K'), residuals (K') and coefficients (m, P) of unit variance.
-
-    Weights are scaled by the square root of their spread, so that small variations matter beside
-    large ones.
-    """
-    m, n = target.shape
-    centre = target.mean(0)
-    if not n:
-        return centre, torch.zeros(0, 0).double(), centre, torch.zeros(m, 0)
-    order = np.random.default_rng(seed).permutation(m)[:_FOR_COMPONENTS]
-    some = target[torch.from_numpy(order)] - centre
-    spread = some.std(0).clamp_min(1e-12)
-    scale = torch.sqrt(spread)
-    covariance = (some / scale).T @ (some / scale) / max(len(some) - 1, 1)
-    values, vectors = torch.linalg.eigh(covariance)
-    values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
-    explained = torch.cumsum(values[:, None] * vectors.T**2, 0) * scale**2
-    left = torch.sqrt((spread**2 - explained).clamp_min(0))
-    enough = (left <= torch.maximum(_RELATIVE * spread, torch.tensor(_ABSOLUTE))).all(1)
-    first = int(torch.nonzero(enough)[0]) if bool(enough.any()) else n - 1
-    p = min(first + 1, _MOST_COMPONENTS, n)
-    size = torch.sqrt(values[:p]).clamp_min(1e-12)
-    loadings = (size * vectors[:, :p]).T * scale
-    u = ((target - centre) / scale) @ (vectors[:, :p] / size)
-    return centre, loadings, left[p - 1], u.float()
+        pinned[s] = torch.where(near_one, torch.ones_like(middle), middle)
+    return is_pinned, pinned
 
 
 def _joined(parts: list[Inputs]) -> Inputs:
@@ -220,23 +197,25 @@ def _joined(parts: list[Inputs]) -> Inputs:
 
 @dataclass(frozen=True)
 class _Examples:
-    """Inputs of events and coefficients (m, P) of their weights."""
+    """Inputs of events, coefficients (m, P) of their weights, and which of these they have."""
 
     inputs: Inputs
     u: Tensor
+    varies: Tensor
 
     def __len__(self) -> int:
         return len(self.u)
 
     def __getitem__(self, rows: Tensor) -> _Examples:
-        return _Examples(self.inputs[rows], self.u[rows])
+        return _Examples(self.inputs[rows], self.u[rows], self.varies[rows])
 
 
 class RatioTask(Task[_Examples]):
     """The squared deviation trains the coefficients, the likelihood of a Gaussian their variances.
 
     Weighting the deviations by variances would suppress the difficult regions of phase space
-    (2203.09168).
+    (2203.09168). Each coefficient counts the mean over the events that have it, and events with
+    one that few have are drawn more often.
 
     Parameters
     ----------
@@ -253,23 +232,30 @@ class RatioTask(Task[_Examples]):
         self, network: RatioNetwork, train: _Examples, validation: _Examples, importance: Tensor
     ) -> None:
         super().__init__(network, train, validation)
-        self.importance = importance
+        share = train.varies.float().mean(0).clamp_min(1 / max(len(train), 1))
+        self.importance = importance / share.to(importance)
+        sets = torch.unique(train.varies, dim=1)
+        self.rate = (sets / sets.float().mean(0).clamp_min(1e-6)).mean(1).clamp_min(_LEAST_RATE)
+        self.train_rate = self.rate / self.rate.mean()
 
     def loss(self, part: str, data: _Examples, rows: Tensor) -> Tensor:
         some = data[rows.cpu()]
         inputs, u = some.inputs.to(self.device), some.u.to(self.device)
+        counts = some.varies.float()
+        if data is self.train:
+            counts = counts / self.train_rate[rows.cpu(), None]
+        weight = self.importance * counts.to(self.device)
         mean, log_variance = self.module(inputs)
         # single events with extreme weights must not dominate
         robust = torch.nn.functional.huber_loss(mean, u, reduction="none", delta=2.0)
         square = (u - mean).detach() ** 2
         spread = 0.5 * (square * torch.exp(-log_variance) + log_variance)
-        return (self.importance * robust).mean() + 0.01 * spread.mean()
+        return (weight * (robust + 0.01 * spread)).mean()
 
 
 def _train(
     model: WeightRatios,
-    inputs: Inputs,
-    u: Tensor,
+    examples: _Examples,
     training: Tensor,
     held_out: Tensor,
     seconds: float,
@@ -279,7 +265,6 @@ def _train(
     """Train the network within a time limit."""
     assert isinstance(model.network, RatioNetwork)
     importance = model.loadings.norm(dim=1).sqrt().float()
-    examples = _Examples(inputs, u)
     task = RatioTask(
         model.network, examples[training], examples[held_out], importance / importance.mean()
     )
@@ -299,11 +284,10 @@ def _train(
 def _calibrate(model: WeightRatios, inputs: Inputs, ratio: Tensor, nominal: Tensor) -> None:
     """Normalise each weight to its sum in the sample, by subprocess and in total."""
     predicted = torch.cat([
-        model.transformed(inputs[rows].to(model.centre.device))[0].cpu()
+        model.ratios(model.transformed(inputs[rows].to(model.centre.device))[0]).cpu()
         for rows in torch.arange(len(inputs)).split(_CHUNK)
     ])  # fmt: skip
     logarithmic = model.logarithmic.cpu()
-    predicted = torch.where(logarithmic, torch.exp(predicted), predicted)
     pinned = model.is_pinned.cpu()[inputs.subprocess]
     predicted = torch.where(pinned, ratio.double(), predicted)
     shift = torch.zeros_like(model.calibration, device="cpu")

@@ -6,14 +6,17 @@ the K weights,
 
 .. math:: \log \frac{w_k(x)}{w_0(x)} = a_k + \sum_p u_p(x) L_{pk},
 
-so that hundreds of weights need one network and one matrix product. Weights whose ratio
-changes sign (interference in an effective theory) enter as they are, without the logarithm.
+so that hundreds of weights need one network and one matrix product. Of weights whose ratio
+changes sign (interference in an effective theory) the area hyperbolic sine of the ratio over its
+typical size takes the place of the logarithm: such ratios often grow with a power of the energy.
+Weights that vary in different sets of subprocesses have separate components.
 
 A network gives :math:`u_p` as the sum of a function of flavour, x and scale of each incoming
 parton (the same for both beams), one of scale and coupling, and one of the whole event, because
 ratios of weights factorise like that at leading order. A second output is the logarithm of the
-variance of :math:`u_p`, so that ratios come with an error. Ratios of each subprocess are then
-scaled so that every weight adds up to what it does in the sample.
+variance of :math:`u_p`, so that ratios come with an error. Subprocesses that differ by flavours of
+quarks alone, or by the exchange of equal beams, share most of the function. Ratios of each
+subprocess are then scaled so that every weight adds up to what it does in the sample.
 """
 
 from __future__ import annotations
@@ -30,7 +33,10 @@ from hepgen_ml.reweighting.named_weights.features import (
     N_COUPLING,
     N_PARTON,
     Inputs,
+    exchanged_inputs,
+    kinds,
     n_event_inputs,
+    representatives,
 )
 
 _PARTON_WIDTH, _COUPLING_WIDTH = 64, 32
@@ -50,7 +56,7 @@ class NamedWeight:
     name, text : str
         Name and description.
     logarithmic : bool
-        Whether the logarithm of the ratio is learned, because its sign is definite.
+        Whether the logarithm of the size of the ratio is learned, because its sign is definite.
     constant : float or None
         The ratio, if it is the same for all events.
     facts : dict of str to float
@@ -84,10 +90,13 @@ class RatioNetwork(nn.Module):
         Width of the layers that act on the whole event.
     same_beams : bool
         Whether both beams are of the same particles, whose densities are the same functions.
+    shared : bool
+        Whether mirror images and subprocesses of a kind share what they have in common; not so in
+        models of earlier versions.
     """
 
     def __init__(
-        self, process: Process, n_components: int, width: int, same_beams: bool
+        self, process: Process, n_components: int, width: int, same_beams: bool, shared: bool
     ) -> None:
         super().__init__()
         n_sub, n_inputs = len(process.subprocesses), n_event_inputs(process)
@@ -97,9 +106,18 @@ class RatioNetwork(nn.Module):
             for side, row in enumerate(sub.structure.incoming):
                 key = sub.structure.pdg_id[row], 0 if same_beams else side
                 table[s, side] = flavours.setdefault(key, len(flavours))
-        self.register_buffer("flavour", table, persistent=False)
-        channels = process.channel_of.clone()
-        self.register_buffer("channel", channels, persistent=False)
+        alone = torch.arange(n_sub)
+        image = representatives(process) if shared and same_beams else alone
+        order, sign = exchanged_inputs(process)
+        for name, tensor in {
+            "turned": image != alone, "order": order, "sign": sign, "flavour": table[image],
+            "channel": process.channel_of[image], "kind": kinds(process)[image],
+        }.items():  # fmt: skip
+            self.register_buffer(name, tensor, persistent=False)
+        self.turned: Tensor
+        self.order: Tensor
+        self.sign: Tensor
+        self.kind: Tensor
         shapes = {
             "parton": (N_PARTON,), "coupling": (N_COUPLING,),
             "event": (len(process.channels), n_inputs),
@@ -123,16 +141,34 @@ class RatioNetwork(nn.Module):
             nn.Linear(n_inputs, width), nn.Embedding(n_sub, width), nn.Linear(width, width),
             nn.Linear(width, width), nn.Linear(width, p), nn.Linear(width, p),
         ])  # fmt: skip
+        n_kinds = int(self.kind.max()) + 1 if shared and n_sub else 0
+        self.of_kind = nn.ModuleList([
+            nn.Embedding(n_kinds, _COUPLING_WIDTH), nn.Embedding(n_kinds, width)
+        ] if n_kinds else [])  # fmt: skip
         with torch.no_grad():
             for part in (self.parton, self.coupling, self.event):
                 next(part[1].parameters()).mul_(0.1)
+            for common in self.of_kind:  # all of a kind begin with the same function
+                next(common.parameters()).mul_(0.1)
+            for part in (self.coupling, self.event) if n_kinds else ():
+                next(part[1].parameters()).zero_()
             for last in self.event[-2:]:  # factorising terms are learned first
                 for tensor in last.parameters():
                     tensor.zero_()
 
+    def _oriented(self, inputs: Inputs) -> Inputs:
+        """Events with the beams exchanged where their mirror image is another subprocess."""
+        turned = self.turned[inputs.subprocess]
+        if not bool(turned.any()):
+            return inputs
+        event = torch.where(turned[:, None], inputs.event[:, self.order] * self.sign, inputs.event)
+        parton = torch.where(turned[:, None, None], inputs.parton.flip(1), inputs.parton)
+        return Inputs(parton, inputs.coupling, event, inputs.subprocess)
+
     @torch.no_grad()
     def fit_standardization(self, inputs: Inputs) -> None:
         """Take means and standard deviations of the inputs, those of events by channel."""
+        inputs = self._oriented(inputs)
         partons = inputs.parton.flatten(0, 1)
         for name, values in (("parton", partons), ("coupling", inputs.coupling)):
             _standardise(getattr(self, f"{name}_mean"), getattr(self, f"{name}_std"), values)
@@ -144,20 +180,22 @@ class RatioNetwork(nn.Module):
 
     def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Coefficients (m, P) and logarithms of their variances (m, P)."""
+        inputs = self._oriented(inputs)
         sub, act = inputs.subprocess, nn.functional.silu
+        common = [table(self.kind[sub]) for table in self.of_kind] or [0.0, 0.0]
         x = self._standardised("parton", inputs.parton)
         first, flavour, second, third, last = self.parton
         h = act(first(x) + flavour(self.flavour[sub]))
         h = act(third(act(second(h)))) + h
         result = last(h).sum(1)
         first, of_sub, second, last = self.coupling
-        h = act(first(self._standardised("coupling", inputs.coupling)) + of_sub(sub))
+        h = act(first(self._standardised("coupling", inputs.coupling)) + of_sub(sub) + common[0])
         result = result + last(act(second(h)))
         mean, std = self.get_buffer("event_mean"), self.get_buffer("event_std")
         channel = self.channel[sub]
         x = ((inputs.event - mean[channel]) / std[channel]).clamp(-8, 8)
         first, of_sub, second, third, last, spread = self.event
-        h = act(first(x) + of_sub(sub))
+        h = act(first(x) + of_sub(sub) + common[1])
         h = h + act(second(h))
         h = h + act(third(h))
         return result + last(h), spread(h.detach()).clamp(-20, 8)
@@ -184,7 +222,7 @@ class WeightRatios(nn.Module):
         Inside of ``<initrwgt>`` that declares them.
     n_components, width : int
         See `RatioNetwork`; no network without components, where all ratios are constants.
-    same_beams : bool
+    same_beams, shared : bool
     """
 
     def __init__(
@@ -195,14 +233,17 @@ class WeightRatios(nn.Module):
         n_components: int,
         width: int,
         same_beams: bool,
+        shared: bool = True,
     ) -> None:
         super().__init__()
         self.process, self.weights, self.groups = process, weights, groups
         self.width, self.same_beams, self.n_components = width, same_beams, n_components
+        self.shared = shared
         self.varying = [k for k, w in enumerate(weights) if w.constant is None]
         n, p, n_sub = len(self.varying), n_components, len(process.subprocesses)
-        self.network = RatioNetwork(process, p, width, same_beams) if p else None
+        self.network = RatioNetwork(process, p, width, same_beams, shared) if p else None
         for name, tensor in {
+            "unit": torch.ones(n, dtype=torch.float64),
             "centre": torch.zeros(n, dtype=torch.float64),
             "loadings": torch.zeros(p, n, dtype=torch.float64),
             "rest": torch.zeros(n, dtype=torch.float64),
@@ -214,6 +255,7 @@ class WeightRatios(nn.Module):
             "pinned": torch.zeros(n_sub, n, dtype=torch.float64),
         }.items():
             self.register_buffer(name, tensor)
+        self.unit: Tensor  # sign, where the logarithm is learned, or typical size
         self.centre: Tensor
         self.loadings: Tensor
         self.rest: Tensor
@@ -250,13 +292,13 @@ class WeightRatios(nn.Module):
             return ratio, error
         inputs = inputs.to(self.centre.device)
         value, variance = self.transformed(inputs, errors=errors)
-        value = value + self.calibration[inputs.subprocess]
-        found = torch.where(self.logarithmic, torch.exp(value), value)
+        found = self.calibrated(self.ratios(value), inputs.subprocess)
         pinned = self.is_pinned[inputs.subprocess]
         found = torch.where(pinned, self.pinned[inputs.subprocess], found)
         ratio[:, self.varying] = found.cpu()
         if errors:
-            size = torch.where(self.logarithmic, found.abs(), torch.ones_like(found))
+            curved = torch.where(self.unit > 0, torch.sqrt(found**2 + self.unit**2), 1.0)
+            size = torch.where(self.logarithmic, found.abs(), curved)
             off = torch.sqrt(variance) * size * self.error_scale
             error[:, self.varying] = off.masked_fill(pinned, 0.0).cpu()
         return ratio, error
@@ -270,8 +312,18 @@ class WeightRatios(nn.Module):
         inputs = Inputs(parton.reshape(n, 2, N_PARTON), coupling, event, torch.arange(n))
         return self(inputs)[0][:, self.varying].numpy()
 
+    def ratios(self, value: Tensor) -> Tensor:
+        """Ratios of what is learned of them, and was transformed."""
+        size = torch.where(self.unit > 0, self.unit * torch.sinh(value), value)
+        return torch.where(self.logarithmic, self.unit * torch.exp(value), size)
+
+    def calibrated(self, ratio: Tensor, subprocess: Tensor) -> Tensor:
+        """Ratios scaled or, if their sign changes, shifted to their sums in the sample."""
+        shift = self.calibration[subprocess]
+        return torch.where(self.logarithmic, ratio * torch.exp(shift), ratio + shift)
+
     def transformed(self, inputs: Inputs, *, errors: bool = False) -> tuple[Tensor, Tensor]:
-        """Logarithms of ratios, or ratios, of the weights that vary, before they are calibrated.
+        """What is learned of the ratios that vary, see `ratios`, before they are calibrated.
 
         Returns
         -------

@@ -17,7 +17,7 @@ from hepgen_ml.files.tensors import load_tensors, restored, save_tensors
 from hepgen_ml.process.process import Process
 from hepgen_ml.reweighting.named_weights.ratios import NamedWeight, WeightRatios
 
-_KIND, _VERSION = "hepgen-ml weight variations", 1
+_KIND, _VERSION = "hepgen-ml weight variations", 2
 
 
 def save_ratios(directory: Path, ratios: WeightRatios) -> None:
@@ -30,6 +30,7 @@ def save_ratios(directory: Path, ratios: WeightRatios) -> None:
         "n_components": ratios.n_components,
         "width": ratios.width,
         "same_beams": ratios.same_beams,
+        "shared": ratios.shared,
         "n_subprocesses": len(ratios.process.subprocesses),
         **probe.taken(ratios.example()),
     }
@@ -60,7 +61,10 @@ def load_ratios(directory: Path, process: Process, device: torch.device) -> Weig
         ]
         if len({w.name for w in weights}) < len(weights):
             raise ValueError("two weights of one name")
-        sizes = about.n_components, about.width, about.same_beams
+        if about.version < 2:  # logarithms, or ratios as they are
+            forms = [w.logarithmic for w in weights if w.constant is None]
+            tensors["unit"] = torch.tensor(forms, dtype=torch.float64)
+        sizes = about.n_components, about.width, about.same_beams, about.shared
         model = restored(lambda: WeightRatios(process, weights, about.groups, *sizes), tensors)
     probe.require_same(about.probe, model.example(), path)
     return model.to(device)
@@ -85,6 +89,7 @@ class RatiosDocument(documents.Document):
     n_components: Annotated[int, Field(ge=0, le=1024)]
     width: Annotated[int, Field(ge=1, le=4096)]
     same_beams: documents.Truth
+    shared: documents.Truth = False
     n_subprocesses: documents.Count
     probe: ProbeDocument | None = None
 
