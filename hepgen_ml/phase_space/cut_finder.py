@@ -35,9 +35,6 @@ lower cut."""
 _HALF = 0.95
 """Part of half of the largest mass above which the end of transverse momenta follows from it."""
 
-_FULL = 0.98
-"""Part of the largest mass of the collision above which an end is that of the beams' energy."""
-
 _RELATIVES = {"4": "j", "5": "j", "13": "11", "14": "12", "16": "12"}
 """Classes to which generators apply the same cuts, by one of them: charm and bottom quarks with
 masses are jets as others are, electrons and muons are leptons."""
@@ -104,7 +101,7 @@ class CutFinder:
         stated: Sequence[Cut] = (),
         *,
         light_cone: bool = False,
-        most: float = math.inf,
+        slices: bool = True,
     ) -> Acceptance:
         """The cuts whose edges are populated, and the stated cuts.
 
@@ -115,8 +112,9 @@ class CutFinder:
         light_cone : bool
             Search in light-cone momenta, too: if a beam has a fixed energy, cuts on the momentum
             transfer are edges of these.
-        most : float
-            Largest mass in GeV that a collision of the beams can have.
+        slices : bool
+            Search upper cuts where the energy of the beams ends no distribution: on transverse
+            momenta, and on masses without a lower cut.
 
         Raises
         ------
@@ -136,7 +134,7 @@ class CutFinder:
                 alike = key[0], tuple(sorted(_RELATIVES.get(c, c) for c in key[1]))
                 families.setdefault(alike, {})[key] = seen
         found = [cut for family in families.values() for cut in _of_family(family)]
-        found = [c for c in found if not (math.isinf(c.low) and _of_beams(c, most))]
+        found = [c if slices else _without_slice(c) for c in found]
         return Acceptance(overridden(_without_implied(found), stated))
 
 
@@ -178,9 +176,11 @@ def _of_family(family: dict[Key, Seen]) -> list[Cut]:
     return found
 
 
-def _of_beams(cut: Cut, most: float) -> bool:
-    """Whether an upper bound is that of the mass of all collisions."""
-    return cut.observable == "mass" and cut.high > _FULL * most
+def _without_slice(cut: Cut) -> Cut:
+    """A cut without its upper bound, if this is on what may end with the energy of the beams."""
+    if cut.observable == "pt" or (cut.observable == "mass" and math.isinf(cut.low)):
+        return replace(cut, high=math.inf, evidence=(cut.evidence[0], None))
+    return cut
 
 
 def _fewest(name: str) -> int:
@@ -218,17 +218,17 @@ def _edges(key: Key, seen: Seen, strays: bool = True) -> Edges:
         if high is not None and (-seen.of_decays[1] < high.at or not fixed(seen.high)):
             high = None
         if key[0] == "pt" or (key[0] == "mass" and low is None):
-            high = high if high is not None and _may_end(key[0], seen, high) else None
+            high = high if high is not None and _may_end(seen, high) else None
     return low, high
 
 
-def _may_end(name: str, seen: Seen, edge: Edge) -> bool:
+def _may_end(seen: Seen, edge: Edge) -> bool:
     """Whether a distribution that usually has a tail ends at an edge.
 
-    The mass of a part of an event ends at the energy of the collision, which is no cut.
+    The mass of a part of an event ends at the energy of the collision, and momenta of decay
+    products with the mass of what decays: these are no cuts.
     """
-    sharp = seen.entries >= _MANY and edge.position <= _SHARP
-    return sharp and (name == "pt" or seen.of_collisions)
+    return seen.entries >= _MANY and edge.position <= _SHARP and seen.direct
 
 
 def _cut(key: Key, edges: Edges, evidence: tuple[Evidence | None, Evidence | None]) -> Cut:

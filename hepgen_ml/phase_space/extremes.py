@@ -49,12 +49,15 @@ class FinalStates(NamedTuple):
         Whether transverse momenta add up to zero.
     decays : collection of (int, int)
         Pairs of decay products of a resonance.
+    products : collection of int
+        Particles that come from a resonance.
     """
 
     p: Tensor
     labels: Sequence[str]
     balanced: bool = True
     decays: Collection[tuple[int, int]] = ()
+    products: Collection[int] = ()
 
 
 class Smallest:
@@ -102,8 +105,9 @@ class Seen:
     of_decays : (float, float)
         Smallest and largest mass of the decay products of a resonance, which do not count as
         entries.
-    of_collisions : bool
-        Whether all entries are masses of two particles that are all of a collision.
+    direct : bool
+        Whether all entries are of particles that no resonance became; masses, of two particles
+        that are all of a collision.
     """
 
     def __init__(self) -> None:
@@ -111,7 +115,7 @@ class Seen:
         self.entries = 0
         self.threshold = math.inf
         self.of_decays = math.inf, -math.inf
-        self.of_collisions = True
+        self.direct = True
 
     @classmethod
     def joined(cls, parts: Sequence[Seen]) -> Seen:
@@ -124,7 +128,7 @@ class Seen:
             found.entries += part.entries
             found.note_decays(*part.of_decays)
         found.threshold = max(part.threshold for part in parts)
-        found.of_collisions = all(part.of_collisions for part in parts)
+        found.direct = all(part.direct for part in parts)
         return found
 
     def note_decays(self, low: float, high: float) -> None:
@@ -227,6 +231,9 @@ class Extremes:
             for code, at in _by_code(each, chosen):
                 seen = self.seen[name, (names[code],)]
                 seen.take_in(name, values.numpy().ravel(), at, alone)
+        for state in states:
+            for place in state.products:
+                self.seen["pt", (state.labels[place],)].direct = False
         pairs = np.array(list(combinations(range(p.shape[1]), 2)))
         if not len(pairs):
             return
@@ -250,7 +257,7 @@ class Extremes:
                 if name != "mass" or "Jet" not in classes:
                     seen = self.seen[name, classes]
                     seen.take_in(name, flat, at, momenta)
-                    seen.of_collisions &= whole is not None and p.shape[1] == 2
+                    seen.direct &= whole is not None and p.shape[1] == 2
             for code, at in _by_code(each, ~own):
                 classes = names[code // len(names)], names[code % len(names)]
                 self.seen[name, classes].note_decays(flat[at].min(), flat[at].max())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -145,7 +144,9 @@ class ProcessLearner:
         if given.shape[1]:
             kept["conditions"] = given
         self._keep(seen, kept | {k: events[k] for k in AUXILIARY if k in events})
-        return FinalStates(final, classes, bool(structure.incoming), structure.pairs_of_decays)
+        return FinalStates(
+            final, classes, bool(structure.incoming), structure.pairs_of_decays, structure.products
+        )
 
     def _keep(self, seen: Seen, new: dict[str, npt.NDArray[Any]]) -> None:
         """Random subset of fixed size, each event with the same chance (smallest priorities)."""
@@ -249,8 +250,9 @@ class ProcessLearner:
             for structure in self._seen if structure.incoming
         }  # fmt: skip
         one_fixed = any(b.one_fixed for b in beams.values())
-        most = max((2 * math.sqrt(math.prod(b.largest)) for b in beams.values()), default=math.inf)
-        acceptance = self._cuts.acceptance(self._stated, light_cone=one_fixed, most=most)
+        acceptance = self._cuts.acceptance(
+            self._stated, light_cone=one_fixed, slices=all(map(_of_partons, beams, beams.values()))
+        )
         if conditions is not None and self._find_cuts:
             stated = {(c.observable, c.classes) for c in self._stated}
             found_cuts = [c for c in acceptance.cuts if (c.observable, c.classes) not in stated]
@@ -325,6 +327,11 @@ class ProcessLearner:
                 for most, energy in zip((low, high), b.energies, strict=True)
             )
         return low, high
+
+
+def _of_partons(flavours: tuple[int, ...], beams: Beams) -> bool:
+    """Whether both of the colliding particles are partons of a beam, with little of its energy."""
+    return beams.energies == (None, None) and not any(10 < abs(f) < 20 for f in flavours)
 
 
 def _names(ids: set[int]) -> str:

@@ -100,6 +100,12 @@ class Structure:
         return sorted(found)
 
     @cached_property
+    def products(self) -> frozenset[int]:
+        """Final-state particles, by their place in `final`, that come from a resonance."""
+        rows = {leaf for row in self.intermediate for leaf in self.leaves(row)}
+        return frozenset(k for k, row in enumerate(self.final) if row in rows)
+
+    @cached_property
     def pairs_of_decays(self) -> frozenset[tuple[int, int]]:
         """Pairs of final-state particles, by their place in `final`, that a resonance becomes."""
         place = {row: k for k, row in enumerate(self.final)}

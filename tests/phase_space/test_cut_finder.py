@@ -20,6 +20,7 @@ from hepgen_ml.phase_space.coordinates import (
 )
 from hepgen_ml.phase_space.cut_finder import CutFinder
 from hepgen_ml.phase_space.edges import lower_edge
+from hepgen_ml.phase_space.extremes import FinalStates
 from hepgen_ml.training.data import SampleSource, learn_process
 
 
@@ -375,7 +376,7 @@ def slice_of(p: torch.Tensor, name: str, low: float, high: float) -> list[str]:
     }[name]
     finder = CutFinder()
     finder.add(p[(values > low) & (values < high)], ["j", "j"])
-    return [str(c) for c in finder.acceptance(most=13_000.0).cuts]
+    return [str(c) for c in finder.acceptance().cuts]
 
 
 @pytest.mark.parametrize("n", [6000, 60_000])
@@ -406,4 +407,18 @@ def test_the_energy_of_the_beams_is_no_cut_on_a_mass() -> None:
     finder = CutFinder()
     finder.add(p, ["13", "13"])
     assert [c for c in finder.acceptance().cuts if c.observable == "mass"]
-    assert not [c for c in finder.acceptance(most=100.0).cuts if c.observable in ("pt", "mass")]
+    assert not [c for c in finder.acceptance(slices=False).cuts if c.observable in ("pt", "mass")]
+
+
+def test_momenta_of_decay_products_have_no_upper_cut() -> None:
+    """They end with the mass of what decays."""
+    p, finder = slices_of_jets(), CutFinder()
+    finder.add_all([FinalStates(p, ["j", "11"])])
+    assert {str(c) for c in finder.acceptance().cuts} == {"50 <= pt(11) <= 100", "50 <= pt(j) <= 100"}
+    finder.add_all([FinalStates(p, ["j", "11"], products=[1])])
+    assert {str(c) for c in finder.acceptance().cuts} == {"50 <= pt(11)", "50 <= pt(j) <= 100"}
+
+
+def slices_of_jets() -> torch.Tensor:
+    p = two_jets(20_000, 50.0, seed=2)
+    return p[torch.hypot(p[:, 0, 0], p[:, 0, 1]) < 100]
