@@ -19,6 +19,7 @@ from hepgen_ml.cli.options import (
     Device,
     Force,
     Format,
+    GivenCondition,
     Verbose,
 )
 from hepgen_ml.cli.progress import Progress
@@ -84,14 +85,7 @@ def generate(
             help="Accept events in proportion to these weights and write unit weights.",
         ),
     ] = False,
-    condition: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE|FILE",
-            help="Value of a condition that the model was trained with; may be repeated. Or a file "
-            "of values: .npz, or text with names in its first line. As in the sample by default.",
-        ),
-    ] = None,
+    condition: GivenCondition = None,
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Number of processes; by default one for each core."),

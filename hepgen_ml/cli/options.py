@@ -25,6 +25,15 @@ Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of all random
 Resume = Annotated[
     bool, typer.Option("--resume", help="Continue the unfinished training in --out.")
 ]
+GivenCondition = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--condition",
+        metavar="NAME=VALUE|FILE",
+        help="Value of a condition that the model was trained with; may be repeated. Or a file "
+        "of values: .npz, or text with names in its first line. As in the sample by default.",
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace existing output.")]
 Format = Annotated[
     str | None,

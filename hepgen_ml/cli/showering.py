@@ -11,7 +11,15 @@ import numpy as np
 import typer
 
 from hepgen_ml.cli import console as _console
-from hepgen_ml.cli.options import DEFAULT_MODEL, Debug, Device, Force, Format, Verbose
+from hepgen_ml.cli.options import (
+    DEFAULT_MODEL,
+    Debug,
+    Device,
+    Force,
+    Format,
+    GivenCondition,
+    Verbose,
+)
 from hepgen_ml.cli.progress import Progress
 from hepgen_ml.cli.quantities import parse_count, stated_cross_section
 from hepgen_ml.errors import InputError
@@ -39,6 +47,7 @@ def shower(
         int | None,
         typer.Option(min=0, help="The same seed gives the same events; random by default."),
     ] = None,
+    condition: GivenCondition = None,
     settings: Annotated[
         Path | None,
         typer.Option(
@@ -63,10 +72,12 @@ def shower(
         n = parse_count(events)
         lines = [] if settings is None else read_settings(settings)
         os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+        from hepgen_ml.generation.conditions import parse_given
         from hepgen_ml.generation.generator import Generator
         from hepgen_ml.generation.showering import shower as run
 
         generator = Generator.load(model, device=device)
+        given = parse_given(condition or [], generator.process.conditions)
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1)[0])
         count = workers or len(os.sched_getaffinity(0))
@@ -74,10 +85,11 @@ def shower(
         with Progress() as progress:
             done = run(
                 generator, out, n, seed=seed, settings=lines, workers=count, force=force,
-                format=stream_format, progress=progress,
+                format=stream_format, progress=progress, condition=given,
             )  # fmt: skip
         rate = n / (time.monotonic() - begun)
-        sigma = stated_cross_section(generator.run.cross_section, generator.run.cross_section_error)
+        made_of = generator.run_of(condition=given)
+        sigma = stated_cross_section(made_of.cross_section, made_of.cross_section_error)
         size = _console.size_of(out)
         made = f"{done.n_events:,} showered events"
         _console.result_line(f"{out}: {made}, {sigma}, {size}, {rate:,.0f} events/s", [out])

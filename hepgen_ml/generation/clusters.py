@@ -6,8 +6,8 @@ The core knows no batch system. A cluster is an object found through the entry-p
 
 from __future__ import annotations
 
-import functools
 import os
+import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
@@ -95,25 +95,27 @@ def made_on(
     add : callable
         Takes in the counts of each block.
     """
-    results = cluster.map(_block, ((maker, arguments, block) for block in blocks))
+    run = secrets.token_hex(8)
+    results = cluster.map(_block, ((run, maker, arguments, block) for block in blocks))
     for block, (sample, counts) in zip(blocks, results, strict=True):
         add(counts)
         yield block, sample
 
 
-def _block(maker: str, arguments: tuple[Any, ...], block: Block) -> tuple[EventSample, Counts]:
+_begun: dict[str, Callable[[Block], tuple[EventSample, Counts]]] = {}
+"""What generates blocks on this worker, by the run; only the latest is kept."""
+
+
+def _block(
+    run: str, maker: str, arguments: tuple[Any, ...], block: Block
+) -> tuple[EventSample, Counts]:
     with ONE_AT_A_TIME:
-        return _begun(maker, arguments)(block)
-
-
-@functools.lru_cache(maxsize=1)
-def _begun(maker: str, arguments: tuple[Any, ...]) -> Callable[[Block], tuple[EventSample, Counts]]:
-    set_environment()
-    module, name = maker.split(":")
-    made: Callable[[Block], tuple[EventSample, Counts]] = getattr(import_module(module), name)(
-        *arguments
-    )
-    return made
+        if run not in _begun:
+            set_environment()
+            module, name = maker.split(":")
+            _begun.clear()
+            _begun[run] = getattr(import_module(module), name)(*arguments)
+        return _begun[run](block)
 
 
 def set_environment() -> None:

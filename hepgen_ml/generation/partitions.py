@@ -66,7 +66,7 @@ def write_partitions(
         Replace existing files.
     progress : callable, optional
     **options
-        Of `Generator.stream`: ``posterior``, ``weights``, ``unweight``.
+        Of `Generator.stream`: ``posterior``, ``weights``, ``unweight``, ``condition``.
 
     Returns
     -------

@@ -134,7 +134,7 @@ def shower(
         Of a pipe, ``hepmc`` if not given.
     progress : callable, optional
     **options
-        Of `Generator.stream`: ``posterior``, ``weights``, ``unweight``.
+        Of `Generator.stream`: ``posterior``, ``weights``, ``unweight``, ``condition``.
 
     Raises
     ------

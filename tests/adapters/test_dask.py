@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from hepgen_ml import EventSample, Generator, merge, read
+from hepgen_ml import EventSample, Generator, merge, read, write
 from hepgen_ml.cli import app
 from hepgen_ml.config import Config
 from hepgen_ml.errors import OutputError, UsageError
-from hepgen_ml.generation import clusters
+from hepgen_ml.generation import blocks, clusters
 from tests.samples import toy_top_pairs
+from tests.scans import point
 
 distributed = pytest.importorskip("distributed")
 pytest.importorskip("dask_awkward")
@@ -199,3 +200,43 @@ def test_a_scheduler_that_dies_leaves_nothing(model: Path, tmp_path: Path, plugi
     assert done.exit_code == OutputError.exit_code
     assert "connection to the Dask scheduler was lost" in done.output
     assert not os.listdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of two points of a scan."""
+    out = tmp_path_factory.mktemp("scan") / "model"
+    config = Config().with_(
+        model="jetgpt", conditions=["mass:32"], network__width=16, network__blocks=1,
+        network__heads=2, network__mixtures=4, training__max_steps=20,
+    )  # fmt: skip
+    files = [out.parent / f"{mass}.lhe" for mass in (600, 1400)]
+    for mass, path in zip((600, 1400), files, strict=True):
+        write(point(mass, 500, mass), path)
+    Generator.train(files, out=out, config=config, device="cpu")
+    return out
+
+
+@pytest.mark.parametrize("given", ["mass:32=900", "masses.txt"])
+def test_conditions_reach_the_workers(
+    scan: Path, scheduler: Any, tmp_path: Path, plugin: None, monkeypatch: pytest.MonkeyPatch,
+    given: str,
+) -> None:  # fmt: skip
+    """A value for all events, and one for each, go to blocks, partitions and arrays."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(blocks, "BLOCK", 40)
+    Path("masses.txt").write_text("700\n900\n1200\n")
+    common = ("generate", "--model", scan, "-n", 100, "--seed", 4, "--condition", given, "--out")
+    address = scheduler.scheduler_address
+    assert run(*common, "here.lhe", "--workers", 1).exit_code == 0
+    done = run(*common, "there.lhe", "--dask", address)
+    assert done.exit_code == 0, done.output
+    assert Path("here.lhe").read_bytes() == Path("there.lhe").read_bytes()
+    done = run(*common, "part-{shard}.lhe", "--dask", address, "--partitions", 3)
+    assert done.exit_code == 0, done.output
+    merge("part-*.lhe", "merged.lhe")
+    assert Path("here.lhe").read_bytes() == Path("merged.lhe").read_bytes()
+    values = {"mass:32": 900.0 if "=" in given else np.array([700.0, 900.0, 1200.0])}
+    array = from_generator(scan, 100, 3, seed=4, condition=values)
+    pz = array.particles.pz.compute(scheduler="threads")
+    np.testing.assert_allclose(pz.layout.content.data, read("here.lhe").pz)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import hepgen_ml
+from hepgen_ml.cli import app
 from hepgen_ml.config import load_config
 from hepgen_ml.errors import HepgenError, SampleError, UsageError
 from hepgen_ml.events.conditions import parse_conditions, run_value, with_run_value
-from hepgen_ml.events.sample import EventSample
+from hepgen_ml.events.sample import EventSample, RunInfo
 from hepgen_ml.generation.generator import Generator
 from hepgen_ml.training.encoded import encode_sample
 from tests.scans import cross_section, header, labelled, pair_masses, point, up_share
@@ -264,3 +267,41 @@ def test_masses_that_a_condition_fixes(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, 250.0, rtol=1e-9)
     p = events.momentum[np.abs(events.pdg_id) == 13]
     np.testing.assert_allclose(p[:, 3] ** 2 - (p[:, :3] ** 2).sum(1), 250.0**2, rtol=1e-9)
+
+
+class Recorded:
+    """A shower program that keeps the partons that it is given."""
+
+    def open(self, path: Path, run: RunInfo, *_: object) -> Recorded:
+        self.run, self.chunks = run, list[EventSample]()
+        path.touch()
+        return self
+
+    def shower(self, chunks: Iterator[EventSample], seeds: object) -> Iterator[int]:
+        for chunk in chunks:
+            self.chunks.append(chunk)
+            yield len(chunk)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("given", ["mass:32=900", "masses.txt"])
+def test_showers_at_conditions(
+    generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    """The same events as without a shower, and the cross section of the point."""
+    program = Recorded()
+    monkeypatch.setattr("hepgen_ml.generation.showering.shower_program", lambda _: program)
+    monkeypatch.setattr("hepgen_ml.generation.showering.CHUNK", 30)
+    monkeypatch.chdir(tmp_path)
+    Path("masses.txt").write_text("700\n900\n1200\n")
+    arguments = ["shower", "--model", generator.directory, "-n", 100, "--seed", 4, "--workers", 1,
+                 "--device", "cpu", "--condition", given, "--out", "a.hepmc"]  # fmt: skip
+    done = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert done.exit_code == 0, done.output
+    values = 900.0 if "=" in given else np.array([700.0, 900.0, 1200.0])
+    events = generator.sample(100, seed=4, condition={"mass:32": values})
+    np.testing.assert_array_equal(np.concatenate([c.px for c in program.chunks]), events.px)
+    assert program.run == events.run
+    assert f"{events.run.cross_section:.4g}"[:4] in done.output
