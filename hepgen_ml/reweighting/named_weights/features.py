@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -80,37 +81,36 @@ def n_event_inputs(process: Process) -> int:
     return math.comb(n + 2, 2) + n + 6 + _n_rows(process) + n_given
 
 
-def exchanged_inputs(process: Process) -> tuple[Tensor, Tensor]:
+def exchanged_inputs(process: Process) -> tuple[list[int], list[float]]:
     """Order and signs (F,) of the inputs of a whole event after the beams are exchanged."""
     n, size = process.n_final, n_event_inputs(process)
-    order, sign = torch.arange(size), torch.ones(size)
+    order, sign = list(range(size)), [1.0] * size
     if process.is_reconstructed:
         return order, sign
-    pairs = list(zip(*torch.triu_indices(n + 2, n + 2, offset=1).tolist(), strict=True))
+    pairs = list(combinations(range(n + 2), 2))
     other = {0: 1, 1: 0}
     for k, (i, j) in enumerate(pairs):
         i, j = sorted((other.get(i, i), other.get(j, j)))
         order[k] = pairs.index((i, j))
     k = len(pairs)
-    order[k : k + 4] = k + torch.tensor([2, 3, 0, 1])  # momentum fractions
+    order[k : k + 4] = [k + 2, k + 3, k, k + 1]  # momentum fractions
     k += 4 + N_COUPLING
-    sign[k : k + n] = -1.0  # sides
+    sign[k : k + n] = [-1.0] * n  # sides
     k += n
-    order[k : k + 2] = k + torch.tensor([1, 0])  # helicities of incoming particles
+    order[k : k + 2] = [k + 1, k]  # helicities of incoming particles
     return order, sign
 
 
-def representatives(process: Process) -> Tensor:
+def representatives(process: Process) -> list[int]:
     """Of each subprocess and its mirror image, with the beams exchanged, the one that both use."""
     orders = [sub.order for sub in process.subprocesses]
-    found = [
+    return [
         s if image is None or orders[s] != orders[image] else min(s, image)
         for s, image in enumerate(images(process))
     ]
-    return torch.tensor(found, dtype=torch.int64)
 
 
-def kinds(process: Process) -> Tensor:
+def kinds(process: Process) -> list[int]:
     """Number of the kind of each subprocess.
 
     Those of a kind differ by flavours of quarks and leptons alone, which interact alike.
@@ -129,7 +129,7 @@ def kinds(process: Process) -> Tensor:
             number = seen.setdefault(flavour, 1 + len(seen))
             key.append((f"{status} {family}", number if pdg_id > 0 else -number))
         found.append(known.setdefault(tuple(key), len(known)))
-    return torch.tensor(found, dtype=torch.int64)
+    return found
 
 
 def _n_rows(process: Process) -> int:

@@ -106,14 +106,17 @@ class RatioNetwork(nn.Module):
             for side, row in enumerate(sub.structure.incoming):
                 key = sub.structure.pdg_id[row], 0 if same_beams else side
                 table[s, side] = flavours.setdefault(key, len(flavours))
-        alone = torch.arange(n_sub)
+        alone = list(range(n_sub))
         image = representatives(process) if shared and same_beams else alone
         order, sign = exchanged_inputs(process)
-        for name, tensor in {
-            "turned": image != alone, "order": order, "sign": sign, "flavour": table[image],
-            "channel": process.channel_of[image], "kind": kinds(process)[image],
+        kind = kinds(process) if shared else [0] * n_sub
+        for name, values in {
+            "turned": [i != s for s, i in enumerate(image)], "order": order, "sign": sign,
+            "channel": [process.subprocesses[i].chart for i in image],
+            "kind": [kind[i] for i in image],
         }.items():  # fmt: skip
-            self.register_buffer(name, tensor, persistent=False)
+            self.register_buffer(name, torch.tensor(values), persistent=False)
+        self.register_buffer("flavour", table[torch.tensor(image)], persistent=False)
         self.turned: Tensor
         self.order: Tensor
         self.sign: Tensor
@@ -141,7 +144,7 @@ class RatioNetwork(nn.Module):
             nn.Linear(n_inputs, width), nn.Embedding(n_sub, width), nn.Linear(width, width),
             nn.Linear(width, width), nn.Linear(width, p), nn.Linear(width, p),
         ])  # fmt: skip
-        n_kinds = int(self.kind.max()) + 1 if shared and n_sub else 0
+        n_kinds = max(kind) + 1 if shared else 0
         self.of_kind = nn.ModuleList([
             nn.Embedding(n_kinds, _COUPLING_WIDTH), nn.Embedding(n_kinds, width)
         ] if n_kinds else [])  # fmt: skip
