@@ -69,6 +69,12 @@ def load_tensors(path: Path, *, infinite: bool = False) -> tuple[dict[str, Tenso
 def restored(build: Callable[[], Module], tensors: Mapping[str, Tensor]) -> Module:
     """Module from its tensors; nothing is allocated before their shapes are known to be right.
 
+    Parameters
+    ----------
+    build : callable
+        Called twice. The tensors that it makes have no values at first, and are not read by it.
+    tensors : mapping of str to Tensor
+
     Raises
     ------
     ValueError

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from hepgen_adapters.lhe import codes as codes
-from hepgen_adapters.lhe.ahead import ParsedBlocks
+from hepgen_adapters.lhe.ahead import Parsed, ParsedBlocks
 from hepgen_adapters.lhe.columns import Columns, Names
 from hepgen_adapters.lhe.comments import EventTexts
 from hepgen_adapters.lhe.cross_section import with_weighted_cross_section
 from hepgen_adapters.lhe.damage import REMEDY, TRUNCATED, error_of, resume, solve
-from hepgen_adapters.lhe.front import END_OF_INIT, read_front
+from hepgen_adapters.lhe.front import read_front
 from hepgen_adapters.lhe.header import parse_header, printed_digits, unread
-from hepgen_adapters.lhe.markup import Masker, attributes, masked
+from hepgen_adapters.lhe.joined import next_run
+from hepgen_adapters.lhe.markup import attributes, masked
 from hepgen_adapters.lhe.parse import parse_events
-from hepgen_adapters.lhe.stream import (
-    BEGINS,
-    BLOCK,
-    END_OF_EVENT,
-    END_OF_FILE,
-    Block,
-    Blocks,
-)
+from hepgen_adapters.lhe.stream import BLOCK, END_OF_EVENT, END_OF_FILE, Block, Blocks
 from hepgen_ml.errors import InputError
 from hepgen_ml.events.interfaces import DEFAULT_CHUNK
 from hepgen_ml.events.sample import EVENT_COLUMNS, PARTICLE_COLUMNS, EventSample
@@ -39,10 +34,53 @@ MAX_ATTRIBUTE_TEXT = 4096
 KEPT_ERRORS = 10
 
 _SECOND_INIT = re.compile(rb"<init[\s>]")
-_SAME_IN_JOINED = (
-    "beam_pdg_id", "beam_energy", "pdf_group", "pdf_set", "weight_strategy", "processes",
-)  # fmt: skip
 _NO_NUMBERS = "that are not numbers (nan instead)"
+
+_Text = Iterable[tuple[Block, Parsed | None]]
+"""Blocks of a file, with their events if these have been parsed ahead."""
+
+
+@dataclass
+class _Pass:
+    """One pass over the text of a file.
+
+    Attributes
+    ----------
+    columns : Columns
+        Events that are not in a chunk yet; ``state`` counts them.
+    size : int
+        Number of events of a chunk.
+    state, hard_at, hard_value : array
+        See `parse_events`.
+    n_good : int
+        Number of events in chunks.
+    closed : bool
+        The text so far ends behind a file, and another may be joined to it.
+    truncated : bool
+        An event ends early.
+    comment : bytes
+        End of the comment that contains the end of the text so far.
+    """
+
+    columns: Columns
+    size: int
+    state: Any = field(default_factory=lambda: np.zeros(codes.STATE_SIZE, np.int64))
+    hard_at: Any = field(default_factory=lambda: np.empty(64, np.int64))
+    hard_value: Any = field(default_factory=lambda: np.empty(64))
+    n_good: int = 0
+    closed: bool = False
+    truncated: bool = False
+    comment: bytes = b""
+
+    @property
+    def n_events(self) -> int:
+        """Number of events in the columns."""
+        return int(self.state[codes.N_EVENTS])
+
+    @property
+    def n_rows(self) -> int:
+        """Number of their particles."""
+        return int(self.state[codes.N_ROWS])
 
 
 class LHEReader:
@@ -106,7 +144,7 @@ class LHEReader:
         ahead = Block(bytearray(text[:stop] + bytes(64)), stop, self._start)
         errors = self.skip_bad, self.skipped, self.n_skipped
         self.skip_bad = True  # the errors come when the chunks are read
-        for _ in self._parse([(ahead, None)], Columns(256, 4096, 0, 0), sizes=256, once=True):
+        for _ in self._samples([(ahead, None)], _Pass(Columns(256, 4096, 0, 0), 256)):
             break
         self.skip_bad, self.skipped, self.n_skipped = errors
         self.skipped = []
@@ -139,7 +177,7 @@ class LHEReader:
         parsed = ParsedBlocks(blocks, lambda: (self._weights, self._by_position, self._scales))
         texts = EventTexts(self.path, self._start, self._also) if self._also else None
         try:
-            for sample in self._parse(parsed, columns, sizes=size):
+            for sample in self._whole(parsed, _Pass(columns, size)):
                 if texts is not None:
                     self._add_texts(sample, texts)
                 yield sample
@@ -158,110 +196,115 @@ class LHEReader:
             )  # fmt: skip
         sample.attributes = found | sample.attributes
 
-    def _parse(
-        self, blocks: Any, columns: Columns, *, sizes: int, once: bool = False
-    ) -> Iterator[EventSample]:
-        state = np.zeros(codes.STATE_SIZE, np.int64)
-        hard_at, hard_value = np.empty(64, np.int64), np.empty(64)
-        n_good = 0
-        closed = truncated = False
-        comment = b""  # end of the comment that contains the text so far
+    def _whole(self, blocks: _Text, at: _Pass) -> Iterator[EventSample]:
+        """Chunks of all blocks of a file."""
         self._n_no_weight = 0
+        yield from self._samples(blocks, at)
+        self._n_no_weight += int(at.state[codes.N_NO_WEIGHT])
+        self._finish(at.n_good + at.n_events, ended=at.closed or at.truncated)
+        if at.n_events:
+            yield self._sample(at.columns, at.n_events, at.n_rows)
 
-        def chunk() -> tuple[EventSample, Columns]:
-            nonlocal n_good
-            n_events, n_rows = int(state[codes.N_EVENTS]), int(state[codes.N_ROWS])
-            n_good += n_events
-            sample = self._sample(columns, n_events, n_rows)
-            rows = max(64, int(1.1 * n_rows / n_events * sizes))
-            state[codes.N_EVENTS] = state[codes.N_ROWS] = 0
-            return sample, Columns(sizes, rows, len(self._weights), len(self._scales))
-
+    def _samples(self, blocks: _Text, at: _Pass) -> Iterator[EventSample]:
+        """Chunks that are full after some blocks."""
         for block, parsed in blocks:
-            state[codes.POSITION] = block.address
-            if closed or comment:
-                parsed = None  # the text does not begin with an event
-            if comment:
-                place = block.buffer.find(comment, 0, block.end)
-                if place < 0:
+            at.state[codes.POSITION] = block.address
+            if at.closed or at.comment:  # the text does not begin with an event
+                if not self._reopened(block, at):
                     continue
-                state[codes.POSITION] = block.address + place + len(comment)
-                comment = b""
-            if closed:
-                place = int(state[codes.POSITION]) - block.address
-                behind = self._next_run(block, place, n_good + int(state[codes.N_EVENTS]))
-                if behind < 0:
-                    continue
-                state[codes.POSITION], closed = block.address + behind, False
-            if parsed is not None:
-                done = 0
-                while done < parsed.n_events:
-                    used, rows = int(state[codes.N_EVENTS]), int(state[codes.N_ROWS])
-                    if used == sizes:
-                        sample, columns = chunk()
-                        yield sample
-                        continue
-                    stop = min(parsed.n_events, done + sizes - used)
-                    rows = columns.append(used, rows, parsed.columns, done, stop)
-                    state[codes.N_ROWS], state[codes.N_EVENTS] = rows, used + stop - done
-                    self._attributes(block, columns, used, used + stop - done, n_good)
-                    done = stop
-                state[codes.POSITION] = parsed.position
-                self._n_no_weight += parsed.n_no_weight
-            end = block.address + block.end
+            elif parsed is not None:
+                yield from self._append(block, parsed, at)
             while True:
-                first = int(state[codes.N_EVENTS])
+                first = at.n_events
                 status = parse_events(
-                    end, state, *columns.targets(),
-                    columns.weights, self._weights.table, np.array(self._by_position, np.int64),
-                    columns.scales, self._scales.table, hard_at, hard_value,
+                    block.address + block.end, at.state, *at.columns.targets(),
+                    at.columns.weights, self._weights.table, np.array(self._by_position, np.int64),
+                    at.columns.scales, self._scales.table, at.hard_at, at.hard_value,
                 )  # fmt: skip
-                last = int(state[codes.N_EVENTS])
-                if last > first:
-                    self._attributes(block, columns, first, last, n_good)
-                if status == codes.END_OF_TEXT:
-                    break
-                if status in (codes.END_OF_FILE, codes.NEW_ROOT):
-                    place = int(state[codes.POSITION]) - block.address
-                    if status == codes.NEW_ROOT:
-                        event = n_good + last + self.n_skipped + 1
-                        self._bad(
-                            InputError(TRUNCATED, path=self.path, event=event, remedy=REMEDY)
-                        )
-                    behind = self._next_run(block, place, n_good + last)
-                    if behind < 0:
-                        closed = True
-                        break
-                    state[codes.POSITION] = block.address + behind
-                    continue
-                if status == codes.OPEN_COMMENT:
-                    place = int(state[codes.POSITION]) - block.address
-                    comment = b"-->" if block.buffer[place + 2] == ord("-") else b"]]>"
-                    break
+                self._attributes(block, at, first)
                 if status == codes.NO_EVENT_LEFT:
-                    sample, columns = chunk()
-                    yield sample
-                elif status == codes.NO_ROW_LEFT:
-                    columns.add_rows(int(state[codes.WANTED]), int(state[codes.N_ROWS]))
-                elif status == codes.HARD_NUMBERS:
-                    hard_at, hard_value = solve(block, state, hard_at, hard_value)
-                elif status in (codes.NEW_WEIGHT, codes.NEW_POSITION, codes.NEW_SCALE):
-                    self._new_name(block, state, columns, status)
-                else:
-                    event = n_good + last + self.n_skipped + 1
-                    error = error_of(
-                        block, state, status, self.path, event, skip_bad=self.skip_bad
-                    )
-                    truncated |= error.message == TRUNCATED
-                    self._bad(error)
-                    state[codes.POSITION] = block.address + resume(block, state)
-                    state[codes.N_SOLVED] = 0
-        if once:
-            return
-        self._n_no_weight += int(state[codes.N_NO_WEIGHT])
-        self._finish(n_good + int(state[codes.N_EVENTS]), ended=closed or truncated)
-        if state[codes.N_EVENTS]:
-            yield self._sample(columns, int(state[codes.N_EVENTS]), int(state[codes.N_ROWS]))
+                    yield self._full(at)
+                elif not self._goes_on(block, at, status):
+                    break
+
+    def _full(self, at: _Pass) -> EventSample:
+        """A chunk of the events so far, and columns for the next."""
+        n_events, n_rows = at.n_events, at.n_rows
+        sample = self._sample(at.columns, n_events, n_rows)
+        rows = max(64, int(1.1 * n_rows / n_events * at.size))
+        at.columns = Columns(at.size, rows, len(self._weights), len(self._scales))
+        at.n_good += n_events
+        at.state[codes.N_EVENTS] = at.state[codes.N_ROWS] = 0
+        return sample
+
+    def _reopened(self, block: Block, at: _Pass) -> bool:
+        """Go on behind a comment, or in the next joined file, if that begins in this block."""
+        if at.comment:
+            place = block.buffer.find(at.comment, 0, block.end)
+            if place < 0:
+                return False
+            at.state[codes.POSITION] = block.address + place + len(at.comment)
+            at.comment = b""
+        return not at.closed or self._next_run(block, at)
+
+    def _next_run(self, block: Block, at: _Pass) -> bool:
+        """Go on with the next file that is joined to this one, if it begins in this block."""
+        behind = next_run(
+            block, int(at.state[codes.POSITION]) - block.address, self.path,
+            self._event(at), self._first_run, self._by_declaration,
+        )  # fmt: skip
+        at.closed = behind < 0
+        if not at.closed:
+            at.state[codes.POSITION] = block.address + behind
+        return not at.closed
+
+    def _event(self, at: _Pass) -> int:
+        """Number of the next event of the file."""
+        return at.n_good + at.n_events + self.n_skipped + 1
+
+    def _append(self, block: Block, parsed: Parsed, at: _Pass) -> Iterator[EventSample]:
+        """Take over the events that were parsed ahead."""
+        done = 0
+        while done < parsed.n_events:
+            used = at.n_events
+            if used == at.size:
+                yield self._full(at)
+                continue
+            stop = min(parsed.n_events, done + at.size - used)
+            rows = at.columns.append(used, at.n_rows, parsed.columns, done, stop)
+            at.state[codes.N_ROWS], at.state[codes.N_EVENTS] = rows, used + stop - done
+            self._attributes(block, at, used)
+            done = stop
+        at.state[codes.POSITION] = parsed.position
+        self._n_no_weight += parsed.n_no_weight
+
+    def _goes_on(self, block: Block, at: _Pass, status: int) -> bool:
+        """Give the parser what it stopped for; whether it goes on in this block."""
+        if status == codes.END_OF_TEXT:
+            return False
+        if status in (codes.END_OF_FILE, codes.NEW_ROOT):
+            if status == codes.NEW_ROOT:
+                event = self._event(at)
+                self._bad(InputError(TRUNCATED, path=self.path, event=event, remedy=REMEDY))
+            return self._next_run(block, at)
+        if status == codes.OPEN_COMMENT:
+            place = int(at.state[codes.POSITION]) - block.address
+            at.comment = b"-->" if block.buffer[place + 2] == ord("-") else b"]]>"
+            return False
+        if status == codes.NO_ROW_LEFT:
+            at.columns.add_rows(int(at.state[codes.WANTED]), at.n_rows)
+        elif status == codes.HARD_NUMBERS:
+            at.hard_at, at.hard_value = solve(block, at.state, at.hard_at, at.hard_value)
+        elif status in (codes.NEW_WEIGHT, codes.NEW_POSITION, codes.NEW_SCALE):
+            self._new_name(block, at, status)
+        else:
+            event = self._event(at)
+            error = error_of(block, at.state, status, self.path, event, skip_bad=self.skip_bad)
+            at.truncated |= error.message == TRUNCATED
+            self._bad(error)
+            at.state[codes.POSITION] = block.address + resume(block, at.state)
+            at.state[codes.N_SOLVED] = 0
+        return True
 
     def _finish(self, n_good: int, *, ended: bool) -> None:
         """Log the events left out, and raise if the file ended early or has too few good events."""
@@ -278,46 +321,9 @@ class LHEReader:
         if self.n_skipped > n_good:
             raise InputError(
                 f"{self.n_skipped} bad events against {n_good} good ones, the first: "
-                f"{self.skipped[0].message}",
-                path=self.path,
-                event=self.skipped[0].event,
+                f"{self.skipped[0].message}", path=self.path, event=self.skipped[0].event,
                 remedy="the file is not what it claims; make it again",
-            )
-
-    def _next_run(self, block: Block, place: int, n_good: int) -> int:
-        """Place behind ``</init>`` of another file that is joined to this one; -1 without any.
-
-        Raises
-        ------
-        InputError
-            It belongs to another run, or events follow outside any file.
-        """
-        match = BEGINS.search(block.buffer, place, block.end)
-        if match is None:
-            return -1
-        event = n_good + self.n_skipped + 1
-        if match[0].startswith(b"<event"):
-            raise InputError(
-                "events follow behind </LesHouchesEvents>", path=self.path, event=event,
-                remedy="take the closing tag out, or what follows it",
             )  # fmt: skip
-        masker = Masker()
-        masker.feed(bytes(memoryview(block.buffer)[match.start() : block.end]), final=True)
-        found = END_OF_INIT.search(masker.masked)
-        if found is None:
-            raise InputError(TRUNCATED, path=self.path, event=event, remedy=REMEDY)
-        behind = match.start() + found.end()
-        front = bytes(memoryview(block.buffer)[match.start() : behind])
-        run, declared = parse_header(front, self.path)
-        first = self._first_run
-        same = all(getattr(run, n) == getattr(first, n) for n in _SAME_IN_JOINED)
-        if not same or declared != self._by_declaration:
-            what = "weights that it declares" if same else "beams, processes and cross sections"
-            raise InputError(
-                f"a second file of other {what} is joined to the first", path=self.path,
-                event=event, remedy="split them at <LesHouchesEvents> and name both files",
-            )  # fmt: skip
-        return behind
 
     def _bad(self, error: InputError) -> None:
         if not self.skip_bad:
@@ -326,7 +332,7 @@ class LHEReader:
         if len(self.skipped) < KEPT_ERRORS:
             self.skipped.append(error)
 
-    def _new_name(self, block: Block, state: Any, columns: Columns, status: int) -> None:
+    def _new_name(self, block: Block, at: _Pass, status: int) -> None:
         names, group = self._weights, "weights"
         if status == codes.NEW_SCALE:
             names, group = self._scales, "scales"
@@ -338,7 +344,7 @@ class LHEReader:
             raw = html.escape(name, quote=False).encode()
             self._by_position.append(len(names))
         else:
-            start, stop = (int(state[i]) - block.address for i in (codes.MARK, codes.MARK_END))
+            start, stop = (int(at.state[i]) - block.address for i in (codes.MARK, codes.MARK_END))
             raw = bytes(block.buffer[start:stop])
         if len(names) >= MAX_NAMES:
             raise InputError(
@@ -349,14 +355,14 @@ class LHEReader:
         n_before = len(names)
         names.add(raw)
         if len(names) > n_before:
-            columns.widen(group, len(names), int(state[codes.N_EVENTS]))
+            at.columns.widen(group, len(names), at.n_events)
         if group == "weights":
             self._note_names()
 
-    def _attributes(
-        self, block: Block, columns: Columns, first: int, last: int, n_before: int
-    ) -> None:
-        for event in np.flatnonzero(columns.spans[first:last, 0] != codes.NO_SPAN) + first:
+    def _attributes(self, block: Block, at: _Pass, first: int) -> None:
+        """Keep the attributes of the events from `first` on, which are in this block."""
+        columns = at.columns
+        for event in np.flatnonzero(columns.spans[first : at.n_events, 0] != codes.NO_SPAN) + first:
             start, stop = (int(x) - block.address for x in columns.spans[event])
             text = bytes(block.buffer[start:stop])
             found = attributes(text.decode("utf-8", "replace")) if text.strip() else {}
@@ -369,7 +375,7 @@ class LHEReader:
                 raise InputError(
                     "too many or too long attributes of <event>",
                     path=self.path,
-                    event=n_before + int(event) + self.n_skipped + 1,
+                    event=at.n_good + int(event) + self.n_skipped + 1,
                     remedy="the file is damaged",
                 )
 
