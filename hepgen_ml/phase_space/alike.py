@@ -21,7 +21,7 @@ def shape_of(chart: Chart) -> Hashable:
         return None
     if isinstance(chart, DecayChart):
         nodes = tuple((_kind(n.mass), n.children) for n in chart.nodes)
-        production = json.dumps(chart.to_config()["production"], sort_keys=True)
+        production = json.dumps(chart.made_by, sort_keys=True)
         return chart.kind, nodes, chart.n_made, production
     if type(chart) is BalancedChart:
         return chart.kind, tuple(map(_kind, chart.masses)), chart.pt_min, chart.close

@@ -98,6 +98,11 @@ class DecayChart(Chart):
         ``pt_min``, ``total``, or the energies of the beams.
     planes : bool
         Whether the angle between the planes of two decays is a coordinate.
+
+    Attributes
+    ----------
+    made_by : dict
+        Arguments of the chart of the production.
     """
 
     kind = "decay"
@@ -123,7 +128,7 @@ class DecayChart(Chart):
         self.leaves = tuple(i for i, n in enumerate(self.nodes) if not n.children)
         super().__init__([self.nodes[i].label for i in self.leaves],
                          [self.nodes[i].mass for i in self.leaves])  # fmt: skip
-        self.n_made, self._arguments = n_made, dict(production)
+        self.n_made, self.made_by = n_made, dict(production)
         made = self.nodes[:n_made]
         rest = dict(production)
         self.production = PRODUCTIONS[rest.pop("kind")](
@@ -221,7 +226,7 @@ class DecayChart(Chart):
                 for n in self.nodes
             ],
             "n_made": self.n_made,
-            "production": self._arguments,
+            "production": self.made_by,
             **({"planes": True} if self._other else {}),
         }
 

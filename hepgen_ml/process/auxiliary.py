@@ -104,18 +104,26 @@ class Auxiliaries:
         return torch.from_numpy(branch), torch.from_numpy(free)
 
     def occurring(
-        self, incoming: Tensor, final: Tensor, values: Mapping[str, FloatArray]
-    ) -> Auxiliaries:
-        """The same rules without the options that none of these events uses.
+        self,
+        incoming: Tensor,
+        final: Tensor,
+        values: Mapping[str, FloatArray],
+        sizes: Sequence[int],
+    ) -> list[Auxiliaries]:
+        """The same rules without the options that none of some events uses.
 
-        One object for all events that use the same.
+        For groups of events of these sizes, one after another: one object for all groups that use
+        the same.
         """
+        found = []
         branch, _ = self.encode(incoming, final, values)
-        choice = self.branches[branch[branch >= 0].numpy()]
-        used = tuple(frozenset(column.tolist()) for column in choice.T)
-        if used not in self._parts:
-            self._parts[used] = self._part(used)
-        return self._parts[used]
+        for own in branch.split(list(sizes)):
+            choice = self.branches[own[own >= 0].numpy()]
+            used = tuple(frozenset(column.tolist()) for column in choice.T)
+            if used not in self._parts:
+                self._parts[used] = self._part(used)
+            found.append(self._parts[used])
+        return found
 
     def _part(self, used: Sequence[frozenset[int]]) -> Auxiliaries:
         """The rules with those options alone that are used."""

@@ -93,7 +93,7 @@ class ChannelRules:
             "reference": ["constant", 1.0],
             "free": False,
         }
-        rules = {}
+        rules: dict[str, Auxiliaries] = {}
         for names in ranked:
             k, known = together[names], hints[len(names)]
             rule: dict[str, dict[str, Any]] = dict.fromkeys(AUXILIARY, unknown)
@@ -112,11 +112,13 @@ class ChannelRules:
                 done += 1
                 progress(done, total)
             whole = Auxiliaries(rule)
-            for key in pools[names]:
-                own = kept[key]
-                incoming, made = (torch.from_numpy(own[n]) for n in ("incoming", "made"))
-                values = {n: own[n] for n in AUXILIARY if n in own}
-                rules[key] = whole.occurring(incoming, made, values)
+            own = [kept[key] for key in pools[names]]
+            every = _joined(own)
+            parts = whole.occurring(
+                torch.from_numpy(every["incoming"]), torch.from_numpy(every["made"]),
+                {n: every[n] for n in AUXILIARY if n in every}, [len(k["made"]) for k in own],
+            )  # fmt: skip
+            rules |= dict(zip(pools[names], parts, strict=True))
         return rules
 
     def _tables(
@@ -145,8 +147,7 @@ class ChannelRules:
 
     def _together(self, kept: list[dict[str, npt.NDArray[Any]]]) -> dict[str, npt.NDArray[Any]]:
         """Events of several channels that make the same particles, at most so many at random."""
-        names = [n for n in ("process_id", "incoming", "made", *AUXILIARY) if n in kept[0]]
-        joined = {n: np.concatenate([k[n] for k in kept]) for n in names}
+        joined = _joined(kept)
         n_events = len(joined["incoming"])
         if n_events <= _POOLED:
             return joined
@@ -169,6 +170,12 @@ class ChannelRules:
 def _note(options: list[dict[str, Any]], rule: Mapping[str, Any]) -> None:
     """Add those of a rule that are not among the options."""
     options += [o for o in rule["options"] if o not in options]
+
+
+def _joined(kept: list[dict[str, npt.NDArray[Any]]]) -> dict[str, npt.NDArray[Any]]:
+    """Events of several channels one after another."""
+    names = [n for n in ("process_id", "incoming", "made", *AUXILIARY) if n in kept[0]]
+    return {n: np.concatenate([k[n] for k in kept]) for n in names}
 
 
 def _exchanged(rule: dict[str, Any]) -> list[float]:

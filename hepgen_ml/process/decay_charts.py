@@ -38,7 +38,7 @@ from hepgen_ml.process.decay_trees import (
 )
 from hepgen_ml.process.masses import FinalMasses
 from hepgen_ml.process.peaks import BROAD, find_peak
-from hepgen_ml.process.resonance_masses import ResonanceMasses
+from hepgen_ml.process.resonance_masses import ResonanceMasses, masses_of
 from hepgen_ml.process.seen import Seen, fixed_or_interval, name_of, unique_labels
 from hepgen_ml.process.structure import Structure
 
@@ -100,6 +100,8 @@ class DecayCharts:
                     key = kind_of_decay(structure, tree, node, products)
                     self._decays.setdefault(key, []).append((structure, node))
         self._repeated = self._names_that_repeat()
+        # Very many structures may differ by flavours that no chart knows.
+        self._charts: dict[Any, DecayChart] = {}
 
     def _pair_leptons(self) -> None:
         """Pairs of leptons with a peak as decays, where no event names their resonance.
@@ -159,17 +161,21 @@ class DecayCharts:
             queue += tree.children.get(node, ())
         labels = self._labels(structure, tree, order, queue, classes)
         number = {node: i for i, node in enumerate(queue)}
-        nodes = [
-            Node(labels[n], specs[n], tuple(number[c] for c in tree.children.get(n, ())))
+        nodes = tuple(
+            (labels[n], specs[n], tuple(number[c] for c in tree.children.get(n, ())))
             for n in queue
-        ]
+        )
         varies = isinstance(specs[order[0]], tuple)
         arguments = production(structure, [pt_min[n] for n in order], varies)
         assert arguments is not None
         close = self.acceptance.distances([classes.get(n, "") for n in order])[:-1]
         if arguments["kind"] == BalancedChart.kind and any(close):
             arguments["close"] = close
-        chart = DecayChart(nodes, len(order), arguments, planes=True)
+        key = nodes, len(order), repr(arguments)
+        if key not in self._charts:
+            particles = [Node(*node) for node in nodes]
+            self._charts[key] = DecayChart(particles, len(order), arguments, planes=True)
+        chart = self._charts[key]
         rows = tuple(queue[i] for i in chart.leaves)
         return chart, tuple(classes[r] for r in rows), rows
 
@@ -294,18 +300,19 @@ class DecayCharts:
             return None, None
         key = kind_of_decay(structure, tree, node, products)
         if key not in self._pairs:
-            masses: dict[tuple[str, str], list[npt.NDArray[np.float64]]] = {}
-            most = 0.0
+            momenta: dict[tuple[str, str], list[npt.NDArray[np.float64]]] = {}
+            whole = []
             for other, n in self._decays.get(key, ()):
                 its = self._trees[other]
                 children = its.children[n]
                 found = [kind_of_product(other, its, c, n) for c in children]
-                most = max(most, float(np.median(self._masses.together(other, its.leaves(n)))))
+                whole.append(self._masses.sums(other, its.leaves(n)))
                 for i, j in combinations(range(len(children)), 2):
                     rows = its.leaves(children[i]) + its.leaves(children[j])
                     a, b = sorted((found[i], found[j]))
-                    masses.setdefault((a, b), []).append(self._masses.together(other, rows))
-            self._pairs[key] = _narrowest(masses, most)
+                    momenta.setdefault((a, b), []).append(self._masses.sums(other, rows))
+            masses = {kinds: masses_of(np.concatenate(p)) for kinds, p in momenta.items()}
+            self._pairs[key] = _narrowest(masses, _largest_median(whole))
         return self._pairs[key]
 
     def _unnamed(self, structure: Structure, tree: Tree, node: int, room: float) -> MassSpec:
@@ -328,13 +335,21 @@ def _least(tree: Tree, specs: Mapping[int, MassSpec], node: int) -> float:
     )
 
 
+def _largest_median(momenta: Sequence[npt.NDArray[np.float64]]) -> float:
+    """Largest of the median masses of several arrays of momenta (m, 4), 0 without any."""
+    if not momenta:
+        return 0.0
+    ends = np.cumsum([len(p) for p in momenta])
+    parts = np.split(masses_of(np.concatenate(momenta)), ends[:-1])
+    return max(float(part[0] if len(part) == 1 else np.median(part)) for part in parts)
+
+
 def _narrowest(
-    masses: Mapping[tuple[str, str], Sequence[npt.NDArray[np.float64]]], most: float
+    masses: Mapping[tuple[str, str], npt.NDArray[np.float64]], most: float
 ) -> _Pair:
     """The pair of products whose mass has the narrowest peak, if there is one."""
     best: _Pair = None, None
-    for kinds, parts in masses.items():
-        values = np.concatenate(parts)
+    for kinds, values in masses.items():
         peak = find_peak(values[:: max(1, len(values) // _MASSES)])
         # An accumulation at the kinematic limit is not a resonance.
         if peak is None or peak[1] > BROAD * peak[0] or peak[0] + 3 * peak[1] > most:

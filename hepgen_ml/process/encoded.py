@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
@@ -116,9 +117,9 @@ class Discrete:
 
 def final_momenta(table: dict[str, npt.NDArray[Any]], rows: Sequence[int]) -> Tensor:
     """Momenta (m, k, 4) of some rows of a table of events."""
-    return torch.stack(
-        [torch.from_numpy(table[name][:, list(rows)]) for name in ("px", "py", "pz", "energy")], -1
-    )
+    chosen = list(rows)
+    columns = [table[name][:, chosen] for name in ("px", "py", "pz", "energy")]
+    return torch.from_numpy(np.stack(columns, axis=-1))
 
 
 def pair_invariants(incoming: Tensor, final: Tensor) -> Tensor:

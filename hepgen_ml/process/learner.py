@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 _NAMED = 8
 """Subprocesses that a warning names."""
 
+_FEW_ROWS = 32
+"""Events of a subprocess whose patterns are counted one by one, as there may be very many such."""
+
 _KEPT = 5_000
 """Events per subprocess kept for fitting the rules of scale and couplings."""
 
@@ -107,6 +110,7 @@ class ProcessLearner:
             some = {n: v[events] for n, v in sample.events.items()}
             final_states.append(self._add(structure, table, some, given[events]))
         self._cuts.add_all(final_states)
+        self._note_what_is_not_learned(sample)
         self.n_events += len(sample)
 
     def _add(
@@ -118,23 +122,21 @@ class ProcessLearner:
     ) -> FinalStates:
         n, weight = len(structure.pdg_id), events["weight"]
         mass = table["mass"]
-        seen = self._seen.setdefault(structure, Seen(np.full(n, np.inf), np.full(n, -np.inf)))
+        seen = self._seen.get(structure)
+        if seen is None:
+            seen = self._seen[structure] = Seen(np.full(n, np.inf), np.full(n, -np.inf))
         seen.weight += float(weight.sum())
         seen.mass_low = np.minimum(seen.mass_low, mass.min(0))
         seen.mass_high = np.maximum(seen.mass_high, mass.max(0))
-        found, weights = table[PATTERN], weight
-        if len(found) > 1:
-            found, inverse = np.unique(found, axis=0, return_inverse=True)
-            weights = np.bincount(inverse.ravel(), weights=weight)
-        for row, w in zip(found, weights, strict=True):
-            key = row.astype(np.int32).tobytes()
-            seen.patterns[key] = seen.patterns.get(key, 0.0) + float(w)
+        for key, w in _sums_by_row(table[PATTERN], weight).items():
+            seen.patterns[key] = seen.patterns.get(key, 0.0) + w
         if structure.incoming:
             energy = table["energy"][:, structure.incoming].astype(np.float64)
             self._energies.add(structure.beams, energy)
             seen.at_full.move_to(self._nominal)
             seen.at_full.add(energy, weight)
-        self._note_what_is_not_learned(structure, table, given)
+        if "lifetime" in table:
+            self._lifetimes.add(structure, table["lifetime"], given if given.shape[1] else None)
         final = final_momenta(table, structure.final)
         classes = [flavour_class(structure.pdg_id[r], float(mass[0, r])) for r in structure.final]
         kept = {
@@ -150,13 +152,17 @@ class ProcessLearner:
 
     def _keep(self, seen: Seen, new: dict[str, npt.NDArray[Any]]) -> None:
         """Random subset of fixed size, each event with the same chance (smallest priorities)."""
-        priority = np.concatenate([seen.priority, self._rng.random(len(new["final"]))])
-        joined = {
-            k: np.concatenate([seen.kept[k], v]) if k in seen.kept else v for k, v in new.items()
-        }
-        chosen = np.argsort(priority, kind="stable")[:_KEPT]
-        seen.priority = priority[chosen]
-        seen.kept = {k: v[chosen] for k, v in joined.items()}
+        priority = self._rng.random(len(new["final"]))
+        if len(seen.priority):
+            priority = np.concatenate([seen.priority, priority])
+            new = {
+                k: np.concatenate([seen.kept[k], v]) if k in seen.kept else v
+                for k, v in new.items()
+            }
+        if len(priority) > 1:
+            chosen = np.argsort(priority, kind="stable")[:_KEPT]
+            priority, new = priority[chosen], {k: v[chosen] for k, v in new.items()}
+        seen.priority, seen.kept = priority, new
 
     def _leave_out(self) -> None:
         """Remove subprocesses and patterns whose sum of weights is not positive."""
@@ -196,18 +202,11 @@ class ProcessLearner:
             rates[key] = rates.get(key, 0.0) + seen.weight
         return rates
 
-    def _note_what_is_not_learned(
-        self,
-        structure: Structure,
-        table: dict[str, npt.NDArray[Any]],
-        given: npt.NDArray[np.str_],
-    ) -> None:
-        if "lifetime" in table:
-            self._lifetimes.add(structure, table["lifetime"], given if given.shape[1] else None)
-        if "spin" in table:
-            spin = table["spin"]
+    def _note_what_is_not_learned(self, sample: EventSample) -> None:
+        if "spin" in sample.particles:
+            spin = sample.particles["spin"]
             lost = (helicity_codes(spin) == UNKNOWN_SPIN) & (spin != UNKNOWN_SPIN)
-            self._spins.update(np.abs(structure.pdg_id)[lost.any(0)].tolist())
+            self._spins.update(np.unique(np.abs(sample.pdg_id[lost])).tolist())
 
     @property
     def not_learned(self) -> list[str]:
@@ -267,12 +266,17 @@ class ProcessLearner:
         groups: dict[str, list[Part]] = {}
         layouts: dict[str, tuple[Chart, tuple[str, ...]]] = {}
         orders: dict[str, dict[Structure, tuple[int, ...]]] = {}
+        known: dict[tuple[Chart, tuple[str, ...]], str] = {}
         for structure in sorted(self._seen):
             for part in learner.spectra.parts(structure):
                 chart, classes, order = learner.chart(structure, part.at_full)
-                # particles of equal masses share a chart, but no channel if they have other cuts
-                moved = [c if c in moving else "" for c in classes]
-                key = repr((chart.to_config(), acceptance.bounds(classes), moved))
+                if (chart, classes) not in known:
+                    # particles of equal masses share a chart, but no channel if they have other
+                    # cuts
+                    moved = [c if c in moving else "" for c in classes]
+                    text = repr((chart.to_config(), acceptance.bounds(classes), moved))
+                    known[chart, classes] = text
+                key = known[chart, classes]
                 groups.setdefault(key, []).append(part)
                 layouts[key] = chart, classes
                 orders.setdefault(key, {})[structure] = order
@@ -332,6 +336,22 @@ class ProcessLearner:
 def _of_partons(flavours: tuple[int, ...], beams: Beams) -> bool:
     """Whether both of the colliding particles are partons of a beam, with little of its energy."""
     return beams.energies == (None, None) and not any(10 < abs(f) < 20 for f in flavours)
+
+
+def _sums_by_row(
+    rows: npt.NDArray[np.int32], weight: npt.NDArray[np.float64]
+) -> dict[bytes, float]:
+    """Sums of weights over equal rows (m, k), by the bytes of these, in rising order of rows."""
+    if len(rows) > _FEW_ROWS:
+        rows, inverse = np.unique(rows, axis=0, return_inverse=True)
+        weight = np.bincount(inverse.ravel(), weights=weight).astype(np.float64)
+    sums: dict[bytes, float] = {}
+    for row, w in zip(rows, weight.tolist(), strict=True):
+        key = row.tobytes()
+        sums[key] = sums.get(key, 0.0) + w
+    if len(sums) > 1 and len(rows) <= _FEW_ROWS:
+        sums = dict(sorted(sums.items(), key=lambda item: np.frombuffer(item[0], "i4").tolist()))
+    return sums
 
 
 def _names(ids: set[int]) -> str:

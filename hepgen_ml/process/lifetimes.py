@@ -108,9 +108,19 @@ class _Seen:
     n: int = 0
     n_positive: int = 0
     total: float = 0.0
-    priority: FloatArray = field(default_factory=lambda: np.zeros(0))
-    kept: FloatArray = field(default_factory=lambda: np.zeros(0))
-    given: npt.NDArray[np.str_] | None = None
+    n_kept: int = 0
+    # Parts of the arrays of priorities, lifetimes and conditions, joined when they are needed.
+    priority: list[FloatArray] = field(default_factory=list)
+    kept: list[FloatArray] = field(default_factory=list)
+    given: list[npt.NDArray[np.str_]] = field(default_factory=list)
+
+    def join(self, chosen: npt.NDArray[np.int64] | slice = slice(None)) -> None:
+        """Make each list one array, of the values at some places of it."""
+        for parts in (self.priority, self.kept):
+            parts[:] = [np.concatenate([np.zeros(0), *parts])[chosen]]
+        if self.given:
+            self.given = [np.concatenate(self.given)[chosen]]
+        self.n_kept = len(self.kept[0])
 
 
 class LifetimeLearner:
@@ -151,16 +161,14 @@ class LifetimeLearner:
         good = np.isfinite(values) & (values > 0)
         values = values[good]
         if given is not None:
-            new = given[good]
-            seen.given = new if seen.given is None else np.concatenate([seen.given, new])
+            seen.given.append(given[good])
         seen.n_positive += len(values)
+        seen.n_kept += len(values)
         seen.total += float(values.sum())
-        seen.priority = np.concatenate([seen.priority, self._rng.random(len(values))])
-        seen.kept = np.concatenate([seen.kept, values])
-        if len(seen.kept) > 2 * _KEPT:
-            chosen = np.argpartition(seen.priority, _KEPT)[:_KEPT]
-            seen.priority, seen.kept = seen.priority[chosen], seen.kept[chosen]
-            seen.given = None if seen.given is None else seen.given[chosen]
+        seen.priority.append(self._rng.random(len(values)))
+        seen.kept.append(values)
+        if seen.n_kept > 2 * _KEPT:
+            seen.join(np.argpartition(np.concatenate(seen.priority), _KEPT)[:_KEPT])
 
     def lifetimes(self, conditions: Conditions | None = None) -> tuple[Lifetime, ...]:
         """Lifetimes of all species with lifetimes; their means may follow conditions."""
@@ -169,9 +177,10 @@ class LifetimeLearner:
             mean = seen.total / max(seen.n_positive, 1)
             if not 0 < mean < math.inf:
                 continue
-            kept, law = seen.kept, None
-            if conditions is not None and seen.given is not None:
-                values = conditions.numbers(seen.given)
+            seen.join()
+            (kept,), law = seen.kept, None
+            if conditions is not None and seen.given:
+                values = conditions.numbers(seen.given[0])
                 law = mean_follows(kept, values, conditions)
                 if law is not None:
                     kept = kept / law(torch.from_numpy(values)).numpy()

@@ -37,6 +37,10 @@ class ResonanceMasses:
         conditions: Conditions | None = None,
     ) -> None:
         self._seen, self._trees, self._conditions = seen, trees, conditions
+        self._rows: dict[int, list[tuple[Structure, int]]] = {}
+        for structure in seen:
+            for row in structure.intermediate:
+                self._rows.setdefault(abs(structure.pdg_id[row]), []).append((structure, row))
         self._resonances: dict[int, MassSpec] = {}
         self._beside: dict[int, MassSpec] = {}
 
@@ -44,13 +48,13 @@ class ResonanceMasses:
         """Mass of a resonance and its range, over all structures that have it."""
         if flavour not in self._resonances:
             found, stated, owners = [], [], []
-            for structure, seen in self._seen.items():
-                for row in structure.intermediate:
-                    if abs(structure.pdg_id[row]) == flavour and structure.leaves(row):
-                        found.append(self.together(structure, structure.leaves(row)))
-                        owners.append(structure)
-                        stated += [float(seen.mass_low[row]), float(seen.mass_high[row])]
-            mass = np.concatenate(found)
+            for structure, row in self._rows[flavour]:
+                if leaves := structure.leaves(row):
+                    seen = self._seen[structure]
+                    found.append(self.sums(structure, leaves))
+                    owners.append(structure)
+                    stated += [float(seen.mass_low[row]), float(seen.mass_high[row])]
+            mass = masses_of(np.concatenate(found))
             moving = self.follow(mass, owners)
             if moving is not None:
                 self._resonances[flavour] = moving
@@ -109,18 +113,27 @@ class ResonanceMasses:
 
     def _without(self, flavour: int) -> npt.NDArray[np.float64]:
         """Sorted masses of all systems in the place of a resonance."""
-        found = [np.zeros(0)]
+        found = [np.zeros((0, 4))]
         for structure, tree in self._trees.items():
             found += [
-                self.together(structure, tree.leaves(node))
+                self.sums(structure, tree.leaves(node))
                 for node, pdg_id in tree.systems.items() if abs(pdg_id) == flavour
             ]  # fmt: skip
-        return np.sort(np.concatenate(found))
+        return np.sort(masses_of(np.concatenate(found)))
+
+    def sums(self, structure: Structure, rows: Sequence[int]) -> npt.NDArray[np.float64]:
+        """Momenta (events, 4) in GeV of some final particles together, in the events kept."""
+        # Arrays rather than tensors: there may be very many structures.
+        columns = [structure.final.index(r) for r in rows]
+        return np.add.reduce(self._seen[structure].kept["final"][:, columns], axis=1)
 
     def together(self, structure: Structure, rows: Sequence[int]) -> npt.NDArray[np.float64]:
         """Masses in GeV of some final particles together, in the events kept."""
-        columns = [structure.final.index(r) for r in rows]
-        # As `invariant_mass_squared`, without tensors: there may be very many structures.
-        x, y, z, energy = self._seen[structure].kept["final"][:, columns].sum(1).T
-        size = np.sqrt(x * x + y * y + z * z)
-        return np.sqrt(np.maximum((energy - size) * (energy + size), 0.0))
+        return masses_of(self.sums(structure, rows))
+
+
+def masses_of(momenta: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Masses (m,) of momenta (m, 4) in GeV; of those of many structures at once."""
+    x, y, z, energy = momenta.T
+    size = np.sqrt(x * x + y * y + z * z)
+    return np.sqrt(np.maximum((energy - size) * (energy + size), 0.0))

@@ -46,9 +46,9 @@ class FullEnergies:
         """Compare with larger energies, which none of the events so far have."""
         for side in range(2):
             if not at_full_energy(self.full[side], full[side]):
-                self.weights = np.moveaxis(self.weights, side, 0)
-                self.weights = np.stack([self.weights.sum(0), np.zeros(2)])
-                self.weights = np.moveaxis(self.weights, 0, side)
+                below, at = (self.weights.T if side else self.weights)
+                below += at
+                at[:] = 0.0
         self.full = np.maximum(self.full, full)
 
 

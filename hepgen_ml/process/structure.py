@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,13 @@ class Structure:
     mother1: tuple[int, ...]
     mother2: tuple[int, ...]
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.process_id, self.pdg_id, self.status, self.mother1, self.mother2))
+
     def rows(self, status: int) -> list[int]:
         """Rows of the particles with this status."""
         return [i for i, s in enumerate(self.status) if s == status]
@@ -73,47 +81,65 @@ class Structure:
         """Rows of everything else: resonances."""
         return [i for i, s in enumerate(self.status) if s not in (-1, 1)]
 
-    @cached_property
-    def _leaves(self) -> dict[int, list[int]]:
-        """Those that were asked for."""
-        return {}
-
     def leaves(self, row: int) -> list[int]:
         """Final-state rows that descend from a particle."""
-        if row not in self._leaves:
-            self._leaves[row] = self._descendants(row)
-        return list(self._leaves[row])
+        return list(_leaves(row, self.status, self.mother1, self.mother2))
 
-    def _descendants(self, row: int) -> list[int]:
-        found: set[int] = set()
-        seen, todo = {row}, [row]
-        while todo:
-            mother = todo.pop()
-            for i in range(len(self.pdg_id)):
-                if i in seen or mother + 1 not in (self.mother1[i], self.mother2[i]):
-                    continue
-                if self.status[i] == 1:
-                    found.add(i)
-                elif i > mother:
-                    seen.add(i)
-                    todo.append(i)
-        return sorted(found)
-
-    @cached_property
+    @property
     def products(self) -> frozenset[int]:
         """Final-state particles, by their place in `final`, that come from a resonance."""
-        rows = {leaf for row in self.intermediate for leaf in self.leaves(row)}
-        return frozenset(k for k, row in enumerate(self.final) if row in rows)
+        return _products(self.status, self.mother1, self.mother2)
 
-    @cached_property
+    @property
     def pairs_of_decays(self) -> frozenset[tuple[int, int]]:
         """Pairs of final-state particles, by their place in `final`, that a resonance becomes."""
-        place = {row: k for k, row in enumerate(self.final)}
-        leaves = (self.leaves(row) for row in self.intermediate)
-        return frozenset(
-            (min(pair), max(pair))
-            for pair in (tuple(place[r] for r in rows) for rows in leaves if len(rows) == 2)
-        )
+        return _pairs_of_decays(self.status, self.mother1, self.mother2)
+
+
+_Rows = tuple[int, ...]
+
+# Decays of events that differ by flavours alone are the same: each is followed once.
+_MOST_REMEMBERED = 20_000
+
+
+@lru_cache(_MOST_REMEMBERED)
+def _leaves(row: int, status: _Rows, mother1: _Rows, mother2: _Rows) -> list[int]:
+    """Rows of final particles that descend from a particle."""
+    found: set[int] = set()
+    seen, todo = {row}, [row]
+    while todo:
+        mother = todo.pop()
+        for i in range(len(status)):
+            if i in seen or mother + 1 not in (mother1[i], mother2[i]):
+                continue
+            if status[i] == 1:
+                found.add(i)
+            elif i > mother:
+                seen.add(i)
+                todo.append(i)
+    return sorted(found)
+
+
+@lru_cache(_MOST_REMEMBERED)
+def _products(status: _Rows, mother1: _Rows, mother2: _Rows) -> frozenset[int]:
+    """See `Structure.products`."""
+    resonances = [row for row, s in enumerate(status) if s not in (-1, 1)]
+    rows = {leaf for row in resonances for leaf in _leaves(row, status, mother1, mother2)}
+    final = (i for i, s in enumerate(status) if s == 1)
+    return frozenset(k for k, row in enumerate(final) if row in rows)
+
+
+@lru_cache(_MOST_REMEMBERED)
+def _pairs_of_decays(status: _Rows, mother1: _Rows, mother2: _Rows) -> frozenset[tuple[int, int]]:
+    """See `Structure.pairs_of_decays`."""
+    place = {row: k for k, row in enumerate(i for i, s in enumerate(status) if s == 1)}
+    leaves = (
+        _leaves(row, status, mother1, mother2) for row, s in enumerate(status) if s not in (-1, 1)
+    )
+    return frozenset(
+        (min(pair), max(pair))
+        for pair in (tuple(place[r] for r in rows) for rows in leaves if len(rows) == 2)
+    )
 
 
 def tables(
@@ -150,17 +176,18 @@ def tables(
         columns = _ordered(_incoming_first(columns))
         if discrete:
             columns[PATTERN] = patterns(columns)
-        for chosen in _alike(columns, sample.events.get("process_id"), events):
-            table = {name: values[chosen] for name, values in columns.items()}
-            first = chosen[0]
+        order, ends = _alike(columns, sample.events.get("process_id"), events)
+        columns, events = {name: v[order] for name, v in columns.items()}, events[order]
+        for first, last in pairwise([0, *ends, len(events)]):
+            table = {name: values[first:last] for name, values in columns.items()}
             structure = Structure(
                 int(sample.process_id[events[first]]) if "process_id" in sample.events else 0,
                 *(
-                    tuple(int(v) for v in columns[name][first])
+                    tuple(columns[name][first].tolist())
                     for name in ("pdg_id", "status", "mother1", "mother2")
                 ),
             )
-            yield structure, events[chosen], table
+            yield structure, events[first:last], table
 
 
 Cuts = Sequence[Cut | str]
@@ -234,8 +261,11 @@ def _incoming_first(columns: dict[str, Table]) -> dict[str, Table]:
 
 def _alike(
     columns: dict[str, Table], process_id: Table | None, events: npt.NDArray[np.int64]
-) -> list[npt.NDArray[np.int64]]:
-    """Row numbers of the events of each structure (equality by a 64-bit hash)."""
+) -> tuple[npt.NDArray[np.int64], list[int]]:
+    """Order of the events in which those of a structure are neighbours, and where others begin.
+
+    Structures are equal by a 64-bit hash.
+    """
     names = ("pdg_id", "status", "mother1", "mother2")
     parts = [columns[name] for name in names]
     if process_id is not None:
@@ -246,8 +276,7 @@ def _alike(
     with np.errstate(over="ignore"):
         hashes = (keys * factors).sum(axis=1)
     order = np.argsort(hashes, kind="stable")
-    edges = np.flatnonzero(np.diff(hashes[order])) + 1
-    return np.split(order, edges)
+    return order, (np.flatnonzero(np.diff(hashes[order])) + 1).tolist()
 
 
 def _ordered(columns: dict[str, Table]) -> dict[str, Table]:

@@ -170,8 +170,16 @@ def test_processes_of_one_final_state_have_their_own_scales() -> None:
     ones = {"options": [{"kind": "constant", "value": 1.0}], "reference": ["constant", 1.0],
             "free": False}  # fmt: skip
     rules = Auxiliaries({"scale": rule, "alpha_qcd": ones, "alpha_qed": ones})
-    only = rules.occurring(incoming[1::2], p[1::2], values)
+    (only,) = rules.occurring(incoming[1::2], p[1::2], values, [len(p) // 2])
     assert [o["formula"] for o in only.rules["scale"]["options"]] == ["min_mt"]
+    # of groups of events, each for itself
+    order = torch.from_numpy(np.argsort(process, kind="stable"))
+    every = {"scale": scale[order.numpy()], "alpha_qcd": np.ones(len(p))}
+    sizes = [len(p) // 2, len(p) // 2 - 3, 3]
+    first, second, third = rules.occurring(incoming[order], p[order], every, sizes)
+    assert [o["formula"] for o in first.rules["scale"]["options"]] == ["ht"]
+    assert second is third
+    assert [o["formula"] for o in third.rules["scale"]["options"]] == ["min_mt"]
 
 
 def test_a_single_event_follows_the_rule_of_others() -> None:

@@ -15,8 +15,9 @@ from hepgen_ml.generation.generator import Generator
 from hepgen_ml.phase_space import Acceptance, BalancedChart, Cut, FixedEnergyChart, parse_cut
 from hepgen_ml.process.assembly import assemble
 from hepgen_ml.process.encoded import Discrete
-from hepgen_ml.process.learner import ProcessLearner
+from hepgen_ml.process.learner import ProcessLearner, _sums_by_row
 from hepgen_ml.process.process import Process
+from hepgen_ml.process.seen import FullEnergies
 from hepgen_ml.process.structure import color_flow, tables
 from hepgen_ml.training.data import SampleSource, encode_all, learn_process
 from hepgen_ml.training.encoded import encode_sample
@@ -366,3 +367,32 @@ def test_cuts_on_pairs_of_one_flavour() -> None:
     light = pair[3] ** 2 - pair[0] ** 2 - pair[1] ** 2 - pair[2] ** 2 < 200**2
     assert light[:300].sum() > 0
     assert len(process.encode(sample)) == 600 - light[300:].sum()
+
+
+def test_weights_of_patterns_add_up_in_one_order() -> None:
+    """However many events there are of a subprocess, with negative codes and weights, too."""
+    rng = np.random.default_rng(3)
+    rows = rng.integers(-2, 2, (300, 3), dtype=np.int32)
+    weight = rng.normal(size=300)
+    few = [_sums_by_row(rows[i : i + 20], weight[i : i + 20]) for i in range(0, 300, 20)]
+    for sums in (_sums_by_row(rows, weight), *few):
+        found = [np.frombuffer(key, dtype=np.int32).tolist() for key in sums]
+        assert found == sorted(found)
+        assert len(found) > 1
+    total = _sums_by_row(rows, weight)
+    for key, value in total.items():
+        own = (rows == np.frombuffer(key, dtype=np.int32)).all(1)
+        np.testing.assert_allclose(value, weight[own].sum(), rtol=1e-12)
+        np.testing.assert_allclose(value, sum(s.get(key, 0.0) for s in few), rtol=1e-9)
+
+
+def test_energies_move_when_a_larger_one_is_found() -> None:
+    """Events at what was the largest energy of a beam so far are below the new one."""
+    seen = FullEnergies()
+    seen.add(np.array([[100.0, 50.0], [100.0, 40.0], [90.0, 50.0]]), np.array([1.0, 2.0, 4.0]))
+    assert seen.weights.tolist() == [[0.0, 4.0], [2.0, 1.0]]
+    seen.add(np.array([[100.0, 60.0]]), np.array([8.0]))
+    assert seen.weights.tolist() == [[4.0, 0.0], [3.0, 8.0]]
+    seen.move_to(np.array([200.0, 60.0]))
+    assert seen.weights.tolist() == [[7.0, 8.0], [0.0, 0.0]]
+    assert seen.full.tolist() == [200.0, 60.0]
