@@ -164,12 +164,21 @@ def test_parton_level_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     assert sum("parton level" in r.message for r in caplog.records) == 1
 
 
-def test_absent_weights_are_zero(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_absent_weights_are_zero_for_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     weights = {name: values.copy() for name, values in SAMPLE.weights.items()}
     weights["mur=2 muf=2"][3] = np.nan
     sample = EventSample(SAMPLE.run, SAMPLE.offsets, SAMPLE.particles, weights=weights)
     back = read(write(sample, tmp_path / "events.hepmc"))
-    assert back.weights["mur=2 muf=2"][3] == 0.0
+    assert np.flatnonzero(np.isnan(back.weights["mur=2 muf=2"])).tolist() == [3]
+    number = 1 + list(sample.weights).index("mur=2 muf=2")
+    text, line = (tmp_path / "events.hepmc").read_text(), f"A 0 absent_weights {number}\n"
+    (tmp_path / "others.hepmc").write_text(text.replace(line, ""))
+    assert read(tmp_path / "others.hepmc").weights["mur=2 muf=2"][3] == 0.0
+    odd = f"A 0 absent_weights 0 x -1 999 {'9' * 99}\n"
+    (tmp_path / "odd.hepmc").write_text(text.replace(line, odd))
+    assert np.array_equal(read(tmp_path / "odd.hepmc").weight, sample.weight)
     assert sum("lack named weights" in r.message for r in caplog.records) == 1
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hepgen_adapters.hepmc.record import INCOMING_STATUS, REMNANT, REMNANT_STATUS
+from hepgen_adapters.hepmc.text import ABSENT
 from hepgen_ml.events.sample import UNKNOWN_SPIN, EventSample, RunInfo
 
 _EVENT_ATTRIBUTES = {
@@ -95,10 +96,14 @@ def sample_from_records(
         "energy": particles["e"][order],
         "mass": particles["mass"][order],
     }
-    of_particles, of_events, scales, texts = _attributes(records, first)
+    of_particles, of_events, scales, texts, absent = _attributes(records, first)
     columns |= {name: values[order] for name, values in of_particles.items()}
     weights = np.array([r.weights if len(r.weights) else [1.0] for r in records])
     weights = weights.reshape(n, len(weight_names))
+    for row, text in zip(*absent, strict=True):
+        named = {k for k, w in enumerate(weights[row]) if k and w == 0}
+        missing = named & {int(k) for k in text.split() if k.isdecimal() and len(k) < 10}
+        weights[row, sorted(missing)] = np.nan
     return EventSample(
         run,
         offsets,
@@ -142,7 +147,7 @@ def n_showered(records: list[Any], ours: bool) -> int:
 
 def unknown_attributes(records: list[Any]) -> set[str]:
     """Names of attributes without a column."""
-    known = {*_EVENT_ATTRIBUTES, *_PARTICLE_ATTRIBUTES, "GenCrossSection"}
+    known = {*_EVENT_ATTRIBUTES, *_PARTICLE_ATTRIBUTES, "GenCrossSection", ABSENT}
     names = set[str]().union(*(r.attribute_name for r in records)) - known
     return {name for name in names if not name.startswith(("scale_", "lhe_"))}
 
@@ -180,7 +185,7 @@ def _mothers(
 
 
 def _attributes(records: list[Any], first: npt.NDArray[np.int64]) -> tuple[Any, ...]:
-    """Attributes as columns: of particles, of events, named scales, texts."""
+    """Attributes as columns: of particles, of events, named scales, texts; and absent weights."""
     n = len(records)
     found: dict[str, tuple[list[int], list[str]]] = {}
     for i, record in enumerate(records):
@@ -206,7 +211,7 @@ def _attributes(records: list[Any], first: npt.NDArray[np.int64]) -> tuple[Any, 
             values = np.full(n, "", dtype=object)
             values[entries[0]] = [t.replace("\\|", "\n").replace("\\\\", "\\") for t in entries[1]]
             texts_[name[4:]] = values.astype(str)
-    return particles, events, scales, texts_
+    return particles, events, scales, texts_, found.get(ABSENT, ([], []))
 
 
 def _numbers(

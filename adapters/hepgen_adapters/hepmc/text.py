@@ -9,6 +9,9 @@ from typing import IO, Any
 
 from isal import igzip, igzip_lib
 
+ABSENT = "absent_weights"
+"""Attribute of an event: numbers of its weights, from 0, that are 0 because they do not exist."""
+
 RUN_ATTRIBUTE = "hepgen_ml_run"
 NAMES_ATTRIBUTE = "hepgen_ml_weight_names"
 NOMINAL = "Default"

@@ -15,6 +15,7 @@ from hepgen_adapters._partons import require_partons
 from hepgen_adapters._run_json import dump_run
 from hepgen_adapters.hepmc import record as hepmc_record
 from hepgen_adapters.hepmc.text import (
+    ABSENT,
     NAMES_ATTRIBUTE,
     NOMINAL,
     RUN_ATTRIBUTE,
@@ -104,17 +105,21 @@ class HepMCWriter:
 
         mass = p["mass"] if "mass" in p else _derived_mass(sample)
         weights = np.stack([e["weight"], *sample.weights.values()], axis=1)
-        if np.isnan(absent := weights[:, 1:]).any():
-            weights[:, 1:] = np.nan_to_num(absent, posinf=np.inf, neginf=-np.inf)
+        absent = np.isnan(weights) & (np.arange(weights.shape[1]) > 0)
+        if absent.any():
+            weights[absent] = 0.0
             if not self._warned_weights:
                 self._warned_weights = True
-                logger.warning("some events lack named weights; HepMC3 has 0 for them")
+                logger.warning(
+                    "some events lack named weights: HepMC3 needs every weight in every event and "
+                    "has 0 for them; the attribute %s of these events lists which", ABSENT
+                )  # fmt: skip
         momenta = np.concatenate([sample.momentum, mass[:, None]], axis=1)
         scalars = np.stack(
             [e.get(k, np.full(n, -1.0)) for k in ("scale", "alpha_qcd", "alpha_qed")], axis=1
         )
         self._refuse_infinite(sample, momenta, scalars, weights)
-        extra, extra_offsets = _extra_lines(sample)
+        extra, extra_offsets = _extra_lines(sample, absent)
         need = (hepmc_record.BYTES_PER_EVENT + len(self._constant)) * n + len(extra)
         need += hepmc_record.BYTES_PER_ROW * rows + hepmc_record.BYTES_PER_WEIGHT * weights.size
         if len(self._buffer) < need:
@@ -237,7 +242,7 @@ def lost(sample: EventSample) -> list[str]:
     if tokens(names) != names and len(_names_line(names)) >= _MAX_LINE:
         found.append("exact names of weights")
     if any(np.isnan(w).any() for w in sample.weights.values()):
-        found.append("which named weights are absent (0 is written)")
+        found.append("for other programs, which named weights are absent (0 is written)")
     if np.any(sample.particles.get("status", 0) < -1):
         found.append("status codes below -1 (3 is written)")
     if numbers := {"run_number", "luminosity_block"} & set(sample.events):
@@ -273,9 +278,11 @@ def _derived_mass(sample: EventSample) -> npt.NDArray[np.float64]:
     return mass
 
 
-def _extra_lines(sample: EventSample) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Named scales and event attributes as event attributes ``scale_...``, ``lhe_...``."""
-    if not sample.scales and not sample.attributes:
+def _extra_lines(
+    sample: EventSample, absent: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Attributes of events: named scales ``scale_...``, texts ``lhe_...``, and absent weights."""
+    if not sample.scales and not sample.attributes and not absent.any():
         return np.zeros(0, dtype=np.uint8), np.zeros(len(sample) + 1, dtype=np.int64)
     columns: list[tuple[str, list[str]]] = [
         (f"scale_{k}", ["" if math.isnan(x) else repr(x) for x in v.tolist()])
@@ -283,6 +290,7 @@ def _extra_lines(sample: EventSample) -> tuple[npt.NDArray[np.uint8], npt.NDArra
     ]
     columns += [(f"lhe_{k}", [str(x) for x in v.tolist()]) for k, v in sample.attributes.items()]
     columns = [("_".join(k.split()), v) for k, v in columns]
+    columns.append((ABSENT, [" ".join(map(str, np.flatnonzero(row))) for row in absent]))
     lines = [
         "".join(f"A 0 {k} {escape(v[i])}\n" for k, v in columns if v[i]).encode()
         for i in range(len(sample))
