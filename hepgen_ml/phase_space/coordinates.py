@@ -128,6 +128,19 @@ def boost(p: Tensor, frame: Tensor, mass: Tensor) -> Tensor:
     return torch.cat([p[..., :3] + k * shift.unsqueeze(-1), new_energy.unsqueeze(-1)], dim=-1)
 
 
+def massless_pt(p: Tensor, q: Tensor) -> Tensor:
+    """Transverse momentum that two particles (..., 4) would have without their masses.
+
+    At the same angle and total energy in their rest frame, relative to which that of the first is
+    measured. Generators cut on it (``PhaseSpace:pTHatMin`` of Pythia).
+    """
+    total = p + q
+    mass = torch.sqrt(invariant_mass_squared(total).clamp_min(1e-12))
+    inside = boost(p, reverse(total), mass)
+    size = torch.sqrt((inside[..., :3] ** 2).sum(-1).clamp_min(1e-12))
+    return transverse_momentum(p) * mass / (2 * size)
+
+
 def reverse(p: Tensor) -> Tensor:
     """Momentum with its spatial part reversed."""
     return p * p.new_tensor([-1.0, -1.0, -1.0, 1.0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from torch import Tensor
@@ -24,6 +24,9 @@ _ABOVE_IMPLIED = 1.25
 """They are also above this multiple of the smallest mass that cuts in transverse momenta and Delta
 R allow."""
 
+_ABOVE_PT = 1.00001
+"""Cuts on the transverse momentum without masses are above this multiple of those with masses."""
+
 _DIFFERENT = 20.0
 """Mean spacings between the edge of a class and that of all its relatives, if it is another."""
 
@@ -40,7 +43,7 @@ _RELATIVES = {"4": "j", "5": "j", "13": "11", "14": "12", "16": "12"}
 masses are jets as others are, electrons and muons are leptons."""
 
 _LIGHT_CONE = ("plus", "minus")
-_ENDED_ABOVE = ("pt", "abs_eta", "mass")
+_ENDED_ABOVE = ("pt", "abs_eta", "mass", "pt_hat")
 """Observables that have upper cuts."""
 
 _DETERMINED = ("plus", "minus", "mass")
@@ -135,7 +138,7 @@ class CutFinder:
                 families.setdefault(alike, {})[key] = seen
         found = [cut for family in families.values() for cut in _of_family(family)]
         found = [c if slices else _without_slice(c) for c in found]
-        return Acceptance(overridden(_without_implied(found), stated))
+        return Acceptance(overridden(_without_implied(found, self._extremes.seen), stated))
 
 
 def _of_family(family: dict[Key, Seen]) -> list[Cut]:
@@ -178,7 +181,7 @@ def _of_family(family: dict[Key, Seen]) -> list[Cut]:
 
 def _without_slice(cut: Cut) -> Cut:
     """A cut without its upper bound, if this is on what may end with the energy of the beams."""
-    if cut.observable == "pt" or (cut.observable == "mass" and math.isinf(cut.low)):
+    if cut.observable in ("pt", "pt_hat") or (cut.observable == "mass" and math.isinf(cut.low)):
         return replace(cut, high=math.inf, evidence=(cut.evidence[0], None))
     return cut
 
@@ -217,7 +220,7 @@ def _edges(key: Key, seen: Seen, strays: bool = True) -> Edges:
         high = lower_edge(seen.high.values, seen.entries, strays=strays)
         if high is not None and (-seen.of_decays[1] < high.at or not fixed(seen.high)):
             high = None
-        if key[0] == "pt" or (key[0] == "mass" and low is None):
+        if key[0] in ("pt", "pt_hat") or (key[0] == "mass" and low is None):
             high = high if high is not None and _may_end(seen, high) else None
     return low, high
 
@@ -245,8 +248,12 @@ def _evidence(edge: Edge, seen: Seen, classes: tuple[str, ...]) -> Evidence:
     return Evidence(seen.entries, edge.near, edge.width, edge.position, classes)
 
 
-def _without_implied(cuts: Sequence[Cut]) -> list[Cut]:
-    """Cuts except those on masses that follow from cuts in transverse momenta and Delta R."""
+def _without_implied(cuts: Sequence[Cut], seen: Mapping[Key, Seen]) -> list[Cut]:
+    """Cuts except those that follow from others.
+
+    On pairs, from those in transverse momenta and Delta R; in the transverse momenta of particles
+    that are always one of two, from that of massless ones.
+    """
     lows = {(c.observable, c.classes): c.low for c in cuts}
 
     def implied(classes: tuple[str, ...]) -> float:
@@ -266,4 +273,22 @@ def _without_implied(cuts: Sequence[Cut]) -> list[Cut]:
         if c.observable == "pt" and c.high >= _HALF * half.get(c.classes[0], math.inf) else c
         for c in kept
     ]  # fmt: skip
-    return [c for c in kept if math.isfinite(c.low) or math.isfinite(c.high)]
+    own = {c.classes[0]: c for c in kept if c.observable == "pt"}
+    hats = [c for c in kept if c.observable == "pt_hat" and _beyond(c, own)]
+
+    def new(c: Cut) -> bool:
+        if c.observable == "pt":
+            over = [h for h in hats if c.classes[0] in h.classes]
+            n = sum(h.classes.count(c.classes[0]) * seen["pt_hat", h.classes].entries for h in over)
+            ended = math.isinf(c.high) or all(math.isfinite(h.high) for h in over)
+            return n < seen["pt", c.classes].entries or not ended
+        return c.observable != "pt_hat" or c in hats
+
+    return [c for c in kept if new(c) and (math.isfinite(c.low) or math.isfinite(c.high))]
+
+
+def _beyond(hat: Cut, own: Mapping[str, Cut]) -> bool:
+    """Whether a cut on two particles without masses excludes more than their own cuts."""
+    cuts = [own[c] for c in hat.classes if c in own]
+    low, high = max((c.low for c in cuts), default=0), min((c.high for c in cuts), default=math.inf)
+    return hat.low > max(low * _ABOVE_PT, 0.0) or hat.high < high / _ABOVE_PT

@@ -20,12 +20,15 @@ from hepgen_ml.events.objects import JET, OBJECTS
 from hepgen_ml.phase_space.coordinates import (
     azimuth,
     invariant_mass,
+    massless_pt,
     pseudorapidity,
     transverse_momentum,
+    two_body_momentum,
     wrap,
 )
 
 _LIGHT = frozenset([1, 2, 3, 4, 5, 21])
+_STEPS = 500  # of the ratio of smallest transverse momenta with and without masses
 LEPTONS = frozenset(map(str, range(11, 17)))
 
 
@@ -92,6 +95,8 @@ class Cut:
         ``pt``, ``abs_eta``, and ``plus`` and ``minus``, the light-cone momenta E + pz and E - pz,
         of a particle, ``delta_r`` or ``mass`` of a pair. The momentum transfer from a
         beam of fixed energy E along -z to a particle is Q² = 2 E (E' + pz') up to masses.
+        ``pt_hat`` of events with two particles is the transverse momentum that massless ones
+        would have at the same angle and total energy in their rest frame.
     classes : tuple of str
         Flavour classes, one or two.
     low, high : float
@@ -116,9 +121,11 @@ class Cut:
 SINGLE = ("pt", "abs_eta", "plus", "minus")
 """Observables of one particle, the last two of leptons alone."""
 
-OF_PAIRS = ("delta_r", "mass")
+OF_PAIRS = ("delta_r", "mass", "pt_hat")
+"""Observables of two particles, the last one of all there are."""
 
-_CUT = re.compile(r"\s*(pt|abs_eta|plus|minus|delta_r|mass)\s*\(([^()]*)\)\s*(<|>)=?\s*(\S+)\s*")
+_NAME = "|".join((*SINGLE, *OF_PAIRS))
+_CUT = re.compile(rf"\s*({_NAME})\s*\(([^()]*)\)\s*(<|>)=?\s*(\S+)\s*")
 
 
 def parse_cut(text: str) -> Cut:
@@ -128,9 +135,8 @@ def parse_cut(text: str) -> Cut:
     ----------
     text : str
         An observable of one class (``pt``, ``abs_eta``, ``plus``, ``minus``) or two (``delta_r``,
-        ``mass``), ``<`` or
-        ``>``, and a number. Classes are collections (``Muon``), ``j`` for quarks below 1 GeV and
-        gluons, or PDG numbers.
+        ``mass``, ``pt_hat``), ``<`` or ``>``, and a number. Classes are collections (``Muon``),
+        ``j`` for quarks below 1 GeV and gluons, or PDG numbers.
 
     Raises
     ------
@@ -213,7 +219,7 @@ def particle_observables(
             found.setdefault((name, (label,)), []).append(i)
     for i, j in combinations(range(len(labels)), 2) if pairs is None else pairs:
         classes = tuple(sorted((labels[i], labels[j])))
-        for name in OF_PAIRS:
+        for name in OF_PAIRS if len(labels) == 2 else OF_PAIRS[:2]:
             found.setdefault((name, classes), []).append((i, j))
     return {
         key: columns[key[0]](at) if key[0] in SINGLE else pair_observable(key[0], p, at)
@@ -227,6 +233,8 @@ def pair_observable(name: str, p: Tensor, pairs: Sequence[tuple[int, int]]) -> T
     i, j = ([pair[k] for pair in pairs] for k in (0, 1))
     if name == "mass":
         return invariant_mass(p[:, i] + p[:, j])
+    if name == "pt_hat":
+        return massless_pt(p[:, i], p[:, j])
     eta, phi = pseudorapidity(p), azimuth(p)
     return torch.hypot(eta[:, i] - eta[:, j], wrap(phi[:, i] - phi[:, j]))
 
@@ -252,6 +260,20 @@ class Acceptance:
         cut = self._by_key.get((observable, tuple(sorted(classes))))
         return 0.0 if cut is None or math.isinf(cut.low) else cut.low
 
+    def pt_of_pair(self, labels: Sequence[str], masses: Sequence[float]) -> float:
+        """Smallest transverse momentum of each of two particles that are a final state.
+
+        With masses (in GeV, the largest possible) it is below the cut on ``pt_hat``, least at the
+        smallest total energy. It is rounded down, so that light flavours have the same.
+        """
+        own = max(map(self.pt_min, labels))
+        hat = self.low("pt_hat", *labels)
+        if hat <= sum(masses) / 2:
+            return own
+        m, m1, m2 = (torch.tensor(v, dtype=torch.float64) for v in (2 * hat, *masses))
+        part = float(two_body_momentum(m, m1, m2)) / hat
+        return max(own, hat * math.floor(part * _STEPS + 1e-9) / _STEPS)
+
     def distances(self, labels: Sequence[str]) -> list[float]:
         """Smallest distance of each particle to the one before, 0 for the first and without cut."""
         return [0.0, *(self.low("delta_r", a, b) for a, b in pairwise(labels))]
@@ -263,7 +285,8 @@ class Acceptance:
         found = []
         for where in (*at, *combinations(places, 2)):
             classes = tuple(sorted(labels[i] for i in where))
-            for name in SINGLE if len(where) == 1 else OF_PAIRS:
+            of_pairs = OF_PAIRS if len(labels) == 2 else OF_PAIRS[:2]
+            for name in SINGLE if len(where) == 1 else of_pairs:
                 if cut := self._by_key.get((name, classes)):
                     found.append((name, where, cut.low, cut.high))
         return found

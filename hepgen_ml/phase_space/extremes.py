@@ -33,7 +33,7 @@ MOST_COMPARED = 256
 _VALUES = 1_000_000
 """Values of pairs that are computed together; bounds the memory."""
 
-_BOUNDED_ABOVE = ("pt", "abs_eta", "mass")
+_BOUNDED_ABOVE = ("pt", "abs_eta", "mass", "pt_hat")
 """Observables that have upper bounds; of the others the small values are kept alone."""
 
 
@@ -190,7 +190,8 @@ class Extremes:
             if len(state.p):
                 groups.setdefault((len(state.labels), state.balanced), []).append(state)
         for (n, balanced), some in groups.items():
-            of_pairs = [name for name in OF_PAIRS if name == "mass" or n > 2 or not balanced]
+            two = n == 2 and balanced
+            of_pairs = [name for name in OF_PAIRS if two == (name == "pt_hat") or name == "mass"]
             for part in _bounded(some, max(1, _VALUES // max(math.comb(n, 2), 1))):
                 self._add_together(part, of_pairs)
 
@@ -280,6 +281,9 @@ def _others(name: str, p: Sequence[Tensor]) -> list[Values]:
             "plus": [pt[0], one[:, 3] - one[:, 2]],
             "minus": [pt[0], one[:, 3] + one[:, 2]],
         }[name]
+    elif name == "pt_hat":
+        eta = [pseudorapidity(q) for q in p]
+        found = [(eta[0] - eta[1]).abs(), (eta[0] + eta[1]).abs()]
     else:
         found = [torch.minimum(pt[0], pt[1]), torch.maximum(pt[0], pt[1])]
         found.append(transverse_momentum(p[0] + p[1]))

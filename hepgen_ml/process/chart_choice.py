@@ -113,7 +113,11 @@ class ChartLearner:
         specs = {row: self._final_masses.of(structure, row) for row in structure.final}
         sizes = {r: largest(m) for r, m in specs.items()}
         classes = {r: flavour_class(structure.pdg_id[r], sizes[r]) for r in structure.final}
-        pt_min = {r: self.acceptance.pt_min(classes[r]) for r in structure.final}
+        if len(structure.final) == 2:
+            pt = self.acceptance.pt_of_pair([*classes.values()], [*sizes.values()])
+            pt_min = dict.fromkeys(structure.final, pt)
+        else:
+            pt_min = {r: self.acceptance.pt_min(classes[r]) for r in structure.final}
         # The balancing particle should have no cut and, if there is a choice, a large mass:
         # then the region where it goes soft holds no structure.
         last = max(structure.final, key=lambda r: (pt_min[r] == 0.0, sizes[r], r))
@@ -185,7 +189,7 @@ class ChartLearner:
         """Arguments of a chart of two particles whose cuts bound more than transverse momenta."""
         cut = self.acceptance.low("mass", *classes)
         light_cone = [[self.acceptance.low(n, c) for n in ("plus", "minus")] for c in classes]
-        pt = max(map(self.acceptance.pt_min, classes))
+        pt = self.acceptance.pt_of_pair(classes, [largest(m) for m in masses])
         energies = own.energies
         if production["kind"] == BalancedChart.kind:
             # flavours of partons with different masses share a chart

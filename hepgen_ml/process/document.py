@@ -119,7 +119,7 @@ class EvidenceDocument(Document):
 class CutDocument(Document):
     """Stored form of `hepgen_ml.phase_space.Cut`."""
 
-    observable: Literal["pt", "abs_eta", "plus", "minus", "delta_r", "mass"]
+    observable: Literal["pt", "abs_eta", "plus", "minus", "delta_r", "mass", "pt_hat"]
     classes: Annotated[list[Label], Field(min_length=1, max_length=2)]
     low: Number | None
     high: Number | None
@@ -200,7 +200,7 @@ class LifetimeDocument(Document):
 class MovingCutDocument(Document):
     """Stored form of `hepgen_ml.process.moving_cuts.MovingCut`."""
 
-    observable: Literal["pt", "abs_eta", "plus", "minus", "delta_r", "mass"]
+    observable: Literal["pt", "abs_eta", "plus", "minus", "delta_r", "mass", "pt_hat"]
     classes: Annotated[list[Label], Field(min_length=1, max_length=2)]
     condition: Index
     nodes: Annotated[list[tuple[Number, Number]], Field(min_length=2, max_length=1000)]

@@ -42,6 +42,7 @@ from torch import Tensor
 from hepgen_ml.phase_space.coordinates import (
     boost,
     invariant_mass_squared,
+    massless_pt,
     reverse,
     transverse_momentum,
 )
@@ -174,11 +175,7 @@ def _pair_mt(final: Tensor) -> Tensor:
 
 
 def _massless_pt(final: Tensor) -> Tensor:
-    total = final.sum(1)
-    mass = torch.sqrt(invariant_mass_squared(total).clamp_min(1e-12))
-    inside = boost(final[:, 0], reverse(total), mass)
-    size = torch.sqrt((inside[:, :3] ** 2).sum(1).clamp_min(1e-12))
-    return transverse_momentum(final[:, 0]) * mass / (2 * size)
+    return massless_pt(final[:, 0], final[:, 1])
 
 
 def _relative_pt(rows: Sequence[int], final: Tensor) -> Tensor:

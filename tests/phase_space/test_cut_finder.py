@@ -10,12 +10,15 @@ import pytest
 import torch
 
 import hepgen_ml
-from hepgen_ml.phase_space import parse_cut
+from hepgen_ml.phase_space import Acceptance, parse_cut
 from hepgen_ml.phase_space.coordinates import (
     azimuth,
     boost,
+    boost_along_beam,
     from_pt_rapidity_phi,
+    massless_pt,
     pseudorapidity,
+    two_body_momentum,
     wrap,
 )
 from hepgen_ml.phase_space.cut_finder import CutFinder
@@ -278,6 +281,47 @@ def test_the_mass_of_two_jets_has_no_edge_of_its_own(n: int) -> None:
     finder.add(p[mass > 180.0], ["j", "j"])
     (found,) = [c for c in finder.acceptance().cuts if c.observable == "mass"]
     assert 175.0 < found.low <= 180.0
+
+
+def massive_pair(
+    n: int, pt_hat: float, masses: tuple[float, float], seed: int
+) -> torch.Tensor:
+    """Pairs with a smallest transverse momentum at the same angle and energy without masses."""
+    rng = np.random.default_rng(seed)
+    draw = [torch.from_numpy(v) for v in (rng.random(n), rng.normal(0, 1, (n, 2)))]
+    hat, y = pt_hat * draw[0] ** (-1 / 3), draw[1]
+    root_s = 2 * hat * torch.cosh(y[:, 0])
+    m1, m2 = (torch.full_like(hat, m) for m in masses)
+    k = two_body_momentum(root_s, m1, m2)
+    pt, pz = k / torch.cosh(y[:, 0]), k * torch.tanh(y[:, 0])
+    p = torch.stack([pt, 0 * pt, pz, torch.hypot(k, m1)], dim=1)
+    q = torch.stack([-pt, 0 * pt, -pz, torch.hypot(k, m2)], dim=1)
+    return torch.stack([boost_along_beam(v, torch.sinh(y[:, 1])) for v in (p, q)], dim=1)
+
+
+def test_a_cut_on_the_transverse_momentum_without_masses() -> None:
+    """As Pythia makes it; with their masses some quarks are softer."""
+    finder, masses = CutFinder(), {"j": 0.0, "4": 1.5, "5": 4.8}
+    for k, (a, b) in enumerate((("j", "j"), ("5", "j"), ("4", "j"), ("5", "5"))):
+        p = massive_pair((60_000, 4000, 4000, 300)[k], 7.0, (masses[a], masses[b]), k)
+        hat = massless_pt(p[:, 0], p[:, 1])
+        assert float(hat.min()) >= 7 * (1 - 1e-12)
+        finder.add(p, [a, b])
+    acceptance = finder.acceptance()
+    found = {c.classes: c.low for c in acceptance.cuts if c.observable == "pt_hat"}
+    assert found == {("j", "j"): 7.0, ("5", "j"): 7.0, ("4", "j"): 7.0, ("5", "5"): 7.0}
+    for k, (a, b) in enumerate((("j", "j"), ("5", "j"), ("5", "5"))):
+        own = masses[a], masses[b]
+        least = acceptance.pt_of_pair([a, b], own)
+        pt = torch.hypot(*massive_pair(200_000, 7.0, own, 10 + k)[:, 0, :2].T)
+        assert least <= float(pt.min()) <= 1.004 * least + 1e-3
+    # it holds for events of two particles alone
+    soft = massive_pair(10, 3.0, (0.0, 0.0), 20)
+    third = from_pt_rapidity_phi(*(torch.full((10,), v, dtype=torch.float64) for v in (9, 0, 1, 0)))
+    more = torch.cat([soft, third.unsqueeze(1)], dim=1)
+    three = Acceptance([parse_cut("pt_hat(j, j) > 7")])
+    assert three.passes(more, ["j", "j", "j"]).all()
+    assert not three.passes(soft, ["j", "j"])[massless_pt(soft[:, 0], soft[:, 1]) < 7].any()
 
 
 @pytest.mark.parametrize("seed", range(3))
