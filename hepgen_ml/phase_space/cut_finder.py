@@ -30,7 +30,7 @@ _ABOVE_PT = 1.00001
 _DIFFERENT = 20.0
 """Mean spacings between the edge of a class and that of all its relatives, if it is another."""
 
-_MANY, _SHARP = 2000, 0.62
+_MANY, _SHARP = 2000, 0.64
 """Number of entries, and the largest position of the middle one of those next to the edge, for an
 upper cut where most distributions have a tail: in transverse momenta, and in masses that have no
 lower cut."""
@@ -105,6 +105,7 @@ class CutFinder:
         *,
         light_cone: bool = False,
         slices: bool = True,
+        angles: Collection[str] = (),
     ) -> Acceptance:
         """The cuts whose edges are populated, and the stated cuts.
 
@@ -118,6 +119,9 @@ class CutFinder:
         slices : bool
             Search upper cuts where the energy of the beams ends no distribution: on transverse
             momenta, and on masses without a lower cut.
+        angles : collection of str
+            Observables of two particles that are all of a collision which the angle determines,
+            because the energy hardly varies: there a cut has edges in all of them.
 
         Raises
         ------
@@ -136,23 +140,23 @@ class CutFinder:
             if seen.entries and (light_cone or key[0] not in _LIGHT_CONE):
                 alike = key[0], tuple(sorted(_RELATIVES.get(c, c) for c in key[1]))
                 families.setdefault(alike, {})[key] = seen
-        found = [cut for family in families.values() for cut in _of_family(family)]
+        found = [cut for family in families.values() for cut in _of_family(family, angles)]
         found = [c if slices else _without_slice(c) for c in found]
         return Acceptance(overridden(_without_implied(found, self._extremes.seen), stated))
 
 
-def _of_family(family: dict[Key, Seen]) -> list[Cut]:
+def _of_family(family: dict[Key, Seen], angles: Collection[str]) -> list[Cut]:
     """Cuts in one observable of classes that generators treat in the same way.
 
     An edge is searched in all entries together, and an entry of any class outside contradicts it. A
     class with many entries may have a different edge. A class with few entries has that of its
     relatives, if none of its entries is outside, and no edge if many entries of these show none.
     """
-    own = {key: _edges(key, seen) for key, seen in family.items()}
+    own = {key: _edges(key, seen, angles) for key, seen in family.items()}
     pool, pooled = Seen(), own[next(iter(own))]
     if len(family) > 1:
         pool = Seen.joined(list(family.values()))
-        pooled = _edges(next(iter(family)), pool, strays=False)
+        pooled = _edges(next(iter(family)), pool, angles, strays=False)
     largest = max(family, key=lambda key: family[key].entries)
     together = tuple(", ".join(key[1]) for key in family)
     found = []
@@ -195,7 +199,7 @@ def _differs(edge: Edge | None, common: Edge) -> bool:
     return edge is not None and edge.at - common.at > _DIFFERENT * edge.spacing
 
 
-def _edges(key: Key, seen: Seen, strays: bool = True) -> Edges:
+def _edges(key: Key, seen: Seen, angles: Collection[str], strays: bool = True) -> Edges:
     """Edges of an observable that are not kinematic, from sufficiently many entries."""
     low = high = None
     if seen.entries < _fewest(key[0]):
@@ -209,29 +213,35 @@ def _edges(key: Key, seen: Seen, strays: bool = True) -> Edges:
             return all(is_fixed(extremes.rows[[0, k]], seen.entries) for k in (1, 2))
         return is_fixed(extremes.rows, seen.entries, determined=key[0] in _DETERMINED)
 
+    def is_angle(edge: Edge) -> bool:
+        return key[0] in angles and seen.alone and _is_sharp(seen, edge)
+
     if key[0] != "abs_eta":
         natural = seen.threshold if key[0] == "mass" else 0.0
         low = lower_edge(seen.low.values, seen.entries, natural, strays)
         if low is not None and (
-            low.at < _ABOVE_THRESHOLD * natural or seen.of_decays[0] < low.at or not fixed(seen.low)
-        ):
+            low.at < _ABOVE_THRESHOLD * natural or seen.of_decays[0] < low.at
+            or not (fixed(seen.low) or is_angle(low))
+        ):  # fmt: skip
             low = None
     if key[0] in _ENDED_ABOVE:
         high = lower_edge(seen.high.values, seen.entries, strays=strays)
-        if high is not None and (-seen.of_decays[1] < high.at or not fixed(seen.high)):
+        if high is not None and (
+            -seen.of_decays[1] < high.at
+            or not (fixed(seen.high) or (key[0] != "pt" and is_angle(high)))
+        ):
             high = None
+        # products of a decay end with the mass of what decays, and the mass of a part of an event
+        # with the energy of the collision: these are no cuts
         if key[0] in ("pt", "pt_hat") or (key[0] == "mass" and low is None):
-            high = high if high is not None and _may_end(seen, high) else None
+            may_end = seen.alone if key[0] == "mass" else seen.direct
+            high = high if high is not None and may_end and _is_sharp(seen, high) else None
     return low, high
 
 
-def _may_end(seen: Seen, edge: Edge) -> bool:
-    """Whether a distribution that usually has a tail ends at an edge.
-
-    The mass of a part of an event ends at the energy of the collision, and momenta of decay
-    products with the mass of what decays: these are no cuts.
-    """
-    return seen.entries >= _MANY and edge.position <= _SHARP and seen.direct
+def _is_sharp(seen: Seen, edge: Edge) -> bool:
+    """Whether an edge has enough evidence where most distributions have a tail."""
+    return seen.entries >= _MANY and edge.position <= _SHARP
 
 
 def _cut(key: Key, edges: Edges, evidence: tuple[Evidence | None, Evidence | None]) -> Cut:

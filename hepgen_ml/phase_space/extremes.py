@@ -106,8 +106,9 @@ class Seen:
         Smallest and largest mass of the decay products of a resonance, which do not count as
         entries.
     direct : bool
-        Whether all entries are of particles that no resonance became; masses, of two particles
-        that are all of a collision.
+        Whether no entry is of a particle that comes from a resonance (known of ``pt``).
+    alone : bool
+        Whether all entries are of two particles that are all of a collision.
     """
 
     def __init__(self) -> None:
@@ -115,7 +116,7 @@ class Seen:
         self.entries = 0
         self.threshold = math.inf
         self.of_decays = math.inf, -math.inf
-        self.direct = True
+        self.direct = self.alone = True
 
     @classmethod
     def joined(cls, parts: Sequence[Seen]) -> Seen:
@@ -129,6 +130,7 @@ class Seen:
             found.note_decays(*part.of_decays)
         found.threshold = max(part.threshold for part in parts)
         found.direct = all(part.direct for part in parts)
+        found.alone = all(part.alone for part in parts)
         return found
 
     def note_decays(self, low: float, high: float) -> None:
@@ -218,6 +220,7 @@ class Extremes:
         particles = p.reshape(-1, 4)
         # the momentum of whole collisions, of reconstructed events it is unknown
         whole = p.sum(1) if states[0].balanced else None
+        two = whole is not None and p.shape[1] == 2
 
         def alone(flat: Indices) -> list[Tensor]:
             return [particles[flat], *([] if whole is None else [whole[flat // p.shape[1]]])]
@@ -232,6 +235,7 @@ class Extremes:
             for code, at in _by_code(each, chosen):
                 seen = self.seen[name, (names[code],)]
                 seen.take_in(name, values.numpy().ravel(), at, alone)
+                seen.alone &= two
         for state in states:
             for place in state.products:
                 self.seen["pt", (state.labels[place],)].direct = False
@@ -258,7 +262,7 @@ class Extremes:
                 if name != "mass" or "Jet" not in classes:
                     seen = self.seen[name, classes]
                     seen.take_in(name, flat, at, momenta)
-                    seen.direct &= whole is not None and p.shape[1] == 2
+                    seen.alone &= two
             for code, at in _by_code(each, ~own):
                 classes = names[code // len(names)], names[code % len(names)]
                 self.seen[name, classes].note_decays(flat[at].min(), flat[at].max())

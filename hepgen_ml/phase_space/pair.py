@@ -23,7 +23,7 @@ _CLOSEST = 1e-12
 
 
 class PairChart(BeamsChart):
-    r"""Two particles made by beams whose energies vary, with edges that are ends of coordinates.
+    r"""Two particles of a collision, with edges that are ends of coordinates.
 
     A cut on the mass of the pair bounds the energy of the collision from below: the coordinate
     of an energy that varies begins there. Where both vary, the coordinates are
@@ -38,8 +38,8 @@ class PairChart(BeamsChart):
     Parameters
     ----------
     labels, masses, energies, largest, incoming_masses, at_full
-        See `BeamsChart`; two particles, and at least one energy that varies. Where both do, no part
-        of the events is at the full energy.
+        See `BeamsChart`; two particles. Where both energies vary, no part of the events is at the
+        full energy; where none does, the angle is all there is, and has a cut.
     least_mass : float
         Smallest mass of the pair in GeV, 0 for any.
     pt_min : float
@@ -65,8 +65,13 @@ class PairChart(BeamsChart):
         super().__init__(labels, masses, energies, largest, incoming_masses, at_full)
         self.least_mass, self.pt_min = float(least_mass), float(pt_min)
         self.light_cone = tuple((float(plus), float(minus)) for plus, minus in light_cone)
-        if len(self.labels) != 2 or len(self.light_cone) != 2 or not self.n_beams:
-            raise ValueError("two particles, and an energy that varies")
+        if len(self.labels) != 2 or len(self.light_cone) != 2:
+            raise ValueError("there are two particles")
+        if not self.n_beams:
+            if not self.pt_min > 0:
+                raise ValueError("an energy that varies, or a cut on transverse momenta")
+            energy = [torch.tensor(e, dtype=torch.float64) for e in self.energies]
+            self.total = tuple(self._total(energy).tolist())
         if self.n_beams == 2 and any(self.at_full):
             raise ValueError("no events at the full energy where both energies vary")
         # s = m1^2 + m2^2 + 2 (E1 E2 + p1 p2) is at most m1^2 + m2^2 + 4 E1 E2
@@ -104,7 +109,7 @@ class PairChart(BeamsChart):
         return self._least / (4 * fixed), self.largest[self._vary[0]]
 
     def _columns_of_beams(self, total: Tensor, p: Tensor) -> list[Tensor]:
-        if self.n_beams == 1:
+        if self.n_beams < 2:
             return super()._columns_of_beams(total, p)
         energy = incoming_momenta(total, *self.incoming_masses)[..., 3]
         m = 2 * torch.sqrt(energy[..., 0] * energy[..., 1])
@@ -118,7 +123,7 @@ class PairChart(BeamsChart):
         return torch.log(m / (2 * self.largest[1])), torch.log(2 * self.largest[0] / m)
 
     def _total_at(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        if self.n_beams == 1:
+        if self.n_beams < 2:
             return super()._total_at(x)
         column, log_sigmoid = len(self._mass_names), torch.nn.functional.logsigmoid
         t, (low, high) = x[..., column], self._range

@@ -137,7 +137,9 @@ class ChartLearner:
             production = {"kind": BalancedChart.kind, "pt_min": []}
         if len(order) == 2:
             own = self.beams[structure.beams].at_full(at_full)
-            production = self._pair_of(own, production, masses, [classes[r] for r in order])
+            incoming = self._incoming_masses(structure)
+            cuts_on = [classes[r] for r in order]
+            production = self._pair_of(own, production, incoming, masses, cuts_on)
         chart = PRODUCTIONS[production.pop("kind")](labels, masses, **production)
         return chart, tuple(classes[r] for r in order), tuple(order)
 
@@ -160,10 +162,9 @@ class ChartLearner:
             if len(pt_min) < 2:
                 return None
             return {"kind": FixedEnergyChart.kind, "total": self._total(structure, own)}
-        masses = [sum(b) / 2 for b in mass_bounds(self.seen[structure], structure.incoming)]
         beams = {
             "energies": list(own.energies),
-            "incoming_masses": [float(f"{m:.10g}") for m in masses],
+            "incoming_masses": self._incoming_masses(structure),
         }
         if len(pt_min) < 2:
             formed = varies and own.one_fixed and not any(at_full)
@@ -183,6 +184,7 @@ class ChartLearner:
         self,
         own: Beams,
         production: dict[str, Any],
+        incoming: Sequence[float],
         masses: Sequence[MassSpec],
         classes: Sequence[str],
     ) -> dict[str, Any]:
@@ -195,6 +197,10 @@ class ChartLearner:
             # flavours of partons with different masses share a chart
             useful, beams = cut > 0, {"energies": list(energies), "incoming_masses": [0.0, 0.0],
                                       "largest": list(own.largest)}  # fmt: skip
+        elif production["kind"] == FixedEnergyChart.kind:
+            useful, cut, light_cone = pt > 0, 0.0, [[0.0, 0.0], [0.0, 0.0]]
+            beams = {"energies": list(energies), "incoming_masses": list(incoming),
+                     "largest": list(own.largest)}  # fmt: skip
         else:
             useful = production["kind"] == BeamsChart.kind and own.one_fixed
             useful &= max(cut, pt, *light_cone[0], *light_cone[1]) > 0
@@ -207,6 +213,10 @@ class ChartLearner:
                 least = max(least, math.sqrt(2 * fixed * sum(c[along] for c in light_cone)))
         cuts = {"least_mass": max(least, cut), "pt_min": pt, "light_cone": light_cone}
         return {"kind": PairChart.kind, **beams, **cuts}
+
+    def _incoming_masses(self, structure: Structure) -> list[float]:
+        bounds = mass_bounds(self.seen[structure], structure.incoming)
+        return [float(f"{sum(b) / 2:.10g}") for b in bounds]
 
     def _total(self, structure: Structure, beams: Beams) -> list[float]:
         """Total momentum of beams of fixed energy."""

@@ -184,8 +184,8 @@ class PairChartDocument(BeamsDocument):
 
     @model_validator(mode="after")
     def _check_pair(self) -> PairChartDocument:
-        if len(self.labels) != 2 or None not in self.energies:
-            raise ValueError("two particles, and an energy that varies")
+        if len(self.labels) != 2 or not (None in self.energies or self.pt_min > 0):
+            raise ValueError("two particles, and an energy that varies or a cut")
         if self.energies == [None, None] and any(self.at_full):
             raise ValueError("no events at the full energy where both energies vary")
         full = [m if e is None else e for e, m in zip(self.energies, self.largest, strict=True)]

@@ -250,7 +250,10 @@ class ProcessLearner:
         }  # fmt: skip
         one_fixed = any(b.one_fixed for b in beams.values())
         acceptance = self._cuts.acceptance(
-            self._stated, light_cone=one_fixed, slices=all(map(_of_partons, beams, beams.values()))
+            self._stated,
+            light_cone=one_fixed,
+            slices=all(map(_of_partons, beams, beams.values())),
+            angles=_of_angles(beams),
         )
         if conditions is not None and self._find_cuts:
             stated = {(c.observable, c.classes) for c in self._stated}
@@ -335,7 +338,18 @@ class ProcessLearner:
 
 def _of_partons(flavours: tuple[int, ...], beams: Beams) -> bool:
     """Whether both of the colliding particles are partons of a beam, with little of its energy."""
-    return beams.energies == (None, None) and not any(10 < abs(f) < 20 for f in flavours)
+    return beams.energies == (None, None) and not any(_are_leptons([f]) for f in flavours)
+
+
+def _of_angles(beams: Mapping[tuple[int, ...], Beams]) -> tuple[str, ...]:
+    """Observables of two particles that their angle determines, as leptons rarely radiate much."""
+    if all(b.both_fixed for b in beams.values()):
+        return "pt", "abs_eta"
+    return ("abs_eta",) if all(map(_are_leptons, beams)) else ()
+
+
+def _are_leptons(flavours: Iterable[int]) -> bool:
+    return all(10 < abs(f) < 20 for f in flavours)
 
 
 def _sums_by_row(

@@ -467,3 +467,19 @@ def test_momenta_of_decay_products_have_no_upper_cut() -> None:
 def slices_of_jets() -> torch.Tensor:
     p = two_jets(20_000, 50.0, seed=2)
     return p[torch.hypot(p[:, 0, 0], p[:, 0, 1]) < 100]
+
+
+def test_a_cut_on_the_angle_at_fixed_energy() -> None:
+    """There it has edges in all observables, none of which is independent of the others."""
+    p, finder = two_bodies(10_000, 91.2, 1e-9, seed=6), CutFinder()
+    whole = p.sum(1, keepdim=True)  # of the moving pair, whose rapidity is taken away
+    p = boost(p, whole * torch.tensor([-1.0, -1.0, -1.0, 1.0]), torch.full((10_000, 1), 91.2))
+    eta = pseudorapidity(p[:, 0]).abs()
+    finder.add(p, ["11", "11"])
+    assert not finder.acceptance(angles=("pt", "abs_eta")).cuts
+    finder = CutFinder()
+    finder.add(p[eta < 1.5], ["11", "11"])
+    assert not finder.acceptance().cuts
+    pt, angle = finder.acceptance(angles=("pt", "abs_eta")).cuts
+    assert pt.low == pytest.approx(45.6 / math.cosh(1.5), rel=5e-3)
+    assert angle.high == pytest.approx(1.5, rel=5e-3)

@@ -211,10 +211,14 @@ def test_an_energy_that_is_fixed_for_some_flavours(direct: int) -> None:
     assert "gamma of 100 GeV in every event or partons of any energy up to 100 GeV" in beams
 
 
-@pytest.mark.parametrize("beams", ["photons", "one fixed"])
+@pytest.mark.parametrize("beams", ["photons", "one fixed", "both fixed"])
 def test_cuts_of_a_pair_are_ends_of_coordinates(beams: str) -> None:
-    """A smallest mass of two muons, and a smallest momentum transfer to an electron."""
-    if beams == "photons":
+    """A smallest mass of two muons, and a smallest momentum transfer or angle of an electron."""
+    if beams == "both fixed":
+        chart = PairChart(["11", "-11"], [0.0, 0.0], [45.0, 45.0], [45.0, 45.0], [0.0, 0.0],
+                          20.0, 10.0, [[0.0, 0.0], [0.0, 0.0]])  # fmt: skip
+        masses, incoming, products, beam = (0.0, 0.0), (11, -11), (11, -11), (45.0, 45.0)
+    elif beams == "photons":
         chart = PairChart(["13", "-13"], [0.1057, 0.1057], [None, None], [100.0, 100.0],
                           [0.0, 0.0], 10.0, 2.0, [[0.0, 0.0], [0.0, 0.0]])  # fmt: skip
         masses, incoming, products = (0.0, 0.0), (22, 22), (13, -13)
