@@ -14,6 +14,7 @@ import numpy.typing as npt
 from hepgen_ml.errors import InputError, SampleError, UsageError
 from hepgen_ml.events.conditions import Wanted, values_of_run, with_conditions
 from hepgen_ml.events.formats import expand, format_of, has_free_weights, open_sample
+from hepgen_ml.events.hard_process import HardProcess
 from hepgen_ml.events.interfaces import DEFAULT_CHUNK, Reader
 from hepgen_ml.events.merging import PEEK, FirstEvents, Merged, merge_runs
 from hepgen_ml.events.objects import Selection
@@ -45,6 +46,8 @@ class EventSource:
     conditions : sequence of Wanted
         Conditions that events are to have as attributes, also where they are parameters of the
         run of each file.
+    hard : bool
+        Give events without beams, remnants and the like, see `hepgen_ml.events.hard_process`.
 
     Attributes
     ----------
@@ -72,8 +75,10 @@ class EventSource:
         selection: Selection | None = None,
         inside: Mask | None = None,
         conditions: Sequence[Wanted] = (),
+        hard: bool = False,
     ) -> None:
         self.conditions = tuple(conditions)
+        self.hard_process = HardProcess() if hard else None
         self.skip_bad, self.selection, self.inside = skip_bad, selection, inside
         self.n_events = self.n_skipped = self.n_unselected = 0
         self.left_out: dict[Path, tuple[str, ...]] = {}
@@ -238,6 +243,8 @@ class EventSource:
         self, chunk: EventSample, sums: npt.NDArray[np.float64], number: int
     ) -> EventSample:
         """Events inside the stated cuts; sums of weights of these and of others grow."""
+        if self.hard_process is not None:
+            chunk = self.hard_process(chunk)
         passes = (chunk.counts > 0) | self.keeps_empty
         if self.inside is not None:
             passes &= self.inside(chunk)

@@ -243,7 +243,9 @@ def read_some(
     conditions: Sequence[Wanted] = (),
 ) -> EventSample:
     """At most `options.n_events` events of files, chosen at random, weights as in training."""
-    source = EventSource(list(files), selection=options.selection, conditions=conditions)
+    source = EventSource(
+        list(files), selection=options.selection, conditions=conditions, hard=True
+    )
     source.weigh_groups()
     rng = np.random.default_rng(options.seed)
     kept: list[EventSample] = []

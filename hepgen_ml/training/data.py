@@ -83,8 +83,9 @@ class SampleSource(EventSource):
         self.reading = Stopwatch()
         inside = inside_cuts(self.cuts)
         super().__init__(
-            source, skip_bad=skip_bad, selection=selection, inside=inside, conditions=conditions
-        )
+            source, skip_bad=skip_bad, selection=selection, inside=inside, conditions=conditions,
+            hard=True,
+        )  # fmt: skip
 
     def chunks(self) -> Iterator[EventSample]:
         """Good events, chunk by chunk, with weights proportional to their cross section."""
@@ -190,7 +191,8 @@ def learn_process(
     )
     ids = {i for s in process.subprocesses for i in s.structure.pdg_id}
     neutral = [] if process.is_reconstructed else taken_as_neutral(ids, source.run.header)
-    source.not_learned = [*learner.not_learned, *neutral]
+    outside = source.hard_process.left_out if source.hard_process is not None else []
+    source.not_learned = [*learner.not_learned, *neutral, *outside]
     for text in source.not_learned:
         log.warning("%s", text)
     if not with_mean_weight(source, process).cross_section > 0:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
+from hepgen_ml.events.hard_process import hard_process
 from hepgen_ml.events.objects import Selection
 from hepgen_ml.events.run import RunInfo, finite_or_none
 from hepgen_ml.events.sample import EventSample, FloatArray, concatenate
@@ -204,10 +205,11 @@ def _read(
     """Events of a sample or of files, inside the cuts that were stated for a model."""
     inside, wanted = (None, ()) if judged is None else (judged.inside, judged.wanted)
     if isinstance(source, EventSample) and inside is None:
-        return source
+        return hard_process(source)
     events = EventSource(
-        source, skip_bad=skip_bad, selection=selection, inside=inside, conditions=wanted
-    )
+        source, skip_bad=skip_bad, selection=selection, inside=inside, conditions=wanted,
+        hard=True,
+    )  # fmt: skip
     events.weigh_groups()
     parts = [events.joined(number, chunk) for number, chunk in events.raw() if len(chunk)]
     if not parts:

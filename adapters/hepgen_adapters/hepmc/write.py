@@ -24,6 +24,7 @@ from hepgen_adapters.hepmc.text import (
     tokens,
 )
 from hepgen_ml.errors import OutputError
+from hepgen_ml.events.hard_process import beams_and_remnants, without
 from hepgen_ml.events.sample import UNKNOWN_SPIN, EventSample, RunInfo
 
 logger = logging.getLogger("hepgen_adapters.hepmc")
@@ -77,6 +78,7 @@ class HepMCWriter:
                 path=self.path,
                 remedy="name the output .root",
             )
+        sample = without(sample, beams_and_remnants(sample))  # the file has its own
         if self._names is None:
             self._names = list(sample.weights)
             self._write_header()
@@ -243,7 +245,10 @@ def lost(sample: EventSample) -> list[str]:
         found.append("exact names of weights")
     if any(np.isnan(w).any() for w in sample.weights.values()):
         found.append("for other programs, which named weights are absent (0 is written)")
-    if np.any(sample.particles.get("status", 0) < -1):
+    around = beams_and_remnants(sample)
+    if around.any():
+        found.append("rows of beams and remnants (the file has its own)")
+    if np.any((sample.particles.get("status", 0) < -1) & ~around):
         found.append("status codes below -1 (3 is written)")
     if numbers := {"run_number", "luminosity_block"} & set(sample.events):
         found.append(" and ".join(sorted(n.replace("_", " ") + "s" for n in numbers)))

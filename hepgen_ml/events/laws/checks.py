@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from hepgen_ml.events.hard_process import HardProcess
 from hepgen_ml.events.laws.chunk import DEFAULT_TOLERANCE, BoolArray, Chunk
 from hepgen_ml.events.laws.chunk_laws import LAWS, Law, Verdict
 from hepgen_ml.events.laws.normalization import Normalization
@@ -181,23 +182,27 @@ def check_sample(
     Returns
     -------
     list of LawResult
-        In a fixed order. The reader checks that the file is complete, and raises InputError
-        otherwise.
+        In a fixed order. Laws are judged for the collision without what surrounds it
+        (`hepgen_ml.events.hard_process`); a last entry says what that is, if anything. The reader
+        checks that the file is complete, and raises InputError otherwise.
     """
     tallies = [_Tally(law) for law in LAWS]
     normalization = Normalization(run, free_weights)
     ids = ids_of(run.header)
-    first = 0
-    for sample in samples:
+    hard, first = HardProcess(), 0
+    for sample in map(hard, samples):
         chunk = Chunk(sample, run, tolerance, ids)
         with np.errstate(all="ignore"):  # numbers that are not finite are expected here
             for tally in tallies:
                 tally.add(chunk, first)
             normalization.add(sample, first)
         first += len(sample)
-    return [tally.result() for tally in tallies] + [
+    results = [tally.result() for tally in tallies] + [
         LawResult(name, first, broken, worst, value, allowed, text, judged)
         for name, broken, worst, value, allowed, text, judged in normalization.results()
+    ]
+    return results + [
+        LawResult("not judged", 0, 0, None, 0.0, 0.0, text, judged=False) for text in hard.left_out
     ]
 
 

@@ -57,7 +57,7 @@ def test_ids_without_an_entry_are_named() -> None:
         assert not find_defects(sample)
         assert verdict in result.text
     none = EventSample(
-        SAMPLE.run, SAMPLE.offsets, {**SAMPLE.particles, "pdg_id": np.where(ids == 1023, 99, ids)}
+        SAMPLE.run, SAMPLE.offsets, {**SAMPLE.particles, "pdg_id": np.where(ids == -13, 99, ids)}
     )
     assert check(none)["particle ids"].n_broken
     assert "particle ids" in find_defects(none)
