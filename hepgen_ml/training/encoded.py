@@ -310,8 +310,8 @@ def encode_sample(
     collector = VariationCollector(variations, seed)
     encoded = encode_all(samples, process, variations=collector, progress=progress)
     files = tuple(p.name for p in samples.paths)
-    run = with_mean_weight(samples, process)
+    run, found = with_mean_weight(samples, process), collector.found(samples.run)
     return EncodedSample(
         process, run, encoded, fingerprint, files, samples.n_skipped,
-        tuple(samples.not_learned), samples.reading.seconds, collector.found(samples.run),
+        (*samples.not_learned, *collector.not_learned), samples.reading.seconds, found,
     )  # fmt: skip

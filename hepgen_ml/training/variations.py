@@ -28,6 +28,9 @@ _MOST_NUMBERS = 2**28
 _RARELY = 0.01
 """Fraction of events that may lack a weight; they are left out of the learning of weights."""
 
+_LOST = 0.05
+"""Fraction of events that may lack any of the weights that are learned."""
+
 
 @dataclass
 class Variations:
@@ -153,6 +156,11 @@ class VariationCollector:
         Weights to keep.
     seed : int
         Seed of the choice of events, if not all can be kept.
+
+    Attributes
+    ----------
+    not_learned : list of str
+        Sentences about weights that `found` leaves out.
     """
 
     def __init__(self, patterns: Sequence[str], seed: int) -> None:
@@ -163,6 +171,7 @@ class VariationCollector:
         self._rows: list[npt.NDArray[np.int64]] = []
         self._draw: list[npt.NDArray[np.float64]] = []
         self._share, self._n_kept = 1.0, 0
+        self.not_learned: list[str] = []
 
     def add(self, chunk: EventSample, events: npt.NDArray[np.int64], first: int) -> None:
         """Take in a chunk.
@@ -218,16 +227,18 @@ class VariationCollector:
         ratio, rows = np.concatenate(self._ratio), np.concatenate(self._rows)
         good = np.isfinite(ratio)
         missing = 1 - good.mean(0)
-        usable = missing <= _RARELY
-        for name, part in zip(self._names, missing, strict=True):
-            if part <= _RARELY:
-                continue
+        usable = _with_few_lost(good)
+        for k in np.flatnonzero(~usable):
+            name, part = self._names[k], missing[k]
             text = f"the named weight {name[:60]!r} is not a number in {100 * part:.3g} % of events"
+            if part <= _RARELY:
+                text += " and others in different ones"
             if self.patterns != ALL:
                 raise SampleError(
                     text, remedy="choose other weights with --weights, or none with --no-weights"
                 )
             log.warning("%s: it is not learned", text)
+            self.not_learned.append(text)
         if not usable.any():
             return None
         whole = good[:, usable].all(1)
@@ -244,3 +255,15 @@ class VariationCollector:
             torch.from_numpy(np.ascontiguousarray(ratio[whole][:, usable])),
             torch.from_numpy(rows[whole]),
         )
+
+
+def _with_few_lost(good: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Weights (K,) that few events (m, K) lack, and of which few events lack any."""
+    missing = 1 - good.mean(0)
+    order = np.argsort(missing, kind="stable")
+    bad = ~good[:, order]
+    first = np.where(bad.any(1), bad.argmax(1), bad.shape[1])
+    lost = np.cumsum(np.bincount(first, minlength=bad.shape[1] + 1)[:-1])
+    usable = np.zeros(len(missing), dtype=bool)
+    usable[order] = lost <= _LOST * len(good)
+    return usable & (missing <= _RARELY)

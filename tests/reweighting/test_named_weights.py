@@ -186,13 +186,30 @@ def test_events_that_lack_a_weight(caplog: pytest.LogCaptureFixture) -> None:
     sample = with_weights(1500)
     sample.weights["MUR=2"][7] = np.nan
     sample.weights["c_t = 1"][:700] = np.nan
-    found = encode_sample(sample).variations
+    encoded = encode_sample(sample)
+    found = encoded.variations
     assert found is not None
     assert found.names == ["MUR=2", "1001"]
+    assert any("'c_t = 1' is not a number" in text for text in encoded.not_learned)
     assert "'c_t = 1' is not a number in 46.7 % of events: it is not learned" in caplog.text
     assert "1 events lack some of the named weights" in caplog.text
     with pytest.raises(SampleError, match="--no-weights"):
         encode_sample(sample, variations=["c_t*"])
+
+
+def test_no_sample_is_lost_to_weights_that_different_events_lack() -> None:
+    sample = with_weights(1000)
+    ratio = np.ones((100, 1000))
+    for k in range(100):
+        ratio[k, 10 * k : 10 * k + 10 - k // 50] = np.nan
+    sample.weights = {f"w{k}": r * sample.weight for k, r in enumerate(ratio)}
+    collector = VariationCollector(ALL, 0)
+    collector.add(sample, np.arange(1000), 0)
+    found = collector.found(sample.run)
+    assert found is not None
+    assert found.names == ["w50", "w51", "w52", "w53", "w54"]
+    assert len(found.rows) == 955
+    assert len(collector.not_learned) == 95
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
