@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import multiprocessing
 import os
 import queue
-import signal
 import sys
 import threading
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import islice
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, Protocol, TypeVar
@@ -21,13 +19,12 @@ from typing import Any, Generic, Protocol, TypeVar
 from hepgen_ml.errors import OutputError
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.generation.blocks import Block, Counts, made_here
+from hepgen_ml.generation.worker_process import deferred_signals, one_thread_each, work
 
 _START = 6.0
 """Approximate time in seconds that a process takes to load torch and a model."""
 
 _AHEAD = 2  # blocks waiting for each process
-
-_WATCH = 1.0  # seconds until a process notices that its parent has ended
 
 _POLL = 0.1  # seconds
 
@@ -35,9 +32,6 @@ _POLLS = 600
 """Number of polls until a copy must have begun; they do not pass while a job is suspended."""
 
 _KILLED = 10.0  # seconds in which the system ends a killed process, unless its disk hangs
-
-_DEFERRED = {signal.SIGINT, signal.SIGTERM}
-"""Signals that wait until a process has its own handlers, see `begin_worker`."""
 
 Made = tuple[EventSample, Counts]
 
@@ -173,7 +167,7 @@ class Workers(Generic[T, R]):
         tasks, self._tasks = context.Pipe(duplex=False)
         self._turn = context.Lock()  # to receive a task; here, since processes find it by name
         try:
-            with one_thread_each(), _deferred_signals(), warnings.catch_warnings():
+            with one_thread_each(), deferred_signals(), warnings.catch_warnings():
                 # Python cannot know that the threads of numerical libraries stand being copied.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 for _ in range(n):
@@ -203,7 +197,7 @@ class Workers(Generic[T, R]):
         self._results.append(ours)
         others = (self._tasks, *self._results) if is_copy else ()  # copies have these, too
         process = context.Process(
-            target=_work,
+            target=work,
             args=(tasks, self._turn, theirs, others, is_copy, begin, arguments),
             daemon=True,
         )
@@ -323,99 +317,3 @@ def _send(ordered: queue.SimpleQueue[Any], tasks: Connection) -> None:
     with suppress(OSError):
         while (task := ordered.get()) is not None:
             tasks.send(task)
-
-
-def _work(
-    tasks: Connection,
-    turn: Any,
-    results: Connection,
-    others: tuple[Connection, ...],
-    is_copy: bool,
-    begin: Callable[..., Callable[[Any], tuple[Any, Counts]]],
-    arguments: tuple[Any, ...],
-) -> None:
-    """Fulfil tasks in a process that `Workers` has started, until it is ended."""
-    for end in others:
-        end.close()
-    begin_worker()
-    _compute_with_one_thread()
-    make: Callable[[Any], tuple[Any, Counts]] | None = None
-    with suppress(BrokenPipeError, EOFError):  # its result is no longer needed
-        if is_copy:
-            results.send(None)  # it has begun
-        while True:
-            with turn:
-                task = tasks.recv()
-            try:
-                if make is None:
-                    make = begin(*arguments)
-                found: Any = make(task)
-            except Exception as error:
-                found = _sendable(error)
-            results.send((task.index, found))
-
-
-def _sendable(error: Exception) -> Exception:
-    """An error as it can be sent to another process."""
-    try:
-        copy.deepcopy(error)  # is made again there in the same way
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
-
-
-def _compute_with_one_thread() -> None:
-    """Do what the environment says; a copy of a process has read it before it was set."""
-    import torch
-
-    torch.set_num_threads(1)
-    if (numba := sys.modules.get("numba")) is not None:
-        with suppress(RuntimeError):  # its threads have been started
-            numba.core.config.reload_config()
-
-
-@contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Context in which new processes compute with one thread."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def _deferred_signals() -> Iterator[None]:
-    """Context in which signals wait, also for the new processes.
-
-    A copy would answer them with the handlers of this process, which may only take a note, and
-    Python discards those that arrive right after the copy is made.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _DEFERRED)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def begin_worker() -> None:
-    """Leave signals to the main process, and end with it, however it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _DEFERRED)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-    while os.getppid() == parent.pid:
-        time.sleep(_WATCH)
-    os._exit(1)

@@ -21,7 +21,7 @@ import pytest
 from hepgen_ml import EventSample, Generator
 from hepgen_ml.config import Config
 from hepgen_ml.errors import ModelError, OutputError, UsageError
-from hepgen_ml.generation import blocks, workers
+from hepgen_ml.generation import blocks, worker_process, workers
 from tests.samples import toy_top_pairs
 
 
@@ -198,15 +198,15 @@ def test_suspended_processes_are_ended(start: str) -> None:
 def test_a_copy_that_has_no_handlers_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     """It keeps signals until then; the handler of this process does not get them."""
     before = signal.signal(signal.SIGTERM, _note)
-    monkeypatch.setattr(workers, "begin_worker", lambda: _terminated(begin_worker))
-    begin_worker = workers.begin_worker
+    monkeypatch.setattr(worker_process, "begin_worker", lambda: _terminated(begin_worker))
+    begin_worker = worker_process.begin_worker
     try:
         with pytest.raises(OutputError, match="has died"):
             workers.Workers[_Large, np.ndarray](1, "fork", _doubled, ())
     finally:
         signal.signal(signal.SIGTERM, before)
     assert not multiprocessing.active_children()
-    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & workers._DEFERRED
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & worker_process.DEFERRED
 
 
 def _terminated(begin_worker: Callable[[], None]) -> None:
@@ -216,7 +216,7 @@ def _terminated(begin_worker: Callable[[], None]) -> None:
 
 def test_a_copy_that_cannot_begin(monkeypatch: pytest.MonkeyPatch) -> None:
     lock = threading.Lock()
-    monkeypatch.setattr(workers, "_compute_with_one_thread", lock.acquire)
+    monkeypatch.setattr(worker_process, "compute_with_one_thread", lock.acquire)
     monkeypatch.setattr(workers, "_POLLS", 5)
     with lock, pytest.raises(OutputError, match=r"2 of 2 copies .* do not begin"):
         workers.Workers[_Large, np.ndarray](2, "fork", _doubled, ())

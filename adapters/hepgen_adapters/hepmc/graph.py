@@ -57,19 +57,7 @@ def sample_from_records(
     particles: Any = np.concatenate([r.particles for r in records])
 
     born, ends = _links(records, first, first_vertex)
-    status = particles["status"].astype(np.int32)
-    has_partons = np.bincount(event, status == INCOMING_STATUS, n) > 0
-    remnant = (particles["pid"] == REMNANT) & (status == REMNANT_STATUS)
-    simple = np.bincount(event, ~_is_parton_level(particles, ours), n) == 0
-
-    parton = status == INCOMING_STATUS
-    # A particle with the whole energy of its beam meets a parton of the other beam as the beam.
-    meets = np.zeros(int(first_vertex[-1]) + 1, dtype=bool)
-    meets[ends[parton]] = True
-    meets[-1] = False  # no end vertex
-    parton |= (status == 4) & meets[ends]
-    incoming = np.where((simple & has_partons)[event], parton, status == 4)
-    keep = np.where(simple[event], (status != 4) & ~remnant, status == 1) | incoming
+    simple, incoming, keep = _chosen(particles, event, n, ends, int(first_vertex[-1]), ours)
     # incoming first, otherwise the order of the file
     order = np.lexsort((~incoming, event))
     order = order[keep[order]]
@@ -80,14 +68,13 @@ def sample_from_records(
     mothers = _mothers(born, ends, place, int(first_vertex[-1]))
     n_incoming = np.bincount(event, incoming, n).astype(np.int64)
     from_beams = ~simple[event] & ~incoming
-    mothers[from_beams] = np.stack([np.minimum(n_incoming, 1), np.minimum(n_incoming, 2)], axis=1)[
-        event[from_beams]
-    ]
+    both = np.stack([np.minimum(n_incoming, 1), np.minimum(n_incoming, 2)], axis=1)
+    mothers[from_beams] = both[event[from_beams]]
     mothers[incoming] = 0
 
     columns: dict[str, npt.ArrayLike] = {
         "pdg_id": particles["pid"][order],
-        "status": np.where(incoming, -1, status)[order],
+        "status": np.where(incoming, -1, particles["status"])[order].astype(np.int32),
         "mother1": mothers[order, 0],
         "mother2": mothers[order, 1],
         "px": particles["px"][order],
@@ -150,6 +137,30 @@ def unknown_attributes(records: list[Any]) -> set[str]:
     known = {*_EVENT_ATTRIBUTES, *_PARTICLE_ATTRIBUTES, "GenCrossSection", ABSENT}
     names = set[str]().union(*(r.attribute_name for r in records)) - known
     return {name for name in names if not name.startswith(("scale_", "lhe_"))}
+
+
+def _chosen(
+    particles: Any,
+    event: npt.NDArray[np.int64],
+    n: int,
+    ends: npt.NDArray[np.int64],
+    n_vertices: int,
+    ours: bool,
+) -> tuple[npt.NDArray[np.bool_], ...]:
+    """Which events (n,) are of partons, and which particles are incoming and kept."""
+    status = particles["status"].astype(np.int32)
+    has_partons = np.bincount(event, status == INCOMING_STATUS, n) > 0
+    remnant = (particles["pid"] == REMNANT) & (status == REMNANT_STATUS)
+    simple = np.bincount(event, ~_is_parton_level(particles, ours), n) == 0
+    parton = status == INCOMING_STATUS
+    # A particle with the whole energy of its beam meets a parton of the other beam as the beam.
+    meets = np.zeros(n_vertices + 1, dtype=bool)
+    meets[ends[parton]] = True
+    meets[-1] = False  # no end vertex
+    parton |= (status == 4) & meets[ends]
+    incoming = np.where((simple & has_partons)[event], parton, status == 4)
+    keep = np.where(simple[event], (status != 4) & ~remnant, status == 1) | incoming
+    return simple, incoming, keep
 
 
 def _links(
