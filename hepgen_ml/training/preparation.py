@@ -105,10 +105,11 @@ def prepare(sample: EncodedSample, config: Config, seconds: float) -> Prepared:
     process, encoded = sample.process, sample.encoded
     unseen = unseen_share(encoded)
     run = output_run(sample.run, process, sample.fingerprint)
-    config = with_weights(chosen(config, process, encoded, seconds), process, encoded)
+    config = with_weights(config, process, encoded)
     log_weight = None
     if config.training.weights == "sample":
         process, encoded, log_weight = as_they_are(process, encoded)
+    config = chosen(config, process, encoded, seconds)  # by the density that is learned
     kind = registry.density_class(config)
     if process.conditions is not None and not kind.conditional:
         raise UsageError(

@@ -189,3 +189,21 @@ def test_models_of_equal_weight_have_none(tmp_path: Path) -> None:
     assert np.ptp(made.sample(50, seed=1).weight) == 0
     with pytest.raises(UsageError, match="equal weight"):
         made.sample(50, weights="sample")
+
+
+def test_settings_are_chosen_for_the_density_that_is_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A symmetry that the weights restore is none of the events as they are."""
+
+    class SeenError(Exception):
+        pass
+
+    def chosen(config: Config, process: Process, encoded: Encoded, seconds: float) -> Config:
+        assert config.training.weights == "sample"
+        assert (encoded.weight == 1).all()
+        raise SeenError
+
+    monkeypatch.setattr("hepgen_ml.training.preparation.chosen", chosen)
+    with pytest.raises(SeenError):
+        Generator.train(biased(1500), out=tmp_path / "m", config=SMALL.with_(model="auto"))
