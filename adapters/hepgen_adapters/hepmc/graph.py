@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from hepgen_adapters.hepmc.record import INCOMING_STATUS, REMNANT, REMNANT_STATUS
 from hepgen_adapters.hepmc.text import ABSENT
+from hepgen_ml.events.laws.particle_ids import is_hadron as has_quarks
 from hepgen_ml.events.sample import UNKNOWN_SPIN, EventSample, RunInfo
 
 _EVENT_ATTRIBUTES = {
@@ -124,7 +125,7 @@ def is_hadron(pdg_id: int) -> bool:
         return 81 <= abs(pdg_id) <= 99 and pdg_id != REMNANT  # clusters and strings
     from particle import pdgid
 
-    return bool(pdgid.is_hadron(pdg_id) or pdgid.is_nucleus(pdg_id) or pdgid.is_diquark(pdg_id))
+    return bool(has_quarks(pdg_id) or pdgid.is_nucleus(pdg_id) or pdgid.is_diquark(pdg_id))
 
 
 def n_showered(records: list[Any], ours: bool) -> int:

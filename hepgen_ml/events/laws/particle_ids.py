@@ -37,6 +37,12 @@ _BY_RULE = (
 """Classes of the numbering whose digits say the charge, for particles without an entry too."""
 
 
+_EXCHANGED = (110, 990, 9990)
+"""Reggeon, pomeron and odderon."""
+
+_OF_MODELS = 1_000_000
+"""Ids from which the first digits denote classes of particles, such as R-hadrons."""
+
 _SECTION = re.compile(r"^[ \t]*(BLOCK|DECAY)\b", re.I | re.M)
 
 
@@ -161,12 +167,27 @@ def _numbering(size: int) -> tuple[int, int, bool]:
     except (ParticleNotFound, InvalidParticle):
         # by rule: new physics, nuclei and diquarks; 81 to 100 belong to the inside of generators
         known = bool(pdg.is_valid) and not INTERNAL[0] <= size <= INTERNAL[1]
+        known &= not pdg.is_hadron or is_hadron(size)
         if known and _has_charge_by_rule(size, pdg):
             charge = pdg.three_charge
     charge = _LEFT_RIGHT.get(size, charge)
     if _is_hidden(size):
         charge, known = _HIDDEN.get(size - 4_900_000, 0), True
     return UNKNOWN_CHARGE if charge is None else int(charge), _color(size, pdg), known
+
+
+def is_hadron(pdg_id: int) -> bool:
+    """Whether the digits of an id are those of quarks that form a hadron.
+
+    Models use numbers such as 99926, whose digits denote no quarks or add up to a broken charge.
+    """
+    from particle import PDGID
+
+    size = abs(pdg_id)
+    pdg = PDGID(size)
+    if not pdg.is_hadron or size in _EXCHANGED or size >= _OF_MODELS:
+        return bool(pdg.is_hadron)
+    return "9" not in f"{size:07d}"[-4:-1] and (pdg.three_charge or 0) % 3 == 0
 
 
 def _has_charge_by_rule(size: int, pdg: Any) -> bool:
@@ -194,6 +215,6 @@ def _color(size: int, pdg: Any) -> int:
         return -3
     if size <= 37 or 1_000_010 < size < 1_000_040 or 2_000_010 < size < 2_000_016:
         return 1
-    if not 9_900_000 <= size < 10_000_000 and (pdg.is_hadron or pdg.is_nucleus):
+    if not 9_900_000 <= size < 10_000_000 and (is_hadron(size) or pdg.is_nucleus):
         return 1
     return ANY_COLOR

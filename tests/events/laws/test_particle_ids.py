@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hepgen_ml.events.laws.particle_ids import ANY_COLOR, ParticleIds, taken_as_neutral
+from hepgen_ml.events.laws.particle_ids import (
+    ANY_COLOR,
+    ParticleIds,
+    is_hadron,
+    taken_as_neutral,
+)
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.training.defects import find_defects
 from tests.events.laws.test_laws import SAMPLE, check
@@ -87,3 +92,22 @@ def test_states_of_generators_are_no_diquarks() -> None:
     charge, color, _ = ParticleIds().look_up(np.array([9942103, 9941103, 2103]))
     assert color.tolist() == [ANY_COLOR, ANY_COLOR, -3]
     assert charge[2] == 1
+
+
+@pytest.mark.parametrize("number", [99925, 99926, 99211, 9926])
+def test_digits_that_denote_no_quarks_have_no_charge(number: int) -> None:
+    """Models number their particles so; two thirds of a charge, or one third, were theirs."""
+    assert not is_hadron(number)
+    ids = np.where(SAMPLE.pdg_id == 23, number, SAMPLE.pdg_id)
+    sample = EventSample(SAMPLE.run, SAMPLE.offsets, {**SAMPLE.particles, "pdg_id": ids})
+    results = check(sample)
+    assert not any(r.n_broken for r in results.values())
+    assert f"{number}: neither" in results["particle ids"].text
+    assert not ParticleIds(f"BLOCK QNUMBERS {number}\n 1 0\n 3 1\n").without_charge([number])
+
+
+@pytest.mark.parametrize("number", [211, 2212, 990, 4214122, 1000993, 10411, 100443])
+def test_hadrons_are_those_of_the_numbering(number: int) -> None:
+    from particle import PDGID
+
+    assert is_hadron(number) == PDGID(number).is_hadron
