@@ -11,7 +11,7 @@ from torch import Tensor
 from hepgen_ml.errors import UsageError
 from hepgen_ml.phase_space.cuts import SINGLE, Acceptance, Cut, Evidence, Key, overridden
 from hepgen_ml.phase_space.edges import HARDLY_ANY, Edge, is_fixed, lower_edge
-from hepgen_ml.phase_space.extremes import Extremes, FinalStates, Seen, Smallest
+from hepgen_ml.phase_space.extremes import BOUNDED_ABOVE, Extremes, FinalStates, Seen, Smallest
 
 MIN_ENTRIES, MIN_PAIRS = 150, 500
 """Minimum numbers of values to infer a cut on particles and on pairs."""
@@ -43,9 +43,6 @@ _RELATIVES = {"4": "j", "5": "j", "13": "11", "14": "12", "16": "12"}
 masses are jets as others are, electrons and muons are leptons."""
 
 _LIGHT_CONE = ("plus", "minus")
-_ENDED_ABOVE = ("pt", "abs_eta", "mass", "pt_hat")
-"""Observables that have upper cuts."""
-
 _DETERMINED = ("plus", "minus", "mass")
 """Observables that are determined by those with which their edges are compared."""
 
@@ -224,7 +221,7 @@ def _edges(key: Key, seen: Seen, angles: Collection[str], strays: bool = True) -
             or not (fixed(seen.low) or is_angle(low))
         ):  # fmt: skip
             low = None
-    if key[0] in _ENDED_ABOVE:
+    if key[0] in BOUNDED_ABOVE:
         high = lower_edge(seen.high.values, seen.entries, strays=strays)
         if high is not None and (
             -seen.of_decays[1] < high.at

@@ -33,7 +33,7 @@ MOST_COMPARED = 256
 _VALUES = 1_000_000
 """Values of pairs that are computed together; bounds the memory."""
 
-_BOUNDED_ABOVE = ("pt", "abs_eta", "mass", "pt_hat")
+BOUNDED_ABOVE = ("pt", "abs_eta", "mass", "pt_hat")
 """Observables that have upper bounds; of the others the small values are kept alone."""
 
 
@@ -147,7 +147,7 @@ class Seen:
         mine = values[at]
         self.entries += int(np.isfinite(mine).sum())
         for extremes, sign in ((self.low, 1.0), (self.high, -1.0)):
-            if sign < 0 and name not in _BOUNDED_ABOVE:
+            if sign < 0 and name not in BOUNDED_ABOVE:
                 continue
             chosen = extremes.wanted(sign * mine)
             if not len(chosen):

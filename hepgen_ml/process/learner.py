@@ -17,13 +17,14 @@ from hepgen_ml.events.sample import UNKNOWN_SPIN, EventSample
 from hepgen_ml.events.summary import particle_name
 from hepgen_ml.phase_space import Chart, Cut
 from hepgen_ml.phase_space.cut_finder import CutFinder
-from hepgen_ml.phase_space.cuts import flavour_class
+from hepgen_ml.phase_space.cuts import Acceptance, flavour_class
 from hepgen_ml.phase_space.extremes import FinalStates
 from hepgen_ml.process.auxiliary import AUXILIARY
 from hepgen_ml.process.channel_rules import ChannelRules
 from hepgen_ml.process.channels import Channel, Subprocess
 from hepgen_ml.process.chart_choice import ChartLearner
 from hepgen_ml.process.condition_learner import ConditionLearner
+from hepgen_ml.process.conditions import Conditions
 from hepgen_ml.process.encoded import final_momenta
 from hepgen_ml.process.lifetimes import LifetimeLearner
 from hepgen_ml.process.moving_cuts import Found, moving_cuts
@@ -248,18 +249,7 @@ class ProcessLearner:
             structure.beams: self._energies.of(structure.beams, beam_energy)
             for structure in self._seen if structure.incoming
         }  # fmt: skip
-        one_fixed = any(b.one_fixed for b in beams.values())
-        acceptance = self._cuts.acceptance(
-            self._stated,
-            light_cone=one_fixed,
-            slices=all(map(_of_partons, beams, beams.values())),
-            angles=_of_angles(beams),
-        )
-        if conditions is not None and self._find_cuts:
-            stated = {(c.observable, c.classes) for c in self._stated}
-            found_cuts = [c for c in acceptance.cuts if (c.observable, c.classes) not in stated]
-            named = [c for c in self._cuts.classes if ("pt", (c,)) not in stated]
-            self._moving = moving_cuts(self._seen, found_cuts, named, conditions)
+        acceptance = self._acceptance(beams, conditions)
         learner = ChartLearner(
             self._seen, self._cuts, self._stated, acceptance, beams, self._named, conditions
         )
@@ -303,6 +293,23 @@ class ProcessLearner:
             subprocesses, channels, acceptance, limit, self._lifetimes.lifetimes(conditions),
             conditions, self._moving.cuts,
         )  # fmt: skip
+
+    def _acceptance(
+        self, beams: Mapping[tuple[int, ...], Beams], conditions: Conditions | None
+    ) -> Acceptance:
+        """The cuts of the sample, those that move with conditions apart."""
+        found = self._cuts.acceptance(
+            self._stated,
+            light_cone=any(b.one_fixed for b in beams.values()),
+            slices=all(map(_of_partons, beams, beams.values())),
+            angles=_of_angles(beams),
+        )
+        if conditions is not None and self._find_cuts:
+            stated = {(c.observable, c.classes) for c in self._stated}
+            cuts = [c for c in found.cuts if (c.observable, c.classes) not in stated]
+            named = [c for c in self._cuts.classes if ("pt", (c,)) not in stated]
+            self._moving = moving_cuts(self._seen, cuts, named, conditions)
+        return found
 
     def _subprocess(
         self, part: Part, total: float, channel: int, order: tuple[int, ...],
