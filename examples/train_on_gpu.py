@@ -62,7 +62,7 @@ def main() -> int:
             resume=options.resume, force=not options.resume,
         )  # fmt: skip
     except HepgenError as error:
-        if first or hasattr(error, SPEAKS):
+        if getattr(error, SPEAKS, first):
             print(f"train_on_gpu.py: {error}", file=sys.stderr)
         return error.exit_code
     if first:

@@ -107,6 +107,9 @@ def reporting(
     level = logging.DEBUG if debug else logging.INFO if verbose else NOTE
     first = not together or is_first()
     _log_to_stderr(level if first else logging.CRITICAL)
+    if together:
+        # torch, which is loaded later, tells of the end of each connection with pages of addresses
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     previous = signal.signal(signal.SIGTERM, _raise_terminated)
     try:
         yield
@@ -114,7 +117,7 @@ def reporting(
     except HepgenError as error:
         if debug:
             traceback.print_exc()
-        if first or _speaks(error):
+        if _speaks(error, first):
             error_line(_from(error) if together else error)
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt as stop:
@@ -151,14 +154,16 @@ def is_first() -> bool:
         return True
 
 
-def _speaks(error: BaseException) -> bool:
-    """Whether a process other than the first tells of an error.
+def _speaks(error: BaseException, first: bool) -> bool:
+    """Whether this process tells of an error.
 
     Processes that have met decide who does. Before that each may have the same error, which the
     first one tells; then torchrun ends the others. Who is still there has one of its own.
     """
     if hasattr(error, SPEAKS):
         return bool(getattr(error, SPEAKS))
+    if first:
+        return True
     try:
         time.sleep(_POLITENESS)
     except KeyboardInterrupt:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from functools import partial
 from pathlib import Path
 
 from hepgen_ml.config import Config
-from hepgen_ml.errors import ModelError, SampleError, UsageError
+from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
 from hepgen_ml.files import directories, documents
 from hepgen_ml.files.directories import Contents
 from hepgen_ml.files.model_files import CARD, CLASSIFIER, CONFIG, VALIDATION, VARIATIONS, WEIGHTS
@@ -18,6 +19,9 @@ from hepgen_ml.training.history import HISTORY
 PLAN = "training.json"
 """File in a model directory with an unfinished training, with its sample and settings."""
 
+
+_DELAY, _POLL = 20.0, 0.2
+"""Seconds until a file system shows what another machine has written, and between looks."""
 
 claimed = partial(
     directories.claimed,
@@ -58,6 +62,25 @@ def begin(directory: Path, fingerprint: str, config: Config, *, resume: bool) ->
     document = {"sample_sha256": fingerprint, "config": config.model_dump()}
     write_text(directory / PLAN, json.dumps(document))
     return config.training.max_time
+
+
+def wait_for(directory: Path) -> None:
+    """Wait until the directory in which another process has begun a training is seen here.
+
+    Raises
+    ------
+    OutputError
+        It is on the disk of another machine, or the name is relative to another directory.
+    """
+    end = time.monotonic() + _DELAY
+    while not (directory / PLAN).exists():
+        if time.monotonic() > end:
+            raise OutputError(
+                "the first process trains in another directory of this name",
+                path=directory.absolute(),
+                remedy="start all in the same directory, on a file system that they share",
+            )
+        time.sleep(_POLL)
 
 
 def finish(directory: Path) -> None:

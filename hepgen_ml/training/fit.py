@@ -13,10 +13,11 @@ import torch
 
 from hepgen_ml.config import Config
 from hepgen_ml.events.source import Progress
+from hepgen_ml.files.version import __version__
 from hepgen_ml.models.storage import TrainedModel, load_model, save_model
 from hepgen_ml.training.clock import Clock
 from hepgen_ml.training.closing import complete
-from hepgen_ml.training.directory import begin, claimed, finish
+from hepgen_ml.training.directory import begin, claimed, finish, wait_for
 from hepgen_ml.training.encoded import EncodedSample
 from hepgen_ml.training.preparation import Prepared, prepare
 from hepgen_ml.training.ranks import ALONE, Packed, Ranks
@@ -77,8 +78,11 @@ def fit(
     InputError, SampleError
         The sample cannot be read or trained on.
     OutputError
-        `out` contains other files.
+        `out` contains other files, or is not the same directory for all processes.
+    UsageError
+        The processes have different settings.
     """
+    ranks.require_equal({"version of hepgen-ml": __version__, **config.model_dump(mode="json")})
     clock = Clock(config.training.max_time)
     with claimed(out, force=force, resume=resume) if ranks.first else nullcontext():
 
@@ -88,6 +92,8 @@ def fit(
             return sample, begin(out, sample.fingerprint, config, resume=resume)
 
         sample, seconds = ranks.share(begun, _packed, _unpacked)
+        if not ranks.first:
+            wait_for(out)
         ready = prepare(sample, config, seconds)
         if sample.variations is not None:
             share = ready.config.training.variations_share * clock.seconds

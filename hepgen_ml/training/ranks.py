@@ -42,9 +42,15 @@ _POLL = 0.02  # seconds
 
 _POLITENESS = 0.5  # seconds in which the first process may report an error
 
+_LINGER = 5.0
+"""Seconds in which the first process, to which the store may belong, waits until the others
+know whether they report an error."""
+
 _PIECE = 1 << 26  # bytes that are sent at a time
 
-_SPOKEN = "hepgen_ml/spoken"
+_SPOKEN, _HEARD = "hepgen_ml/spoken", "hepgen_ml/heard"
+"""Counters in the store: processes that wanted to report an error, and those that know whether
+they may."""
 
 
 class LostError(OutputError):
@@ -152,6 +158,28 @@ class Ranks:
         self._send(*pack(made))
         return made
 
+    def require_equal(self, settings: Mapping[str, Any]) -> None:
+        """Refuse settings that are not the same in all processes, which would wait for ever.
+
+        Raises
+        ------
+        UsageError
+            In all of them, with the names of what differs.
+        """
+        if self.size == 1:
+            return
+        mine = _flat(settings)
+        first = self.share(lambda: mine, lambda found: ({}, found), lambda packed: {**packed[1]})
+        differs = [float(mine.get(name) != text) for name, text in first.items()]
+        differs.append(float(bool(mine.keys() - first.keys())))
+        counts = self.add(torch.tensor(differs, dtype=torch.float64)).tolist()
+        names = [name for name, n in zip([*first, "others"], counts, strict=True) if n]
+        if names:
+            raise UsageError(
+                f"the {self.size} processes of this training differ in {', '.join(names)}",
+                remedy="give all of them the same options and the same configuration file",
+            )
+
     def share_number(self, make: Callable[[], float]) -> float:
         """A number computed by the first process."""
         return self.share(make, lambda x: ({}, {"x": x}), lambda packed: float(packed[1]["x"]))
@@ -205,6 +233,17 @@ ALONE = Ranks()
 """A training in one process."""
 
 
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Settings by dotted names, as JSON."""
+    found: dict[str, str] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = json.dumps(value)
+    return found
+
+
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
@@ -248,18 +287,28 @@ def joined(device: str = "auto") -> Iterator[tuple[Ranks, torch.device]]:
         yield ALONE, find_device(device)
         return
     ours = not dist.is_initialized()
+    store = None
     try:
         where = _device(device, place.local)
         yield _met(place, where, ours), where
     except BaseException as error:
-        speaks = _speaks(place.rank)
-        if place.rank:
-            setattr(error, SPEAKS, speaks)
+        with suppress(RuntimeError, ValueError):  # it has not met the others
+            store = dist.distributed_c10d._get_default_store()
+        # Of an interruption the first process tells, or that this one is lost.
+        if place.rank == 0 or isinstance(error, Exception):
+            speaks = _speaks(place.rank, store)
+            if place.rank or isinstance(error, LostError):  # another one has told the cause
+                setattr(error, SPEAKS, speaks)
+        if place.rank and store is not None:
+            with suppress(RuntimeError):
+                store.add(_HEARD, 1)
         raise
     finally:
         if ours and dist.is_initialized():
             with suppress(RuntimeError):
                 dist.destroy_process_group()
+        if ours and place.rank == 0 and store is not None:
+            _linger(store, place.size)
 
 
 def _met(place: Launched, device: torch.device, ours: bool) -> Ranks:
@@ -309,15 +358,24 @@ def _interruptible(work: Callable[[], T]) -> T:
     return done[0]
 
 
-def _speaks(rank: int) -> bool:
+def _speaks(rank: int, store: Any) -> bool:
     """Whether no other process has yet reported why the training ends."""
     if rank:
         time.sleep(_POLITENESS)
-    try:
-        store = dist.distributed_c10d._get_default_store()
-        return bool(store.add(_SPOKEN, 1) == 1)
-    except (RuntimeError, ValueError):  # it belonged to the first process, which is lost
+    if store is None:  # all have the same error, or this one cannot reach the others
         return rank == 1
+    try:
+        return bool(store.add(_SPOKEN, 1) == 1)
+    except RuntimeError:  # it belonged to the first process, which is lost
+        return rank == 1
+
+
+def _linger(store: Any, size: int) -> None:
+    """Keep the store until all others know whether they report."""
+    end = time.monotonic() + _LINGER
+    with suppress(RuntimeError, ValueError, KeyboardInterrupt):
+        while store.add(_HEARD, 0) < size - 1 and time.monotonic() < end:
+            time.sleep(_POLL)
 
 
 def _device(name: str, local: int) -> torch.device:

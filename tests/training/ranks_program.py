@@ -1,6 +1,7 @@
 """One of several processes that train together, for test_ranks: python ranks_program.py DIR NAME...
 
-Trains the models of the given names, each in a directory of its own, but for one that is there.
+Trains the models of the given names, each in a directory of its own, but for one that is there;
+one of them with other settings in each process.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ MODELS = {
     "signed": ["model=jetgpt", "training.precision=bfloat16"],
     "bayesian": ["model=mlp-cfm", "flow.bayesian=all", "network.dropout=0.1"],
     "exists": ["model=jetgpt"],
+    "other": ["model=jetgpt"],
     "stopped": ["model=jetgpt", "training.precision=bfloat16"],
 }
 """Settings by name; two of them are trained to their end."""
@@ -77,12 +79,15 @@ def main() -> None:
     for name in sys.argv[2:]:
         if name == "stopped" and rank == "1":
             _stop_at_the_second_validation()
+        more = ["training.clip=2", "training.ema=0.5"] if name == "other" and rank == "1" else []
         try:
             out = directory / ("signed" if name == "exists" else name)
-            facts = train(directory, name, out=out).facts
+            facts = train(directory, name, *more, out=out).facts
             said.append(f"{name}: {facts['processes']} processes, {facts['steps']} steps")
         except (HepgenError, KeyboardInterrupt) as error:
             said.append(f"{name}: {type(error).__name__} {getattr(error, 'speaks', False)}")
+            if name == "other":
+                said.append(str(error))
     (directory / f"said-{rank}").write_text("\n".join(said))
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,8 +19,10 @@ import torch
 
 from hepgen_ml import write
 from hepgen_ml.config import load_config
-from hepgen_ml.errors import UsageError
+from hepgen_ml.errors import OutputError, UsageError
 from hepgen_ml.generation.generator import Generator
+from hepgen_ml.training import ranks
+from hepgen_ml.training.directory import PLAN, wait_for
 from hepgen_ml.training.encoded import encode_sample
 from hepgen_ml.training.launched import launched
 from hepgen_ml.training.ranks import Ranks
@@ -63,7 +67,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     """The same losses and weights; what is random, and weights of either sign, are no exception."""
     finished = ["signed", "bayesian"]
     ranks_program.encode(tmp_path)
-    pair = launch(2, [str(PROGRAM), str(tmp_path), *finished, "exists", "stopped"])
+    pair = launch(2, [str(PROGRAM), str(tmp_path), *finished, "exists", "other", "stopped"])
     whole = {
         name: ranks_program.train(
             tmp_path, name, "training.accumulate=2", out=tmp_path / "one" / name
@@ -76,9 +80,15 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     first, second = ((tmp_path / f"said-{r}").read_text().splitlines() for r in range(2))
     steps = f"2 processes, {ranks_program.STEPS} steps"
     assert first[:2] == second[:2] == [f"{name}: {steps}" for name in finished]
-    assert first[2:] == ["exists: OutputError False", "stopped: KeyboardInterrupt False"]
     # Of an error that the first process has told, the other one says nothing.
-    assert second[2:] == ["exists: LostError False", "stopped: KeyboardInterrupt False"]
+    assert first[2] == "exists: OutputError False"
+    assert second[2] == "exists: LostError False"
+    # Other settings would be waited for without end.
+    assert first[3:5] == second[3:5]
+    assert first[3] == "other: UsageError False"
+    assert "differ in training.ema, training.clip (give all of them" in first[4]
+    assert not (tmp_path / "other").exists()
+    assert first[5:] == second[5:] == ["stopped: KeyboardInterrupt False"]
     for name in finished:
         np.testing.assert_allclose(
             course(tmp_path / name), course(tmp_path / "one" / name), rtol=2e-6, err_msg=name
@@ -107,13 +117,41 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
 
 
 def test_pieces_are_shared_evenly() -> None:
-    ranks = Ranks()
-    ranks.size = 4
-    assert [ranks.pieces(k) for k in (1, 4, 5, 8)] == [4, 4, 8, 8]
+    four = Ranks()
+    four.size = 4
+    assert [four.pieces(k) for k in (1, 4, 5, 8)] == [4, 4, 8, 8]
     shares = []
-    for ranks.rank in range(4):
-        shares += list(ranks.mine(10))
+    for four.rank in range(4):
+        shares += list(four.mine(10))
     assert sorted(shares) == list(range(10))
+
+
+def test_the_first_process_waits_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store in which they see that it reports an error is its own."""
+
+    class Store:
+        answers = iter([0, 0, 1, 2])
+
+        def add(self, name: str, n: int) -> int:
+            assert (name, n) == (ranks._HEARD, 0)
+            return next(self.answers)
+
+    ranks._linger(Store(), 3)
+    assert next(Store.answers, None) is None
+    monkeypatch.setattr(ranks, "_LINGER", 0.1)
+    Store.answers = itertools.repeat(1)
+    ranks._linger(Store(), 3)  # one of them is dead
+
+
+def test_a_directory_that_the_others_do_not_see(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hepgen_ml.training.directory._DELAY", 0.5)
+    (tmp_path / "model").mkdir()
+    with pytest.raises(OutputError, match="trains in another directory of this name"):
+        wait_for(tmp_path / "model")
+    threading.Timer(0.2, (tmp_path / "model" / PLAN).touch).start()
+    wait_for(tmp_path / "model")
 
 
 def test_environment_that_makes_no_sense(monkeypatch: pytest.MonkeyPatch) -> None:
