@@ -107,15 +107,7 @@ class HepMCWriter:
 
         mass = p["mass"] if "mass" in p else _derived_mass(sample)
         weights = np.stack([e["weight"], *sample.weights.values()], axis=1)
-        absent = np.isnan(weights) & (np.arange(weights.shape[1]) > 0)
-        if absent.any():
-            weights[absent] = 0.0
-            if not self._warned_weights:
-                self._warned_weights = True
-                logger.warning(
-                    "some events lack named weights: HepMC3 needs every weight in every event and "
-                    "has 0 for them; the attribute %s of these events lists which", ABSENT
-                )  # fmt: skip
+        absent = self._fill_absent(weights)
         momenta = np.concatenate([sample.momentum, mass[:, None]], axis=1)
         scalars = np.stack(
             [e.get(k, np.full(n, -1.0)) for k in ("scale", "alpha_qcd", "alpha_qed")], axis=1
@@ -157,6 +149,19 @@ class HepMCWriter:
             )
         self._file.write(self._buffer[:length].data)
         self._number += n
+
+    def _fill_absent(self, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """Set weights to 0 that events lack, with one warning; which they are."""
+        absent: npt.NDArray[np.bool_] = np.isnan(weights) & (np.arange(weights.shape[1]) > 0)
+        if absent.any():
+            weights[absent] = 0.0
+            if not self._warned_weights:
+                self._warned_weights = True
+                logger.warning(
+                    "some events lack named weights: HepMC3 needs every weight in every event and "
+                    "has 0 for them; the attribute %s of these events lists which", ABSENT
+                )  # fmt: skip
+        return absent
 
     def _refuse_infinite(self, sample: EventSample, rows: Any, *of_events: Any) -> None:
         bad = [~np.isfinite(x).all(axis=1) for x in of_events]
