@@ -259,7 +259,10 @@ class DecayCharts:
     def _within_cuts(
         self, structure: Structure, tree: Tree, node: int, spec: MassSpec
     ) -> MassSpec:
-        """Range of the mass of a system without a row, which cuts on pairs may begin."""
+        """Range of the mass of a system without a row, which cuts on pairs may begin and end.
+
+        A smallest energy of a photon beside two muons, for example, is a largest mass of these.
+        """
         leaves = tree.leaves(node)
         if isinstance(spec, MovingPeak):
             return spec
@@ -267,9 +270,11 @@ class DecayCharts:
             ids, seen = structure.pdg_id, self.seen[structure]
             a, b = (flavour_class(ids[r], largest(fixed_or_interval(seen, r))) for r in leaves)
             low, high = self._cuts.range("mass", (a, b), self._stated)
-            if spec[0] < low < spec[1] and spec[0] < high and not isinstance(spec, Beside):
-                spec = spec._replace(low=low) if isinstance(spec, Peak) else (low, spec[1])
-            elif isinstance(spec, Beside) and low < spec.first:
+            if not isinstance(spec, Beside):
+                first = low if spec[0] < low < spec[1] and spec[0] < high else spec[0]
+                last = high if first < high < spec[1] else spec[1]
+                spec = Peak(first, last, *spec[2:]) if isinstance(spec, Peak) else (first, last)
+            elif low < spec.first:
                 spec = spec._replace(low=max(low, spec.low))
         return spec
 
@@ -296,7 +301,10 @@ class DecayCharts:
         self, structure: Structure, tree: Tree, node: int, products: Sequence[int]
     ) -> _Pair:
         """Kinds of two products whose mass has a peak, and the peak; None without a peak."""
-        if len(products) > _MOST_PRODUCTS or any(n < 0 and not tree.systems[n] for n in products):
+        # systems that are chosen on the way are not those of the record, nor have they a resonance
+        if len(products) > _MOST_PRODUCTS or any(
+            n < 0 and not tree.systems.get(n) for n in products
+        ):
             return None, None
         key = kind_of_decay(structure, tree, node, products)
         if key not in self._pairs:

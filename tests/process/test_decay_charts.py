@@ -22,6 +22,7 @@ from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.phase_space.coordinates import invariant_mass_squared
 from hepgen_ml.process.peaks import find_peak
 from hepgen_ml.process.process import Process
+from tests.colored_events import colored
 from tests.phase_space.test_decays import W, hadronic_tops
 from tests.samples import learned
 
@@ -248,3 +249,54 @@ def test_a_resonance_far_narrower_than_its_range() -> None:
     assert peak is not None
     assert abs(peak[0] - 500.0) < 2e-6
     assert 0.5e-5 < peak[1] < 2e-5
+
+
+@pytest.mark.parametrize("n", [4, 5, 6])
+def test_decays_into_four_and_more(n: int) -> None:
+    """A tau lepton into three pions and more, or a new particle into quarks."""
+    sample = colored([
+        (21, -1, 0, 0, 501, 502), (21, -1, 0, 0, 502, 501), (35, 2, 1, 2, 0, 0),
+        *[(i, 1, 3, 3, 0, 0) for i in (16, -211, 211, -211, 22, 22)[:n]],
+    ], 100)  # fmt: skip
+    process = learned(sample)
+    (channel,) = process.channels
+    assert isinstance(channel.chart, DecayChart)
+    assert [len(node.children) for node in channel.chart.nodes].count(2) == n - 1
+    check_round_trip(process, sample)
+
+
+def test_the_smallest_energy_of_a_photon_ends_the_mass_of_two_muons() -> None:
+    """In e+ e- -> mu mu gamma the mass is below that of photons of 2 GeV."""
+    rng = np.random.default_rng(4)
+    n, root = 4000, 91.2
+    energy = 2.0 * (root / 4 - 1) ** (rng.random(n) ** 2)
+    mass = np.sqrt(root**2 - 2 * root * energy)
+    chart = DecayChart(
+        [Node("g", 0.0), Node("ll", (0.0, root), (2, 3)), Node("a", 0.0), Node("b", 0.0)], 2,
+        {"kind": "fixed_energy", "total": [0.0, 0.0, 0.0, root]},
+    )  # fmt: skip
+    x = torch.from_numpy(rng.normal(size=(n, chart.n_coordinates)))
+    at = [c.name for c in chart.coordinates].index("logit_mass:ll")
+    x[:, at] = torch.from_numpy(np.log(mass / (root - mass)))
+    final, total = chart.inverse(x)
+    p = torch.cat([incoming_momenta(total, 0.0, 0.0), final], 1).numpy()
+    sample = of_rows(p, (11, -11, 22, 13, -13))
+    found = learned(sample).channels[0].chart
+    assert isinstance(found, DecayChart)
+    (pair,) = [node for node in found.nodes if node.children]
+    assert isinstance(pair.mass, tuple)
+    assert mass.max() <= pair.mass[1] < mass.max() + 0.05
+
+
+def of_rows(p: np.ndarray, ids: tuple[int, ...]) -> EventSample:
+    """Events of massless particles that are made in the collision of two leptons."""
+    n, k = p.shape[:2]
+    rows = {"pdg_id": ids, "status": (-1, -1, *[1] * (k - 2)),
+            "mother1": (0, 0, *[1] * (k - 2)), "mother2": (0, 0, *[2] * (k - 2))}  # fmt: skip
+    columns = {name: np.tile(row, n) for name, row in rows.items()}
+    columns |= {k: p[..., i].ravel() for i, k in enumerate(("px", "py", "pz", "energy"))}
+    columns |= {name: np.zeros(n * k) for name in ("color1", "color2", "lifetime", "mass")}
+    columns["spin"] = np.full(n * k, 9.0)
+    energy = float(p[0, 0, 3])
+    run = RunInfo((11, -11), (energy, energy), processes=(Subrun(1, 1.0, 0.1),))
+    return EventSample(run, k * np.arange(n + 1), columns, {"process_id": np.ones(n)})
