@@ -253,8 +253,9 @@ class DecayCharts:
         if flavour == 0:
             return self._unnamed(structure, tree, node, math.inf)
         if node >= 0:
-            return self._masses.of(flavour)
-        return self._within_cuts(structure, tree, node, self._masses.without_row(flavour))
+            return self._masses.of(flavour, structure.process_id)
+        without = self._masses.without_row(flavour, structure.process_id)
+        return self._within_cuts(structure, tree, node, without)
 
     def _within_cuts(
         self, structure: Structure, tree: Tree, node: int, spec: MassSpec

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,10 @@ _NARROWEST = 1e-9
 """Smallest ratio of width and position that files with eleven digits can resolve."""
 
 _ITERATIONS = 80
+
+_FEWEST_APART, _APART, _SAME = 20, 5.0, 1e-5
+"""Number of masses from which a process may have its own hypothesis, distance of two medians in
+units of their mean interquartile range, and what is added to it relative to the mass."""
 
 _SMOOTH = 0.25
 """Minimum relative width of the background of a peak."""
@@ -45,6 +50,36 @@ def find_peak(mass: npt.NDArray[np.float64]) -> tuple[float, float] | None:
         return None
     _, position, width = max(good)
     return float(f"{position:.12g}"), float(f"{width:.6g}")
+
+
+def apart(masses: Mapping[int, npt.NDArray[np.float64]]) -> dict[int, int]:
+    """Which processes have masses of a particle in common: a number for each.
+
+    Samples of several hypotheses, such as resonances of 1 and of 2 TeV, have peaks far apart under
+    one id. All processes have the number 0 where there is a single hypothesis.
+
+    Parameters
+    ----------
+    masses : mapping of int to (m,) array
+        In GeV, by the number of the process.
+    """
+    quartiles = {
+        process: np.quantile(m, (0.25, 0.5, 0.75)) for process, m in masses.items() if len(m)
+    }
+    many = [p for p in quartiles if len(masses[p]) >= _FEWEST_APART]
+    first: list[npt.NDArray[np.float64]] = []
+    found: dict[int, int] = {}
+    for process in sorted(many, key=lambda p: float(quartiles[p][1])):
+        low, middle, high = quartiles[process]
+        width = (high - low + (first[-1][2] - first[-1][0]) if first else 0.0) / 2
+        if not first or middle - first[-1][1] > _APART * width + _SAME * middle:
+            first.append(quartiles[process])
+        found[process] = len(first) - 1
+    for process in quartiles.keys() - found.keys():
+        middle = float(quartiles[process][1])
+        distance = [abs(middle - float(q[1])) for q in first]
+        found[process] = int(np.argmin(distance)) if first else 0
+    return found
 
 
 def _candidates(mass: npt.NDArray[np.float64]) -> list[float]:

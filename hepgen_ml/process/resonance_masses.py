@@ -13,7 +13,7 @@ from hepgen_ml.phase_space.masses import MovingMass, MovingPeak, largest
 from hepgen_ml.process.conditions import Conditions
 from hepgen_ml.process.decay_trees import Tree
 from hepgen_ml.process.following import NEARLY_RIGHT, follows
-from hepgen_ml.process.peaks import find_peak
+from hepgen_ml.process.peaks import apart, find_peak
 from hepgen_ml.process.seen import Seen
 from hepgen_ml.process.structure import Structure
 
@@ -41,15 +41,34 @@ class ResonanceMasses:
         for structure in seen:
             for row in structure.intermediate:
                 self._rows.setdefault(abs(structure.pdg_id[row]), []).append((structure, row))
-        self._resonances: dict[int, MassSpec] = {}
-        self._beside: dict[int, MassSpec] = {}
+        self._resonances: dict[tuple[int, int], MassSpec] = {}
+        self._beside: dict[tuple[int, int], MassSpec] = {}
+        self._hypotheses: dict[int, dict[int, int]] = {}
 
-    def of(self, flavour: int) -> MassSpec:
-        """Mass of a resonance and its range, over all structures that have it."""
-        if flavour not in self._resonances:
+    def _key(self, flavour: int, process: int) -> tuple[int, int]:
+        """Id of a resonance, and which of its masses it has in a process, see `apart`."""
+        if flavour not in self._hypotheses:
+            masses: dict[int, list[npt.NDArray[np.float64]]] = {}
+            for structure, row in self._rows[flavour] if self._conditions is None else ():
+                if leaves := structure.leaves(row):
+                    masses.setdefault(structure.process_id, []).append(self.sums(structure, leaves))
+            self._hypotheses[flavour] = (
+                apart({p: masses_of(np.concatenate(m)) for p, m in masses.items()})
+                if len(masses) > 1 else {}
+            )  # fmt: skip
+        return flavour, self._hypotheses[flavour].get(process, 0)
+
+    def of(self, flavour: int, process: int = 0) -> MassSpec:
+        """Mass of a resonance and its range, over all structures that have it.
+
+        Of a process, where processes have resonances of different masses under one id.
+        """
+        key = self._key(flavour, process)
+        if key not in self._resonances:
             found, stated, owners = [], [], []
             for structure, row in self._rows[flavour]:
-                if leaves := structure.leaves(row):
+                mine = self._key(flavour, structure.process_id) == key
+                if mine and (leaves := structure.leaves(row)):
                     seen = self._seen[structure]
                     found.append(self.sums(structure, leaves))
                     owners.append(structure)
@@ -57,7 +76,7 @@ class ResonanceMasses:
             mass = masses_of(np.concatenate(found))
             moving = self.follow(mass, owners)
             if moving is not None:
-                self._resonances[flavour] = moving
+                self._resonances[key] = moving
                 return moving
             low, high = min(*stated, float(mass.min())), max(*stated, float(mass.max()))
             alike = high - low <= 1e-4 * high
@@ -65,20 +84,20 @@ class ResonanceMasses:
             constant = alike and max(stated) - min(stated) <= 1e-9 * high
             peak = None if constant else find_peak(mass)
             if constant:
-                self._resonances[flavour] = stated[0]
+                self._resonances[key] = stated[0]
             elif alike and peak is None:
-                self._resonances[flavour] = float(f"{np.median(mass):.10g}")
+                self._resonances[key] = float(f"{np.median(mass):.10g}")
             else:
                 margin = 1e-3 * (high - low)
                 # up to where the masses of events without its row begin
-                without = self._without(flavour)
+                without = self._without(key)
                 below, above = without[without < low], without[without > high]
                 ends = (
                     max(low - min([margin, *(low - below[-1:]) / 2]), 0.0),
                     high + min([margin, *(above[:1] - high) / 2]),
                 )
-                self._resonances[flavour] = Peak(*ends, *peak) if peak else ends
-        return self._resonances[flavour]
+                self._resonances[key] = Peak(*ends, *peak) if peak else ends
+        return self._resonances[key]
 
     def follow(
         self, mass: npt.NDArray[np.float64], structures: Sequence[Structure]
@@ -89,35 +108,37 @@ class ResonanceMasses:
         values = np.concatenate([self._seen[s].kept["conditions"] for s in structures])
         return follows(mass, values, self._conditions)
 
-    def without_row(self, flavour: int) -> MassSpec:
+    def without_row(self, flavour: int, process: int = 0) -> MassSpec:
         """Mass of the system in the place of a resonance, in events without its row."""
-        if flavour not in self._beside:
-            recorded, mass = self.of(flavour), self._without(flavour)
+        key = self._key(flavour, process)
+        if key not in self._beside:
+            recorded, mass = self.of(flavour, process), self._without(key)
             if isinstance(recorded, MovingPeak):
                 whole = recorded._replace(first=-NEARLY_RIGHT, last=NEARLY_RIGHT)
-                self._beside[flavour] = whole
+                self._beside[key] = whole
             elif not isinstance(recorded, Peak):
                 high = 2 * max(largest(recorded), float(mass[-1]))
-                self._beside[flavour] = (0.0, high)
+                self._beside[key] = (0.0, high)
             elif ((mass > recorded.low) & (mass < recorded.high)).any():
                 # Events without the row are not those far from the peak.
-                self._beside[flavour] = recorded._replace(low=0.0, high=math.inf)
+                self._beside[key] = recorded._replace(low=0.0, high=math.inf)
             elif mass[0] > recorded.high:
-                self._beside[flavour] = recorded._replace(low=recorded.high, high=math.inf)
+                self._beside[key] = recorded._replace(low=recorded.high, high=math.inf)
             elif mass[-1] < recorded.low:
-                self._beside[flavour] = recorded._replace(low=0.0, high=recorded.low)
+                self._beside[key] = recorded._replace(low=0.0, high=recorded.low)
             else:
                 around = recorded._replace(low=0.0, high=math.inf)
-                self._beside[flavour] = Beside(*around, recorded.low, recorded.high)
-        return self._beside[flavour]
+                self._beside[key] = Beside(*around, recorded.low, recorded.high)
+        return self._beside[key]
 
-    def _without(self, flavour: int) -> npt.NDArray[np.float64]:
+    def _without(self, key: tuple[int, int]) -> npt.NDArray[np.float64]:
         """Sorted masses of all systems in the place of a resonance."""
         found = [np.zeros((0, 4))]
         for structure, tree in self._trees.items():
             found += [
                 self.sums(structure, tree.leaves(node))
-                for node, pdg_id in tree.systems.items() if abs(pdg_id) == flavour
+                for node, pdg_id in tree.systems.items()
+                if abs(pdg_id) == key[0] and self._key(key[0], structure.process_id) == key
             ]  # fmt: skip
         return np.sort(masses_of(np.concatenate(found)))
 

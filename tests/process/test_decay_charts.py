@@ -11,7 +11,7 @@ import torch
 from hepgen_ml import Generator
 from hepgen_ml.config import Config
 from hepgen_ml.events.laws.checks import check_sample
-from hepgen_ml.events.sample import EventSample, RunInfo, Subrun
+from hepgen_ml.events.sample import EventSample, RunInfo, Subrun, concatenate
 from hepgen_ml.phase_space import (
     Beside,
     DecayChart,
@@ -300,3 +300,48 @@ def of_rows(p: np.ndarray, ids: tuple[int, ...]) -> EventSample:
     energy = float(p[0, 0, 3])
     run = RunInfo((11, -11), (energy, energy), processes=(Subrun(1, 1.0, 0.1),))
     return EventSample(run, k * np.arange(n + 1), columns, {"process_id": np.ones(n)})
+
+
+def resonance_and_a_jet(n: int, peak: Peak, process_id: int) -> EventSample:
+    """A heavy resonance that decays to muons beside a jet."""
+    nodes = [Node("j", 0.0), Node("z", peak, (2, 3)), Node("a", 0.0), Node("b", 0.0)]
+    chart = DecayChart(nodes, 2, {"kind": "balanced", "pt_min": [20.0]})
+    rng = np.random.default_rng(process_id)
+    x = torch.from_numpy(rng.normal(size=(n, chart.n_coordinates)))
+    at = [c.name for c in chart.coordinates].index("logit_mass:z")
+    x[:, at] = torch.from_numpy(rng.logistic(size=n))
+    final, total = chart.inverse(x)
+    pair = final[:, 1:].sum(1, keepdim=True)
+    p = torch.cat([incoming_momenta(total, 0.0, 0.0), final[:, :1], pair, final[:, 1:]], 1).numpy()
+    rows = {"pdg_id": (21, 1, 1, 32, 13, -13), "status": (-1, -1, 1, 2, 1, 1),
+            "mother1": (0, 0, 1, 1, 4, 4), "mother2": (0, 0, 2, 2, 4, 4)}  # fmt: skip
+    columns = {name: np.tile(row, n) for name, row in rows.items()}
+    columns |= {k: p[..., i].ravel() for i, k in enumerate(("px", "py", "pz", "energy"))}
+    mass = np.zeros((n, 6))
+    mass[:, 3] = np.sqrt(invariant_mass_squared(pair[:, 0]).numpy())
+    columns |= {"mass": mass.ravel(), "spin": np.full(6 * n, 9.0)}
+    columns |= {name: np.zeros(6 * n) for name in ("color1", "color2", "lifetime")}
+    run = RunInfo((2212, 2212), (6500.0, 6500.0),
+                  processes=(Subrun(1, 1.0, 0.1), Subrun(2, 1.0, 0.1)))  # fmt: skip
+    events = {"process_id": np.full(n, process_id)}
+    return EventSample(run, 6 * np.arange(n + 1), columns, events)
+
+
+def test_resonances_of_several_masses_under_one_id() -> None:
+    """Hypotheses in one file, by the number of the process: each has its own peak."""
+    peaks = [Peak(500.0, 1500.0, 1000.0, 10.0), Peak(1000.0, 3000.0, 2000.0, 30.0)]
+    parts = [resonance_and_a_jet(800, peak, i + 1) for i, peak in enumerate(peaks)]
+    sample = concatenate(parts, parts[0].run)
+    process = learned(sample)
+    masses = {process.subprocesses[i].structure.process_id: channel.chart.nodes
+              for i, channel in enumerate(process.channels)}  # fmt: skip
+    for number, peak in enumerate(peaks, 1):
+        (found,) = [node.mass for node in masses[number] if node.children]
+        assert isinstance(found, Peak)
+        assert found.mass == pytest.approx(peak.mass, rel=2e-3)
+        assert found.width == pytest.approx(peak.width, rel=0.3)
+    check_round_trip(process, sample)
+    # one hypothesis in two processes has one
+    parts[1] = resonance_and_a_jet(800, peaks[0], 2)
+    (channel,) = learned(concatenate(parts, parts[0].run)).channels
+    assert isinstance(channel.chart, DecayChart)

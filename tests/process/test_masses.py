@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hepgen_ml.events.sample import EventSample, RunInfo, Subrun
+from hepgen_ml.events.sample import EventSample, RunInfo, Subrun, concatenate
 from hepgen_ml.phase_space import Peak
 from hepgen_ml.process.symmetry import looks_symmetric
 from tests.samples import learned
@@ -14,7 +14,7 @@ FLAVOURS = [(21, 2, 2), (2, 21, 2), (21, 1, 1), (1, 21, 1), (2, -2, 21), (-2, 2,
 """Incoming partons along +z and -z, and the outgoing one."""
 
 
-def z_with_a_parton(n: int, seed: int = 0) -> EventSample:
+def z_with_a_parton(n: int, seed: int = 0, position: float = M_Z) -> EventSample:
     """Off-shell Z bosons left undecayed; quarks carry more energy than gluons.
 
     The last event is the only one of its subprocess.
@@ -22,7 +22,7 @@ def z_with_a_parton(n: int, seed: int = 0) -> EventSample:
     rng = np.random.default_rng(seed)
     flavours = np.array(FLAVOURS)[rng.integers(len(FLAVOURS), size=n)]
     flavours[-1] = 21, 3, 3
-    mass = M_Z + WIDTH / 2 * np.tan(rng.uniform(-1.5, 1.5, n))
+    mass = position + WIDTH / 2 * np.tan(rng.uniform(-1.5, 1.5, n))
     pt, phi = 20 + rng.exponential(30.0, n), rng.uniform(-np.pi, np.pi, n)
     boost = np.abs(flavours[:, 0]) % 21 / 10 - np.abs(flavours[:, 1]) % 21 / 10
     y = rng.normal(boost[:, None], 0.8, (n, 2))
@@ -67,6 +67,14 @@ def test_subprocesses_share_the_range_and_the_peak_of_a_mass() -> None:
     encoded = process.encode(sample)
     assert len(encoded) == len(sample)
     assert looks_symmetric(process, encoded)
+
+
+def test_particles_of_several_masses_under_one_id() -> None:
+    parts = [z_with_a_parton(1000), z_with_a_parton(1000, position=300.0)]
+    parts[1].events["process_id"][:] = 2
+    process = learned(concatenate(parts, parts[0].run))
+    peaks = [next(m for m in c.chart.masses if m != 0.0) for c in process.channels]
+    assert sorted(round(m.mass) for m in peaks if isinstance(m, Peak)) == [91, 300]
 
 
 def test_masses_of_one_value_stay_fixed() -> None:
