@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -70,6 +70,9 @@ def processes_from_json(values: Sequence[Mapping[str, Any]]) -> tuple[Subrun, ..
         return tuple(replace(p, cross_section=np.nan, error=np.nan) for p in found)
     return found
 
+
+_EXPECTED, _NAMED = 20, 5
+"""Number of events of processes below which their absence is chance, and processes in a message."""
 
 _MOST_SHARDS, _LONGEST_REQUEST = 10**9, 64
 
@@ -155,6 +158,29 @@ class RunInfo:
         if not np.isfinite(self.cross_section):
             return np.nan
         return float(np.sqrt(sum(p.error**2 for p in self.processes)))
+
+    def without_events(self, numbers: Collection[int], n_events: int) -> list[str]:
+        """Message about processes of which some of so many events were expected, but none is there.
+
+        Parameters
+        ----------
+        numbers : collection of int
+            Of the processes that have events.
+        n_events : int
+        """
+        total = self.cross_section
+        if not set(numbers) <= {p.process_id for p in self.processes}:
+            return []  # events of other formats have numbers that no header declares
+        absent = [p for p in self.processes if p.process_id not in numbers and p.cross_section > 0]
+        share = sum(p.cross_section for p in absent) / total if total > 0 else 0.0
+        if share * n_events < _EXPECTED:
+            return []
+        names = ", ".join(str(p.process_id) for p in absent[:_NAMED])
+        names += ", ..." if len(absent) > _NAMED else ""
+        return [
+            f"no event is of process {names}, of which the "
+            f"header states {100 * share:.3g} % of the cross section: the others get all of it"
+        ]
 
     def scaled(self, factor: float) -> RunInfo:
         """Copy with all cross sections and errors multiplied."""

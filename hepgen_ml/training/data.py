@@ -191,6 +191,9 @@ def learn_process(
     )
     ids = {i for s in process.subprocesses for i in s.structure.pdg_id}
     neutral = [] if process.is_reconstructed else taken_as_neutral(ids, source.run.header)
+    numbers = {s.structure.process_id for s in process.subprocesses}
+    if not process.is_reconstructed:
+        neutral += source.run.without_events(numbers, learner.n_events)
     outside = source.hard_process.left_out if source.hard_process is not None else []
     source.not_learned = [*learner.not_learned, *neutral, *outside]
     for text in source.not_learned:

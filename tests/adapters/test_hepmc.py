@@ -290,6 +290,18 @@ def test_bad_files(tmp_path: Path) -> None:
     reader.close()
 
 
+def test_circles_of_particles_are_refused_with_what_helps(tmp_path: Path) -> None:
+    """As in files of Sherpa, whose signal vertex is not tree-like; the library never ends there."""
+    lines = (
+        "HepMC::Version 3.02.05", "HepMC::Asciiv3-START_EVENT_LISTING", "E 0 2 3", "U GEV MM",
+        "W 1", "P 1 0 11 0 0 1 1 0 4", "V -1 0 [1,3]", "P 2 -1 11 0 0 1 1 0 1", "V -2 0 [2]",
+        "P 3 -2 11 0 0 1 1 0 1", "HepMC::Asciiv3-END_EVENT_LISTING", "",
+    )  # fmt: skip
+    (tmp_path / "a.hepmc").write_text("\n".join(lines))
+    with pytest.raises(InputError, match=r"event 1: line 7: .*HEPMC_TREE_LIKE"):
+        read(tmp_path / "a.hepmc")
+
+
 def test_real_shower_file(data_dir: Path) -> None:
     sample = read(data_dir / "zmumu_250.hepmc.gz")
     assert len(sample) == 250

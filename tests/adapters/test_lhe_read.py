@@ -237,3 +237,14 @@ def test_a_declared_weight_is_one_however_events_spell_it(make):
     for k, name in enumerate(names):
         assert np.isnan(sample.weights[name][:3000]).all()
         assert (sample.weights[name][3000:] == k + 0.5).all()
+
+
+def test_files_that_a_file_names_are_not_read_with_it(make, caplog):
+    """The header of LHEF 3 may name files with the events of a run; once, also if read twice."""
+    files = '<eventfile name="a-1.plhe" neve="9"/>\n<eventfile name="b"/>\n'
+    named = f"<eventfiles>\n{files}</eventfiles>\n</init>"
+    path = make(GOOD.replace("</init>", named))
+    for _ in range(2):
+        sample, _ = read(path)
+        assert len(sample) == 4
+    assert caplog.text.count("name a-1.plhe, b, whose events are not read") == 1

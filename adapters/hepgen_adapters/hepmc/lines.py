@@ -51,6 +51,11 @@ WHAT = {
     WRONG_UNIT: "units are GEV or MEV, and MM or CM",
     TOO_LONG: "a line is longer than the 262,143 bytes that HepMC3 reads",
 }
+REMEDIES = {
+    WRONG_LINK: "particles before the vertices that they enter, without circles: Sherpa writes "
+    "such events with HEPMC_TREE_LIKE: true",
+}
+"""What helps where making the file again would not."""
 LONGEST = (1 << 18) - 2
 
 

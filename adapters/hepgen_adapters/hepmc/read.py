@@ -176,7 +176,8 @@ class HepMCReader:
             event = int(scan.state[lines.BAD_EVENT])
             raise InputError(
                 lines.WHAT[status], path=self.path, event=event or None,
-                line=int(scan.state[lines.LINE]), remedy="make the file again",
+                line=int(scan.state[lines.LINE]),
+                remedy=lines.REMEDIES.get(status, "make the file again"),
             )  # fmt: skip
 
     def _not_hepmc3(self, text: bytes) -> InputError:

@@ -6,6 +6,7 @@ import logging
 import math
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from xml.parsers import expat
@@ -97,9 +98,16 @@ def parse_header(text: bytes, path: Path) -> tuple[RunInfo, list[str]]:
     header, shard = _without_shard(_header_text(text, clean, comments, root_end, start))
     generators = []
     for tag, a, b, _ in _few(elements(block, b"generator")):
-        found = attributes(_text(text, inside + tag, inside + a))
+        named = attributes(_text(text, inside + tag, inside + a))
         body = unescape(_text(text, inside + a, inside + b))
-        generators.append((found.get("name", ""), found.get("version", ""), body))
+        generators.append((named.get("name", ""), named.get("version", ""), body))
+    found = (attributes(_text(block, a, b)) for a, b, *_ in _few(elements(block, b"eventfile")))
+    if files := [f["name"] for f in found if f.get("name")]:
+        names = ", ".join(files[:3]) + (", ..." if len(files) > 3 else "")
+        _warn_once(
+            f"{path}: its <eventfiles> name {names}, whose events are not read with it (files of "
+            "events alone need a header and <init> of their own)"
+        )
     run = _parse_init(_numbers(block), path, 1 + text.count(b"\n", 0, start))
     return run.with_(
         generators=tuple(generators) or _old_generators(_text(text, root_end, start)),
@@ -108,6 +116,12 @@ def parse_header(text: bytes, path: Path) -> tuple[RunInfo, list[str]]:
         weight_names=dict(declared),
         shard=shard,
     ), [name for name, _ in declared]
+
+
+@lru_cache(maxsize=1000)
+def _warn_once(text: str) -> None:
+    """Warn, once although a file is opened several times."""
+    log.warning("%s", text)
 
 
 def _few(found: Iterable[tuple[int, int, int, int]]) -> list[tuple[int, int, int, int]]:
@@ -258,10 +272,10 @@ def _parse_init(text: str, path: Path, line: int) -> RunInfo:
         raise broken("a number of <init> is too large for an integer")
     count, strategy = int(beams[9]), int(beams[8])
     if not 1 <= abs(strategy) <= 4:
-        log.warning(
-            "%s: weight strategy %d is not in the Les Houches accord: weights are read as under 3, "
-            "where they are of equal size, else as under -4", path, strategy,
-        )  # fmt: skip
+        _warn_once(
+            f"{path}: weight strategy {strategy} is not in the Les Houches accord: weights are "
+            "read as under 3, where they are of equal size, else as under -4"
+        )
         strategy = 3
     damaged = [row[0] for row in words if len(row) >= 4 and all(map(_NUMBER.fullmatch, row[1:4]))]
     if damaged and len(processes) != count:
