@@ -189,6 +189,7 @@ class LifetimeDocument(Document):
     mean: Positive
     quantiles: Annotated[list[Amount], Field(max_length=10_000)] = Field(default_factory=list)
     law: LawDocument | None = None
+    process: Integer | None = None
 
     @model_validator(mode="after")
     def _check(self) -> LifetimeDocument:

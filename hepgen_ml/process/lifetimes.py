@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,10 @@ _MOST = 1000
 
 _KNOTS = 201
 """Quantiles of a distribution that is not exponential."""
+
+_FEWEST, _APART, _ALIKE = 20, 6.0, 1e-3
+"""Number of particles from which a process has lifetimes of its own, if their mean or their prompt
+part is so many standard deviations from that of all processes and the mean relatively so far."""
 
 _CLEAR = 1.6
 """Kolmogorov-Smirnov distance times the square root of the number above which the distribution is
@@ -59,6 +63,8 @@ class Lifetime:
     law : Law, optional
         Mean as a function of the user's conditions; quantiles are then those over this mean, times
         `mean`.
+    process : int, optional
+        Number of the process (LPRUP) whose particles have it; by default those of all.
     """
 
     pdg_id: int
@@ -67,6 +73,7 @@ class Lifetime:
     mean: float
     quantiles: tuple[float, ...] = ()
     law: Law | None = None
+    process: int | None = None
 
     def draw(
         self, n: int, rng: np.random.Generator, values: FloatArray | None = None
@@ -89,6 +96,7 @@ class Lifetime:
             "pdg_id": self.pdg_id, "status": self.status, "prompt": self.prompt, "mean": self.mean,
             "quantiles": list(self.quantiles),
             **({} if self.law is None else {"law": self.law.to_config()}),
+            **({} if self.process is None else {"process": self.process}),
         }  # fmt: skip
 
     @classmethod
@@ -98,6 +106,7 @@ class Lifetime:
             int(config["pdg_id"]), int(config["status"]), float(config["prompt"]),
             float(config["mean"]), tuple(float(v) for v in config.get("quantiles", ())),
             Law.from_config(config["law"]) if config.get("law") else None,
+            config.get("process"),
         )  # fmt: skip
 
 
@@ -122,6 +131,37 @@ class _Seen:
             self.given = [np.concatenate(self.given)[chosen]]
         self.n_kept = len(self.kept[0])
 
+    @classmethod
+    def of_all(cls, parts: Sequence[_Seen]) -> _Seen:
+        """Several as one, of lifetimes that are kept in the same proportion."""
+        if len(parts) == 1:
+            return parts[0]
+        for part in parts:
+            part.join()
+        share = min(part.n_kept / part.n_positive for part in parts if part.n_positive) if any(
+            part.n_positive for part in parts) else 1.0  # fmt: skip
+        found = cls(sum(p.n for p in parts), sum(p.n_positive for p in parts),
+                    sum(p.total for p in parts))  # fmt: skip
+        for part in parts:
+            first = np.argsort(part.priority[0])[: round(share * part.n_positive)]
+            found.priority.append(part.priority[0][first])
+            found.kept.append(part.kept[0][first])
+            found.given += [given[first] for given in part.given]
+        return found
+
+    def differs(self, whole: _Seen) -> bool:
+        """Whether these lifetimes are clearly others than all of a species."""
+        prompt, all_prompt = (1 - s.n_positive / s.n for s in (self, whole))
+        error = math.sqrt(max(all_prompt * (1 - all_prompt), 1 / whole.n) / self.n)
+        if self.n < _FEWEST or abs(prompt - all_prompt) > _APART * error:
+            return self.n >= _FEWEST
+        if self.n_positive < _FEWEST:
+            return False
+        self.join()
+        own, mean = self.total / self.n_positive, whole.total / whole.n_positive
+        spread = max(float(self.kept[0].std()), 1e-9 * mean) / math.sqrt(self.n_positive)
+        return abs(own - mean) > _APART * spread and abs(own / mean - 1) > _ALIKE
+
 
 class LifetimeLearner:
     """Collects the lifetimes of all species, in bounded memory.
@@ -134,7 +174,7 @@ class LifetimeLearner:
 
     def __init__(self, seed: int = 0) -> None:
         self._rng = np.random.default_rng(seed)
-        self._seen: dict[tuple[int, int], _Seen] = {}
+        self._seen: dict[tuple[int, int], dict[int, _Seen]] = {}
 
     def add(
         self,
@@ -149,7 +189,8 @@ class LifetimeLearner:
         ):
             if status == -1:
                 continue
-            seen = self._seen.setdefault((abs(pdg_id), status), _Seen())
+            processes = self._seen.setdefault((abs(pdg_id), status), {})
+            seen = processes.setdefault(structure.process_id, _Seen())
             seen.n += len(lifetime)
             if stated[row]:
                 self._keep(seen, lifetime[:, row], given)
@@ -171,27 +212,41 @@ class LifetimeLearner:
             seen.join(np.argpartition(np.concatenate(seen.priority), _KEPT)[:_KEPT])
 
     def lifetimes(self, conditions: Conditions | None = None) -> tuple[Lifetime, ...]:
-        """Lifetimes of all species with lifetimes; their means may follow conditions."""
+        """Lifetimes of all species with lifetimes; their means may follow conditions.
+
+        Processes whose lifetimes differ, as in samples of several hypotheses, have their own.
+        """
         found = []
-        for (pdg_id, status), seen in sorted(self._seen.items()):
-            mean = seen.total / max(seen.n_positive, 1)
-            if not 0 < mean < math.inf:
+        for (pdg_id, status), processes in sorted(self._seen.items()):
+            whole = _Seen.of_all(list(processes.values()))
+            if not 0 < whole.total < math.inf:
                 continue
-            seen.join()
-            (kept,), law = seen.kept, None
-            if conditions is not None and seen.given:
-                values = conditions.numbers(seen.given[0])
-                law = mean_follows(kept, values, conditions)
-                if law is not None:
-                    kept = kept / law(torch.from_numpy(values)).numpy()
-                    kept *= mean / kept.mean()
-            quantiles: tuple[float, ...] = ()
-            if not _is_exponential(kept, mean):
-                steps = np.linspace(0, 1, _KNOTS)
-                quantiles = tuple(float(v) for v in np.quantile(kept, steps))
-            prompt = 1 - seen.n_positive / seen.n
-            found.append(Lifetime(pdg_id, status, prompt, mean, quantiles, law))
+            parts: dict[int | None, _Seen] = {None: whole}
+            several = conditions is None and len(processes) > 1
+            if several and any(seen.differs(whole) for seen in processes.values()):
+                parts = {p: s if s.n >= _FEWEST else whole for p, s in sorted(processes.items())}
+            found += [
+                replace(_lifetime(pdg_id, status, seen, conditions), process=process)
+                for process, seen in parts.items() if seen.total > 0
+            ]  # fmt: skip
         return tuple(found[:_MOST])
+
+
+def _lifetime(pdg_id: int, status: int, seen: _Seen, conditions: Conditions | None) -> Lifetime:
+    mean = seen.total / seen.n_positive
+    seen.join()
+    (kept,), law = seen.kept, None
+    if conditions is not None and seen.given:
+        values = conditions.numbers(seen.given[0])
+        law = mean_follows(kept, values, conditions)
+        if law is not None:
+            kept = kept / law(torch.from_numpy(values)).numpy()
+            kept *= mean / kept.mean()
+    quantiles: tuple[float, ...] = ()
+    if not _is_exponential(kept, mean):
+        steps = np.linspace(0, 1, _KNOTS)
+        quantiles = tuple(float(v) for v in np.quantile(kept, steps))
+    return Lifetime(pdg_id, status, 1 - seen.n_positive / seen.n, mean, quantiles, law)
 
 
 def draw_lifetimes(
@@ -203,6 +258,8 @@ def draw_lifetimes(
     """Put lifetimes into events, species by species, at the conditions (events, K) of these."""
     for lifetime in lifetimes:
         rows = (np.abs(events.pdg_id) == lifetime.pdg_id) & (events.status == lifetime.status)
+        if lifetime.process is not None:
+            rows &= events.process_id[events.event_index] == lifetime.process
         own = values[events.event_index[rows]] if values is not None and lifetime.law else None
         events.particles["lifetime"][rows] = lifetime.draw(int(rows.sum()), rng, own)
 

@@ -256,6 +256,7 @@ def _lifetime(lifetime: Lifetime) -> str:
     kind = "as in the sample, mean" if lifetime.quantiles else "exponential with"
     prompt = f", {100 * lifetime.prompt:.3g} % prompt" if lifetime.prompt > 0 else ""
     of = "" if lifetime.status == 1 else " of resonances"
+    of += "" if lifetime.process is None else f" in process {lifetime.process}"
     text = f"{particle_name(lifetime.pdg_id)}{of} {kind} cτ = {lifetime.mean:.4g} mm{prompt}"
     return text if lifetime.law is None else f"{text}, following the conditions"
 

@@ -12,7 +12,7 @@ from hepgen_ml.events.conditions import Wanted
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.generation.generator import Generator
 from hepgen_ml.process.learner import ProcessLearner
-from hepgen_ml.process.lifetimes import Lifetime
+from hepgen_ml.process.lifetimes import Lifetime, draw_lifetimes
 from hepgen_ml.process.process import Process
 from hepgen_ml.process.structure import Structure, tables
 from hepgen_ml.process.understanding import understood
@@ -109,7 +109,8 @@ def test_many_events_in_bounded_memory() -> None:
     rng = np.random.default_rng(0)
     for _ in range(60):
         learner.add(structure, rng.exponential(2.0, (2000, len(structure.pdg_id))))
-    assert all(len(s.kept) <= 42_000 for s in learner._seen.values())
+    parts = [s for processes in learner._seen.values() for s in processes.values()]
+    assert all(s.n_kept <= 42_000 for s in parts)
     for lifetime in learner.lifetimes():
         assert isinstance(lifetime, Lifetime)
         assert lifetime.quantiles == ()
@@ -144,3 +145,30 @@ def test_lifetimes_follow_conditions(kind: str) -> None:
             Process.from_config(config)
         with pytest.raises(ValueError, match="conditions"):
             lifetime.draw(3, rng)
+
+
+def test_processes_with_lifetimes_of_their_own() -> None:
+    """One species, of several hypotheses in one file: prompt, and of two lifetimes."""
+    sample = long_lived(3000)
+    tops, rng = sample.pdg_id == 6, np.random.default_rng(6)
+    process = rng.integers(1, 4, len(sample))
+    sample.events["process_id"] = process
+    mean = np.array([0.0, 0.0, 1.0, 50.0])[process[sample.event_index]]
+    lifetime = rng.exponential(1.0, len(mean)) * mean
+    sample.particles["lifetime"][tops] = lifetime[tops]
+    sample.particles["lifetime"][sample.pdg_id == -6] = lifetime[sample.pdg_id == -6]
+    found = process_of(sample).lifetimes
+    assert [v.process for v in found] == [2, 3]
+    assert [v.mean for v in found] == pytest.approx([1.0, 50.0], rel=0.1)
+    assert all(v.prompt == 0 and not v.quantiles for v in found)
+    assert [Lifetime.from_config(v.to_config()) for v in found] == list(found)
+    made = sample[np.arange(len(sample))]
+    made.particles["lifetime"] = np.zeros(len(mean))
+    draw_lifetimes(found, made, rng)
+    for number, expected in ((1, 0.0), (2, 1.0), (3, 50.0)):
+        own = tops & (process[sample.event_index] == number)
+        assert made.lifetime[own].mean() == pytest.approx(expected, rel=0.15)
+    # equal lifetimes in all processes are those of the species
+    sample.particles["lifetime"][tops] = rng.exponential(7.0, tops.sum())
+    sample.particles["lifetime"][sample.pdg_id == -6] = rng.exponential(7.0, tops.sum())
+    assert [v.process for v in process_of(sample).lifetimes] == [None]
