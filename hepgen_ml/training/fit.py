@@ -13,7 +13,6 @@ import torch
 
 from hepgen_ml.config import Config
 from hepgen_ml.events.source import Progress
-from hepgen_ml.files.version import __version__
 from hepgen_ml.models.storage import TrainedModel, load_model, save_model
 from hepgen_ml.training.clock import Clock
 from hepgen_ml.training.closing import complete
@@ -82,7 +81,7 @@ def fit(
     UsageError
         The processes have different settings.
     """
-    ranks.require_equal({"version of hepgen-ml": __version__, **config.model_dump(mode="json")})
+    ranks.require_equal(config.model_dump(mode="json"))
     clock = Clock(config.training.max_time)
     with claimed(out, force=force, resume=resume) if ranks.first else nullcontext():
 

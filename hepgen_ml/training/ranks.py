@@ -24,6 +24,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from hepgen_ml.errors import OutputError, UsageError
+from hepgen_ml.files.version import __version__
 from hepgen_ml.training.devices import find_device
 from hepgen_ml.training.launched import SPEAKS, Launched, launched
 
@@ -159,7 +160,7 @@ class Ranks:
         return made
 
     def require_equal(self, settings: Mapping[str, Any]) -> None:
-        """Refuse settings that are not the same in all processes, which would wait for ever.
+        """Refuse settings, or versions, that differ between processes, which would wait for ever.
 
         Raises
         ------
@@ -168,7 +169,7 @@ class Ranks:
         """
         if self.size == 1:
             return
-        mine = _flat(settings)
+        mine = _flat({"version of hepgen-ml": __version__, **settings})
         first = self.share(lambda: mine, lambda found: ({}, found), lambda packed: {**packed[1]})
         differs = [float(mine.get(name) != text) for name, text in first.items()]
         differs.append(float(bool(mine.keys() - first.keys())))
