@@ -115,7 +115,7 @@ def convert_events(
     mean_is_cross_section = events.states_strategy and abs(events.run.weight_strategy) == 4
     if events.n_groups == 1 and (
         (strict and (given or not events.states_strategy))
-        or (mean_is_cross_section and not events.run.cross_section > 0)
+        or (mean_is_cross_section and not abs(events.run.cross_section) > 0)
     ):
         target.adapt_weights(given)
     try:

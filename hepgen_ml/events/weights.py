@@ -189,7 +189,7 @@ def les_houches(
     strategy = abs(run.weight_strategy)
     if not sums.n:
         return run, 1.0
-    if not run.cross_section > 0:
+    if not abs(run.cross_section) > 0:  # negative for interference terms
         if not (stated and strategy == 4 and sums.mean > 0):
             raise OutputError(
                 "the cross section is not known, and an LHE file has to state it",
@@ -201,7 +201,7 @@ def les_houches(
     run = declared(run, sums.processes)
     if stated and strategy == 3 and sums.equal:
         return run, 1.0
-    if not sums.total > 0:
+    if not sums.total * run.cross_section > 0:
         raise OutputError(
             f"the sum of weights is {sums.total:g}, from which no cross section follows",
             remedy="take more events",

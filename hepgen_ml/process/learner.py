@@ -171,7 +171,8 @@ class ProcessLearner:
         if not total > 0:
             raise SampleError(
                 f"the weights of its events add up to {total:g}",
-                remedy="a density needs a positive cross section; take more events",
+                remedy="a density needs a positive cross section; take more events, or the "
+                "opposite sign of all weights for an interference term that is negative",
             )
         before, lost = self._rates(), {}
         for structure, seen in list(self._seen.items()):

@@ -243,3 +243,16 @@ def test_nanoaod_to_others(tmp_path: Path) -> None:
     np.testing.assert_allclose(back.weight, np.array([3.0, 5.0, -2.0, 6.0]) * 3)
     assert back.run.weight_strategy == -4
     assert RunInfo().weight_cross_sections == {}
+
+
+@pytest.mark.parametrize("suffix", [".lhe", ".hepmc", ".root", ".h5"])
+def test_negative_cross_sections_are_kept(suffix: str, tmp_path: Path) -> None:
+    """Those of interference terms; strategy -4 was refused as if the cross section were unknown."""
+    processes = (Subrun(0, -30.0, 0.5), Subrun(7, -30.0, 0.25))
+    sample = with_weights(-60.0, processes=processes, weight_strategy=-4)
+    write(sample, tmp_path / "a.lhe")
+    convert(tmp_path / "a.lhe", tmp_path / f"b{suffix}")
+    convert(tmp_path / f"b{suffix}", tmp_path / "c.lhe")
+    back = read(tmp_path / "c.lhe")
+    np.testing.assert_array_equal(back.weight, sample.weight)
+    assert back.run.cross_section == -60.0
