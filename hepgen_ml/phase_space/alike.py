@@ -24,7 +24,7 @@ def shape_of(chart: Chart) -> Hashable:
         production = json.dumps(chart.made_by, sort_keys=True)
         return chart.kind, nodes, chart.n_made, production
     if type(chart) is BalancedChart:
-        return chart.kind, tuple(map(_kind, chart.masses)), chart.pt_min, chart.close
+        return chart.kind, tuple(map(_kind, chart.masses)), chart.pt_min, chart.close, chart.share
     return None
 
 

@@ -53,6 +53,11 @@ class BalancedChart(Chart):
     :math:`\mathrm{arsinh}((y - y')/R)`, and the azimuth is relative to that particle too: both
     resolve the neighbourhood of the cut.
 
+    Where the last two particles recoil together against the others, as top quarks against a jet, a
+    share s of this recoil is added to the transverse momentum of the first of the two:
+    :math:`q = p_{n-1} + s \sum_{i<n-1} p_i` replaces it in the coordinates. This is what it would
+    have if the pair had no transverse momentum, so that it hardly depends on the other particles.
+
     Measure: :math:`\prod_{i<n} d^3p_i \; dp_{z,n} \prod dm`.
 
     Parameters
@@ -64,6 +69,9 @@ class BalancedChart(Chart):
     close : sequence of float, optional
         Smallest distance of each of these to the particle before; 0 where it is not described
         relative to that. By default none is.
+    share : float
+        Part of the recoil against all others that the last but one of the particles takes, below
+        1; it has no cut, and is one of three or more. 0 if its own momentum is described.
     """
 
     kind = "balanced"
@@ -74,6 +82,7 @@ class BalancedChart(Chart):
         masses: Sequence[MassSpec],
         pt_min: Sequence[float],
         close: Sequence[float] = (),
+        share: float = 0.0,
     ) -> None:
         super().__init__(labels, masses)
         n = len(self.labels)
@@ -83,6 +92,11 @@ class BalancedChart(Chart):
         self.pt_min = tuple(float(v) for v in pt_min)
         if len(self.pt_min) != n - 1:
             raise ValueError(f"pt_min needs {n - 1} values, got {len(self.pt_min)}")
+        self.share = float(share)
+        if not 0 <= self.share < 1 or (
+            self.share and (n < 3 or self.pt_min[-1] or self.close[-1])
+        ):
+            raise ValueError("a recoil is shared by two of three particles or more, without cuts")
         self._mass_names = self._mass_coordinates()
         free: list[Coordinate] = []
         for i, label in enumerate(self.labels[:-1]):
@@ -103,17 +117,27 @@ class BalancedChart(Chart):
             "masses": [mass_config(m) for m in self.masses],
             "pt_min": list(self.pt_min),
             **({"close": list(self.close)} if any(self.close) else {}),
+            **({"share": self.share} if self.share else {}),
         }
+
+    def _described(self, vt: Tensor) -> Tensor:
+        """Transverse vectors (..., n, 2) that coordinates describe, from those of the particles."""
+        if not self.share:
+            return vt
+        others = vt[..., :-2, :].sum(-2, keepdim=True)
+        own = vt[..., -2:-1, :] + self.share * others
+        return torch.cat([vt[..., :-2, :], own, vt[..., -1:, :]], dim=-2)
 
     def forward(self, p: Tensor) -> Tensor:
         columns, masses = self._encode_masses(p)
         n = len(self.labels)
-        phi = azimuth(p)
+        q = self._described(p[..., :2])
+        phi = azimuth(q)
         y = [rapidity(p[..., i, :], masses[..., i]) for i in range(n)]
         for i in range(n - 1):
             near = self.close[i]
             columns += [
-                log_above(transverse_momentum(p[..., i, :]), self.pt_min[i]),
+                log_above(transverse_momentum(q[..., i, :]), self.pt_min[i]),
                 torch.asinh((y[i] - y[i - 1]) / near) if near else y[i],
                 phi[..., i] if i == 0 else wrap(phi[..., i] - phi[..., i - 1 if near else 0]),
             ]
@@ -135,15 +159,18 @@ class BalancedChart(Chart):
                 phi = phi + (phi_before if near else x[..., first + 2])
             y_before, phi_before = y, phi
             pt = self.pt_min[i] + torch.exp(log_pt)
+            if self.share and i == n - 2:
+                q = torch.stack([pt * torch.cos(phi), pt * torch.sin(phi)], dim=-1)
+                q = q - self.share * torch.stack(momenta)[..., :2].sum(0)
+                momenta.append(_at_rapidity(q, y, masses[..., i]))
+                continue
             momenta.append(from_pt_rapidity_phi(pt, y, phi, masses[..., i]))
         y = x[..., -1]
         if momenta:
             recoil = -torch.stack([q[..., :2] for q in momenta]).sum(0)
         else:
             recoil = torch.zeros_like(x[..., :1]).expand(*x.shape[:-1], 2)
-        mt = torch.sqrt((recoil**2).sum(-1) + masses[..., -1] ** 2)
-        last = torch.cat([recoil, (mt * torch.sinh(y)).unsqueeze(-1)], dim=-1)
-        momenta.append(on_shell(last, masses[..., -1]))
+        momenta.append(_at_rapidity(recoil, y, masses[..., -1]))
         p = torch.stack(momenta, dim=-2)
         return p, p.sum(-2)
 
@@ -168,8 +195,10 @@ class BalancedChart(Chart):
         fixed = m2.new_tensor([0.0 if isinstance(m, tuple) else 1.0 for m in self.masses])
         mt_dmt = radial + (1 - fixed) * m_dm
         dy = (v[..., 2] - p[..., 2] * mt_dmt / (pt2 + m2)) / p[..., 3]
-        dphi = (p[..., 0] * vt[..., 1] - p[..., 1] * vt[..., 0]) / pt2
-        pt = torch.sqrt(pt2)
+        q, qv = self._described(p[..., :2]), self._described(vt)
+        radial, q2 = (q * qv).sum(-1), (q**2).sum(-1)
+        dphi = (q[..., 0] * qv[..., 1] - q[..., 1] * qv[..., 0]) / q2
+        pt = torch.sqrt(q2)
         y = rapidity(p, torch.sqrt(m2.clamp_min(0.0))).unbind(-1)
         for i in range(len(self.labels) - 1):
             log_pt = radial[..., i] * _finite(1 / (pt[..., i] * (pt[..., i] - self.pt_min[i])))
@@ -192,6 +221,12 @@ class BalancedChart(Chart):
             if near := self.close[i]:
                 total = total + torch.log(near * torch.cosh(x[..., first + 3 * i + 1]))
         return total + torch.log(p[..., -1, 3])
+
+
+def _at_rapidity(pt: Tensor, y: Tensor, mass: Tensor) -> Tensor:
+    """Momenta (..., 4) from transverse ones (..., 2), rapidity and mass."""
+    mt = torch.sqrt((pt**2).sum(-1) + mass**2)
+    return on_shell(torch.cat([pt, (mt * torch.sinh(y)).unsqueeze(-1)], dim=-1), mass)
 
 
 _FURTHEST = 100.0

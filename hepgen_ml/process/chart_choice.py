@@ -39,6 +39,7 @@ from hepgen_ml.process.conditions import Conditions
 from hepgen_ml.process.decay_charts import DecayCharts, Layout
 from hepgen_ml.process.following import NEARLY_RIGHT, follows
 from hepgen_ml.process.peaks import find_peak
+from hepgen_ml.process.recoil import recoiling
 from hepgen_ml.process.seen import (
     Beams,
     Seen,
@@ -131,8 +132,8 @@ class ChartLearner:
         varies = isinstance(masses[0], tuple)
         production = self._production(structure, [pt_min[r] for r in order], varies, at_full)
         close = self.acceptance.distances([classes[r] for r in order])[:-1]
-        if production is not None and production["kind"] == BalancedChart.kind and any(close):
-            production["close"] = close
+        if production is not None and production["kind"] == BalancedChart.kind:
+            production |= recoiling(masses, [pt_min[r] for r in order], close)
         if production is None:
             production = {"kind": BalancedChart.kind, "pt_min": []}
         if len(order) == 2:

@@ -110,6 +110,7 @@ class BalancedDocument(_Strict):
     masses: Annotated[list[Mass], Particles]
     pt_min: Annotated[list[Amount], Particles]
     close: Annotated[list[Amount], Particles] = Field(default_factory=list)
+    share: Annotated[Amount, Field(lt=1)] = 0.0
 
     @model_validator(mode="after")
     def _check(self) -> BalancedDocument:
@@ -267,6 +268,7 @@ class ProductionDocument(_Strict):
     kind: Literal["balanced", "fixed_energy", "beams", "radiative_return", "formation"]
     pt_min: Annotated[list[Amount], Particles] = Field(default_factory=list)
     close: Annotated[list[Amount], Particles] = Field(default_factory=list)
+    share: Annotated[Amount, Field(lt=1)] = 0.0
     total: list[Number] = Field(default_factory=list)
     energies: list[Positive | None] = Field(default_factory=list)
     largest: list[Amount] = Field(default_factory=list)

@@ -38,6 +38,7 @@ from hepgen_ml.process.decay_trees import (
 )
 from hepgen_ml.process.masses import FinalMasses
 from hepgen_ml.process.peaks import BROAD, find_peak
+from hepgen_ml.process.recoil import recoiling
 from hepgen_ml.process.resonance_masses import ResonanceMasses, masses_of
 from hepgen_ml.process.seen import Seen, fixed_or_interval, name_of, unique_labels
 from hepgen_ml.process.structure import Structure
@@ -169,8 +170,9 @@ class DecayCharts:
         arguments = production(structure, [pt_min[n] for n in order], varies)
         assert arguments is not None
         close = self.acceptance.distances([classes.get(n, "") for n in order])[:-1]
-        if arguments["kind"] == BalancedChart.kind and any(close):
-            arguments["close"] = close
+        if arguments["kind"] == BalancedChart.kind:
+            masses = [specs[n] for n in order]
+            arguments |= recoiling(masses, [pt_min[n] for n in order], close)
         key = nodes, len(order), repr(arguments)
         if key not in self._charts:
             particles = [Node(*node) for node in nodes]
