@@ -282,6 +282,9 @@ class Process:
         # Partons of fixed energy carry all of it; rounding must not reject them.
         passes &= (incoming[..., 3] <= limit * (1 + 1e-12)).all(-1)
         passes &= (incoming[..., 3] > 0).all(-1)
+        # a slow massive parton may be computed to move with the other one; targets are at rest
+        backwards = torch.stack([-incoming[:, 0, 2], incoming[:, 1, 2]], dim=-1)
+        passes &= (backwards <= 1e-10 * limit.max()).all(-1)
         return Kinematics(final, incoming, passes)
 
     def to_config(self) -> dict[str, Any]:

@@ -225,6 +225,23 @@ def test_resonances_follow_their_daughters() -> None:
     assert after.mass.reshape(-1, 5)[:, 2].min() > 2 * TOP
 
 
+def test_slow_massive_partons_do_not_move_with_the_others() -> None:
+    """The total momentum alone allows it; such events are drawn again."""
+    sample = toy_top_pairs(1000, jets=False)
+    process = learn(sample)
+    massive = [replace(s, incoming_masses=(0.0, 40.0)) for s in process.subprocesses]
+    process.subprocesses[:] = massive
+    encoded = process.encode(sample)
+    names = [c.name.partition(":")[0] for c in process.channels[0].coordinates]
+    shift = 2.5 * torch.tensor([float("rapidity" in n) for n in names], dtype=torch.float64)
+    assert shift.any()
+    k = process.kinematics(encoded.x + shift, encoded.subprocess, torch.zeros(len(encoded)))
+    backwards = (k.incoming[:, 1, 2] > 1e-3) & (k.incoming[:, 0, 3] < process.beam_energy[0])
+    assert backwards.any()
+    assert not k.passes[backwards].any()
+    assert k.passes[~backwards].any()
+
+
 def test_unknown_structures_are_left_out(process: Process) -> None:
     other = toy_top_pairs(50, seed=5)
     other.particles["pdg_id"][other.offsets[0]] = 5
