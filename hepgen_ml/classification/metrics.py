@@ -41,12 +41,14 @@ class Rejection:
 
 def auc(signal: FloatArray, background: FloatArray) -> float:
     """Probability that a signal jet has a larger score than a background jet; ties count half."""
-    scores = np.concatenate([signal, background])
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    rank = (last - (counts - 1) / 2)[inverse]  # mean of the ranks of equal scores
-    n, m = len(signal), len(background)
-    return float((rank[:n].sum() - n * (n + 1) / 2) / (n * m))
+    return float(_below(signal, background).mean())
+
+
+def _below(some: FloatArray, others: FloatArray) -> FloatArray:
+    """Fraction of other scores below each of some (n,); equal ones count half."""
+    ordered = np.sort(others)
+    places = np.searchsorted(ordered, some, "left") + np.searchsorted(ordered, some, "right")
+    return np.asarray(places / (2 * len(others)))
 
 
 def rejection(signal: FloatArray, background: FloatArray, efficiency: float) -> Rejection:
@@ -65,10 +67,12 @@ class Merit:
     Attributes
     ----------
     n_jets : int
-    accuracy : float
+    accuracy, accuracy_error : float
         Accuracy of the most probable class, averaged over classes, as for equal numbers of jets.
-    auc : float
-        Area under the ROC curve for the ratio of two probabilities, averaged over pairs of classes.
+    auc, auc_error : float
+        Area under the ROC curve for the ratio of two probabilities, averaged over pairs of classes,
+        and its statistical error (DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988) 837);
+        the error is infinite for a class with one jet.
     background : str
         Background class of the rejections.
     rejections : dict of str to tuple of Rejection
@@ -77,19 +81,22 @@ class Merit:
 
     n_jets: int
     accuracy: float
+    accuracy_error: float
     auc: float
+    auc_error: float
     background: str
     rejections: dict[str, tuple[Rejection, ...]]
 
     def plain(self) -> dict[str, Any]:
         """Plain values, None for infinite errors."""
         return {
-            "jets": self.n_jets, "accuracy": self.accuracy, "auc": self.auc,
-            "background": self.background,
+            "jets": self.n_jets,
+            "accuracy": self.accuracy, "accuracy_error": _known(self.accuracy_error),
+            "auc": self.auc, "auc_error": _known(self.auc_error), "background": self.background,
             "rejections": {
                 name: [
                     {"signal_efficiency": r.efficiency, "value": r.value,
-                     "error": r.error if math.isfinite(r.error) else None}
+                     "error": _known(r.error)}
                     for r in found
                 ]
                 for name, found in self.rejections.items()
@@ -98,11 +105,29 @@ class Merit:
 
     def lines(self) -> list[str]:
         """Text that the command line prints."""
-        rows = [f"{self.n_jets:,} jets: accuracy {self.accuracy:.4f}, AUC {self.auc:.4f}"]
+        of_accuracy, of_auc = (
+            f" ± {error:.4f}" if math.isfinite(error) else " (no error: a class has one jet)"
+            for error in (self.accuracy_error, self.auc_error)
+        )
+        rows = [
+            f"{self.n_jets:,} jets: accuracy {self.accuracy:.4f}{of_accuracy}, "
+            f"AUC {self.auc:.4f}{of_auc}"
+        ]
         for name, found in self.rejections.items():
             parts = [f"{r} at ε_S = {r.efficiency:g}" for r in found]
             rows.append(f"  {name} against {self.background}: 1/ε_B {', '.join(parts)}")
         return rows
+
+
+def _known(error: float) -> float | None:
+    return error if math.isfinite(error) else None
+
+
+def _error_of_sum(parts: list[FloatArray]) -> float:
+    """Statistical error of a sum of means, each over independent numbers (n,)."""
+    if min(map(len, parts)) < 2:
+        return math.inf
+    return math.sqrt(sum(float(x.var(ddof=1)) / len(x) for x in parts))
 
 
 def merit(
@@ -121,7 +146,7 @@ def merit(
     """
     present = [c for c in range(len(classes)) if (label == c).any()]
     best = probability.argmax(1)
-    accuracy = float(np.mean([(best[label == c] == c).mean() for c in present]))
+    right = [(best[label == c] == c) / len(present) for c in present]
     # log ratios: differences of probabilities near one are lost to rounding
     log_p = np.log(np.maximum(probability, 1e-300))
 
@@ -130,11 +155,23 @@ def merit(
         return ratio[label == signal], ratio[label == other]
 
     pairs = [(a, b) for i, a in enumerate(present) for b in present[i + 1 :]]
-    areas = [auc(*scores(a, b)) for a, b in pairs]
+    # what each jet adds to the area, averaged over pairs, of which it is in some
+    placed = {c: np.zeros(int((label == c).sum())) for c in present}
+    areas = []
+    for a, b in pairs:
+        of_a, of_b = scores(a, b)
+        above, below = _below(of_a, of_b), 1 - _below(of_b, of_a)
+        placed[a] += above / len(pairs)
+        placed[b] += below / len(pairs)
+        areas.append(float(above.mean()))
     rejections: dict[str, tuple[Rejection, ...]] = {}
     for c in present:
         if c != background and background in present:
             some = scores(c, background)
             rejections[classes[c]] = tuple(rejection(*some, e) for e in EFFICIENCIES)
     mean = float(np.mean(areas)) if areas else math.nan
-    return Merit(len(label), accuracy, mean, classes[background], rejections)
+    return Merit(
+        len(label), float(sum(x.mean() for x in right)), _error_of_sum(right), mean,
+        _error_of_sum(list(placed.values())) if pairs else math.inf,
+        classes[background], rejections,
+    )  # fmt: skip

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from hepgen_ml.classification.directory import DIRECTORY, fingerprint
@@ -28,6 +30,8 @@ from hepgen_ml.events.sample import FloatArray
 from hepgen_ml.events.source import Progress
 from hepgen_ml.training.devices import find_device
 from hepgen_ml.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
 
 LEAST_JETS = 20
 """Minimum number of jets of each class."""
@@ -282,14 +286,47 @@ def hardest(jets: Jets, most: int) -> Jets:
 def split_off(
     jets: Mapping[str, Jets], fraction: float, seed: int, key: int = 0
 ) -> tuple[dict[str, Jets], dict[str, Jets]]:
-    """A random part of the jets of every class, and the rest."""
-    some, rest = {}, {}
+    """A random part of the jets of every class, and the rest.
+
+    The rest has no jet that equals one of the part, also of another class: such jets would make a
+    test look better, or worse, than the tagger is.
+    """
+    some: dict[str, npt.NDArray[np.int64]] = {}
+    rest: dict[str, npt.NDArray[np.int64]] = {}
+    number = _numbers(jets)
     for i, (name, all_) in enumerate(jets.items()):
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(7, key, i)))
         order = rng.permutation(len(all_))
         n = max(int(fraction * len(all_)), 1)
-        some[name], rest[name] = all_[np.sort(order[:n])], all_[np.sort(order[n:])]
-    return some, rest
+        some[name], rest[name] = np.sort(order[:n]), np.sort(order[n:])
+    tested = [number[name][rows] for name, rows in some.items()]
+    chosen = np.concatenate(tested) if tested else np.zeros(0, dtype=np.int64)
+    lost = 0
+    for name, rows in rest.items():
+        rest[name] = rows[~np.isin(number[name][rows], chosen)]
+        lost += len(rows) - len(rest[name])
+    if lost:
+        log.warning(
+            "%d jets occur more than once, in one class or in several: those that equal a jet to "
+            "test or validate with are not trained on", lost,
+        )  # fmt: skip
+    one, other = ({name: jets[name][rows] for name, rows in part.items()} for part in (some, rest))
+    return one, other
+
+
+def _numbers(jets: Mapping[str, Jets]) -> dict[str, npt.NDArray[np.int64]]:
+    """A number for each jet; equal jets have the same."""
+    ends = np.cumsum([len(some) for some in jets.values()], dtype=np.int64)
+    if not jets:
+        return {}
+    if any(not len(some) or some.counts.min() < 1 for some in jets.values()):
+        each = np.split(np.arange(ends[-1]), ends[:-1])
+        return dict(zip(jets, each, strict=True))
+    sums = [np.add.reduceat(some.momenta, some.offsets[:-1], axis=0) for some in jets.values()]
+    counts = np.concatenate([some.counts for some in jets.values()])
+    keys = np.column_stack([np.concatenate(sums), counts])
+    number = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
+    return dict(zip(jets, np.split(number, ends[:-1]), strict=True))
 
 
 def _split(jets: Mapping[str, Jets], fraction: float, seed: int, most: int) -> tuple[Jets, Jets]:

@@ -19,7 +19,7 @@ from hepgen_ml.classification.inputs import JetTensors, kinematic
 from hepgen_ml.classification.metrics import auc, merit, rejection
 from hepgen_ml.classification.network import JetNetwork, is_last
 from hepgen_ml.classification.settings import TRAINING, TaggerSettings
-from hepgen_ml.classification.tagger import hardest
+from hepgen_ml.classification.tagger import hardest, split_off
 from hepgen_ml.cli import app
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
 from hepgen_ml.files.tensors import load_tensors, save_tensors
@@ -217,6 +217,42 @@ def test_figures_of_merit() -> None:
     json.dumps(some.plain(), allow_nan=False)
 
 
+def test_the_error_of_the_area_is_its_spread() -> None:
+    rng = np.random.default_rng(1)
+    label, areas, errors, right, of_right = np.repeat([0, 1, 2], [40, 90, 60]), [], [], [], []
+    for _ in range(400):
+        logits = rng.normal(0, 1, (len(label), 3))
+        logits[np.arange(len(label)), label] += 1
+        p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        found = merit(p, label, ("a", "b", "c"), 2)
+        areas.append(found.auc)
+        errors.append(found.auc_error)
+        right.append(found.accuracy)
+        of_right.append(found.accuracy_error)
+    assert np.mean(errors) == pytest.approx(np.std(areas), rel=0.12)
+    assert np.mean(of_right) == pytest.approx(np.std(right), rel=0.12)
+    single = merit(p[39:41], label[39:41], ("a", "b", "c"), 1)
+    assert single.plain()["auc_error"] is None
+    assert "no error: a class has one jet" in single.lines()[0]
+
+
+def test_equal_jets_are_not_on_both_sides(caplog: pytest.LogCaptureFixture) -> None:
+    some = jets(200, 2, 0)
+    test, rest = split_off({"a": some, "b": some}, 0.1, seed=0)
+    energies = [
+        {float(x) for part in side.values() for x in part.momenta[part.offsets[:-1], 3]}
+        for side in (test, rest)
+    ]
+    assert not energies[0] & energies[1]
+    assert len(test["a"]) == len(test["b"]) == 20
+    assert 160 <= len(rest["a"]) < 180
+    assert "jets occur more than once" in caplog.text
+    caplog.clear()
+    test, rest = split_off({"a": some, "b": jets(200, 3, 1)}, 0.1, seed=0)
+    assert len(rest["a"]) == len(rest["b"]) == 180
+    assert not caplog.text
+
+
 def test_the_hardest_constituents_are_kept() -> None:
     some = jets(20, 2, 0, ("charge",))
     few = hardest(some, 5)
@@ -276,7 +312,7 @@ def test_command_line(tmp_path: Path) -> None:
         (("--from", "FILE", "--label", "partly"), "jet 11 has partly = nan, which is no class"),
         (("--class", "a=FILE", "--class", "b=nope.root"), "no such file"),
         (
-            ("--class", "a=FILE", "--class", "b=FILE", "--network", "x"),
+            ("--class", "a=FILE", "--class", "b=OTHER", "--network", "x"),
             "the network 'x' is not known",
         ),
         (("--class", "a=FILE", "--set", "network.depth=3"), "more than 1 class of jets"),
@@ -289,7 +325,8 @@ def test_command_line(tmp_path: Path) -> None:
 def test_bad_command_lines(tmp_path: Path, arguments: tuple[str, ...], what: str) -> None:
     path = write(tmp_path / "a.root", toy(30, 2, 0), *MOMENTA, kind=np.ones(30),
                  partly=np.repeat([0.0, np.nan, 1.0], 10))  # fmt: skip
-    given = [a.replace("FILE", str(path)) for a in arguments]
+    other = write(tmp_path / "b.root", toy(30, 3, 1), *MOMENTA)
+    given = [a.replace("FILE", str(path)).replace("OTHER", str(other)) for a in arguments]
     done = run("train", *given, "--out", tmp_path / "out")
     assert done.exit_code in (2, 3, 4)
     assert done.stderr.count("\n") == 1
