@@ -27,7 +27,8 @@ def recoiling(
         Smallest distance to the particle before of all but the last, 0 without a cut.
     """
     found: dict[str, Any] = {"close": list(close)} if any(close) else {}
-    if len(masses) > 2 and not any(pt_min[-2:]) and not any(close[-1:]):
+    # with two jets beside top quarks the density became worse by 0.11 per event
+    if len(masses) == 3 and not any(pt_min[-2:]) and not any(close[-1:]):
         first, second = map(_middle, masses[-2:])
         # rounded, so that charts of particles of similar masses are computed together
         if min(first, second) > _HEAVY and (share := round(first / (first + second), 1)) < 1:
