@@ -64,9 +64,10 @@ def test_weights_of_an_untrained_generator(sample: EventSample) -> None:
     assert len(factor) == len(training)
     assert len(other) == len(validation)
     assert float((factor * training.weight).sum()) == pytest.approx(float(training.weight.sum()))
-    first = training.x[:, 0]
-    low = first < first.median()
-    assert factor[low].mean() > 1.1 * factor[~low].mean()
+    alone = torch.tensor([process.subprocesses[int(k)].channel == 0 for k in training.subprocess])
+    first = training.x[:, 0]  # the transverse momentum of both top quarks
+    low = first < first[alone].median()
+    assert factor[alone & low].mean() > 1.1 * factor[alone & ~low].mean()
 
 
 def test_rounds_and_resuming(
