@@ -64,7 +64,7 @@ def test_weights_of_an_untrained_generator(sample: EventSample) -> None:
     assert len(factor) == len(training)
     assert len(other) == len(validation)
     assert float((factor * training.weight).sum()) == pytest.approx(float(training.weight.sum()))
-    alone = torch.tensor([process.subprocesses[int(k)].channel == 0 for k in training.subprocess])
+    alone = process.channel_of[training.subprocess] == 0
     first = training.x[:, 0]  # the transverse momentum of both top quarks
     low = first < first[alone].median()
     assert factor[alone & low].mean() > 1.1 * factor[alone & ~low].mean()
