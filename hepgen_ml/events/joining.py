@@ -150,7 +150,8 @@ def _require_all_shards(runs: Sequence[RunInfo], paths: Sequence[Path]) -> None:
                 f"(counted from 0: {names})",
                 path=one,
                 remedy=f"generate them, with --shard i/{number} and the options of the others; or "
-                "join without them, with --incomplete",
+                "join without them, with --incomplete, also if a file is several shards "
+                "one behind the other",
             )
         times = Counter({index: len(files) for index, files in of_run.items()})
         (often, most), fewest = times.most_common(1)[0], min(times.values())

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from hepgen_ml.errors import UsageError
+from hepgen_ml.events.hard_process import hard_process
 from hepgen_ml.events.sample import EventSample, FloatArray
 from hepgen_ml.generation.sampling import HEAD_BATCH
 from hepgen_ml.models.base import uniform_angle_log_prob
@@ -41,7 +42,7 @@ def log_prob(model: TrainedModel, sample: EventSample, device: torch.device) -> 
         )
     accepted = model.facts.get("acceptance", [1.0] * len(process.channels))
     result = np.full(len(sample), -np.inf)
-    encoded = process.encode(sample)
+    encoded = process.encode(hard_process(sample))  # of the collision alone, as in training
     channel_of = process.channel_of[encoded.subprocess]
     log_frequency = torch.log(torch.from_numpy(process.frequencies))
     for c, channel in enumerate(process.channels):

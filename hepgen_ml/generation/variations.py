@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from hepgen_ml.errors import ModelError, SampleError, UsageError
+from hepgen_ml.events.hard_process import hard_process
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.events.source import Progress
 from hepgen_ml.files.model_files import VARIATIONS
@@ -108,7 +109,7 @@ def ratios_of_events(
         Events that are not of the process.
     """
     ratios = _known(ratios)
-    encoded = ratios.process.encode(sample)
+    encoded = ratios.process.encode(hard_process(sample))
     if len(encoded) < len(sample):
         lost = np.setdiff1d(np.arange(len(sample)), encoded.event.numpy()) + 1
         some = ", ".join(map(str, lost[:_MOST_SEEN].tolist()))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hepgen_ml import Generator
 from hepgen_ml.events.conversion import convert, convert_events
 from hepgen_ml.events.formats import open_sample
 from hepgen_ml.events.hard_process import HardProcess, hard_process
@@ -20,15 +21,17 @@ from tests.parton_events import BEAM, assert_same, parton_sample
 SAMPLE = parton_sample(20)
 
 
-def with_rows(front: list[dict[str, float]], back: list[dict[str, float]]) -> EventSample:
-    """The sample with further rows in front of and behind each event; mothers count on."""
-    particles: dict[str, list[float]] = {name: [] for name in SAMPLE.particles}
+def with_rows(
+    front: list[dict[str, float]], back: list[dict[str, float]], sample: EventSample = SAMPLE
+) -> EventSample:
+    """A sample with further rows in front of and behind each event; mothers count on."""
+    particles: dict[str, list[float]] = {name: [] for name in sample.particles}
     counts = []
-    for i in range(len(SAMPLE)):
-        rows = slice(*SAMPLE.offsets[i : i + 2])
+    for i in range(len(sample)):
+        rows = slice(*sample.offsets[i : i + 2])
         own = [
-            dict(zip(SAMPLE.particles, values, strict=True))
-            for values in zip(*(v[rows] for v in SAMPLE.particles.values()), strict=True)
+            dict(zip(sample.particles, values, strict=True))
+            for values in zip(*(v[rows] for v in sample.particles.values()), strict=True)
         ]
         for row in own:
             for name in ("mother1", "mother2"):
@@ -42,8 +45,8 @@ def with_rows(front: list[dict[str, float]], back: list[dict[str, float]]) -> Ev
                 values.append(row.get(name, 9 if name == "spin" else 0))
         counts.append(len(front) + len(own) + len(back))
     return EventSample(
-        SAMPLE.run, np.concatenate([[0], np.cumsum(counts)]), particles, SAMPLE.events,
-        weights=SAMPLE.weights, scales=SAMPLE.scales, attributes=SAMPLE.attributes,
+        sample.run, np.concatenate([[0], np.cumsum(counts)]), particles, sample.events,
+        weights=sample.weights, scales=sample.scales, attributes=sample.attributes,
     )  # fmt: skip
 
 
@@ -85,6 +88,14 @@ def test_the_collision_is_what_it_was(name: str) -> None:
     (learned,) = SampleSource(sample).chunks()
     assert_same(learned, SAMPLE)
     ProcessLearner().add(learned)
+
+
+def test_the_density_is_that_of_the_collision() -> None:
+    generator = Generator.load("ttbar01j", device="cpu")
+    sample = generator.sample(20, seed=1)
+    density = generator.log_prob(with_rows(BEAMS, [], sample))
+    np.testing.assert_array_equal(density, generator.log_prob(sample))
+    assert np.isfinite(density).all()
 
 
 def test_daughters_become_those_of_their_mothers() -> None:

@@ -19,6 +19,8 @@ from hepgen_ml.config import load_config
 from hepgen_ml.errors import ModelError, SampleError, UsageError
 from hepgen_ml.events.formats import read, write
 from hepgen_ml.events.sample import EventSample, concatenate
+from hepgen_ml.reweighting.named_weights import learning
+from hepgen_ml.reweighting.named_weights.features import inputs_of
 from hepgen_ml.training.encoded import EncodedSample, encode_sample
 from hepgen_ml.training.variations import ALL, VariationCollector, matching
 from tests.samples import toy_top_pairs
@@ -330,3 +332,24 @@ def test_weights_of_real_files(name: str, n_weights: int, pattern: str, n_chosen
     some = found.chosen([pattern])
     assert some is not None
     assert len(some.names) == n_chosen
+
+
+@pytest.mark.parametrize("more", [False, True])
+def test_a_weight_that_subprocesses_alone_determine(more: bool) -> None:
+    """As the K factor of each channel: nothing is left to learn, beside other weights or not."""
+    events = toy_top_pairs(1500)
+    rows = events.offsets[:-1]
+    quarks = events.pdg_id[rows] != 21
+    mass = 2 * np.sqrt(events.energy[rows] * events.energy[rows + 1])
+    ratio = {"k": np.where(quarks, 1.2, 1.0)} | ({"mass": (mass / 500) ** 0.2} if more else {})
+    sample = encode_sample(EventSample(
+        events.run.with_(weight_names=dict.fromkeys(ratio, "")), events.offsets, events.particles,
+        events.events, weights={name: r * events.weight for name, r in ratio.items()},
+    ))  # fmt: skip
+    learned = learning.learn_ratios(
+        sample.process, sample.encoded, sample.variations, same_beams=True, seconds=1.0, seed=0,
+        device=torch.device("cpu"),
+    )  # fmt: skip
+    found, _ = learned(inputs_of(sample.process, sample.encoded))
+    quark = quarks[sample.encoded.event.numpy()]
+    np.testing.assert_allclose(found[:, 0].numpy(), np.where(quark, 1.2, 1.0), rtol=1e-6)

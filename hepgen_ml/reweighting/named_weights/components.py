@@ -68,11 +68,15 @@ def components_by_subprocess(
             continue
         events = varies[:, columns].any(1)[subprocess]
         rows = torch.nonzero(events).squeeze(-1)
+        if not len(rows):  # the same in all events of each subprocess, where it is exact
+            centre[columns] = target[:, columns].mean(0)
+            rest[columns] = target[:, columns].std(0, unbiased=False)
+            continue
         of_set = target[rows][:, columns]
         for k, column in enumerate(columns.tolist()):  # only where sets were put together
             same = ~varies[subprocess[rows], column]
             if bool(same.any()):
-                of_set[same, k] = of_set[~same, k].mean()
+                of_set[same, k] = of_set[same if bool(same.all()) else ~same, k].mean()
         centre[columns], part, rest[columns], coefficients = _components(of_set, seed)
         whole = torch.zeros(len(part), n).double()
         whole[:, columns] = part
