@@ -27,6 +27,10 @@ R allow."""
 _ABOVE_PT = 1.00001
 """Cuts on the transverse momentum without masses are above this multiple of those with masses."""
 
+_IMPLIED_BY_HAT = 0.9
+"""Cuts on transverse momenta below this multiple of one without masses may be those of few heavy
+quarks that follow from it."""
+
 _DIFFERENT = 20.0
 """Mean spacings between the edge of a class and that of all its relatives, if it is another."""
 
@@ -43,6 +47,9 @@ _RELATIVES = {"4": "j", "5": "j", "13": "11", "14": "12", "16": "12"}
 masses are jets as others are, electrons and muons are leptons."""
 
 _LIGHT_CONE = ("plus", "minus")
+_WITHOUT_ANGLE = {"pt": 2, "pt_hat": 3}
+"""Rows of extreme values before the one with the angle in the frame of the collision."""
+
 _DETERMINED = ("plus", "minus", "mass")
 """Observables that are determined by those with which their edges are compared."""
 
@@ -203,9 +210,10 @@ def _edges(key: Key, seen: Seen, angles: Collection[str], strays: bool = True) -
         return low, high
 
     def fixed(extremes: Smallest) -> bool:
-        if key[0] == "pt":  # the largest may be whole momenta, in the frame of the collision
-            rows = extremes.rows if extremes is seen.high else extremes.rows[:2]
-            return is_fixed(rows, seen.entries)
+        if key[0] in _WITHOUT_ANGLE:
+            # the largest may be whole momenta, in the frame of the collision
+            n = None if extremes is seen.high else _WITHOUT_ANGLE[key[0]]
+            return is_fixed(extremes.rows[:n], seen.entries)
         if key[0] == "abs_eta":  # follows from the two others, each of which may make an edge
             return all(is_fixed(extremes.rows[[0, k]], seen.entries) for k in (1, 2))
         return is_fixed(extremes.rows, seen.entries, determined=key[0] in _DETERMINED)
@@ -283,12 +291,20 @@ def _without_implied(cuts: Sequence[Cut], seen: Mapping[Key, Seen]) -> list[Cut]
     own = {c.classes[0]: c for c in kept if c.observable == "pt"}
     hats = [c for c in kept if c.observable == "pt_hat" and _beyond(c, own)]
 
+    def least(hat: Cut) -> float:
+        """Smallest transverse momentum with masses; a bound that uses their sum alone."""
+        if not hat.low > 0:
+            return -math.inf
+        threshold = seen["mass", hat.classes].threshold
+        return hat.low * max(0.0, 1 - (threshold / (2 * hat.low)) ** 2)
+
     def new(c: Cut) -> bool:
         if c.observable == "pt":
             over = [h for h in hats if c.classes[0] in h.classes]
             n = sum(h.classes.count(c.classes[0]) * seen["pt_hat", h.classes].entries for h in over)
             ended = math.isinf(c.high) or all(math.isfinite(h.high) for h in over)
-            return n < seen["pt", c.classes].entries or not ended
+            begun = all(c.low <= max(least(h), _IMPLIED_BY_HAT * h.low) for h in over)
+            return n < seen["pt", c.classes].entries or not (begun and ended)
         return c.observable != "pt_hat" or c in hats
 
     return [c for c in kept if new(c) and (math.isfinite(c.low) or math.isfinite(c.high))]

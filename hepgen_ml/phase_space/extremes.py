@@ -287,7 +287,7 @@ def _others(name: str, p: Sequence[Tensor]) -> list[Values]:
         }[name]
     elif name == "pt_hat":
         eta = [pseudorapidity(q) for q in p]
-        found = [(eta[0] - eta[1]).abs(), (eta[0] + eta[1]).abs()]
+        found = [(eta[0] - eta[1]).abs(), (eta[0] + eta[1]).abs(), _sine(p[0], p[0] + p[1])]
     else:
         found = [torch.minimum(pt[0], pt[1]), torch.maximum(pt[0], pt[1])]
         found.append(transverse_momentum(p[0] + p[1]))

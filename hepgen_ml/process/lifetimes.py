@@ -222,7 +222,9 @@ class LifetimeLearner:
             if not 0 < whole.total < math.inf:
                 continue
             parts: dict[int | None, _Seen] = {None: whole}
-            several = conditions is None and len(processes) > 1
+            # rather the same for all processes than none for some species
+            few = len(self._seen) * len(processes) <= _MOST
+            several = conditions is None and len(processes) > 1 and few
             if several and any(seen.differs(whole) for seen in processes.values()):
                 parts = {p: s if s.n >= _FEWEST else whole for p, s in sorted(processes.items())}
             found += [

@@ -325,6 +325,25 @@ def test_a_cut_on_the_transverse_momentum_without_masses() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
+def test_the_mass_of_a_resonance_takes_no_cut_of_its_products_away(seed: int) -> None:
+    """X of fixed mass to a Z and a photon: the largest pT of massless ones is half its mass."""
+    rng = np.random.default_rng(seed)
+    n = 20_000
+    cos, y = torch.from_numpy(rng.uniform(-1, 1, n)), torch.from_numpy(rng.normal(0, 0.7, n))
+    root_s, heavy = torch.full_like(cos, 1000.0), torch.full_like(cos, 91.2)
+    k = two_body_momentum(root_s, heavy, 0 * heavy)
+    pt, pz = k * torch.sqrt(1 - cos**2), k * cos
+    pair = [torch.stack([pt, 0 * pt, pz, torch.hypot(k, heavy)], dim=1),
+            torch.stack([-pt, 0 * pt, -pz, k], dim=1)]  # fmt: skip
+    p = torch.stack([boost_along_beam(v, torch.sinh(y)) for v in pair], dim=1)[pt > 50]
+    finder = CutFinder()
+    finder.add(p, ["23", "22"])
+    cuts = {str(c) for c in finder.acceptance().cuts}
+    assert "50 <= pt(22)" in cuts
+    assert not [c for c in cuts if "pt_hat" in c]
+
+
+@pytest.mark.parametrize("seed", range(3))
 def test_separate_jets_have_no_cut_in_their_mass(seed: int) -> None:
     """It follows from the cuts in transverse momentum and Delta R."""
     rng = np.random.default_rng(seed)
