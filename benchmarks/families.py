@@ -4,11 +4,13 @@
     python benchmarks/families.py search --dir DIR --minutes 3 --trials 6      # optional
     python benchmarks/families.py run --dir DIR --minutes 20
     python benchmarks/families.py run --dir DIR --steps 832 --families lgatr-cfm mlp-cfm
+    python benchmarks/families.py run --dir DIR --minutes 1 4 16 --families lgatr-cfm mlp-cfm jetgpt
     python benchmarks/families.py table --dir DIR --figure families.png
 
 `run` trains every family for so long on the threads of OMP_NUM_THREADS, on each sample and, with
 --sizes, on so many of its events; it generates events and compares them with truth that training
-never saw. `search` gives each family the same number of short trainings on the first sample: the
+never saw; with several --minutes it does so for each, and the figure shows AUCs against them.
+`search` gives each family the same number of short trainings on the first sample: the
 defaults and random choices among `CHOICES`, judged by the half of the truth that `run` does not
 use. What was the best is written beside the samples and taken by `run`; without a search all
 families have their defaults. Results are JSON files in DIR; those that are there are not made
@@ -43,6 +45,7 @@ LEFT_OUT = {"gatr-cfm", "ddpm-mlp", "ddpm-transformer", "ddpm-gatr", "ddpm-lgatr
 RATES = ("training.learning_rate=1e-3", "training.learning_rate=3e-3",
          "training.learning_rate=6e-3")  # fmt: skip
 MARKERS = "os^Dv*"
+ABSCISSAE = {"minutes": "training time [minutes]", "events": "number of training events"}
 BATCHES = ("training.batch_size=512", "training.batch_size=1024", "training.batch_size=2048")
 
 CHOICES: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -157,6 +160,7 @@ def search(directory: Path, sample: str, family: str, minutes: float, trials: in
 
 def table(results: list[dict[str, Any]]) -> str:
     """Markdown table of all results."""
+    several = len({r["minutes"] for r in results}) > 1
     lines = [
         "| sample, events | family | AUC, kinematics | AUC, everything | largest χ²/ndf | peaks: "
         "position, width | log-likelihood | events/s | parameters | passes |",
@@ -164,6 +168,8 @@ def table(results: list[dict[str, Any]]) -> str:
     ]
     for r in results:
         sample = f"{r['sample']}, {r['events']:,}"
+        if several:
+            sample += f", {r['minutes']:g} min"
         if "refused" in r:
             lines.append(f"| {sample} | `{r['family']}` | refused: {r['refused']} |")
             continue
@@ -191,31 +197,32 @@ def title(sample: str) -> str:
 
 
 def figure(results: list[dict[str, Any]], path: Path) -> None:
-    """AUC of every family on every sample, or against the number of training events."""
+    """AUC of every family on every sample, or against training events or training time."""
     import matplotlib.pyplot as plt
 
     shown = [r for r in results if "refused" not in r]
     samples = list(dict.fromkeys(r["sample"] for r in shown))
     kinds = list(dict.fromkeys(r["family"] for r in shown))
-    by_size = len({(r["sample"], r["events"]) for r in shown}) > len(samples)
+    against = next((name for name in ABSCISSAE
+                    if len({(r["sample"], r[name]) for r in shown}) > len(samples)), None)
     canvas, axes = plt.subplots(
-        1, len(samples), figsize=(5.5 * len(samples), 4.2), sharey=not by_size, squeeze=False,
+        1, len(samples), figsize=(5.5 * len(samples), 4.2), sharey=against is None, squeeze=False,
         layout="constrained",
     )  # fmt: skip
     for ax, sample in zip(axes[0], samples, strict=True):
         for k, kind in enumerate(kinds):
-            rows = sorted((r["events"], *r["auc"]) for r in shown
+            rows = sorted((r[against or "events"], *r["auc"]) for r in shown
                           if (r["sample"], r["family"]) == (sample, kind))  # fmt: skip
             if not rows:
                 continue
             n, value, error = np.array(rows).T
-            if by_size:
+            if against:
                 ax.errorbar(n, value, error, fmt=f"{MARKERS[k % len(MARKERS)]}-", color=f"C{k}",
                             label=kind, capsize=3)  # fmt: skip
             else:
                 ax.errorbar(value, np.full(len(n), k), xerr=error, fmt="o", color="C0")
-        if by_size:
-            ax.set(xscale="log", xlabel="number of training events", title=title(sample))
+        if against:
+            ax.set(xscale="log", xlabel=ABSCISSAE[against], title=title(sample))
             ax.set_ylabel("AUC, generated against true events")
             ax.axhline(0.5, color="0.8", zorder=0)
             ax.legend()
@@ -239,7 +246,7 @@ def main() -> None:
     parser.add_argument("--dir", type=Path, default=Path("zoo"))
     parser.add_argument("--samples", nargs="+", default=list(SAMPLES), choices=zoo.names())
     parser.add_argument("--families", nargs="+", default=families(), choices=names())
-    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--minutes", type=float, nargs="+", default=[20.0])
     parser.add_argument("--steps", type=int, help="of each training, however long they take")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--trials", type=int, default=6, help="trainings of a search")
@@ -248,20 +255,21 @@ def main() -> None:
     options = parser.parse_args()
     if options.verb == "search":
         for family in options.families:
-            search(options.dir, options.samples[0], family, options.minutes, options.trials)
+            search(options.dir, options.samples[0], family, options.minutes[0], options.trials)
         return
-    minutes, more, length = options.minutes, list(options.set), f"{options.minutes:g}min"
+    more, lengths = list(options.set), {f"{m:g}min": m for m in options.minutes}
     if options.steps:
-        minutes, more = 1e4, [*more, f"training.max_steps={options.steps}"]
-        length = f"{options.steps}steps"
-    length += "".join("_" + setting.rpartition(".")[2] for setting in options.set)
+        more.append(f"training.max_steps={options.steps}")
+        lengths = {f"{options.steps}steps": 1e4}
+    end = "".join("_" + setting.rpartition(".")[2] for setting in options.set)
     paths = [
-        (sample, family, size,
-         options.dir / f"family_{sample}_{family}_{size or 'all'}_{length}.json")
+        (sample, family, size, minutes,
+         options.dir / f"family_{sample}_{family}_{size or 'all'}_{length}{end}.json")
         for sample in options.samples for size in options.sizes for family in options.families
+        for length, minutes in lengths.items()
     ]  # fmt: skip
     if options.verb == "run":
-        for sample, family, size, path in paths:
+        for sample, family, size, minutes, path in paths:
             if not path.exists():
                 result = run(options.dir, sample, family, minutes, size, more)
                 path.write_text(json.dumps(result, indent=1) + "\n")
