@@ -6,6 +6,7 @@
 # make docs   build the documentation site in build/docs
 # make lint   ruff, mypy and the documentation site
 # make help   the rest
+# On a machine without a GPU add TORCH_INDEX=https://download.pytorch.org/whl/cpu (see below).
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -13,6 +14,9 @@ BIN := $(VENV)/bin
 # Byte code is compiled on first import; compiling all of torch takes longer than running the tests.
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --no-compile
 SETUP := pyproject.toml constraints.txt
+
+# The index of torch's builds to install from, if not pip's default, whose build for CUDA has gigabytes.
+TORCH_INDEX ?=
 
 N ?= 1000
 RUNS ?= 50
@@ -70,6 +74,7 @@ $(VENV)/.installed: $(SETUP)
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	@echo "installing into $(VENV) ..."
 	@$(PIP) --upgrade "pip>=25.1"
+	@$(if $(TORCH_INDEX),$(PIP) -c constraints.txt --index-url $(TORCH_INDEX) torch)
 	@$(PIP) -c constraints.txt -e ".[plots,pythia]"
 	@touch $@
 

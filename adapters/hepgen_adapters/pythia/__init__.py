@@ -5,8 +5,8 @@ those of a sample in memory. `Showering` showers events and writes HepMC3 with s
 side by side. `shower_acceptance` counts the events that Pythia accepts; Pythia repairs many defects
 silently, so that this complements `hepgen_ml.events.laws.checks` and does not replace it.
 
-Pythia is optional (``pip install hepgen-ml[pythia]``). Its module is called ``pythia8mc`` where it
-comes as a wheel, and ``pythia8`` in conda-forge.
+Pythia is optional (``pip install --prefer-binary hepgen-ml[pythia]``). Its module is called
+``pythia8mc`` where it comes as a wheel, and ``pythia8`` in conda-forge.
 """
 
 from __future__ import annotations

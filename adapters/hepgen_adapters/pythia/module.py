@@ -25,7 +25,9 @@ def load_pythia() -> Any:
         except ImportError as error:
             missing = missing or error
     raise UsageError(
-        "Pythia is not installed", remedy="pip install 'hepgen-ml[pythia]'"
+        "Pythia is not installed",
+        # without the option pip compiles a release that has no wheel
+        remedy="pip install --prefer-binary 'hepgen-ml[pythia]'",
     ) from missing
 
 
