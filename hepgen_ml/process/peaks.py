@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -80,6 +80,16 @@ def apart(masses: Mapping[int, npt.NDArray[np.float64]]) -> dict[int, int]:
         distance = [abs(middle - float(q[1])) for q in first]
         found[process] = int(np.argmin(distance)) if first else 0
     return found
+
+
+def nearest(mass: npt.NDArray[np.float64], positions: Sequence[float]) -> int:
+    """Which of several positions of a peak, in GeV, most masses (m,) are next to, relatively.
+
+    Far fewer masses than those of a peak are beside it, but they may be at any distance.
+    """
+    mass = mass[mass > 0]
+    distance = np.abs(np.log(mass)[:, None] - np.log(np.asarray(positions)))
+    return int(np.argmax(np.bincount(distance.argmin(1), minlength=len(positions))))
 
 
 def _candidates(mass: npt.NDArray[np.float64]) -> list[float]:

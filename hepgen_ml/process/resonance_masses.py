@@ -13,7 +13,7 @@ from hepgen_ml.phase_space.masses import MovingMass, MovingPeak, largest
 from hepgen_ml.process.conditions import Conditions
 from hepgen_ml.process.decay_trees import Tree
 from hepgen_ml.process.following import NEARLY_RIGHT, follows
-from hepgen_ml.process.peaks import apart, find_peak
+from hepgen_ml.process.peaks import apart, find_peak, nearest
 from hepgen_ml.process.seen import Seen
 from hepgen_ml.process.structure import Structure
 
@@ -48,15 +48,43 @@ class ResonanceMasses:
     def _key(self, flavour: int, process: int) -> tuple[int, int]:
         """Id of a resonance, and which of its masses it has in a process, see `apart`."""
         if flavour not in self._hypotheses:
-            masses: dict[int, list[npt.NDArray[np.float64]]] = {}
-            for structure, row in self._rows[flavour] if self._conditions is None else ():
-                if leaves := structure.leaves(row):
-                    masses.setdefault(structure.process_id, []).append(self.sums(structure, leaves))
-            self._hypotheses[flavour] = (
-                apart({p: masses_of(np.concatenate(m)) for p, m in masses.items()})
-                if len(masses) > 1 else {}
-            )  # fmt: skip
+            self._hypotheses[flavour] = self._apart(flavour) if self._conditions is None else {}
         return flavour, self._hypotheses[flavour].get(process, 0)
+
+    def _apart(self, flavour: int) -> dict[int, int]:
+        """Which of the masses of a resonance each process has.
+
+        A process whose events all lack its row has the one that the system in its place shows.
+        """
+        recorded: dict[int, list[npt.NDArray[np.float64]]] = {}
+        for structure, row in self._rows[flavour]:
+            if leaves := structure.leaves(row):
+                recorded.setdefault(structure.process_id, []).append(self.sums(structure, leaves))
+        masses = {p: masses_of(np.concatenate(m)) for p, m in recorded.items()}
+        if len(masses) < 2:
+            return {}
+        found = apart(masses)
+        if max(found.values()) == 0:
+            return found
+        systems: dict[int, list[npt.NDArray[np.float64]]] = {}
+        for structure, leaves in self._systems(flavour):
+            if structure.process_id not in masses:
+                systems.setdefault(structure.process_id, []).append(self.sums(structure, leaves))
+        values = np.concatenate(list(masses.values()))
+        number = np.concatenate([np.full(len(m), found[p]) for p, m in masses.items()])
+        middle = [float(np.median(values[number == k])) for k in range(int(number.max()) + 1)]
+        for process, momenta in systems.items():
+            found[process] = nearest(masses_of(np.concatenate(momenta)), middle)
+        return found
+
+    def _systems(self, flavour: int) -> list[tuple[Structure, list[int]]]:
+        """Final particles of all systems in the place of a resonance."""
+        return [
+            (structure, tree.leaves(node))
+            for structure, tree in self._trees.items()
+            for node, pdg_id in tree.systems.items()
+            if abs(pdg_id) == flavour
+        ]
 
     def of(self, flavour: int, process: int = 0) -> MassSpec:
         """Mass of a resonance and its range, over all structures that have it.
@@ -134,12 +162,11 @@ class ResonanceMasses:
     def _without(self, key: tuple[int, int]) -> npt.NDArray[np.float64]:
         """Sorted masses of all systems in the place of a resonance."""
         found = [np.zeros((0, 4))]
-        for structure, tree in self._trees.items():
-            found += [
-                self.sums(structure, tree.leaves(node))
-                for node, pdg_id in tree.systems.items()
-                if abs(pdg_id) == key[0] and self._key(key[0], structure.process_id) == key
-            ]  # fmt: skip
+        found += [
+            self.sums(structure, leaves)
+            for structure, leaves in self._systems(key[0])
+            if self._key(key[0], structure.process_id) == key
+        ]
         return np.sort(masses_of(np.concatenate(found)))
 
     def sums(self, structure: Structure, rows: Sequence[int]) -> npt.NDArray[np.float64]:

@@ -345,3 +345,18 @@ def test_resonances_of_several_masses_under_one_id() -> None:
     parts[1] = resonance_and_a_jet(800, peaks[0], 2)
     (channel,) = learned(concatenate(parts, parts[0].run)).channels
     assert isinstance(channel.chart, DecayChart)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_processes_without_rows_have_the_mass_that_they_show(index: int) -> None:
+    peaks = [Peak(500.0, 1500.0, 1000.0, 10.0), Peak(1000.0, 3000.0, 2000.0, 30.0)]
+    parts = [resonance_and_a_jet(400, peak, i + 1) for i, peak in enumerate(peaks)]
+    last = resonance_and_a_jet(400, peaks[index], 3)
+    parts.append(without_rows(last, last.status == 2))
+    process = learned(concatenate(parts, parts[0].run))
+    (system,) = {
+        node.mass for i, s in enumerate(process.subprocesses) if s.structure.process_id == 3
+        for node in process.channels[process.channel_of[i]].chart.nodes if node.children
+    }  # fmt: skip
+    assert isinstance(system, Peak)
+    assert system.mass == pytest.approx(peaks[index].mass, rel=3e-3)
