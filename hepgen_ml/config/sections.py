@@ -100,7 +100,12 @@ class TrainingConfig(Section):
         description="Largest drawing rate of events of a channel, relative to those of the "
         "largest channel; 0: no limit.",
     )
-    max_steps: int = Field(40_000, ge=1, le=2**53, description="Largest number of training steps.")
+    max_steps: int = Field(
+        40_000,
+        ge=1,
+        le=2**53,
+        description="Largest number of training steps, also of the learning of named weights.",
+    )
     max_epochs: float = Field(
         200.0,
         gt=0,

@@ -69,7 +69,8 @@ def learn_into(
     low, high = sample.run.beam_pdg_id
     ratios = learn_ratios(
         process, sample.encoded, sample.variations, same_beams=low == high,
-        seconds=seconds, seed=ready.config.seed, device=device, report=report,
+        seconds=seconds, seed=ready.config.seed, device=device,
+        max_steps=ready.config.training.max_steps, report=report,
     )  # fmt: skip
     save_ratios(directory, ratios)
     return facts

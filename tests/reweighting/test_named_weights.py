@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,7 @@ from hepgen_ml.training.variations import ALL, VariationCollector, matching
 from tests.samples import toy_top_pairs
 
 TINY = ["network.width=16", "network.blocks=1", "network.heads=2", "network.mixtures=4",
-        "training.max_steps=4", "training.batch_size=128", "training.max_time=40",
+        "training.max_epochs=0.12", "training.batch_size=128", "training.max_time=40",
         "training.variations_share=0.9"]  # fmt: skip
 
 GROUPS = (
@@ -235,6 +236,20 @@ def test_all_constant(tmp_path: Path) -> None:
     assert np.array_equal(events.weights["1001"], events.weight)
     assert np.allclose(events.weights["half & half"], events.weight / 2)
     assert 'id="half &amp; half"' in made.run.weight_groups
+
+
+def test_a_few_steps_are_a_quick_try(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    steps = []
+
+    class Counted(learning.Trainer):
+        def run(self, until: float = math.inf) -> None:
+            super().run(until)
+            steps.append(self.step)
+
+    monkeypatch.setattr(learning, "Trainer", Counted)
+    config = load_config(None, [*TINY, "training.max_steps=3"])
+    Generator.train(with_weights(1200), out=tmp_path / "a", config=config, device="cpu")
+    assert steps == [3]
 
 
 def test_other_events_are_refused(trained: tuple[Generator, Path]) -> None:

@@ -60,6 +60,7 @@ def learn_ratios(
     seconds: float,
     seed: int,
     device: torch.device,
+    max_steps: int = _MOST_STEPS,
     report: Report | None = None,
 ) -> WeightRatios:
     """Learn the ratios of the named weights of a sample.
@@ -76,11 +77,15 @@ def learn_ratios(
         Time of the training of the network.
     seed : int
     device : torch.device
+    max_steps : int
+        Largest number of training steps.
     report : callable, optional
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 17)
-        return _learn(process, encoded, variations, same_beams, seconds, seed, device, report)
+        return _learn(
+            process, encoded, variations, same_beams, seconds, seed, device, max_steps, report
+        )
 
 
 def _learn(
@@ -91,6 +96,7 @@ def _learn(
     seconds: float,
     seed: int,
     device: torch.device,
+    max_steps: int,
     report: Report | None,
 ) -> WeightRatios:
     begun = time.monotonic()
@@ -124,7 +130,7 @@ def _learn(
         model.network.fit_standardization(inputs[training].to(device))
         left = max(seconds - (time.monotonic() - begun), 0.2 * seconds)
         examples = _Examples(inputs, parts.u, parts.varies)
-        _train(model, examples, training, held_out, left, seed, report)
+        _train(model, examples, training, held_out, left, seed, max_steps, report)
     model.eval()
     if varying:
         _calibrate(model, inputs, ratio[:, varying], nominal)
@@ -260,17 +266,19 @@ def _train(
     held_out: Tensor,
     seconds: float,
     seed: int,
+    max_steps: int,
     report: Report | None,
 ) -> None:
-    """Train the network within a time limit."""
+    """Train the network within limits of time and steps."""
     assert isinstance(model.network, RatioNetwork)
     importance = model.loadings.norm(dim=1).sqrt().float()
     task = RatioTask(
         model.network, examples[training], examples[held_out], importance / importance.mean()
     )
+    passes = _MOST_EPOCHS * len(training) // _BATCH_SIZE
     config = TrainingConfig(
         batch_size=_BATCH_SIZE, learning_rate=_RATE, weight_decay=0.0, warmup=0.0, clip=1.0,
-        max_steps=max(min(_MOST_STEPS, _MOST_EPOCHS * len(training) // _BATCH_SIZE), 1000),
+        max_steps=min(max(passes, 1000), _MOST_STEPS, max_steps),
         max_epochs=float(2**53), max_time=seconds, patience=0, validation_interval=1000,
     )  # fmt: skip
     told = report or (lambda done: None)
