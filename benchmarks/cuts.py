@@ -18,7 +18,7 @@ import zoo
 
 import hepgen_ml
 from hepgen_ml.phase_space import Acceptance
-from hepgen_ml.process.structure import inside
+from hepgen_ml.process.inside import inside
 from hepgen_ml.training.data import SampleSource, learn_process
 
 

@@ -15,7 +15,7 @@ from hepgen_ml.files.provenance import file_hash
 from hepgen_ml.generation.generator import Generator
 from hepgen_ml.models.included import PRETRAINED, find_model
 from hepgen_ml.models.storage import store_validation
-from hepgen_ml.process.structure import inside_cuts
+from hepgen_ml.process.inside import inside_cuts
 from hepgen_ml.process.unseen import unknown_share, unknown_warning
 from hepgen_ml.training.history import read_history
 

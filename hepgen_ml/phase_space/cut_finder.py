@@ -9,9 +9,10 @@ from dataclasses import replace
 from torch import Tensor
 
 from hepgen_ml.errors import UsageError
-from hepgen_ml.phase_space.cuts import SINGLE, Acceptance, Cut, Evidence, Key, overridden
+from hepgen_ml.phase_space.cuts import Acceptance, Cut, Evidence, overridden
 from hepgen_ml.phase_space.edges import HARDLY_ANY, Edge, is_fixed, lower_edge
 from hepgen_ml.phase_space.extremes import BOUNDED_ABOVE, Extremes, FinalStates, Seen, Smallest
+from hepgen_ml.phase_space.observables import SINGLE, Key
 
 MIN_ENTRIES, MIN_PAIRS = 150, 500
 """Minimum numbers of values to infer a cut on particles and on pairs."""
@@ -85,7 +86,7 @@ class CutFinder:
     def add_all(self, states: Sequence[FinalStates]) -> None:
         """Take in final states of any classes."""
         for state in states:
-            self.classes.update(state.labels)
+            self.classes.update(state.labels, (one.label for one in state.made if one.label))
         if self._find:
             self._extremes.add_all(states)
 
@@ -141,7 +142,7 @@ class CutFinder:
                 )
         families: dict[Key, dict[Key, Seen]] = {}
         for key, seen in self._extremes.seen.items():
-            if seen.entries and (light_cone or key[0] not in _LIGHT_CONE):
+            if seen.entries and "" not in key[1] and (light_cone or key[0] not in _LIGHT_CONE):
                 alike = key[0], tuple(sorted(_RELATIVES.get(c, c) for c in key[1]))
                 families.setdefault(alike, {})[key] = seen
         found = [cut for family in families.values() for cut in _of_family(family, angles)]
@@ -236,11 +237,9 @@ def _edges(key: Key, seen: Seen, angles: Collection[str], strays: bool = True) -
             or not (fixed(seen.high) or (key[0] != "pt" and is_angle(high)))
         ):
             high = None
-        # products of a decay end with the mass of what decays, and the mass of a part of an event
-        # with the energy of the collision: these are no cuts
+        # products of a decay end with the mass of what decays
         if key[0] in ("pt", "pt_hat") or (key[0] == "mass" and low is None):
-            may_end = seen.alone if key[0] == "mass" else seen.direct
-            high = high if high is not None and may_end and _is_sharp(seen, high) else None
+            high = high if high is not None and seen.direct and _is_sharp(seen, high) else None
     return low, high
 
 

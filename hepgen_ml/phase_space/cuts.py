@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations, pairwise
 from typing import Any
@@ -17,19 +17,17 @@ from torch import Tensor
 
 from hepgen_ml.errors import UsageError
 from hepgen_ml.events.objects import JET, OBJECTS
-from hepgen_ml.phase_space.coordinates import (
-    azimuth,
-    invariant_mass,
-    massless_pt,
-    pseudorapidity,
-    transverse_momentum,
-    two_body_momentum,
-    wrap,
+from hepgen_ml.phase_space.coordinates import two_body_momentum
+from hepgen_ml.phase_space.made import Made
+from hepgen_ml.phase_space.observables import (
+    OF_PAIRS,
+    SINGLE,
+    made_observables,
+    particle_observables,
 )
 
-_LIGHT = frozenset([1, 2, 3, 4, 5, 21])
+LIGHT = frozenset([1, 2, 3, 4, 5, 21])
 _STEPS = 500  # of the ratio of smallest transverse momenta with and without masses
-LEPTONS = frozenset(map(str, range(11, 17)))
 
 
 def flavour_class(pdg_id: int, mass: float) -> str:
@@ -42,7 +40,7 @@ def flavour_class(pdg_id: int, mass: float) -> str:
     """
     if abs(pdg_id) == JET:
         return "Jet"
-    if abs(pdg_id) in _LIGHT and mass < 1.0:
+    if abs(pdg_id) in LIGHT and mass < 1.0:
         return "j"
     return str(abs(pdg_id))
 
@@ -118,12 +116,6 @@ class Cut:
         return f"{left}{name}{right}"
 
 
-SINGLE = ("pt", "abs_eta", "plus", "minus")
-"""Observables of one particle, the last two of leptons alone."""
-
-OF_PAIRS = ("delta_r", "mass", "pt_hat")
-"""Observables of two particles, the last one of all there are."""
-
 _NAME = "|".join((*SINGLE, *OF_PAIRS))
 _CUT = re.compile(rf"\s*({_NAME})\s*\(([^()]*)\)\s*(<|>)=?\s*(\S+)\s*")
 
@@ -174,69 +166,6 @@ def _class_named(name: str) -> str:
     if name in ("j", "Jet"):
         return name
     return str(abs(OBJECTS[name] if name in OBJECTS else int(name)))
-
-
-Key = tuple[str, tuple[str, ...]]
-"""Observable and classes."""
-
-
-def particle_observables(
-    p: Tensor,
-    labels: Sequence[str],
-    wanted: Collection[Key] | None = None,
-    pairs: Sequence[tuple[int, int]] | None = None,
-    single: bool = True,
-) -> dict[Key, Tensor]:
-    """All observables that a cut may bound.
-
-    Parameters
-    ----------
-    p : (events, n, 4) tensor
-    labels : sequence of n str
-        Flavour classes.
-    wanted : collection of Key, optional
-        Compute these only.
-    pairs : sequence of (int, int), optional
-        Compute pair observables of these only.
-    single : bool
-        Compute observables of single particles.
-
-    Returns
-    -------
-    dict
-        (observable, classes) to (events, k) tensor of the k particles or pairs.
-    """
-    pt, eta = transverse_momentum(p), pseudorapidity(p)
-    columns: dict[str, Callable[[list[int]], Tensor]] = {
-        "pt": lambda i: pt[:, i],
-        "abs_eta": lambda i: eta[:, i].abs(),
-        "plus": lambda i: p[:, i, 3] + p[:, i, 2],
-        "minus": lambda i: p[:, i, 3] - p[:, i, 2],
-    }
-    found: dict[Key, list[Any]] = {}
-    for i, label in enumerate(labels if single else ()):
-        for name in SINGLE if label in LEPTONS else SINGLE[:2]:
-            found.setdefault((name, (label,)), []).append(i)
-    for i, j in combinations(range(len(labels)), 2) if pairs is None else pairs:
-        classes = tuple(sorted((labels[i], labels[j])))
-        for name in OF_PAIRS if len(labels) == 2 else OF_PAIRS[:2]:
-            found.setdefault((name, classes), []).append((i, j))
-    return {
-        key: columns[key[0]](at) if key[0] in SINGLE else pair_observable(key[0], p, at)
-        for key, at in found.items()
-        if wanted is None or key in wanted
-    }
-
-
-def pair_observable(name: str, p: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
-    """Observable (events, k) of k pairs of the particles (events, n, 4)."""
-    i, j = ([pair[k] for pair in pairs] for k in (0, 1))
-    if name == "mass":
-        return invariant_mass(p[:, i] + p[:, j])
-    if name == "pt_hat":
-        return massless_pt(p[:, i], p[:, j])
-    eta, phi = pseudorapidity(p), azimuth(p)
-    return torch.hypot(eta[:, i] - eta[:, j], wrap(phi[:, i] - phi[:, j]))
 
 
 class Acceptance:
@@ -291,12 +220,22 @@ class Acceptance:
                     found.append((name, where, cut.low, cut.high))
         return found
 
-    def passes(self, p: Tensor, labels: Sequence[str]) -> Tensor:
-        """Mask (events,) of final states (events, n, 4) inside every cut."""
+    @property
+    def classes(self) -> set[str]:
+        """Flavour classes that have cuts."""
+        return {name for cut in self.cuts for name in cut.classes}
+
+    def passes(self, p: Tensor, labels: Sequence[str], made: Sequence[Made] = ()) -> Tensor:
+        """Mask (events,) of final states (events, n, 4) inside every cut.
+
+        Cuts on particles that decay need to know what the collision makes.
+        """
         good = torch.ones(len(p), dtype=torch.bool, device=p.device)
         if not self.cuts:
             return good
-        for key, values in particle_observables(p, labels, self._by_key).items():
+        of_final = particle_observables(p, labels, self._by_key)
+        of_made = made_observables(p, made, self._by_key)
+        for key, values in (*of_final.items(), *of_made.items()):
             cut = self._by_key[key]
             good &= ((values >= cut.low) & (values <= cut.high)).all(-1)
         return good

@@ -19,8 +19,9 @@ from hepgen_ml.phase_space.coordinates import (
     transverse_momentum,
     wrap,
 )
-from hepgen_ml.phase_space.cuts import LEPTONS, OF_PAIRS, SINGLE, Key, pair_observable
 from hepgen_ml.phase_space.edges import Values
+from hepgen_ml.phase_space.made import Made, momenta_made, pairs_to_cut
+from hepgen_ml.phase_space.observables import LEPTONS, OF_PAIRS, SINGLE, Key, pair_observable
 
 Indices = npt.NDArray[np.int64]
 
@@ -51,6 +52,8 @@ class FinalStates(NamedTuple):
         Pairs of decay products of a resonance.
     products : collection of int
         Particles that come from a resonance.
+    made : sequence of Made
+        What the collision makes; of no interest if none of these decays.
     """
 
     p: Tensor
@@ -58,6 +61,7 @@ class FinalStates(NamedTuple):
     balanced: bool = True
     decays: Collection[tuple[int, int]] = ()
     products: Collection[int] = ()
+    made: Sequence[Made] = ()
 
 
 class Smallest:
@@ -106,7 +110,7 @@ class Seen:
         Smallest and largest mass of the decay products of a resonance, which do not count as
         entries.
     direct : bool
-        Whether no entry is of a particle that comes from a resonance (known of ``pt``).
+        Whether no entry is of a particle that comes from a resonance (known of ``pt``, ``mass``).
     alone : bool
         Whether all entries are of two particles that are all of a collision.
     """
@@ -196,6 +200,9 @@ class Extremes:
             of_pairs = [name for name in OF_PAIRS if two == (name == "pt_hat") or name == "mass"]
             for part in _bounded(some, max(1, _VALUES // max(math.comb(n, 2), 1))):
                 self._add_together(part, of_pairs)
+        for decays, some in _decaying(states):
+            for part in _bounded(some, max(1, _VALUES // math.comb(len(decays), 2))):
+                self._add_made(part, decays)
 
     def _register(self, labels: tuple[str, ...]) -> None:
         """Make places for all observables, in an order that depends on the sample alone."""
@@ -211,10 +218,7 @@ class Extremes:
 
     def _add_together(self, states: Sequence[FinalStates], of_pairs: Sequence[str]) -> None:
         """Take in final states of one length."""
-        p = torch.cat([state.p for state in states])
-        names = sorted({label for state in states for label in state.labels})
-        sizes = np.array([len(state.p) for state in states])
-        codes = np.array([[names.index(label) for label in state.labels] for state in states])
+        p, names, codes, sizes = _coded(states)
         each = np.repeat(codes, sizes, axis=0)
         leptons = np.array([name in LEPTONS for name in names])[each]
         particles = p.reshape(-1, 4)
@@ -239,36 +243,113 @@ class Extremes:
         for state in states:
             for place in state.products:
                 self.seen["pt", (state.labels[place],)].direct = False
-        pairs = np.array(list(combinations(range(p.shape[1]), 2)))
-        if not len(pairs):
+        columns = list(combinations(range(p.shape[1]), 2))
+        decays = np.array([[pair in state.decays for pair in columns] for state in states])
+        products = np.array([[not {*s.products}.isdisjoint(pair) for pair in columns]
+                             for s in states])  # fmt: skip
+        masses = invariant_mass(p[np.cumsum(sizes) - sizes]).numpy()
+        self._add_pairs(p, names, codes, sizes, columns, of_pairs, masses, decays, products)
+
+    def _add_made(self, states: Sequence[FinalStates], decays: Sequence[bool]) -> None:
+        """Take in particles made in collisions of which these decay, as if they were final."""
+        p, names, codes, sizes = _coded(states)
+        for name in names:
+            self.seen.setdefault(("pt", (name,)), Seen())
+        each, two = np.repeat(codes, sizes, axis=0), len(decays) == 2
+        particles, whole, columns = p.reshape(-1, 4), p.sum(1), pairs_to_cut(decays)
+
+        def alone(flat: Indices) -> list[Tensor]:
+            return [particles[flat], whole[flat // len(decays)]]
+
+        values = transverse_momentum(p).numpy().ravel()
+        for code, at in _by_code(each, np.broadcast_to(np.array(decays), each.shape)):
+            seen = self.seen["pt", (names[code],)]
+            seen.take_in("pt", values, at, alone)
+            seen.alone &= two
+        for pair in {tuple(sorted((row[i], row[j]))) for row in codes.tolist() for i, j in columns}:
+            for name in ("mass", "pt_hat"):
+                self.seen.setdefault((name, tuple(names[c] for c in pair)), Seen())
+        of_pairs = ("mass", "pt_hat") if two else ("mass",)
+        none = np.zeros((len(p), len(columns)), dtype=bool)
+        masses = invariant_mass(p).numpy()
+        self._add_pairs(p, names, each, np.ones(len(p), dtype=int), columns, of_pairs, masses, none,
+                        none)  # fmt: skip
+
+    def _add_pairs(
+        self,
+        p: Tensor,
+        names: Sequence[str],
+        codes: Indices,
+        sizes: Indices,
+        columns: Sequence[tuple[int, int]],
+        of_pairs: Sequence[str],
+        masses: Values,
+        decays: npt.NDArray[np.bool_],
+        products: npt.NDArray[np.bool_],
+    ) -> None:
+        """Take in observables of pairs of the particles (events, n, 4).
+
+        `codes` and `masses` (k, n) are those of k groups of events of these sizes, and `decays`
+        says which pairs of theirs a resonance becomes, `products` in which is a product of one.
+        """
+        if not columns:
             return
+        pairs = np.array(columns)
         ends = np.sort(codes[:, pairs], axis=2)
         code_of = ends[..., 0] * len(names) + ends[..., 1]
-        columns = [tuple(pair) for pair in pairs.tolist()]
-        decays = np.array([[pair in state.decays for pair in columns] for state in states])
         of_one, each = np.repeat(decays, sizes, axis=0), np.repeat(code_of, sizes, axis=0)
+
+        def classes(code: int) -> tuple[str, str]:
+            return names[code // len(names)], names[code % len(names)]
 
         def momenta(flat: Indices) -> list[Tensor]:
             event, column = np.divmod(flat, len(pairs))
             return [p[event, pairs[column, k]] for k in (0, 1)]
 
-        masses = invariant_mass(p[np.cumsum(sizes) - sizes])
-        sums = masses.numpy()[:, pairs].sum(2).ravel()
         for name in of_pairs:
             flat = pair_observable(name, p, columns).numpy().ravel()
             own = ~of_one if name == "mass" else np.ones_like(of_one)
             for code, at in _by_code(each, own):
-                classes = names[code // len(names)], names[code % len(names)]
-                if name != "mass" or "Jet" not in classes:
-                    seen = self.seen[name, classes]
+                if name != "mass" or "Jet" not in classes(code):
+                    seen = self.seen[name, classes(code)]
                     seen.take_in(name, flat, at, momenta)
-                    seen.alone &= two
+                    seen.alone &= p.shape[1] == 2
             for code, at in _by_code(each, ~own):
-                classes = names[code // len(names)], names[code % len(names)]
-                self.seen[name, classes].note_decays(flat[at].min(), flat[at].max())
+                self.seen[name, classes(code)].note_decays(flat[at].min(), flat[at].max())
+        sums = masses[:, pairs].sum(2).ravel()
         for code, at in _by_code(code_of, np.ones_like(code_of, dtype=bool)):
-            seen = self.seen["mass", (names[code // len(names)], names[code % len(names)])]
+            seen = self.seen["mass", classes(code)]
             seen.threshold = min(seen.threshold, float(sums[at].min()))
+            seen.direct &= not products.ravel()[at].any()
+
+
+def _coded(states: Sequence[FinalStates]) -> tuple[Tensor, list[str], Indices, Indices]:
+    """Momenta of all, names of classes, places (k, n) of those among these, and numbers (k,)."""
+    names = sorted({label for state in states for label in state.labels})
+    codes = np.array([[names.index(label) for label in state.labels] for state in states])
+    sizes = np.array([len(state.p) for state in states])
+    return torch.cat([state.p for state in states]), names, codes, sizes
+
+
+def _decaying(states: Sequence[FinalStates]) -> Iterator[tuple[list[bool], list[FinalStates]]]:
+    """Particles made in collisions, some of which decay, in place of the final states.
+
+    Those with the same decays together, each time with what decays.
+    """
+    alike: dict[tuple[tuple[int, ...], ...], list[FinalStates]] = {}
+    for state in states:
+        if state.balanced and len(state.p) and len(state.made) > 1:
+            places = tuple(one.places for one in state.made)
+            alike.setdefault(places, []).append(state)
+    for places, some in alike.items():
+        decays = [len(place) > 1 for place in places]
+        if any(decays):
+            q = momenta_made(torch.cat([s.p for s in some]), places)
+            parts = q.split([len(s.p) for s in some])
+            yield decays, [
+                FinalStates(part, [one.label for one in s.made])
+                for part, s in zip(parts, some, strict=True)
+            ]
 
 
 def _others(name: str, p: Sequence[Tensor]) -> list[Values]:

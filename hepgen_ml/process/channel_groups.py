@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hepgen_ml.phase_space import Chart
 from hepgen_ml.phase_space.alike import Alike, shape_of
+from hepgen_ml.phase_space.made import Made
 from hepgen_ml.process.channels import Channel
 
 MANY_CHANNELS = 64
@@ -26,12 +27,15 @@ class Group(NamedTuple):
         Of these events.
     channel : Channel
         One of theirs; cuts and coordinates are those of all of them.
+    made : tuple of Made
+        What the collisions make, as far as cuts concern it.
     rows : (m,) int64 tensor
         Of the events.
     """
 
     chart: Chart
     channel: Channel
+    made: tuple[Made, ...]
     rows: Tensor
 
 
@@ -43,6 +47,8 @@ class ChannelGroups:
     channels : sequence of Channel
     classes : collection of str
         Flavour classes that have cuts.
+    made : sequence of tuple of Made
+        What the collisions of each channel make, as far as cuts concern it.
 
     Attributes
     ----------
@@ -50,8 +56,13 @@ class ChannelGroups:
         First channel of the group of each channel.
     """
 
-    def __init__(self, channels: Sequence[Channel], classes: Collection[str]) -> None:
-        self._channels = channels
+    def __init__(
+        self,
+        channels: Sequence[Channel],
+        classes: Collection[str],
+        made: Sequence[tuple[Made, ...]],
+    ) -> None:
+        self._channels, self._made = channels, made
         self._group = torch.arange(len(channels))
         self._place = torch.zeros(len(channels), dtype=torch.int64)
         self._alike: dict[int, Alike] = {}
@@ -68,7 +79,8 @@ class ChannelGroups:
         for c, channel in enumerate(self._channels):
             shape = shape_of(channel.chart)
             cut = tuple(name if name in classes else "" for name in channel.classes)
-            found.setdefault(c if shape is None else (shape, cut), []).append(c)
+            key = c if shape is None else (shape, cut, self._made[c])
+            found.setdefault(key, []).append(c)
         for members in found.values():
             first = members[0]
             if len(members) > 1:
@@ -84,7 +96,7 @@ class ChannelGroups:
                 chart = self._alike[first].of(self._place[channel[rows]])
             else:
                 chart = own.chart.given(None if values is None else values[rows])
-            yield Group(chart, own, rows)
+            yield Group(chart, own, self._made[first], rows)
 
     def of_rules(self, channel: Tensor) -> Iterator[tuple[Channel, Tensor]]:
         """A channel and rows of events of channels (m,) with the same rules for scales."""

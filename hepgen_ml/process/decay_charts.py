@@ -150,7 +150,8 @@ class DecayCharts:
         tree = in_pairs(structure, tree, partial(self._pair, structure, tree))
         specs = self._specs(structure, tree)
         pt_min = {
-            n: self.acceptance.pt_min(classes[n]) if n in classes else 0.0 for n in tree.made
+            n: self.acceptance.pt_min(classes.get(n, "") or str(abs(tree.pdg_id(structure, n))))
+            for n in tree.made
         }
         last = max(tree.made, key=lambda n: (pt_min[n] == 0.0, largest(specs[n]), n))
         order = sorted(

@@ -19,6 +19,7 @@ from hepgen_ml.phase_space import Chart, Cut
 from hepgen_ml.phase_space.cut_finder import CutFinder
 from hepgen_ml.phase_space.cuts import Acceptance, flavour_class
 from hepgen_ml.phase_space.extremes import FinalStates
+from hepgen_ml.phase_space.made import Made, that_are_cut
 from hepgen_ml.process.auxiliary import AUXILIARY
 from hepgen_ml.process.channel_rules import ChannelRules
 from hepgen_ml.process.channels import Channel, Subprocess
@@ -148,8 +149,9 @@ class ProcessLearner:
             kept["conditions"] = given
         self._keep(seen, kept | {k: events[k] for k in AUXILIARY if k in events})
         return FinalStates(
-            final, classes, bool(structure.incoming), structure.pairs_of_decays, structure.products
-        )
+            final, classes, bool(structure.incoming), structure.pairs_of_decays,
+            structure.products, structure.made(classes) if structure.incoming else (),
+        )  # fmt: skip
 
     def _keep(self, seen: Seen, new: dict[str, npt.NDArray[Any]]) -> None:
         """Random subset of fixed size, each event with the same chance (smallest priorities)."""
@@ -260,17 +262,19 @@ class ProcessLearner:
         groups: dict[str, list[Part]] = {}
         layouts: dict[str, tuple[Chart, tuple[str, ...]]] = {}
         orders: dict[str, dict[Structure, tuple[int, ...]]] = {}
-        known: dict[tuple[Chart, tuple[str, ...]], str] = {}
+        known: dict[tuple[Chart, tuple[str, ...], tuple[Made, ...]], str] = {}
         for structure in sorted(self._seen):
             for part in learner.spectra.parts(structure):
                 chart, classes, order = learner.chart(structure, part.at_full)
-                if (chart, classes) not in known:
+                decaying = that_are_cut(structure.made(classes, order), acceptance.classes)
+                if (chart, classes, decaying) not in known:
                     # particles of equal masses share a chart, but no channel if they have other
                     # cuts
                     moved = [c if c in moving else "" for c in classes]
-                    text = repr((chart.to_config(), acceptance.bounds(classes), moved))
-                    known[chart, classes] = text
-                key = known[chart, classes]
+                    bounds = acceptance.bounds(classes)
+                    text = repr((chart.to_config(), bounds, moved, decaying))
+                    known[chart, classes, decaying] = text
+                key = known[chart, classes, decaying]
                 groups.setdefault(key, []).append(part)
                 layouts[key] = chart, classes
                 orders.setdefault(key, {})[structure] = order

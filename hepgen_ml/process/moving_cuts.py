@@ -12,8 +12,9 @@ from torch import Tensor
 
 from hepgen_ml.events.sample import FloatArray
 from hepgen_ml.phase_space import Cut
-from hepgen_ml.phase_space.cuts import Key, flavour_class, particle_observables
+from hepgen_ml.phase_space.cuts import flavour_class
 from hepgen_ml.phase_space.edges import Edge, lower_edge
+from hepgen_ml.phase_space.observables import Key, particle_observables
 from hepgen_ml.process.conditions import Conditions
 from hepgen_ml.process.following import cells_of
 from hepgen_ml.process.seen import Seen

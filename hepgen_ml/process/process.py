@@ -23,6 +23,7 @@ from torch import Tensor
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.phase_space import Acceptance, chart_from_config
 from hepgen_ml.phase_space.chart import incoming_momenta
+from hepgen_ml.phase_space.made import Made, that_are_cut
 from hepgen_ml.process.auxiliary import AUXILIARY, Auxiliaries
 from hepgen_ml.process.channel_groups import ChannelGroups
 from hepgen_ml.process.channels import Channel, Subprocess
@@ -102,8 +103,13 @@ class Process:
     @cached_property
     def _groups(self) -> ChannelGroups:
         """Channels whose events go through one chart together."""
-        classes = [c.classes for c in self.acceptance.cuts] + [c.classes for c in self.moving_cuts]
-        return ChannelGroups(self.channels, {name for names in classes for name in names})
+        moving = (name for cut in self.moving_cuts for name in cut.classes)
+        classes = self.acceptance.classes
+        made: list[tuple[Made, ...]] = [()] * len(self.channels)
+        for sub in self.subprocesses if classes else ():
+            of_all = sub.structure.made(self.channels[sub.chart].classes, sub.order)
+            made[sub.chart] = that_are_cut(of_all, classes)
+        return ChannelGroups(self.channels, classes.union(moving), made)
 
     @cached_property
     def channel_of(self) -> Tensor:
@@ -185,7 +191,7 @@ class Process:
         subprocess, events, final, incoming, pattern = map(torch.cat, zip(*found, strict=True))
         given = None if values is None else values[events]
         channel_of = self.channel_of[subprocess]
-        ((chart, channel, _),) = self._groups.of(channel_of, given)
+        ((chart, channel, decaying, _),) = self._groups.of(channel_of, given)
         chart_x = chart.forward(final)
         keep = [i for i in range(chart_x.shape[1]) if i != channel.cyclic]
         x, rows = chart_x[:, keep], events.numpy()
@@ -197,7 +203,7 @@ class Process:
             branch[at], free[at] = own.auxiliaries.encode(incoming[at], made[at], some)
         good = torch.isfinite(x).all(1) & torch.isfinite(free).all(1)
         good &= (pattern >= 0) & (branch >= 0)
-        good &= self._passes(final, channel, given)
+        good &= self._passes(final, channel, decaying, given)
         encoded = Encoded(
             _padded(x, self.n_coordinates),
             subprocess,
@@ -211,9 +217,11 @@ class Process:
         )
         return encoded[good]
 
-    def _passes(self, p: Tensor, channel: Channel, given: Tensor | None) -> Tensor:
+    def _passes(
+        self, p: Tensor, channel: Channel, made: Sequence[Made], given: Tensor | None
+    ) -> Tensor:
         """Mask (m,) of final states of a channel inside the cuts at their conditions (m, K)."""
-        good = self.acceptance.passes(p, channel.classes)
+        good = self.acceptance.passes(p, channel.classes, made)
         if given is not None:
             for cut in self.moving_cuts:
                 good &= cut.passes(p, channel.classes, given)
@@ -264,12 +272,13 @@ class Process:
         passes = torch.zeros(m, dtype=torch.bool)
         channel_of = self.channel_of[subprocess]
         masses = torch.tensor([s.incoming_masses for s in self.subprocesses], dtype=torch.float64)
-        for chart, channel, where in self._groups.of(channel_of, values):
+        for chart, channel, made, where in self._groups.of(channel_of, values):
             p, _ = chart.inverse(channel.join(x[where], phi[where]))
             final[where, : p.shape[1]] = p
             passes[where] = torch.isfinite(p).all(-1).all(-1)
             passes[where] &= chart.allows(p)
-            passes[where] &= self._passes(p, channel, None if values is None else values[where])
+            given = None if values is None else values[where]
+            passes[where] &= self._passes(p, channel, made, given)
             if self.is_reconstructed:
                 continue
             pair_masses = masses[subprocess[where]]

@@ -9,9 +9,9 @@ final particles without mothers, ordered by kind.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -21,8 +21,8 @@ import numpy.typing as npt
 from hepgen_ml.events.helicities import helicity_codes
 from hepgen_ml.events.objects import rank_of
 from hepgen_ml.events.sample import UNKNOWN_SPIN, EventSample
-from hepgen_ml.phase_space.cuts import Acceptance, Cut, flavour_class, parse_cut, tighter
-from hepgen_ml.process.encoded import final_momenta
+from hepgen_ml.phase_space.cuts import LIGHT
+from hepgen_ml.phase_space.made import Made
 
 Table = npt.NDArray[Any]
 
@@ -95,6 +95,25 @@ class Structure:
         """Pairs of final-state particles, by their place in `final`, that a resonance becomes."""
         return _pairs_of_decays(self.status, self.mother1, self.mother2)
 
+    def made(self, classes: Sequence[str], order: Sequence[int] | None = None) -> tuple[Made, ...]:
+        """What the collision makes, none if final particles do not come from one of these each.
+
+        Parameters
+        ----------
+        classes : sequence of str
+            Flavour classes of final-state particles.
+        order : sequence of int, optional
+            Their rows, those of `final` by default.
+        """
+        place = {row: k for k, row in enumerate(self.final if order is None else order)}
+        found = []
+        for row, leaves in _made(self.status, self.mother1, self.mother2):
+            places = tuple(sorted(place[leaf] for leaf in leaves))
+            own = abs(self.pdg_id[row])
+            name = classes[places[0]] if len(places) == 1 else "" if own in LIGHT else str(own)
+            found.append(Made(name, places))
+        return tuple(found)
+
 
 _Rows = tuple[int, ...]
 
@@ -127,6 +146,20 @@ def _products(status: _Rows, mother1: _Rows, mother2: _Rows) -> frozenset[int]:
     rows = {leaf for row in resonances for leaf in _leaves(row, status, mother1, mother2)}
     final = (i for i, s in enumerate(status) if s == 1)
     return frozenset(k for k, row in enumerate(final) if row in rows)
+
+
+@lru_cache(_MOST_REMEMBERED)
+def _made(status: _Rows, mother1: _Rows, mother2: _Rows) -> tuple[tuple[int, list[int]], ...]:
+    """Rows that come from the collision itself, with the rows of final particles they become."""
+    incoming = {row + 1 for row, s in enumerate(status) if s == -1}
+    found = []
+    for row, s in enumerate(status):
+        mothers = {mother1[row], mother2[row]} - {0}
+        if s != -1 and (not mothers or mothers & incoming):
+            leaves = [row] if s == 1 else _leaves(row, status, mother1, mother2)
+            found += [(row, leaves)] if leaves else []
+    final = [row for row, s in enumerate(status) if s == 1]
+    return tuple(found) if sorted(r for _, rows in found for r in rows) == final else ()
 
 
 @lru_cache(_MOST_REMEMBERED)
@@ -188,42 +221,6 @@ def tables(
                 ),
             )
             yield structure, events[first:last], table
-
-
-Cuts = Sequence[Cut | str]
-"""Cuts, or their texts."""
-
-
-def parsed(cuts: Cuts) -> tuple[Cut, ...]:
-    """Cuts from what the user has written.
-
-    Raises
-    ------
-    UsageError
-        A text is not a cut.
-    """
-    return tuple(parse_cut(cut) if isinstance(cut, str) else cut for cut in cuts)
-
-
-def inside_cuts(
-    cuts: Cuts,
-) -> Callable[[EventSample], npt.NDArray[np.bool_]] | None:
-    """Mask of the events of a sample that obey all these cuts or their texts; None without any."""
-    if not cuts:
-        return None
-    return partial(inside, acceptance=Acceptance(tighter(parsed(cuts))))
-
-
-def inside(sample: EventSample, acceptance: Acceptance) -> npt.NDArray[np.bool_]:
-    """Mask (n,) of the events of a sample whose final state obeys all cuts."""
-    passes = np.zeros(len(sample), dtype=bool)
-    for structure, events, table in tables(sample):
-        final = final_momenta(table, structure.final)
-        classes = [
-            flavour_class(structure.pdg_id[r], float(table["mass"][0, r])) for r in structure.final
-        ]
-        passes[events] = acceptance.passes(final, classes).numpy()
-    return passes
 
 
 def _by_kind(columns: dict[str, Table]) -> dict[str, Table]:

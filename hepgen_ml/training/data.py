@@ -21,9 +21,9 @@ from hepgen_ml.events.source import EventSource, Progress
 from hepgen_ml.events.weights import effective_size
 from hepgen_ml.process.auxiliary import AUXILIARY
 from hepgen_ml.process.encoded import Encoded
+from hepgen_ml.process.inside import Cuts, inside_cuts, parsed
 from hepgen_ml.process.learner import ProcessLearner
 from hepgen_ml.process.process import Process
-from hepgen_ml.process.structure import Cuts, inside_cuts, parsed
 from hepgen_ml.training.clock import Stopwatch
 from hepgen_ml.training.defects import DefectCounter, count_defects, find_defects, has_colors
 from hepgen_ml.training.variations import VariationCollector

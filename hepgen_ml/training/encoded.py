@@ -26,8 +26,8 @@ from hepgen_ml.files.tensors import load_tensors, save_tensors
 from hepgen_ml.models.storage import run_from_config, run_to_config
 from hepgen_ml.process.auxiliary import AUXILIARY
 from hepgen_ml.process.encoded import Encoded
+from hepgen_ml.process.inside import Cuts
 from hepgen_ml.process.process import Process
-from hepgen_ml.process.structure import Cuts
 from hepgen_ml.training.data import (
     SampleSource,
     encode_all,

@@ -1,0 +1,53 @@
+"""Particles that a collision makes, some of which decay, and what cuts bound of these."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Made(NamedTuple):
+    """A particle that is made in the collision.
+
+    Attributes
+    ----------
+    label : str
+        Its flavour class; empty if no cut can name it.
+    places : tuple of int
+        Final-state particles that it becomes: one if it does not decay.
+    """
+
+    label: str
+    places: tuple[int, ...]
+
+    @property
+    def decays(self) -> bool:
+        """Whether it becomes several particles."""
+        return len(self.places) > 1
+
+
+def momenta_made(p: Tensor, places: Sequence[tuple[int, ...]]) -> Tensor:
+    """Momenta (events, k, 4) of the k particles that final states (events, n, 4) come from."""
+    return torch.stack([p[:, list(some)].sum(1) for some in places], dim=1)
+
+
+def pairs_to_cut(decays: Sequence[bool]) -> list[tuple[int, int]]:
+    """Pairs of particles made in a collision that have cuts of their own, as some decay.
+
+    Generators cut on the mass of two particles that decay, such as top quarks, and on two that are
+    all of the collision. Other pairs without a decay are pairs of final-state particles.
+    """
+    pairs = combinations(range(len(decays)), 2)
+    enough = 1 if len(decays) == 2 else 2
+    return [(i, j) for i, j in pairs if decays[i] + decays[j] >= enough]
+
+
+def that_are_cut(made: Sequence[Made], classes: Collection[str]) -> tuple[Made, ...]:
+    """Particles made, without the names that no cut has; none if no cut concerns a decay."""
+    if len(made) < 2 or not any(one.decays and one.label in classes for one in made):
+        return ()
+    return tuple(one if one.label in classes else one._replace(label="") for one in made)

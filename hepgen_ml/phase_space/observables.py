@@ -1,0 +1,128 @@
+"""Observables that a cut may bound: of particles, of pairs, and of what a collision makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hepgen_ml.phase_space.coordinates import (
+    azimuth,
+    invariant_mass,
+    massless_pt,
+    pseudorapidity,
+    transverse_momentum,
+    wrap,
+)
+from hepgen_ml.phase_space.made import Made, momenta_made, pairs_to_cut
+
+LEPTONS = frozenset(map(str, range(11, 17)))
+
+SINGLE = ("pt", "abs_eta", "plus", "minus")
+"""Observables of one particle, the last two of leptons alone."""
+
+OF_PAIRS = ("delta_r", "mass", "pt_hat")
+"""Observables of two particles, the last one of all there are."""
+
+Key = tuple[str, tuple[str, ...]]
+"""Observable and classes."""
+
+
+def particle_observables(
+    p: Tensor,
+    labels: Sequence[str],
+    wanted: Collection[Key] | None = None,
+    pairs: Sequence[tuple[int, int]] | None = None,
+    single: bool = True,
+) -> dict[Key, Tensor]:
+    """All observables that a cut may bound.
+
+    Parameters
+    ----------
+    p : (events, n, 4) tensor
+    labels : sequence of n str
+        Flavour classes.
+    wanted : collection of Key, optional
+        Compute these only.
+    pairs : sequence of (int, int), optional
+        Compute pair observables of these only.
+    single : bool
+        Compute observables of single particles.
+
+    Returns
+    -------
+    dict
+        (observable, classes) to (events, k) tensor of the k particles or pairs.
+    """
+    pt, eta = transverse_momentum(p), pseudorapidity(p)
+    columns: dict[str, Callable[[list[int]], Tensor]] = {
+        "pt": lambda i: pt[:, i],
+        "abs_eta": lambda i: eta[:, i].abs(),
+        "plus": lambda i: p[:, i, 3] + p[:, i, 2],
+        "minus": lambda i: p[:, i, 3] - p[:, i, 2],
+    }
+    found: dict[Key, list[Any]] = {}
+    for i, label in enumerate(labels if single else ()):
+        for name in SINGLE if label in LEPTONS else SINGLE[:2]:
+            found.setdefault((name, (label,)), []).append(i)
+    for i, j in combinations(range(len(labels)), 2) if pairs is None else pairs:
+        classes = tuple(sorted((labels[i], labels[j])))
+        for name in OF_PAIRS if len(labels) == 2 else OF_PAIRS[:2]:
+            found.setdefault((name, classes), []).append((i, j))
+    return {
+        key: columns[key[0]](at) if key[0] in SINGLE else pair_observable(key[0], p, at)
+        for key, at in found.items()
+        if wanted is None or key in wanted
+    }
+
+
+def pair_observable(name: str, p: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
+    """Observable (events, k) of k pairs of the particles (events, n, 4)."""
+    i, j = ([pair[k] for pair in pairs] for k in (0, 1))
+    if name == "mass":
+        return invariant_mass(p[:, i] + p[:, j])
+    if name == "pt_hat":
+        return massless_pt(p[:, i], p[:, j])
+    eta, phi = pseudorapidity(p), azimuth(p)
+    return torch.hypot(eta[:, i] - eta[:, j], wrap(phi[:, i] - phi[:, j]))
+
+
+def made_observables(
+    p: Tensor, made: Sequence[Made], wanted: Collection[Key]
+) -> dict[Key, Tensor]:
+    """Observables that a cut may bound of particles that decay.
+
+    Parameters
+    ----------
+    p : (events, n, 4) tensor
+        Final states.
+    made : sequence of Made
+        All that the collision makes.
+    wanted : collection of Key
+        Compute these only.
+
+    Returns
+    -------
+    dict
+        As from `particle_observables`.
+    """
+    decays = [one.decays for one in made]
+    found: dict[Key, list[Any]] = {}
+    if len(made) > 1 and any(decays):
+        for i in (i for i, one in enumerate(made) if one.decays):
+            found.setdefault(("pt", (made[i].label,)), []).append(i)
+        for i, j in pairs_to_cut(decays):
+            classes = tuple(sorted((made[i].label, made[j].label)))
+            for name in ("mass", "pt_hat") if len(made) == 2 else ("mass",):
+                found.setdefault((name, classes), []).append((i, j))
+    found = {key: at for key, at in found.items() if key in wanted}
+    if not found:
+        return {}
+    q = momenta_made(p, [one.places for one in made])
+    return {
+        key: transverse_momentum(q[:, at]) if key[0] == "pt" else pair_observable(key[0], q, at)
+        for key, at in found.items()
+    }
