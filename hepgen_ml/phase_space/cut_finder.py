@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hepgen_ml.errors import UsageError
 from hepgen_ml.phase_space.cuts import Acceptance, Cut, Evidence, overridden
-from hepgen_ml.phase_space.edges import HARDLY_ANY, Edge, is_fixed, lower_edge
+from hepgen_ml.phase_space.edges import HARDLY_ANY, Edge, ends, is_fixed, lower_edge
 from hepgen_ml.phase_space.extremes import BOUNDED_ABOVE, Extremes, FinalStates, Seen, Smallest
 from hepgen_ml.phase_space.observables import SINGLE, Key
 
@@ -215,8 +215,9 @@ def _edges(key: Key, seen: Seen, angles: Collection[str], strays: bool = True) -
             # the largest may be whole momenta, in the frame of the collision
             n = None if extremes is seen.high else _WITHOUT_ANGLE[key[0]]
             return is_fixed(extremes.rows[:n], seen.entries)
-        if key[0] == "abs_eta":  # follows from the two others, each of which may make an edge
-            return all(is_fixed(extremes.rows[[0, k]], seen.entries) for k in (1, 2))
+        if key[0] == "abs_eta":  # follows from two others, each of which may make an edge
+            others = range(1, len(extremes.rows))
+            return all(is_fixed(extremes.rows[[0, k]], seen.entries) for k in others)
         return is_fixed(extremes.rows, seen.entries, determined=key[0] in _DETERMINED)
 
     def is_angle(edge: Edge) -> bool:
@@ -232,6 +233,8 @@ def _edges(key: Key, seen: Seen, angles: Collection[str], strays: bool = True) -
             low = None
     if key[0] in BOUNDED_ABOVE:
         high = lower_edge(seen.high.values, seen.entries, strays=strays)
+        if high is not None and key[0] == "abs_eta" and not ends(seen.high.values, seen.entries):
+            high = None
         if high is not None and (
             -seen.of_decays[1] < high.at
             or not (fixed(seen.high) or (key[0] != "pt" and is_angle(high)))

@@ -36,6 +36,11 @@ _STRAY, _STRAY_GAP, _STRAY_STRAIGHT = 2e-5, 20.0, 0.6
 """Part of the entries that may lie beyond an edge (a bad event or two), by how many mean
 spacings of the others at least, and how straight these must be: tails have stray values too."""
 
+_BINS, _IN_TAIL, _EVIDENT = 12, 4, 15.0
+"""Bins of a density that ends and as many beyond its end, the part of the entries in these (one in
+so many), and twice the logarithm of the ratio of likelihoods with and without an end that makes
+the end evident: in samples of smooth tails it is 1 to 2, and rarely 12."""
+
 _MARGIN = 6.0
 """Mean spacings between the edge and the first value, if no round number is closer."""
 
@@ -120,6 +125,53 @@ def lower_edge(
             at = _roundest(math.sqrt(low), float(some[0]))
         return Edge(at, n, float(some[n]) - at, position, float(some[_FEW] - some[0]) / _FEW)
     return None
+
+
+def ends(values: Values, entries: int) -> bool:
+    """Whether a density ends where the smallest values do, rather than to continue smoothly.
+
+    A density whose logarithm is a parabola is fitted to their histogram, with an end and without
+    one: then the empty bins beyond count, and are unlikely if many entries are expected there.
+
+    Parameters
+    ----------
+    values : (k,) array
+        The smallest values, sorted.
+    entries : int
+        How many values there are in all.
+    """
+    n = min(max(entries // _IN_TAIL, _FEW), len(values) - 1)
+    if not values[n] > values[0]:
+        return True
+    place = (values[: n + 1] - values[0]) / (values[n] - values[0])
+    inside = np.histogram(place, _BINS, (0.0, 1.0))[0].astype(np.float64)
+    x = (np.arange(-_BINS, _BINS) + 0.5) / _BINS
+    smooth = _likelihood(x, np.concatenate([np.zeros(_BINS), inside]))
+    return 2 * (_likelihood(x[_BINS:], inside) - smooth) > _EVIDENT
+
+
+def _likelihood(x: Values, counts: Values) -> float:
+    """Largest logarithm of the Poisson likelihood of exp(a + b x + c x^2)."""
+    powers = np.stack([np.ones_like(x), x, x**2], axis=1)
+    factors = np.array([math.log(max(float(counts.mean()), 1e-3)), 0.0, 0.0])
+
+    def log_likelihood(some: Values) -> float:
+        exponent = np.clip(powers @ some, -50.0, 50.0)
+        return float((counts * exponent - np.exp(exponent)).sum())
+
+    best = log_likelihood(factors)
+    for _ in range(100):
+        mean = np.exp(np.clip(powers @ factors, -50.0, 50.0))
+        curvature = (powers * mean[:, None]).T @ powers + 1e-9 * np.eye(3)
+        step = np.linalg.solve(curvature, powers.T @ (counts - mean))
+        # shorter where the likelihood falls
+        lengths = 0.5 ** np.arange(20)
+        size = next((s for s in lengths if log_likelihood(factors + s * step) >= best), 0.0)
+        factors = factors + size * step
+        before, best = best, log_likelihood(factors)
+        if best - before < 1e-6:
+            break
+    return best
 
 
 def _log_distance(values: Values, natural: float) -> Values:

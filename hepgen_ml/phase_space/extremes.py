@@ -362,7 +362,8 @@ def _others(name: str, p: Sequence[Tensor]) -> list[Values]:
         one = p[0]
         found = {
             "pt": [pseudorapidity(one).abs(), *(_sine(one, q) for q in p[1:])],
-            "abs_eta": [pt[0], one[:, 3]],  # which is that of the beam at most
+            # the energy of the beam is the largest, and a momentum transfer may be the smallest
+            "abs_eta": [pt[0], one[:, 3], one[:, 3] - one[:, 2].abs()],
             "plus": [pt[0], one[:, 3] - one[:, 2]],
             "minus": [pt[0], one[:, 3] + one[:, 2]],
         }[name]
