@@ -20,11 +20,13 @@ from hepgen_ml.cli.reweighting import reweight
 from hepgen_ml.cli.showering import shower
 from hepgen_ml.cli.tagging import app as _tagging
 from hepgen_ml.cli.training import encode, train
+from hepgen_ml.cli.usage import Verbs
 from hepgen_ml.cli.validation import validate
 from hepgen_ml.files.version import __version__
 
 app = typer.Typer(
     name="hepgen-ml",
+    cls=Verbs,
     help="Learn a sample of collider events and generate new ones.",
     add_completion=False,
     no_args_is_help=True,

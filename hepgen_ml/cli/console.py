@@ -6,6 +6,7 @@ import errno
 import io
 import logging
 import os
+import re
 import signal
 import sys
 import time
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
 import typer
 
@@ -255,4 +256,16 @@ def stdout_console() -> Console:
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError
 
-    return _Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    if sys.stdout.isatty():
+        return _Console(highlight=False)
+    return _Console(highlight=False, width=200, file=cast(IO[str], _WithoutPadding()))
+
+
+class _WithoutPadding:
+    """Standard output without the blanks with which rich fills the lines of tables."""
+
+    def write(self, text: str) -> None:
+        sys.stdout.write(re.sub(" +$", "", text, flags=re.MULTILINE))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stdout, name)

@@ -138,12 +138,17 @@ def open_sample(
 def expand(patterns: Sequence[str | Path]) -> list[Path]:
     """File names from names and glob patterns, each once, in order."""
     paths: dict[Path, None] = {}
+    repeated: dict[Path, None] = {}
     for pattern in patterns:
         text = os.path.expanduser(str(pattern))
         found = [text] if os.path.exists(text) else sorted(glob.glob(text))
         if not found:
             raise InputError("no such file", path=text, remedy="check the path or pattern")
+        repeated.update(dict.fromkeys(path for path in map(Path, found) if path in paths))
         paths.update(dict.fromkeys(map(Path, found)))
+    if repeated:
+        more = f" and {len(repeated) - 1} more" if len(repeated) > 1 else ""
+        log.warning("%s%s: named more than once, counted once", next(iter(repeated)), more)
     return list(paths)
 
 

@@ -6,6 +6,7 @@ the methods of `ShowerProgram`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -25,6 +26,8 @@ ENTRY_POINT_GROUP = "hepgen_ml.showers"
 
 CHUNK = 200
 """Events that a process showers at a time, with random numbers of their own."""
+
+_HEPMC = re.compile(r"\.hepmc3?(\.gz|\.zst)?$")
 
 _ROUNDS = 20
 _LEAST_ACCEPTED = 0.1
@@ -138,6 +141,8 @@ def shower(
 
     Raises
     ------
+    UsageError
+        The output is not HepMC3.
     SampleError
         The events are reconstructed objects, or the program refuses most of them.
     OutputError
@@ -150,9 +155,17 @@ def shower(
         )
     tell = progress or (lambda *_: None)
     stream: Stream | None = None
+    suffix = Path(out).name.lower()
     if is_stream(out):
         name = format or (None if "." in Path(out).name else "hepmc")
-        stream = Stream(out, output_format(out, name)[1])
+        suffix = output_format(out, name)[1]
+    if not _HEPMC.search(suffix):
+        raise UsageError(
+            "showered events are written as HepMC3", path=out,
+            remedy="name it .hepmc, .hepmc.gz or .hepmc.zst; a pipe takes --format hepmc",
+        )  # fmt: skip
+    if is_stream(out):
+        stream = Stream(out, suffix)
     partial = stream or PartialFile(out, force=force)
     session: Session | None = None
     accepted = refused = 0

@@ -145,6 +145,14 @@ def test_reconstructed_models_are_refused(generator: Generator) -> None:
         shower(other, Path("a.hepmc"), 1, seed=1)
 
 
+@pytest.mark.parametrize("name", ["a.lhe.gz", "a.root", "a.txt", "-"])
+def test_showers_are_hepmc(generator: Generator, name: str, tmp_path: Path) -> None:
+    out = Path(name) if name == "-" else tmp_path / name
+    with pytest.raises(UsageError, match="written as HepMC3"):
+        shower(generator, out, 1, seed=1, format="lhe" if name == "-" else None)
+    assert not list(tmp_path.iterdir())
+
+
 def showered(generator: Generator, path: Path, n: int = 30, **options: Any) -> Path:
     settings = ["PartonLevel:MPI = off"]
     done = shower(generator, path, n, seed=3, settings=settings, **options)

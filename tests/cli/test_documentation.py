@@ -70,3 +70,9 @@ def test_models_of_the_package_are_listed() -> None:
     found = json.loads(run("models", "--json").stdout)
     assert (Path(found["ttbar01j"]["directory"]) / "README.md").is_file()
     assert found["ttbar01j"]["events"] == 200_000
+
+
+def test_tables_have_no_trailing_blanks() -> None:
+    lines = run("info", "ttbar01j").stdout.splitlines()
+    assert any(len(line) > 100 for line in lines)
+    assert not any(line.endswith(" ") for line in lines)

@@ -13,6 +13,7 @@ import uproot
 from hepgen_ml import EventSample, Generator, convert, merge, read, write
 from hepgen_ml.errors import InputError, OutputError, SampleError, UsageError
 from hepgen_ml.events import source
+from hepgen_ml.events.formats import expand
 from hepgen_ml.events.sample import Shard, concatenate
 from hepgen_ml.generation.blocks import run_of_shard
 from tests.parton_events import parton_sample
@@ -242,3 +243,16 @@ def test_what_is_no_shard_is_header(tmp_path: Path, text: str) -> None:
     write(sample, tmp_path / "a.lhe")
     assert read(tmp_path / "a.lhe").run.header == text
     assert merge(tmp_path / "a.lhe", tmp_path / "b.lhe").n_events == 3
+
+
+def test_a_file_that_is_named_twice_counts_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.lhe", "b.lhe"):
+        (tmp_path / name).touch()
+    names = [tmp_path / "b.lhe", f"{tmp_path}/*.lhe"]
+    assert expand(names) == [tmp_path / "b.lhe", tmp_path / "a.lhe"]
+    assert "b.lhe: named more than once, counted once" in caplog.text
+    caplog.clear()
+    expand([f"{tmp_path}/*.lhe"])
+    assert not caplog.text
