@@ -15,12 +15,12 @@ from hepgen_ml.errors import UsageError
 class Verbs(TyperGroup):
     """The verbs of the command line, whose parser reports an error in one line."""
 
-    def main(self, *arguments: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(self, *arguments: Any, **options: Any) -> Any:
         """Parse the arguments, run the verb, and exit."""
-        if not standalone_mode:
-            return super().main(*arguments, standalone_mode=False, **extra)
+        if not options.pop("standalone_mode", True):
+            return super().main(*arguments, **options | {"standalone_mode": False})
         try:
-            code = super().main(*arguments, standalone_mode=False, **extra)
+            code = super().main(*arguments, **options | {"standalone_mode": False})
         except Exception as error:
             # the parser's exceptions have no public name in typer
             if not hasattr(error, "format_message") or not hasattr(error, "exit_code"):

@@ -88,7 +88,8 @@ def claimed(
 ) -> Iterator[None]:
     """Reserve a directory for this run; it is created if it does not exist.
 
-    A directory that was created here and is still empty at the end is removed.
+    A directory that was created here and is still empty at the end is removed, and so is the plan
+    of a training that was begun here and leaves nothing to resume.
 
     Parameters
     ----------
@@ -118,11 +119,22 @@ def claimed(
             names = _names_in(directory)  # another run may have ended meanwhile
             _refuse_foreign(directory, names, contents)
             _refuse_existing(directory, names, contents, force=force, resume=resume)
-            yield
+            try:
+                yield
+            finally:
+                if contents.plan not in names:
+                    _forget_plan(directory, contents)
     finally:
         if is_new:
             with suppress(OSError):  # it is not empty
                 directory.rmdir()
+
+
+def _forget_plan(directory: Path, contents: Contents) -> None:
+    """Remove the plan if nothing else is there, so that the same command begins again."""
+    with suppress(OSError):
+        if contents.plan and _names_in(directory) == {contents.plan}:
+            (directory / contents.plan).unlink()
 
 
 def _names_in(directory: Path) -> set[str]:

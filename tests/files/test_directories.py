@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,19 @@ def test_a_directory_is_left_if_something_was_written_into_it(tmp_path: Path) ->
     with claimed(own, CONTENTS):
         pass
     assert own.is_dir()
+
+
+@pytest.mark.parametrize("further", [(), ("checkpoint.safetensors",)])
+def test_a_plan_without_anything_to_resume_is_removed(
+    tmp_path: Path, further: tuple[str, ...]
+) -> None:
+    """After Ctrl-C before the first checkpoint the same command begins again."""
+    with suppress(KeyboardInterrupt), claimed(tmp_path / "new", CONTENTS):
+        for name in ("training.json", *further):
+            (tmp_path / "new" / name).touch()
+        raise KeyboardInterrupt
+    assert (tmp_path / "new" / "training.json").exists() == bool(further)
+    assert (tmp_path / "new").exists() == bool(further)
 
 
 def test_a_file_is_not_a_directory(tmp_path: Path) -> None:
