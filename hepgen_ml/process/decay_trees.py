@@ -14,6 +14,9 @@ Choice = Callable[[int, Sequence[int]], tuple[int, int]]
 _Place = tuple[int, tuple[str, ...]]
 """A particle (0 for the collision), and the classes of its other products."""
 
+_Decay = tuple[tuple[int, ...], int]
+"""Ids of products, and of the resonance that decays to them."""
+
 _NEW = 1_000_000
 """Ids of supersymmetric particles, excited fermions and others begin here."""
 
@@ -111,11 +114,23 @@ class Relatives:
     def __init__(self, trees: Iterable[tuple[Structure, Tree]]) -> None:
         # Ids of the products of a resonance and itself; all that it may descend from (0 is the
         # collision) with what descends from that beside it; and the resonances among that.
-        self._known: dict[tuple[tuple[int, ...], int], dict[_Place, set[tuple[int, ...]]]] = {}
+        self._known: dict[_Decay, dict[_Place, set[tuple[int, ...]]]] = {}
+        self._processes: dict[_Decay, set[int]] = {}
         for structure, tree in trees:
             for node in tree.made:
                 self._note(structure, tree, node, [(0, tree.made)])
-        self._largest_first = sorted(self._known, key=lambda key: -len(key[0]))
+        self._orders: dict[int, list[_Decay]] = {}
+
+    def _candidates(self, process: int) -> list[_Decay]:
+        """Decays, the largest first; of equal products, first those of resonances of a process.
+
+        Several may have the same products, such as Z and H -> b b~ in processes of one file.
+        """
+        if process not in self._orders:
+            self._orders[process] = sorted(
+                self._known, key=lambda d: (-len(d[0]), process not in self._processes[d])
+            )
+        return self._orders[process]
 
     def _note(
         self,
@@ -129,6 +144,7 @@ class Relatives:
         ids = structure.pdg_id
         key = tuple(sorted(ids[c] for c in tree.children[node])), ids[node]
         places = self._known.setdefault(key, {})
+        self._processes.setdefault(key, set()).add(structure.process_id)
         for mother, beside in above:
             others = [n for n in beside if n != node]
             place = mother, _classes(structure, tree, others)
@@ -163,7 +179,7 @@ class Relatives:
         most = len(nodes) - (mother != 0)
         identified = [(tree.pdg_id(structure, n), n) for n in nodes]
         ids = {i for i, _ in identified}
-        for products, resonance in self._largest_first if most > 1 else ():
+        for products, resonance in self._candidates(structure.process_id) if most > 1 else ():
             if len(products) > most or not ids.issuperset(products):
                 continue
             chosen = _find(products, identified)

@@ -302,7 +302,9 @@ def of_rows(p: np.ndarray, ids: tuple[int, ...]) -> EventSample:
     return EventSample(run, k * np.arange(n + 1), columns, {"process_id": np.ones(n)})
 
 
-def resonance_and_a_jet(n: int, peak: Peak, process_id: int) -> EventSample:
+def resonance_and_a_jet(
+    n: int, peak: Peak, process_id: int, resonance: int = 32
+) -> EventSample:
     """A heavy resonance that decays to muons beside a jet."""
     nodes = [Node("j", 0.0), Node("z", peak, (2, 3)), Node("a", 0.0), Node("b", 0.0)]
     chart = DecayChart(nodes, 2, {"kind": "balanced", "pt_min": [20.0]})
@@ -313,7 +315,7 @@ def resonance_and_a_jet(n: int, peak: Peak, process_id: int) -> EventSample:
     final, total = chart.inverse(x)
     pair = final[:, 1:].sum(1, keepdim=True)
     p = torch.cat([incoming_momenta(total, 0.0, 0.0), final[:, :1], pair, final[:, 1:]], 1).numpy()
-    rows = {"pdg_id": (21, 1, 1, 32, 13, -13), "status": (-1, -1, 1, 2, 1, 1),
+    rows = {"pdg_id": (21, 1, 1, resonance, 13, -13), "status": (-1, -1, 1, 2, 1, 1),
             "mother1": (0, 0, 1, 1, 4, 4), "mother2": (0, 0, 2, 2, 4, 4)}  # fmt: skip
     columns = {name: np.tile(row, n) for name, row in rows.items()}
     columns |= {k: p[..., i].ravel() for i, k in enumerate(("px", "py", "pz", "energy"))}
@@ -360,3 +362,18 @@ def test_processes_without_rows_have_the_mass_that_they_show(index: int) -> None
     }  # fmt: skip
     assert isinstance(system, Peak)
     assert system.mass == pytest.approx(peaks[index].mass, rel=3e-3)
+
+
+def test_systems_without_a_row_have_the_resonance_of_their_process() -> None:
+    """Resonances with the same products, such as J/psi and Upsilon, in processes of one file."""
+    peaks = {32: Peak(500.0, 1500.0, 1000.0, 10.0), 33: Peak(1000.0, 3000.0, 2000.0, 30.0)}
+    parts = [resonance_and_a_jet(400, peak, i - 31, i) for i, peak in peaks.items()]
+    far = [abs(s.mass - peak.mass) > 2 * peak.width
+           for s, peak in zip(parts, peaks.values(), strict=True)]  # fmt: skip
+    parts = [without_rows(s, (s.status == 2) & f) for s, f in zip(parts, far, strict=True)]
+    process = learned(concatenate(parts, parts[0].run))
+    for i, s in enumerate(process.subprocesses):
+        chart = process.channels[process.channel_of[i]].chart
+        (system,) = [node for node in chart.nodes if node.children]
+        assert system.label == str(s.structure.process_id + 31)
+        assert system.mass[2] == pytest.approx(1000.0 * s.structure.process_id, rel=5e-3)
