@@ -29,6 +29,7 @@ from hepgen_ml.config import Config, load_config
 from hepgen_ml.models import registry
 from hepgen_ml.models.base import DensityModel
 from hepgen_ml.models.jetgpt.autoregressive import AutoregressiveDensity
+from hepgen_ml.models.last_layers import find_axes
 from hepgen_ml.phase_space import Coordinate
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.training.task import Part, Task
@@ -209,6 +210,7 @@ def learn(x: FloatArray, config: Config) -> DensityModel:
     z = density.prepare(data, none)
     task = DensityTask(density, z[held_out:], z[:held_out])
     Trainer(task, config.training, seed=config.seed).run()
+    find_axes(density, encoded[held_out:], config.seed)
     return density.eval()
 
 

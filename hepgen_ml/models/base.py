@@ -134,6 +134,9 @@ class DensityModel(nn.Module, ABC):
         Whether `log_prob_z` gives the density of what `sample_z` draws.
     conditional : bool
         Whether the density may depend on conditions of the user.
+    principal_axes : bool
+        Whether a posterior of last layers only is found anew after the training, in the principal
+        axes of the information of the events; see `hepgen_ml.models.last_layers`.
     progress : float
         Completed fraction of the training, set by the trainer.
     n_training : int
@@ -145,6 +148,7 @@ class DensityModel(nn.Module, ABC):
     early_stopping = True
     has_likelihood = True
     conditional = False
+    principal_axes = False
     progress = 0.0
 
     @classmethod

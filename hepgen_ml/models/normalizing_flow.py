@@ -36,7 +36,7 @@ from hepgen_ml.networks.bayesian import (
     Variational,
     kl_divergence,
     make_bayesian,
-    with_noise,
+    perturbed,
     without_noise,
 )
 from hepgen_ml.networks.elementwise import silu
@@ -109,7 +109,7 @@ class Coupling(nn.Module):
             angles = torch.tensor(list(coordinate_numbers(layouts)[0].values()))
             used[~angles, -1] = False  # what turns circles
             self.weight = Variational(weight, settings.prior_std, used.unsqueeze(1))
-            self.bias = Variational(bias, settings.prior_std, used)
+            self.bias = Variational(bias, settings.prior_std, used, self.weight)
         if settings.bayesian == "all":
             make_bayesian(self, settings.prior_std)
         self.parts = [_halves(len(layout), number) for layout in layouts]
@@ -127,11 +127,13 @@ class Coupling(nn.Module):
         h = F.layer_norm(h, h.shape[-1:]) / math.sqrt(h.shape[-1])
         numbers = [self.inputs.numbers[channel][i] for i in mapped]
         raw = _products(h, without_noise(self.weight)[numbers]) + without_noise(self.bias)[numbers]
-        if not isinstance(self.weight, Variational) or not self.weight.noisy:
-            return raw
-        assert isinstance(self.bias, Variational)
-        variance = _products(h * h, self.weight.variance[numbers])
-        return with_noise(raw, variance + self.bias.variance[numbers])
+
+        def variance() -> Tensor:
+            assert isinstance(self.weight, Variational)
+            assert isinstance(self.bias, Variational)
+            return _products(h * h, self.weight.variance[numbers]) + self.bias.variance[numbers]
+
+        return perturbed(self.weight, h, raw, numbers, variance)
 
     def forward(
         self, z: Tensor, shown: Tensor, channel: int, *, inverse: bool = False
@@ -184,6 +186,7 @@ class SplineFlow(DensityModel):
     """
 
     conditional = True
+    principal_axes = True
 
     def __init__(self, process: Process, config: Config) -> None:
         super().__init__(process)

@@ -32,7 +32,7 @@ from hepgen_ml.models import registry
 from hepgen_ml.models.included import FORMAT_VERSION, read_document
 from hepgen_ml.models.model_card import model_card
 from hepgen_ml.models.surrogate import Surrogate
-from hepgen_ml.networks.bayesian import LEAST_STORED, LOG_VARIANCE
+from hepgen_ml.networks.bayesian import LEAST_STORED, LOG_VARIANCE, check_axes, expect_axes
 from hepgen_ml.process.process import Process
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -159,6 +159,7 @@ def load_model(directory: Path, device: torch.device) -> TrainedModel:
     if (least := document.get("least_log_variance")) is None:
         least = LEAST_STORED
     tensors |= {n: t.clamp_min(least) for n, t in tensors.items() if n.endswith(".log_variance")}
+    expect_axes(surrogate, tensors)
     _check_weights(directory / WEIGHTS, tensors, surrogate.state_dict())
     parameters = {name for name, _ in surrogate.named_parameters()}
     allowed = parameters if document.get("precision") == "float16" else set()
@@ -169,6 +170,8 @@ def load_model(directory: Path, device: torch.device) -> TrainedModel:
             remedy=retrain,
         )
     surrogate.load_state_dict(tensors)
+    with documents.reading(directory / WEIGHTS, retrain):
+        check_axes(surrogate)
     if surrogate.event_weights is not None:
         try:
             surrogate.event_weights.check(process)

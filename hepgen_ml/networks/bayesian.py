@@ -15,13 +15,15 @@ uncertainty into them, and the density of a first coordinate consists of biases 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from hepgen_ml.networks.principal_axes import PrincipalAxes, Watch, with_noise
 
 INITIAL_LOG_VARIANCE = -9.0
 LOG_VARIANCE = (-24.0, 11.0)
@@ -47,15 +49,30 @@ class Variational(nn.Module):
     used : bool tensor, optional
         Broadcast against the weights: those that the model uses. The others are left out of the
         divergence.
+    weight : Variational, optional
+        Weights of the linear map whose biases these are.
 
     Attributes
     ----------
     seed : int64 tensor
         Stored with the weights; draw k is a function of it and k alone, the
         same on every machine.
+    axes : PrincipalAxes or None
+        Posterior of weights and biases of a map together, if it was found after the training.
+        Draws and noise are of it.
+    watch : Watch or None
+        Follows what the map does, to find the axes.
+    of : tuple of Variational
+        The weights of the map, if these are biases.
     """
 
-    def __init__(self, mean: Tensor, prior_std: float = 1.0, used: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        mean: Tensor,
+        prior_std: float = 1.0,
+        used: Tensor | None = None,
+        weight: Variational | None = None,
+    ) -> None:
         super().__init__()
         self.mean = nn.Parameter(mean.detach().clone())
         self.log_variance = nn.Parameter(torch.full_like(self.mean, INITIAL_LOG_VARIANCE))
@@ -65,6 +82,15 @@ class Variational(nn.Module):
         self.register_buffer("seed", torch.randint(1 << 62, ()))
         self.register_buffer("used", used, persistent=False)
         self._drawn: Tensor | None = None
+        self.axes: PrincipalAxes | None = None
+        self.watch: Watch | None = None
+        self.of = () if weight is None else (weight,)  # a tuple: no module inside this one
+
+    @property
+    def matrices(self) -> tuple[int, int, int]:
+        """Number of matrices of weights, and their inputs, with that of the biases, and outputs."""
+        n, width, *outputs = self.mean.shape
+        return n, width + 1, outputs[0] if outputs else 1
 
     @property
     def variance(self) -> Tensor:
@@ -101,9 +127,21 @@ class Variational(nn.Module):
     @torch.no_grad()
     def draw(self, k: int) -> Tensor:
         """Weights of posterior draw k = 0, 1, ..."""
+        if self.axes is not None:
+            return self.mean + self._deviation(k)[:, :-1].reshape(self.mean.shape)
+        if self.of and self.of[0].axes is not None:
+            return self.mean + self.of[0]._deviation(k)[:, -1].reshape(self.mean.shape)
+        return self.mean + torch.sqrt(self.variance) * self._noise(k, self.mean.shape)
+
+    def _noise(self, k: int, shape: tuple[int, ...]) -> Tensor:
         rng = np.random.default_rng(np.random.SeedSequence(int(self.seed), spawn_key=(k,)))
-        noise = torch.from_numpy(rng.standard_normal(tuple(self.mean.shape), dtype=np.float32))
-        return self.mean + torch.sqrt(self.variance) * noise.to(self.mean)
+        noise = torch.from_numpy(rng.standard_normal(tuple(shape), dtype=np.float32))
+        return noise.to(self.mean)
+
+    def _deviation(self, k: int) -> Tensor:
+        """Deviation of weights and, in the last row, biases from their means in draw k."""
+        assert self.axes is not None
+        return self.axes.deviation(self._noise(k, self.matrices))
 
     def set_draw(self, k: int | None) -> None:
         """Use posterior draw k, or the means (None)."""
@@ -158,10 +196,37 @@ def without_noise(weights: nn.Parameter | Variational) -> Tensor:
     return weights.weight if isinstance(weights, Variational) else weights
 
 
-def with_noise(mean: Tensor, variance: Tensor) -> Tensor:
-    """A Gaussian draw for every element."""
-    # The smallest variance keeps the square root differentiable where all inputs are zero.
-    return mean + torch.sqrt(variance.clamp_min(1e-12)) * torch.randn_like(mean)
+def perturbed(
+    weights: nn.Parameter | Variational,
+    hidden: Tensor,
+    out: Tensor,
+    rows: list[int],
+    variance: Callable[[], Tensor],
+) -> Tensor:
+    """Outputs of a linear map with the noise of the posterior, while training.
+
+    Parameters
+    ----------
+    weights : nn.Parameter or Variational
+        Of n matrices.
+    hidden : tensor
+        Inputs (m, w) of all matrices, or (m, d, w) of each.
+    out : tensor
+        Outputs (m, d, k), or (m, d) of matrices with one.
+    rows : list of int
+        Numbers (d,) of the matrices.
+    variance : callable
+        Gives the variances of the outputs if all weights are independent.
+    """
+    if not isinstance(weights, Variational):
+        return out
+    if weights.watch is not None:
+        weights.watch(hidden, out, rows)
+    if not weights.noisy:
+        return out
+    if weights.axes is None:
+        return with_noise(out, variance())
+    return out + weights.axes.noise(hidden, rows).view_as(out)
 
 
 def make_bayesian(module: nn.Module, prior_std: float = 1.0) -> None:
@@ -176,6 +241,32 @@ def make_bayesian(module: nn.Module, prior_std: float = 1.0) -> None:
 def variational_layers(module: nn.Module) -> list[Variational]:
     """All variational weights inside a module."""
     return [m for m in module.modules() if isinstance(m, Variational)]
+
+
+def expect_axes(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Make room for those axes of posteriors that are among stored tensors of a module.
+
+    Only where shapes are those of the weights: other tensors are left to be refused.
+    """
+    for name, layer in module.named_modules():
+        found = tensors.get(f"{name}.axes.inputs")
+        if found is None or not isinstance(layer, Variational) or layer.mean.ndim < 2:
+            continue
+        n, n_inputs, _ = layer.matrices
+        if found.shape in {(k, n_inputs, n_inputs) for k in (1, n)}:
+            layer.axes = PrincipalAxes(*layer.matrices, len(found))
+
+
+def check_axes(module: nn.Module) -> None:
+    """Refuse axes of posteriors that are no rotations.
+
+    Raises
+    ------
+    ValueError
+    """
+    for layer in variational_layers(module):
+        if layer.axes is not None:
+            layer.axes.check()
 
 
 def kl_divergence(module: nn.Module) -> Tensor | float:

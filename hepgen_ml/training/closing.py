@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hepgen_ml.events.source import Progress
 from hepgen_ml.models.event_weights import Biased
+from hepgen_ml.models.last_layers import find_axes
 from hepgen_ml.process.encoded import Discrete, Encoded
 from hepgen_ml.training.acceptance import measure_acceptance
 from hepgen_ml.training.biased import learn_weights, normalise_weights
@@ -36,10 +37,11 @@ _TRIAL = 4_096
 def complete(
     ready: Prepared, task: SurrogateTask, clock: Clock, progress: Progress | None
 ) -> dict[str, Any]:
-    """Complete a trained surrogate with weights, calibration and acceptance.
+    """Complete a trained surrogate with weights, posterior, calibration and acceptance.
 
-    Learns the weights of a biased sample, and adds the largest one to the run information; adjusts
-    the mean probabilities of the heads to those of the sample; measures the acceptance.
+    Learns the weights of a biased sample, and adds the largest one to the run information; finds
+    the posterior of last layers; adjusts the mean probabilities of the heads to those of the
+    sample; measures the acceptance.
 
     Parameters
     ----------
@@ -59,6 +61,7 @@ def complete(
     facts: dict[str, Any] = {}
     if ready.biased is not None and surrogate.event_weights is not None:
         facts["event_weights"] = _learn_weights(ready, clock.for_closing() / 2, task.device)
+    find_axes(surrogate.density, ready.training, seed)
     _calibrate(ready, task, clock.for_closing() / 2, progress)
     if surrogate.event_weights is not None and "event_weights" in facts:
         most, seconds = _MOST_DRAWN * len(ready.training), clock.for_closing() / 2

@@ -15,7 +15,7 @@ from hepgen_ml.networks.bayesian import (
     BayesianLinear,
     Variational,
     make_bayesian,
-    with_noise,
+    perturbed,
     without_noise,
 )
 from hepgen_ml.process.process import Process
@@ -110,21 +110,24 @@ class NamedHead(nn.Module):
 
     def make_bayesian(self, prior_std: float) -> None:
         """Give all weights a posterior."""
-        for name in ("weight", "bias"):
-            mean = getattr(self, name)
-            delattr(self, name)
-            setattr(self, name, Variational(mean, prior_std))
+        mean, bias = without_noise(self.weight), without_noise(self.bias)
+        del self.weight, self.bias
+        self.weight = weight = Variational(mean, prior_std)
+        self.bias = Variational(bias, prior_std, weight=weight)
 
     def forward(self, hidden: Tensor, channel: int) -> Tensor:
         """Numbers (m, D) from hidden states (m, width) of events or (m, D, width) of tokens."""
         numbers = self.numbers[channel]
         weight, bias = without_noise(self.weight)[numbers], without_noise(self.bias)[numbers]
         out = self._product(hidden, weight, bias)
-        if not isinstance(self.weight, Variational) or not self.weight.noisy:
-            return out
-        assert isinstance(self.bias, Variational)
-        spread = self.weight.variance[numbers], self.bias.variance[numbers]
-        return with_noise(out, self._product(hidden * hidden, *spread))
+
+        def variance() -> Tensor:
+            assert isinstance(self.weight, Variational)
+            assert isinstance(self.bias, Variational)
+            spread = self.weight.variance[numbers], self.bias.variance[numbers]
+            return self._product(hidden * hidden, *spread)
+
+        return perturbed(self.weight, hidden, out, numbers, variance)
 
     @staticmethod
     def _product(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

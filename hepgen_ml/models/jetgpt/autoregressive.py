@@ -35,7 +35,7 @@ from hepgen_ml.networks.bayesian import (
     Variational,
     kl_divergence,
     make_bayesian,
-    with_noise,
+    perturbed,
     without_noise,
 )
 from hepgen_ml.networks.transformer import CausalTransformer
@@ -118,7 +118,7 @@ class AutoregressiveDensity(DensityModel):
             n = torch.tensor([d.n_parameters for d in densities])
             used = torch.arange(n_parameters) < n.unsqueeze(-1)
             self.head = Variational(head, settings.prior_std, used.unsqueeze(1))
-            self.head_bias = Variational(bias, settings.prior_std, used)
+            self.head_bias = Variational(bias, settings.prior_std, used, self.head)
         if self.pointers is not None and settings.bayesian != "off":
             last = self.pointers.outputs if settings.bayesian == "last" else (self.pointers,)
             for module in last:
@@ -167,11 +167,14 @@ class AutoregressiveDensity(DensityModel):
         numbers = self.numbers[channel]
         out = torch.einsum(_HEAD, hidden, without_noise(self.head)[numbers])
         out = out + without_noise(self.head_bias)[numbers]
-        if not isinstance(self.head, Variational) or not self.head.noisy:
-            return out
-        assert isinstance(self.head_bias, Variational)
-        variance = torch.einsum(_HEAD, hidden * hidden, self.head.variance[numbers])
-        return with_noise(out, variance + self.head_bias.variance[numbers])
+
+        def variance() -> Tensor:
+            assert isinstance(self.head, Variational)
+            assert isinstance(self.head_bias, Variational)
+            found = torch.einsum(_HEAD, hidden * hidden, self.head.variance[numbers])
+            return found + self.head_bias.variance[numbers]
+
+        return perturbed(self.head, hidden, out, numbers, variance)
 
     def _log_prob(
         self, z: Tensor, parameters: Tensor, channel: int, lengths: Tensor | None = None

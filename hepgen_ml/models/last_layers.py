@@ -1,0 +1,139 @@
+"""Posterior of last layers after the training, in the principal axes of what the events say.
+
+Where the weights have little information, a Laplace approximation is far too wide: a spline flow
+is not linear in them over the width of the prior. Therefore its variances are only where an
+optimisation begins, which minimises the bound of the training with the means fixed.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hepgen_ml.models.base import DensityModel
+from hepgen_ml.networks.bayesian import Variational, variational_layers
+from hepgen_ml.networks.principal_axes import Watch
+from hepgen_ml.process.encoded import Encoded
+
+_EVENTS, _LEAST = 20_000, 500
+"""Events for the information, and the least number of each subprocess, if there are so many."""
+
+_BATCH = 1024
+
+_STEPS, _STEP_EVENTS, _RATE = 300, 256, 0.1
+"""Of the optimisation of variances."""
+
+
+def find_axes(density: DensityModel, events: Encoded, seed: int) -> None:
+    """Replace the posterior of last layers by one in principal axes; means stay as they are.
+
+    Of densities with ``principal_axes`` that have a posterior of last layers only, see
+    `hepgen_ml.networks.principal_axes`. Others are not changed.
+
+    Parameters
+    ----------
+    density : DensityModel
+        Trained, with its best weights. Its `n_training` events have the information.
+    events : Encoded
+        Training events.
+    seed : int
+        Of the choice of events.
+    """
+    chosen, factor = _some(events, seed)
+    x, labels = events.x[chosen], events.labels[chosen]
+    weight = events.weight[chosen].abs() * factor
+    scale = density.n_training / float(weight.sum())
+    for member in density.modules():
+        if not isinstance(member, DensityModel) or not (maps := _maps(member)):
+            continue
+        device = member.mean.device
+        z = member.prepare(x.to(device), labels.to(device))
+        root = torch.sqrt(weight).to(device, z.dtype)
+        found = z, labels.to(device), root
+        _find(member, maps, found, scale)
+        _widen(member, maps, found, scale, seed)
+
+
+def _maps(density: DensityModel) -> list[Variational]:
+    """Weights whose posterior is to be found; none if others have one too."""
+    layers = variational_layers(density)
+    maps = [weights for layer in layers for weights in layer.of]
+    return maps if density.principal_axes and len(layers) == 2 * len(maps) else []
+
+
+def _some(events: Encoded, seed: int) -> tuple[Tensor, Tensor]:
+    """Rows of some events of each subprocess, and how many events each of them stands for."""
+    rng = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(events), generator=rng)
+    subprocess = events.subprocess.cpu()[order]
+    sizes = torch.bincount(subprocess)
+    part = min(1.0, _EVENTS / len(events))
+    wanted = torch.minimum(sizes, (part * sizes).ceil().clamp_min(_LEAST).long())
+    order = order[torch.argsort(subprocess, stable=True)]
+    rows = torch.cat([
+        rows[:n] for rows, n in zip(order.split(sizes.tolist()), wanted.tolist(), strict=True)
+    ])  # fmt: skip
+    return rows, (sizes / wanted.clamp_min(1))[events.subprocess.cpu()[rows]].double()
+
+
+@torch.enable_grad()
+def _find(
+    density: DensityModel, maps: list[Variational], data: tuple[Tensor, ...], scale: float
+) -> None:
+    """Find the axes of linear maps in a first pass, and the variances along them in a second."""
+    means = [weights.mean for weights in maps]
+    density.eval()
+    watches = [Watch(*weights.matrices, weights.mean.device) for weights in maps]
+    for weights, watch in zip(maps, watches, strict=True):
+        weights.axes, weights.watch = None, watch
+    try:
+        for last in (False, True):
+            for z, labels, root in zip(*(part.split(_BATCH) for part in data), strict=True):
+                # Products of two derivatives have the weight itself.
+                total = (root * density.log_prob_z(z, labels)).sum()
+                torch.autograd.grad(total, means, allow_unused=True)
+            for weights, watch in zip(maps, watches, strict=True):
+                if last:
+                    weights.axes = watch.posterior(scale, weights.prior_std)
+                else:
+                    watch.rotate()
+    finally:
+        for weights in maps:
+            weights.watch = None
+
+
+@torch.enable_grad()
+def _widen(
+    density: DensityModel,
+    maps: list[Variational],
+    data: tuple[Tensor, ...],
+    scale: float,
+    seed: int,
+) -> None:
+    """Optimise the variances along the axes: those that minimise the bound of the training."""
+    z, labels, root = data
+    devices = [z.device] if z.device.type == "cuda" else []
+    axes = [weights.axes for weights in maps if weights.axes is not None]
+    widths = [a.log_variance.clone().requires_grad_() for a in axes]
+    optimizer = torch.optim.Adam(widths, _RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _STEPS)
+    rng = torch.Generator().manual_seed(seed)
+    for weights, a, width in zip(maps, axes, widths, strict=True):
+        weights.train()  # noise, of these maps only
+        a.log_variance = width
+    try:
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(seed)
+            for _ in range(_STEPS):
+                rows = torch.randint(len(z), (_STEP_EVENTS,), generator=rng).to(z.device)
+                log_p = (root[rows] ** 2 * density.log_prob_z(z[rows], labels[rows])).sum()
+                kl = torch.stack([a.kl(w.prior_std) for a, w in zip(axes, maps, strict=True)])
+                loss = kl.sum() / scale - log_p * len(z) / len(rows)
+                for width, gradient in zip(widths, torch.autograd.grad(loss, widths), strict=True):
+                    width.grad = gradient
+                optimizer.step()
+                schedule.step()
+    finally:
+        for weights, a in zip(maps, axes, strict=True):
+            weights.eval()
+            a.log_variance = a.log_variance.detach()
