@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from torch import Tensor
@@ -11,8 +11,10 @@ from torch import Tensor
 from hepgen_ml.errors import UsageError
 from hepgen_ml.phase_space.cuts import Acceptance, Cut, Evidence, overridden
 from hepgen_ml.phase_space.edges import HARDLY_ANY, Edge, ends, is_fixed, lower_edge
-from hepgen_ml.phase_space.extremes import BOUNDED_ABOVE, Extremes, FinalStates, Seen, Smallest
+from hepgen_ml.phase_space.extremes import Extremes, FinalStates
+from hepgen_ml.phase_space.implied import without_implied
 from hepgen_ml.phase_space.observables import SINGLE, Key
+from hepgen_ml.phase_space.smallest import BOUNDED_ABOVE, Seen, Smallest
 
 MIN_ENTRIES, MIN_PAIRS = 150, 500
 """Minimum numbers of values to infer a cut on particles and on pairs."""
@@ -21,17 +23,6 @@ _ABOVE_THRESHOLD = 1.1
 """Lower cuts on masses are above this multiple of the sum of the masses, which is a kinematic edge
 itself."""
 
-_ABOVE_IMPLIED = 1.25
-"""They are also above this multiple of the smallest mass that cuts in transverse momenta and Delta
-R allow."""
-
-_ABOVE_PT = 1.00001
-"""Cuts on the transverse momentum without masses are above this multiple of those with masses."""
-
-_IMPLIED_BY_HAT = 0.9
-"""Cuts on transverse momenta below this multiple of one without masses may be those of few heavy
-quarks that follow from it."""
-
 _DIFFERENT = 20.0
 """Mean spacings between the edge of a class and that of all its relatives, if it is another."""
 
@@ -39,9 +30,6 @@ _MANY, _SHARP = 2000, 0.64
 """Number of entries, and the largest position of the middle one of those next to the edge, for an
 upper cut where most distributions have a tail: in transverse momenta, and in masses that have no
 lower cut."""
-
-_HALF = 0.95
-"""Part of half of the largest mass above which the end of transverse momenta follows from it."""
 
 _RELATIVES = {"4": "j", "5": "j", "13": "11", "14": "12", "16": "12"}
 """Classes to which generators apply the same cuts, by one of them: charm and bottom quarks with
@@ -147,7 +135,7 @@ class CutFinder:
                 families.setdefault(alike, {})[key] = seen
         found = [cut for family in families.values() for cut in _of_family(family, angles)]
         found = [c if slices else _without_slice(c) for c in found]
-        return Acceptance(overridden(_without_implied(found, self._extremes.seen), stated))
+        return Acceptance(overridden(without_implied(found, self._extremes.seen), stated))
 
 
 def _of_family(family: dict[Key, Seen], angles: Collection[str]) -> list[Cut]:
@@ -215,9 +203,8 @@ def _edges(key: Key, seen: Seen, angles: Collection[str], strays: bool = True) -
             # the largest may be whole momenta, in the frame of the collision
             n = None if extremes is seen.high else _WITHOUT_ANGLE[key[0]]
             return is_fixed(extremes.rows[:n], seen.entries)
-        if key[0] == "abs_eta":  # follows from two others, each of which may make an edge
-            others = range(1, len(extremes.rows))
-            return all(is_fixed(extremes.rows[[0, k]], seen.entries) for k in others)
+        if key[0] == "abs_eta":  # follows from these, each of which may make an edge
+            return all(is_fixed(extremes.rows[[0, k]], seen.entries) for k in (1, 2))
         return is_fixed(extremes.rows, seen.entries, determined=key[0] in _DETERMINED)
 
     def is_angle(edge: Edge) -> bool:
@@ -263,57 +250,3 @@ def _cut(key: Key, edges: Edges, evidence: tuple[Evidence | None, Evidence | Non
 
 def _evidence(edge: Edge, seen: Seen, classes: tuple[str, ...]) -> Evidence:
     return Evidence(seen.entries, edge.near, edge.width, edge.position, classes)
-
-
-def _without_implied(cuts: Sequence[Cut], seen: Mapping[Key, Seen]) -> list[Cut]:
-    """Cuts except those that follow from others.
-
-    On pairs, from those in transverse momenta and Delta R; in the transverse momenta of particles
-    that are always one of two, from that of massless ones.
-    """
-    lows = {(c.observable, c.classes): c.low for c in cuts}
-
-    def implied(classes: tuple[str, ...]) -> float:
-        pt = [max(lows.get(("pt", (c,)), 0.0), 0.0) for c in classes]
-        angle = min(max(lows.get(("delta_r", classes), 0.0), 0.0), math.pi)
-        return math.sqrt(2 * pt[0] * pt[1] * (1 - math.cos(angle)))
-
-    kept = [
-        replace(c, low=-math.inf, evidence=(None, c.evidence[1]))
-        if c.observable == "mass" and c.low <= _ABOVE_IMPLIED * implied(c.classes) else c
-        for c in cuts
-    ]  # fmt: skip
-    # and those on transverse momenta that follow from a cut on the mass of the two
-    half = {name: c.high / 2 for c in kept if c.observable == "mass" for name in c.classes}
-    kept = [
-        replace(c, high=math.inf, evidence=(c.evidence[0], None))
-        if c.observable == "pt" and c.high >= _HALF * half.get(c.classes[0], math.inf) else c
-        for c in kept
-    ]  # fmt: skip
-    own = {c.classes[0]: c for c in kept if c.observable == "pt"}
-    hats = [c for c in kept if c.observable == "pt_hat" and _beyond(c, own)]
-
-    def least(hat: Cut) -> float:
-        """Smallest transverse momentum with masses; a bound that uses their sum alone."""
-        if not hat.low > 0:
-            return -math.inf
-        threshold = seen["mass", hat.classes].threshold
-        return hat.low * max(0.0, 1 - (threshold / (2 * hat.low)) ** 2)
-
-    def new(c: Cut) -> bool:
-        if c.observable == "pt":
-            over = [h for h in hats if c.classes[0] in h.classes]
-            n = sum(h.classes.count(c.classes[0]) * seen["pt_hat", h.classes].entries for h in over)
-            ended = math.isinf(c.high) or all(math.isfinite(h.high) for h in over)
-            begun = all(c.low <= max(least(h), _IMPLIED_BY_HAT * h.low) for h in over)
-            return n < seen["pt", c.classes].entries or not (begun and ended)
-        return c.observable != "pt_hat" or c in hats
-
-    return [c for c in kept if new(c) and (math.isfinite(c.low) or math.isfinite(c.high))]
-
-
-def _beyond(hat: Cut, own: Mapping[str, Cut]) -> bool:
-    """Whether a cut on two particles without masses excludes more than their own cuts."""
-    cuts = [own[c] for c in hat.classes if c in own]
-    low, high = max((c.low for c in cuts), default=0), min((c.high for c in cuts), default=math.inf)
-    return hat.low > max(low * _ABOVE_PT, 0.0) or hat.high < high / _ABOVE_PT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -22,21 +23,10 @@ from hepgen_ml.phase_space.coordinates import (
 from hepgen_ml.phase_space.edges import Values
 from hepgen_ml.phase_space.made import Made, momenta_made, pairs_to_cut
 from hepgen_ml.phase_space.observables import LEPTONS, OF_PAIRS, SINGLE, Key, pair_observable
-
-Indices = npt.NDArray[np.int64]
-
-MOST = 4096
-"""Largest number of extreme values kept for an observable."""
-
-MOST_COMPARED = 256
-"""Largest number of these that are kept with the values of other observables."""
+from hepgen_ml.phase_space.smallest import Indices, Seen
 
 _VALUES = 1_000_000
 """Values of pairs that are computed together; bounds the memory."""
-
-BOUNDED_ABOVE = ("pt", "abs_eta", "mass", "pt_hat")
-"""Observables that have upper bounds; of the others the small values are kept alone."""
-
 
 class FinalStates(NamedTuple):
     """Final states that are made of particles of the same classes.
@@ -62,113 +52,6 @@ class FinalStates(NamedTuple):
     decays: Collection[tuple[int, int]] = ()
     products: Collection[int] = ()
     made: Sequence[Made] = ()
-
-
-class Smallest:
-    """The smallest values of an observable, and the values of others for the smallest of these.
-
-    Attributes
-    ----------
-    values : (k,) array
-        Sorted.
-    rows : (1 + m, n) array
-        The first of these, and the values of m other observables.
-    """
-
-    def __init__(self) -> None:
-        self.values: Values = np.zeros(0)
-        self.rows: Values = np.zeros((0, 0))
-
-    def wanted(self, values: Values) -> npt.NDArray[np.int64]:
-        """Which values (n,) may be among the smallest."""
-        inside = np.isfinite(values)
-        if len(self.values) > MOST:
-            inside &= values < self.values[-1]
-        return np.flatnonzero(inside)
-
-    def add(self, values: Values, rows: Values) -> None:
-        """Take in values, and rows of the smallest of these or of all."""
-        joined = np.concatenate([self.values, values])
-        if len(joined) > MOST + 1:
-            joined = np.partition(joined, MOST)[: MOST + 1]
-        self.values = np.sort(joined)
-        both = np.concatenate([self.rows, rows], axis=1) if self.rows.size else rows
-        self.rows = both[:, np.argsort(both[0], kind="stable")[:MOST_COMPARED]]
-
-
-class Seen:
-    """Memory of one observable of one class or pair of classes.
-
-    Attributes
-    ----------
-    low, high : Smallest
-        The latter of the negative values.
-    entries : int
-    threshold : float
-        Of a mass: the smallest sum of the masses.
-    of_decays : (float, float)
-        Smallest and largest mass of the decay products of a resonance, which do not count as
-        entries.
-    direct : bool
-        Whether no entry is of a particle that comes from a resonance (known of ``pt``, ``mass``).
-    alone : bool
-        Whether all entries are of two particles that are all of a collision.
-    """
-
-    def __init__(self) -> None:
-        self.low, self.high = Smallest(), Smallest()
-        self.entries = 0
-        self.threshold = math.inf
-        self.of_decays = math.inf, -math.inf
-        self.direct = self.alone = True
-
-    @classmethod
-    def joined(cls, parts: Sequence[Seen]) -> Seen:
-        """Several classes as one, with the largest threshold of these."""
-        found = cls()
-        for part in parts:
-            for mine, other in ((found.low, part.low), (found.high, part.high)):
-                if len(other.values):
-                    mine.add(other.values, other.rows)
-            found.entries += part.entries
-            found.note_decays(*part.of_decays)
-        found.threshold = max(part.threshold for part in parts)
-        found.direct = all(part.direct for part in parts)
-        found.alone = all(part.alone for part in parts)
-        return found
-
-    def note_decays(self, low: float, high: float) -> None:
-        """Add the smallest and largest masses of resonances."""
-        self.of_decays = min(self.of_decays[0], float(low)), max(self.of_decays[1], float(high))
-
-    def take_in(
-        self, name: str, values: Values, at: Indices, momenta: Callable[[Indices], list[Tensor]]
-    ) -> None:
-        """Take in some values of an observable, those at these places of an array.
-
-        `momenta` has those (m, 4) of the particles of m places.
-        """
-        mine = values[at]
-        self.entries += int(np.isfinite(mine).sum())
-        for extremes, sign in ((self.low, 1.0), (self.high, -1.0)):
-            if sign < 0 and name not in BOUNDED_ABOVE:
-                continue
-            chosen = extremes.wanted(sign * mine)
-            if not len(chosen):
-                continue
-            first = chosen
-            if len(chosen) > MOST_COMPARED:
-                order = np.argpartition(sign * mine[chosen], MOST_COMPARED)
-                first = chosen[order[:MOST_COMPARED]]
-            rows = np.stack([sign * mine[first], *_others(name, momenta(at[first]))])
-            extremes.add(sign * mine[chosen], rows)
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """Smallest and largest value of all."""
-        low = float(self.low.values[0]) if len(self.low.values) else math.inf
-        high = -float(self.high.values[0]) if len(self.high.values) else -math.inf
-        return min(low, self.of_decays[0]), max(high, self.of_decays[1])
 
 
 class Extremes:
@@ -238,7 +121,7 @@ class Extremes:
             chosen = leptons if name in SINGLE[2:] else np.ones_like(leptons)
             for code, at in _by_code(each, chosen):
                 seen = self.seen[name, (names[code],)]
-                seen.take_in(name, values.numpy().ravel(), at, alone)
+                seen.take_in(name, values.numpy().ravel(), at, partial(_others, name, alone))
                 seen.alone &= two
         for state in states:
             for place in state.products:
@@ -264,7 +147,7 @@ class Extremes:
         values = transverse_momentum(p).numpy().ravel()
         for code, at in _by_code(each, np.broadcast_to(np.array(decays), each.shape)):
             seen = self.seen["pt", (names[code],)]
-            seen.take_in("pt", values, at, alone)
+            seen.take_in("pt", values, at, partial(_others, "pt", alone))
             seen.alone &= two
         for pair in {tuple(sorted((row[i], row[j]))) for row in codes.tolist() for i, j in columns}:
             for name in ("mass", "pt_hat"):
@@ -312,7 +195,7 @@ class Extremes:
             for code, at in _by_code(each, own):
                 if name != "mass" or "Jet" not in classes(code):
                     seen = self.seen[name, classes(code)]
-                    seen.take_in(name, flat, at, momenta)
+                    seen.take_in(name, flat, at, partial(_others, name, momenta))
                     seen.alone &= p.shape[1] == 2
             for code, at in _by_code(each, ~own):
                 self.seen[name, classes(code)].note_decays(flat[at].min(), flat[at].max())
@@ -352,17 +235,20 @@ def _decaying(states: Sequence[FinalStates]) -> Iterator[tuple[list[bool], list[
             ]
 
 
-def _others(name: str, p: Sequence[Tensor]) -> list[Values]:
-    """Observables with which the edge of a cut does not move.
+def _others(
+    name: str, momenta: Callable[[Indices], list[Tensor]], at: Indices
+) -> list[Values]:
+    """Observables at these places with which the edge of a cut does not move.
 
     Not those that are part of the observable by its definition, unless they make an edge.
     """
+    p = momenta(at)
     pt = [transverse_momentum(q) for q in p]
     if name in SINGLE:
         one = p[0]
         found = {
             "pt": [pseudorapidity(one).abs(), *(_sine(one, q) for q in p[1:])],
-            # the energy of the beam is the largest, and a momentum transfer may be the smallest
+            # that of the beam is the largest energy; the last may have a cut, see `implied`
             "abs_eta": [pt[0], one[:, 3], one[:, 3] - one[:, 2].abs()],
             "plus": [pt[0], one[:, 3] - one[:, 2]],
             "minus": [pt[0], one[:, 3] + one[:, 2]],

@@ -48,5 +48,20 @@ def test_photons_of_a_decay_have_no_cut_in_rapidity() -> None:
     assert cut.high == pytest.approx(3, abs=0.01)
 
 
+def test_an_angle_that_follows_from_a_momentum_transfer_is_no_cut() -> None:
+    """Muons of 200 GeV neutrinos with Q² above 4 GeV²: three of 20 samples had one."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        minus, plus = 0.01 / rng.random(2500), 400 * rng.beta(1.5, 1.0, 2500)
+        ok = plus > 4 * minus
+        minus, plus = minus[ok], plus[ok]
+        finder = CutFinder()
+        p = particles(np.sqrt(plus * minus), np.log(plus / minus) / 2, seed)
+        finder.add(p, ["13"], balanced=False)
+        cuts = finder.acceptance(light_cone=True).cuts
+        assert [str(c) for c in cuts if c.observable == "minus"] == ["0.01 <= minus(13)"]
+        assert not [c for c in cuts if c.observable == "abs_eta"]
+
+
 def test_repeated_values_end() -> None:
     assert ends(np.full(100, -2.0), 1000)

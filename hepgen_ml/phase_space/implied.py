@@ -1,0 +1,127 @@
+"""Cuts that follow from others, as a table of what implies what."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from hepgen_ml.phase_space.cuts import Cut
+from hepgen_ml.phase_space.edges import is_fixed
+from hepgen_ml.phase_space.observables import Key
+from hepgen_ml.phase_space.smallest import Seen
+
+_ABOVE_IMPLIED = 1.25
+"""Lower cuts on masses and sums are above this multiple of the smallest value that cuts in
+transverse momenta and Delta R allow."""
+
+_HALF = 0.95
+"""Part of half of the largest mass above which the end of transverse momenta follows from it."""
+
+_ABOVE_PT = 1.00001
+"""Cuts on the transverse momentum without masses are above this multiple of those with masses."""
+
+_IMPLIED_BY_HAT = 0.9
+"""Cuts on transverse momenta below this multiple of one without masses may be those of few heavy
+quarks that follow from it."""
+
+_EQUAL = 1e-3
+"""Relative difference of cuts on the transverse momenta of two particles that balance."""
+
+Cuts = Mapping[Key, Cut]
+Memory = Mapping[Key, Seen]
+
+
+def without_implied(cuts: Sequence[Cut], seen: Memory) -> list[Cut]:
+    """Cuts except those that follow from others, see `_TABLE`."""
+    left = {(c.observable, c.classes): c for c in cuts}
+    for observable, low, high, follows in _TABLE:
+        for key, cut in list(left.items()):
+            if cut.observable != observable or not follows(cut, left, seen):
+                continue
+            left[key] = replace(
+                cut,
+                low=-math.inf if low else cut.low,
+                high=math.inf if high else cut.high,
+                evidence=(None if low else cut.evidence[0], None if high else cut.evidence[1]),
+            )
+        left = {key: c for key, c in left.items() if math.isfinite(c.low) or math.isfinite(c.high)}
+    return list(left.values())
+
+
+def _low(cuts: Cuts, observable: str, *classes: str) -> float:
+    cut = cuts.get((observable, classes))
+    return 0.0 if cut is None else max(cut.low, 0.0)
+
+
+def _by_momenta_and_distance(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
+    pt = [_low(cuts, "pt", name) for name in cut.classes]
+    angle = min(_low(cuts, "delta_r", *cut.classes), math.pi)
+    least = math.sqrt(2 * math.prod(pt) * (1 - math.cos(angle))) if len(pt) == 2 else 0.0
+    return cut.low <= _ABOVE_IMPLIED * least
+
+
+def _by_half_of_a_mass(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
+    masses = [c for c in cuts.values() if c.observable == "mass" and cut.classes[0] in c.classes]
+    return bool(masses) and cut.high >= _HALF * masses[-1].high / 2
+
+
+def _by_own_momenta(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
+    own = [cuts["pt", (name,)] for name in cut.classes if ("pt", (name,)) in cuts]
+    low, high = max((c.low for c in own), default=0), min((c.high for c in own), default=math.inf)
+    return not (cut.low > max(low * _ABOVE_PT, 0.0) or cut.high < high / _ABOVE_PT)
+
+
+def _by_momenta_without_masses(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
+    """Where the particles are always one of two."""
+    name = cut.classes[0]
+    hats = [c for c in cuts.values() if c.observable == "pt_hat" and name in c.classes]
+    n = sum(c.classes.count(name) * seen["pt_hat", c.classes].entries for c in hats)
+    ended = math.isinf(cut.high) or all(math.isfinite(c.high) for c in hats)
+    begun = all(cut.low <= max(_least(c, seen), _IMPLIED_BY_HAT * c.low) for c in hats)
+    return n >= seen["pt", cut.classes].entries and begun and ended
+
+
+def _least(hat: Cut, seen: Memory) -> float:
+    """Smallest transverse momentum with masses; a bound that uses their sum alone."""
+    if not hat.low > 0:
+        return -math.inf
+    threshold = seen["mass", hat.classes].threshold
+    return hat.low * max(0.0, 1 - (threshold / (2 * hat.low)) ** 2)
+
+
+def _by_the_recoil(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
+    """Where particles that decay always balance one other, of a class with the same cut."""
+    own, final = seen["pt", cut.classes], seen.get(("abs_eta", cut.classes))
+    if not own.alone or (final is not None and final.entries):
+        return False
+    alike = [
+        c for c in cuts.values()
+        if c.observable == "pt" and c.classes != cut.classes and _equal(c.low, cut.low)
+        and _equal(c.high, cut.high)
+    ]  # fmt: skip
+    return sum(seen["pt", c.classes].entries for c in alike) >= own.entries
+
+
+def _equal(a: float, b: float) -> bool:
+    return math.isclose(a, b, rel_tol=_EQUAL)
+
+
+def _by_light_cone_momenta(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
+    """The energy of a beam and a smallest momentum transfer bound the angle."""
+    if not any((name, cut.classes) in cuts for name in ("plus", "minus")):
+        return False
+    own = seen["abs_eta", cut.classes]
+    return not is_fixed(own.high.rows[[0, 3]], own.entries)
+
+
+_TABLE: tuple[tuple[str, bool, bool, Callable[[Cut, Cuts, Memory], bool]], ...] = (
+    ("mass", True, False, _by_momenta_and_distance),
+    ("pt", False, True, _by_half_of_a_mass),
+    ("pt_hat", True, True, _by_own_momenta),
+    ("pt", True, True, _by_momenta_without_masses),
+    ("pt", True, True, _by_the_recoil),
+    ("abs_eta", False, True, _by_light_cone_momenta),
+)
+"""Observable, whether its lower and its upper bound go, and if they follow from the other cuts. In
+this order: what is implied implies nothing further on."""
