@@ -70,7 +70,7 @@ def reweight(
         typer.Option("--full", help="Flavours, helicities, colours and scale are inputs too."),
     ] = False,
     max_time: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Time for all classifiers together: 10m …")
+        str | None, typer.Option(metavar="TIME", help="Time of all classifiers together: 90s, 10m.")
     ] = None,
     training_events: Annotated[
         bool,

@@ -16,7 +16,6 @@ from hepgen_ml.cli.options import (
     Debug,
     Device,
     Force,
-    Format,
     GivenCondition,
     Verbose,
 )
@@ -61,7 +60,14 @@ def shower(
         int | None,
         typer.Option(min=1, help="Number of processes; by default one for each core."),
     ] = None,
-    stream_format: Format = None,
+    stream_format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="hepmc|hepmc.gz|…",
+            help="Format of standard output (--out -) or of a pipe: hepmc, hepmc.gz, hepmc.zst.",
+        ),
+    ] = None,
     device: Device = "auto",
     force: Force = False,
     verbose: Verbose = False,

@@ -19,6 +19,9 @@ _UNDERSTOOD = {"auxiliary_fractions", "not_learned", "beam_exchange", "reflectio
                "unseen_structures"}  # fmt: skip
 """Facts about a training that the table states in sentences."""
 
+_SHOWN = {"parameters"}
+"""Facts that are in another row."""
+
 _CLOSE = 0.1
 """Relative difference of the mean weight and the cross section up to which they are the same."""
 
@@ -126,7 +129,9 @@ def _show_model(console: Console, path: Path, found: Mapping[str, Any]) -> None:
     for subject, text in found["understood"]:
         facts.add_row(subject, Text(text))
     for key, value in found["training"].items():
-        if key not in _UNDERSTOOD:
+        if key == "acceptance":
+            facts.add_row(key, _acceptance(value))
+        elif key not in _UNDERSTOOD | _SHOWN:
             facts.add_row(key.replace("_", " "), Text(_plain(value)))
     console.print(facts)
     rows = [
@@ -158,6 +163,13 @@ def show_understanding(sentences: Sequence[Sequence[str]]) -> None:
     for subject, text in sentences:
         table.add_row(subject, Text(text))
     stdout_console().print(table)
+
+
+def _acceptance(of_channels: Sequence[float]) -> str:
+    """Fraction of the draws inside the cuts, in the channel with the least and the most."""
+    low, high = (f"{100 * bound(of_channels):.4g} %" for bound in (min, max))
+    where = "of the draws are inside the cuts"
+    return f"{low} {where}" if low == high else f"{low} to {high} {where}, by channel"
 
 
 def _plain(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -217,13 +218,13 @@ def learn_process(
     if n_unreadable := source.n_skipped - source.defects.n_bad:
         log.warning("left out %d events that cannot be read", n_unreadable)
     if source.n_unselected:
+        sigma = source.run.cross_section
         log.warning(
-            "left out %d events by their objects or by cuts; the cross section is that of the "
-            "%d selected ones, %g pb",
-            source.n_unselected,
-            source.n_events,
-            source.run.cross_section,
-        )
+            "left out %s events by their objects or by cuts%s",
+            f"{source.n_unselected:,}",
+            "" if math.isnan(sigma) else
+            f"; the cross section is that of the {source.n_events:,} selected ones, {sigma:g} pb",
+        )  # fmt: skip
     return process
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from hepgen_ml.validation.verdict import p_text, plain_words
+from hepgen_ml.validation.verdict import counted, p_text, plain_words
 
 Metrics = Mapping[str, Any]
 
@@ -125,7 +125,7 @@ def _law_line(laws: Mapping[str, Any]) -> list[str]:
 def _rate_lines(rates: Mapping[str, Any]) -> list[list[str]]:
     return [
         [
-            f"rates: {r['categories']} {kind} categories",
+            f"rates: {counted(r['categories'], kind)}",
             f"largest pull {_number(r['worst_pull'], '+.1f')} "
             f'<span class="soft">({p_text(r["worst_p_value"])})</span>',
             f"{particles(r['worst'])}; χ²/ndf {_number(r['chi2_per_ndf'])}",
@@ -204,7 +204,8 @@ def _peaks(metrics: Metrics) -> str:
 def _rates(metrics: Metrics) -> str:
     tables = []
     for kind, rows in metrics["rates"].items():
-        head = [kind, "truth", "generated", "model uncertainty", "pull"]
+        name = counted(1, kind).removeprefix("1 ")
+        head = [name, "truth", "generated", "model uncertainty", "pull"]
         cells = [
             [
                 particles(r["name"]),
@@ -215,7 +216,7 @@ def _rates(metrics: Metrics) -> str:
             ]
             for r in rows
         ]
-        tables.append(_details(f"{len(rows)} {kind} categories", _table(head, cells)))
+        tables.append(_details(counted(len(rows), kind), _table(head, cells)))
     return "".join(tables)
 
 

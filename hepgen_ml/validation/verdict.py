@@ -129,8 +129,22 @@ def plain_words(summary: Mapping[str, Any]) -> list[str]:
     for kind, r in summary["rates"].items():
         expected = "expected" if (r["worst_p_value"] or 0) > 0.01 else "not expected"
         sentences.append(
-            f"Frequencies of {r['categories']} {kind} categories: the largest pull is "
-            f"{r['worst_pull']:+.1f} ({r['worst']}), {expected} among so many categories "
+            f"Frequencies of {counted(r['categories'], kind)}: the largest pull is "
+            f"{r['worst_pull']:+.1f} ({r['worst']}), {expected} among so many "
             f"({p_text(r['worst_p_value'])})."
         )
     return sentences
+
+
+def counted(n: int, kind: str) -> str:
+    """Number of categories of a kind (`hepgen_ml.analysis.frequencies`), in words."""
+    one, many = _KINDS.get(kind, (kind, f"{kind} categories"))
+    return f"{n} {one if n == 1 else many}"
+
+
+_KINDS = {
+    "final state": ("final state", "final states"),
+    "subprocess": ("subprocess", "subprocesses"),
+    "color flow": ("colour flow", "colour flows"),
+    "helicity": ("helicity configuration", "helicity configurations"),
+}

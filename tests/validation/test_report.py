@@ -31,6 +31,7 @@ from hepgen_ml.validation.measurements import Labelled, measure
 from hepgen_ml.validation.report_figures import draw
 from hepgen_ml.validation.report_sections import particles
 from hepgen_ml.validation.user_observables import extended, load_function
+from hepgen_ml.validation.verdict import counted
 from tests.samples import toy_top_pairs, toy_z_jets
 
 pytest.importorskip("mplhep")
@@ -394,3 +395,9 @@ def test_particles_as_html() -> None:
     assert particles("t t~ j") == 't <span class="over">t</span> j'
     assert particles("mu- mu+") == "μ<sup>−</sup> μ<sup>+</sup>"
     assert particles("<b> & c") == "&lt;b&gt; &amp; c"
+
+
+def test_numbers_of_categories_in_words() -> None:
+    assert counted(1, "subprocess") == "1 subprocess"
+    assert counted(21, "color flow") == "21 colour flows"
+    assert counted(0, "helicity") == "0 helicity configurations"

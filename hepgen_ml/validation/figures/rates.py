@@ -10,6 +10,7 @@ import numpy as np
 from hepgen_ml.analysis.frequencies import Frequencies
 from hepgen_ml.events.sample import FloatArray, IntArray
 from hepgen_ml.validation.figures.style import LOOKS, MODEL_COLOR, house_style, new_figure
+from hepgen_ml.validation.verdict import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -144,7 +145,7 @@ def pull_distributions(found: Sequence[Mapping[str, Frequencies]], title: str = 
                     ax.stairs(np.histogram(inside, edges)[0], edges, color=look.color,
                               lw=look.width, ls=look.line, label=look.label)  # fmt: skip
             test = found[0][kind].test
-            ax.set_title(rf"{kind}: {total} categories, $\chi^2$/ndf = {test.per_ndf:.2f}",
+            ax.set_title(rf"{counted(total, kind)}: $\chi^2$/ndf = {test.per_ndf:.2f}",
                          fontsize=14, loc="right", color="#444444")  # fmt: skip
             ax.set(xlabel="pull", xlim=(-5, 5))
             ax.set_ylim(0, 1.25 * max(expected.max(), ax.get_ylim()[1] / 1.05))
