@@ -23,6 +23,10 @@ _BATCH = 1024
 _STEPS, _STEP_EVENTS, _RATE = 300, 256, 0.1
 """Of the optimisation of variances."""
 
+_WIDEST = -4.0
+"""Largest logarithm of a variance at its begin: wider ones are found from below, because the loss
+of draws far beyond where the density is linear in them is too noisy to come down from."""
+
 
 def find_axes(density: DensityModel, events: Encoded, seed: int) -> None:
     """Replace the posterior of last layers by one in principal axes; means stay as they are.
@@ -114,7 +118,7 @@ def _widen(
     z, labels, root = data
     devices = [z.device] if z.device.type == "cuda" else []
     axes = [weights.axes for weights in maps if weights.axes is not None]
-    widths = [a.log_variance.clone().requires_grad_() for a in axes]
+    widths = [a.log_variance.clamp(max=_WIDEST).requires_grad_() for a in axes]
     optimizer = torch.optim.Adam(widths, _RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _STEPS)
     rng = torch.Generator().manual_seed(seed)
