@@ -13,7 +13,7 @@ from hepgen_ml.phase_space.cuts import Acceptance, Cut, Evidence, overridden
 from hepgen_ml.phase_space.edges import HARDLY_ANY, Edge, ends, is_fixed, lower_edge
 from hepgen_ml.phase_space.extremes import Extremes, FinalStates
 from hepgen_ml.phase_space.implied import without_implied
-from hepgen_ml.phase_space.observables import SINGLE, Key
+from hepgen_ml.phase_space.observables import ALL, SINGLE, Key, of_whole
 from hepgen_ml.phase_space.smallest import BOUNDED_ABOVE, Seen, Smallest
 
 MIN_ENTRIES, MIN_PAIRS = 150, 500
@@ -122,7 +122,7 @@ class CutFinder:
             A stated cut on particles that the events do not have.
         """
         for cut in stated:
-            missing = [c for c in cut.classes if c not in self.classes]
+            missing = [c for c in cut.classes if c not in self.classes | {ALL}]
             if missing:
                 raise UsageError(
                     f"no particle is of class {missing[0]!r}, so {str(cut)!r} cuts nothing",
@@ -177,7 +177,12 @@ def _of_family(family: dict[Key, Seen], angles: Collection[str]) -> list[Cut]:
 
 
 def _without_slice(cut: Cut) -> Cut:
-    """A cut without its upper bound, if this is on what may end with the energy of the beams."""
+    """A cut without its upper bound, if this is on what may end with the energy of the beams.
+
+    Without both, if it is on whole collisions.
+    """
+    if of_whole(cut.observable, cut.classes):
+        return replace(cut, low=-math.inf, high=math.inf, evidence=(None, None))
     if cut.observable in ("pt", "pt_hat") or (cut.observable == "mass" and math.isinf(cut.low)):
         return replace(cut, high=math.inf, evidence=(cut.evidence[0], None))
     return cut
@@ -197,6 +202,8 @@ def _edges(key: Key, seen: Seen, angles: Collection[str], strays: bool = True) -
     low = high = None
     if seen.entries < _fewest(key[0]):
         return low, high
+    if of_whole(*key):
+        return _edges_of_whole(key, seen)
 
     def fixed(extremes: Smallest) -> bool:
         if key[0] in _WITHOUT_ANGLE:
@@ -230,6 +237,23 @@ def _edges(key: Key, seen: Seen, angles: Collection[str], strays: bool = True) -
         # products of a decay end with the mass of what decays
         if key[0] in ("pt", "pt_hat") or (key[0] == "mass" and low is None):
             high = high if high is not None and seen.direct and _is_sharp(seen, high) else None
+    return low, high
+
+
+def _edges_of_whole(key: Key, seen: Seen) -> Edges:
+    """Edges of an observable of whole collisions, some of which make more than two particles."""
+    if seen.alone:
+        return None, None
+    natural = seen.threshold if key[1] == (ALL,) else 0.0
+    low = lower_edge(seen.low.values, seen.entries, natural)
+    high = lower_edge(seen.high.values, seen.entries)
+    if low is not None and low.at < _ABOVE_THRESHOLD * natural:
+        low = None
+    low, high = (
+        edge if edge is not None and _is_sharp(seen, edge) and is_fixed(some.rows, seen.entries)
+        else None
+        for edge, some in ((low, seen.low), (high, seen.high))
+    )  # fmt: skip
     return low, high
 
 

@@ -20,10 +20,13 @@ from hepgen_ml.events.objects import JET, OBJECTS
 from hepgen_ml.phase_space.coordinates import two_body_momentum
 from hepgen_ml.phase_space.made import Made
 from hepgen_ml.phase_space.observables import (
+    ALL,
+    JETS,
     OF_PAIRS,
     SINGLE,
     made_observables,
     particle_observables,
+    whole_observables,
 )
 
 LIGHT = frozenset([1, 2, 3, 4, 5, 21])
@@ -93,6 +96,9 @@ class Cut:
         ``pt``, ``abs_eta``, and ``plus`` and ``minus``, the light-cone momenta E + pz and E - pz,
         of a particle, ``delta_r`` or ``mass`` of a pair. The momentum transfer from a
         beam of fixed energy E along -z to a particle is Q² = 2 E (E' + pz') up to masses.
+        ``ht`` of ``j`` is the scalar sum of the transverse momenta of the partons that no decay
+        makes (with charm and bottom quarks), that of ``all`` the sum of the transverse masses of
+        all that the collision makes; ``mass`` of ``all`` is that of the collision.
         ``pt_hat`` of events with two particles is the transverse momentum that massless ones
         would have at the same angle and total energy in their rest frame.
     classes : tuple of str
@@ -116,7 +122,7 @@ class Cut:
         return f"{left}{name}{right}"
 
 
-_NAME = "|".join((*SINGLE, *OF_PAIRS))
+_NAME = "|".join((*SINGLE, *OF_PAIRS, "ht"))
 _CUT = re.compile(rf"\s*({_NAME})\s*\(([^()]*)\)\s*(<|>)=?\s*(\S+)\s*")
 
 
@@ -127,7 +133,8 @@ def parse_cut(text: str) -> Cut:
     ----------
     text : str
         An observable of one class (``pt``, ``abs_eta``, ``plus``, ``minus``) or two (``delta_r``,
-        ``mass``, ``pt_hat``), ``<`` or ``>``, and a number. Classes are collections (``Muon``),
+        ``mass``, ``pt_hat``), ``ht(j)``, ``ht(all)`` or ``mass(all)``, ``<`` or ``>``, and a
+        number. Classes are collections (``Muon``),
         ``j`` for quarks below 1 GeV and gluons, or PDG numbers.
 
     Raises
@@ -146,7 +153,7 @@ def parse_cut(text: str) -> Cut:
             raise ValueError(text)
         names = [name.strip() for name in match[2].split(",")]
         classes = tuple(sorted(_class_named(name) for name in names))
-        if len(classes) != (1 if match[1] in SINGLE else 2):
+        if not right_classes(match[1], classes):
             raise ValueError(text)
         value = float(match[4])
         if not math.isfinite(value):
@@ -162,8 +169,17 @@ def parse_cut(text: str) -> Cut:
     return Cut(match[1], classes, high=value)
 
 
+def right_classes(observable: str, classes: Sequence[str]) -> bool:
+    """Whether a cut on this observable may name these classes."""
+    if observable == "ht":
+        return list(classes) in (["j"], [ALL])
+    if observable == "mass" and list(classes) == [ALL]:
+        return True
+    return ALL not in classes and len(classes) == (1 if observable in SINGLE else 2)
+
+
 def _class_named(name: str) -> str:
-    if name in ("j", "Jet"):
+    if name in ("j", "Jet", ALL):
         return name
     return str(abs(OBJECTS[name] if name in OBJECTS else int(name)))
 
@@ -223,7 +239,17 @@ class Acceptance:
     @property
     def classes(self) -> set[str]:
         """Flavour classes that have cuts."""
-        return {name for cut in self.cuts for name in cut.classes}
+        jets = JETS if ("ht", ("j",)) in self._by_key else ()
+        return {name for cut in self.cuts for name in cut.classes}.union(jets)
+
+    def concerned(self, made: Sequence[Made]) -> tuple[Made, ...]:
+        """What collisions make, without names that no cut has; none if no cut concerns a decay."""
+        classes = self.classes
+        sums = any(cut.observable == "ht" for cut in self.cuts)
+        named = len(made) > 1 and any(one.decays and one.label in classes for one in made)
+        if not named and not (sums and any(one.decays for one in made)):
+            return ()
+        return tuple(one if one.label in classes else one._replace(label="") for one in made)
 
     def passes(self, p: Tensor, labels: Sequence[str], made: Sequence[Made] = ()) -> Tensor:
         """Mask (events,) of final states (events, n, 4) inside every cut.
@@ -235,7 +261,8 @@ class Acceptance:
             return good
         of_final = particle_observables(p, labels, self._by_key)
         of_made = made_observables(p, made, self._by_key)
-        for key, values in (*of_final.items(), *of_made.items()):
+        of_all = whole_observables(p, labels, made, self._by_key)
+        for key, values in (*of_final.items(), *of_made.items(), *of_all.items()):
             cut = self._by_key[key]
             good &= ((values >= cut.low) & (values <= cut.high)).all(-1)
         return good

@@ -22,7 +22,16 @@ from hepgen_ml.phase_space.coordinates import (
 )
 from hepgen_ml.phase_space.edges import Values
 from hepgen_ml.phase_space.made import Made, momenta_made, pairs_to_cut
-from hepgen_ml.phase_space.observables import LEPTONS, OF_PAIRS, SINGLE, Key, pair_observable
+from hepgen_ml.phase_space.observables import (
+    ALL,
+    LEPTONS,
+    OF_PAIRS,
+    SINGLE,
+    Key,
+    jets_among,
+    pair_observable,
+    sum_of_transverse,
+)
 from hepgen_ml.phase_space.smallest import Indices, Seen
 
 _VALUES = 1_000_000
@@ -86,6 +95,8 @@ class Extremes:
         for decays, some in _decaying(states):
             for part in _bounded(some, max(1, _VALUES // math.comb(len(decays), 2))):
                 self._add_made(part, decays)
+        for places, some in _of_places(states).items():
+            self._add_whole(some, places)
 
     def _register(self, labels: tuple[str, ...]) -> None:
         """Make places for all observables, in an order that depends on the sample alone."""
@@ -150,13 +161,45 @@ class Extremes:
             seen.take_in("pt", values, at, partial(_others, "pt", alone))
             seen.alone &= two
         for pair in {tuple(sorted((row[i], row[j]))) for row in codes.tolist() for i, j in columns}:
-            for name in ("mass", "pt_hat"):
-                self.seen.setdefault((name, tuple(names[c] for c in pair)), Seen())
-        of_pairs = ("mass", "pt_hat") if two else ("mass",)
+            self.seen.setdefault(("mass", tuple(names[c] for c in pair)), Seen())
         none = np.zeros((len(p), len(columns)), dtype=bool)
         masses = invariant_mass(p).numpy()
-        self._add_pairs(p, names, each, np.ones(len(p), dtype=int), columns, of_pairs, masses, none,
-                        none)  # fmt: skip
+        sizes = np.ones(len(p), dtype=int)
+        self._add_pairs(p, names, each, sizes, columns, ("mass",), masses, none, none)
+
+    def _add_whole(self, states: Sequence[FinalStates], places: Sequence[tuple[int, ...]]) -> None:
+        """Take in the mass and sums of transverse momenta of whole collisions."""
+        p = torch.cat([state.p for state in states])
+        q = momenta_made(p, places)
+        each = np.repeat(np.arange(len(states)), [len(state.p) for state in states])
+        of_jets = torch.zeros(len(states), len(places), dtype=torch.bool)
+        for k, state in enumerate(states):
+            of_jets[k, jets_among(state.made)] = True
+        pt, jet = transverse_momentum(q), of_jets[each]
+        ht, all_ht = torch.where(jet, pt, 0.0).sum(1), sum_of_transverse(q)
+        total = p.sum(1)
+        mass, velocity = invariant_mass(total), (total[:, 2] / total[:, 3]).abs()
+        share = torch.where(jet, pt, 0.0).amax(1) / ht
+        least = torch.where(jet, pt, math.inf).amin(1) / ht
+        few, few_jets = len(places) <= 2, int(of_jets.sum(1).max()) <= 1
+        for key, values, others, alone in (
+            (("mass", (ALL,)), mass, [all_ht, ht, velocity], few),
+            (("ht", (ALL,)), all_ht, [mass, ht, velocity], few),
+            (("ht", ("j",)), ht, [all_ht, share, least], few or few_jets),
+        ):
+            seen = self.seen.setdefault(key, Seen())
+            at = np.flatnonzero((values > 0).numpy())
+            if not len(at):
+                continue
+            table = [other.numpy() for other in others]
+            seen.take_in(key[0], values.numpy(), at, partial(_rows_of, table))
+            seen.alone &= alone
+            if key[1] == (ALL,):
+                seen.threshold = min(seen.threshold, float(invariant_mass(q).sum(1).min()))
+            for state in states:
+                added = jets_among(state.made) if key[1] == ("j",) else range(len(places))
+                if added:
+                    seen.contents.add(tuple(sorted(state.made[i].label for i in added)))
 
     def _add_pairs(
         self,
@@ -214,19 +257,30 @@ def _coded(states: Sequence[FinalStates]) -> tuple[Tensor, list[str], Indices, I
     return torch.cat([state.p for state in states]), names, codes, sizes
 
 
+def _rows_of(table: Sequence[Values], at: Indices) -> list[Values]:
+    return [values[at] for values in table]
+
+
+def _of_places(
+    states: Sequence[FinalStates],
+) -> dict[tuple[tuple[int, ...], ...], list[FinalStates]]:
+    """Final states of known collisions by the places of what these make."""
+    alike: dict[tuple[tuple[int, ...], ...], list[FinalStates]] = {}
+    for state in states:
+        if state.balanced and len(state.p) and state.made:
+            places = tuple(one.places for one in state.made)
+            alike.setdefault(places, []).append(state)
+    return alike
+
+
 def _decaying(states: Sequence[FinalStates]) -> Iterator[tuple[list[bool], list[FinalStates]]]:
     """Particles made in collisions, some of which decay, in place of the final states.
 
     Those with the same decays together, each time with what decays.
     """
-    alike: dict[tuple[tuple[int, ...], ...], list[FinalStates]] = {}
-    for state in states:
-        if state.balanced and len(state.p) and len(state.made) > 1:
-            places = tuple(one.places for one in state.made)
-            alike.setdefault(places, []).append(state)
-    for places, some in alike.items():
+    for places, some in _of_places(states).items():
         decays = [len(place) > 1 for place in places]
-        if any(decays):
+        if any(decays) and len(places) > 1:
             q = momenta_made(torch.cat([s.p for s in some]), places)
             parts = q.split([len(s.p) for s in some])
             yield decays, [

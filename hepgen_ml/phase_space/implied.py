@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from hepgen_ml.phase_space.cuts import Cut
 from hepgen_ml.phase_space.edges import is_fixed
-from hepgen_ml.phase_space.observables import Key
+from hepgen_ml.phase_space.observables import ALL, Key, of_whole
 from hepgen_ml.phase_space.smallest import Seen
 
 _ABOVE_IMPLIED = 1.25
@@ -25,7 +25,7 @@ _IMPLIED_BY_HAT = 0.9
 """Cuts on transverse momenta below this multiple of one without masses may be those of few heavy
 quarks that follow from it."""
 
-_EQUAL = 1e-3
+_EQUAL = 5e-3
 """Relative difference of cuts on the transverse momenta of two particles that balance."""
 
 Cuts = Mapping[Key, Cut]
@@ -58,11 +58,16 @@ def _by_momenta_and_distance(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
     pt = [_low(cuts, "pt", name) for name in cut.classes]
     angle = min(_low(cuts, "delta_r", *cut.classes), math.pi)
     least = math.sqrt(2 * math.prod(pt) * (1 - math.cos(angle))) if len(pt) == 2 else 0.0
+    own = seen["mass", cut.classes]
+    if own.alone and math.isfinite(own.threshold):  # they balance
+        least = max(least, math.hypot(own.threshold, 2 * max(pt)))
     return cut.low <= _ABOVE_IMPLIED * least
 
 
 def _by_half_of_a_mass(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
-    masses = [c for c in cuts.values() if c.observable == "mass" and cut.classes[0] in c.classes]
+    name = cut.classes[0]
+    masses = [c for c in cuts.values()
+              if c.observable == "mass" and (name in c.classes or ALL in c.classes)]  # fmt: skip
     return bool(masses) and cut.high >= _HALF * masses[-1].high / 2
 
 
@@ -88,6 +93,45 @@ def _least(hat: Cut, seen: Memory) -> float:
         return -math.inf
     threshold = seen["mass", hat.classes].threshold
     return hat.low * max(0.0, 1 - (threshold / (2 * hat.low)) ** 2)
+
+
+def _by_mass_of_all(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
+    """The mass of two particles that are all of a collision."""
+    whole = cuts.get(("mass", (ALL,)))
+    return (
+        whole is not None and cut.classes != (ALL,) and seen["mass", cut.classes].alone
+        and _equal(whole.low, cut.low) and _equal(whole.high, cut.high)
+    )  # fmt: skip
+
+
+def _by_all_momenta(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
+    """Of whole collisions: by the cuts on all that is added."""
+    if not of_whole(cut.observable, cut.classes):
+        return False
+    own = seen[cut.observable, cut.classes]
+    least = min(sum(_low(cuts, "pt", name) for name in names) for names in own.contents)
+    masses = own.threshold if math.isfinite(own.threshold) else 0.0
+    least = math.hypot(least, masses)
+    if cut.classes == (ALL,):
+        least = max(least, masses + _low(cuts, "ht", "j"))
+    if cut.observable == "mass":
+        parts = (c for c in cuts.values() if c.observable == "mass" and c is not cut)
+        of_parts = (c.low for c in parts if not seen["mass", c.classes].alone)
+        least = max(least, _low(cuts, "ht", ALL), *of_parts, 0.0)
+    return cut.low <= _ABOVE_IMPLIED * least
+
+
+def _by_sum_of_jets(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
+    """Where there is nothing else."""
+    jets = cuts.get(("ht", ("j",)))
+    same = jets is not None and _equal(jets.low, cut.low) and _equal(jets.high, cut.high)
+    return cut.classes == (ALL,) and same
+
+
+def _by_sum(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
+    """What is as large as the sum, or as half of it."""
+    highs = [c.high for c in cuts.values() if c.observable == "ht"]
+    return cut.high >= _HALF * min(highs, default=math.inf) / 2
 
 
 def _by_the_recoil(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
@@ -116,8 +160,14 @@ def _by_light_cone_momenta(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
 
 
 _TABLE: tuple[tuple[str, bool, bool, Callable[[Cut, Cuts, Memory], bool]], ...] = (
+    ("mass", True, True, _by_mass_of_all),
     ("mass", True, False, _by_momenta_and_distance),
+    ("mass", True, False, _by_all_momenta),
+    ("ht", True, False, _by_all_momenta),
+    ("ht", True, True, _by_sum_of_jets),
     ("pt", False, True, _by_half_of_a_mass),
+    ("pt_hat", False, True, _by_half_of_a_mass),
+    ("pt", False, True, _by_sum),
     ("pt_hat", True, True, _by_own_momenta),
     ("pt", True, True, _by_momenta_without_masses),
     ("pt", True, True, _by_the_recoil),

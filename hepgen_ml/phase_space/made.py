@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -44,10 +44,3 @@ def pairs_to_cut(decays: Sequence[bool]) -> list[tuple[int, int]]:
     pairs = combinations(range(len(decays)), 2)
     enough = 1 if len(decays) == 2 else 2
     return [(i, j) for i, j in pairs if decays[i] + decays[j] >= enough]
-
-
-def that_are_cut(made: Sequence[Made], classes: Collection[str]) -> tuple[Made, ...]:
-    """Particles made, without the names that no cut has; none if no cut concerns a decay."""
-    if len(made) < 2 or not any(one.decays and one.label in classes for one in made):
-        return ()
-    return tuple(one if one.label in classes else one._replace(label="") for one in made)

@@ -20,6 +20,9 @@ from hepgen_ml.phase_space.coordinates import (
 from hepgen_ml.phase_space.made import Made, momenta_made, pairs_to_cut
 
 LEPTONS = frozenset(map(str, range(11, 17)))
+JETS = frozenset(["j", "4", "5"])
+ALL = "all"
+"""In place of a class: all that the collision makes."""
 
 SINGLE = ("pt", "abs_eta", "plus", "minus")
 """Observables of one particle, the last two of leptons alone."""
@@ -116,8 +119,7 @@ def made_observables(
             found.setdefault(("pt", (made[i].label,)), []).append(i)
         for i, j in pairs_to_cut(decays):
             classes = tuple(sorted((made[i].label, made[j].label)))
-            for name in ("mass", "pt_hat") if len(made) == 2 else ("mass",):
-                found.setdefault((name, classes), []).append((i, j))
+            found.setdefault(("mass", classes), []).append((i, j))
     found = {key: at for key, at in found.items() if key in wanted}
     if not found:
         return {}
@@ -126,3 +128,47 @@ def made_observables(
         key: transverse_momentum(q[:, at]) if key[0] == "pt" else pair_observable(key[0], q, at)
         for key, at in found.items()
     }
+
+
+def of_whole(observable: str, classes: Sequence[str]) -> bool:
+    """Whether an observable is one of whole collisions."""
+    return observable == "ht" or ALL in classes
+
+
+def sum_of_transverse(q: Tensor) -> Tensor:
+    """Sum (events,) of the transverse masses of particles (events, k, 4), of jets their pT."""
+    return torch.sqrt(((q[..., 3] - q[..., 2]) * (q[..., 3] + q[..., 2])).clamp_min(0.0)).sum(1)
+
+
+def jets_among(made: Sequence[Made]) -> list[int]:
+    """Numbers of the particles made that are partons and do not decay."""
+    return [i for i, one in enumerate(made) if not one.decays and one.label in JETS]
+
+
+def whole_observables(
+    p: Tensor, labels: Sequence[str], made: Sequence[Made], wanted: Collection[Key]
+) -> dict[Key, Tensor]:
+    """Observables (events, 1) of whole final states that a cut may bound.
+
+    Parameters
+    ----------
+    p : (events, n, 4) tensor
+    labels : sequence of n str
+        Flavour classes.
+    made : sequence of Made
+        What the collision makes; the final particles if there are none.
+    wanted : collection of Key
+        Compute these only.
+    """
+    found: dict[Key, Tensor] = {}
+    if ("mass", (ALL,)) in wanted:
+        found["mass", (ALL,)] = invariant_mass(p.sum(1))[:, None]
+    if ("ht", (ALL,)) in wanted or ("ht", ("j",)) in wanted:
+        made = made or [Made(label, (i,)) for i, label in enumerate(labels)]
+        q = momenta_made(p, [one.places for one in made])
+        jets = jets_among(made)
+        if ("ht", (ALL,)) in wanted:
+            found["ht", (ALL,)] = sum_of_transverse(q)[:, None]
+        if ("ht", ("j",)) in wanted and jets:
+            found["ht", ("j",)] = transverse_momentum(q[:, jets]).sum(1, keepdim=True)
+    return found

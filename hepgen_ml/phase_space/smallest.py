@@ -18,7 +18,7 @@ MOST = 4096
 MOST_COMPARED = 256
 """Largest number of these that are kept with the values of other observables."""
 
-BOUNDED_ABOVE = ("pt", "abs_eta", "mass", "pt_hat")
+BOUNDED_ABOVE = ("pt", "abs_eta", "mass", "pt_hat", "ht")
 """Observables that have upper bounds; of the others the small values are kept alone."""
 
 
@@ -70,7 +70,10 @@ class Seen:
     direct : bool
         Whether no entry is of a particle that comes from a resonance (known of ``pt``, ``mass``).
     alone : bool
-        Whether all entries are of two particles that are all of a collision.
+        Whether all entries are of two particles that are all of a collision; of sums and masses of
+        whole collisions, whether none is of more.
+    contents : set of tuple of str
+        Of sums and masses of whole collisions: classes of what is added.
     """
 
     def __init__(self) -> None:
@@ -79,6 +82,7 @@ class Seen:
         self.threshold = math.inf
         self.of_decays = math.inf, -math.inf
         self.direct = self.alone = True
+        self.contents: set[tuple[str, ...]] = set()
 
     @classmethod
     def joined(cls, parts: Sequence[Seen]) -> Seen:

@@ -17,6 +17,7 @@ from hepgen_ml.files.documents import (
     Positive,
     Truth,
 )
+from hepgen_ml.phase_space.cuts import right_classes
 from hepgen_ml.process.chart_document import (
     MAX_PARTICLES,
     ChartDocument,
@@ -119,7 +120,7 @@ class EvidenceDocument(Document):
 class CutDocument(Document):
     """Stored form of `hepgen_ml.phase_space.Cut`."""
 
-    observable: Literal["pt", "abs_eta", "plus", "minus", "delta_r", "mass", "pt_hat"]
+    observable: Literal["pt", "abs_eta", "plus", "minus", "delta_r", "mass", "pt_hat", "ht"]
     classes: Annotated[list[Label], Field(min_length=1, max_length=2)]
     low: Number | None
     high: Number | None
@@ -127,7 +128,7 @@ class CutDocument(Document):
 
     @model_validator(mode="after")
     def _check(self) -> CutDocument:
-        if len(self.classes) != (1 if self.observable in ("pt", "abs_eta", "plus", "minus") else 2):
+        if not right_classes(self.observable, self.classes):
             raise ValueError("a cut on particles has one class, a cut on pairs two")
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise ValueError("a cut that no event passes")

@@ -19,7 +19,7 @@ from hepgen_ml.phase_space import Chart, Cut
 from hepgen_ml.phase_space.cut_finder import CutFinder
 from hepgen_ml.phase_space.cuts import Acceptance, flavour_class
 from hepgen_ml.phase_space.extremes import FinalStates
-from hepgen_ml.phase_space.made import Made, that_are_cut
+from hepgen_ml.phase_space.made import Made
 from hepgen_ml.process.auxiliary import AUXILIARY
 from hepgen_ml.process.channel_rules import ChannelRules
 from hepgen_ml.process.channels import Channel, Subprocess
@@ -266,7 +266,7 @@ class ProcessLearner:
         for structure in sorted(self._seen):
             for part in learner.spectra.parts(structure):
                 chart, classes, order = learner.chart(structure, part.at_full)
-                decaying = that_are_cut(structure.made(classes, order), acceptance.classes)
+                decaying = acceptance.concerned(structure.made(classes, order))
                 if (chart, classes, decaying) not in known:
                     # particles of equal masses share a chart, but no channel if they have other
                     # cuts

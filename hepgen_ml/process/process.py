@@ -23,7 +23,7 @@ from torch import Tensor
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.phase_space import Acceptance, chart_from_config
 from hepgen_ml.phase_space.chart import incoming_momenta
-from hepgen_ml.phase_space.made import Made, that_are_cut
+from hepgen_ml.phase_space.made import Made
 from hepgen_ml.process.auxiliary import AUXILIARY, Auxiliaries
 from hepgen_ml.process.channel_groups import ChannelGroups
 from hepgen_ml.process.channels import Channel, Subprocess
@@ -108,7 +108,7 @@ class Process:
         made: list[tuple[Made, ...]] = [()] * len(self.channels)
         for sub in self.subprocesses if classes else ():
             of_all = sub.structure.made(self.channels[sub.chart].classes, sub.order)
-            made[sub.chart] = that_are_cut(of_all, classes)
+            made[sub.chart] = self.acceptance.concerned(of_all)
         return ChannelGroups(self.channels, classes.union(moving), made)
 
     @cached_property

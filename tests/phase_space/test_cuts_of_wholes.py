@@ -1,0 +1,109 @@
+"""Slices of sums over all that a collision makes."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from hepgen_ml.phase_space import Acceptance, parse_cut
+from hepgen_ml.phase_space.coordinates import from_pt_rapidity_phi, invariant_mass
+from hepgen_ml.phase_space.cut_finder import CutFinder
+from hepgen_ml.phase_space.extremes import FinalStates
+from hepgen_ml.phase_space.made import Made
+
+Z = 91.2
+
+
+def z_with_jets(n: int, n_jets: int, seed: int) -> FinalStates:
+    """Jets above 20 GeV and a Z boson that recoils, which becomes two equal parts."""
+    rng = torch.Generator().manual_seed(seed)
+
+    def uniform(*size: int) -> Tensor:
+        return torch.rand(*size, generator=rng, dtype=torch.float64)
+
+    pt = 20 * uniform(n, n_jets) ** -0.7
+    y = torch.randn(n, n_jets + 1, generator=rng, dtype=torch.float64) * 1.2
+    jets = from_pt_rapidity_phi(pt, y[:, :-1], 2 * math.pi * uniform(n, n_jets), 0 * pt)
+    recoil = -jets[..., :2].sum(1)
+    pt_z = torch.hypot(recoil[:, 0], recoil[:, 1])
+    phi = torch.atan2(recoil[:, 1], recoil[:, 0])
+    z = from_pt_rapidity_phi(pt_z, y[:, -1], phi, torch.full_like(pt_z, Z))
+    p = torch.cat([jets, z[:, None] / 2, z[:, None] / 2], dim=1)
+    classes = ["j"] * (n_jets - 1) + ["4", "11", "11"]
+    made = [*(Made(c, (k,)) for k, c in enumerate(classes[:-2])), Made("23", (n_jets, n_jets + 1))]
+    pair = (n_jets, n_jets + 1)
+    return FinalStates(p, classes, True, {pair}, pair, made)
+
+
+def observable(state: FinalStates, name: str) -> Tensor:
+    p = state.p
+    if name == "mass(all)":
+        return invariant_mass(p.sum(1))
+    pt = torch.hypot(p[:, :-2, 0], p[:, :-2, 1]).sum(1)
+    if name == "ht(j)":
+        return pt
+    z = p[:, -2:].sum(1)
+    return pt + torch.sqrt(z[:, 0] ** 2 + z[:, 1] ** 2 + Z**2)
+
+
+def sliced(name: str, low: float, high: float, seed: int, n: int = 20_000) -> list[FinalStates]:
+    states = [z_with_jets(n // k, k, 10 * seed + k) for k in (1, 2, 3)]
+    values = [observable(s, name) for s in states]
+    return [
+        s._replace(p=s.p[(v > low) & (v < high)]) for s, v in zip(states, values, strict=True)
+    ]
+
+
+def found_in(states: list[FinalStates]) -> Acceptance:
+    finder = CutFinder()
+    finder.add_all(states)
+    return finder.acceptance()
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [("ht(j)", 100, 200), ("ht(j)", 0, 100), ("ht(all)", 250, 400), ("mass(all)", 300, 600)],
+)
+def test_slices_of_sums(name: str, low: float, high: float) -> None:
+    """Of one, two and three jets; they exclude no other event of the slice."""
+    acceptance = found_in(sliced(name, low, high, seed=1))
+    cuts = {str(c).replace(" <= ", "|").split("|")[low > 0]: c for c in acceptance.cuts}
+    assert cuts[name].high == pytest.approx(high, rel=4e-3)
+    if low:
+        assert cuts[name].low == pytest.approx(low, rel=4e-3)
+    others = [c for k, c in cuts.items() if k != name]
+    assert {str(c) for c in others} <= {"20 <= pt(j)", "20 <= pt(4)"}
+    n, bad = 0, 0
+    for state in sliced(name, low, high, seed=2):
+        n += len(state.p)
+        bad += int((~acceptance.passes(state.p, state.labels, state.made)).sum())
+    assert n > 4000
+    assert bad <= 1
+    own = Acceptance([cuts[name]])
+    for state in (z_with_jets(2000, k, 77 + k) for k in (1, 2, 3)):
+        values = observable(state, name)
+        inside = (values >= cuts[name].low) & (values <= cuts[name].high)
+        assert (own.passes(state.p, state.labels, state.made) == inside).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sums_without_slices_have_no_cut(seed: int) -> None:
+    acceptance = found_in(sliced("ht(j)", 0, math.inf, seed))
+    assert {str(c) for c in acceptance.cuts} <= {"20 <= pt(j)", "20 <= pt(4)"}
+
+
+def test_stated_cuts_on_sums() -> None:
+    state = z_with_jets(1000, 2, 5)
+    for text in ("ht(j) > 90", "ht(all) > 250", "mass(all) < 400"):
+        cut = parse_cut(text)
+        values = observable(state, text.split()[0])
+        good = Acceptance([cut]).passes(state.p, state.labels, state.made)
+        assert (good == (values >= cut.low) & (values <= cut.high)).all()
+        again = Acceptance.from_config(Acceptance([cut]).to_config())
+        assert again.cuts == (cut,)
+    finder = CutFinder()
+    finder.add_all([state])
+    assert str(finder.acceptance([parse_cut("mass(all) < 400")]).cuts[-1]) == "mass(all) <= 400"
