@@ -119,8 +119,8 @@ def _open_lines(chunk: Chunk) -> FloatArray:
     """(n,) lines of each event that do not start once and end once where they have to.
 
     Three lines of one kind that are open at a vertex, and nothing else there, are a junction.
-    Every line of an event has a tag of its own: two ends, at incoming or final particles or
-    in junctions.
+    Every line of an event has a tag of its own, see `_used_again`: two ends, at incoming or final
+    particles or in junctions.
     """
     p = chunk.sample.particles
     c1, c2 = p["color1"].astype(np.int64), p["color2"].astype(np.int64)
@@ -149,14 +149,42 @@ def _open_lines(chunk: Chunk) -> FloatArray:
     event_of = np.concatenate([chunk.event, np.arange(chunk.n)])
     result = np.zeros(chunk.n)
     np.add.at(result, event_of[at], n_bad)
-    # ends of every line of the whole event, those in junctions included
-    outside = chunk.final | chunk.incoming
-    tags = np.abs(np.concatenate([c1[outside], c2[outside]]))
-    events = np.tile(chunk.event[outside], 2)
     joined = lines[bad][n_bad[group] == 0]
-    ends = np.concatenate(
-        [(events << 32 | tags)[tags > 0], event_of[joined >> 32] << 32 | joined & 0xFFFFFFFF]
-    )
-    names, counts = np.unique(ends, return_counts=True)
-    again = np.bincount(names[counts != 2] >> 32, minlength=chunk.n)
+    again = _used_again(chunk, event_of[joined >> 32] << 32 | joined & 0xFFFFFFFF)
     return np.where(result > 0, result, again)
+
+
+def _used_again(chunk: Chunk, legs: IntArray) -> FloatArray:
+    """(n,) tags of each event that several lines have.
+
+    The lines of junctions may have tags of lines elsewhere in the event, as in programs that
+    number them at each vertex anew, if the final particles still show what is connected: one of
+    them at most has a colour, and one its anticolour, and no three of them lead from one junction
+    to another. Pythia showers and hadronises such events, and no others.
+
+    Parameters
+    ----------
+    chunk : Chunk
+    legs : (k,) int array
+        Lines that end in junctions: event << 32 | tag.
+    """
+    p = chunk.sample.particles
+    outside = chunk.final | chunk.incoming
+    tags = np.concatenate([p["color1"][outside], p["color2"][outside]]).astype(np.int64)
+    # the negative tag of a sextet is one of the other kind
+    is_color = (tags > 0) == (np.arange(len(tags)) < len(tags) // 2)
+    some, final = tags != 0, np.tile(chunk.final[outside], 2)
+    keys = (np.tile(chunk.event[outside], 2) << 32 | np.abs(tags))[some]
+    lines, where = np.unique(np.concatenate([keys, legs]), return_inverse=True)
+    ends, n = np.bincount(where), len(lines)
+    at_junctions = np.bincount(where[len(keys) :], minlength=n)
+    colors, anticolors = (
+        np.bincount(where[: len(keys)][(final & kind)[some]], minlength=n)
+        for kind in (is_color, ~is_color)
+    )
+    clear = (ends % 2 == 0) & (np.maximum(colors, anticolors) <= 1)
+    clear &= colors + anticolors <= at_junctions
+    event = lines >> 32
+    between = clear & (ends > 2) & (colors + anticolors == 2)
+    clear &= ~between | (np.bincount(event, between, chunk.n)[event] < 3)
+    return np.bincount(event[(ends != 2) & ~clear], minlength=chunk.n).astype(np.float64)

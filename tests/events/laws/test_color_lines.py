@@ -54,6 +54,15 @@ GOOD: dict[str, list[Row]] = {
     "squarks with opposite baryon numbers": [
         *GLUONS, (1000006, 2, 1, 2, 503, 0), (-1000006, 2, 1, 2, 0, 502),
         *decay(3, (-1, -3), (504, 505)), *decay(4, (1, 3), (506, 507))],
+    "junctions of squarks with the same new tags": [
+        *GLUONS, (1000006, 2, 1, 2, 503, 0), (-1000006, 2, 1, 2, 0, 502),
+        *decay(3, (-5, -3), (504, 505)), *decay(4, (5, 3), (504, 505))],
+    "a junction with the tag of incoming quarks": [
+        *ANNIHILATION, (1000022, 2, 1, 2, 0, 0), (1000022, 2, 1, 2, 0, 0),
+        *decay(3, (2, 1, 3), (501, 503, 504)), *decay(4, (-2, -1, -3), (505, 506, 507))],
+    "junctions in production and decay with the same tags": [
+        (-1, -1, 0, 0, 0, 501), (-3, -1, 0, 0, 0, 502), (1000006, 2, 1, 2, 503, 0),
+        *decay(3, (-1, -3), (501, 502))],
     "a colourless decay with its own line": [
         *ANNIHILATION, (23, 2, 1, 2, 0, 0), *decay(3, (2, -2), (502, 502))],
     "sextet": [
@@ -82,6 +91,13 @@ BAD: dict[str, list[Row]] = {
         (-5, 1, 4, 4, 0, 502), (-1000024, 1, 4, 4, 0, 0)],
 }  # fmt: skip
 ALL = {**GOOD, **BAD}
+NOT_HADRONISED: dict[str, list[Row]] = {
+    f"the same tags of {name}": [
+        *ANNIHILATION, (1000022, 2, 1, 2, 0, 0), (1000022, 2, 1, 2, 0, 0),
+        *decay(3, (2, 1, 3), (502, 503, 504)), *decay(4, ids, (502, 503, 504))]
+    for name, ids in (("two junctions", (2, 1, 3)), ("junction and opposite", (-2, -1, -3)))
+}  # fmt: skip
+"""Pythia takes these as hard processes, but makes no hadrons of them or searches for ever."""
 
 
 def header_of(rows: list[Row]) -> str:
@@ -94,6 +110,13 @@ def test_check(name: str) -> None:
     results = check_sample(sample.chunks(7), sample.run)
     broken = {r.name: r.n_broken for r in results if r.n_broken}
     assert broken == ({} if name in GOOD else {"colour connection": len(sample)})
+
+
+@pytest.mark.parametrize("name", NOT_HADRONISED)
+def test_junctions_that_cannot_be_told_apart(name: str) -> None:
+    sample = colored(NOT_HADRONISED[name])
+    (broken,) = (r for r in check_sample(sample.chunks(7), sample.run) if r.n_broken)
+    assert (broken.name, broken.n_broken) == ("colour connection", len(sample))
 
 
 @pytest.mark.parametrize("name", ALL)
