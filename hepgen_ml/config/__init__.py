@@ -79,6 +79,17 @@ class Config(BaseModel):
             made[key] = _section(key, named.get(key) or _kind_of(key), data.get(key, {}))
         return made
 
+    @classmethod
+    def of_stored(cls, data: Any) -> Config:
+        """Configuration of a stored model, which may be older than some of its settings."""
+        if isinstance(data, Mapping):
+            kinds = {key: _registry().section(key) for key in data if key not in cls.model_fields}
+            data = dict(data) | {
+                key: getattr(kind, "earlier", {}) | data[key]
+                for key, kind in kinds.items() if isinstance(data[key], dict)
+            }  # fmt: skip
+        return cls.model_validate(data)
+
     def section(self, kind: type[Settings]) -> Settings:
         """Settings of a density model, by the class that describes them."""
         for value in (self.__pydantic_extra__ or {}).values():

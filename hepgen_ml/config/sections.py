@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -14,11 +14,14 @@ class Section(BaseModel):
     ----------
     changeable : set of str
         Settings that may change when a training is resumed, because it does not depend on them.
+    earlier : dict
+        What models did that were stored before a setting existed, where its default is another.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     changeable: ClassVar[frozenset[str]] = frozenset()
+    earlier: ClassVar[dict[str, Any]] = {}
 
 
 class BayesianSection(Section):

@@ -150,7 +150,7 @@ def load_model(directory: Path, device: torch.device) -> TrainedModel:
     tensors, _ = load_tensors(directory / WEIGHTS)
     _require_model(directory / CONFIG, document["config"])
     with documents.reading(directory / CONFIG, retrain):
-        config = Config.model_validate(document["config"])
+        config = Config.of_stored(document["config"])
         process = Process.from_config(document["process"])
         run = run_from_config(document["run"])
         with _Budget(_SPARE_ELEMENTS + 8 * sum(t.numel() for t in tensors.values())):
@@ -302,7 +302,7 @@ def store_validation(directory: Path, summary: Mapping[str, Any]) -> None:
     with documents.reading(directory / CONFIG, "train again"):
         card = model_card(
             Process.from_config(document["process"]),
-            Config.model_validate(document["config"]),
+            Config.of_stored(document["config"]),
             run_from_config(document["run"]),
             dict(document.get("training", {})),
             summary,

@@ -94,7 +94,7 @@ def _check_plan(directory: Path, fingerprint: str, config: Config) -> Config:
     try:
         document = documents.read(path)
         same_sample = document["sample_sha256"] == fingerprint
-        before = Config.model_validate(document["config"])
+        before = Config.of_stored(document["config"])
     except (OSError, *documents.UNUSABLE) as error:
         raise ModelError(
             f"is damaged: {documents.problem(error)}", path=path, remedy="start again with --force"

@@ -32,7 +32,6 @@ from hepgen_ml.models.flow.flow_matching import (
     _SAMPLING_BATCH,
     FlowMatching,
 )
-from hepgen_ml.models.mixtures import LOG_KAPPA
 from hepgen_ml.networks.bayesian import kl_divergence
 from hepgen_ml.phase_space.coordinates import wrap
 from hepgen_ml.process.encoded import Encoded
@@ -51,18 +50,6 @@ _CHAIN = ("dpm2m", "ddim", "ancestral")
 class Noise(BaseDistribution):
     """End of the chain: a Gaussian of the events' covariance, and a constant for angles."""
 
-    @torch.no_grad()
-    def fit(self, z: Tensor, subprocess: Tensor, weight: Tensor, mean: Tensor, std: Tensor) -> None:
-        """Take location and covariance from events; parameters as those of any base."""
-        self.mean.copy_(mean)
-        self.std.copy_(std)
-        channel = self.channel_of[which(subprocess)]
-        for c in torch.unique(channel).tolist():
-            rows = torch.nonzero(channel == c).squeeze(-1)
-            self._fit_channel(c, z[rows].double(), weight[rows].double())
-            self.location[c, self.angles[c]] = 0.0
-            self.log_kappa[c, self.angles[c]] = LOG_KAPPA[0]
-
     def noise(self, subprocess: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Noise (m, D) float32 of the events' covariance, for angles of one radian."""
         z = torch.zeros(len(subprocess), self.mean.shape[1], device=self.mean.device)
@@ -72,9 +59,6 @@ class Noise(BaseDistribution):
             rows, n = torch.nonzero(channel == c).squeeze(-1), self._size(c)
             z[rows, :n] = (draw[rows] @ self.cholesky[c].to(z.dtype).t())[:, :n]
         return z
-
-    def _inside(self, z: Tensor, subprocess: Tensor) -> Tensor:
-        return torch.ones(len(z), dtype=torch.bool, device=z.device)  # noise knows no cuts
 
 
 class Diffusion(FlowMatching):
@@ -95,7 +79,6 @@ class Diffusion(FlowMatching):
     settings: DiffusionConfig  # type: ignore[assignment]
     settings_class = DiffusionConfig  # type: ignore[assignment]
     base: Noise
-    base_class = Noise
 
     def __init__(self, process: Process, config: Config) -> None:
         super().__init__(process, config)
@@ -104,6 +87,9 @@ class Diffusion(FlowMatching):
     @classmethod
     def network_of(cls, model: str) -> str:
         return model.removeprefix("ddpm").removeprefix("-") or _DEFAULT_NETWORK
+
+    def make_base(self, process: Process) -> Noise:
+        return Noise(process, self.layouts, within_cuts=False, uniform_angles=True)
 
     def fit_scale(self, z: Tensor, encoded: Encoded) -> None:
         """Measure errors of the noise in units of its own size."""

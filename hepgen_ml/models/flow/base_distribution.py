@@ -1,4 +1,4 @@
-"""Base distribution of flow matching: fitted to the events, rejected to their acceptance."""
+"""Base distribution of flow matching: fitted to the events, and to their acceptance on demand."""
 
 from __future__ import annotations
 
@@ -29,19 +29,25 @@ _MAX_KAPPA = 10.0
 
 
 class BaseDistribution(nn.Module):
-    r"""Gaussian times von Mises density of each channel, restricted to the acceptance.
+    r"""Gaussian times von Mises density of each channel, which may be restricted to the acceptance.
+
+    The Gaussian has the mean and covariance of the events' real coordinates, and angles have
+    independent von Mises densities. Their product N is the density; within the cuts it is
 
     .. math:: p_0(z) = (1 - \epsilon) N(z) 1[z \in \mathcal{A}] / A + \epsilon N(z)
 
-    with the Gaussian of the events' mean and covariance for real coordinates,
-    independent von Mises densities for angles, and the acceptance A of their
-    product N. It integrates to one.
+    with the acceptance A of N. It integrates to one. Its edges are a structure that the velocity
+    has to follow at early times, at the price of a less precise density.
 
     Parameters
     ----------
     process : Process
     layouts : sequence of sequences of Coordinate
         Learned coordinates of every channel.
+    within_cuts : bool
+        Whether draws are rejected to the acceptance.
+    uniform_angles : bool
+        Whether angles have a constant density instead of one that is fitted.
 
     Attributes
     ----------
@@ -58,9 +64,17 @@ class BaseDistribution(nn.Module):
     acceptance_error: Tensor
     channel_of: Tensor
 
-    def __init__(self, process: Process, layouts: Layouts) -> None:
+    def __init__(
+        self,
+        process: Process,
+        layouts: Layouts,
+        *,
+        within_cuts: bool = True,
+        uniform_angles: bool = False,
+    ) -> None:
         super().__init__()
-        self.process = process
+        self.process, self.within_cuts = process, within_cuts
+        self.uniform_angles = uniform_angles
         self.angles = [[i for i, c in enumerate(layout) if c.periodic] for layout in layouts]
         self.reals = [[i for i, c in enumerate(layout) if not c.periodic] for layout in layouts]
         n, d = len(layouts), process.n_coordinates
@@ -99,6 +113,8 @@ class BaseDistribution(nn.Module):
             if len(rows) == 0:
                 continue
             self._fit_channel(c, z[rows].double(), weight[rows].double())
+            if not self.within_cuts:
+                continue
             some = torch.randint(len(rows), (_PROPOSALS,), generator=generator, device=z.device)
             proposed = subprocess[rows[some]]
             accepted = self._inside(self._propose(proposed, generator), proposed).double()
@@ -120,7 +136,7 @@ class BaseDistribution(nn.Module):
         columns = torch.tensor(self.reals[c], device=z.device)
         self.location[c, columns] = location
         self.cholesky[c, columns.unsqueeze(1), columns] = factor
-        for i in angles:
+        for i in () if self.uniform_angles else angles:
             x, y = w @ torch.cos(z[:, i]), w @ torch.sin(z[:, i])
             self.location[c, i] = torch.atan2(y, x)
             length = float(torch.hypot(x, y))
@@ -137,6 +153,8 @@ class BaseDistribution(nn.Module):
             The acceptance is never reached.
         """
         z = self._propose(subprocess, generator)
+        if not self.within_cuts:
+            return z
         u = torch.rand(len(z), generator=generator, device=z.device)
         todo = torch.nonzero(u >= UNREJECTED).squeeze(-1)
         for _ in range(_MAX_ROUNDS):
@@ -146,7 +164,7 @@ class BaseDistribution(nn.Module):
             z[todo] = self._propose(subprocess[todo], generator)
         raise ModelError(
             f"the base distribution of {len(todo)} of {len(z)} events does not reach the cuts",
-            remedy="use a model without a base distribution, such as jetgpt",
+            remedy="train with --set flow.base=gaussian",
         )
 
     def log_prob(self, z: Tensor, subprocess: Tensor) -> Tensor:
@@ -156,6 +174,8 @@ class BaseDistribution(nn.Module):
         for c in torch.unique(channel).tolist():
             rows = channel == c
             log_p[rows] = self._log_proposal(z[rows].double(), c)
+        if not self.within_cuts:
+            return log_p
         inside = self._inside(z, subprocess).double()
         restricted = (1 - UNREJECTED) / self.acceptance[channel] * inside
         return log_p + torch.log(restricted + UNREJECTED)

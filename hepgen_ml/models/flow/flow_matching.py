@@ -64,7 +64,6 @@ class FlowMatching(DensityModel):
 
     conditional = True
     settings_class = FlowConfig
-    base_class = BaseDistribution
 
     @classmethod
     def network_of(cls, model: str) -> str:
@@ -78,7 +77,7 @@ class FlowMatching(DensityModel):
         network = VELOCITIES[self.network_of(config.model)]
         self.velocity = network(process, self.layouts, config)
         self.velocity.make_bayesian(self.settings.bayesian, self.settings.prior_std)
-        self.base = self.base_class(process, self.layouts)
+        self.base = self.make_base(process)
         self.variance: Tensor
         self.periodic: Tensor
         self.real: Tensor
@@ -88,6 +87,13 @@ class FlowMatching(DensityModel):
             periodic[c, : len(layout)] = torch.tensor([v.periodic for v in layout])
         self.register_buffer("periodic", periodic, persistent=False)
         self.register_buffer("real", (~periodic).float(), persistent=False)
+
+    def make_base(self, process: Process) -> BaseDistribution:
+        """Base distribution, to be fitted."""
+        within = self.velocity.within_cuts
+        if self.settings.base != "auto":
+            within = self.settings.base == "cuts"
+        return BaseDistribution(process, self.layouts, within_cuts=within)
 
     @torch.no_grad()
     def fit_standardization(self, encoded: Encoded) -> None:

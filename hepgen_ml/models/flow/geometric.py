@@ -60,6 +60,7 @@ class GeometricVelocity(Velocity):
     """
 
     symmetry = "lorentz"
+    within_cuts = True  # where momenta are those of events
 
     def __init__(self, process: Process, layouts: Layouts, config: Config) -> None:
         super().__init__(process, layouts, config)

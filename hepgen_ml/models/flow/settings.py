@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -56,6 +56,14 @@ class SolverSection(BayesianSection):
 class FlowConfig(SolverSection):
     """Flow matching: what the network learns, and how it is integrated."""
 
+    earlier: ClassVar[dict[str, Any]] = {"base": "cuts"}
+
+    base: Literal["auto", "gaussian", "cuts"] = Field(
+        "auto",
+        description="Density that flows to the events: their covariance everywhere (gaussian), or "
+        "within the cuts only (cuts); auto takes cuts for equivariant networks, whose inputs are "
+        "momenta.",
+    )
     gaussian: bool = Field(
         True,
         description="Add the velocity that is exact between equal Gaussians to that of the "

@@ -39,9 +39,12 @@ class Velocity(nn.Module, ABC):
     linear : tuple of str
         Modules whose linear maps may have a posterior, beside `head`, which gives all of the
         output. Networks without any have no posterior.
+    within_cuts : bool
+        Whether a flow starts within the cuts by default.
     """
 
     linear: ClassVar[tuple[str, ...]] = ()
+    within_cuts: ClassVar[bool] = False
     head: NamedHead
 
     def __init__(self, process: Process, layouts: Layouts, config: Config) -> None:

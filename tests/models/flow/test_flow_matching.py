@@ -91,7 +91,7 @@ def encoded(process: Process) -> Encoded:
 
 @pytest.fixture(scope="module")
 def cut(process: Process, encoded: Encoded) -> FlowMatching:
-    return flow_on(process, encoded)
+    return flow_on(process, encoded, "flow.base=cuts")
 
 
 # The base distribution
@@ -100,7 +100,7 @@ def cut(process: Process, encoded: Encoded) -> FlowMatching:
 def test_base_density_integrates_to_one_with_a_cut() -> None:
     """Pitfall: a base rejected to the cuts but not divided by their acceptance, and without a
     zero outside, integrates to more than one."""
-    flow = flow_on(Plane(low=-0.5), plane_events(2000))
+    flow = flow_on(Plane(low=-0.5), plane_events(2000), "flow.base=cuts")
     base = flow.base
     assert 0.5 < float(base.acceptance[0]) < 0.9
     real = torch.linspace(-9, 9, 20_001)
@@ -143,6 +143,30 @@ def test_base_draws_obey_the_cuts_and_their_density(cut: FlowMatching, encoded: 
     assert 0 < outside < 3 * UNREJECTED
     # Without the part that is not rejected, log p0 would be -inf somewhere.
     assert torch.isfinite(cut.base.log_prob(z, sub)).all()
+
+
+def test_base_without_cuts_is_a_gaussian(process: Process, encoded: Encoded) -> None:
+    """Edges of the base are structure that a network would have to learn for nothing."""
+    flow = flow_on(process, encoded)
+    g, sub = torch.Generator().manual_seed(4), encoded.subprocess
+    z = flow.base.sample(sub, g)
+    inside = flow.base.process.kinematics(flow.restore(z, sub), sub, torch.zeros(len(z))).passes
+    assert inside.double().mean() < 0.95
+    assert (flow.base.acceptance == 1).all()
+    for c, rows in flow.by_channel(sub):
+        expected = flow.base._log_proposal(z[rows].double(), c)
+        assert torch.equal(flow.base.log_prob(z[rows], sub[rows]), expected)
+
+
+def test_base_of_equivariant_and_of_older_models_has_the_cuts() -> None:
+    for name, within in (("mlp", False), ("transformer", False), ("lgatr", True)):
+        config = load_config(None, [f"model={name}-cfm", *SMALL])
+        assert VELOCITIES[name].within_cuts == within
+        assert config.section(FlowConfig).base == "auto"
+        stored = config.model_dump()
+        assert Config.of_stored(stored) == config
+        del stored["flow"]["base"]
+        assert Config.of_stored(stored).section(FlowConfig).base == "cuts"
 
 
 def test_base_that_never_reaches_the_cuts_is_an_error() -> None:
