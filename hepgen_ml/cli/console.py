@@ -55,7 +55,10 @@ def result_line(text: str, out: Iterable[str | Path]) -> None:
 
 def size_of(path: Path) -> str:
     """Size of an output that has been written, or the kind of a pipe."""
-    return "a pipe" if is_stream(path) else file_size(path.stat().st_size)
+    try:
+        return "a pipe" if is_stream(path) else file_size(path.stat().st_size)
+    except FileNotFoundError:  # as a named pipe often is once its reader has all events
+        return "removed since"
 
 
 class _LineHandler(logging.Handler):

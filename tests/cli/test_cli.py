@@ -175,6 +175,13 @@ def test_a_wrong_option_is_an_error_of_one_line(arguments: str, line: str) -> No
     assert not result.stdout
 
 
+def test_an_output_that_was_removed_is_no_defect(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.lhe")
+    assert _console.size_of(tmp_path / "pipe.lhe") == "a pipe"
+    (tmp_path / "pipe.lhe").unlink()
+    assert _console.size_of(tmp_path / "pipe.lhe") == "removed since"
+
+
 def test_help_without_arguments() -> None:
     assert "generate" in run().output
     assert "apply" in run("tag").output
