@@ -7,6 +7,9 @@ optimisation begins, which minimises the bound of the training with the means fi
 
 from __future__ import annotations
 
+import math
+import time
+
 import torch
 from torch import Tensor
 
@@ -20,15 +23,21 @@ _EVENTS, _LEAST = 20_000, 500
 
 _BATCH = 1024
 
-_STEPS, _STEP_EVENTS, _RATE = 300, 256, 0.1
-"""Of the optimisation of variances."""
+_STEPS, _STEP_EVENTS, _WAY = 300, 256, 30.0
+"""Of the optimisation of variances; the last is the largest change of a logarithm, at a constant
+rate."""
+
+_FEWEST, _TRIAL = 60, 5
+"""Steps that are always taken, and those after which the others are counted."""
 
 _WIDEST = -4.0
 """Largest logarithm of a variance at its begin: wider ones are found from below, because the loss
 of draws far beyond where the density is linear in them is too noisy to come down from."""
 
 
-def find_axes(density: DensityModel, events: Encoded, seed: int) -> None:
+def find_axes(
+    density: DensityModel, events: Encoded, seed: int, seconds: float = math.inf
+) -> None:
     """Replace the posterior of last layers by one in principal axes; means stay as they are.
 
     Of densities with ``principal_axes`` that have a posterior of last layers only, see
@@ -42,20 +51,23 @@ def find_axes(density: DensityModel, events: Encoded, seed: int) -> None:
         Training events.
     seed : int
         Of the choice of events.
+    seconds : float
+        For the optimisation; it takes `_FEWEST` steps at least.
     """
+    found = [m for m in density.modules() if isinstance(m, DensityModel) and _maps(m)]
+    if not found:
+        return
     chosen, factor = _some(events, seed)
     x, labels = events.x[chosen], events.labels[chosen]
-    weight = events.weight[chosen].abs() * factor
+    weight = events.weight[chosen].abs().cpu() * factor
     scale = density.n_training / float(weight.sum())
-    for member in density.modules():
-        if not isinstance(member, DensityModel) or not (maps := _maps(member)):
-            continue
-        device = member.mean.device
+    for member in found:
+        maps, device = _maps(member), member.mean.device
         z = member.prepare(x.to(device), labels.to(device))
         root = torch.sqrt(weight).to(device, z.dtype)
-        found = z, labels.to(device), root
-        _find(member, maps, found, scale)
-        _widen(member, maps, found, scale, seed)
+        data = z, labels.to(device), root
+        _find(member, maps, data, scale)
+        _widen(member, maps, data, scale, seed, seconds / len(found))
 
 
 def _maps(density: DensityModel) -> list[Variational]:
@@ -113,14 +125,14 @@ def _widen(
     data: tuple[Tensor, ...],
     scale: float,
     seed: int,
+    seconds: float,
 ) -> None:
     """Optimise the variances along the axes: those that minimise the bound of the training."""
     z, labels, root = data
     devices = [z.device] if z.device.type == "cuda" else []
     axes = [weights.axes for weights in maps if weights.axes is not None]
     widths = [a.log_variance.clamp(max=_WIDEST).requires_grad_() for a in axes]
-    optimizer = torch.optim.Adam(widths, _RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _STEPS)
+    optimizer = torch.optim.Adam(widths)
     rng = torch.Generator().manual_seed(seed)
     for weights, a, width in zip(maps, axes, widths, strict=True):
         weights.train()  # noise, of these maps only
@@ -128,15 +140,21 @@ def _widen(
     try:
         with torch.random.fork_rng(devices):
             torch.manual_seed(seed)
-            for _ in range(_STEPS):
+            steps, done, begun = _STEPS, 0, time.monotonic()
+            while done < steps:
                 rows = torch.randint(len(z), (_STEP_EVENTS,), generator=rng).to(z.device)
                 log_p = (root[rows] ** 2 * density.log_prob_z(z[rows], labels[rows])).sum()
                 kl = torch.stack([a.kl(w.prior_std) for a, w in zip(axes, maps, strict=True)])
                 loss = kl.sum() / scale - log_p * len(z) / len(rows)
                 for width, gradient in zip(widths, torch.autograd.grad(loss, widths), strict=True):
                     width.grad = gradient
+                if done == _TRIAL and math.isfinite(seconds):
+                    rate = _TRIAL / max(time.monotonic() - begun, 1e-9)
+                    steps = min(steps, max(_FEWEST, int(rate * seconds)))
+                part = 0.5 * (1 + math.cos(math.pi * done / steps))
+                optimizer.param_groups[0]["lr"] = _WAY / steps * part
                 optimizer.step()
-                schedule.step()
+                done += 1
     finally:
         for weights, a in zip(maps, axes, strict=True):
             weights.eval()

@@ -17,7 +17,7 @@ from hepgen_ml.models.last_layers import find_axes
 from hepgen_ml.process.encoded import Discrete, Encoded
 from hepgen_ml.training.acceptance import measure_acceptance
 from hepgen_ml.training.biased import learn_weights, normalise_weights
-from hepgen_ml.training.clock import Clock
+from hepgen_ml.training.clock import CLOSING, Clock
 from hepgen_ml.training.output_run import weighted_run
 from hepgen_ml.training.preparation import Prepared
 from hepgen_ml.training.surrogate_task import SurrogateTask
@@ -61,7 +61,8 @@ def complete(
     facts: dict[str, Any] = {}
     if ready.biased is not None and surrogate.event_weights is not None:
         facts["event_weights"] = _learn_weights(ready, clock.for_closing() / 2, task.device)
-    find_axes(surrogate.density, ready.training, seed)
+    seconds = min(clock.for_closing(), CLOSING * clock.seconds) / 2
+    find_axes(surrogate.density, ready.training, seed, seconds)
     _calibrate(ready, task, clock.for_closing() / 2, progress)
     if surrogate.event_weights is not None and "event_weights" in facts:
         most, seconds = _MOST_DRAWN * len(ready.training), clock.for_closing() / 2
