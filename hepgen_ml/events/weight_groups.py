@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Collection, Mapping
 from xml.sax.saxutils import escape, quoteattr
@@ -43,15 +44,17 @@ def declared(
 
 def kept(groups: str, names: Collection[str]) -> str:
     """Declarations of these weights only, without groups that have none of them."""
-    some = _WEIGHT.sub(lambda m: m[0] if _plain(m[2]) in names else "", groups)
+    some = _WEIGHT.sub(lambda m: m[0] if plain(m[2]) in names else "", groups)
     return groups if some == groups else _EMPTY.sub("", some).strip("\n")
 
 
 def _declared(groups: str) -> set[str]:
-    return {_plain(match[2]) for match in _WEIGHT.finditer(groups)}
+    return {plain(match[2]) for match in _WEIGHT.finditer(groups)}
 
 
-def _plain(text: str) -> str:
-    for mark, sign in (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&apos;", "'")):
-        text = text.replace(mark, sign)
-    return text.replace("&amp;", "&")
+def plain(text: str) -> str:
+    """Value of an attribute with its entities resolved, as readers of LHE files do."""
+    try:
+        return html.unescape(text)
+    except (ValueError, OverflowError):  # a number of thousands of digits
+        return text

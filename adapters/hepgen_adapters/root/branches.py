@@ -17,7 +17,7 @@ import numpy.typing as npt
 _PLAIN = re.compile(r"(?:([A-Za-z_]\w*)/(?=\1\.))?([A-Za-z_]\w*(?:\.\w+)*)", re.ASCII)
 """A name, with that of the branch it is in where a file has both in one: ``Jet/Jet.PT``."""
 
-_LONGEST_NAME = 512
+_LONGEST_NAME, _LONGEST_TITLE = 512, 1_000_000
 _MOST_BRANCHES = 100_000
 
 
@@ -51,6 +51,10 @@ class Branches:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._found)
+
+    def title(self, name: str) -> str:
+        """Title of a branch, which says what it holds; empty without one."""
+        return str(getattr(self._found[name], "title", "") or "")[:_LONGEST_TITLE]
 
     def longest(self) -> tuple[str, int]:
         """The branch with most entries, and how many; zero where the format does not count them."""

@@ -17,6 +17,7 @@ from hepgen_adapters._objects import with_cross_section
 from hepgen_adapters._run_json import MAX_LENGTH, load_run
 from hepgen_adapters.root.branches import Branches
 from hepgen_adapters.root.names import METADATA, NUMBERS, VERSION
+from hepgen_adapters.root.weights import lists_of, with_lists
 from hepgen_ml.errors import InputError
 from hepgen_ml.events.objects import OBJECTS, Selection
 from hepgen_ml.events.sample import RunInfo, Subrun
@@ -51,6 +52,8 @@ class ROOTFile:
         Of files of ours.
     names : dict
         Names of weights, scales and attributes by branch, for files of ours.
+    weight_lists : dict
+        Names of the weights in each list of ratios, as NanoAOD has them, for files of others.
     columns : list of str or None
         Particle columns, for files of ours.
     objects : tuple of str
@@ -69,6 +72,7 @@ class ROOTFile:
         self._wanted_tree, self._any_tree = tree, any_tree
         self.run: RunInfo | None = None
         self.names: dict[str, dict[str, str]] = {"weights": {}, "scales": {}, "attributes": {}}
+        self.weight_lists: dict[str, list[str]] = {}
         self.columns: list[str] | None = None
         self.objects: tuple[str, ...] = ()
         try:
@@ -174,7 +178,7 @@ class ROOTFile:
         return float(numbers[0]) if len(numbers) else None
 
     def run_info(self, weight: str, cross_section: str, selection: Selection | None) -> RunInfo:
-        """Run information, as stored by hepgen-ml or as found in other files.
+        """Run information, as stored by hepgen-ml or as found in other files, with named weights.
 
         Parameters
         ----------
@@ -198,6 +202,9 @@ class ROOTFile:
             known = error is not None and np.isfinite(error) and error > 0
             processes = (Subrun(0, value, error if known and error else float("nan")),)
         run = RunInfo(weight_strategy=-3 if unit else -4, processes=processes, significant_digits=6)
+        self.weight_lists = lists_of(self)
+        titles = {name: self.branches.title(name) for name in self.weight_lists}
+        run = with_lists(run, self.weight_lists, titles)
         return with_cross_section(run, selection, self.path)
 
     def _stated_cross_section(self, weight: str) -> tuple[float | None, float | None]:

@@ -166,6 +166,7 @@ class ObjectReader(TreeReader):
 
     def _event_branches(self) -> list[str]:
         named = [b for names in self.file.names.values() for b in names]
+        named += self.file.weight_lists
         own = [b for b, _ in EVENT.values()] if self.file.run is not None else []
         wanted = dict.fromkeys([self._layout.weight, *own, *self._numbers, *named])
         return [b for b in wanted if b in self.file.branches]

@@ -87,7 +87,7 @@ class ROOTReader(TreeReader):
         branches = self.file.branches
         wanted = [k for k in branches if k.startswith("LHEPart_")]
         wanted += [branch for branch, _ in EVENT.values() if branch in branches]
-        wanted += self._numbers
+        wanted += [*self._numbers, *self.file.weight_lists]
         return wanted + [branch for names in self.file.names.values() for branch in names]
 
     def _sample(self, arrays: Mapping[str, Any]) -> tuple[EventSample, npt.NDArray[np.int64]]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from hepgen_adapters.root.file import ROOTFile
 from hepgen_adapters.root.names import EVENT, NUMBERS
+from hepgen_adapters.root.weights import weights_of_lists
 from hepgen_ml.errors import InputError
 from hepgen_ml.events.interfaces import DEFAULT_CHUNK
 from hepgen_ml.events.sample import EventSample, RunInfo
@@ -118,13 +119,19 @@ def event_columns(file: ROOTFile, arrays: Mapping[str, Any]) -> dict[str, Any]:
     def named(kind: str) -> dict[str, Any]:
         return {name: arrays[branch] for branch, name in file.names[kind].items()}
 
+    events = {
+        column: ak.to_numpy(arrays[branch])
+        for column, (branch, _) in (EVENT | NUMBERS).items()
+        if branch in arrays
+    }
+    lists: dict[str, Any] = {}
+    if file.weight_lists:
+        n = len(arrays[next(iter(file.weight_lists))])
+        nominal = np.asarray(events.get("weight", np.ones(n)), dtype=np.float64)
+        lists = weights_of_lists(file.weight_lists, arrays, nominal)
     return {
-        "events": {
-            column: ak.to_numpy(arrays[branch])
-            for column, (branch, _) in (EVENT | NUMBERS).items()
-            if branch in arrays
-        },
-        "weights": {k: ak.to_numpy(v) for k, v in named("weights").items()},
+        "events": events,
+        "weights": {k: ak.to_numpy(v) for k, v in named("weights").items()} | lists,
         "scales": {k: ak.to_numpy(v) for k, v in named("scales").items()},
         "attributes": {
             k: np.array([bytes(x).decode(errors="replace") for x in ak.to_list(v)], dtype=str)

@@ -1,17 +1,32 @@
-"""Named weights as the collections of NanoAOD: by scale, parton densities and reweighting."""
+"""Named weights as the collections of NanoAOD: by scale, parton densities and reweighting.
+
+Entries of a collection are ratios to the nominal weight, and only its title says what they are.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hepgen_ml.events.sample import RunInfo
+from hepgen_ml.events.weight_groups import declared, plain
+
+if TYPE_CHECKING:
+    from hepgen_adapters.root.file import ROOTFile
+
+_LISTS = ("LHEScaleWeight", "LHEPdfWeight", "LHEReweightingWeight", "PSWeight")
+_MOST_ENTRIES, _LONGEST_TEXT = 10_000, 200
+
+_IS = re.compile(r"\[(\d{1,5})\]\s*is\s*(.*?)\s*(?=;|\[\d+\]\s*is|$)", re.DOTALL)
+_LHA = re.compile(r"LHA IDs?\s*(\d{1,9})\s*-\s*(\d{1,9})")
+"""Titles of NanoAOD: ``[0] is MUF="0.5" MUR="0.5"; [1] is …``, ``for LHA IDs 306000 - 306102``."""
 
 _BY_WORDS = {
+    "PSWeight": re.compile(r"\bPSWeight"),
     "LHEScaleWeight": re.compile(r"scale|\bmu_?[rf]\b|\bren_?fac|\brenscfact|\bfacscfact", re.I),
     "LHEPdfWeight": re.compile(
         r"pdf|lhapdf|hessian|replica|error_?set|nnpdf|\bct1\d|\bmmht|\bmsht|\bmstw|\bhera", re.I
@@ -46,13 +61,81 @@ def collections(run: RunInfo, names: Iterable[str]) -> dict[str, list[str]]:
 
 def _groups(text: str) -> dict[str, str]:
     """Attributes of the group in which each weight is declared."""
-    found, group = {}, ""
+    found, groups = {}, [""]
     for tag in _TAG.finditer(text):
-        if tag[3] is None:
-            group = "" if tag[1] else tag[2]
+        if tag[3] is None and not tag[1]:
+            groups.append(f"{groups[-1]} {tag[2]}")  # a group in a group is of both
+        elif tag[3] is None:
+            groups = groups[:-1] or [""]
         elif (name := _ID.search(tag[3])) is not None:
-            found[name[2]] = group
+            found[plain(name[2])] = groups[-1] if groups else ""
     return found
+
+
+def lists_of(file: ROOTFile) -> dict[str, list[str]]:
+    """Names of the weights in each collection of a file of another program, by its branch."""
+    if file.run is not None:
+        return {}
+    found = {}
+    for branch in _LISTS:
+        if branch not in file.branches or not _is_list(file.arrays([branch], 0, 1)[branch]):
+            continue
+        if 0 < (size := _longest(file, branch)) <= _MOST_ENTRIES:
+            found[branch] = [f"{branch}_{k}" for k in range(size)]
+    return found
+
+
+def with_lists(run: RunInfo, lists: Mapping[str, list[str]], titles: Mapping[str, str]) -> RunInfo:
+    """The run with these weights, each collection as a group, as their titles describe them."""
+    for branch, names in lists.items():
+        texts = _texts(titles.get(branch, ""), len(names))
+        run = declared(run, dict(zip(names, texts, strict=True)), group=branch)
+    return run
+
+
+def weights_of_lists(
+    lists: Mapping[str, list[str]], arrays: Mapping[str, Any], nominal: npt.NDArray[np.float64]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Weights by name; nan where the list of an event has no such entry."""
+    import awkward as ak
+
+    found = {}
+    for branch, names in lists.items():
+        padded = ak.pad_none(arrays[branch], len(names), axis=1, clip=True)
+        ratio = ak.to_numpy(ak.fill_none(padded, np.nan)).astype(np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            weight = ratio.reshape(len(nominal), len(names)) * nominal[:, None]
+        found |= {name: weight[:, k] for k, name in enumerate(names)}
+    return found
+
+
+def _is_list(values: Any) -> bool:
+    return bool(values.ndim == 2 and values.layout.content.parameter("__array__") is None)
+
+
+def _longest(file: ROOTFile, branch: str) -> int:
+    """Largest number of entries of a list in any event."""
+    import awkward as ak
+
+    counter = f"n{branch}"
+    name = counter if counter in file.branches else branch
+    most = 0
+    for start, stop in file.ranges([name]):
+        values = file.arrays([name], start, stop)[name]
+        most = max(most, int(ak.max(values if values.ndim == 1 else ak.num(values, axis=1))))
+    return most
+
+
+def _texts(title: str, n: int) -> list[str]:
+    """What each of n entries is, by the title of their branch; empty where it does not say so."""
+    texts = [""] * n
+    for number, text in _IS.findall(title):
+        if int(number) < n:
+            texts[int(number)] = " ".join(text.split())[:_LONGEST_TEXT]
+    lha = _LHA.search(title)
+    if lha is not None and int(lha[2]) - int(lha[1]) + 1 == n:
+        texts = [f"LHA ID {int(lha[1]) + k}" for k in range(n)]
+    return texts
 
 
 def branches_of(
