@@ -14,7 +14,7 @@ import numpy.typing as npt
 from hepgen_ml.classification.tagger import Tagger
 from hepgen_ml.errors import InputError, SampleError, UsageError
 from hepgen_ml.events.formats import expand, format_of
-from hepgen_ml.events.jets import Jets, JetSelection, joined, open_jets, read_jets
+from hepgen_ml.events.jets import Jets, JetSelection, joined, open_jets, read_jets, tell
 from hepgen_ml.events.source import Progress
 from hepgen_ml.files.outputs import PartialFile, make_readable, naming
 
@@ -156,7 +156,8 @@ def write_scores(
     files : sequence of Path
     out : Path
         ``.npz`` with ``scores`` (n, C), ``classes``, ``source`` and ``jet``, or a file whose format
-        writes columns (ROOT): ``score_NAME``, ``source`` and ``jet``. The last two say where a jet
+        writes columns (ROOT): ``score_NAME`` (other characters than letters and digits as ``_``,
+        with a number if names are equal then), ``source`` and ``jet``. The last two say where a jet
         came from: which file of the command and which jet of it, both from 0.
     selection : JetSelection
         With the features of the tagger.
@@ -189,6 +190,7 @@ def write_scores(
                         progress("tag", float(n), None, {})
             finally:
                 reader.close()
+            tell(path, reader.checked)
         if n == 0:
             raise SampleError("no jets", path=files[0], remedy="check the files and the selection")
         probability = np.concatenate(scores)
@@ -204,13 +206,21 @@ def write_scores(
                         source=more["source"], jet=more["jet"],
                     )  # fmt: skip
             else:
-                columns = dict(zip(map(_column, tagger.classes), probability.T, strict=True))
+                columns = dict(zip(_columns(tagger.classes), probability.T, strict=True))
                 writer(partial.place, columns | more)
             make_readable(partial.place)
         partial.commit()
     return n
 
 
-def _column(name: str) -> str:
-    """Name of the branch with the probability of a class."""
-    return "score_" + re.sub(r"\W", "_", name, flags=re.ASCII)
+def _columns(classes: Sequence[str]) -> list[str]:
+    """Names of the branches with the probabilities of classes, each of its own."""
+    found: list[str] = []
+    for name in classes:
+        plain = column = "score_" + re.sub(r"\W", "_", name, flags=re.ASCII)
+        number = 1
+        while column in found:
+            number += 1
+            column = f"{plain}_{number}"
+        found.append(column)
+    return found

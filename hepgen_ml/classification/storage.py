@@ -18,9 +18,9 @@ from hepgen_ml.files.probe import ProbeDocument
 from hepgen_ml.files.tensors import load_tensors, restored, save_tensors
 
 _KIND, _VERSION = "hepgen-ml tagger", 1
-_MOST_CLASSES = 1000
+MOST_CLASSES, LONGEST_NAME = 1000, 200
 
-_Name = Annotated[str, Field(min_length=1, max_length=200)]
+_Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
 
 
 class FactsDocument(documents.Document):
@@ -43,7 +43,7 @@ class TaggerDocument(documents.Document):
     network: _Name
     sizes: dict[_Name, documents.Truth | documents.Count | documents.Number | _Name]
     inputs: Inputs
-    classes: Annotated[list[_Name], Field(min_length=2, max_length=_MOST_CLASSES)]
+    classes: Annotated[list[_Name], Field(min_length=2, max_length=MOST_CLASSES)]
     features: Annotated[list[_Name], Field(max_length=1000)]
     most: Annotated[int, Field(ge=1, le=10_000)]
     facts: FactsDocument

@@ -22,7 +22,7 @@ from hepgen_ml.classification.settings import (
     TRAINING,
     TaggerSettings,
 )
-from hepgen_ml.classification.storage import load_network, save_network
+from hepgen_ml.classification.storage import LONGEST_NAME, MOST_CLASSES, load_network, save_network
 from hepgen_ml.classification.task import TaggingTask
 from hepgen_ml.errors import SampleError, UsageError
 from hepgen_ml.events.jets import Jets, joined
@@ -123,8 +123,8 @@ class Tagger:
         SampleError
             Fewer than two classes, one with too few jets, or classes with other features.
         UsageError
-            No such network, a size of it that is impossible, or the unfinished training was begun
-            with something else.
+            No such network, a size of it that is impossible, too many classes or a name that is no
+            text, or the unfinished training was begun with something else.
         """
         settings = settings or TaggerSettings()
         config = settings.training or (TRAINING if start is None else FINE_TUNING)
@@ -218,8 +218,9 @@ class Tagger:
         Raises
         ------
         UsageError
-            A class that the tagger does not know, or only one.
+            A class that the tagger does not know, or jets of only one.
         """
+        jets = {name: some for name, some in jets.items() if len(some)}
         for name in (*jets, *((background,) if background else ())):
             if name not in self.classes:
                 raise UsageError(
@@ -314,6 +315,17 @@ def split_off(
     return one, other
 
 
+def require_enough(jets: Mapping[str, Jets], rest: Mapping[str, Jets]) -> None:
+    """Raise `SampleError` if a class has too few jets left beside those for a test."""
+    for name, some in rest.items():
+        if len(some) < LEAST_JETS:
+            raise SampleError(
+                f"class {name!r} has {len(jets[name])} jets, {len(some)} without those for the "
+                "test and their copies",
+                remedy=f"give more: at least {LEAST_JETS} are needed, or check its file and label",
+            )
+
+
 def _numbers(jets: Mapping[str, Jets]) -> dict[str, npt.NDArray[np.int64]]:
     """A number for each jet; equal jets have the same."""
     ends = np.cumsum([len(some) for some in jets.values()], dtype=np.int64)
@@ -345,6 +357,16 @@ def _features(jets: Mapping[str, Jets]) -> tuple[str, ...]:
         raise SampleError(
             f"a tagger needs more than {len(jets)} class of jets",
             remedy="give two classes at least, --class NAME=FILE each",
+        )
+    for name in jets:
+        if not isinstance(name, str) or not 1 <= len(name) <= LONGEST_NAME:
+            raise UsageError(
+                f"the name of a class, {str(name)[:50]!r}, is not a text of 1 to {LONGEST_NAME} "
+                "characters", remedy="give another name",
+            )  # fmt: skip
+    if len(jets) > MOST_CLASSES:
+        raise UsageError(
+            f"{len(jets)} classes are too many", remedy=f"{MOST_CLASSES} are possible"
         )
     first = next(iter(jets.values()))
     for name, some in jets.items():

@@ -173,7 +173,7 @@ def train(
         from hepgen_ml.classification.directory import DIRECTORY
         from hepgen_ml.classification.samples import read_classes
         from hepgen_ml.classification.settings import settings
-        from hepgen_ml.classification.tagger import Tagger, split_off
+        from hepgen_ml.classification.tagger import Tagger, require_enough, split_off
 
         chosen = settings(
             network, inputs, set_ or [], fine_tuning=finetune is not None, seconds=seconds
@@ -186,6 +186,7 @@ def train(
             jets = read_classes(classes or [], from_ or [], selection, skip_bad=read.skip_bad)
             _require_class(background, tuple(jets))
             test, rest = split_off(jets, test_fraction, seed)
+            require_enough(jets, rest)
             tagger = Tagger.fit(
                 rest, chosen, start=start, most=max_constituents, seed=seed, device=device,
                 directory=out, resume=resume, progress=progress,

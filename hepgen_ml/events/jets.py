@@ -195,8 +195,8 @@ class Checked:
         """
         n = len(counts)
         owner = np.repeat(np.arange(n), counts)
-        pt2 = momenta[:, 0] ** 2 + momenta[:, 1] ** 2
         with np.errstate(over="ignore", invalid="ignore"):
+            pt2 = momenta[:, 0] ** 2 + momenta[:, 1] ** 2
             single = np.concatenate([momenta, features], axis=1).astype(np.float32)
         wrong = ~np.isfinite(single).all(axis=1) | ~(momenta[:, 3] > 0)
         bad = np.bincount(owner, wrong, n) > 0
@@ -302,7 +302,7 @@ def read_jets(
                     break
         finally:
             reader.close()
-        _tell(path, reader.checked)
+        tell(path, reader.checked)
         if n == before:
             raise InputError("has no jets", path=path, remedy="check the file and the selection")
         if max_jets is not None and n >= max_jets:
@@ -311,7 +311,8 @@ def read_jets(
     return jets if max_jets is None else jets[:max_jets]
 
 
-def _tell(path: Path, checked: Checked) -> None:
+def tell(path: Path, checked: Checked) -> None:
+    """Say how many jets of a file were left out or cut short."""
     if checked.n_skipped:
         log.warning("%s: %d bad jets of %d were left out", path, checked.n_skipped, checked.n_read)
     if checked.n_cut:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import uproot
 from hepgen_adapters.hepmc import objects as _hepmc_objects
+from hepgen_adapters.root.jets import _texts
 
 from hepgen_ml.errors import InputError, UsageError
 from hepgen_ml.events.jets import JetSelection, open_jets, read_jets
@@ -149,3 +150,10 @@ def test_formats_without_jets(tmp_path: Path) -> None:
     (tmp_path / "a.lhe").write_text("")
     with pytest.raises(UsageError, match="no jets with constituents"):
         open_jets(tmp_path / "a.lhe")
+
+
+def test_the_class_of_a_jet_does_not_depend_on_other_jets() -> None:
+    values = np.array([1.0, np.nan, 2.5, -3.0, 1e300], np.float64)
+    assert _texts(values).tolist() == ["1", "nan", "2.5", "-3", "1e+300"]
+    assert _texts(np.array([True, False])).tolist() == ["1", "0"]
+    assert _texts(np.array([2**60], np.int64)).tolist() == [str(2**60)]

@@ -18,10 +18,12 @@ from hepgen_ml.classification.directory import DIRECTORY
 from hepgen_ml.classification.inputs import JetTensors, kinematic
 from hepgen_ml.classification.metrics import auc, merit, rejection
 from hepgen_ml.classification.network import JetNetwork, is_last
+from hepgen_ml.classification.samples import write_scores
 from hepgen_ml.classification.settings import TRAINING, TaggerSettings
-from hepgen_ml.classification.tagger import hardest, split_off
+from hepgen_ml.classification.tagger import hardest, require_enough, split_off
 from hepgen_ml.cli import app
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
+from hepgen_ml.events.jets import JetSelection
 from hepgen_ml.files.tensors import load_tensors, save_tensors
 from hepgen_ml.networks.names import EVENT_NETWORKS
 from tests.jets import jets, toy, write
@@ -52,6 +54,27 @@ def test_it_learns(tagger: Tagger) -> None:
     # though there were twice as many of one class, the mean probabilities are those of equal ones
     mean = np.mean([tagger.predict(some).mean(0) for some in new.values()], axis=0)
     np.testing.assert_allclose(mean, 0.5, atol=0.05)
+
+
+def test_a_class_with_few_jets_is_learned() -> None:
+    some = {"two": jets(30, 2, 0), "one": jets(3000, 1, 1)}
+    found = Tagger.fit(some, TaggerSettings("deep-sets", SMALL, training=QUICK))
+    new = {"two": jets(300, 2, 2), "one": jets(300, 1, 3)}
+    assert found.judge(new).auc > 0.93
+    assert 0.4 < np.mean([found.predict(each).mean(0)[0] for each in new.values()]) < 0.6
+
+
+def test_classes_whose_names_differ_in_signs_have_columns_of_their_own(tmp_path: Path) -> None:
+    some = {"h > bb": jets(60, 2, 0), "h-bb": jets(60, 1, 1), "h___bb": jets(60, 1, 2)}
+    few = QUICK.model_copy(update={"max_steps": 2})
+    found = Tagger.fit(some, TaggerSettings("deep-sets", SMALL, training=few))
+    path = write(tmp_path / "a.root", toy(20, 1, 3), *MOMENTA)
+    assert write_scores(found, [path], tmp_path / "s.root", JetSelection()) == 20
+    with uproot.open(tmp_path / "s.root") as file:
+        columns = file["tree"].arrays(library="np")
+    names = ["score_h___bb", "score_h_bb", "score_h___bb_2"]
+    total = sum(columns[name] for name in names)
+    np.testing.assert_allclose(total, 1.0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", EVENT_NETWORKS)
@@ -198,6 +221,13 @@ def test_what_cannot_be_learned(tagger: Tagger) -> None:
         match="no numbers beside momenta, the tagger was trained with the numbers charge",
     ):
         tagger.predict(good)
+    for name in ("", "x" * 201, 3):
+        with pytest.raises(UsageError, match="is not a text of 1 to 200"):
+            Tagger.fit({"a": good, name: good}, TaggerSettings("deep-sets", SMALL))  # type: ignore[dict-item]
+    with pytest.raises(SampleError, match="'b' has 20 jets, 18 without those for the test"):
+        require_enough({"b": jets(20, 1, 0)}, {"b": jets(18, 1, 0)})
+    with pytest.raises(UsageError, match="jets of one class cannot test"):
+        tagger.judge({"two": jets(20, 2, 0, ("charge",)), "one": good[:0]})
     with pytest.raises(UsageError, match="it has two, one"):
         tagger.judge({"top": good, "one": good})
 

@@ -231,10 +231,13 @@ def _texts(values: npt.NDArray[Any]) -> npt.NDArray[np.str_]:
     """Values of a label as texts: 1 for 1.0 and true, too."""
     if values.dtype.kind == "U":
         return values
-    whole = np.rint(values.astype(np.float64))
-    if np.isfinite(whole).all() and np.array_equal(whole, values):
-        return whole.astype(np.int64).astype(str)
-    return values.astype(str)
+    if values.dtype.kind in "iu":
+        return values.astype(str)
+    numbers = values.astype(np.float64)
+    whole = (np.abs(numbers) < 2**53) & (numbers == np.rint(numbers))
+    # each by itself: the other values of a chunk must not change the text of a number
+    return np.where(whole, np.where(whole, numbers, 0).astype(np.int64).astype(str),
+                    values.astype(str))  # fmt: skip
 
 
 def _some(names: list[str]) -> str:
