@@ -41,7 +41,7 @@ def predict_file(
     Raises
     ------
     SampleError
-        An event has other particles than those of the training.
+        There are no events, or one has other particles than those of the training.
     UsageError
         Predictions of a nominal weight are not a ratio to it, or `path` has arrays only.
     OutputError
@@ -61,7 +61,7 @@ def _arrays(
     for chunk in event_chunks(path, selection):
         found.append(regressor.predict(chunk, first))
         first += len(chunk)
-    whole = Prediction(*(np.concatenate(c) for c in zip(*found, strict=True)))
+    whole = _joined(found)
     with naming(out), replacing(out) as place, place.open("wb") as file:
         np.savez(file, value=whole.value, uncertainty=whole.uncertainty)
     return whole
@@ -88,8 +88,15 @@ def _events(
                 first += len(chunk)
                 found.append(one)
                 writer.write(_with_weight(chunk, name, one.value * chunk.weight))
+            whole = _joined(found)
     finally:
         reader.close()
+    return whole
+
+
+def _joined(found: list[Prediction]) -> Prediction:
+    if not any(len(one.value) for one in found):
+        raise SampleError("holds no events", remedy="check how it was made")
     return Prediction(*(np.concatenate(c) for c in zip(*found, strict=True)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -11,8 +12,13 @@ import numpy.typing as npt
 from hepgen_ml.errors import SampleError, UsageError
 from hepgen_ml.events.sample import EventSample, FloatArray
 
+log = logging.getLogger(__name__)
+
 NOMINAL = "weight"
 """Name of the nominal weight as a target."""
+
+_DOMINANT = 0.5
+"""Share of a single event in the squared spread of a target, from which on it is named."""
 
 Kind = Literal["ratio", "weight", "values"]
 """Kinds of targets: a named weight over the nominal one, the nominal weight, given numbers."""
@@ -93,6 +99,7 @@ class Target:
                 f"the target {name!r} is {values[0]:.6g} in all events: there is nothing to learn",
                 remedy="choose another target",
             )
+        _tell_outlier(values, y, name)
         return cls(name, kind, logarithmic, float(y.mean()), float(y.std()))
 
     def standardized(self, values: FloatArray) -> FloatArray:
@@ -162,3 +169,16 @@ def target_of(sample: EventSample, target: str | npt.ArrayLike | Learned) -> Lea
     known = [*sample.weights, NOMINAL]
     shown = ", ".join(known[:8]) + (" …" if len(known) > 8 else "")
     raise UsageError(f"the events have no weight {target[:100]!r}", remedy=f"there are {shown}")
+
+
+def _tell_outlier(values: FloatArray, y: FloatArray, name: str) -> None:
+    """Warn of a single event whose number all others are small against: these are not learned."""
+    largest = int(np.argmax(np.abs(y - y.mean())))
+    square = ((y - y.mean()) / np.abs(y - y.mean()).max()) ** 2
+    share = 1 / float(square.sum())
+    if share > _DOMINANT:
+        log.warning(
+            "event %d alone, where the target %r is %.6g, is %.3g %% of its squared spread: the "
+            "differences of all others are hardly learned (leave the event out)",
+            largest + 1, name, values[largest], 100 * share,
+        )  # fmt: skip

@@ -4,6 +4,8 @@ A candidate with surrogate weight s is accepted with probability :math:`s / s_{m
 its exact weight w computed, and it is accepted again with probability :math:`x / x_{max}`, where
 :math:`x = w / s`. What is left beyond either maximum stays as a weight, so that the events have
 exactly the distribution of w, however wrong the surrogate is; a bad one costs efficiency.
+A surrogate that is zero or negative somewhere counts with its size, and a small one in its place
+where that is less, because its exact weight need not be zero there.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ import numpy as np
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events.sample import FloatArray, IntArray
 from hepgen_ml.events.weights import effective_size, unweighting_limit
+
+_LEAST = 1e-3
+"""Smallest size of a surrogate that is not positive everywhere, over its mean size."""
 
 LEVELS = (0.5, 0.9, 0.99, 0.999)
 """Quantiles of x that are reported."""
@@ -89,7 +94,7 @@ def unweight_twice(
     ----------
     surrogate : (n,) array
         Weights of all candidates by a surrogate: a predicted amplitude times the phase-space
-        weight, all positive.
+        weight; their sizes count, of amplitudes of either sign or outside of cuts.
     exact : callable
         Gives the exact weights (k,) of some candidates, by their numbers (k,).
     seed : int
@@ -99,14 +104,9 @@ def unweight_twice(
     Raises
     ------
     SampleError
-        A surrogate weight is not positive, or an exact one not finite, or all of them are zero.
+        A weight is not finite, or all of the surrogate or all exact ones are zero.
     """
-    bad = ~(np.isfinite(surrogate) & (surrogate > 0))
-    if bad.any() or not len(surrogate):
-        raise SampleError(
-            f"{int(bad.sum())} surrogate weights of {len(surrogate)} are not positive numbers",
-            remedy="learn the logarithm of the target",
-        )
+    surrogate = _proposal(np.asarray(surrogate, dtype=np.float64))
     rng = np.random.default_rng(seed)
     s_max = unweighting_limit(surrogate, loss)
     asked = np.flatnonzero(rng.random(len(surrogate)) * s_max < surrogate)
@@ -138,3 +138,18 @@ def unweight_twice(
         mean=mean,
         mean_error=float(np.sqrt(max(np.sum(terms**2) - n * mean**2, 0.0)) / n),
     )
+
+
+def _proposal(surrogate: FloatArray) -> FloatArray:
+    """Positive weights (n,) for the first stage, from those of a surrogate."""
+    bad = ~np.isfinite(surrogate)
+    if bad.any() or not surrogate.any():
+        raise SampleError(
+            f"{int(bad.sum())} surrogate weights of {len(surrogate)} are not finite, or all are "
+            "zero",
+            remedy="check the predictions, or learn the logarithm of the target",
+        )
+    if (surrogate > 0).all():
+        return surrogate
+    size = np.abs(surrogate)
+    return np.asarray(np.maximum(size, _LEAST * size.mean()))

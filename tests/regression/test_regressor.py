@@ -21,6 +21,7 @@ from hepgen_ml.events.sample import EventSample, RunInfo
 from hepgen_ml.regression.calibration import Calibration, pull_widths
 from hepgen_ml.regression.model import Settings
 from hepgen_ml.regression.point_files import read_npz, training_sample
+from hepgen_ml.regression.targets import Target
 from tests.regression.amplitudes import FEW, points, z_plus_jet
 from tests.samples import toy_top_pairs
 
@@ -309,3 +310,32 @@ def test_numbers_that_are_none_are_said(tmp_path: Path) -> None:
         np.savez(path, **arrays, amplitude=target)
         with pytest.raises(UsageError, match="not one real number for each of 300 events"):
             training_sample(path, "amplitude")
+
+
+def test_an_event_against_which_all_others_are_small_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    a = np.linspace(-1, 1, 300)
+    Target.of(a, "t", "values")
+    assert not caplog.text
+    a[7] = 1e30
+    Target.of(a, "t", "values")
+    assert "event 8 alone, where the target 't' is 1e+30, is 99.7 % of its squared" in caplog.text
+
+
+@pytest.mark.parametrize("out", ["p.npz", "p.lhe"])
+def test_a_file_without_events_cannot_be_predicted(tmp_path: Path, out: str) -> None:
+    sample = with_ratio(300)
+    write(sample, tmp_path / "some.lhe")
+    text = (tmp_path / "some.lhe").read_text()
+    (tmp_path / "none.lhe").write_text(
+        text[: text.index("<event>")] + "</LesHouchesEvents>\n", encoding="utf-8"
+    )
+    few = Settings("deep-sets", {"width": 8, "layers": 2}, max_steps=2, batch_size=64)
+    Regressor.fit(sample, "other", few).save(tmp_path / "m")
+    code, said = invoke(
+        "--model", tmp_path / "m", "--predict", tmp_path / "none.lhe", "--out", tmp_path / out
+    )
+    assert code == 3, said
+    assert "holds no events" in said
+    assert not (tmp_path / out).exists()

@@ -60,9 +60,28 @@ def test_signs_of_exact_weights_stay() -> None:
     assert abs(done.mean - signed.mean()) < 5 * done.mean_error
 
 
+def test_surrogates_without_a_definite_sign_give_the_exact_distribution() -> None:
+    """Zero outside of cuts or by error, and negative near a zero of an interference."""
+    rng = np.random.default_rng(3)
+    x = rng.random(100_000)
+    exact = np.where(x < 0.1, 0.0, np.sin(6 * x))
+    surrogate = np.where((x < 0.1) | (abs(x - 0.9) < 0.005), 0.0, np.sin(6 * x) + 0.1)
+    done = unweight_twice(surrogate, lambda i: exact[i])
+    edges = np.linspace(0, 1, 11)
+    found = np.histogram(x[done.index], edges, weights=done.weight)[0]
+    square = np.histogram(x[done.index], edges, weights=done.weight**2)[0]
+    truth = np.histogram(x, edges, weights=exact)[0]
+    scale = np.abs(exact).sum() / np.abs(done.weight).sum()
+    assert np.abs((found - truth / scale) / np.sqrt(square + 1)).max() < 4.5
+    assert (exact[done.index] != 0).all()
+    one = unweight_twice(np.array([2.0]), lambda i: np.array([-3.0]))
+    assert (one.weight.tolist(), one.mean) == ([-1.0], -3.0)
+
+
 def test_what_cannot_be_unweighted_is_refused() -> None:
-    with pytest.raises(SampleError, match="1 surrogate weights of 3"):
-        unweight_twice(np.array([1.0, -1.0, 2.0]), lambda i: np.ones(len(i)))
+    for some in ([1.0, np.nan, 2.0], [0.0, 0.0], []):
+        with pytest.raises(SampleError, match="surrogate weights"):
+            unweight_twice(np.array(some), lambda i: np.ones(len(i)))
     for value in (0.0, np.nan):
         with pytest.raises(SampleError, match="exact weights"):
             unweight_twice(np.ones(10), lambda i, value=value: np.full(len(i), value))
