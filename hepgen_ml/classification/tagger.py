@@ -358,7 +358,8 @@ def _features(jets: Mapping[str, Jets]) -> tuple[str, ...]:
             f"a tagger needs more than {len(jets)} class of jets",
             remedy="give two classes at least, --class NAME=FILE each",
         )
-    for name in jets:
+    given: list[object] = list(jets)  # scripts may name classes by numbers
+    for name in given:
         if not isinstance(name, str) or not 1 <= len(name) <= LONGEST_NAME:
             raise UsageError(
                 f"the name of a class, {str(name)[:50]!r}, is not a text of 1 to {LONGEST_NAME} "

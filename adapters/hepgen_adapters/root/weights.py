@@ -61,7 +61,8 @@ def collections(run: RunInfo, names: Iterable[str]) -> dict[str, list[str]]:
 
 def _groups(text: str) -> dict[str, str]:
     """Attributes of the group in which each weight is declared."""
-    found, groups = {}, [""]
+    found: dict[str, str] = {}
+    groups = [""]
     for tag in _TAG.finditer(text):
         if tag[3] is None and not tag[1]:
             groups.append(f"{groups[-1]} {tag[2]}")  # a group in a group is of both
@@ -99,7 +100,7 @@ def weights_of_lists(
     """Weights by name; nan where the list of an event has no such entry."""
     import awkward as ak
 
-    found = {}
+    found: dict[str, npt.NDArray[np.float64]] = {}
     for branch, names in lists.items():
         padded = ak.pad_none(arrays[branch], len(names), axis=1, clip=True)
         ratio = ak.to_numpy(ak.fill_none(padded, np.nan)).astype(np.float64)
