@@ -311,7 +311,7 @@ def train(options: argparse.Namespace, add: Add) -> None:
     command = [
         sys.executable, str(ROOT / "examples" / "train_on_gpu.py"), str(options.sample),
         "--model", model, "--out", str(out), "--device", options.device,
-        "--max-time", str(seconds), "--max-epochs", "1e6",
+        "--max-time", str(seconds), "--max-epochs", "1e6", "--force",
     ]  # fmt: skip
     for setting in settings_of(model, True)[1:] if options.quick else []:
         command += ["--set", setting]

@@ -42,13 +42,26 @@ def main() -> int:
     """Train and say where the model is."""
     parser = argparse.ArgumentParser(description="train on a GPU from an encoded sample")
     parser.add_argument("sample", type=Path, help="made by `hepgen-ml encode`")
-    parser.add_argument("--model", default="lgatr-cfm")
-    parser.add_argument("--out", type=Path, default=Path("hepgen-model"))
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--max-time", type=float, default=480.0, help="seconds of training")
-    parser.add_argument("--max-epochs", type=float, default=60.0)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--model", default="lgatr-cfm", help="density model (%(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("hepgen-model"), metavar="DIR",
+        help="directory of the model (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto (%(default)s)")
+    parser.add_argument(
+        "--max-time", type=float, default=480.0, metavar="SECONDS",
+        help="seconds of training (%(default)g)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-epochs", type=float, default=60.0, metavar="N",
+        help="largest number of passes over the events (%(default)g)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="one setting, as of hepgen-ml train; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--resume", action="store_true", help="continue the training in --out")
+    parser.add_argument("--force", action="store_true", help="replace the model in --out")
     options = parser.parse_args()
     first = launched().rank == 0  # of several processes that torchrun has started
     level = logging.INFO if first else logging.CRITICAL
@@ -59,7 +72,7 @@ def main() -> int:
         config = load_config(None, [f"model={options.model}", *preset, *limits, *options.set])
         generator = Generator.train(
             options.sample, out=options.out, config=config, device=options.device,
-            resume=options.resume, force=not options.resume,
+            resume=options.resume, force=options.force,
         )  # fmt: skip
     except HepgenError as error:
         if getattr(error, SPEAKS, first):

@@ -94,3 +94,7 @@ def test_command(
         runpy.run_path(str(example), run_name="__main__")
     assert end.value.code == 0, capsys.readouterr().err
     assert len(Generator.load(tmp_path / "model", device="cpu").sample(20, seed=0)) == 20
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(example), run_name="__main__")
+    assert end.value.code == 6
+    assert "exists already" in capsys.readouterr().err
