@@ -8,6 +8,7 @@ others are scaled so that their mean is the cross section.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -16,6 +17,8 @@ import numpy as np
 
 from hepgen_ml.errors import OutputError
 from hepgen_ml.events.sample import EventSample, FloatArray, RunInfo, Subrun
+
+log = logging.getLogger(__name__)
 
 _EQUAL = 1e-6  # relative difference of weights of the same size
 _SIGMAS = 5.0
@@ -253,3 +256,15 @@ def _is_mean(run: RunInfo, sums: WeightSums) -> bool:
     variance = max(0.0, sums.squares / sums.n - min(mean**2, sigma**2))
     error = np.hypot(np.sqrt(variance / sums.n), np.nan_to_num(run.cross_section_error))
     return bool(abs(mean - sigma) <= _SIGMAS * error + 1e-5 * sigma)
+
+
+def compare_mean(run: RunInfo, n: float, total: float, squares: float) -> None:
+    """Warn if the mean weight of events of strategy 4 is not the stated cross section."""
+    stated, mean = run.cross_section, total / n
+    error = np.sqrt(max(squares / n - mean**2, 0.0) / n)
+    allowed = 5 * np.hypot(error, np.nan_to_num(run.cross_section_error)) + 1e-3 * stated
+    if stated > 0 and min(abs(mean - stated), abs(total - stated) / n) > allowed:
+        log.warning(
+            "the mean weight is %.6g +- %.2g, but the stated cross section %.6g pb: generated "
+            "events have the latter", mean, error, stated,
+        )  # fmt: skip

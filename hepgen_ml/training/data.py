@@ -6,6 +6,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from hepgen_ml.events.laws.particle_ids import taken_as_neutral
 from hepgen_ml.events.objects import NamedResonance, Selection
 from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
 from hepgen_ml.events.source import EventSource, Progress
-from hepgen_ml.events.weights import effective_size
+from hepgen_ml.events.weights import compare_mean, effective_size
 from hepgen_ml.process.auxiliary import AUXILIARY
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.inside import Cuts, inside_cuts, parsed
@@ -59,6 +60,8 @@ class SampleSource(EventSource):
         Bad events left out in the latest pass.
     has_colors : bool
         False if there are events without any colour tags.
+    odd_colors : str
+        Sentence on colour lines that do not connect, if the sample as a whole is like that.
     defects : DefectCounter
         Bad events of the latest pass, with ``skip_bad``.
     not_learned : list of str
@@ -67,7 +70,7 @@ class SampleSource(EventSource):
         Of the time in which files are read.
     """
 
-    has_colors = True
+    has_colors, odd_colors = True, ""
     keeps_empty = False  # a density needs at least one object
 
     def __init__(
@@ -99,9 +102,10 @@ class SampleSource(EventSource):
             if number != file:
                 position, file = 0, number
             # reconstructed objects obey no conservation laws
-            found = {} if chunk.is_reconstructed else find_defects(chunk)
+            odd = bool(self.odd_colors)
+            found = {} if chunk.is_reconstructed else find_defects(chunk, any_colors=odd)
             if found and not self.skip_bad:
-                raise self._all_defects().error()
+                found = self._refuse_or_accept()
             if self.skip_bad:
                 self.defects.add(chunk, found, self._path(number), self._position(position))
             position += len(chunk)
@@ -112,10 +116,16 @@ class SampleSource(EventSource):
             yield self.joined(number, good)
         if self.n_skipped > n_good:
             raise SampleError(
-                f"{self.n_skipped} bad events and {n_good} good ones",
-                path=self.paths[0] if self.paths else None,
-                remedy="this sample is not usable; see `hepgen-ml check`",
-            )
+                f"{self.n_skipped} bad events and {n_good} good ones", path=self._path(0),
+                remedy="this sample is not usable; see `hepgen-ml check`")  # fmt: skip
+
+    def _refuse_or_accept(self) -> dict[str, npt.NDArray[np.bool_]]:
+        """No defects, if colour lines that do not connect are how the program writes them."""
+        every = copy(self)._all_defects()  # a pass beside the present one
+        self.odd_colors = every.of_colors
+        if not self.odd_colors:
+            raise every.error()
+        return {}
 
     def _all_defects(self) -> DefectCounter:
         """Defects of the whole sample, in a separate pass, as one bad event is not conclusive."""
@@ -196,7 +206,8 @@ def learn_process(
     if not process.is_reconstructed:
         neutral += source.run.without_events(numbers, learner.n_events)
     outside = source.hard_process.left_out if source.hard_process is not None else []
-    source.not_learned = [*learner.not_learned, *neutral, *outside]
+    odd = [source.odd_colors] if source.odd_colors else []
+    source.not_learned = [*learner.not_learned, *neutral, *outside, *odd]
     for text in source.not_learned:
         log.warning("%s", text)
     if not with_mean_weight(source, process).cross_section > 0:
@@ -206,7 +217,7 @@ def learn_process(
         )
     one_run = source.n_groups == 1 and not source.n_unselected and source.states_strategy
     if one_run and abs(source.run.weight_strategy) == 4:
-        _compare_mean(source.run, *moments)
+        compare_mean(source.run, *moments)
     colored = any(abs(i) <= 6 or i == 21 for s in process.subprocesses for i in s.structure.pdg_id)
     if colored and not source.has_colors:
         log.warning(
@@ -246,18 +257,6 @@ def with_mean_weight(source: SampleSource, process: Process) -> RunInfo:
     processes = tuple(replace(p, cross_section=mean * share[p.process_id], error=np.nan)
                       for p in run.processes)  # fmt: skip
     return run.with_(processes=processes)
-
-
-def _compare_mean(run: RunInfo, n: float, total: float, squares: float) -> None:
-    """Warn if the mean weight of events of strategy 4 is not the stated cross section."""
-    stated, mean = run.cross_section, total / n
-    error = np.sqrt(max(squares / n - mean**2, 0.0) / n)
-    allowed = 5 * np.hypot(error, np.nan_to_num(run.cross_section_error)) + 1e-3 * stated
-    if stated > 0 and min(abs(mean - stated), abs(total - stated) / n) > allowed:
-        log.warning(
-            "the mean weight is %.6g +- %.2g, but the stated cross section %.6g pb: generated "
-            "events have the latter", mean, error, stated,
-        )  # fmt: skip
 
 
 def encode_all(

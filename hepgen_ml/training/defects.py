@@ -20,6 +20,9 @@ TOLERANCE = 1e-4
 """Violation of a conservation law, relative to the beam energy, that makes an event useless
 for training. Rounding of printed momenta is far below; generated events are exact."""
 
+COLORS = "colour connection"
+"""Name of the law of colour lines."""
+
 OFF_AXIS = "incoming particles off the beam axis"
 _AXIS_TOLERANCE = 1e-6  # transverse momentum of an incoming particle relative to its energy
 _HARMLESS = 0.01  # part of the events of a final state that may be left out
@@ -31,9 +34,12 @@ def has_colors(chunk: EventSample) -> bool:
     return any(np.any(chunk.particles.get(name, 0)) for name in ("color1", "color2"))
 
 
-def find_defects(chunk: EventSample) -> dict[str, BoolArray]:
-    """Events (n,) that cannot be used in training, by defect; empty without defects."""
-    ignore = [] if has_colors(chunk) else ["colour connection"]
+def find_defects(chunk: EventSample, *, any_colors: bool = False) -> dict[str, BoolArray]:
+    """Events (n,) that cannot be used in training, by defect; empty without defects.
+
+    Colour lines are not judged with `any_colors`, see `DefectCounter.of_colors`.
+    """
+    ignore = [] if has_colors(chunk) and not any_colors else [COLORS]
     found = broken_laws(chunk, chunk.run, tolerance=TOLERANCE, ignore=ignore)
     off = _off_axis(chunk)
     if off.any():
@@ -94,6 +100,20 @@ class DefectCounter:
         return (
             f"{_percent(self.n_bad, self.n_events)} of all events and {_percent(bad, n)} of those "
             f"of {process_name(*flavors[:2])}"
+        )
+
+    @property
+    def of_colors(self) -> str:
+        """Sentence on colour lines that do not connect, if that is how the program writes them.
+
+        That is so if most events are like that, and there are no other defects. Empty otherwise.
+        """
+        if set(self.laws) != {COLORS} or 2 * self.n_bad <= self.n_events:
+            return ""
+        return (
+            f"colour lines of {_percent(self.n_bad, self.n_events)} of the events do not connect "
+            "(see `hepgen-ml check`): they are learned as they are, and Pythia makes no hadrons of "
+            "such events"
         )
 
     def _worst(self) -> Flavors | None:

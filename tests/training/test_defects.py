@@ -53,6 +53,22 @@ def test_a_whole_final_state_is_not_to_be_left_out() -> None:
     assert "would bias the sample, by 1.32 % of all events and 100 % of those of g g > t t~" in text
 
 
+def test_colours_of_a_whole_sample_that_do_not_connect() -> None:
+    """They are learned as the program writes them, with a word; other defects are not."""
+    rows = ALL["resonances with lines of their own that do not go on"]
+    pair = [(1000006, 1, 1, 2, 503, 0), (-1000006, 1, 1, 2, 0, 502)]
+    odd, good = colored(rows, 1100), colored([*rows[:2], *pair], 100)
+    source = SampleSource(concatenate([good, odd], odd.run))
+    process = learn_process(source, seed=0)
+    (text,) = (t for t in source.not_learned if "colour lines" in t)
+    assert text.startswith("colour lines of 91.7 % of the events do not connect")
+    assert source.n_events == 1200
+    assert len(process.encode(odd)) == len(odd)
+    flows = {tuple(p[: 2 * 8]) for s in process.subprocesses for p in s.patterns.tolist()}
+    assert (501, 502, 503, 501, 504, 0, 0, 504, 503, 0, 0, 0, 0, 502, 0, 0) in flows
+    assert "momentum balance" in refusal(SampleSource(changed(odd, "px", 8 * 5 + 4, 5.0)))
+
+
 def test_skipping_says_what_it_costs(caplog: pytest.LogCaptureFixture) -> None:
     rows = TOPS.offsets[np.arange(0, 1500, 10)] + 2
     particles = {**TOPS.particles, "px": TOPS.px.copy()}
