@@ -257,7 +257,7 @@ class DecayCharts:
             return self._unnamed(structure, tree, node, math.inf)
         if node >= 0:
             return self._masses.of(flavour, structure.process_id)
-        without = self._masses.without_row(flavour, structure.process_id)
+        without = self._masses.without_row(flavour, structure)
         return self._within_cuts(structure, tree, node, without)
 
     def _within_cuts(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ from hepgen_ml.process.following import NEARLY_RIGHT, follows
 from hepgen_ml.process.peaks import apart, find_peak, nearest
 from hepgen_ml.process.seen import Seen
 from hepgen_ml.process.structure import Structure
+
+_MOST_AMBIGUOUS = 0.2
+"""Part of the events without a row up to which those near the peak are an ambiguity of few."""
 
 
 class ResonanceMasses:
@@ -43,6 +46,7 @@ class ResonanceMasses:
                 self._rows.setdefault(abs(structure.pdg_id[row]), []).append((structure, row))
         self._resonances: dict[tuple[int, int], MassSpec] = {}
         self._beside: dict[tuple[int, int], MassSpec] = {}
+        self._ambiguous: dict[tuple[int, int], frozenset[Structure]] = {}
         self._hypotheses: dict[int, dict[int, int]] = {}
 
     def _key(self, flavour: int, process: int) -> tuple[int, int]:
@@ -136,36 +140,47 @@ class ResonanceMasses:
         values = np.concatenate([self._seen[s].kept["conditions"] for s in structures])
         return follows(mass, values, self._conditions)
 
-    def without_row(self, flavour: int, process: int = 0) -> MassSpec:
-        """Mass of the system in the place of a resonance, in events without its row."""
-        key = self._key(flavour, process)
+    def without_row(self, flavour: int, structure: Structure) -> MassSpec:
+        """Mass of the system in the place of a resonance, in events without its row.
+
+        Generators leave out rows far from the peak. Where identical particles make it ambiguous
+        which of them the system is, as with four b quarks, some structures have other masses, too.
+        """
+        key = self._key(flavour, structure.process_id)
         if key not in self._beside:
-            recorded, mass = self.of(flavour, process), self._without(key)
-            if isinstance(recorded, MovingPeak):
-                whole = recorded._replace(first=-NEARLY_RIGHT, last=NEARLY_RIGHT)
-                self._beside[key] = whole
-            elif not isinstance(recorded, Peak):
-                high = 2 * max(largest(recorded), float(mass[-1]))
-                self._beside[key] = (0.0, high)
-            elif ((mass > recorded.low) & (mass < recorded.high)).any():
-                # Events without the row are not those far from the peak.
-                self._beside[key] = recorded._replace(low=0.0, high=math.inf)
-            elif mass[0] > recorded.high:
-                self._beside[key] = recorded._replace(low=recorded.high, high=math.inf)
-            elif mass[-1] < recorded.low:
-                self._beside[key] = recorded._replace(low=0.0, high=recorded.low)
-            else:
-                around = recorded._replace(low=0.0, high=math.inf)
-                self._beside[key] = Beside(*around, recorded.low, recorded.high)
+            recorded = self.of(flavour, structure.process_id)
+            self._ambiguous[key] = self._near(key, recorded)
+            mass = self._without(key, self._ambiguous[key])
+            self._beside[key] = _beside(recorded, mass)
+        if structure in self._ambiguous[key]:
+            recorded = self.of(flavour, structure.process_id)
+            assert isinstance(recorded, Peak)
+            return recorded._replace(low=0.0, high=math.inf)
         return self._beside[key]
 
-    def _without(self, key: tuple[int, int]) -> npt.NDArray[np.float64]:
-        """Sorted masses of all systems in the place of a resonance."""
+    def _near(self, key: tuple[int, int], recorded: MassSpec) -> frozenset[Structure]:
+        """Structures with masses of such systems among those recorded, if few events have them."""
+        if not isinstance(recorded, Peak):
+            return frozenset()
+        near, n_near, n = set(), 0, 0
+        for structure, leaves in self._systems(key[0]):
+            if self._key(key[0], structure.process_id) == key:
+                mass = self.together(structure, leaves)
+                n += len(mass)
+                if ((mass > recorded.low) & (mass < recorded.high)).any():
+                    near.add(structure)
+                    n_near += len(mass)
+        return frozenset(near if n_near <= _MOST_AMBIGUOUS * n else ())
+
+    def _without(
+        self, key: tuple[int, int], but: Collection[Structure] = ()
+    ) -> npt.NDArray[np.float64]:
+        """Sorted masses of systems in the place of a resonance, but those of some structures."""
         found = [np.zeros((0, 4))]
         found += [
             self.sums(structure, leaves)
             for structure, leaves in self._systems(key[0])
-            if self._key(key[0], structure.process_id) == key
+            if structure not in but and self._key(key[0], structure.process_id) == key
         ]
         return np.sort(masses_of(np.concatenate(found)))
 
@@ -178,6 +193,23 @@ class ResonanceMasses:
     def together(self, structure: Structure, rows: Sequence[int]) -> npt.NDArray[np.float64]:
         """Masses in GeV of some final particles together, in the events kept."""
         return masses_of(self.sums(structure, rows))
+
+
+def _beside(recorded: MassSpec, mass: npt.NDArray[np.float64]) -> MassSpec:
+    """Range in GeV of the masses (m,) of events without the row of a resonance, sorted."""
+    if isinstance(recorded, MovingPeak):
+        return recorded._replace(first=-NEARLY_RIGHT, last=NEARLY_RIGHT)
+    if not isinstance(recorded, Peak):
+        return 0.0, 2 * max(largest(recorded), float(mass[-1]))
+    around = recorded._replace(low=0.0, high=math.inf)
+    if ((mass > recorded.low) & (mass < recorded.high)).any():
+        # Events without the row are not those far from the peak.
+        return around
+    if mass[0] > recorded.high:
+        return around._replace(low=recorded.high)
+    if mass[-1] < recorded.low:
+        return around._replace(high=recorded.low)
+    return Beside(*around, recorded.low, recorded.high)
 
 
 def masses_of(momenta: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -377,3 +377,23 @@ def test_systems_without_a_row_have_the_resonance_of_their_process() -> None:
         (system,) = [node for node in chart.nodes if node.children]
         assert system.label == str(s.structure.process_id + 31)
         assert system.mass[2] == pytest.approx(1000.0 * s.structure.process_id, rel=5e-3)
+
+
+def test_few_systems_near_the_peak_leave_the_others_beside_it() -> None:
+    """Where identical particles make it ambiguous what a system is, its mass may be any."""
+    peak = Peak(500.0, 1500.0, 1000.0, 10.0)
+    many, few = resonance_and_a_jet(600, peak, 1), resonance_and_a_jet(50, peak, 1)
+    few.particles["pdg_id"][few.pdg_id == 1] = 2
+    far, further = (abs(s.mass - peak.mass) > 2 * peak.width for s in (many, few))
+    parts = [
+        without_rows(many, (many.status == 2) & far),
+        without_rows(few, (few.status == 2) & (further | (few.event_index < 8))),
+    ]
+    sample = concatenate(parts, parts[0].run)
+    process = learned(sample)
+    found = {}
+    for i, s in enumerate(process.subprocesses):
+        (system,) = [n for n in process.channels[process.channel_of[i]].chart.nodes if n.children]
+        found[s.structure.pdg_id[1], 2 in s.structure.status] = type(system.mass)
+    assert found == {(1, True): Peak, (1, False): Beside, (2, True): Peak, (2, False): Peak}
+    check_round_trip(process, sample)
