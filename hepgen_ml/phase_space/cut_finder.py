@@ -81,13 +81,18 @@ class CutFinder:
     def range(
         self, observable: str, classes: tuple[str, ...], stated: Sequence[Cut] = ()
     ) -> tuple[float, float]:
-        """Bounds of an observable: its cuts, or infinite."""
+        """Bounds of an observable: its cuts, or infinite.
+
+        An upper one needs a density that would have many entries beyond it.
+        """
         key = (observable, tuple(sorted(classes)))
         seen = self._extremes.seen.get(key, Seen())
         low = high = None
         if seen.entries >= _fewest(observable):
             low = lower_edge(seen.low.values, seen.entries)
             high = lower_edge(seen.high.values, seen.entries)
+            if high is not None and not ends(seen.high.values, seen.entries):
+                high = None
         same = [c for c in stated if (c.observable, c.classes) == key]
         (cut,) = overridden([_cut(key, (low, high), (None, None))], same)
         return cut.low, cut.high
@@ -97,6 +102,7 @@ class CutFinder:
         stated: Sequence[Cut] = (),
         *,
         light_cone: bool = False,
+        energies: bool = False,
         slices: bool = True,
         angles: Collection[str] = (),
     ) -> Acceptance:
@@ -109,6 +115,8 @@ class CutFinder:
         light_cone : bool
             Search in light-cone momenta, too: if a beam has a fixed energy, cuts on the momentum
             transfer are edges of these.
+        energies : bool
+            Search in energies of photons, where those of the beams are fixed.
         slices : bool
             Search upper cuts where the energy of the beams ends no distribution: on transverse
             momenta, and on masses without a lower cut.
@@ -130,7 +138,8 @@ class CutFinder:
                 )
         families: dict[Key, dict[Key, Seen]] = {}
         for key, seen in self._extremes.seen.items():
-            if seen.entries and "" not in key[1] and (light_cone or key[0] not in _LIGHT_CONE):
+            left_out = (*(() if light_cone else _LIGHT_CONE), *(() if energies else ("energy",)))
+            if seen.entries and key[0] not in left_out and "" not in key[1]:
                 alike = key[0], tuple(sorted(_RELATIVES.get(c, c) for c in key[1]))
                 families.setdefault(alike, {})[key] = seen
         found = [cut for family in families.values() for cut in _of_family(family, angles)]
@@ -202,6 +211,8 @@ def _edges(key: Key, seen: Seen, angles: Collection[str], strays: bool = True) -
     low = high = None
     if seen.entries < _fewest(key[0]):
         return low, high
+    if key[0] == "energy" and not (seen.direct and not seen.alone):
+        return low, high  # ends with what decays, or is the same in all events
     if of_whole(*key):
         return _edges_of_whole(key, seen)
 

@@ -93,9 +93,10 @@ class Cut:
     Attributes
     ----------
     observable : str
-        ``pt``, ``abs_eta``, and ``plus`` and ``minus``, the light-cone momenta E + pz and E - pz,
-        of a particle, ``delta_r`` or ``mass`` of a pair. The momentum transfer from a
-        beam of fixed energy E along -z to a particle is Q² = 2 E (E' + pz') up to masses.
+        ``pt``, ``abs_eta``, ``energy`` (of photons), and ``plus`` and ``minus``, the light-cone
+        momenta E + pz and E - pz (of leptons), of a particle, ``delta_r`` or ``mass`` of a pair.
+        The momentum transfer from a beam of fixed energy E along -z to a particle is
+        Q² = 2 E (E' + pz') up to masses.
         ``ht`` of ``j`` is the scalar sum of the transverse momenta of the partons that no decay
         makes (with charm and bottom quarks), that of ``all`` the sum of the transverse masses of
         all that the collision makes; ``mass`` of ``all`` is that of the collision.
@@ -132,9 +133,9 @@ def parse_cut(text: str) -> Cut:
     Parameters
     ----------
     text : str
-        An observable of one class (``pt``, ``abs_eta``, ``plus``, ``minus``) or two (``delta_r``,
-        ``mass``, ``pt_hat``), ``ht(j)``, ``ht(all)`` or ``mass(all)``, ``<`` or ``>``, and a
-        number. Classes are collections (``Muon``),
+        An observable of one class (``pt``, ``abs_eta``, ``energy``, ``plus``, ``minus``) or two
+        (``delta_r``, ``mass``, ``pt_hat``), ``ht(j)``, ``ht(all)`` or ``mass(all)``, ``<`` or
+        ``>``, and a number. Classes are collections (``Muon``),
         ``j`` for quarks below 1 GeV and gluons, or PDG numbers.
 
     Raises

@@ -24,11 +24,11 @@ from hepgen_ml.phase_space.edges import Values
 from hepgen_ml.phase_space.made import Made, momenta_made, pairs_to_cut
 from hepgen_ml.phase_space.observables import (
     ALL,
-    LEPTONS,
     OF_PAIRS,
     SINGLE,
     Key,
     jets_among,
+    of_single,
     pair_observable,
     sum_of_transverse,
 )
@@ -104,7 +104,7 @@ class Extremes:
             return
         self._known.add(labels)
         for label in labels:
-            for name in SINGLE if label in LEPTONS else SINGLE[:2]:
+            for name in of_single(label):
                 self.seen.setdefault((name, (label,)), Seen())
         for pair in combinations(labels, 2):
             for name in OF_PAIRS:
@@ -114,7 +114,6 @@ class Extremes:
         """Take in final states of one length."""
         p, names, codes, sizes = _coded(states)
         each = np.repeat(codes, sizes, axis=0)
-        leptons = np.array([name in LEPTONS for name in names])[each]
         particles = p.reshape(-1, 4)
         # the momentum of whole collisions, of reconstructed events it is unknown
         whole = p.sum(1) if states[0].balanced else None
@@ -128,15 +127,17 @@ class Extremes:
             ("abs_eta", pseudorapidity(p).abs()),
             ("plus", p[..., 3] + p[..., 2]),
             ("minus", p[..., 3] - p[..., 2]),
+            ("energy", p[..., 3]),
         ):
-            chosen = leptons if name in SINGLE[2:] else np.ones_like(leptons)
+            chosen = np.array([name in of_single(label) for label in names])[each]
             for code, at in _by_code(each, chosen):
                 seen = self.seen[name, (names[code],)]
                 seen.take_in(name, values.numpy().ravel(), at, partial(_others, name, alone))
                 seen.alone &= two
         for state in states:
             for place in state.products:
-                self.seen["pt", (state.labels[place],)].direct = False
+                for name in {"pt", "energy"}.intersection(of_single(state.labels[place])):
+                    self.seen[name, (state.labels[place],)].direct = False
         columns = list(combinations(range(p.shape[1]), 2))
         decays = np.array([[pair in state.decays for pair in columns] for state in states])
         products = np.array([[not {*s.products}.isdisjoint(pair) for pair in columns]
@@ -306,6 +307,7 @@ def _others(
             "abs_eta": [pt[0], one[:, 3], one[:, 3] - one[:, 2].abs()],
             "plus": [pt[0], one[:, 3] - one[:, 2]],
             "minus": [pt[0], one[:, 3] + one[:, 2]],
+            "energy": [pseudorapidity(one).abs()],
         }[name]
     elif name == "pt_hat":
         eta = [pseudorapidity(q) for q in p]

@@ -151,6 +151,11 @@ def _equal(a: float, b: float) -> bool:
     return math.isclose(a, b, rel_tol=_EQUAL)
 
 
+def _by_own_momentum(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
+    """An energy of particles without mass."""
+    return cut.low <= _ABOVE_IMPLIED * _low(cuts, "pt", *cut.classes)
+
+
 def _by_light_cone_momenta(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
     """The energy of a beam and a smallest momentum transfer bound the angle."""
     if not any((name, cut.classes) in cuts for name in ("plus", "minus")):
@@ -171,6 +176,7 @@ _TABLE: tuple[tuple[str, bool, bool, Callable[[Cut, Cuts, Memory], bool]], ...] 
     ("pt_hat", True, True, _by_own_momenta),
     ("pt", True, True, _by_momenta_without_masses),
     ("pt", True, True, _by_the_recoil),
+    ("energy", True, False, _by_own_momentum),
     ("abs_eta", False, True, _by_light_cone_momenta),
 )
 """Observable, whether its lower and its upper bound go, and if they follow from the other cuts. In

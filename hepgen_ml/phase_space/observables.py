@@ -24,14 +24,21 @@ JETS = frozenset(["j", "4", "5"])
 ALL = "all"
 """In place of a class: all that the collision makes."""
 
-SINGLE = ("pt", "abs_eta", "plus", "minus")
-"""Observables of one particle, the last two of leptons alone."""
+SINGLE = ("pt", "abs_eta", "plus", "minus", "energy")
+"""Observables of one particle, see `of_single`."""
 
 OF_PAIRS = ("delta_r", "mass", "pt_hat")
 """Observables of two particles, the last one of all there are."""
 
 Key = tuple[str, tuple[str, ...]]
 """Observable and classes."""
+
+
+def of_single(label: str) -> tuple[str, ...]:
+    """Observables of a particle of this class: light-cone momenta of leptons, energy of photons."""
+    if label in LEPTONS:
+        return SINGLE[:4]
+    return (*SINGLE[:2], "energy") if label == "22" else SINGLE[:2]
 
 
 def particle_observables(
@@ -66,10 +73,11 @@ def particle_observables(
         "abs_eta": lambda i: eta[:, i].abs(),
         "plus": lambda i: p[:, i, 3] + p[:, i, 2],
         "minus": lambda i: p[:, i, 3] - p[:, i, 2],
+        "energy": lambda i: p[:, i, 3],
     }
     found: dict[Key, list[Any]] = {}
     for i, label in enumerate(labels if single else ()):
-        for name in SINGLE if label in LEPTONS else SINGLE[:2]:
+        for name in of_single(label):
             found.setdefault((name, (label,)), []).append(i)
     for i, j in combinations(range(len(labels)), 2) if pairs is None else pairs:
         classes = tuple(sorted((labels[i], labels[j])))

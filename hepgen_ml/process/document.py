@@ -120,7 +120,9 @@ class EvidenceDocument(Document):
 class CutDocument(Document):
     """Stored form of `hepgen_ml.phase_space.Cut`."""
 
-    observable: Literal["pt", "abs_eta", "plus", "minus", "delta_r", "mass", "pt_hat", "ht"]
+    observable: Literal[
+        "pt", "abs_eta", "plus", "minus", "energy", "delta_r", "mass", "pt_hat", "ht"
+    ]
     classes: Annotated[list[Label], Field(min_length=1, max_length=2)]
     low: Number | None
     high: Number | None

@@ -306,6 +306,7 @@ class ProcessLearner:
         found = self._cuts.acceptance(
             self._stated,
             light_cone=any(b.one_fixed for b in beams.values()),
+            energies=bool(beams) and all(b.both_fixed for b in beams.values()),
             slices=bool(beams) and all(map(_of_partons, beams, beams.values())),
             angles=_of_angles(beams),
         )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.phase_space import Acceptance, parse_cut
-from hepgen_ml.phase_space.coordinates import from_pt_rapidity_phi, invariant_mass
+from hepgen_ml.phase_space.coordinates import boost, from_pt_rapidity_phi, invariant_mass
 from hepgen_ml.phase_space.cut_finder import CutFinder
 from hepgen_ml.phase_space.extremes import FinalStates
 from hepgen_ml.phase_space.made import Made
@@ -107,3 +107,39 @@ def test_stated_cuts_on_sums() -> None:
     finder = CutFinder()
     finder.add_all([state])
     assert str(finder.acceptance([parse_cut("mass(all) < 400")]).cuts[-1]) == "mass(all) <= 400"
+
+
+def photon_and_pair(n: int, least: float, seed: int) -> FinalStates:
+    """A photon of an energy above a smallest one, and a pair, in collisions of 200 GeV."""
+    rng = torch.Generator().manual_seed(seed)
+
+    def isotropic() -> Tensor:
+        v = torch.randn(n, 3, generator=rng, dtype=torch.float64)
+        return v / v.norm(dim=1, keepdim=True)
+
+    root, share = 200.0, torch.rand(n, generator=rng, dtype=torch.float64)
+    energy = least * (90 / least) ** share
+    photon = torch.cat([energy[:, None] * isotropic(), energy[:, None]], dim=1)
+    rest = torch.tensor([0.0, 0.0, 0.0, root]) - photon
+    mass, direction = invariant_mass(rest), isotropic()
+    pair = [boost(torch.cat([s * mass[:, None] / 2 * direction, mass[:, None] / 2], dim=1), rest,
+                  mass) for s in (1, -1)]  # fmt: skip
+    made = [Made("22", (0,)), Made("13", (1,)), Made("13", (2,))]
+    return FinalStates(torch.stack([photon, *pair], dim=1), ["22", "13", "13"], True, (), (), made)
+
+
+def test_smallest_energies_of_photons_at_fixed_energy() -> None:
+    state, finder = photon_and_pair(6000, 10.0, 3), CutFinder()
+    finder.add_all([state])
+    assert not [c for c in finder.acceptance(slices=False).cuts if c.observable == "energy"]
+    cuts = finder.acceptance(slices=False, energies=True).cuts
+    (cut,) = [c for c in cuts if c.observable == "energy"]
+    assert cut.low == pytest.approx(10.0, rel=2e-3)
+    soft = photon_and_pair(2000, 5.0, 4)
+    good = Acceptance([parse_cut("energy(22) > 10")]).passes(soft.p, soft.labels)
+    assert (good == (soft.p[:, 0, 3] >= 10)).all()
+    # the edge is that of a decay if the photon comes from one
+    finder = CutFinder()
+    finder.add_all([state._replace(products=[0])])
+    found = finder.acceptance(slices=False, energies=True).cuts
+    assert not [c for c in found if c.observable == "energy"]
