@@ -14,7 +14,7 @@ import uproot
 from hepgen_adapters.root import ROOT
 from hepgen_adapters.root import write as root
 from hepgen_adapters.root.branches import Branches
-from hepgen_adapters.root.weights import collections
+from hepgen_adapters.root.weights import collections, weights_of_lists
 
 from hepgen_ml.errors import InputError, OutputError
 from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
@@ -175,8 +175,8 @@ def test_weights_of_nanoaod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         file["Events"].extend({"LHEPart": part, **columns, "genWeight": nominal})
     sample = read(path)
     assert len(sample.weights) == 8 + 2 + 2 + 1
-    for k in range(8):
-        found = sample.weights[f"LHEScaleWeight_{k}"]
+    for k in range(8):  # without the nominal one, the fifth
+        found = sample.weights[f"LHEScaleWeight_{k + (k > 3)}"]
         np.testing.assert_allclose(found, [2 * scale[0, k], -3 * scale[1, k], np.nan], rtol=1e-6)
     np.testing.assert_allclose(sample.weights["PSWeight_1"], nominal / 4)
     np.testing.assert_allclose(sample.weights["LHEReweightingWeight_0"], -nominal)
@@ -193,6 +193,18 @@ def test_weights_of_nanoaod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         for name in lists:
             found = ak.to_numpy(file["Events"][name].array())
             np.testing.assert_allclose(found[:2], ak.to_numpy(columns[name][:2]), rtol=1e-6)
+
+
+def test_eight_scales_are_nine_without_the_nominal_one() -> None:
+    nine = np.linspace(0.5, 1.3, 9)
+    names = [f"LHEScaleWeight_{k}" for k in range(9)]
+    lists = ak.Array([nine.tolist(), np.delete(nine, 4).tolist(), []])
+    found = weights_of_lists(
+        {"LHEScaleWeight": names}, {"LHEScaleWeight": lists}, np.array([1.0, 2.0, 3.0])
+    )
+    for k, name in enumerate(names):
+        second = 2 * (nine[k] if k != 4 else 1.0)
+        np.testing.assert_allclose(found[name], [nine[k], second, np.nan])
 
 
 def test_groups_of_weights_know_entities_and_groups_in_groups() -> None:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from hepgen_adapters.root.file import ROOTFile
 
 _LISTS = ("LHEScaleWeight", "LHEPdfWeight", "LHEReweightingWeight", "PSWeight")
+_SCALES, _N_SCALES, _CENTRE = "LHEScaleWeight", 9, 4
+"""NanoAOD has nine scales, or eight without the nominal one, the fifth."""
+
 _MOST_ENTRIES, _LONGEST_TEXT = 10_000, 200
 
 _IS = re.compile(r"\[(\d{1,5})\]\s*is\s*(.*?)\s*(?=;|\[\d+\]\s*is|$)", re.DOTALL)
@@ -82,7 +85,8 @@ def lists_of(file: ROOTFile) -> dict[str, list[str]]:
         if branch not in file.branches or not _is_list(file.arrays([branch], 0, 1)[branch]):
             continue
         if 0 < (size := _longest(file, branch)) <= _MOST_ENTRIES:
-            found[branch] = [f"{branch}_{k}" for k in range(size)]
+            without = branch == _SCALES and size == _N_SCALES - 1
+            found[branch] = [f"{branch}_{k + (without and k >= _CENTRE)}" for k in range(size)]
     return found
 
 
@@ -102,12 +106,25 @@ def weights_of_lists(
 
     found: dict[str, npt.NDArray[np.float64]] = {}
     for branch, names in lists.items():
-        padded = ak.pad_none(arrays[branch], len(names), axis=1, clip=True)
+        values = arrays[branch]
+        if branch == _SCALES and len(names) == _N_SCALES:
+            values = _with_centre(values)
+        padded = ak.pad_none(values, len(names), axis=1, clip=True)
         ratio = ak.to_numpy(ak.fill_none(padded, np.nan)).astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
             weight = ratio.reshape(len(nominal), len(names)) * nominal[:, None]
         found |= {name: weight[:, k] for k, name in enumerate(names)}
     return found
+
+
+def _with_centre(values: Any) -> Any:
+    """Lists of 9 scales, also where an event leaves out the nominal one."""
+    import awkward as ak
+
+    whole = ak.concatenate([
+        values[:, :_CENTRE], ak.ones_like(values[:, :1]), values[:, _CENTRE:]
+    ], axis=1)  # fmt: skip
+    return ak.where(ak.num(values, axis=1) == _N_SCALES - 1, whole, values)
 
 
 def _is_list(values: Any) -> bool:
