@@ -56,6 +56,7 @@ def test_figure_is_drawn(
     monkeypatch.setattr(toys, "_FINE", 1)
     monkeypatch.setattr(toys, "_ACROSS", 8)
     monkeypatch.setattr("hepgen_ml.models.flow.base_distribution._PROPOSALS", 2000)
+    monkeypatch.setattr("hepgen_ml.models.last_layers._STEPS", 10)
     bands = {kind: learned(toys, "ramp", kind, 4000, 20, n_draws=3) for kind in toys.COLORS}
     assert np.allclose(bands["bins"].draws.sum(1) * 0.025, 1.0, atol=0.3)
     for b in bands.values():
