@@ -57,11 +57,11 @@ def test_it_learns(tagger: Tagger) -> None:
 
 
 def test_a_class_with_few_jets_is_learned() -> None:
-    some = {"two": jets(30, 2, 0), "one": jets(3000, 1, 1)}
+    some = {"two": jets(20, 2, 0), "one": jets(6000, 1, 1)}
     found = Tagger.fit(some, TaggerSettings("deep-sets", SMALL, training=QUICK))
     new = {"two": jets(300, 2, 2), "one": jets(300, 1, 3)}
     assert found.judge(new).auc > 0.93
-    assert 0.4 < np.mean([found.predict(each).mean(0)[0] for each in new.values()]) < 0.6
+    assert 0.41 < np.mean([found.predict(each).mean(0)[0] for each in new.values()]) < 0.59
 
 
 def test_classes_whose_names_differ_in_signs_have_columns_of_their_own(tmp_path: Path) -> None:
