@@ -13,7 +13,7 @@ from hepgen_ml.phase_space.cuts import Acceptance, Cut, Evidence, overridden
 from hepgen_ml.phase_space.edges import HARDLY_ANY, Edge, ends, is_fixed, lower_edge
 from hepgen_ml.phase_space.extremes import Extremes, FinalStates
 from hepgen_ml.phase_space.implied import without_implied
-from hepgen_ml.phase_space.observables import ALL, SINGLE, Key, of_whole
+from hepgen_ml.phase_space.observables import ALL, JETS, SINGLE, Key, of_whole
 from hepgen_ml.phase_space.smallest import BOUNDED_ABOVE, Seen, Smallest
 
 MIN_ENTRIES, MIN_PAIRS = 150, 500
@@ -130,7 +130,10 @@ class CutFinder:
             A stated cut on particles that the events do not have.
         """
         for cut in stated:
-            missing = [c for c in cut.classes if c not in self.classes | {ALL}]
+            known = self.classes | {ALL}
+            if cut.observable == "ht" and known & JETS:
+                known.add("j")  # which charm and bottom quarks are here
+            missing = [c for c in cut.classes if c not in known]
             if missing:
                 raise UsageError(
                     f"no particle is of class {missing[0]!r}, so {str(cut)!r} cuts nothing",

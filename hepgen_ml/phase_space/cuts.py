@@ -235,6 +235,9 @@ class Acceptance:
             for name in SINGLE if len(where) == 1 else of_pairs:
                 if cut := self._by_key.get((name, classes)):
                     found.append((name, where, cut.low, cut.high))
+        if cut := self._by_key.get(("ht", ("j",))):
+            jets = tuple(i for i in places if labels[i] in JETS)
+            found.append(("ht", jets, cut.low, cut.high))
         return found
 
     @property
@@ -247,7 +250,7 @@ class Acceptance:
         """What collisions make, without names that no cut has; none if no cut concerns a decay."""
         classes = self.classes
         sums = any(cut.observable == "ht" for cut in self.cuts)
-        named = len(made) > 1 and any(one.decays and one.label in classes for one in made)
+        named = any(one.decays and one.label in classes for one in made)
         if not named and not (sums and any(one.decays for one in made)):
             return ()
         return tuple(one if one.label in classes else one._replace(label="") for one in made)

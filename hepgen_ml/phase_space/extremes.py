@@ -37,6 +37,10 @@ from hepgen_ml.phase_space.smallest import Indices, Seen
 _VALUES = 1_000_000
 """Values of pairs that are computed together; bounds the memory."""
 
+_ROUNDED = 1e-6
+"""Transverse momenta below this multiple of the energy are sums of rounded ones that balance."""
+
+
 class FinalStates(NamedTuple):
     """Final states that are made of particles of the same classes.
 
@@ -93,7 +97,7 @@ class Extremes:
             for part in _bounded(some, max(1, _VALUES // max(math.comb(n, 2), 1))):
                 self._add_together(part, of_pairs)
         for decays, some in _decaying(states):
-            for part in _bounded(some, max(1, _VALUES // math.comb(len(decays), 2))):
+            for part in _bounded(some, max(1, _VALUES // max(math.comb(len(decays), 2), 1))):
                 self._add_made(part, decays)
         for places, some in _of_places(states).items():
             self._add_whole(some, places)
@@ -156,7 +160,9 @@ class Extremes:
         def alone(flat: Indices) -> list[Tensor]:
             return [particles[flat], whole[flat // len(decays)]]
 
-        values = transverse_momentum(p).numpy().ravel()
+        pt = transverse_momentum(p)
+        # one that is alone has none, and that of its products is rounded
+        values = torch.where(pt > _ROUNDED * p[..., 3], pt, 0.0).numpy().ravel()
         for code, at in _by_code(each, np.broadcast_to(np.array(decays), each.shape)):
             seen = self.seen["pt", (names[code],)]
             seen.take_in("pt", values, at, partial(_others, "pt", alone))
@@ -180,8 +186,9 @@ class Extremes:
         ht, all_ht = torch.where(jet, pt, 0.0).sum(1), sum_of_transverse(q)
         total = p.sum(1)
         mass, velocity = invariant_mass(total), (total[:, 2] / total[:, 3]).abs()
-        share = torch.where(jet, pt, 0.0).amax(1) / ht
-        least = torch.where(jet, pt, math.inf).amin(1) / ht
+        any_ht = ht.clamp_min(1e-300)
+        share = torch.where(jet, pt, 0.0).amax(1) / any_ht
+        least = torch.where(jet, pt, math.inf).amin(1) / any_ht
         few, few_jets = len(places) <= 2, int(of_jets.sum(1).max()) <= 1
         for key, values, others, alone in (
             (("mass", (ALL,)), mass, [all_ht, ht, velocity], few),
@@ -189,18 +196,14 @@ class Extremes:
             (("ht", ("j",)), ht, [all_ht, share, least], few or few_jets),
         ):
             seen = self.seen.setdefault(key, Seen())
-            at = np.flatnonzero((values > 0).numpy())
-            if not len(at):
-                continue
             table = [other.numpy() for other in others]
-            seen.take_in(key[0], values.numpy(), at, partial(_rows_of, table))
+            seen.take_in(key[0], values.numpy(), np.arange(len(p)), partial(_rows_of, table))
             seen.alone &= alone
             if key[1] == (ALL,):
                 seen.threshold = min(seen.threshold, float(invariant_mass(q).sum(1).min()))
             for state in states:
                 added = jets_among(state.made) if key[1] == ("j",) else range(len(places))
-                if added:
-                    seen.contents.add(tuple(sorted(state.made[i].label for i in added)))
+                seen.contents.add(tuple(sorted(state.made[i].label for i in added)))
 
     def _add_pairs(
         self,
@@ -281,7 +284,7 @@ def _decaying(states: Sequence[FinalStates]) -> Iterator[tuple[list[bool], list[
     """
     for places, some in _of_places(states).items():
         decays = [len(place) > 1 for place in places]
-        if any(decays) and len(places) > 1:
+        if any(decays):
             q = momenta_made(torch.cat([s.p for s in some]), places)
             parts = q.split([len(s.p) for s in some])
             yield decays, [

@@ -66,9 +66,9 @@ def _by_momenta_and_distance(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
 
 def _by_half_of_a_mass(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
     name = cut.classes[0]
-    masses = [c for c in cuts.values()
-              if c.observable == "mass" and (name in c.classes or ALL in c.classes)]  # fmt: skip
-    return bool(masses) and cut.high >= _HALF * masses[-1].high / 2
+    highs = [c.high for c in cuts.values()
+             if c.observable == "mass" and (name in c.classes or ALL in c.classes)]  # fmt: skip
+    return cut.high >= _HALF * min(highs, default=math.inf) / 2
 
 
 def _by_own_momenta(cut: Cut, cuts: Cuts, seen: Memory) -> bool:

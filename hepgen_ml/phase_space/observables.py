@@ -122,7 +122,7 @@ def made_observables(
     """
     decays = [one.decays for one in made]
     found: dict[Key, list[Any]] = {}
-    if len(made) > 1 and any(decays):
+    if any(decays):
         for i in (i for i, one in enumerate(made) if one.decays):
             found.setdefault(("pt", (made[i].label,)), []).append(i)
         for i, j in pairs_to_cut(decays):
@@ -177,6 +177,6 @@ def whole_observables(
         jets = jets_among(made)
         if ("ht", (ALL,)) in wanted:
             found["ht", (ALL,)] = sum_of_transverse(q)[:, None]
-        if ("ht", ("j",)) in wanted and jets:
+        if ("ht", ("j",)) in wanted:
             found["ht", ("j",)] = transverse_momentum(q[:, jets]).sum(1, keepdim=True)
     return found

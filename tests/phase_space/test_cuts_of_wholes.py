@@ -12,7 +12,9 @@ from hepgen_ml.phase_space import Acceptance, parse_cut
 from hepgen_ml.phase_space.coordinates import boost, from_pt_rapidity_phi, invariant_mass
 from hepgen_ml.phase_space.cut_finder import CutFinder
 from hepgen_ml.phase_space.extremes import FinalStates
+from hepgen_ml.phase_space.implied import without_implied
 from hepgen_ml.phase_space.made import Made
+from hepgen_ml.phase_space.smallest import Seen
 
 Z = 91.2
 
@@ -143,3 +145,48 @@ def test_smallest_energies_of_photons_at_fixed_energy() -> None:
     finder.add_all([state._replace(products=[0])])
     found = finder.acceptance(slices=False, energies=True).cuts
     assert not [c for c in found if c.observable == "energy"]
+
+
+@pytest.mark.parametrize("text", ["ht(j) > 50", "pt(23) > 50"])
+def test_stated_cuts_exclude_what_stands_alone(text: str) -> None:
+    """A Z boson without any parton has no transverse momentum, and no sum of them."""
+    jet = z_with_jets(3000, 1, 5)
+    alone = z_with_jets(3000, 1, 6)
+    p = alone.p[:, 1:].clone()
+    p[..., 0] = torch.tensor([30.0, -30.0])  # of the two products
+    p[..., 1] = 0.0
+    p[..., 3] = torch.sqrt(30.0**2 + p[..., 2] ** 2)
+    p[:, 1, 0] *= 1 + 1e-12  # as rounded in files
+    alone = FinalStates(p, ["11", "11"], True, {(0, 1)}, (0, 1), [Made("23", (0, 1))])
+    acceptance = Acceptance([parse_cut(text)])
+    assert not acceptance.passes(alone.p, alone.labels, alone.made).any()
+    assert acceptance.passes(jet.p, jet.labels, jet.made).any()
+    assert acceptance.concerned(alone.made)
+    # nor is a cut found that would exclude it, or one in what is rounded
+    pt = jet.p[:, 0, :2].norm(dim=1)
+    found = found_in([alone, jet._replace(p=jet.p[pt > 50])])
+    assert {c.observable for c in found.cuts if "23" in c.classes or "j" in c.classes} <= {"pt"}
+    assert found.passes(alone.p, alone.labels, alone.made).all()
+    assert not found_in([alone]).cuts
+
+
+def test_sums_of_partons_with_masses_alone() -> None:
+    state = z_with_jets(1000, 1, 5)  # a charm quark
+    finder = CutFinder(find=False)
+    finder.add_all([state])
+    (cut,) = finder.acceptance([parse_cut("ht(j) > 50")]).cuts
+    assert str(cut) == "50 <= ht(j)"
+
+
+def test_flavours_that_sums_count_have_channels_of_their_own() -> None:
+    acceptance = Acceptance([parse_cut("ht(j) > 50")])
+    assert acceptance.bounds(["23", "j", "j"]) != acceptance.bounds(["23", "11", "11"])
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_ends_of_momenta_follow_from_the_smallest_end_of_a_mass(first: int) -> None:
+    masses = [parse_cut("mass(j, j) < 500"), parse_cut("mass(5, j) > 20")]
+    cuts = [masses[first], masses[1 - first], parse_cut("pt(j) < 300")]
+    seen = {(c.observable, c.classes): Seen() for c in cuts}
+    seen["pt", ("j",)].alone, seen["pt", ("j",)].entries = False, 1000
+    assert {str(c) for c in without_implied(cuts, seen)} == {str(c) for c in masses}
