@@ -130,7 +130,8 @@ def _show_model(console: Console, path: Path, found: Mapping[str, Any]) -> None:
         facts.add_row(subject, Text(text))
     for key, value in found["training"].items():
         if key == "acceptance":
-            facts.add_row(key, _acceptance(value))
+            if value:
+                facts.add_row(key, _acceptance(value))
         elif key not in _UNDERSTOOD | _SHOWN:
             facts.add_row(key.replace("_", " "), Text(_plain(value)))
     console.print(facts)

@@ -6,6 +6,7 @@ import re
 import sys
 from typing import Any
 
+import typer
 from typer.core import TyperGroup
 
 from hepgen_ml.cli.console import error_line
@@ -21,6 +22,9 @@ class Verbs(TyperGroup):
             return super().main(*arguments, **options | {"standalone_mode": False})
         try:
             code = super().main(*arguments, **options | {"standalone_mode": False})
+        except typer.Abort:  # also the end of standard input, where a verb asks for more
+            error_line("aborted")
+            sys.exit(1)
         except Exception as error:
             # the parser's exceptions have no public name in typer
             if not hasattr(error, "format_message") or not hasattr(error, "exit_code"):

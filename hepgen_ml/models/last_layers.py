@@ -19,7 +19,8 @@ from hepgen_ml.networks.principal_axes import Watch
 from hepgen_ml.process.encoded import Encoded
 
 _EVENTS, _LEAST = 20_000, 500
-"""Events for the information, and the least number of each subprocess, if there are so many."""
+"""Events for the information, and the least number of each subprocess, if there are so many; of
+many subprocesses it is smaller, so that at most twice as many events are used."""
 
 _BATCH = 1024
 
@@ -84,7 +85,8 @@ def _some(events: Encoded, seed: int) -> tuple[Tensor, Tensor]:
     subprocess = events.subprocess.cpu()[order]
     sizes = torch.bincount(subprocess)
     part = min(1.0, _EVENTS / len(events))
-    wanted = torch.minimum(sizes, (part * sizes).ceil().clamp_min(_LEAST).long())
+    least = min(_LEAST, math.ceil(_EVENTS / max(int((sizes > 0).sum()), 1)))
+    wanted = torch.minimum(sizes, (part * sizes).floor().clamp_min(least).long())
     order = order[torch.argsort(subprocess, stable=True)]
     rows = torch.cat([
         rows[:n] for rows, n in zip(order.split(sizes.tolist()), wanted.tolist(), strict=True)

@@ -32,7 +32,8 @@ from hepgen_ml.models import registry
 from hepgen_ml.models.included import FORMAT_VERSION, read_document
 from hepgen_ml.models.model_card import model_card
 from hepgen_ml.models.surrogate import Surrogate
-from hepgen_ml.networks.bayesian import LEAST_STORED, LOG_VARIANCE, check_axes, expect_axes
+from hepgen_ml.networks.bayesian import LEAST_STORED, check_axes, expect_axes
+from hepgen_ml.networks.principal_axes import LOG_VARIANCE
 from hepgen_ml.process.process import Process
 
 _HALF = (torch.float16, torch.bfloat16)

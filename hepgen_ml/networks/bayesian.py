@@ -23,13 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hepgen_ml.networks.principal_axes import PrincipalAxes, Watch, with_noise
+from hepgen_ml.networks.principal_axes import LOG_VARIANCE, PrincipalAxes, Watch, with_noise
 
 INITIAL_LOG_VARIANCE = -9.0
-LOG_VARIANCE = (-24.0, 11.0)
-"""Range of the logarithm of a posterior variance. A million events determine weights to 0.001
-(-14) and better; below the lower end single precision knows no difference."""
-
 LEAST_STORED = -11.0
 """Its lower end when models were stored that do not say which one they have."""
 
@@ -246,15 +242,18 @@ def variational_layers(module: nn.Module) -> list[Variational]:
 def expect_axes(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Make room for those axes of posteriors that are among stored tensors of a module.
 
-    Only where shapes are those of the weights: other tensors are left to be refused.
+    Only where shapes are those of the weights: other tensors are left to be refused, before they
+    take any memory.
     """
     for name, layer in module.named_modules():
-        found = tensors.get(f"{name}.axes.inputs")
-        if found is None or not isinstance(layer, Variational) or layer.mean.ndim < 2:
+        if not isinstance(layer, Variational) or layer.mean.ndim < 2:
             continue
-        n, n_inputs, _ = layer.matrices
-        if found.shape in {(k, n_inputs, n_inputs) for k in (1, n)}:
-            layer.axes = PrincipalAxes(*layer.matrices, len(found))
+        n, w, k = layer.matrices
+        found = {key.removeprefix(f"{name}.axes."): tuple(t.shape) for key, t in tensors.items()
+                 if key.startswith(f"{name}.axes.")}  # fmt: skip
+        for m in {1, n}:
+            if found == {"inputs": (m, w, w), "outputs": (n, k, k), "log_variance": (n, w, k)}:
+                layer.axes = PrincipalAxes(n, w, k, m)
 
 
 def check_axes(module: nn.Module) -> None:

@@ -21,6 +21,10 @@ import math
 import torch
 from torch import Tensor, nn
 
+LOG_VARIANCE = (-24.0, 11.0)
+"""Range of the logarithm of a posterior variance. A million events determine weights to 0.001
+(-14) and better; below the lower end single precision knows no difference."""
+
 _ROUNDING = 1e-3
 """Deviation from a rotation that single precision may have."""
 
@@ -54,9 +58,14 @@ class PrincipalAxes(nn.Module):
         self.register_buffer("outputs", torch.zeros(n, n_outputs, n_outputs))
         self.register_buffer("log_variance", torch.zeros(n, n_inputs, n_outputs))
 
+    @property
+    def variance(self) -> Tensor:
+        """Posterior variances along products of axes."""
+        return torch.exp(self.log_variance.clamp(*LOG_VARIANCE))
+
     def deviation(self, noise: Tensor) -> Tensor:
         """Deviations (n, n_inputs, n_outputs) of a draw from independent normal numbers."""
-        along = torch.exp(0.5 * self.log_variance) * noise
+        along = torch.sqrt(self.variance) * noise
         return self.inputs @ along @ self.outputs.transpose(1, 2)
 
     def noise(self, hidden: Tensor, rows: list[int]) -> Tensor:
@@ -70,7 +79,7 @@ class PrincipalAxes(nn.Module):
             Numbers (d,) of the matrices.
         """
         h = nn.functional.pad(hidden, (0, 1), value=1.0)
-        variance = torch.exp(self.log_variance[rows])
+        variance = self.variance[rows]
         if len(self.inputs) == 1 and h.ndim == 2:
             along = torch.einsum("ma,dak->mdk", (h @ self.inputs[0]) ** 2, variance)
         else:
@@ -116,8 +125,7 @@ class Watch:
 
     def __init__(self, n: int, n_inputs: int, n_outputs: int, device: torch.device) -> None:
         self.shape, self.device = (n, n_inputs, n_outputs), device
-        self.shared = True
-        self.inputs = torch.zeros(n, n_inputs, n_inputs, device=device)
+        self.inputs = torch.zeros(1, n_inputs, n_inputs, device=device)
         self.outputs = torch.zeros(n, n_outputs, n_outputs, device=device)
         self.axes: PrincipalAxes | None = None
 
@@ -130,22 +138,25 @@ class Watch:
     def _add(self, hidden: Tensor, gradient: Tensor, rows: list[int]) -> None:
         g = gradient if gradient.ndim == 3 else gradient.unsqueeze(-1)
         h = nn.functional.pad(hidden, (0, 1), value=1.0)
-        self.shared = self.shared and h.ndim == 2
+        if h.ndim == 3 and len(self.inputs) == 1:  # each matrix has inputs of its own
+            self.inputs = self.inputs.repeat(self.shape[0], 1, 1)
+        shared = len(self.inputs) == 1
         for i, row in enumerate(rows):
             hi, gi = (h if h.ndim == 2 else h[:, i]), g[:, i]
+            number = 0 if shared else row
             if self.axes is None:
-                self.inputs[row] += (hi * (gi**2).sum(-1, keepdim=True)).t() @ hi
+                self.inputs[number] += (hi * (gi**2).sum(-1, keepdim=True)).t() @ hi
                 self.outputs[row] += (gi * (hi**2).sum(-1, keepdim=True)).t() @ gi
             else:
-                u = self.axes.inputs[0 if self.shared else row]
-                v = self.axes.outputs[row]
+                u, v = self.axes.inputs[number], self.axes.outputs[row]
                 self.axes.log_variance[row] += ((hi @ u) ** 2).t() @ (gi @ v) ** 2
 
     def rotate(self) -> None:
         """Take the axes from the sums so far, and begin those along them."""
-        inputs = self.inputs.sum(0, keepdim=True) if self.shared else self.inputs
-        self.axes = PrincipalAxes(*self.shape, len(inputs)).to(self.device)
-        for stored, moments in ((self.axes.inputs, inputs), (self.axes.outputs, self.outputs)):
+        self.axes = PrincipalAxes(*self.shape, len(self.inputs)).to(self.device)
+        for stored, moments in (
+            (self.axes.inputs, self.inputs), (self.axes.outputs, self.outputs)
+        ):  # fmt: skip
             stored.copy_(torch.linalg.eigh(moments.cpu().double())[1])
 
     def posterior(self, scale: float, prior_std: float) -> PrincipalAxes:

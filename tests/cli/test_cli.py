@@ -152,39 +152,11 @@ def test_cross_sections(value: float, error: float, text: str) -> None:
     assert cross_section(value, error) == text
 
 
-def test_unknown_option_is_a_usage_error() -> None:
-    assert run("train", "--no-such-option").exit_code == 2
-    assert run("generate").exit_code == 2
-
-
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        ("train --from-lhe", "option '--from-lhe' requires an argument (see --help)"),
-        ("generate", "missing option '--out' (see root generate --help)"),
-        ("generat", "no such command 'generat' (did you mean 'generate'?; see root --help)"),
-        (
-            "tag train --max-tim 2m",
-            "no such option: --max-tim (possible options: --max-time; see root tag train --help)",
-        ),
-    ],
-)
-def test_a_wrong_option_is_an_error_of_one_line(arguments: str, line: str) -> None:
-    result = CliRunner().invoke(app, arguments.split(), prog_name="root")
-    assert (result.exit_code, result.stderr) == (2, f"error: {line}\n")
-    assert not result.stdout
-
-
 def test_an_output_that_was_removed_is_no_defect(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.lhe")
     assert _console.size_of(tmp_path / "pipe.lhe") == "a pipe"
     (tmp_path / "pipe.lhe").unlink()
     assert _console.size_of(tmp_path / "pipe.lhe") == "removed since"
-
-
-def test_help_without_arguments() -> None:
-    assert "generate" in run().output
-    assert "apply" in run("tag").output
 
 
 def test_train_takes_several_files_after_one_option(

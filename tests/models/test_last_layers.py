@@ -16,8 +16,16 @@ from hepgen_ml.errors import ModelError
 from hepgen_ml.files.provenance import file_hash
 from hepgen_ml.files.tensors import load_tensors, save_tensors
 from hepgen_ml.generation.generator import Generator
-from hepgen_ml.networks.bayesian import Variational, perturbed, posterior_draw, variational_layers
+from hepgen_ml.models.last_layers import _some
+from hepgen_ml.networks.bayesian import (
+    Variational,
+    expect_axes,
+    perturbed,
+    posterior_draw,
+    variational_layers,
+)
 from hepgen_ml.networks.principal_axes import Watch
+from hepgen_ml.process.encoded import Encoded
 from tests.samples import toy_top_pairs
 
 SETTINGS = ["model=spline-flow", "spline_flow.width=16", "spline_flow.couplings=2",
@@ -63,6 +71,8 @@ def test_posterior_is_that_of_a_linear_model(outputs: tuple[int, ...], separate:
         out.backward(g.reshape(out.shape))
         if not last:
             weights.watch.rotate()
+    # inputs that all matrices share have one sum of products
+    assert len(weights.watch.inputs) == (2 if separate else 1)
     weights.axes = weights.watch.posterior(0.5, weights.prior_std)
     assert len(weights.axes.inputs) == (2 if separate else 1)
     one = torch.cat([h, torch.ones(n, 1)], 1)
@@ -142,6 +152,41 @@ def test_damaged_axes_are_refused(model: Path, tmp_path: Path, kind: str) -> Non
     (tmp_path / "bad" / "config.json").write_text(json.dumps(document))
     with pytest.raises(ModelError, match="orthogonal" if kind == "stretched" else "axes"):
         Generator.load(tmp_path / "bad", device="cpu")
+
+
+def test_widths_that_no_training_finds_are_limited(model: Path, tmp_path: Path) -> None:
+    """Numbers of a stored model that overflow, although they are finite."""
+    generator = Generator.load(model, device="cpu")
+    for layer in variational_layers(generator.surrogate):
+        if layer.axes is not None:
+            layer.axes.log_variance.fill_(1000.0)
+    generator.save(tmp_path / "wide")
+    for layer in variational_layers(Generator.load(tmp_path / "wide", device="cpu").surrogate):
+        assert bool(layer.draw(0).isfinite().all())
+
+
+def test_axes_take_no_memory_before_all_of_them_are_found() -> None:
+    weights = Variational(torch.zeros(2, 4, 3))
+    shapes = {"inputs": (1, 5, 5), "outputs": (2, 3, 3), "log_variance": (2, 5, 3)}
+    stored = {f"map.axes.{name}": torch.zeros(shape) for name, shape in shapes.items()}
+    module = nn.ModuleDict({"map": weights})
+    expect_axes(module, {n: t for n, t in stored.items() if not n.endswith("outputs")})
+    assert weights.axes is None
+    expect_axes(module, stored)
+    assert weights.axes is not None
+
+
+@pytest.mark.parametrize(("n", "each"), [(1, 50_000), (3, 9_000), (900, 200)])
+def test_events_for_the_information_are_limited(n: int, each: int) -> None:
+    """Of hundreds of subprocesses, too, and they stand for all events of each."""
+    number = torch.arange(n).repeat(each)
+    x, weight = torch.zeros(len(number), 1), torch.ones(len(number))
+    events = Encoded(x, number, number, number, x, weight, x, number)
+    rows, factor = _some(events, seed=0)
+    assert 19_000 < len(rows) < 41_000
+    assert len(torch.unique(rows)) == len(rows)
+    sums = torch.bincount(number[rows], factor)
+    assert torch.allclose(sums, torch.full_like(sums, float(each)))
 
 
 def test_members_of_an_ensemble_have_axes_of_their_own(tmp_path: Path) -> None:
