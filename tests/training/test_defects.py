@@ -12,6 +12,7 @@ from hepgen_ml.errors import SampleError
 from hepgen_ml.events.formats import write
 from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
 from hepgen_ml.training.data import SampleSource, learn_process
+from hepgen_ml.training.defects import find_defects
 from tests.colored_events import colored
 from tests.events.laws.test_color_lines import ALL
 from tests.parton_events import changed
@@ -115,3 +116,13 @@ def test_incoming_particles_off_the_axis() -> None:
     assert "event 1: has incoming particles off the beam axis, the first of 1,500 among" in text
     assert "not supported" in text
     assert "--skip-bad" not in text
+
+
+def test_parts_of_a_file_that_no_event_passes(tmp_path: Path) -> None:
+    """Cuts may leave nothing of many events that stand one after another."""
+    write(TOPS, tmp_path / "a.lhe")
+    low = float(np.hypot(TOPS.px, TOPS.py)[TOPS.pdg_id == 6].max())
+    source = SampleSource(str(tmp_path / "a.lhe"), cuts=[f"pt(6) > {2 * low}"])
+    assert sum(map(len, source.chunks())) == 0
+    assert source.n_unselected == len(TOPS)
+    assert find_defects(TOPS[:0]) == {}

@@ -104,9 +104,9 @@ class ParticleIds:
         known : (rows,) bool array
         """
         unique, where = np.unique(ids, return_inverse=True)
-        found = [self._properties(int(i)) for i in unique]
-        charge, color, known = (np.array(x) for x in zip(*found, strict=True))
-        return charge[where], color[where], known[where]
+        found = np.array([self._properties(int(i)) for i in unique], dtype=np.int64)
+        charge, color, known = found.reshape(-1, 3).T  # without any ids, too
+        return charge[where], color[where], known[where].astype(bool)
 
     def _properties(self, pdg_id: int) -> tuple[int, int, bool]:
         size, sign = abs(pdg_id), -1 if pdg_id < 0 else 1
