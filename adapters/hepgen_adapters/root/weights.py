@@ -147,9 +147,10 @@ def _longest(file: ROOTFile, branch: str) -> int:
 def _texts(title: str, n: int) -> list[str]:
     """What each of n entries is, by the title of their branch; empty where it does not say so."""
     texts = [""] * n
+    title = " ".join(title.split())  # the patterns take long for long blanks
     for number, text in _IS.findall(title):
         if int(number) < n:
-            texts[int(number)] = " ".join(text.split())[:_LONGEST_TEXT]
+            texts[int(number)] = text[:_LONGEST_TEXT]
     lha = _LHA.search(title)
     if lha is not None and int(lha[2]) - int(lha[1]) + 1 == n:
         texts = [f"LHA ID {int(lha[1]) + k}" for k in range(n)]
