@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from hepgen_ml.classification.directory import DIRECTORY, fingerprint
+from hepgen_ml.classification.division import (
+    features_of,
+    hardest,
+    listed,
+    require_usable,
+    split_to_train,
+)
 from hepgen_ml.classification.inputs import JetTensors
 from hepgen_ml.classification.metrics import Merit, merit
 from hepgen_ml.classification.network import JetNetwork, is_last
@@ -22,19 +27,16 @@ from hepgen_ml.classification.settings import (
     TRAINING,
     TaggerSettings,
 )
-from hepgen_ml.classification.storage import LONGEST_NAME, MOST_CLASSES, load_network, save_network
+from hepgen_ml.classification.storage import load_network, save_network
 from hepgen_ml.classification.task import TaggingTask
 from hepgen_ml.errors import SampleError, UsageError
-from hepgen_ml.events.jets import Jets, joined
+from hepgen_ml.events.jets import Jets
 from hepgen_ml.events.sample import FloatArray
 from hepgen_ml.events.source import Progress
 from hepgen_ml.training.devices import find_device
 from hepgen_ml.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
-
-LEAST_JETS = 20
-"""Minimum number of jets of each class."""
 
 _BATCH = 4096
 
@@ -128,7 +130,7 @@ class Tagger:
         """
         settings = settings or TaggerSettings()
         config = settings.training or (TRAINING if start is None else FINE_TUNING)
-        classes, features = tuple(jets), _features(jets)
+        classes, features = tuple(jets), features_of(jets)
         if start is not None:
             start.require(features)
             settings = TaggerSettings(
@@ -138,7 +140,7 @@ class Tagger:
             start.most if start else max(int(some.counts.max()) for some in jets.values())
         )
         place = find_device(device)
-        train, validation = _split(jets, config.validation_fraction, seed, most)
+        train, validation = split_to_train(jets, config.validation_fraction, seed, most)
         torch.manual_seed(seed)
         module = JetNetwork(
             settings.network, len(features), len(classes), settings.inputs == "kinematic", most,
@@ -178,8 +180,8 @@ class Tagger:
         """Raise `SampleError` unless constituents have the numbers of the training."""
         if features != self.features:
             raise SampleError(
-                f"constituents have {_listed(features)}, the tagger was trained with "
-                f"{_listed(self.features)}",
+                f"constituents have {listed(features)}, the tagger was trained with "
+                f"{listed(self.features)}",
                 path=path,
                 remedy=f"read the jets with --features {','.join(self.features)}"
                 if self.features
@@ -196,7 +198,7 @@ class Tagger:
             Constituents have other features than in the training, or jets have none.
         """
         self.require(jets.names)
-        _require_usable(jets, "the sample")
+        require_usable(jets, "the sample")
         self.module.eval()
         parts = [np.zeros((0, len(self.classes)))]
         for start in range(0, len(jets), _BATCH):
@@ -273,119 +275,6 @@ class Tagger:
         return cls(*load_network(Path(directory), find_device(device)))
 
 
-def hardest(jets: Jets, most: int) -> Jets:
-    """Jets with so many of their constituents at most; they are in falling order."""
-    counts = jets.counts
-    if not len(jets) or counts.max() <= most:
-        return jets
-    place = np.arange(len(jets.momenta)) - np.repeat(jets.offsets[:-1], counts)
-    kept = place < most
-    offsets = np.concatenate([[0], np.cumsum(np.minimum(counts, most))]).astype(np.int64)
-    return replace(jets, offsets=offsets, momenta=jets.momenta[kept], features=jets.features[kept])
-
-
-def split_off(
-    jets: Mapping[str, Jets], fraction: float, seed: int, key: int = 0
-) -> tuple[dict[str, Jets], dict[str, Jets]]:
-    """A random part of the jets of every class, and the rest.
-
-    The rest has no jet that equals one of the part, also of another class: such jets would make a
-    test look better, or worse, than the tagger is.
-    """
-    some: dict[str, npt.NDArray[np.int64]] = {}
-    rest: dict[str, npt.NDArray[np.int64]] = {}
-    number = _numbers(jets)
-    for i, (name, all_) in enumerate(jets.items()):
-        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(7, key, i)))
-        order = rng.permutation(len(all_))
-        n = max(int(fraction * len(all_)), 1)
-        some[name], rest[name] = np.sort(order[:n]), np.sort(order[n:])
-    tested = [number[name][rows] for name, rows in some.items()]
-    chosen = np.concatenate(tested) if tested else np.zeros(0, dtype=np.int64)
-    lost = 0
-    for name, rows in rest.items():
-        rest[name] = rows[~np.isin(number[name][rows], chosen)]
-        lost += len(rows) - len(rest[name])
-    if lost:
-        log.warning(
-            "%d jets occur more than once, in one class or in several: those that equal a jet to "
-            "test or validate with are not trained on", lost,
-        )  # fmt: skip
-    one, other = ({name: jets[name][rows] for name, rows in part.items()} for part in (some, rest))
-    return one, other
-
-
-def require_enough(jets: Mapping[str, Jets], rest: Mapping[str, Jets]) -> None:
-    """Raise `SampleError` if a class has too few jets left beside those for a test."""
-    for name, some in rest.items():
-        if len(some) < LEAST_JETS:
-            raise SampleError(
-                f"class {name!r} has {len(jets[name])} jets, {len(some)} without those for the "
-                "test and their copies",
-                remedy=f"give more: at least {LEAST_JETS} are needed, or check its file and label",
-            )
-
-
-def _numbers(jets: Mapping[str, Jets]) -> dict[str, npt.NDArray[np.int64]]:
-    """A number for each jet; equal jets have the same."""
-    ends = np.cumsum([len(some) for some in jets.values()], dtype=np.int64)
-    if not jets:
-        return {}
-    if any(not len(some) or some.counts.min() < 1 for some in jets.values()):
-        each = np.split(np.arange(ends[-1]), ends[:-1])
-        return dict(zip(jets, each, strict=True))
-    sums = [np.add.reduceat(some.momenta, some.offsets[:-1], axis=0) for some in jets.values()]
-    counts = np.concatenate([some.counts for some in jets.values()])
-    keys = np.column_stack([np.concatenate(sums), counts])
-    number = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
-    return dict(zip(jets, np.split(number, ends[:-1]), strict=True))
-
-
-def _split(jets: Mapping[str, Jets], fraction: float, seed: int, most: int) -> tuple[Jets, Jets]:
-    """Jets to train on and to validate with, in random order, with their labels."""
-    parts = []
-    for i, some in enumerate(reversed(split_off(jets, fraction, seed, 1))):
-        together = joined([hardest(j, most).with_label(name) for name, j in some.items()])
-        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(8, i)))
-        parts.append(together[rng.permutation(len(together))])
-    return parts[0], parts[1]
-
-
-def _features(jets: Mapping[str, Jets]) -> tuple[str, ...]:
-    """Features of the constituents of all classes."""
-    if len(jets) < 2:
-        raise SampleError(
-            f"a tagger needs more than {len(jets)} class of jets",
-            remedy="give two classes at least, --class NAME=FILE each",
-        )
-    given: list[object] = list(jets)  # scripts may name classes by numbers
-    for name in given:
-        if not isinstance(name, str) or not 1 <= len(name) <= LONGEST_NAME:
-            raise UsageError(
-                f"the name of a class, {str(name)[:50]!r}, is not a text of 1 to {LONGEST_NAME} "
-                "characters", remedy="give another name",
-            )  # fmt: skip
-    if len(jets) > MOST_CLASSES:
-        raise UsageError(
-            f"{len(jets)} classes are too many", remedy=f"{MOST_CLASSES} are possible"
-        )
-    first = next(iter(jets.values()))
-    for name, some in jets.items():
-        if len(some) < LEAST_JETS:
-            raise SampleError(
-                f"class {name!r} has {len(some)} jets",
-                remedy=f"give at least {LEAST_JETS}, or check its file and label",
-            )
-        if some.names != first.names:
-            raise SampleError(
-                f"constituents of {name!r} have {_listed(some.names)}, others "
-                f"{_listed(first.names)}",
-                remedy="read all classes with the same --features",
-            )
-        _require_usable(some, f"class {name!r}")
-    return first.names
-
-
 def _sum_of(start: Tagger | None) -> float:
     """Identifier that distinguishes the taggers from which a fine-tuning may start."""
     if start is None:
@@ -393,19 +282,7 @@ def _sum_of(start: Tagger | None) -> float:
     return sum(float(t.double().sum()) for t in start.module.state_dict().values())
 
 
-def _require_usable(jets: Jets, where: str) -> None:
-    """Raise `SampleError` for invalid jets, which a script may pass but readers never return."""
-    if len(jets) and int(jets.counts.min()) < 1:
-        raise SampleError(f"{where} has jets without constituents", remedy="leave them out")
-    if not (np.isfinite(jets.momenta).all() and np.isfinite(jets.features).all()):
-        raise SampleError(f"{where} has numbers that are not finite", remedy="leave such jets out")
-
-
 def _take_over(module: JetNetwork, start: JetNetwork) -> None:
     """Weights and standardisation of a trained network, but for the last layer."""
     own, other = module.state_dict(), start.state_dict()
     module.load_state_dict({n: own[n] if is_last(n) else other[n] for n in own})
-
-
-def _listed(features: tuple[str, ...]) -> str:
-    return f"the numbers {', '.join(features)}" if features else "no numbers beside momenta"

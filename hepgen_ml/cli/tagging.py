@@ -171,9 +171,10 @@ def train(
     with _console.reporting(lambda: _console.kept(out), verbose=verbose, debug=debug):
         seconds = None if max_time is None else parse_duration(max_time)
         from hepgen_ml.classification.directory import DIRECTORY
+        from hepgen_ml.classification.division import require_enough, split_off
         from hepgen_ml.classification.samples import read_classes
         from hepgen_ml.classification.settings import settings
-        from hepgen_ml.classification.tagger import Tagger, require_enough, split_off
+        from hepgen_ml.classification.tagger import Tagger
 
         chosen = settings(
             network, inputs, set_ or [], fine_tuning=finetune is not None, seconds=seconds

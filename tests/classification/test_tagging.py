@@ -15,12 +15,12 @@ from typer.testing import CliRunner, Result
 
 from hepgen_ml.classification import Tagger
 from hepgen_ml.classification.directory import DIRECTORY
+from hepgen_ml.classification.division import hardest, require_enough, split_off
 from hepgen_ml.classification.inputs import JetTensors, kinematic
 from hepgen_ml.classification.metrics import auc, merit, rejection
 from hepgen_ml.classification.network import JetNetwork, is_last
 from hepgen_ml.classification.samples import write_scores
 from hepgen_ml.classification.settings import TRAINING, TaggerSettings
-from hepgen_ml.classification.tagger import hardest, require_enough, split_off
 from hepgen_ml.cli import app
 from hepgen_ml.errors import ModelError, OutputError, SampleError, UsageError
 from hepgen_ml.events.jets import JetSelection
