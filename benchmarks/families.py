@@ -221,14 +221,18 @@ def figure(results: list[dict[str, Any]], path: Path) -> None:
                             label=kind, capsize=3)  # fmt: skip
             else:
                 ax.errorbar(value, np.full(len(n), k), xerr=error, fmt="o", color="C0")
+        floor = np.mean([r["auc_floor"][0] for r in shown if r["sample"] == sample])
+        line = {"color": "0.4", "ls": "--", "zorder": 0, "label": "truth against truth"}
         if against:
             ax.set(xscale="log", xlabel=ABSCISSAE[against], title=title(sample))
             ax.set_ylabel("AUC, generated against true events")
-            ax.axhline(0.5, color="0.8", zorder=0)
+            values = sorted({r[against] for r in shown})
+            ax.set_xticks(values, [f"{v:,g}" for v in values], minor=False)
+            ax.xaxis.set_minor_locator(plt.NullLocator())
+            ax.axhline(floor, **line)
             ax.legend()
         else:
-            floor = [r["auc_floor"][0] for r in shown if r["sample"] == sample]
-            ax.axvline(np.mean(floor), color="0.4", ls="--", label="truth against truth")
+            ax.axvline(floor, **line)
             ax.set_yticks(range(len(kinds)), kinds)
             ax.set(xlabel="AUC, generated against true events", title=title(sample))
             ax.set_ylim(len(kinds) - 0.5, -0.5)
