@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from torch import Tensor
 
@@ -13,7 +14,18 @@ from hepgen_ml.phase_space.cuts import Acceptance, Cut, Evidence, overridden
 from hepgen_ml.phase_space.edges import HARDLY_ANY, Edge, ends, is_fixed, lower_edge
 from hepgen_ml.phase_space.extremes import Extremes, FinalStates
 from hepgen_ml.phase_space.implied import without_implied
-from hepgen_ml.phase_space.observables import ALL, JETS, SINGLE, Key, of_whole
+from hepgen_ml.phase_space.made import base_class
+from hepgen_ml.phase_space.observables import ALL, JETS, SINGLE, Key, base_key, of_whole
+from hepgen_ml.phase_space.origins import (
+    by_origin,
+    kept_apart,
+    named,
+    of_own,
+    renamed,
+    with_origins,
+    with_own,
+)
+from hepgen_ml.phase_space.origins import final_name as name_with_origin
 from hepgen_ml.phase_space.smallest import BOUNDED_ABOVE, Seen, Smallest
 
 MIN_ENTRIES, MIN_PAIRS = 150, 500
@@ -53,12 +65,22 @@ class CutFinder:
     ----------
     find : bool
         Search cuts; otherwise only stated cuts count.
+
+    Attributes
+    ----------
+    classes : set of str
+        Flavour classes, without origins.
+    apart : frozenset of str
+        Those of which particles of collisions and of decays have different cuts, once
+        `acceptance` has found these.
     """
 
     def __init__(self, find: bool = True) -> None:
         self._find = find
         self._extremes = Extremes()
+        self._common: dict[Key, Seen] | None = None
         self.classes: set[str] = set()
+        self.apart: frozenset[str] = frozenset()
 
     def add(
         self,
@@ -74,7 +96,9 @@ class CutFinder:
     def add_all(self, states: Sequence[FinalStates]) -> None:
         """Take in final states of any classes."""
         for state in states:
-            self.classes.update(state.labels, (one.label for one in state.made if one.label))
+            names = (*state.labels, *(one.label for one in state.made if one.label))
+            self.classes.update(map(base_class, names))
+        self._common = None
         if self._find:
             self._extremes.add_all(states)
 
@@ -86,7 +110,7 @@ class CutFinder:
         An upper one needs a density that would have many entries beyond it.
         """
         key = (observable, tuple(sorted(classes)))
-        seen = self._extremes.seen.get(key, Seen())
+        seen = self._of_any_origin().get(key, Seen())
         low = high = None
         if seen.entries >= _fewest(observable):
             low = lower_edge(seen.low.values, seen.entries)
@@ -139,15 +163,39 @@ class CutFinder:
                     f"no particle is of class {missing[0]!r}, so {str(cut)!r} cuts nothing",
                     remedy=f"the classes are {', '.join(sorted(self.classes))}",
                 )
-        families: dict[Key, dict[Key, Seen]] = {}
-        for key, seen in self._extremes.seen.items():
-            left_out = (*(() if light_cone else _LIGHT_CONE), *(() if energies else ("energy",)))
-            if seen.entries and key[0] not in left_out and "" not in key[1]:
-                alike = key[0], tuple(sorted(_RELATIVES.get(c, c) for c in key[1]))
-                families.setdefault(alike, {})[key] = seen
-        found = [cut for family in families.values() for cut in _of_family(family, angles)]
-        found = [c if slices else _without_slice(c) for c in found]
-        return Acceptance(overridden(without_implied(found, self._extremes.seen), stated))
+        left_out = (*(() if light_cone else _LIGHT_CONE), *(() if energies else ("energy",)))
+
+        def found_in(memory: Mapping[Key, Seen]) -> list[Cut]:
+            families: dict[Key, dict[Key, Seen]] = {}
+            for key, seen in memory.items():
+                if seen.entries and key[0] not in left_out and "" not in key[1]:
+                    families.setdefault(_alike(key), {})[key] = seen
+            found = [cut for family in families.values() for cut in _of_family(family, angles)]
+            return [c if slices else _without_slice(c) for c in found]
+
+        every, memory = self._extremes.seen, self._of_any_origin()
+        found = found_in(memory)
+        parts = [found_in(part) for part in by_origin(every, _alike)]
+        own = of_own([cut for part in parts for cut in part], found, stated)
+        self.apart = kept_apart(own, every)
+        if own:
+            memory = renamed(every, partial(name_with_origin, apart=self.apart))
+            own = [named(cut, self.apart) for cut in own]
+            found = with_own(with_origins(found, memory), own)
+            stated = with_origins(stated, memory)
+        return Acceptance(overridden(without_implied(found, memory), stated))
+
+    def _of_any_origin(self) -> dict[Key, Seen]:
+        """Memory of classes without origins."""
+        if self._common is None:
+            self._common = renamed(self._extremes.seen, base_class)
+        return self._common
+
+
+def _alike(key: Key) -> Key:
+    """Observable and classes without origins, by one of those that have the same cuts."""
+    observable, classes = base_key(key)
+    return observable, tuple(sorted(_RELATIVES.get(c, c) for c in classes))
 
 
 def _of_family(family: dict[Key, Seen], angles: Collection[str]) -> list[Cut]:

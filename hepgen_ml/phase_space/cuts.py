@@ -18,12 +18,14 @@ from torch import Tensor
 from hepgen_ml.errors import UsageError
 from hepgen_ml.events.objects import JET, OBJECTS
 from hepgen_ml.phase_space.coordinates import two_body_momentum
-from hepgen_ml.phase_space.made import Made
+from hepgen_ml.phase_space.made import OF_COLLISION, OF_DECAYS, Made, base_class
 from hepgen_ml.phase_space.observables import (
     ALL,
     JETS,
     OF_PAIRS,
     SINGLE,
+    Key,
+    base_key,
     made_observables,
     particle_observables,
     whole_observables,
@@ -243,8 +245,11 @@ class Acceptance:
     @property
     def classes(self) -> set[str]:
         """Flavour classes that have cuts."""
-        jets = JETS if ("ht", ("j",)) in self._by_key else ()
-        return {name for cut in self.cuts for name in cut.classes}.union(jets)
+        own = {name for cut in self.cuts for name in cut.classes}
+        if ("ht", ("j",)) in self._by_key:
+            origins = "", OF_COLLISION, OF_DECAYS
+            own.update(name + origin for name in JETS for origin in origins)
+        return own
 
     def concerned(self, made: Sequence[Made]) -> tuple[Made, ...]:
         """What collisions make, without names that no cut has; none if no cut concerns a decay."""
@@ -274,7 +279,7 @@ class Acceptance:
     def described(self) -> list[str]:
         """Each bound in words, with its evidence."""
         lines = []
-        for cut in self.cuts:
+        for cut in reported(self.cuts):
             bounds = (replace(cut, high=math.inf), replace(cut, low=-math.inf))
             for bound, evidence in zip(bounds, cut.evidence, strict=True):
                 if not (math.isinf(bound.low) and math.isinf(bound.high)):
@@ -319,6 +324,40 @@ def tighter(cuts: Sequence[Cut]) -> list[Cut]:
         other = found.get(key, cut)
         found[key] = Cut(*key, max(cut.low, other.low), min(cut.high, other.high))
     return list(found.values())
+
+
+def reported(cuts: Sequence[Cut]) -> list[Cut]:
+    """Cuts as they are reported: bounds that do not depend on the origin as one."""
+    groups: dict[Key, list[Cut]] = {}
+    for cut in cuts:
+        groups.setdefault(base_key((cut.observable, cut.classes)), []).append(cut)
+    apart = {base_class(c) for cut in cuts for c in cut.classes if c != base_class(c)}
+    found: list[Cut] = []
+    for key, some in groups.items():
+        origins = 1
+        for name in set(key[1]):
+            if name in apart:
+                origins *= key[1].count(name) + 1
+        rest = some
+        if len(some) == origins > 1:
+            low = some[0].low if len({c.low for c in some}) == 1 else -math.inf
+            high = some[0].high if len({c.high for c in some}) == 1 else math.inf
+            one = some[0].evidence
+            why = one[0] if math.isfinite(low) else None, one[1] if math.isfinite(high) else None
+            rest = [_without(c, low, high) for c in some]
+            found.append(Cut(*key, low, high, why))
+        found += rest
+    return [c for c in found if math.isfinite(c.low) or math.isfinite(c.high)]
+
+
+def _without(cut: Cut, low: float, high: float) -> Cut:
+    """A cut without bounds that are reported for all origins."""
+    low_left = -math.inf if cut.low == low else cut.low
+    high_left = math.inf if cut.high == high else cut.high
+    return replace(cut, low=low_left, high=high_left, evidence=(
+        cut.evidence[0] if math.isfinite(low_left) else None,
+        cut.evidence[1] if math.isfinite(high_left) else None,
+    ))  # fmt: skip
 
 
 def _evidence(config: Sequence[dict[str, Any] | None]) -> Evidences:

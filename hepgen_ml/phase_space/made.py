@@ -9,6 +9,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+OF_DECAYS, OF_COLLISION = " of decays", " of the collision"
+"""What is added to a flavour class where particles that decays make have other cuts than those
+that the collision makes."""
+
+
+def base_class(label: str) -> str:
+    """Flavour class without its origin."""
+    return label.removesuffix(OF_DECAYS).removesuffix(OF_COLLISION)
+
 
 class Made(NamedTuple):
     """A particle that is made in the collision.

@@ -17,7 +17,7 @@ from hepgen_ml.phase_space.coordinates import (
     transverse_momentum,
     wrap,
 )
-from hepgen_ml.phase_space.made import Made, momenta_made, pairs_to_cut
+from hepgen_ml.phase_space.made import Made, base_class, momenta_made, pairs_to_cut
 
 LEPTONS = frozenset(map(str, range(11, 17)))
 JETS = frozenset(["j", "4", "5"])
@@ -34,8 +34,14 @@ Key = tuple[str, tuple[str, ...]]
 """Observable and classes."""
 
 
+def base_key(key: Key) -> Key:
+    """Observable and classes without origins."""
+    return key[0], tuple(sorted(map(base_class, key[1])))
+
+
 def of_single(label: str) -> tuple[str, ...]:
     """Observables of a particle of this class: light-cone momenta of leptons, energy of photons."""
+    label = base_class(label)
     if label in LEPTONS:
         return SINGLE[:4]
     return (*SINGLE[:2], "energy") if label == "22" else SINGLE[:2]
@@ -150,7 +156,7 @@ def sum_of_transverse(q: Tensor) -> Tensor:
 
 def jets_among(made: Sequence[Made]) -> list[int]:
     """Numbers of the particles made that are partons and do not decay."""
-    return [i for i, one in enumerate(made) if not one.decays and one.label in JETS]
+    return [i for i, one in enumerate(made) if not one.decays and base_class(one.label) in JETS]
 
 
 def whole_observables(

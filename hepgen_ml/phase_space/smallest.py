@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from copy import copy
 
 import numpy as np
 import numpy.typing as npt
@@ -85,8 +86,10 @@ class Seen:
         self.contents: set[tuple[str, ...]] = set()
 
     @classmethod
-    def joined(cls, parts: Sequence[Seen]) -> Seen:
-        """Several classes as one, with the largest threshold of these."""
+    def joined(
+        cls, parts: Sequence[Seen], threshold: Callable[[list[float]], float] = max
+    ) -> Seen:
+        """Several classes as one, with the largest threshold of these or another one."""
         found = cls()
         for part in parts:
             for mine, other in ((found.low, part.low), (found.high, part.high)):
@@ -94,9 +97,16 @@ class Seen:
                     mine.add(other.values, other.rows)
             found.entries += part.entries
             found.note_decays(*part.of_decays)
-        found.threshold = max(part.threshold for part in parts)
+        found.threshold = threshold([part.threshold for part in parts])
         found.direct = all(part.direct for part in parts)
         found.alone = all(part.alone for part in parts)
+        found.contents = set().union(*(part.contents for part in parts))
+        return found
+
+    def with_contents(self, name: Callable[[str], str]) -> Seen:
+        """The same with other names of what is added."""
+        found = copy(self)
+        found.contents = {tuple(sorted(map(name, names))) for names in self.contents}
         return found
 
     def note_decays(self, low: float, high: float) -> None:

@@ -38,6 +38,7 @@ from hepgen_ml.phase_space.masses import MovingPeak, largest, smallest
 from hepgen_ml.process.conditions import Conditions
 from hepgen_ml.process.decay_charts import DecayCharts, Layout
 from hepgen_ml.process.following import NEARLY_RIGHT, follows
+from hepgen_ml.process.origins import Origins
 from hepgen_ml.process.peaks import find_peak
 from hepgen_ml.process.recoil import recoiling
 from hepgen_ml.process.seen import (
@@ -65,6 +66,8 @@ class ChartLearner:
     acceptance : Acceptance
     beams : mapping
         Energies of the incoming particles, fixed or varying, by their flavours.
+    origins : Origins
+        Of final particles, where cuts depend on these.
     named : sequence of NamedResonance
         Reconstructed objects that come from one particle.
     conditions : Conditions, optional
@@ -88,16 +91,19 @@ class ChartLearner:
         stated: Sequence[Cut],
         acceptance: Acceptance,
         beams: Mapping[tuple[int, ...], Beams],
+        origins: Origins,
         named: Sequence[NamedResonance] = (),
         conditions: Conditions | None = None,
     ) -> None:
         self.seen, self.cuts, self.stated = seen, cuts, tuple(stated)
         self.acceptance, self.beams = acceptance, beams
         self.named = tuple(named)
-        self._conditions = conditions
+        self._conditions, self._origins = conditions, origins
         self.spectra = Spectra(seen, beams)
         self._peaks: dict[tuple[str, ...], tuple[float, float] | MovingPeak | None] = {}
-        self._decays = DecayCharts(seen, acceptance, cuts, self.stated, conditions)
+        self._decays = DecayCharts(
+            seen, acceptance, cuts, self.stated, origins, conditions
+        )
         self._final_masses = self._decays.final_masses
         self._check_names()
 
@@ -113,7 +119,8 @@ class ChartLearner:
             return found
         specs = {row: self._final_masses.of(structure, row) for row in structure.final}
         sizes = {r: largest(m) for r, m in specs.items()}
-        classes = {r: flavour_class(structure.pdg_id[r], sizes[r]) for r in structure.final}
+        flavours = {r: flavour_class(structure.pdg_id[r], sizes[r]) for r in structure.final}
+        classes = {r: self._origins.label(structure, r, c) for r, c in flavours.items()}
         if len(structure.final) == 2:
             pt = self.acceptance.pt_of_pair([*classes.values()], [*sizes.values()])
             pt_min = dict.fromkeys(structure.final, pt)
@@ -126,7 +133,7 @@ class ChartLearner:
             (r for r in structure.final if r != last), key=lambda r: (-pt_min[r], sizes[r], r)
         )
         order.append(last)
-        labels = unique_labels([name_of(structure.pdg_id[r], classes[r]) for r in order])
+        labels = unique_labels([name_of(structure.pdg_id[r], flavours[r]) for r in order])
         masses = [specs[r] for r in order]
         chart: Chart
         varies = isinstance(masses[0], tuple)

@@ -37,6 +37,7 @@ from hepgen_ml.process.decay_trees import (
     with_pair,
 )
 from hepgen_ml.process.masses import FinalMasses
+from hepgen_ml.process.origins import Origins
 from hepgen_ml.process.peaks import BROAD, find_peak
 from hepgen_ml.process.recoil import recoiling
 from hepgen_ml.process.resonance_masses import ResonanceMasses, masses_of
@@ -70,6 +71,8 @@ class DecayCharts:
     acceptance : Acceptance
     cuts : CutFinder
     stated : sequence of Cut
+    origins : Origins
+        Of final particles, where cuts depend on these.
     conditions : Conditions, optional
         Which masses may follow.
     """
@@ -80,10 +83,11 @@ class DecayCharts:
         acceptance: Acceptance,
         cuts: CutFinder,
         stated: Sequence[Cut],
+        origins: Origins,
         conditions: Conditions | None = None,
     ) -> None:
         self.seen, self.acceptance, self._conditions = seen, acceptance, conditions
-        self._cuts, self._stated = cuts, stated
+        self._cuts, self._stated, self._origins = cuts, stated, origins
         self.final_masses = FinalMasses(seen, conditions)
         recorded = {s: decay_tree(s) for s in seen if s.incoming}
         trees = {s: tree for s, tree in recorded.items() if tree is not None}
@@ -136,10 +140,11 @@ class DecayCharts:
         if tree is None or not tree.children:
             return None
         seen = self.seen[structure]
-        classes = {
+        flavours = {
             r: flavour_class(structure.pdg_id[r], largest(fixed_or_interval(seen, r)))
             for r in structure.final
         }
+        classes = {r: self._origins.label(structure, r, c) for r, c in flavours.items()}
         while len(tree.made) == 1:
             spec = self._named(structure, tree, tree.made[0])
             if production(structure, [0.0], isinstance(spec, tuple)) is not None:
@@ -161,7 +166,7 @@ class DecayCharts:
         queue = list(order)
         for node in queue:
             queue += tree.children.get(node, ())
-        labels = self._labels(structure, tree, order, queue, classes)
+        labels = self._labels(structure, tree, order, queue, flavours)
         number = {node: i for i, node in enumerate(queue)}
         nodes = tuple(
             (labels[n], specs[n], tuple(number[c] for c in tree.children.get(n, ())))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hepgen_ml.process.structure import Structure
 
@@ -116,10 +116,15 @@ class Relatives:
         # collision) with what descends from that beside it; and the resonances among that.
         self._known: dict[_Decay, dict[_Place, set[tuple[int, ...]]]] = {}
         self._processes: dict[_Decay, set[int]] = {}
-        for structure, tree in trees:
-            for node in tree.made:
-                self._note(structure, tree, node, [(0, tree.made)])
         self._orders: dict[int, list[_Decay]] = {}
+        for structure, tree in trees:
+            self.add(structure, tree)
+
+    def add(self, structure: Structure, tree: Tree) -> None:
+        """Take in the decays of one more structure."""
+        self._orders.clear()
+        for node in tree.made:
+            self._note(structure, tree, node, [(0, tree.made)])
 
     def _candidates(self, process: int) -> list[_Decay]:
         """Decays, the largest first; of equal products, first those of resonances of a process.
@@ -156,6 +161,11 @@ class Relatives:
             ]
             own = ids[node], tree.children[node]
             self._note(structure, tree, child, [*further, own])
+
+    def completed_at_top(self, structure: Structure, tree: Tree) -> Tree:
+        """Systems in the place of resonances that are made in the collision, see `completed`."""
+        tree = Tree(tree.made, dict(tree.children), dict(tree.systems))
+        return replace(tree, made=self._grouped(structure, tree, 0, tree.made))
 
     def completed(self, structure: Structure, tree: Tree) -> Tree:
         """Systems in the place of resonances that other events of the same particles have."""

@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.phase_space.cuts import Acceptance, Cut, flavour_class, parse_cut, tighter
+from hepgen_ml.phase_space.made import base_class
 from hepgen_ml.process.encoded import final_momenta
+from hepgen_ml.process.origins import Origins
 from hepgen_ml.process.structure import tables
 
 Cuts = Sequence[Cut | str]
@@ -40,10 +42,17 @@ def inside_cuts(
 def inside(sample: EventSample, acceptance: Acceptance) -> npt.NDArray[np.bool_]:
     """Mask (n,) of the events of a sample whose final state obeys all cuts."""
     passes = np.zeros(len(sample), dtype=bool)
-    for structure, events, table in tables(sample):
+    origins, found = Origins(), list(tables(sample))
+    origins.apart = frozenset(base_class(c) for c in acceptance.classes if c != base_class(c))
+    if origins.apart:
+        origins.add(structure for structure, _, _ in found)
+    for structure, events, table in found:
         final = final_momenta(table, structure.final)
         classes = [
-            flavour_class(structure.pdg_id[r], float(table["mass"][0, r])) for r in structure.final
+            origins.label(
+                structure, r, flavour_class(structure.pdg_id[r], float(table["mass"][0, r]))
+            )
+            for r in structure.final
         ]
         passes[events] = acceptance.passes(final, classes, structure.made(classes)).numpy()
     return passes

@@ -29,6 +29,7 @@ from hepgen_ml.process.conditions import Conditions
 from hepgen_ml.process.encoded import final_momenta
 from hepgen_ml.process.lifetimes import LifetimeLearner
 from hepgen_ml.process.moving_cuts import Found, moving_cuts
+from hepgen_ml.process.origins import Origins
 from hepgen_ml.process.process import Process
 from hepgen_ml.process.seen import BeamEnergies, Beams, Seen, fixed_or_interval
 from hepgen_ml.process.spectra import Part
@@ -77,6 +78,7 @@ class ProcessLearner:
         self._rng = np.random.default_rng(seed)
         self._seen: dict[Structure, Seen] = {}
         self._cuts, self._find_cuts = CutFinder(find_cuts), find_cuts
+        self._origins = Origins()
         self._energies = BeamEnergies()
         self._nominal = np.zeros(2)
         self._lifetimes = LifetimeLearner(seed)
@@ -96,7 +98,7 @@ class ProcessLearner:
             )
         given = self._conditions.add(sample)
         self._nominal = np.maximum(self._nominal, sample.run.beam_energy)
-        final_states: list[FinalStates] = []
+        found: list[tuple[Structure, FinalStates]] = []
         for structure, events, table in tables(sample, discrete=True):
             if not sample.is_reconstructed and (
                 len(structure.incoming) != 2 or not structure.final
@@ -110,8 +112,9 @@ class ProcessLearner:
                     "state; to train on the objects of showered events, choose them with --objects",
                 )
             some = {n: v[events] for n, v in sample.events.items()}
-            final_states.append(self._add(structure, table, some, given[events]))
-        self._cuts.add_all(final_states)
+            found.append((structure, self._add(structure, table, some, given[events])))
+        self._origins.add(structure for structure, _ in found)
+        self._cuts.add_all([self._with_origins(*one) for one in found])
         self._note_what_is_not_learned(sample)
         self.n_events += len(sample)
 
@@ -150,8 +153,14 @@ class ProcessLearner:
         self._keep(seen, kept | {k: events[k] for k in AUXILIARY if k in events})
         return FinalStates(
             final, classes, bool(structure.incoming), structure.pairs_of_decays,
-            structure.products, structure.made(classes) if structure.incoming else (),
+            structure.products,
         )  # fmt: skip
+
+    def _with_origins(self, structure: Structure, state: FinalStates) -> FinalStates:
+        """A final state with classes that tell which particles decays make."""
+        labels = self._origins.labels(structure, state.labels)
+        made = structure.made(labels) if structure.incoming else ()
+        return state._replace(labels=labels, made=made)
 
     def _keep(self, seen: Seen, new: dict[str, npt.NDArray[Any]]) -> None:
         """Random subset of fixed size, each event with the same chance (smallest priorities)."""
@@ -254,8 +263,9 @@ class ProcessLearner:
         }  # fmt: skip
         acceptance = self._acceptance(beams, conditions)
         learner = ChartLearner(
-            self._seen, self._cuts, self._stated, acceptance, beams, self._named, conditions
-        )
+            self._seen, self._cuts, self._stated, acceptance, beams, self._origins, self._named,
+            conditions,
+        )  # fmt: skip
         limit = self._limit(beams.values(), beam_energy)
         total_weight = sum(s.weight for s in self._seen.values())
         moving = {name for cut in self._moving.cuts for name in cut.classes}
@@ -310,11 +320,12 @@ class ProcessLearner:
             slices=bool(beams) and all(map(_of_partons, beams, beams.values())),
             angles=_of_angles(beams),
         )
+        self._origins.apart = self._cuts.apart
         if conditions is not None and self._find_cuts:
             stated = {(c.observable, c.classes) for c in self._stated}
             cuts = [c for c in found.cuts if (c.observable, c.classes) not in stated]
             named = [c for c in self._cuts.classes if ("pt", (c,)) not in stated]
-            self._moving = moving_cuts(self._seen, cuts, named, conditions)
+            self._moving = moving_cuts(self._seen, cuts, named, conditions, self._origins)
         return found
 
     def _subprocess(

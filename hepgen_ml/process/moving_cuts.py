@@ -17,6 +17,7 @@ from hepgen_ml.phase_space.edges import Edge, lower_edge
 from hepgen_ml.phase_space.observables import Key, particle_observables
 from hepgen_ml.process.conditions import Conditions
 from hepgen_ml.process.following import cells_of
+from hepgen_ml.process.origins import Origins
 from hepgen_ml.process.seen import Seen
 from hepgen_ml.process.structure import Structure
 
@@ -134,6 +135,7 @@ def moving_cuts(
     found: Iterable[Cut],
     classes: Iterable[str],
     conditions: Conditions,
+    origins: Origins,
 ) -> Found:
     """Lower cuts that at some conditions are far above those of all events.
 
@@ -146,10 +148,12 @@ def moving_cuts(
     classes : iterable of str
         Flavour classes whose transverse momenta are checked even without such a cut.
     conditions : Conditions
+    origins : Origins
+        Of final particles, where cuts depend on these.
     """
     lows: dict[Key, float] = {("pt", (label,)): 0.0 for label in classes}
     lows |= {(c.observable, c.classes): c.low for c in found if np.isfinite(c.low)}
-    values, given = _observed(seen, set(lows))
+    values, given = _observed(seen, set(lows), origins)
     cuts, texts = [], []
     for key in sorted(values):
         own, where = np.concatenate(values[key]), np.concatenate(given[key])
@@ -265,14 +269,15 @@ def _value(conditions: Conditions, k: int, value: float) -> str:
 
 
 def _observed(
-    seen: Mapping[Structure, Seen], keys: set[Key]
+    seen: Mapping[Structure, Seen], keys: set[Key], origins: Origins
 ) -> tuple[dict[Key, list[FloatArray]], dict[Key, list[FloatArray]]]:
     """Smallest value of each observable in kept events (n,), and conditions (n, K) of these."""
     values: dict[Key, list[FloatArray]] = {}
     given: dict[Key, list[FloatArray]] = {}
     for structure, one in seen.items():
-        labels = [flavour_class(structure.pdg_id[r], float(one.mass_low[r]))
-                  for r in structure.final]  # fmt: skip
+        classes = {r: flavour_class(structure.pdg_id[r], float(one.mass_low[r]))
+                   for r in structure.final}  # fmt: skip
+        labels = [origins.label(structure, r, c) for r, c in classes.items()]
         p = torch.from_numpy(one.kept["final"])
         for key, found in particle_observables(p, labels, keys).items():
             values.setdefault(key, []).append(found.min(-1).values.numpy())

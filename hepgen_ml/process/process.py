@@ -23,6 +23,7 @@ from torch import Tensor
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.phase_space import Acceptance, chart_from_config
 from hepgen_ml.phase_space.chart import incoming_momenta
+from hepgen_ml.phase_space.cuts import reported
 from hepgen_ml.phase_space.made import Made
 from hepgen_ml.process.auxiliary import AUXILIARY, Auxiliaries
 from hepgen_ml.process.channel_groups import ChannelGroups
@@ -98,7 +99,7 @@ class Process:
     def cuts_in_words(self) -> list[str]:
         """Each cut, those that move with a condition after the others."""
         moving = (c.described(self.conditions) for c in self.moving_cuts if self.conditions)
-        return [*map(str, self.acceptance.cuts), *moving]
+        return [*map(str, reported(self.acceptance.cuts)), *moving]
 
     @cached_property
     def _groups(self) -> ChannelGroups:

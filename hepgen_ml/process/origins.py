@@ -1,0 +1,70 @@
+"""Which final particles collisions make and which decays make, in events of each structure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hepgen_ml.phase_space.made import OF_COLLISION, OF_DECAYS
+from hepgen_ml.process.decay_trees import Relatives, Tree, decay_tree
+from hepgen_ml.process.structure import Structure
+
+
+class Origins:
+    """Products of decays, also of resonances that a record does not name.
+
+    Generators leave out the row of a resonance far off its mass shell. What it decays to is then
+    told by the other events, see `Relatives`. Particles that are equal to one of its products may
+    each be the product, and count as such.
+
+    Attributes
+    ----------
+    apart : frozenset of str
+        Flavour classes whose names tell the origin.
+    """
+
+    def __init__(self) -> None:
+        self.apart: frozenset[str] = frozenset()
+        self._relatives = Relatives(())
+        self._products: dict[Structure, frozenset[int]] = {}
+
+    def add(self, structures: Iterable[Structure]) -> None:
+        """Take in structures, and decide on those that are new by all that are known."""
+        trees: dict[Structure, Tree] = {}
+        for structure in structures:
+            if structure in self._products or structure in trees:
+                continue
+            tree = decay_tree(structure) if structure.incoming else None
+            if tree is None:
+                self._products[structure] = structure.products
+            else:
+                trees[structure] = tree
+                self._relatives.add(structure, tree)
+        for structure, tree in trees.items():
+            self._products[structure] = self._decided(structure, tree)
+
+    def products(self, structure: Structure) -> frozenset[int]:
+        """Final particles, by their place in `Structure.final`, that decays make."""
+        return self._products[structure]
+
+    def labels(self, structure: Structure, classes: Iterable[str]) -> list[str]:
+        """Flavour classes of the final particles, with their origins."""
+        products = self._products[structure]
+        return [c + OF_DECAYS if k in products else c for k, c in enumerate(classes)]
+
+    def label(self, structure: Structure, row: int, flavour: str) -> str:
+        """Class of a particle, with its origin if this class has other cuts then."""
+        if flavour not in self.apart:
+            return flavour
+        is_product = structure.final.index(row) in self._products[structure]
+        return flavour + (OF_DECAYS if is_product else OF_COLLISION)
+
+    def _decided(self, structure: Structure, tree: Tree) -> frozenset[int]:
+        direct = [n for n in tree.made if n not in tree.children]
+        if len(direct) > 0 and len(tree.made) > 1:
+            tree = self._relatives.completed_at_top(structure, tree)
+            systems = [n for n in tree.made if n < 0]
+            ids = {structure.pdg_id[r] for n in systems for r in tree.leaves(n)}
+            direct = [
+                n for n in tree.made if n not in tree.children and structure.pdg_id[n] not in ids
+            ]
+        return frozenset(k for k, row in enumerate(structure.final) if row not in direct)
