@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from hepgen_ml.phase_space.cuts import Cut
 from hepgen_ml.phase_space.edges import is_fixed
+from hepgen_ml.phase_space.made import OF_DECAYS
 from hepgen_ml.phase_space.observables import ALL, Key, of_whole
 from hepgen_ml.phase_space.smallest import Seen
 
@@ -109,7 +110,10 @@ def _by_all_momenta(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
     if not of_whole(cut.observable, cut.classes):
         return False
     own = seen[cut.observable, cut.classes]
-    least = min(sum(_low(cuts, "pt", name) for name in names) for names in own.contents)
+    # of equal particles that may all be those of a decay, the collision makes one
+    known = [some for some in own.contents if not all(n.endswith(OF_DECAYS) for n in some)]
+    contents = known or own.contents
+    least = min(sum(_low(cuts, "pt", name) for name in names) for names in contents)
     masses = own.threshold if math.isfinite(own.threshold) else 0.0
     least = math.hypot(least, masses)
     if cut.classes == (ALL,):
