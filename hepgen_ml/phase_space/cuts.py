@@ -238,7 +238,7 @@ class Acceptance:
                 if cut := self._by_key.get((name, classes)):
                     found.append((name, where, cut.low, cut.high))
         if cut := self._by_key.get(("ht", ("j",))):
-            jets = tuple(i for i in places if labels[i] in JETS)
+            jets = tuple(i for i in places if base_class(labels[i]) in JETS)
             found.append(("ht", jets, cut.low, cut.high))
         return found
 

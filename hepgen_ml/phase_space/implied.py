@@ -111,7 +111,10 @@ def _by_all_momenta(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
         return False
     own = seen[cut.observable, cut.classes]
     # of equal particles that may all be those of a decay, the collision makes one
-    known = [some for some in own.contents if not all(n.endswith(OF_DECAYS) for n in some)]
+    known = [
+        some for some in own.contents
+        if not some or not all(name.endswith(OF_DECAYS) for name in some)
+    ]  # fmt: skip
     contents = known or own.contents
     least = min(sum(_low(cuts, "pt", name) for name in names) for names in contents)
     masses = own.threshold if math.isfinite(own.threshold) else 0.0
