@@ -30,6 +30,7 @@ from hepgen_ml.process.encoded import final_momenta
 from hepgen_ml.process.lifetimes import LifetimeLearner
 from hepgen_ml.process.moving_cuts import Found, moving_cuts
 from hepgen_ml.process.origins import Origins
+from hepgen_ml.process.patterns import sums_of_patterns
 from hepgen_ml.process.process import Process
 from hepgen_ml.process.seen import BeamEnergies, Beams, Seen, fixed_or_interval
 from hepgen_ml.process.spectra import Part
@@ -39,9 +40,6 @@ log = logging.getLogger(__name__)
 
 _NAMED = 8
 """Subprocesses that a warning names."""
-
-_FEW_ROWS = 32
-"""Events of a subprocess whose patterns are counted one by one, as there may be very many such."""
 
 _KEPT = 5_000
 """Events per subprocess kept for fitting the rules of scale and couplings."""
@@ -133,7 +131,7 @@ class ProcessLearner:
         seen.weight += float(weight.sum())
         seen.mass_low = np.minimum(seen.mass_low, mass.min(0))
         seen.mass_high = np.maximum(seen.mass_high, mass.max(0))
-        for key, w in _sums_by_row(table[PATTERN], weight).items():
+        for key, w in sums_of_patterns(table[PATTERN], weight).items():
             seen.patterns[key] = seen.patterns.get(key, 0.0) + w
         if structure.incoming:
             energy = table["energy"][:, structure.incoming].astype(np.float64)
@@ -374,22 +372,6 @@ def _of_angles(beams: Mapping[tuple[int, ...], Beams]) -> tuple[str, ...]:
 
 def _are_leptons(flavours: Iterable[int]) -> bool:
     return all(10 < abs(f) < 20 for f in flavours)
-
-
-def _sums_by_row(
-    rows: npt.NDArray[np.int32], weight: npt.NDArray[np.float64]
-) -> dict[bytes, float]:
-    """Sums of weights over equal rows (m, k), by the bytes of these, in rising order of rows."""
-    if len(rows) > _FEW_ROWS:
-        rows, inverse = np.unique(rows, axis=0, return_inverse=True)
-        weight = np.bincount(inverse.ravel(), weights=weight).astype(np.float64)
-    sums: dict[bytes, float] = {}
-    for row, w in zip(rows, weight.tolist(), strict=True):
-        key = row.tobytes()
-        sums[key] = sums.get(key, 0.0) + w
-    if len(sums) > 1 and len(rows) <= _FEW_ROWS:
-        sums = dict(sorted(sums.items(), key=lambda item: np.frombuffer(item[0], "i4").tolist()))
-    return sums
 
 
 def _names(ids: set[int]) -> str:

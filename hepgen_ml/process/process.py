@@ -34,6 +34,7 @@ from hepgen_ml.process.encoded import Encoded, Kinematics, final_momenta, pair_i
 from hepgen_ml.process.labels import values_of, which
 from hepgen_ml.process.lifetimes import Lifetime
 from hepgen_ml.process.moving_cuts import MovingCut
+from hepgen_ml.process.patterns import pattern_numbers
 from hepgen_ml.process.seen import at_full_energy
 from hepgen_ml.process.structure import PATTERN, Structure, Table, tables
 
@@ -145,7 +146,7 @@ class Process:
                         torch.from_numpy(events[rows]),
                         final_momenta(own, sub.order),
                         final_momenta(own, structure.incoming),
-                        _pattern_numbers(own[PATTERN], sub.patterns),
+                        pattern_numbers(own[PATTERN], sub.patterns),
                     )
                 )
         if not found:
@@ -181,7 +182,7 @@ class Process:
         for structure, events, table in tables(sample, discrete=True):
             for number, rows in self._divided(structure, table):
                 patterns = self.subprocesses[number].patterns
-                numbers = _pattern_numbers(table[PATTERN][rows], patterns)
+                numbers = pattern_numbers(table[PATTERN][rows], patterns)
                 known[events[rows]] = (numbers >= 0).numpy()
         return known
 
@@ -385,21 +386,3 @@ class _Table(NamedTuple):
 
 def _padded(x: Tensor, width: int) -> Tensor:
     return torch.nn.functional.pad(x, (0, width - x.shape[1]))
-
-
-_FEW_ROWS = 32
-"""Events of a subprocess whose patterns are looked up one by one."""
-
-
-def _pattern_numbers(found: npt.NDArray[np.int32], known: npt.NDArray[np.int32]) -> Tensor:
-    """Row of `known` that each row of `found` equals, −1 if none."""
-    if len(found) <= _FEW_ROWS:  # there may be very many subprocesses of a few events
-        place = {row.tobytes(): i for i, row in enumerate(known.astype(np.int32))}
-        numbers = [place.get(row.tobytes(), -1) for row in found.astype(np.int32)]
-        return torch.tensor(numbers, dtype=torch.int64)
-    both = np.concatenate([known, found])
-    _, inverse = np.unique(both, axis=0, return_inverse=True)
-    inverse = inverse.ravel()  # two-dimensional in NumPy 2.0
-    number = np.full(len(both), -1)
-    number[inverse[: len(known)]] = np.arange(len(known))
-    return torch.from_numpy(number[inverse[len(known) :]])

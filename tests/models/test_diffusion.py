@@ -12,7 +12,7 @@ from hepgen_ml.config import load_config
 from hepgen_ml.models.conditions import Condition
 from hepgen_ml.models.diffusion import chain
 from hepgen_ml.models.diffusion.ddpm import Diffusion
-from tests.models.flow.test_flow_matching import SMALL, Plane, encoded_from
+from tests.models.flow.flows import SMALL, Plane, encoded_from
 
 WIDTH, CENTRE, POINT = 0.3, 1.5, 0.05
 """Of a Gaussian on a line, in units of the noise."""

@@ -300,7 +300,7 @@ def test_bounds_of_flows_are_the_evidence_of_events(process: Process, encoded: E
     """
     from hepgen_ml.models.diffusion.ddpm import Diffusion
     from hepgen_ml.models.flow.flow_matching import FlowMatching
-    from tests.models.flow.test_flow_matching import Plane, encoded_from
+    from tests.models.flow.flows import Plane, encoded_from
 
     shift = 0.5
     z = torch.randn(100_000, 2)

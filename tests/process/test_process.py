@@ -10,24 +10,21 @@ import pytest
 import torch
 
 from hepgen_ml.errors import SampleError
-from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
+from hepgen_ml.events.sample import EventSample, RunInfo
 from hepgen_ml.generation.generator import Generator
 from hepgen_ml.phase_space import (
-    Acceptance,
     BalancedChart,
-    Cut,
     FixedEnergyChart,
     parse_cut,
 )
 from hepgen_ml.process.assembly import assemble
 from hepgen_ml.process.encoded import Discrete
-from hepgen_ml.process.learner import ProcessLearner, _sums_by_row
+from hepgen_ml.process.learner import ProcessLearner
 from hepgen_ml.process.process import Process
 from hepgen_ml.process.seen import FullEnergies
 from hepgen_ml.process.structure import color_flow, tables
 from hepgen_ml.training.data import SampleSource, encode_all, learn_process
 from hepgen_ml.training.encoded import encode_sample
-from tests.phase_space.test_decays import CHART, hadronic_tops
 from tests.samples import TOP, toy_top_pairs
 
 
@@ -313,100 +310,6 @@ def test_jets_are_described_relative_to_each_other_where_a_cut_keeps_them_apart(
     assert 0.4 < float(distance.min()) < 0.6
     stated = made.process.to_config()
     assert Process.from_config(stated).channels[0].chart.to_config() == chart.to_config()
-
-
-def test_channels_of_one_shape_go_through_one_chart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of top pairs that become bottom or strange quarks, with what single channels give."""
-    tops = hadronic_tops(400)
-    masses = [1.2 if n.mass == 4.8 else n.mass for n in CHART.nodes]
-    monkeypatch.setattr("tests.phase_space.test_decays.CHART", CHART.with_masses(masses))
-    strange = hadronic_tops(400, seed=1)
-    ids, mass = strange.pdg_id.copy(), strange.mass.copy()
-    bottom = np.abs(ids) == 5
-    ids[bottom], mass[bottom] = np.sign(ids[bottom]) * 3, 1.2
-    columns = {**strange.particles, "pdg_id": ids, "mass": mass}
-    sample = concatenate([
-        tops, EventSample(tops.run, strange.offsets, columns, dict(strange.events))
-    ])  # fmt: skip
-    sample.events["scale"] = np.where(np.arange(len(sample)) < 400, 173.0, 91.0)
-    separate, joined = learn(sample), learn(sample)
-    assert len(separate.channels) == 2
-    monkeypatch.setattr("hepgen_ml.process.channel_groups.MANY_CHANNELS", 1)
-    assert joined._groups.group_of == [0, 0]
-    found = joined.encode(sample)
-    assert len(found) == len(sample)
-    monkeypatch.setattr("hepgen_ml.process.channel_groups.MANY_CHANNELS", 2)
-    expected = separate.encode(sample)
-    assert separate._groups.group_of == [0, 1]
-    for name in ("x", "subprocess", "pattern", "branch", "free", "invariants", "event"):
-        one, other = getattr(found, name), getattr(expected, name)
-        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
-    phi = torch.zeros(len(sample), dtype=torch.float64)
-    made, alone = (p.kinematics(found.x, found.subprocess, phi) for p in (joined, separate))
-    torch.testing.assert_close(made.final, alone.final, rtol=1e-12, atol=1e-10)
-    torch.testing.assert_close(made.incoming, alone.incoming, rtol=1e-12, atol=1e-10)
-    assert made.passes.equal(alone.passes)
-    with_cut = replace(separate, acceptance=Acceptance([Cut("pt", ("3",), low=1.0)]))
-    monkeypatch.setattr("hepgen_ml.process.channel_groups.MANY_CHANNELS", 1)
-    assert with_cut._groups.group_of == [0, 1]
-
-
-@pytest.mark.parametrize(("cuts", "n_channels"), [([], 1), (["pt(3) > 30"], 2)])
-def test_cuts_of_flavours_with_equal_masses(cuts: list[str], n_channels: int) -> None:
-    """Bottom and strange quarks of one mass, of which one has a cut."""
-    tops = hadronic_tops(600)
-    ids = tops.pdg_id.copy()
-    some = (np.abs(ids) == 5) & (tops.event_index < 300)
-    ids[some] = np.sign(ids[some]) * 3
-    sample = EventSample(
-        tops.run, tops.offsets, {**tops.particles, "pdg_id": ids}, dict(tops.events)
-    )
-    learner = ProcessLearner(cuts=[parse_cut(cut) for cut in cuts], find_cuts=False)
-    learner.add(sample)
-    process = learner.process(sample.run.beam_energy)
-    assert len(process.channels) == n_channels
-    encoded = process.encode(sample)
-    pt = np.hypot(sample.px, sample.py)
-    soft = np.bincount(sample.event_index, (np.abs(ids) == 3) & (pt < 30), len(sample)) > 0
-    assert 0 < soft.sum() < 300
-    assert len(encoded) == len(sample) - (soft.sum() if cuts else 0)
-
-
-def test_cuts_on_pairs_of_one_flavour() -> None:
-    """Pairs of one flavour have a cut, for both flavours, but pairs of two flavours have none."""
-    tops = hadronic_tops(600)
-    ids = tops.pdg_id.copy()
-    ids[(ids == 5) & (tops.event_index < 300)] = 3
-    sample = EventSample(
-        tops.run, tops.offsets, {**tops.particles, "pdg_id": ids}, dict(tops.events)
-    )
-    cuts = [parse_cut("mass(5,5) > 200"), parse_cut("mass(3,3) > 200")]
-    learner = ProcessLearner(cuts=cuts, find_cuts=False)
-    learner.add(sample)
-    process = learner.process(sample.run.beam_energy)
-    assert len(process.channels) == 2
-    p = np.stack([tops.px, tops.py, tops.pz, tops.energy])
-    pair = [np.bincount(tops.event_index, row * (np.abs(tops.pdg_id) == 5), 600) for row in p]
-    light = pair[3] ** 2 - pair[0] ** 2 - pair[1] ** 2 - pair[2] ** 2 < 200**2
-    assert light[:300].sum() > 0
-    assert len(process.encode(sample)) == 600 - light[300:].sum()
-
-
-def test_weights_of_patterns_add_up_in_one_order() -> None:
-    """However many events there are of a subprocess, with negative codes and weights, too."""
-    rng = np.random.default_rng(3)
-    rows = rng.integers(-2, 2, (300, 3), dtype=np.int32)
-    weight = rng.normal(size=300)
-    few = [_sums_by_row(rows[i : i + 20], weight[i : i + 20]) for i in range(0, 300, 20)]
-    for sums in (_sums_by_row(rows, weight), *few):
-        found = [np.frombuffer(key, dtype=np.int32).tolist() for key in sums]
-        assert found == sorted(found)
-        assert len(found) > 1
-    total = _sums_by_row(rows, weight)
-    for key, value in total.items():
-        own = (rows == np.frombuffer(key, dtype=np.int32)).all(1)
-        np.testing.assert_allclose(value, weight[own].sum(), rtol=1e-12)
-        np.testing.assert_allclose(value, sum(s.get(key, 0.0) for s in few), rtol=1e-9)
 
 
 def test_energies_move_when_a_larger_one_is_found() -> None:

@@ -14,16 +14,13 @@ import pytest
 from typer.testing import CliRunner
 
 import hepgen_ml
-from hepgen_ml.analysis.correlations import correlations
-from hepgen_ml.analysis.final_states import Signature
 from hepgen_ml.analysis.frequencies import frequencies
-from hepgen_ml.analysis.observables import Observable, ObservableTable, observables
-from hepgen_ml.analysis.peaks import breit_wigner, peaks
+from hepgen_ml.analysis.observables import Observable, observables
 from hepgen_ml.cli import app
 from hepgen_ml.config import Config
 from hepgen_ml.errors import OutputError, UsageError
 from hepgen_ml.events.laws.checks import check_sample
-from hepgen_ml.events.sample import EventSample, RunInfo, Subrun
+from hepgen_ml.events.sample import EventSample, Subrun
 from hepgen_ml.models.included import read_document
 from hepgen_ml.validation import comparison, measurements, report
 from hepgen_ml.validation.figures import Curve, Panel, grid
@@ -32,7 +29,7 @@ from hepgen_ml.validation.report_figures import draw
 from hepgen_ml.validation.report_sections import particles
 from hepgen_ml.validation.user_observables import extended, load_function
 from hepgen_ml.validation.verdict import counted
-from tests.samples import toy_top_pairs, toy_z_jets
+from tests.samples import toy_top_pairs
 
 pytest.importorskip("mplhep")
 
@@ -331,64 +328,6 @@ def test_band_of_the_model_is_the_spread_of_its_draws() -> None:
     # at the ends the draws are 1 -+ 0.1, so that their standard deviation is 0.1
     heights = [np.asarray(b.values - b.baseline) / 2 for b in bands]
     assert any(np.allclose(h, 0.1, atol=0.01) for h in heights)
-
-
-def test_correlations_have_the_right_errors() -> None:
-    """Of skewed and heavy-tailed observables too, with weights on one side."""
-    rng = np.random.default_rng(4)
-    chosen = tuple(Observable(name, name) for name in "abcd")
-
-    def table(weighted: bool) -> ObservableTable:
-        x, y, z = rng.normal(size=(3, 1000))
-        values = np.stack([x, np.exp(x + y), x**2 + z, np.tan(1.5 * np.tanh(y + z))], axis=1)
-        weight = rng.exponential(size=1000) if weighted else np.ones(1000)
-        return ObservableTable(Signature((1,)), np.arange(1000), chosen, values, weight)
-
-    found = [correlations(table(False), table(True), chosen) for _ in range(300)]
-    pulls = np.array([c.pulls[np.triu_indices(4, 1)] for c in found])
-    assert pulls.std(axis=0) == pytest.approx(np.ones(6), abs=0.15)
-    assert pulls.mean(axis=0) == pytest.approx(np.zeros(6), abs=0.25)
-    assert np.mean([c.truth[0, 1] for c in found]) == pytest.approx(6 / np.pi * np.arcsin(
-        np.sqrt(0.5) / 2), abs=0.01)  # the rank correlation of Gaussians  # fmt: skip
-
-
-def peak_sample(mass: np.ndarray) -> EventSample:
-    n = len(mass)
-    columns = {
-        "pdg_id": np.tile([2, -2, 23, 13, -13], n),
-        "status": np.tile([-1, -1, 2, 1, 1], n),
-        "px": np.outer(mass, [0, 0, 0, 0.5, -0.5]).ravel(),
-        "py": np.zeros(5 * n),
-        "pz": np.outer(mass, [0.5, -0.5, 0, 0, 0]).ravel(),
-        "energy": np.outer(mass, [0.5, 0.5, 1, 0.5, 0.5]).ravel(),
-    }
-    return EventSample(RunInfo(), np.arange(0, 5 * n + 1, 5), columns)
-
-
-def test_fits_of_a_peak_find_it_within_errors() -> None:
-    rng = np.random.default_rng(2)
-    m = np.linspace(66, 116, 20_001)
-    cumulative = np.cumsum(breit_wigner(m, 1.0, 91.2, 2.5, 0.0))
-    masses = [np.interp(rng.random(20_000), cumulative / cumulative[-1], m) for _ in range(2)]
-    (peak,) = peaks(*map(peak_sample, masses))
-    assert peak.name == "Z0"
-    for s in peak.spectra:
-        assert s is not None
-        assert abs(s.position - 91.2) < 4 * s.position_error < 0.3
-        assert abs(s.width - 2.5) < 4 * s.width_error < 0.6
-        assert s.chi2 / s.ndf < 1.6
-    fixed = peak_sample(np.full(1000, 80.4))
-    assert peaks(fixed, fixed) == []
-    (gone,) = peaks(peak_sample(masses[0]), fixed)
-    assert gone.spectra[1] is None or gone.spectra[1].ndf > 0
-
-
-def test_lepton_pairs_of_reconstructed_events() -> None:
-    samples = [toy_z_jets(2500, seed=s, rate=0.1, most=1) for s in (1, 2)]
-    (peak,) = peaks(*samples)
-    assert peak.name == "mu- mu+"
-    assert peak.spectra[0] is not None
-    assert peak.spectra[0].position == pytest.approx(91.2, abs=0.3)
 
 
 def test_particles_as_html() -> None:
