@@ -15,7 +15,7 @@ defaults and random choices among `CHOICES`, judged by the half of the truth tha
 use. What was the best is written beside the samples and taken by `run`; without a search all
 families have their defaults. Results are JSON files in DIR; those that are there are not made
 again. With --steps, trainings have equal numbers of steps instead of equal time, and --set changes
-a setting of all; `table` with the same options shows these.
+a setting of all, also in a search; `table` with the same options shows these.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import zoo
 
 import hepgen_ml
 from hepgen_ml.config import load_config
-from hepgen_ml.errors import HepgenError
+from hepgen_ml.errors import HepgenError, UsageError
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.models.names import names
 from hepgen_ml.validation.comparison import compare
@@ -128,33 +128,43 @@ def run(
     try:
         to = f"{sample}_{family}_model" if not more else f"{sample}_{family}_other_model"
         generator = train(directory, events, family, minutes, settings, to)
+        return result | judge(generator, truth_of(directory, sample)[1])
     except HepgenError as error:  # jetgpt-splitting without jets, for one
         return result | {"refused": str(error).splitlines()[0]}
-    return result | judge(generator, truth_of(directory, sample)[1])
 
 
-def search(directory: Path, sample: str, family: str, minutes: float, trials: int) -> None:
-    """Defaults and random alternatives of a family, the best first into a file."""
+def search(
+    directory: Path, sample: str, family: str, minutes: float, trials: int, more: list[str]
+) -> None:
+    """Defaults and random alternatives of a family, with more settings; the best first into a file.
+
+    Settings with which a training fails are the last, with the reason instead of an AUC.
+    """
     random = np.random.default_rng(1)
     tried: list[list[str]] = [[]]
     while len(tried) < trials:
         tried.append([str(random.choice(c)) for c in choices_of(family)])
     events = hepgen_ml.read(zoo.files(directory, sample)[0], selection=zoo.selection(sample))
     truth = truth_of(directory, sample)[0]
-    done = []
+    done: list[dict[str, Any]] = []
     for settings in tried:
+        found: dict[str, Any] = {"settings": settings, "minutes": minutes, "sample": sample}
+        done.append(found)
         try:
             to = f"search_{family}_model"
-            generator = train(directory, events, family, minutes, settings, to)
-        except HepgenError as error:
+            generator = train(directory, events, family, minutes, [*settings, *more], to)
+            made = generator.sample(min(len(truth), zoo.N_GENERATED), seed=1)
+        except UsageError as error:  # the family cannot learn the sample at all
             print(f"{family}: {error}", flush=True)
             return
-        made = generator.sample(min(len(truth), zoo.N_GENERATED), seed=1)
-        area = zoo.areas(compare(truth, made, n_classifier=zoo.N_TRUTH))["auc"]
-        done.append({"settings": settings, "auc": area, "minutes": minutes, "sample": sample})
-        print(f"{family} {' '.join(settings) or 'defaults'}: {area[0]:.4f} ± {area[1]:.4f}",
-              flush=True)  # fmt: skip
-    done.sort(key=lambda r: abs(r["auc"][0] - 0.5))
+        except HepgenError as error:  # it diverged, or its events are outside the cuts
+            found["failed"] = str(error).splitlines()[0]
+        else:
+            found["auc"] = zoo.areas(compare(truth, made, n_classifier=zoo.N_TRUTH))["auc"]
+        auc = found.get("auc")
+        result = found["failed"] if auc is None else f"{auc[0]:.4f} ± {auc[1]:.4f}"
+        print(f"{family} {' '.join(settings) or 'defaults'}: {result}", flush=True)
+    done.sort(key=lambda r: abs(r["auc"][0] - 0.5) if "auc" in r else np.inf)
     (directory / f"search_{family}.json").write_text(json.dumps(done, indent=1) + "\n")
 
 
@@ -257,14 +267,15 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", type=int, default=[0], help="events; 0: all")
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
-    if options.verb == "search":
-        for family in options.families:
-            search(options.dir, options.samples[0], family, options.minutes[0], options.trials)
-        return
     more, lengths = list(options.set), {f"{m:g}min": m for m in options.minutes}
     if options.steps:
         more.append(f"training.max_steps={options.steps}")
         lengths = {f"{options.steps}steps": 1e4}
+    if options.verb == "search":
+        (minutes, *_), sample = lengths.values(), options.samples[0]
+        for family in options.families:
+            search(options.dir, sample, family, minutes, options.trials, more)
+        return
     end = "".join("_" + setting.rpartition(".")[2] for setting in options.set)
     paths = [
         (sample, family, size, minutes,

@@ -45,6 +45,14 @@ def test_unreadable_files(tmp_path: Path) -> None:
         load_config(tmp_path / "bad.toml")
 
 
+def test_settings_of_other_models_are_named() -> None:
+    given = ["model=spline-flow", "jetgpt.bayesian=last", "flow.steps=4", "spline_flow.bins=8"]
+    config = load_config(None, given).with_(seed=1)
+    assert config.without_effect() == ["jetgpt.bayesian", "flow.steps"]
+    assert load_config(None, ["model=ddpm-lgatr", "lgatr.blocks=2"]).without_effect() == []
+    assert load_config(None, ["jetgpt.bayesian=last"]).without_effect() == []  # auto
+
+
 def test_changes_are_validated() -> None:
     assert Config().with_(training__max_time=5.0).training.max_time == 5.0
     with pytest.raises(UsageError, match="max_time"):

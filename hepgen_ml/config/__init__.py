@@ -41,7 +41,7 @@ class Config(BaseModel):
         AUTOMATIC, description="Name of the density model; auto: chosen for the sample."
     )
     network: NetworkConfig = Field(
-        NetworkConfig(), description="Size of the networks of any model."
+        NetworkConfig(), description="Size of the networks."
     )
     training: TrainingConfig = Field(TrainingConfig(), description="Training of the model.")
     cuts: tuple[str, ...] = Field(
@@ -106,6 +106,14 @@ class Config(BaseModel):
                 free = getattr(kind, "changeable", ())
                 found[key] = {name: v for name, v in values.items() if name not in free}
         return found
+
+    def without_effect(self) -> list[str]:
+        """Settings that were given, of sections that the model does not have."""
+        own = sections(self.model)
+        return [
+            f"{key}.{name}" for key, value in (self.__pydantic_extra__ or {}).items()
+            if key not in own for name in type(value).model_fields if name in value.model_fields_set
+        ]  # fmt: skip
 
     def with_(self, **changes: Any) -> Config:
         """Copy with top-level or dotted (``training__max_time``) values replaced."""

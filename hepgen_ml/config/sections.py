@@ -38,7 +38,7 @@ class BayesianSection(Section):
 
 
 class NetworkConfig(Section):
-    """Size of the networks of any model."""
+    """Size of the networks; spline flows and equivariant networks have sections of their own."""
 
     width: int = Field(128, ge=8, le=4096, description="Size of the hidden state.")
     blocks: int = Field(

@@ -36,12 +36,16 @@ class ConditionValues:
     def __init__(self, conditions: Conditions, values: FloatArray | None = None) -> None:
         self.conditions, self.values, self.position = conditions, values, 0
 
-    def next(self, n: int, rng: np.random.Generator) -> Tensor:
-        """Values (n, K) float64 of the next n events."""
+    def next(self, n: int, rng: np.random.Generator, numbers: Tensor | None = None) -> Tensor:
+        """Values (n, K) float64 of the next n events, or of those with these numbers (n,) of them.
+
+        The latter do not count: `position` stays.
+        """
         if self.values is None:
             return torch.from_numpy(self.conditions.draw(n, rng))
-        rows = (self.position + np.arange(n)) % len(self.values)
-        self.position += n
+        after = np.arange(n) if numbers is None else numbers.numpy()
+        rows = (self.position + after) % len(self.values)
+        self.position += n if numbers is None else 0
         return torch.from_numpy(self.values[rows])
 
     @property

@@ -71,13 +71,16 @@ class Maker:
     def _events(self, n: int, rng: np.random.Generator, generator: torch.Generator) -> EventSample:
         if self.posterior is None:
             return self.sampler.events(n, rng, generator)[0]
-        return posterior_weights.sample_posterior(
+        events = posterior_weights.sample_posterior(
             self.sampler.surrogate.density,
             n,
             self.posterior,
             self.run,
-            lambda m: self.sampler.events(m, rng, generator),
+            lambda numbers: self.sampler.events(len(numbers), rng, generator, numbers),
         )
+        if self.sampler.values is not None:
+            self.sampler.values.position += n
+        return events
 
     @property
     def counts(self) -> Counts:

@@ -80,7 +80,7 @@ def with_posterior(run: RunInfo, n_draws: int) -> RunInfo:
 
 
 def sample_posterior(
-    density: DensityModel, n: int, n_draws: int, run: RunInfo, make: Callable[[int], Block]
+    density: DensityModel, n: int, n_draws: int, run: RunInfo, make: Callable[[Tensor], Block]
 ) -> EventSample:
     """Events of the equal mixture of posterior draws, with their weight variations.
 
@@ -92,15 +92,15 @@ def sample_posterior(
     run : RunInfo
         From `with_posterior`.
     make : callable
-        Makes events of the density as it is when called; those outside the cuts
-        have to be drawn again there, so that they stay with their draw.
+        Makes events of the density as it is when called, from their numbers (m,) among all n;
+        those outside the cuts have to be drawn again there, so that they stay with their draw.
     """
     blocks: list[Block] = []
-    numbers: list[torch.Tensor] = []
+    numbers: list[Tensor] = []
     for k in range(min(n_draws, n)):
         numbers.append(torch.arange(k, n, n_draws))
         with density.posterior_draw(k):
-            blocks.append(make(len(numbers[-1])))
+            blocks.append(make(numbers[-1]))
     order = torch.argsort(torch.cat(numbers))
     events = concatenate([block[0] for block in blocks], run)[order.numpy()]
     x = torch.cat([x for _, x, _ in blocks])[order]

@@ -93,15 +93,29 @@ class Sampler:
         """Fraction of the network's draws inside the cuts so far; nan before the first."""
         return self.accepted / self.drawn if self.drawn else math.nan
 
-    def events(self, n: int, rng: np.random.Generator, generator: torch.Generator) -> Block:
+    def events(
+        self,
+        n: int,
+        rng: np.random.Generator,
+        generator: torch.Generator,
+        numbers: Tensor | None = None,
+    ) -> Block:
         """Draw n events, also as coordinates and subprocesses.
+
+        Parameters
+        ----------
+        n : int
+        rng, generator
+            For what numpy and what torch draws.
+        numbers : (n,) int64 tensor, optional
+            Which of the next events these are, for their conditions; by default the first n.
 
         Raises
         ------
         ModelError
             Almost no draw of the network is inside the cuts.
         """
-        given = None if self.values is None else self.values.next(n, rng)
+        given = None if self.values is None else self.values.next(n, rng, numbers)
         if self.surrogate.density.learns_rates:
             x, subprocess, kinematics = self._drawn_by_density(n, rng, generator, given)
         else:

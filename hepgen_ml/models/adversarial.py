@@ -155,7 +155,7 @@ class GAN(DensityModel):
                 z, subprocess, weight, self.noise.sample(subprocess, generator)
             )
         noise = self.noise.sample(subprocess)
-        of_both, of_masses = z.new_zeros(len(z)), z.new_zeros(())
+        of_true, of_made, of_masses = z.new_zeros(len(z)), z.new_zeros(len(z)), z.new_zeros(())
         for c, rows in self.by_channel(subprocess):
             condition, d = Condition(subprocess[rows], c), len(self.layouts[c])
             true, made = z[rows, :d], self.generated(noise[rows, :d], condition)
@@ -168,12 +168,11 @@ class GAN(DensityModel):
             )
             # True events have their weights; generated events have the same total weight.
             alone = weight[rows].mean().clamp_min(0.0)
-            of_both = of_both.index_put(
-                (rows,), at_true * weight[rows] + alone * (at_made + fooled)
-            )
+            of_true = of_true.index_put((rows,), at_true)
+            of_made = of_made.index_put((rows,), alone * (at_made + fooled))
             share = len(rows) / len(z)
             of_masses = of_masses + share * self._mass_terms(true, made, weight[rows], condition)
-        return of_both.mean() + self.settings.mmd * of_masses
+        return weighted_mean(of_true, weight) + of_made.mean() + self.settings.mmd * of_masses
 
     def _judged(self, x: Tensor, condition: Condition, sign: float) -> Tensor:
         """Loss (m,) of the discriminator for true (1) or generated (-1) events, with penalty."""

@@ -49,6 +49,9 @@ class Ensemble(DensityModel, Members):
 
     @property
     def most_draws(self) -> float:
+        """Number of members, more where these have posteriors; none without a likelihood."""
+        if not self.has_likelihood:
+            return 0
         return math.inf if self.bayesian else self.n_members
 
     def fit_standardization(self, encoded: Encoded) -> None:

@@ -110,6 +110,8 @@ def prepare(sample: EncodedSample, config: Config, seconds: float) -> Prepared:
     if config.training.weights == "sample":
         process, encoded, log_weight = as_they_are(process, encoded)
     config = chosen(config, process, encoded, seconds)  # by the density that is learned
+    if unused := config.without_effect():
+        log.warning("%s has no effect on the model %s", ", ".join(unused), config.model)
     kind = registry.density_class(config)
     if process.conditions is not None and not kind.conditional:
         raise UsageError(

@@ -55,6 +55,10 @@ def test_posteriors_and_members_at_a_condition(tmp_path: Path) -> None:
         ratios = np.stack(list(events.weights.values())) / events.weight
         np.testing.assert_allclose(ratios.mean(0), 1.0, atol=1e-6)
         assert abs(np.median(pair_masses(events)) / 1000 - 1) < 0.02
+        # of several values, each event has its own, whichever draw it is of
+        mass = np.linspace(700, 1300, 8)
+        events = generator.sample(24, seed=1, condition={"mass": mass}, posterior=2)
+        np.testing.assert_allclose(events.attributes["mass"].astype(float), np.tile(mass, 3))
 
 
 def jets_by_condition(n: int, seed: int = 0) -> EventSample:

@@ -72,6 +72,27 @@ def test_one_gradient_moves_each_network_by_its_own_loss(process: Process) -> No
             torch.testing.assert_close(at, gradient, atol=1e-6, rtol=1e-4)
 
 
+def test_events_of_negative_weight_cannot_lower_the_loss_without_bound(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no generated event is near them, a discriminator would gain by them for ever."""
+    model = gan(process)
+    z, sub, weight = batch(model, process)
+    weight[0] = -1.0
+    size = torch.ones((), requires_grad=True)
+
+    def judged(x: Tensor, condition: Condition, sign: float) -> Tensor:
+        each = torch.ones(len(x))
+        if sign > 0:
+            each[torch.where((x == z[0, : x.shape[1]]).all(-1))] = 1e4
+        return size * each
+
+    monkeypatch.setattr(model, "_judged", judged)
+    model.train().loss(z, sub, weight).backward()
+    assert size.grad is not None
+    assert size.grad > 0
+
+
 def test_discrepancy_is_least_for_the_right_peak() -> None:
     g = torch.Generator().manual_seed(0)
     weight = torch.ones(1000)

@@ -86,5 +86,6 @@ def test_without_likelihood_or_with_another_number(tmp_path: Path) -> None:
     assert len(generator.sample(50, seed=1)) == 50
     with pytest.raises(UsageError, match="no likelihood"):
         generator.sample(10, posterior=2)
+    assert generator.surrogate.density.most_draws == 0  # reports have no band
     with pytest.raises(HepgenError):
         load_config(None, ["network.ensemble=0"])

@@ -185,7 +185,9 @@ def test_rates_have_a_posterior_too(process: Process, sample: EventSample) -> No
     sampler = Sampler(Surrogate(process, CONFIG), free, run, torch.device("cpu"))
     sampler.surrogate.density = model
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
-    events = sample_posterior(model, 8000, 4, run, lambda n: sampler.events(n, rng, generator))
+    events = sample_posterior(
+        model, 8000, 4, run, lambda chosen: sampler.events(len(chosen), rng, generator)
+    )
     weights = np.array([events.weights[name] for name in names_of(4)])
     assert weights.mean(0) == pytest.approx(1.0)
     none = events.counts == 2
