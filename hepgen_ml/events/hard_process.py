@@ -3,7 +3,8 @@
 Records of the Les Houches accord may begin with the beams (status -9), followed by their remnants
 and the partons; contain propagators (status -2); and have rows that are no particles, such as a
 collision's system or a string (the id 0, or 81 to 100, which the PDG numbering leaves to the
-inside of generators). Laws are judged, and densities learned, for the collision alone.
+inside of generators). Laws are judged, and densities learned, for the collision alone. Some
+generators write no mothers for what the collision makes; densities are learned of events that do.
 """
 
 from __future__ import annotations
@@ -63,17 +64,25 @@ def outside(sample: EventSample) -> BoolArray:
 def hard_process(sample: EventSample) -> EventSample:
     """Events without beams, remnants, propagators and rows that are no particles.
 
-    Their daughters become those of their mothers. Other events remain as they are.
+    Their daughters become those of their mothers. Where a record has no mothers of what the
+    collision makes, these are the incoming particles. Other events remain as they are.
     """
-    return without(sample, outside(sample))
+    return with_mothers(without(sample, outside(sample)))
 
 
 class HardProcess:
-    """`hard_process` of the chunks of a sample, with an account of what is left out."""
+    """`hard_process` of the chunks of a sample, with an account of what is left out.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    complete : bool
+        Put in the mothers that records lack.
+    """
+
+    def __init__(self, complete: bool = True) -> None:
         self._ids: dict[int, None] = {}
-        self._n_final = 0
+        self._n_final = self._n_completed = 0
+        self._complete = complete
 
     def __call__(self, chunk: EventSample) -> EventSample:
         """The chunk without what does not belong to the collision."""
@@ -82,11 +91,27 @@ class HardProcess:
             if len(self._ids) <= _NAMED:
                 self._ids |= dict.fromkeys(np.unique(chunk.particles["pdg_id"][rows]).tolist())
             self._n_final += int((rows & (chunk.particles["status"] == 1)).sum())
-        return without(chunk, rows)
+        chunk = without(chunk, rows)
+        if self._complete and (lacking := _without_mothers(chunk)).any():
+            self._n_completed += len(np.unique(chunk.event_index[lacking]))
+            chunk = with_mothers(chunk)
+        return chunk
 
     @property
     def left_out(self) -> list[str]:
-        """A sentence about what was left out so far, if anything was."""
+        """Sentences about what was left out or put in so far, if anything was."""
+        return [*self._about_rows(), *self._about_mothers()]
+
+    def _about_mothers(self) -> list[str]:
+        if not self._n_completed:
+            return []
+        return [
+            f"{self._n_completed:,} events state no mothers of what the collision makes: these are "
+            "taken to be the incoming particles, and generated events state them, as Pythia "
+            "refuses events without"
+        ]
+
+    def _about_rows(self) -> list[str]:
         if not self._ids:
             return []
         some = list(self._ids)
@@ -96,6 +121,42 @@ class HardProcess:
             f"beams, remnants, propagators and rows that are no particles (ids {names}){final}: "
             "only the collision of the two incoming particles counts"
         ]
+
+
+def with_mothers(sample: EventSample) -> EventSample:
+    """Events with the incoming particles as mothers of what the collision makes, where none are."""
+    rows = _without_mothers(sample)
+    if not rows.any():
+        return sample
+    event, columns = sample.event_index, dict(sample.particles)
+    wanted = np.bincount(event[rows], minlength=len(sample)) > 0
+    incoming = np.flatnonzero((columns["status"] == -1) & wanted[event]).reshape(-1, 2)
+    number = np.zeros((len(sample), 2), dtype=np.int64)
+    number[wanted] = incoming - sample.offsets[:-1][wanted][:, None] + 1
+    for name, value in (("mother1", number[:, 0]), ("mother2", number[:, 1])):
+        columns[name] = np.where(rows, value[event], columns[name])
+    return EventSample(
+        sample.run, sample.offsets, columns, sample.events,
+        weights=sample.weights, scales=sample.scales, attributes=sample.attributes,
+    )  # fmt: skip
+
+
+def _without_mothers(sample: EventSample) -> BoolArray:
+    """Rows (rows,) that lack mothers in events where no particle names an incoming one."""
+    p = sample.particles
+    none: BoolArray = np.zeros(int(sample.offsets[-1]), dtype=bool)
+    if not {"status", "mother1", "mother2"} <= set(p):
+        return none
+    incoming = p["status"] == -1
+    rows = ~incoming & (p["mother1"] == 0) & (p["mother2"] == 0)
+    if not rows.any():
+        return none
+    event, m1 = sample.event_index, p["mother1"].astype(np.int64)
+    inside = (m1 > 0) & (m1 <= sample.counts[event])
+    mother = np.where(inside, sample.offsets[event] + m1 - 1, 0)
+    names_incoming = np.bincount(event, inside & incoming[mother], len(sample)) > 0
+    pair = np.bincount(event, incoming, len(sample)) == 2
+    return np.asarray(rows & (pair & ~names_incoming)[event])
 
 
 def without(sample: EventSample, rows: BoolArray) -> EventSample:

@@ -111,6 +111,31 @@ def test_daughters_become_those_of_their_mothers() -> None:
     np.testing.assert_array_equal(hard.mother2, [0, 0, 2, 3, 3])
 
 
+def test_mothers_that_no_particle_states() -> None:
+    """Pythia refuses such events; what is learned, and generated, states them."""
+    made = (SAMPLE.mother1 == 1) & (SAMPLE.mother2 == 2)
+    none = {name: np.where(made, 0, SAMPLE.particles[name]) for name in ("mother1", "mother2")}
+    lacking = SAMPLE[:]
+    lacking.particles |= none
+    assert {r.name for r in check_sample([lacking], SAMPLE.run) if r.n_broken} == {"mothers"}
+    assert_same(hard_process(lacking), SAMPLE)
+    source = SampleSource(concatenate([SAMPLE, lacking]))
+    (learned,) = source.chunks()
+    assert_same(learned, concatenate([SAMPLE, SAMPLE]))
+    assert source.hard_process is not None
+    (text,) = source.hard_process.left_out
+    assert text.startswith(f"{len(SAMPLE)} events state no mothers")
+
+
+def test_a_single_particle_without_mothers_is_an_error() -> None:
+    none = {name: SAMPLE.particles[name].copy() for name in ("mother1", "mother2")}
+    row = np.flatnonzero(SAMPLE.mother2 == 2)[0]
+    for column in none.values():
+        column[row] = 0
+    odd = EventSample(SAMPLE.run, SAMPLE.offsets, SAMPLE.particles | none, SAMPLE.events)
+    assert hard_process(odd) is odd
+
+
 def test_final_particles_without_meaning_are_refused() -> None:
     sample = with_rows([], [{"pdg_id": 91, "status": 1, "mother1": 1, "mother2": 2}])
     assert hard_process(sample) is sample

@@ -189,7 +189,7 @@ def check_sample(
     tallies = [_Tally(law) for law in LAWS]
     normalization = Normalization(run, free_weights)
     ids = ids_of(run.header)
-    hard, first = HardProcess(), 0
+    hard, first = HardProcess(complete=False), 0
     for sample in map(hard, samples):
         chunk = Chunk(sample, run, tolerance, ids)
         with np.errstate(all="ignore"):  # numbers that are not finite are expected here
