@@ -14,6 +14,7 @@ from hepgen_ml.phase_space.cuts import Acceptance, Cut, Evidence, overridden
 from hepgen_ml.phase_space.edges import HARDLY_ANY, Edge, ends, is_fixed, lower_edge
 from hepgen_ml.phase_space.extremes import Extremes, FinalStates
 from hepgen_ml.phase_space.implied import without_implied
+from hepgen_ml.phase_space.leading import LEADING, LEPTON, members
 from hepgen_ml.phase_space.made import base_class
 from hepgen_ml.phase_space.observables import ALL, JETS, SINGLE, Key, base_key, of_whole
 from hepgen_ml.phase_space.origins import (
@@ -157,6 +158,8 @@ class CutFinder:
             known = self.classes | {ALL}
             if cut.observable == "ht" and known & JETS:
                 known.add("j")  # which charm and bottom quarks are here
+            if known & members(LEPTON):
+                known.add(LEPTON)
             missing = [c for c in cut.classes if c not in known]
             if missing:
                 raise UsageError(
@@ -266,6 +269,8 @@ def _edges(key: Key, seen: Seen, angles: Collection[str], strays: bool = True) -
         return low, high  # ends with what decays, or is the same in all events
     if of_whole(*key):
         return _edges_of_whole(key, seen)
+    if key[0] in LEADING:
+        return _edge_of_leading(seen), None
 
     def fixed(extremes: Smallest) -> bool:
         if key[0] in _WITHOUT_ANGLE:
@@ -317,6 +322,14 @@ def _edges_of_whole(key: Key, seen: Seen) -> Edges:
         for edge, some in ((low, seen.low), (high, seen.high))
     )  # fmt: skip
     return low, high
+
+
+def _edge_of_leading(seen: Seen) -> Edge | None:
+    """Lower edge of a transverse momentum by rank, above that of all particles of the class."""
+    low = lower_edge(seen.low.values, seen.entries, seen.threshold)
+    if low is None or seen.of_decays[0] < low.at or not _is_sharp(seen, low):
+        return None
+    return low if is_fixed(seen.low.rows, seen.entries) else None
 
 
 def _is_sharp(seen: Seen, edge: Edge) -> bool:

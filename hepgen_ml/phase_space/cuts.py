@@ -18,6 +18,15 @@ from torch import Tensor
 from hepgen_ml.errors import UsageError
 from hepgen_ml.events.objects import JET, OBJECTS
 from hepgen_ml.phase_space.coordinates import two_body_momentum
+from hepgen_ml.phase_space.leading import (
+    LEADING,
+    LEPTON,
+    class_and_rank,
+    in_words,
+    leading_observables,
+    members,
+    places,
+)
 from hepgen_ml.phase_space.made import OF_COLLISION, OF_DECAYS, Made, base_class
 from hepgen_ml.phase_space.observables import (
     ALL,
@@ -102,6 +111,8 @@ class Cut:
         ``ht`` of ``j`` is the scalar sum of the transverse momenta of the partons that no decay
         makes (with charm and bottom quarks), that of ``all`` the sum of the transverse masses of
         all that the collision makes; ``mass`` of ``all`` is that of the collision.
+        ``pt1`` is the largest transverse momentum of a class in each event, ``pt2`` the second one,
+        and so on, where there are so many; ``l`` stands for all charged leptons.
         ``pt_hat`` of events with two particles is the transverse momentum that massless ones
         would have at the same angle and total energy in their rest frame.
     classes : tuple of str
@@ -120,6 +131,8 @@ class Cut:
 
     def __str__(self) -> str:
         name = f"{self.observable}({', '.join(self.classes)})"
+        if self.observable in LEADING:
+            name = in_words(self.observable, self.classes[0])
         left = "" if math.isinf(self.low) else f"{self.low:g} <= "
         right = "" if math.isinf(self.high) else f" <= {self.high:g}"
         return f"{left}{name}{right}"
@@ -130,7 +143,7 @@ _CUT = re.compile(rf"\s*({_NAME})\s*\(([^()]*)\)\s*(<|>)=?\s*(\S+)\s*")
 
 
 def parse_cut(text: str) -> Cut:
-    """Cut as in ``pt(Jet) > 25`` or ``delta_r(Jet, Jet) > 0.4``.
+    """Cut as in ``pt(Jet) > 25``, ``pt(Jet1) > 40`` or ``delta_r(Jet, Jet) > 0.4``.
 
     Parameters
     ----------
@@ -138,7 +151,9 @@ def parse_cut(text: str) -> Cut:
         An observable of one class (``pt``, ``abs_eta``, ``energy``, ``plus``, ``minus``) or two
         (``delta_r``, ``mass``, ``pt_hat``), ``ht(j)``, ``ht(all)`` or ``mass(all)``, ``<`` or
         ``>``, and a number. Classes are collections (``Muon``),
-        ``j`` for quarks below 1 GeV and gluons, or PDG numbers.
+        ``j`` for quarks below 1 GeV and gluons, or PDG numbers. The transverse momentum of the
+        leading particle of a class is ``pt(j1)`` or ``pt(22:1)``, that of the second ``pt(j2)``;
+        ``l`` stands for all charged leptons there.
 
     Raises
     ------
@@ -154,9 +169,11 @@ def parse_cut(text: str) -> Cut:
     try:
         if match is None:
             raise ValueError(text)
-        names = [name.strip() for name in match[2].split(",")]
+        observable, names = match[1], [name.strip() for name in match[2].split(",")]
+        if observable == "pt" and len(names) == 1 and (ranked := class_and_rank(names[0])):
+            names, observable = [ranked[0]], LEADING[ranked[1] - 1]
         classes = tuple(sorted(_class_named(name) for name in names))
-        if not right_classes(match[1], classes):
+        if not right_classes(observable, classes):
             raise ValueError(text)
         value = float(match[4])
         if not math.isfinite(value):
@@ -164,12 +181,12 @@ def parse_cut(text: str) -> Cut:
     except ValueError:
         raise UsageError(
             f"{text!r} is not a cut",
-            remedy="write pt(Jet) > 25, abs_eta(Jet) < 4.5, delta_r(Jet,Muon) > 0.4 or "
-            "mass(Muon,Muon) > 60",
+            remedy="write pt(Jet) > 25, pt(Jet1) > 40 for the leading one, abs_eta(Jet) < 4.5, "
+            "delta_r(Jet,Muon) > 0.4 or mass(Muon,Muon) > 60",
         ) from None
     if match[3] == ">":
-        return Cut(match[1], classes, low=value)
-    return Cut(match[1], classes, high=value)
+        return Cut(observable, classes, low=value)
+    return Cut(observable, classes, high=value)
 
 
 def right_classes(observable: str, classes: Sequence[str]) -> bool:
@@ -178,11 +195,13 @@ def right_classes(observable: str, classes: Sequence[str]) -> bool:
         return list(classes) in (["j"], [ALL])
     if observable == "mass" and list(classes) == [ALL]:
         return True
-    return ALL not in classes and len(classes) == (1 if observable in SINGLE else 2)
+    if observable in LEADING:
+        return len(classes) == 1 and classes[0] != ALL
+    return not {ALL, LEPTON} & {*classes} and len(classes) == (1 if observable in SINGLE else 2)
 
 
 def _class_named(name: str) -> str:
-    if name in ("j", "Jet", ALL):
+    if name in ("j", "Jet", ALL, LEPTON):
         return name
     return str(abs(OBJECTS[name] if name in OBJECTS else int(name)))
 
@@ -228,24 +247,30 @@ class Acceptance:
 
     def bounds(self, labels: Sequence[str]) -> list[tuple[str, tuple[int, ...], float, float]]:
         """Bounds on particles of these classes by their places: equal where cuts are the same."""
-        places = range(len(labels))
-        at: list[tuple[int, ...]] = [(i,) for i in places]
+        all_places = range(len(labels))
+        at: list[tuple[int, ...]] = [(i,) for i in all_places]
         found = []
-        for where in (*at, *combinations(places, 2)):
+        for where in (*at, *combinations(all_places, 2)):
             classes = tuple(sorted(labels[i] for i in where))
             of_pairs = OF_PAIRS if len(labels) == 2 else OF_PAIRS[:2]
             for name in SINGLE if len(where) == 1 else of_pairs:
                 if cut := self._by_key.get((name, classes)):
                     found.append((name, where, cut.low, cut.high))
         if cut := self._by_key.get(("ht", ("j",))):
-            jets = tuple(i for i in places if base_class(labels[i]) in JETS)
+            jets = tuple(i for i in all_places if base_class(labels[i]) in JETS)
             found.append(("ht", jets, cut.low, cut.high))
+        for name, classes in self._by_key:
+            if name in LEADING:
+                cut, some = self._by_key[name, classes], tuple(places(labels, classes[0]))
+                found.append((name, some, cut.low, cut.high))
         return found
 
     @property
     def classes(self) -> set[str]:
         """Flavour classes that have cuts."""
         own = {name for cut in self.cuts for name in cut.classes}
+        own |= {name for cut in self.cuts if cut.observable in LEADING
+                for name in members(cut.classes[0])}  # fmt: skip
         if ("ht", ("j",)) in self._by_key:
             origins = "", OF_COLLISION, OF_DECAYS
             own.update(name + origin for name in JETS for origin in origins)
@@ -271,6 +296,7 @@ class Acceptance:
         of_final = particle_observables(p, labels, self._by_key)
         of_made = made_observables(p, made, self._by_key)
         of_all = whole_observables(p, labels, made, self._by_key)
+        of_all |= leading_observables(p, labels, self._by_key)
         for key, values in (*of_final.items(), *of_made.items(), *of_all.items()):
             cut = self._by_key[key]
             good &= ((values >= cut.low) & (values <= cut.high)).all(-1)

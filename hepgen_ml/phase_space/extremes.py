@@ -21,7 +21,8 @@ from hepgen_ml.phase_space.coordinates import (
     wrap,
 )
 from hepgen_ml.phase_space.edges import Values
-from hepgen_ml.phase_space.made import Made, momenta_made, pairs_to_cut
+from hepgen_ml.phase_space.leading import LEADING, MOST, SEARCHED, members, ordered
+from hepgen_ml.phase_space.made import Made, base_class, momenta_made, pairs_to_cut
 from hepgen_ml.phase_space.observables import (
     ALL,
     OF_PAIRS,
@@ -138,6 +139,7 @@ class Extremes:
                 seen = self.seen[name, (names[code],)]
                 seen.take_in(name, values.numpy().ravel(), at, partial(_others, name, alone))
                 seen.alone &= two
+        self._add_leading(p, np.array([*map(base_class, names)])[codes], sizes, two)
         for state in states:
             for place in state.products:
                 for name in {"pt", "energy"}.intersection(of_single(state.labels[place])):
@@ -148,6 +150,38 @@ class Extremes:
                              for s in states])  # fmt: skip
         masses = invariant_mass(p[np.cumsum(sizes) - sizes]).numpy()
         self._add_pairs(p, names, codes, sizes, columns, of_pairs, masses, decays, products)
+
+    def _add_leading(
+        self, p: Tensor, labels: npt.NDArray[np.str_], sizes: Indices, two: bool
+    ) -> None:
+        """Take in transverse momenta of the leading particles (events, n, 4) of each class.
+
+        `labels` (k, n) are those of k groups of events of these sizes. Two particles that
+        balance have the same, which is a bound and no entry.
+        """
+        pt, each = transverse_momentum(p), np.repeat(np.arange(len(labels)), sizes)
+        for label in SEARCHED:
+            inside = np.isin(labels, list(members(label)))
+            counts = inside.sum(1)
+            if not counts.max(initial=0):
+                continue
+            values, where = ordered(pt, inside[each])
+            largest = values.numpy()
+            eta = pseudorapidity(torch.gather(p, 1, where[..., None].expand(*where.shape, 4)))
+            chosen = torch.from_numpy(inside[each])
+            whole = transverse_momentum(torch.where(chosen[..., None], p, 0.0).sum(1)).numpy()
+            least = torch.where(chosen, pt, math.inf).amin(1).numpy()
+            for rank in range(min(int(counts.max()), MOST)):
+                seen = self.seen.setdefault((LEADING[rank], (label,)), Seen())
+                has = np.flatnonzero(counts[each] > rank)
+                for row, own in zip(labels[counts > rank], inside[counts > rank], strict=True):
+                    seen.contents.add(tuple(sorted(row[own].tolist())))
+                seen.threshold = min(seen.threshold, float(least[has].min()))
+                if two:
+                    seen.note_decays(largest[has, rank].min(), largest[has, rank].max())
+                    continue
+                table = [eta[:, rank].abs().numpy(), largest[:, rank + 1], whole]
+                seen.take_in(LEADING[rank], largest[:, rank], has, partial(_rows_of, table))
 
     def _add_made(self, states: Sequence[FinalStates], decays: Sequence[bool]) -> None:
         """Take in particles made in collisions of which these decay, as if they were final."""

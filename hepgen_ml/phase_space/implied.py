@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from hepgen_ml.phase_space.cuts import Cut
 from hepgen_ml.phase_space.edges import is_fixed
+from hepgen_ml.phase_space.leading import LEADING, LEPTON, members, places
 from hepgen_ml.phase_space.made import OF_DECAYS
 from hepgen_ml.phase_space.observables import ALL, Key, of_whole
 from hepgen_ml.phase_space.smallest import Seen
@@ -15,6 +16,9 @@ from hepgen_ml.phase_space.smallest import Seen
 _ABOVE_IMPLIED = 1.25
 """Lower cuts on masses and sums are above this multiple of the smallest value that cuts in
 transverse momenta and Delta R allow."""
+
+_ABOVE_LOWER_RANK = 1.04
+"""Cuts on the leading particles of a class are above this multiple of those on what is below."""
 
 _HALF = 0.95
 """Part of half of the largest mass above which the end of transverse momenta follows from it."""
@@ -53,6 +57,16 @@ def without_implied(cuts: Sequence[Cut], seen: Memory) -> list[Cut]:
 def _low(cuts: Cuts, observable: str, *classes: str) -> float:
     cut = cuts.get((observable, classes))
     return 0.0 if cut is None else max(cut.low, 0.0)
+
+
+def _momenta(cuts: Cuts, names: Sequence[str]) -> list[float]:
+    """Smallest transverse momenta of particles of these classes, with those by rank."""
+    pt = [_low(cuts, "pt", name) for name in names]
+    for observable, (label,) in (key for key in cuts if key[0] in LEADING):
+        own = places(names, label)[LEADING.index(observable) :]
+        if own:  # of this and of every earlier rank there is one
+            pt[own[0]] = max(pt[own[0]], _low(cuts, observable, label))
+    return pt
 
 
 def _by_momenta_and_distance(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
@@ -116,7 +130,9 @@ def _by_all_momenta(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
         if not some or not all(name.endswith(OF_DECAYS) for name in some)
     ]  # fmt: skip
     contents = known or own.contents
-    least = min(sum(_low(cuts, "pt", name) for name in names) for names in contents)
+    # none of the momenta, which balance, is larger than the sum of the others
+    least = min(max(sum(pt), 2 * max(pt, default=0.0))
+                for pt in (_momenta(cuts, names) for names in contents))  # fmt: skip
     masses = own.threshold if math.isfinite(own.threshold) else 0.0
     least = math.hypot(least, masses)
     if cut.classes == (ALL,):
@@ -158,6 +174,19 @@ def _equal(a: float, b: float) -> bool:
     return math.isclose(a, b, rel_tol=_EQUAL)
 
 
+def _by_lower_ranks(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
+    """That of a leading particle: by those of the next ones, of all, or of a smaller class."""
+    (label,) = cut.classes
+    contents = seen[cut.observable, cut.classes].contents
+    if all(len(names) == 1 for names in contents):
+        return True  # there is no other one
+    if label == LEPTON and all(len({*names}) == 1 for names in contents):
+        return True
+    below = [min(_low(cuts, "pt", name) for name in members(label))]
+    below += [_low(cuts, name, label) for name in LEADING[LEADING.index(cut.observable) + 1 :]]
+    return cut.low <= _ABOVE_LOWER_RANK * max(below)
+
+
 def _by_own_momentum(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
     """An energy of particles without mass."""
     return cut.low <= _ABOVE_IMPLIED * _low(cuts, "pt", *cut.classes)
@@ -183,6 +212,7 @@ _TABLE: tuple[tuple[str, bool, bool, Callable[[Cut, Cuts, Memory], bool]], ...] 
     ("pt_hat", True, True, _by_own_momenta),
     ("pt", True, True, _by_momenta_without_masses),
     ("pt", True, True, _by_the_recoil),
+    *((name, True, False, _by_lower_ranks) for name in LEADING),
     ("energy", True, False, _by_own_momentum),
     ("abs_eta", False, True, _by_light_cone_momenta),
 )

@@ -17,6 +17,7 @@ from hepgen_ml.phase_space.coordinates import (
     transverse_momentum,
     wrap,
 )
+from hepgen_ml.phase_space.leading import LEADING
 from hepgen_ml.phase_space.made import Made, base_class, momenta_made, pairs_to_cut
 
 LEPTONS = frozenset(map(str, range(11, 17)))
@@ -147,6 +148,11 @@ def made_observables(
 def of_whole(observable: str, classes: Sequence[str]) -> bool:
     """Whether an observable is one of whole collisions."""
     return observable == "ht" or ALL in classes
+
+
+def of_any_origin(observable: str, classes: Sequence[str]) -> bool:
+    """Whether an observable counts particles of any origin together."""
+    return observable in LEADING or of_whole(observable, classes)
 
 
 def sum_of_transverse(q: Tensor) -> Tensor:

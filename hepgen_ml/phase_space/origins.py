@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from hepgen_ml.phase_space.cuts import Cut
 from hepgen_ml.phase_space.made import OF_COLLISION, OF_DECAYS, base_class
-from hepgen_ml.phase_space.observables import Key, base_key, of_whole
+from hepgen_ml.phase_space.observables import Key, base_key, of_any_origin
 from hepgen_ml.phase_space.smallest import Seen
 
 _OF_COLLISION = ("pt", "abs_eta", "energy", "delta_r", "mass")
@@ -36,7 +36,7 @@ def renamed(seen: Mapping[Key, Seen], name: Callable[[str], str]) -> dict[Key, S
     """Memory under other names of classes, joined where these are equal."""
     parts: dict[Key, list[Seen]] = {}
     for key, one in seen.items():
-        whole = of_whole(*key)
+        whole = of_any_origin(*key)
         own = key if whole else (key[0], tuple(sorted(map(name, key[1]))))
         parts.setdefault(own, []).append(one.with_contents(name) if whole else one)
     return {
@@ -55,7 +55,7 @@ def by_origin(
     origins: dict[Key, set[float]] = {}
     parts: dict[float, dict[Key, Seen]] = {0.0: {}, 0.5: {}, 1.0: {}}
     for key, one in seen.items():
-        if not one.entries or of_whole(*key):
+        if not one.entries or of_any_origin(*key):
             continue
         part = sum(name.endswith(OF_DECAYS) for name in key[1]) / len(key[1])
         origins.setdefault(alike(key), set()).add(part)
@@ -106,7 +106,7 @@ def with_origins(cuts: Sequence[Cut], seen: Mapping[Key, Seen]) -> list[Cut]:
     found = []
     for cut in cuts:
         own = cut.observable, cut.classes
-        for key in [own] if of_whole(*own) else keys.get(own, [own]):
+        for key in [own] if of_any_origin(*own) else keys.get(own, [own]):
             found.append(replace(cut, classes=key[1]))
     return found
 

@@ -121,8 +121,9 @@ class CutDocument(Document):
     """Stored form of `hepgen_ml.phase_space.Cut`."""
 
     observable: Literal[
-        "pt", "abs_eta", "plus", "minus", "energy", "delta_r", "mass", "pt_hat", "ht"
-    ]
+        "pt", "abs_eta", "plus", "minus", "energy", "delta_r", "mass", "pt_hat", "ht",
+        "pt1", "pt2", "pt3", "pt4", "pt5", "pt6", "pt7", "pt8", "pt9",
+    ]  # fmt: skip
     classes: Annotated[list[Label], Field(min_length=1, max_length=2)]
     low: Number | None
     high: Number | None
