@@ -10,7 +10,7 @@ from functools import partial
 from torch import Tensor
 
 from hepgen_ml.errors import UsageError
-from hepgen_ml.phase_space.cuts import Acceptance, Cut, Evidence, overridden
+from hepgen_ml.phase_space.cuts import Acceptance, Cut, Evidence, overridden, tighter
 from hepgen_ml.phase_space.edges import HARDLY_ANY, Edge, ends, is_fixed, lower_edge
 from hepgen_ml.phase_space.extremes import Extremes, FinalStates
 from hepgen_ml.phase_space.implied import without_implied
@@ -19,14 +19,16 @@ from hepgen_ml.phase_space.made import base_class
 from hepgen_ml.phase_space.observables import ALL, JETS, SINGLE, Key, base_key, of_whole
 from hepgen_ml.phase_space.origins import (
     by_origin,
+    final_name,
     kept_apart,
     named,
+    named_apart,
+    of_each_origin,
     of_own,
     renamed,
     with_origins,
     with_own,
 )
-from hepgen_ml.phase_space.origins import final_name as name_with_origin
 from hepgen_ml.phase_space.smallest import BOUNDED_ABOVE, Seen, Smallest
 
 MIN_ENTRIES, MIN_PAIRS = 150, 500
@@ -81,6 +83,7 @@ class CutFinder:
         self._extremes = Extremes()
         self._common: dict[Key, Seen] | None = None
         self.classes: set[str] = set()
+        self._final: set[str] = set()
         self.apart: frozenset[str] = frozenset()
 
     def add(
@@ -99,6 +102,7 @@ class CutFinder:
         for state in states:
             names = (*state.labels, *(one.label for one in state.made if one.label))
             self.classes.update(map(base_class, names))
+            self._final.update(state.labels)
         self._common = None
         if self._find:
             self._extremes.add_all(states)
@@ -160,6 +164,7 @@ class CutFinder:
                 known.add("j")  # which charm and bottom quarks are here
             if known & members(LEPTON):
                 known.add(LEPTON)
+            known |= {final_name(c, [base_class(c)]) for c in self._final}
             missing = [c for c in cut.classes if c not in known]
             if missing:
                 raise UsageError(
@@ -180,12 +185,12 @@ class CutFinder:
         found = found_in(memory)
         parts = [found_in(part) for part in by_origin(every, _alike)]
         own = of_own([cut for part in parts for cut in part], found, stated)
-        self.apart = kept_apart(own, every)
-        if own:
-            memory = renamed(every, partial(name_with_origin, apart=self.apart))
+        self.apart = kept_apart(own, every) | named_apart(stated)
+        if self.apart:
+            memory = renamed(every, partial(final_name, apart=self.apart))
             own = [named(cut, self.apart) for cut in own]
             found = with_own(with_origins(found, memory), own)
-            stated = with_origins(stated, memory)
+            stated = tighter(of_each_origin(stated, self.apart))
         return Acceptance(overridden(without_implied(found, memory), stated))
 
     def _of_any_origin(self) -> dict[Key, Seen]:

@@ -139,7 +139,7 @@ class Extremes:
                 seen = self.seen[name, (names[code],)]
                 seen.take_in(name, values.numpy().ravel(), at, partial(_others, name, alone))
                 seen.alone &= two
-        self._add_leading(p, np.array([*map(base_class, names)])[codes], sizes, two)
+        self._add_leading(p, np.array(names)[codes], sizes, two)
         for state in states:
             for place in state.products:
                 for name in {"pt", "energy"}.intersection(of_single(state.labels[place])):
@@ -160,8 +160,9 @@ class Extremes:
         balance have the same, which is a bound and no entry.
         """
         pt, each = transverse_momentum(p), np.repeat(np.arange(len(labels)), sizes)
+        flavours = np.array([[base_class(name) for name in row] for row in labels.tolist()])
         for label in SEARCHED:
-            inside = np.isin(labels, list(members(label)))
+            inside = np.isin(flavours, list(members(label)))
             counts = inside.sum(1)
             if not counts.max(initial=0):
                 continue
@@ -174,13 +175,14 @@ class Extremes:
             for rank in range(min(int(counts.max()), MOST)):
                 seen = self.seen.setdefault((LEADING[rank], (label,)), Seen())
                 has = np.flatnonzero(counts[each] > rank)
-                for row, own in zip(labels[counts > rank], inside[counts > rank], strict=True):
-                    seen.contents.add(tuple(sorted(row[own].tolist())))
+                seen.contents |= {tuple(sorted(row)) for row in labels[counts > rank].tolist()}
                 seen.threshold = min(seen.threshold, float(least[has].min()))
                 if two:
                     seen.note_decays(largest[has, rank].min(), largest[has, rank].max())
                     continue
+                # where momenta balance, a large first one makes an edge of the second
                 table = [eta[:, rank].abs().numpy(), largest[:, rank + 1], whole]
+                table += [largest[:, rank - 1]] if rank else []
                 seen.take_in(LEADING[rank], largest[:, rank], has, partial(_rows_of, table))
 
     def _add_made(self, states: Sequence[FinalStates], decays: Sequence[bool]) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from hepgen_ml.phase_space.cuts import Cut
 from hepgen_ml.phase_space.edges import is_fixed
-from hepgen_ml.phase_space.leading import LEADING, LEPTON, members, places
-from hepgen_ml.phase_space.made import OF_DECAYS
+from hepgen_ml.phase_space.leading import LEADING, LEPTON, places
+from hepgen_ml.phase_space.made import OF_DECAYS, base_class
 from hepgen_ml.phase_space.observables import ALL, Key, of_whole
 from hepgen_ml.phase_space.smallest import Seen
 
@@ -57,6 +57,18 @@ def without_implied(cuts: Sequence[Cut], seen: Memory) -> list[Cut]:
 def _low(cuts: Cuts, observable: str, *classes: str) -> float:
     cut = cuts.get((observable, classes))
     return 0.0 if cut is None else max(cut.low, 0.0)
+
+
+def _contents(seen: Seen) -> Collection[tuple[str, ...]]:
+    """Classes of what is added or ordered.
+
+    Of equal particles that may all be those of a decay, the collision makes one.
+    """
+    known = [
+        some for some in seen.contents
+        if not some or not all(name.endswith(OF_DECAYS) for name in some)
+    ]  # fmt: skip
+    return known or seen.contents
 
 
 def _momenta(cuts: Cuts, names: Sequence[str]) -> list[float]:
@@ -124,12 +136,7 @@ def _by_all_momenta(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
     if not of_whole(cut.observable, cut.classes):
         return False
     own = seen[cut.observable, cut.classes]
-    # of equal particles that may all be those of a decay, the collision makes one
-    known = [
-        some for some in own.contents
-        if not some or not all(name.endswith(OF_DECAYS) for name in some)
-    ]  # fmt: skip
-    contents = known or own.contents
+    contents = _contents(own)
     # none of the momenta, which balance, is larger than the sum of the others
     least = min(max(sum(pt), 2 * max(pt, default=0.0))
                 for pt in (_momenta(cuts, names) for names in contents))  # fmt: skip
@@ -177,14 +184,20 @@ def _equal(a: float, b: float) -> bool:
 def _by_lower_ranks(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
     """That of a leading particle: by those of the next ones, of all, or of a smaller class."""
     (label,) = cut.classes
-    contents = seen[cut.observable, cut.classes].contents
-    if all(len(names) == 1 for names in contents):
-        return True  # there is no other one
-    if label == LEPTON and all(len({*names}) == 1 for names in contents):
-        return True
-    below = [min(_low(cuts, "pt", name) for name in members(label))]
-    below += [_low(cuts, name, label) for name in LEADING[LEADING.index(cut.observable) + 1 :]]
-    return cut.low <= _ABOVE_LOWER_RANK * max(below)
+    rank, several, least, balanced = LEADING.index(cut.observable), False, [], []
+    for names in _contents(seen[cut.observable, cut.classes]):
+        own = [names[i] for i in places(names, label)]
+        several |= len({*map(base_class, own)} if label == LEPTON else own) > 1
+        pt = sorted((_low(cuts, "pt", name) for name in own), reverse=True)
+        least.append(pt[rank])
+        # one particle that those of this and the next ranks have to balance together
+        other = [_low(cuts, "pt", name) for name in names if name not in own]
+        other += [max(pt[0], _low(cuts, "pt1", label))] if rank else []
+        alone = other[0] if rank + len(names) - len(own) == 1 else 0.0
+        balanced.append(max(least[-1], alone / (len(own) - rank)))
+    below = max(min(least), *(_low(cuts, name, label) for name in LEADING[rank + 1 :]), 0.0)
+    by_balance = min(balanced) > min(least) and cut.low <= _ABOVE_IMPLIED * min(balanced)
+    return not several or cut.low <= _ABOVE_LOWER_RANK * below or by_balance
 
 
 def _by_own_momentum(cut: Cut, cuts: Cuts, seen: Memory) -> bool:

@@ -7,7 +7,7 @@ above 40 and 30 GeV), as triggers do.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +68,32 @@ def leading_observables(
         if rank <= len(at):
             pt = transverse_momentum(p[:, at])
             found[key] = torch.kthvalue(pt, len(at) - rank + 1, dim=1).values[:, None]
+    return found
+
+
+def smallest_by_rank(
+    low: Callable[..., float], labels: Sequence[str], kinds: Sequence[Hashable]
+) -> list[float]:
+    """Smallest transverse momentum of each particle, by the cuts on its class and on its rank.
+
+    Parameters
+    ----------
+    low : callable
+        Smallest value of an observable of a class, see `Acceptance.low`.
+    labels : sequence of str
+        Flavour classes of particles.
+    kinds : sequence
+        Those of equal kind are ordered by falling transverse momentum. Where other kinds are of
+        the same class, the ranks are not known.
+    """
+    found = [low("pt", label) for label in labels]
+    for label in {base_class(label) for label in labels}:
+        own = places(labels, label)
+        if len({kinds[i] for i in own}) == 1:
+            bound = 0.0
+            for i, name in reversed(list(zip(own, LEADING, strict=False))):
+                bound = max(bound, low(name, label))
+                found[i] = max(found[i], bound)
     return found
 
 

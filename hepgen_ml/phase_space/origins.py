@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 
 from hepgen_ml.phase_space.cuts import Cut
 from hepgen_ml.phase_space.made import OF_COLLISION, OF_DECAYS, base_class
@@ -109,6 +110,25 @@ def with_origins(cuts: Sequence[Cut], seen: Mapping[Key, Seen]) -> list[Cut]:
         for key in [own] if of_any_origin(*own) else keys.get(own, [own]):
             found.append(replace(cut, classes=key[1]))
     return found
+
+
+def of_each_origin(cuts: Sequence[Cut], apart: Collection[str]) -> list[Cut]:
+    """Cuts on classes that are kept apart as cuts on those of each origin, if they name none."""
+    found = []
+    for cut in cuts:
+        names = [
+            [c + OF_COLLISION, c + OF_DECAYS] if c in apart else [c] for c in cut.classes
+        ]  # fmt: skip
+        if of_any_origin(cut.observable, cut.classes):
+            names = [[c] for c in cut.classes]
+        for classes in sorted({tuple(sorted(some)) for some in product(*names)}):
+            found.append(replace(cut, classes=classes))
+    return found
+
+
+def named_apart(cuts: Sequence[Cut]) -> frozenset[str]:
+    """Classes whose origin some cuts name."""
+    return frozenset(base_class(c) for cut in cuts for c in cut.classes if c != base_class(c))
 
 
 def with_own(cuts: Sequence[Cut], own: Sequence[Cut]) -> list[Cut]:

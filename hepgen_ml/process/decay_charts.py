@@ -154,10 +154,11 @@ class DecayCharts:
             return None
         tree = in_pairs(structure, tree, partial(self._pair, structure, tree))
         specs = self._specs(structure, tree)
-        pt_min = {
-            n: self.acceptance.pt_min(classes.get(n, "") or str(abs(tree.pdg_id(structure, n))))
-            for n in tree.made
-        }
+        pt_min = structure.smallest_momenta(self.acceptance.low, classes)
+        pt_min |= {
+            n: self.acceptance.pt_min(str(abs(tree.pdg_id(structure, n))))
+            for n in tree.made if n in tree.children
+        }  # fmt: skip
         last = max(tree.made, key=lambda n: (pt_min[n] == 0.0, largest(specs[n]), n))
         order = sorted(
             (n for n in tree.made if n != last), key=lambda n: (-pt_min[n], largest(specs[n]), n)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.phase_space.cuts import Acceptance, Cut, flavour_class, parse_cut, tighter
-from hepgen_ml.phase_space.made import base_class
+from hepgen_ml.phase_space.origins import named_apart, of_each_origin
 from hepgen_ml.process.encoded import final_momenta
 from hepgen_ml.process.origins import Origins
 from hepgen_ml.process.structure import tables
@@ -36,14 +36,16 @@ def inside_cuts(
     """Mask of the events of a sample that obey all these cuts or their texts; None without any."""
     if not cuts:
         return None
-    return partial(inside, acceptance=Acceptance(tighter(parsed(cuts))))
+    stated = parsed(cuts)
+    each = of_each_origin(stated, named_apart(stated))
+    return partial(inside, acceptance=Acceptance(tighter(each)))
 
 
 def inside(sample: EventSample, acceptance: Acceptance) -> npt.NDArray[np.bool_]:
     """Mask (n,) of the events of a sample whose final state obeys all cuts."""
     passes = np.zeros(len(sample), dtype=bool)
     origins, found = Origins(), list(tables(sample))
-    origins.apart = frozenset(base_class(c) for c in acceptance.classes if c != base_class(c))
+    origins.apart = named_apart(acceptance.cuts)
     if origins.apart:
         origins.add(structure for structure, _, _ in found)
     for structure, events, table in found:

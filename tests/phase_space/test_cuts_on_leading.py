@@ -13,6 +13,7 @@ from hepgen_ml.phase_space import Acceptance, parse_cut
 from hepgen_ml.phase_space.coordinates import from_pt_rapidity_phi, transverse_momentum
 from hepgen_ml.phase_space.cut_finder import CutFinder
 from hepgen_ml.phase_space.extremes import FinalStates
+from hepgen_ml.phase_space.leading import smallest_by_rank
 from hepgen_ml.process.document import CutDocument
 
 
@@ -133,3 +134,12 @@ def test_stated_cut_on_leptons_needs_some() -> None:
     assert [str(c) for c in finder.acceptance([parse_cut("pt(l1) > 40")]).cuts] == ["40 <= pt(l1)"]
     with pytest.raises(UsageError, match="no particle is of class 'j'"):
         finder.acceptance([parse_cut("pt(j1) > 40")])
+
+
+def test_charts_know_the_ranks_of_identical_particles() -> None:
+    low = Acceptance([parse_cut(t) for t in ("pt(22:1) > 40", "pt(22) > 30", "pt(22:3) > 35")]).low
+    labels = ["22", "22", "j"]
+    assert smallest_by_rank(low, labels, ["22", "22", "2"]) == [40.0, 30.0, 0.0]
+    assert smallest_by_rank(low, [*labels, "22"], [0, 0, 1, 0]) == [40.0, 35.0, 0.0, 35.0]
+    # of other mothers, or of a class with several flavours: of unknown rank
+    assert smallest_by_rank(low, labels, ["22", "22 of 25", "2"]) == [30.0, 30.0, 0.0]

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from hepgen_ml.errors import UsageError
 from hepgen_ml.events.sample import EventSample, RunInfo, Subrun, concatenate
 from hepgen_ml.phase_space import Acceptance, Cut, parse_cut
 from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.phase_space.coordinates import boost, from_pt_rapidity_phi
 from hepgen_ml.phase_space.cuts import reported
-from hepgen_ml.process.inside import inside
+from hepgen_ml.process.inside import inside, inside_cuts
 from hepgen_ml.process.learner import ProcessLearner
 from hepgen_ml.process.process import Process
 from tests.process.test_decay_charts import without_rows
@@ -138,6 +139,58 @@ def test_stated_cuts_hold_for_both() -> None:
         assert len(process.encode(sample)) == good.sum()
     soft = np.add.reduceat(final & (transverse(sample) < 30), sample.offsets[:-1])
     assert (inside(sample, Acceptance([parse_cut("pt(j) > 30")])) == (soft == 0)).all()
+
+
+@pytest.mark.parametrize("find", [True, False])
+@pytest.mark.parametrize("missing", [False, True])
+def test_stated_cuts_of_one_origin(find: bool, missing: bool) -> None:
+    """As the found ones are reported; others on the class hold for both."""
+    sample, cut = jets(4000, 1), parse_cut("30 <= pt(j of the collision)")
+    sample = without_some(sample) if missing else sample
+    stated = [cut, parse_cut("abs_eta(j) < 3"), parse_cut("pt(j of decays) < 200")]
+    mask = inside_cuts(stated)
+    assert mask is not None
+    good = mask(sample)
+    product = (sample.particles["mother1"] == 3) & (sample.particles["status"] == 1)
+    made = (sample.particles["mother1"] == 1) & (sample.particles["status"] == 1)
+    eta = np.arcsinh(sample.particles["pz"] / np.maximum(transverse(sample), 1e-300))
+    bad = (product | made) & (np.abs(eta) > 3) | product & (transverse(sample) > 200)
+    bad |= made & (transverse(sample) < 30)
+    outside = np.add.reduceat(bad, sample.offsets[:-1]) > 0
+    named = sample.counts == 6
+    assert (good == ~outside)[named].all()
+    assert 0.1 < good.mean() < 0.9
+    learner = ProcessLearner(cuts=stated, find_cuts=find)
+    learner.add(sample[np.flatnonzero(good)])
+    process = learner.process(sample.run.beam_energy)
+    words = set(process.cuts_in_words)
+    assert {"30 <= pt(j of the collision)", "pt(j of decays) <= 200", "abs_eta(j) <= 3"} <= words
+    assert len(process.encode(sample)) == good.sum()
+    assert inside(sample, process.acceptance).sum() == good.sum()
+
+
+def test_sums_do_not_hide_other_cuts_on_jets() -> None:
+    sample = jets(500, 1)
+    masks = [inside_cuts(some) for some in (["ht(j) > 30", "pt(j) > 25"], ["ht(j) > 30"],
+                                            ["pt(j) > 25"])]  # fmt: skip
+    both, first, second = (mask(sample) for mask in masks if mask is not None)
+    assert (both == first & second).all()
+    assert 0 < both.sum() < min(first.sum(), second.sum())
+
+
+def test_stated_cuts_of_an_origin_that_no_particle_has() -> None:
+    sample = boson_and_jet(1000, 1)
+    for text in ("pt(21 of decays) > 10", "pt(23 of decays) > 10", "pt(6 of the collision) > 10"):
+        learner = ProcessLearner(cuts=[parse_cut(text)])
+        learner.add(sample)
+        with pytest.raises(UsageError, match="no particle is of class"):
+            learner.process(sample.run.beam_energy)
+
+
+@pytest.mark.parametrize("text", ["20 <= pt(j of the collision)", "pt(j of decays) <= 50",
+    "0.4 <= delta_r(13, j of decays)", "60 <= mass(11, 11) <= 120", "20 <= pt(j1)"])  # fmt: skip
+def test_cuts_are_stated_as_they_are_reported(text: str) -> None:
+    assert str(parse_cut(text)) == text
 
 
 def test_bounds_of_all_origins_are_reported_as_one() -> None:
