@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hepgen_ml.config import TrainingConfig, override_settings, training_settings
+from hepgen_ml.config.problems import no_such_setting
 from hepgen_ml.errors import UsageError
 
 Inputs = Literal["kinematic", "momenta"]
@@ -86,7 +87,7 @@ def settings(
     override_settings(data, overrides)
     if unknown := [key for key in data if key not in ("network", "training")]:
         raise UsageError(
-            f"{unknown[0][:100]}: no such section of settings",
+            no_such_setting(unknown[0], ["network", "training"]),
             remedy="write --set network.NAME=VALUE or --set training.NAME=VALUE",
         )
     if any(not isinstance(section, dict) for section in data.values()):

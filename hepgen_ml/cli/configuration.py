@@ -14,10 +14,8 @@ from rich.text import Text
 from hepgen_ml.cli import console as _console
 from hepgen_ml.cli.options import Debug, Verbose
 from hepgen_ml.config import AUTOMATIC, Config, sections
+from hepgen_ml.config.problems import values_in_words
 from hepgen_ml.errors import UsageError
-
-_LARGE = 2**30
-"""Upper bounds from here on only keep numbers finite, and are not shown."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ def _settings(section: str, kind: type[BaseModel], keys: set[str]) -> list[Setti
             default = field.get_default(call_default_factory=True)
             name = f"{section}.{key}" if section else key
             meaning = field.description or ""
-            found.append(Setting(name, _default(default), _values(schema[key]), meaning))
+            found.append(Setting(name, _default(default), values_in_words(schema[key]), meaning))
     return found
 
 
@@ -71,28 +69,6 @@ def _default(value: Any) -> str:
     if value in ((), {}):
         return "none"
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _values(schema: dict[str, Any]) -> str:
-    """Values that a setting may have, in words."""
-    if "enum" in schema:
-        return ", ".join(str(value) for value in schema["enum"])
-    if "anyOf" in schema:
-        return ", ".join(_values(part) for part in schema["anyOf"])
-    names = {"boolean": "true, false", "string": "text", "object": "table", "array": "list"}
-    kind = schema.get("type", "text")
-    text = names.get(kind, kind)
-    low = schema.get("minimum", schema.get("exclusiveMinimum"))
-    high = schema.get("maximum", schema.get("exclusiveMaximum"))
-    if low is not None:
-        text += f", {'above' if 'exclusiveMinimum' in schema else 'at least'} {_number(low)}"
-    if high is not None and high < _LARGE:
-        text += f", {'below' if 'exclusiveMaximum' in schema else 'at most'} {_number(high)}"
-    return text
-
-
-def _number(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def settings(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from hepgen_ml.config.problems import first_problem, no_such_setting, section_in_words
 from hepgen_ml.config.sections import BayesianSection, NetworkConfig, Section, TrainingConfig
 from hepgen_ml.errors import UsageError
 
@@ -76,7 +77,7 @@ class Config(BaseModel):
         named = _sections_of(model) if isinstance(model, str) else {}
         made = dict(data)
         for key in {**{k: None for k in data if k not in cls.model_fields}, **named}:
-            made[key] = _section(key, named.get(key) or _kind_of(key), data.get(key, {}))
+            made[key] = _section(key, named.get(key) or _kind_of(key, data[key]), data.get(key, {}))
         return made
 
     @classmethod
@@ -121,7 +122,7 @@ class Config(BaseModel):
         data = {key: value for key, value in data.items() if value != {}}
         for key, value in changes.items():
             _put(data, key.split("__"), value)
-        return _validated(data, "the configuration")
+        return _validated(data)
 
 
 def _registry() -> Any:
@@ -151,40 +152,47 @@ def _sections_of(model: str) -> dict[str, type[BaseModel]]:
     return found
 
 
-def _kind_of(key: str) -> type[BaseModel]:
+def _kind_of(key: str, value: Any) -> type[BaseModel]:
     kind: type[BaseModel] | None = _registry().section(key)
     if kind is None:
-        known = [*Config.model_fields, *_registry().all_sections()]
-        raise ValueError(f"{key[:100]}: no such setting; there are {', '.join(known)}")
+        elsewhere = () if isinstance(value, Mapping) else _all_names()  # sections are like sections
+        raise ValueError(no_such_setting(key, [*Config.model_fields, *_models()], elsewhere))
     return kind
 
 
+def _models() -> dict[str, type[BaseModel]]:
+    found: dict[str, type[BaseModel]] = _registry().all_sections()
+    return found
+
+
+def _all_names() -> list[str]:
+    """Names of all settings in sections, of the networks and the training first."""
+    kinds: dict[str, type[BaseModel]] = {
+        "network": NetworkConfig, "training": TrainingConfig, **_models()
+    }  # fmt: skip
+    return [f"{key}.{name}" for key, kind in kinds.items() for name in kind.model_fields]
+
+
 def _check_names(key: str, kind: type[BaseModel], value: Any) -> None:
-    """Name the settings of a section where one is given that it does not have."""
+    """Name the nearest setting of a section where one is given that it does not have."""
     if not isinstance(value, Mapping):
         return
     unknown = [name for name in value if name not in kind.model_fields]
     if unknown:
-        known = ", ".join(f"{key}.{name}" for name in kind.model_fields)
-        raise ValueError(
-            f"{key}.{str(unknown[0])[:100]}: no such setting; there are {known or 'none'}"
-        )
+        known = [f"{key}.{name}" for name in kind.model_fields]
+        elsewhere = [*Config.model_fields, *_all_names()]
+        raise ValueError(no_such_setting(f"{key}.{unknown[0]}", known, elsewhere))
 
 
 def _section(key: str, kind: type[BaseModel], value: Any) -> BaseModel:
     _check_names(key, kind, value)
+    if not isinstance(value, (Mapping, BaseModel)):
+        like = section_in_words(key, next(iter(kind.model_fields), "…"))
+        raise ValueError(f"{key}: expected {like}")
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        raise ValueError(_first_problem(error, key)) from None
-
-
-def _first_problem(error: ValidationError, *within: str) -> str:
-    """Message with the invalid setting and the reason."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    key = ".".join(str(part) for part in (*within, *first["loc"]))
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{key}: {message}" if key else message
+        raise ValueError(first_problem(error, kind, key)) from None
 
 
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -217,7 +225,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
         except (ValueError, RecursionError) as error:
             raise UsageError(f"is not TOML: {error}", path=path, remedy="correct it") from None
     override_settings(data, overrides)
-    return _validated(data, "--set" if path is None else str(path))
+    return _validated(data, path, {text.partition("=")[0].strip() for text in overrides})
 
 
 def override_settings(data: dict[str, Any], overrides: Sequence[str]) -> None:
@@ -230,9 +238,10 @@ def override_settings(data: dict[str, Any], overrides: Sequence[str]) -> None:
     """
     for override in overrides:
         key, separator, text = override.partition("=")
-        if not separator:
+        keys = [part.strip() for part in key.split(".")]
+        if not separator or not all(keys):
             raise UsageError(f"{override!r} sets nothing", remedy="write --set section.key=value")
-        _put(data, key.strip().split("."), _value(text.strip()))
+        _put(data, keys, _value(text.strip()))
 
 
 def training_settings(values: Mapping[str, Any], defaults: TrainingConfig) -> TrainingConfig:
@@ -247,7 +256,7 @@ def training_settings(values: Mapping[str, Any], defaults: TrainingConfig) -> Tr
         _check_names("training", TrainingConfig, values)
         return TrainingConfig.model_validate(defaults.model_dump() | dict(values))
     except ValidationError as error:
-        found = _first_problem(error, "training")
+        found = first_problem(error, TrainingConfig, "training")
     except ValueError as error:
         found = str(error)
     raise UsageError(found, remedy="hepgen-ml settings training lists them")
@@ -274,10 +283,30 @@ def _put(data: dict[str, Any], keys: Sequence[str], value: Any) -> None:
     data[keys[-1]] = value
 
 
-def _validated(data: dict[str, Any], source: str) -> Config:
+def _validated(
+    data: dict[str, Any], path: str | Path | None = None, overridden: Iterable[str] = ()
+) -> Config:
+    """The configuration; errors name the file unless the setting was given otherwise."""
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        raise UsageError(
-            f"{source}: {_first_problem(error)}", remedy="hepgen-ml settings lists the settings"
-        ) from None
+        found = first_problem(error, Config)
+    except UsageError as error:  # of the model, whose settings are not known
+        place = None if "model" in overridden else path
+        raise UsageError(error.message, remedy=error.remedy, path=place) from error
+    name = found.partition(":")[0]
+    section = name.partition(".")[0]
+    lists = f"hepgen-ml settings {section}" if section in _sectioned() else "hepgen-ml settings"
+    raise UsageError(
+        found,
+        path=None if any(_one_in_other(name, key) for key in overridden) else path,
+        remedy=f"{lists} lists the settings",
+    )
+
+
+def _sectioned() -> set[str]:
+    return {"network", "training", *_models()}
+
+
+def _one_in_other(name: str, other: str) -> bool:
+    return f"{name}.".startswith(f"{other}.") or f"{other}.".startswith(f"{name}.")

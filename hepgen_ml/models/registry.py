@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, TypeVar
@@ -146,10 +147,12 @@ def find(name: str) -> Model:
     elif name not in _registered:
         entry = next((e for e in entry_points(group=GROUP) if e.name == name), None)
         if entry is None:
-            known = ", ".join([AUTOMATIC, *names(_registered)])
+            known = [AUTOMATIC, *names(_registered)]
+            near = "".join(f"did you mean {n}? " for n in get_close_matches(name[:100], known, 1))
             raise UsageError(
                 f"there is no model {name[:100]!r}",
-                remedy=f"there are {known}; a model of another package has to be installed",
+                remedy=f"{near}there are {', '.join(known)}; a model of another package has to be "
+                "installed",
             )
         try:
             entry.load()

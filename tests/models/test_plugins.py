@@ -108,7 +108,7 @@ def test_its_settings_are_checked_and_listed() -> None:
     assert load_config(None, ["mixture.components=3"]).model == "auto"
     with pytest.raises(UsageError, match=r"mixture\.size: no such .*mixture\.components"):
         load_config(None, ["model=mixture", "mixture.size=3"])
-    with pytest.raises(UsageError, match=r"mixture\.components: .*greater than or equal to 1"):
+    with pytest.raises(UsageError, match=r"mixture\.components: .*at least 1"):
         load_config(None, ["model=mixture", "mixture.components=0"])
     given = load_config(None, ["model=mixture", "mixture.components=3"])
     assert Config.model_validate(given.model_dump()) == given
