@@ -14,12 +14,11 @@ from hepgen_ml.events.sample import FloatArray, RunInfo
 from hepgen_ml.generation.conditions import ConditionValues
 from hepgen_ml.generation.posterior import Block
 from hepgen_ml.models.surrogate import Surrogate
-from hepgen_ml.process.assembly import assemble
+from hepgen_ml.process.assembly import add_lifetimes, assemble
 from hepgen_ml.process.auxiliary import AUXILIARY
 from hepgen_ml.process.channel_groups import by_value
 from hepgen_ml.process.encoded import Discrete, Kinematics
-from hepgen_ml.process.labels import labelled, values_of, which
-from hepgen_ml.process.lifetimes import draw_lifetimes
+from hepgen_ml.process.labels import labelled, which
 from hepgen_ml.process.process import Process
 from hepgen_ml.reweighting.named_weights.features import inputs
 from hepgen_ml.reweighting.named_weights.ratios import WeightRatios
@@ -130,10 +129,7 @@ class Sampler:
             ratio, _ = self.ratios(inputs(self.process, kinematics, subprocess, discrete))
             weights = ratio.numpy().T * events.weight
             events.weights |= dict(zip(self.ratios.names, weights, strict=True))
-        conditions = values_of(subprocess)
-        draw_lifetimes(
-            self.process.lifetimes, events, rng, None if conditions is None else conditions.numpy()
-        )
+        add_lifetimes(self.process, events, subprocess, rng)
         return events, x, subprocess
 
     def _drawn_by_density(

@@ -16,6 +16,8 @@ from hepgen_ml.process.channel_groups import by_value
 from hepgen_ml.process.channels import Subprocess
 from hepgen_ml.process.encoded import Discrete, Kinematics
 from hepgen_ml.process.labels import values_of, which
+from hepgen_ml.process.lifetime_patterns import draw_patterns
+from hepgen_ml.process.lifetimes import draw_lifetimes
 from hepgen_ml.process.process import Process
 
 IntArray = npt.NDArray[np.int64]
@@ -74,6 +76,20 @@ def assemble(
     if process.conditions is not None and conditions is not None:
         attributes = process.conditions.attributes(conditions.numpy())
     return EventSample(run, offsets, columns, events, attributes=attributes)
+
+
+def add_lifetimes(
+    process: Process, events: EventSample, labels: Tensor, rng: np.random.Generator
+) -> None:
+    """Put lifetimes into assembled events, with labels of their subprocesses and conditions."""
+    drawn, conditions = None, values_of(labels)
+    if process.lifetime_patterns:
+        drawn = draw_patterns(
+            process.lifetime_patterns, {(v.pdg_id, v.status) for v in process.lifetimes},
+            [s.structure for s in process.subprocesses], events, which(labels).numpy(), rng,
+        )  # fmt: skip
+    values = None if conditions is None else conditions.numpy()
+    draw_lifetimes(process.lifetimes, events, rng, values, drawn)
 
 
 def scales_and_couplings(

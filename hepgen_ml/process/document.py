@@ -202,6 +202,23 @@ class LifetimeDocument(Document):
         return self
 
 
+class PatternTableDocument(Document):
+    """Stored form of `hepgen_ml.process.lifetime_patterns.PatternTable`."""
+
+    patterns: Annotated[
+        list[Annotated[list[Annotated[int, Strict(), Field(ge=0, le=2)]], Particles]],
+        Field(min_length=1, max_length=1000),
+    ]
+    frequency: list[Positive]
+    subprocesses: Annotated[list[Count], Field(max_length=100_000)]
+
+    @model_validator(mode="after")
+    def _check(self) -> PatternTableDocument:
+        if len(self.frequency) != len(self.patterns) or not sum(self.frequency) < math.inf:
+            raise ValueError("frequency: not one of every pattern")
+        return self
+
+
 class MovingCutDocument(Document):
     """Stored form of `hepgen_ml.process.moving_cuts.MovingCut`."""
 
@@ -226,6 +243,9 @@ class ProcessDocument(Document):
     channels: Annotated[list[ChannelDocument], Field(min_length=1, max_length=10_000)]
     subprocesses: Annotated[list[SubprocessDocument], Field(min_length=1, max_length=100_000)]
     lifetimes: Annotated[list[LifetimeDocument], Field(max_length=1000)] = Field(
+        default_factory=list
+    )
+    lifetime_patterns: Annotated[list[PatternTableDocument], Field(max_length=1000)] = Field(
         default_factory=list
     )
     conditions: ConditionsDocument | None = None

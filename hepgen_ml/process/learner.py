@@ -302,9 +302,11 @@ class ProcessLearner:
                     self._subprocess(part, total_weight, len(channels), order, full)
                 )
             channels.append(Channel(chart, rules, classes))
+        lifetimes = self._lifetimes.lifetimes(conditions)
+        patterns = self._lifetimes.patterns([s.structure for s in subprocesses], lifetimes)
         return Process(
-            subprocesses, channels, acceptance, limit, self._lifetimes.lifetimes(conditions),
-            conditions, self._moving.cuts,
+            subprocesses, channels, acceptance, limit, lifetimes, conditions, self._moving.cuts,
+            patterns,
         )  # fmt: skip
 
     def _acceptance(

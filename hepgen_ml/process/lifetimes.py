@@ -22,6 +22,7 @@ from hepgen_ml.events.sample import EventSample
 from hepgen_ml.phase_space.laws import Law
 from hepgen_ml.process.conditions import Conditions
 from hepgen_ml.process.following import mean_follows
+from hepgen_ml.process.lifetime_patterns import Drawn, PatternLearner, PatternTable
 from hepgen_ml.process.structure import Structure
 
 FloatArray = npt.NDArray[np.float64]
@@ -76,10 +77,20 @@ class Lifetime:
     process: int | None = None
 
     def draw(
-        self, n: int, rng: np.random.Generator, values: FloatArray | None = None
+        self,
+        n: int,
+        rng: np.random.Generator,
+        values: FloatArray | None = None,
+        state: npt.NDArray[np.int8] | None = None,
     ) -> FloatArray:
-        """Lifetimes (n,) in mm, at conditions (n, K) where the mean follows these."""
+        """Lifetimes (n,) in mm, at conditions (n, K) where the mean follows these.
+
+        Which of them are zero follows from the state of each particle in its event, if it has one,
+        see `hepgen_ml.process.lifetime_patterns.Drawn`.
+        """
         prompt, u = rng.random(n) < self.prompt, rng.random(n)
+        if state is not None:
+            prompt = np.where(state < 0, prompt, state == 0)
         if self.quantiles:
             lifetimes = np.interp(u, np.linspace(0, 1, len(self.quantiles)), self.quantiles)
         else:
@@ -175,6 +186,7 @@ class LifetimeLearner:
     def __init__(self, seed: int = 0) -> None:
         self._rng = np.random.default_rng(seed)
         self._seen: dict[tuple[int, int], dict[int, _Seen]] = {}
+        self._patterns = PatternLearner()
 
     def add(
         self,
@@ -183,6 +195,7 @@ class LifetimeLearner:
         given: npt.NDArray[np.str_] | None = None,
     ) -> None:
         """Take in the lifetimes (m, n) of events of one structure, with conditions (m, K)."""
+        self._patterns.add(structure, lifetime)
         stated: npt.NDArray[np.bool_] = np.any(np.isfinite(lifetime) & (lifetime > 0), axis=0)
         for row, (pdg_id, status) in enumerate(
             zip(structure.pdg_id, structure.status, strict=True)
@@ -234,6 +247,18 @@ class LifetimeLearner:
         return tuple(found[:_MOST])
 
 
+    def patterns(
+        self, structures: Sequence[Structure], lifetimes: Sequence[Lifetime]
+    ) -> tuple[PatternTable, ...]:
+        """Lifetimes that the particles of an event of some subprocesses have together or not."""
+        processes = {s.process_id for s in structures}
+        chances = {}
+        for v in lifetimes:
+            for process in processes if v.process is None else (v.process,):
+                chances[(v.pdg_id, v.status), process] = 1 - v.prompt
+        return self._patterns.tables(structures, chances)
+
+
 def _lifetime(pdg_id: int, status: int, seen: _Seen, conditions: Conditions | None) -> Lifetime:
     mean = seen.total / seen.n_positive
     seen.join()
@@ -256,14 +281,22 @@ def draw_lifetimes(
     events: EventSample,
     rng: np.random.Generator,
     values: FloatArray | None = None,
+    drawn: Drawn | None = None,
 ) -> None:
-    """Put lifetimes into events, species by species, at the conditions (events, K) of these."""
+    """Put lifetimes into events, species by species, at the conditions (events, K) of these.
+
+    Which particles have one is drawn for each alone, or with the others of its event before.
+    """
+    column = events.particles["lifetime"] if lifetimes else np.zeros(0)
     for lifetime in lifetimes:
         rows = (np.abs(events.pdg_id) == lifetime.pdg_id) & (events.status == lifetime.status)
         if lifetime.process is not None:
             rows &= events.process_id[events.event_index] == lifetime.process
         own = values[events.event_index[rows]] if values is not None and lifetime.law else None
-        events.particles["lifetime"][rows] = lifetime.draw(int(rows.sum()), rng, own)
+        state = None if drawn is None else drawn.state[rows]
+        column[rows] = lifetime.draw(int(rows.sum()), rng, own, state)
+    if drawn is not None:
+        column[:] = column[drawn.source]
 
 
 def _is_exponential(values: FloatArray, mean: float) -> bool:

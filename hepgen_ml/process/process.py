@@ -32,6 +32,7 @@ from hepgen_ml.process.conditions import Conditions
 from hepgen_ml.process.document import ProcessDocument
 from hepgen_ml.process.encoded import Encoded, Kinematics, final_momenta, pair_invariants
 from hepgen_ml.process.labels import values_of, which
+from hepgen_ml.process.lifetime_patterns import PatternTable, stored_tables
 from hepgen_ml.process.lifetimes import Lifetime
 from hepgen_ml.process.moving_cuts import MovingCut
 from hepgen_ml.process.patterns import pattern_numbers
@@ -58,6 +59,8 @@ class Process:
         Of the user, on which the events depend.
     moving_cuts : tuple of MovingCut
         Lower bounds that are functions of a condition.
+    lifetime_patterns : tuple of PatternTable
+        Of subprocesses whose particles have lifetimes together or not.
     """
 
     subprocesses: list[Subprocess]
@@ -67,6 +70,7 @@ class Process:
     lifetimes: tuple[Lifetime, ...] = ()
     conditions: Conditions | None = None
     moving_cuts: tuple[MovingCut, ...] = ()
+    lifetime_patterns: tuple[PatternTable, ...] = ()
     _index: dict[Structure, list[int]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -302,6 +306,8 @@ class Process:
         """Plain JSON values."""
         # optional, as in models of earlier versions
         lifetimes = {"lifetimes": [v.to_config() for v in self.lifetimes]} if self.lifetimes else {}
+        if self.lifetime_patterns:
+            lifetimes["lifetime_patterns"] = [t.to_config() for t in self.lifetime_patterns]
         conditions = {} if self.conditions is None else {"conditions": self.conditions.to_config()}
         return {
             "beam_energy": list(self.beam_energy),
@@ -363,15 +369,21 @@ class Process:
             except (ValueError, IndexError) as error:
                 raise ValueError(f"channels.{c}: {error}") from None
         low, high = config["beam_energy"]
+        lifetimes = tuple(Lifetime.from_config(v) for v in config.get("lifetimes", ()))
         return cls(
             subprocesses,
             channels,
             Acceptance.from_config(config["acceptance"]),
             (float(low), float(high)),
-            tuple(Lifetime.from_config(v) for v in config.get("lifetimes", ())),
+            lifetimes,
             Conditions.from_config(config["conditions"]) if config.get("conditions") else None,
             tuple(map(MovingCut.from_config, config.get("moving_cuts", ()))),
-        )
+            stored_tables(
+                config.get("lifetime_patterns", ()) if lifetimes else (),
+                [s.structure for s in subprocesses],
+                {(v.pdg_id, v.status) for v in lifetimes},
+            ),
+        )  # fmt: skip
 
 
 class _Table(NamedTuple):

@@ -94,7 +94,8 @@ def understood(process: Process, run: RunInfo, facts: Mapping[str, Any]) -> list
         lines.append(("scale, couplings", _scales(process, facts)))
     if process.lifetimes:
         named = [_lifetime(v) for v in process.lifetimes]
-        lines.append(("lifetimes", _some(named, _MOST_RESONANCES)))
+        together = "; zero or not together as in the sample" if process.lifetime_patterns else ""
+        lines.append(("lifetimes", _some(named, _MOST_RESONANCES) + together))
     if weights := _weights(facts):
         lines.append(("weights", weights))
     if symmetry := _symmetry(facts):

@@ -138,7 +138,9 @@ def test_lifetimes_and_what_is_not_given_are_named(caplog: pytest.LogCaptureFixt
     sample.particles["color1"][:] = 0
     sample.particles["color2"][:] = 0
     said = sentences(encode_sample(sample))
-    assert said["lifetimes"] == "t as in the sample, mean cτ = 1.5 mm, 50 % prompt"
+    assert said["lifetimes"] == (
+        "t as in the sample, mean cτ = 1.5 mm, 50 % prompt; zero or not together as in the sample"
+    )  # the antiquarks are those that are prompt
     assert "lifetimes" not in said["not learned"]
     assert "spins that are not helicities" in said["not learned"]
     assert "colour flow is not given" in said["not learned"]

@@ -1,0 +1,377 @@
+"""Which particles of an event have a lifetime together.
+
+Generators state lifetimes of all unstable particles of an event or of none (a subprocess without
+them, one step of several that makes them), or of some of several equal ones. A copy of a particle
+in a chain has the lifetime of the original. Such an event has a *pattern*: for each particle of a
+species with lifetimes, whether it has none, one of its own, or that of the particle it copies.
+Where the patterns of a sample are not those of particles that are independent of each other, events
+draw one of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from hepgen_ml.events.sample import EventSample
+from hepgen_ml.process.structure import Structure
+
+FloatArray = npt.NDArray[np.float64]
+Species = tuple[int, int]
+"""PDG id without sign, and status."""
+Pattern = tuple[int, ...]
+
+NONE, OWN, COPIED = 0, 1, 2
+"""A particle without a lifetime, with its own, and with that of the particle that it copies."""
+
+_FEWEST, _CLEAR = 20, 4.0
+"""Number of events from which patterns are judged by themselves, and standard deviations from which
+they are others than those of independent particles or of other events."""
+
+_MOST_PATTERNS, _MOST_TABLES, _MOST_COMBINED = 1000, 1000, 10
+"""Largest numbers of patterns of a table, of tables, and of particles all of whose patterns are
+compared with those seen."""
+
+
+@dataclass(frozen=True)
+class PatternTable:
+    """Patterns of lifetimes and how frequent they are.
+
+    Attributes
+    ----------
+    patterns : tuple of tuple of int
+        0, 1 or 2 (none, its own, that of the particle it copies) for each particle of a species
+        with lifetimes, in the order of the particles of a subprocess.
+    frequency : tuple of float
+        Of each pattern.
+    subprocesses : tuple of int
+        Numbers of those whose events have them.
+    """
+
+    patterns: tuple[Pattern, ...]
+    frequency: tuple[float, ...]
+    subprocesses: tuple[int, ...]
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "patterns": [list(p) for p in self.patterns], "frequency": list(self.frequency),
+            "subprocesses": list(self.subprocesses),
+        }  # fmt: skip
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> PatternTable:
+        """Inverse of `to_config`."""
+        patterns = tuple(tuple(int(v) for v in p) for p in config["patterns"])
+        frequency = tuple(float(v) for v in config["frequency"])
+        return cls(patterns, frequency, tuple(int(v) for v in config["subprocesses"]))
+
+
+def stored_tables(
+    config: Iterable[dict[str, Any]], structures: Sequence[Structure], species: Iterable[Species]
+) -> tuple[PatternTable, ...]:
+    """Tables from plain JSON values, for subprocesses of these structures.
+
+    Raises
+    ------
+    ValueError
+        Some subprocess has other particles.
+    """
+    known, tables = frozenset(species), tuple(map(PatternTable.from_config, config))
+    for table in tables:
+        for number in table.subprocesses:
+            if number >= len(structures):
+                raise ValueError("lifetime_patterns: a subprocess that does not exist")
+            rows, originals = unstable(structures[number], known), copied(structures[number])
+            for pattern in table.patterns:
+                if len(pattern) != len(rows):
+                    raise ValueError("lifetime_patterns: not one number of every particle")
+                copies = [r for r, state in zip(rows, pattern, strict=True) if state == COPIED]
+                if any(originals.get(r) not in rows for r in copies):
+                    raise ValueError("lifetime_patterns: a copy of no particle")
+    return tables
+
+
+class Drawn(NamedTuple):
+    """Patterns of all particles (rows,) of some events.
+
+    Attributes
+    ----------
+    state : int array
+        As in a `PatternTable`; −1 where a particle is independent of the others.
+    source : int array
+        The row whose lifetime each has.
+    """
+
+    state: npt.NDArray[np.int8]
+    source: npt.NDArray[np.int64]
+
+
+def draw_patterns(
+    tables: Sequence[PatternTable],
+    species: Iterable[Species],
+    structures: Sequence[Structure],
+    events: EventSample,
+    subprocess: npt.NDArray[np.int64],
+    rng: np.random.Generator,
+) -> Drawn:
+    """Patterns for events of some subprocesses (events,)."""
+    n, known = len(events.pdg_id), frozenset(species)
+    state, source = np.full(n, -1, dtype=np.int8), np.arange(n)
+    present = set(np.unique(subprocess).tolist())
+    for table in tables:
+        frequency, patterns = np.array(table.frequency), np.array(table.patterns, dtype=np.int8)
+        for number in table.subprocesses:
+            if number not in present:
+                continue
+            first = events.offsets[:-1][subprocess == number]
+            structure = structures[number]
+            rows, originals = unstable(structure, known), copied(structure)
+            drawn = rng.choice(len(patterns), len(first), p=frequency / frequency.sum())
+            for column, row in enumerate(rows):
+                own = patterns[drawn, column]
+                state[first + row] = own
+                if row in originals:
+                    copies = first[own == COPIED]
+                    source[copies + row] = copies + originals[row]
+    while (source != source[source]).any():  # copies of copies
+        source = source[source]
+    return Drawn(state, source)
+
+
+def unstable(structure: Structure, species: frozenset[Species]) -> list[int]:
+    """Particles of species with lifetimes."""
+    pairs = zip(structure.pdg_id, structure.status, strict=True)
+    return [row for row, (i, status) in enumerate(pairs) if (abs(i), status) in species]
+
+
+@lru_cache(maxsize=10_000)
+def copied(structure: Structure) -> Mapping[int, int]:
+    """The particle that each copy in a chain copies: its only mother, of the same flavour."""
+    found = {}
+    mothers = zip(structure.mother1, structure.mother2, strict=True)
+    for row, (first, second) in enumerate(mothers):
+        mother = first - 1
+        if mother < 0 or mother == row or second not in (0, first):
+            continue
+        same = structure.pdg_id[mother] == structure.pdg_id[row]
+        if same and -1 not in (structure.status[mother], structure.status[row]):
+            found[row] = mother
+    for row in list(found):  # a damaged record may have its mothers in a ring
+        at, steps = row, 0
+        while at in found and steps <= len(found):
+            at, steps = found[at], steps + 1
+        if steps > len(found):
+            del found[row]
+    return found
+
+
+class PatternLearner:
+    """Counts the patterns of all structures, in bounded memory."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Structure, Counter[Pattern]] = {}
+        self._too_many: set[Structure] = set()
+
+    def add(self, structure: Structure, lifetime: FloatArray) -> None:
+        """Take in the lifetimes (m, n) of events of one structure."""
+        seen = self._seen.setdefault(structure, Counter())
+        good = np.isfinite(lifetime) & (lifetime > 0)
+        n = len(structure.pdg_id)
+        if not good.any():
+            seen[(NONE,) * n] += len(lifetime)
+            return
+        states = good.astype(np.int8)
+        for row, original in copied(structure).items():
+            states[good[:, row] & (lifetime[:, row] == lifetime[:, original]), row] = COPIED
+        some, counts = np.unique(states, axis=0, return_counts=True)
+        for pattern, count in zip(some.tolist(), counts.tolist(), strict=True):
+            if len(seen) < _MOST_PATTERNS or tuple(pattern) in seen:
+                seen[tuple(pattern)] += count
+            else:
+                self._too_many.add(structure)
+
+    def tables(
+        self, structures: Sequence[Structure], chances: Mapping[tuple[Species, int], float]
+    ) -> tuple[PatternTable, ...]:
+        """Tables of the subprocesses whose particles are not independent.
+
+        Parameters
+        ----------
+        structures : sequence of Structure
+            Of all subprocesses.
+        chances : mapping
+            Of a species and the number of a process to the fraction of particles with lifetimes.
+        """
+        species = frozenset(s for s, _ in chances)
+        own = {
+            s: _restricted(self._seen[s], unstable(s, species))
+            for s in dict.fromkeys(structures)
+            if s in self._seen and s not in self._too_many and unstable(s, species)
+        }
+        chosen = _chosen(own, _Pools(own, species), species, chances)
+        found: dict[tuple[tuple[Pattern, float], ...], list[int]] = {}
+        for number, structure in enumerate(structures):
+            if counts := chosen.get(structure):
+                key = tuple(sorted((p, float(c)) for p, c in counts.items()))
+                found.setdefault(key, []).append(number)
+        return tuple(
+            PatternTable(tuple(p for p, _ in key), tuple(c for _, c in key), tuple(numbers))
+            for key, numbers in list(found.items())[:_MOST_TABLES]
+        )
+
+
+Counts = Mapping[Pattern, int]
+
+
+class _Pools:
+    """Patterns of structures with the same unstable particles, by process and in all."""
+
+    def __init__(
+        self, own: Mapping[Structure, Counts], species: frozenset[Species]
+    ) -> None:
+        self._key = {s: _kind(s, species) for s in own}
+        self._counts: dict[Any, Counter[Pattern]] = {}
+        for structure, counts in own.items():
+            for key in self._keys(structure):
+                self._counts.setdefault(key, Counter()).update(counts)
+
+    def _keys(self, structure: Structure) -> tuple[Any, Any]:
+        kind = self._key[structure]
+        return (kind, structure.process_id), kind
+
+    def of(self, structure: Structure) -> Counts:
+        """Those of its process if there are enough, else those of all."""
+        process, whole = (self._counts[key] for key in self._keys(structure))
+        return process if sum(process.values()) >= _FEWEST else whole
+
+
+def _kind(structure: Structure, species: frozenset[Species]) -> Any:
+    """The unstable particles, with what each copies and the flavours of their mothers."""
+    rows, originals = unstable(structure, species), copied(structure)
+    mother = [structure.mother1[r] - 1 for r in rows]
+    return tuple(
+        (structure.pdg_id[r], structure.status[r],
+         rows.index(originals[r]) if originals.get(r) in rows else -1,
+         structure.pdg_id[m] if m >= 0 and structure.status[m] != -1 else 0)
+        for r, m in zip(rows, mother, strict=True)
+    )  # fmt: skip
+
+
+def _chosen(
+    own: Mapping[Structure, Counts],
+    pools: _Pools,
+    species: frozenset[Species],
+    chances: Mapping[tuple[Species, int], float],
+) -> dict[Structure, Counts]:
+    """Patterns of each structure that has such."""
+    found: dict[Structure, Counts] = {}
+    few = []
+    for structure, counts in own.items():
+        pooled = pools.of(structure)
+        if sum(counts.values()) >= _FEWEST and _differs(counts, pooled):
+            pooled = counts
+        if sum(pooled.values()) < _FEWEST:
+            few.append((structure, pooled))
+            continue
+        rows = unstable(structure, species)
+        kinds = [(abs(structure.pdg_id[r]), structure.status[r]) for r in rows]
+        if _dependent(pooled, [chances.get((k, structure.process_id), 0.0) for k in kinds]):
+            found[structure] = pooled
+    # Rare events are like the others.
+    together = all(_together(p) for counts in own.values() for p in counts)
+    if found and together:
+        rates = _rates(own)
+        for structure, pooled in few:
+            found[structure] = _all_or_none(pooled, *rates[structure.process_id])
+    elif found:
+        found |= dict(few)
+    return found
+
+
+def _restricted(counts: Counts, rows: Sequence[int]) -> Counter[Pattern]:
+    """Patterns of some particles."""
+    some: Counter[Pattern] = Counter()
+    for pattern, count in counts.items():
+        some[tuple(pattern[r] for r in rows)] += count
+    return some
+
+
+def _together(pattern: Pattern) -> bool:
+    return all(pattern) or not any(pattern)
+
+
+def _rates(own: Mapping[Structure, Counts]) -> dict[int, tuple[int, int]]:
+    """Numbers of events with and without lifetimes, by process."""
+    rates: dict[int, tuple[int, int]] = {}
+    for structure, counts in own.items():
+        some, none = rates.get(structure.process_id, (0, 0))
+        for pattern, count in counts.items():
+            some, none = (some + count, none) if any(pattern) else (some, none + count)
+        rates[structure.process_id] = some, none
+    return rates
+
+
+def _all_or_none(counts: Counts, some: int, none: int) -> Counts:
+    """All particles with lifetimes or none, as often as in other events."""
+    whole = next((p for p in counts if any(p)), None)
+    length = len(next(iter(counts)))
+    found = {whole or (OWN,) * length: some, (NONE,) * length: none}
+    return {p: count for p, count in found.items() if count}
+
+
+def _differs(counts: Counts, pooled: Counts) -> bool:
+    """Whether patterns are clearly others than those of all that are alike (chi-squared)."""
+    n, whole = sum(counts.values()), sum(pooled.values())
+    if n == whole:
+        return False
+    chi2, bins, rare, rare_expected = 0.0, 0, 0.0, 0.0
+    for pattern, count in pooled.items():
+        expected, seen = n * count / whole, counts.get(pattern, 0)
+        if expected < 5:
+            rare, rare_expected = rare + seen, rare_expected + expected
+        else:
+            chi2, bins = chi2 + (seen - expected) ** 2 / expected, bins + 1
+    if rare_expected > 0:
+        chi2, bins = chi2 + (rare - rare_expected) ** 2 / max(rare_expected, 1.0), bins + 1
+    return chi2 - bins > _CLEAR**2 + _CLEAR * math.sqrt(2 * bins)
+
+
+def _dependent(counts: Counts, chances: Sequence[float]) -> bool:
+    """Whether particles are not independent, each with the chance of its species."""
+    patterns = np.array(list(counts))
+    weight = np.array(list(counts.values()), dtype=float)
+    n, p = weight.sum(), np.array(chances)
+    if (patterns == COPIED).any():
+        return True
+    some = (patterns > 0).astype(float)
+    rate = weight @ some / n
+    error = np.sqrt(np.maximum(p * (1 - p), 1 / n) / n)
+    if (np.abs(rate - p) > _CLEAR * error).any():
+        return True
+    away = some - rate
+    covariance = (away * weight[:, None]).T @ away / n
+    spread = np.sqrt(np.maximum(rate * (1 - rate), 1e-300))
+    related = np.abs(covariance) / np.outer(spread, spread) * math.sqrt(n)
+    related[rate * (1 - rate) < 1 / n] = 0
+    if (np.triu(related, 1) > _CLEAR).any():
+        return True
+    return _combined(counts, p, n)
+
+
+def _combined(counts: Counts, p: FloatArray, n: float) -> bool:
+    """Whether patterns are missing that independent particles would have, pairs of which are so."""
+    k = len(p)
+    if k > _MOST_COMBINED or 10 * 2**k > n:
+        return False
+    every = (np.arange(2**k)[:, None] >> np.arange(k)) & 1
+    chance = np.where(every, p, 1 - p).prod(1)
+    seen = np.array([tuple(row) in counts for row in every.tolist()])
+    return bool(n * chance[~seen].sum() > _CLEAR**2 + n * (chance * (1 - chance) ** n).sum())
