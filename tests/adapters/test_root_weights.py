@@ -77,6 +77,53 @@ def test_eight_scales_are_nine_without_the_nominal_one() -> None:
         np.testing.assert_allclose(found[name], [nine[k], second, np.nan])
 
 
+def file_of(path: Path, lists: list[list[float]]) -> Path:
+    """File of another program with one particle in each event and these weights."""
+    n = len(lists)
+    part = ak.zip({k: ak.Array([[v]] * n) for k, v in (
+        ("pt", 30.0), ("mass", 0.0), ("eta", 1.0), ("phi", 0.5), ("pdgId", 13)
+    )})  # fmt: skip
+    weights = ak.values_astype(ak.Array(lists), np.float32)
+    with uproot.recreate(path) as file:
+        file.mktree("Events", {
+            "LHEPart": part.type.content, "LHEPdfWeight": weights.type.content,
+            "genWeight": "float32",
+        })  # fmt: skip
+        file["Events"].extend({
+            "LHEPart": part, "LHEPdfWeight": weights, "genWeight": np.arange(1.0, n + 1),
+        })  # fmt: skip
+    return path
+
+
+def test_lists_of_many_lengths_are_read_in_small_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every event has as many weights as the longest list, whatever its own length is."""
+    lists = [[k + 0.25 * i for i in range(k % 5)] for k in range(40)]
+    path = file_of(tmp_path / "nano.root", lists)
+    monkeypatch.setattr("hepgen_adapters.root.file._BLOCK_WEIGHTS", 30)
+    reader = ROOT().open(path)
+    chunks = list(reader.chunks(1000))
+    assert max(map(len, chunks)) <= 30 // 4
+    assert sum(map(len, chunks)) == 40
+    sample = read(path)
+    for i in range(4):
+        expected = [(k + 1) * v[i] if i < len(v) else np.nan for k, v in enumerate(lists)]
+        np.testing.assert_allclose(sample.weights[f"LHEPdfWeight_{i}"], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("longest", "few"), [(200, 3), (10_001, 10_001)])
+def test_lists_that_would_be_filled_up_without_bound_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, longest: int, few: int
+) -> None:
+    lists = [[1.0] * (longest if k == 3 else few) for k in range(60)]
+    path = file_of(tmp_path / "nano.root", lists)
+    assert read(path).weights == {}
+    assert [r.message for r in caplog.records if f"up to {longest:,} entries" in r.message]
+    assert len(caplog.records) == 1
+    assert any("LHEPdfWeight" in text for text in ROOT().open(path).left_out)
+
+
 def test_groups_of_weights_know_entities_and_groups_in_groups() -> None:
     run = RunInfo(weight_groups=(
         '<weightgroup name="scale"><weight id="a&lt;&#98;">x</weight>'

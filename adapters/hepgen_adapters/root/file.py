@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _BLOCK_BYTES = 32 << 20
 _BLOCK_EVENTS = 200_000
+_BLOCK_WEIGHTS = 4_000_000  # numbers in lists of weights, which are filled up to the longest
 _MOST_CYCLES = 10
 _MOST_RUNS = 1_000_000
 _SAME_SUM = 1e-5
@@ -277,7 +278,9 @@ class ROOTFile:
         n = self.tree.num_entries
         with self.reading():
             limit = self.branches.entries_for(_BLOCK_BYTES, branches) if branches else n
-            limit = min(max(limit, 1), _BLOCK_EVENTS)
+            n_weights = sum(len(self.weight_lists.get(name, ())) for name in branches)
+            limit = min(limit, _BLOCK_EVENTS, _BLOCK_WEIGHTS // max(n_weights, 1))
+            limit = max(limit, 1)
             ends = self.branches.common_ends(branches)
         start = 0
         while start < n:

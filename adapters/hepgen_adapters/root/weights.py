@@ -5,8 +5,11 @@ Entries of a collection are ratios to the nominal weight, and only its title say
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,11 +21,17 @@ from hepgen_ml.events.weight_groups import declared, plain
 if TYPE_CHECKING:
     from hepgen_adapters.root.file import ROOTFile
 
+log = logging.getLogger(__name__)
+
 _LISTS = ("LHEScaleWeight", "LHEPdfWeight", "LHEReweightingWeight", "PSWeight")
 _SCALES, _N_SCALES, _CENTRE = "LHEScaleWeight", 9, 4
 """NanoAOD has nine scales, or eight without the nominal one, the fifth."""
 
 _MOST_ENTRIES, _LONGEST_TEXT = 10_000, 200
+
+_FEW_ENTRIES, _MOST_PADDING = 64, 20
+"""Lists that may be longer than the others, and how much longer the longest one may be than the
+mean: every event gets as many named weights as the longest list has entries."""
 
 _IS = re.compile(r"\[(\d{1,5})\]\s*is\s*(.*?)\s*(?=;|\[\d+\]\s*is|$)", re.DOTALL)
 _LHA = re.compile(r"LHA IDs?\s*(\d{1,9})\s*-\s*(\d{1,9})")
@@ -84,7 +93,10 @@ def lists_of(file: ROOTFile) -> dict[str, list[str]]:
     for branch in _LISTS:
         if branch not in file.branches or not _is_list(file.arrays([branch], 0, 1)[branch]):
             continue
-        if 0 < (size := _longest(file, branch)) <= _MOST_ENTRIES:
+        size, mean = _lengths(file, branch)
+        if size > _MOST_ENTRIES or (size > _FEW_ENTRIES and size > _MOST_PADDING * mean):
+            _say_not_read(file.path, branch, size, mean)
+        elif size:
             without = branch == _SCALES and size == _N_SCALES - 1
             found[branch] = [f"{branch}_{k + (without and k >= _CENTRE)}" for k in range(size)]
     return found
@@ -102,19 +114,32 @@ def weights_of_lists(
     lists: Mapping[str, list[str]], arrays: Mapping[str, Any], nominal: npt.NDArray[np.float64]
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Weights by name; nan where the list of an event has no such entry."""
-    import awkward as ak
-
     found: dict[str, npt.NDArray[np.float64]] = {}
     for branch, names in lists.items():
         values = arrays[branch]
         if branch == _SCALES and len(names) == _N_SCALES:
             values = _with_centre(values)
-        padded = ak.pad_none(values, len(names), axis=1, clip=True)
-        ratio = ak.to_numpy(ak.fill_none(padded, np.nan)).astype(np.float64)
+        weight = _table(values, len(names))
         with np.errstate(over="ignore", invalid="ignore"):
-            weight = ratio.reshape(len(nominal), len(names)) * nominal[:, None]
-        found |= {name: weight[:, k] for k, name in enumerate(names)}
+            weight *= nominal
+        found |= dict(zip(names, weight, strict=True))
     return found
+
+
+def _table(values: Any, size: int) -> npt.NDArray[np.float64]:
+    """Entries of n lists as (size, n) array; nan where a list is shorter."""
+    import awkward as ak
+
+    counts = ak.to_numpy(ak.num(values, axis=1))
+    flat = ak.to_numpy(ak.flatten(values, axis=1))
+    if (counts == size).all():
+        return np.array(flat.reshape(len(counts), size).T, dtype=np.float64, order="C")
+    table = np.full((size, len(counts)), np.nan)
+    begin = np.cumsum(counts) - counts
+    for k in range(min(size, int(counts.max(initial=0)))):
+        has = np.flatnonzero(counts > k)
+        table[k, has] = flat[begin[has] + k]
+    return table
 
 
 def _with_centre(values: Any) -> Any:
@@ -131,17 +156,29 @@ def _is_list(values: Any) -> bool:
     return bool(values.ndim == 2 and values.layout.content.parameter("__array__") is None)
 
 
-def _longest(file: ROOTFile, branch: str) -> int:
-    """Largest number of entries of a list in any event."""
+def _lengths(file: ROOTFile, branch: str) -> tuple[int, float]:
+    """Largest and mean number of entries of a list."""
     import awkward as ak
 
     counter = f"n{branch}"
     name = counter if counter in file.branches else branch
-    most = 0
+    most, total, n = 0, 0.0, 0
     for start, stop in file.ranges([name]):
         values = file.arrays([name], start, stop)[name]
-        most = max(most, int(ak.max(values if values.ndim == 1 else ak.num(values, axis=1))))
-    return most
+        counts = ak.to_numpy(values if values.ndim == 1 else ak.num(values, axis=1))
+        most, n = max(most, int(counts.max())), n + len(counts)
+        total += float(counts.sum(dtype=np.float64))
+    return most, total / n
+
+
+@lru_cache(maxsize=1024)
+def _say_not_read(path: Path, branch: str, size: int, mean: float) -> None:
+    """Log a message once, even if the file is read several times."""
+    log.warning(
+        "%s: the weights of %s are not read: their lists have up to %s entries, %.4g on average; "
+        "%s at most are read, and lists of similar length",
+        path, branch, f"{size:,}", mean, f"{_MOST_ENTRIES:,}",
+    )  # fmt: skip
 
 
 def _texts(title: str, n: int) -> list[str]:
