@@ -36,6 +36,8 @@ class _Stage:
     def line(self, unit: str) -> str:
         """Amount, rate and remaining time first: a narrow terminal cuts the end."""
         elapsed, advanced, info = self.at - self.begun, self.done - self.first, dict(self.info)
+        if self.total is None and not self.done:  # nothing is counted
+            return duration(elapsed) if elapsed >= BRIEF else ""
         if unit == "%":
             parts = [f"{100 * self.done / (self.total or 1.0):.0f} %"]
         else:
@@ -71,6 +73,7 @@ class Progress:
         self._units = units or {}
         self._bars: Any = None
         self._stages: dict[str, _Stage] = {}
+        self._now: str | None = None
 
     def __enter__(self) -> Progress:
         if sys.stderr.isatty():
@@ -88,18 +91,36 @@ class Progress:
             self._bars.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._end(whole=kind is None)
         if self._bars is not None:
             self._bars.stop()
+
+    def _end(self, *, whole: bool = True) -> None:
+        """Show the stage so far as ended, and as complete if it is `whole`."""
+        if self._now is None:
             return
-        for name, stage in self._stages.items():
-            if stage.shown != stage.done and stage.at - stage.begun >= BRIEF:
-                self._print(name, stage)
+        name, self._now = self._now, None
+        state, unit = self._stages[name], self._units.get(name, "events")
+        counts = state.total is not None or state.done > 0
+        if not counts and whole:
+            state.at = time.monotonic()
+        if self._bars is not None:
+            if state.total is None and whole:
+                amount = state.done or 1.0
+                self._bars.update(state.bar, completed=amount, total=amount, line=state.line(unit))
+        elif state.shown != state.done and (
+            state.at - state.begun >= (BRIEF if counts else LINE_EVERY)
+        ):
+            self._print(name, state)
 
     def __call__(
         self, stage: str, done: float, total: float | None, info: Mapping[str, float] | None = None
     ) -> None:
         now = time.monotonic()
+        if stage != self._now:
+            self._end()
+            self._now = stage
         if stage not in self._stages:
             # A resumed job starts with something done; a short one is complete at once.
             first = done if total is not None and done < total else 0.0

@@ -63,6 +63,8 @@ def measure_acceptance(
         return _together(surrogate, process, device, rng, generator, EVENTS, seconds, progress)
     channel_of, fractions = process.channel_of.numpy(), []
     begun, n_channels, n, n_drawn = time.monotonic(), len(process.channels), EVENTS, 0
+    tell = progress or (lambda *_: None)
+    tell("acceptance", 0, n_channels, {})
     for c in range(n_channels):
         if n_drawn:
             taken = time.monotonic() - begun
@@ -70,8 +72,6 @@ def measure_acceptance(
             affordable = max(seconds - taken, 0.0) / (taken / n_drawn * (n_channels - c))
             n = int(min(max(affordable, _FEWEST), EVENTS))
         n_drawn += n
-        if progress is not None:
-            progress("acceptance", c, n_channels, {})
         if surrogate.rates is not None:
             subprocess = drawn_labels(process, surrogate.rates, n, generator, c).cpu()
         else:
@@ -81,6 +81,7 @@ def measure_acceptance(
         passes = process.kinematics(x, subprocess, torch.zeros(len(x))).passes
         # Half an event instead of none, so that the logarithm is finite.
         fractions.append(max(float(passes.sum()), 0.5) / len(x))
+        tell("acceptance", c + 1, n_channels, {})
     return fractions
 
 
@@ -117,7 +118,7 @@ def _together(
         members[c].append(s)
     shares = [process.frequencies[m] / process.frequencies[m].sum() for m in members]
     begun, seconds, n = time.monotonic(), min(seconds, _LONGEST), max(1, _TOGETHER // n_channels)
-    while drawn[0] < most:
+    while True:
         chosen = [rng.choice(m, n, p=p) for m, p in zip(members, shares, strict=True)]
         subprocess = torch.from_numpy(np.concatenate(chosen))
         if process.conditions is not None:
@@ -128,9 +129,11 @@ def _together(
         passed += passes.reshape(n_channels, n).sum(1)
         drawn += n
         taken = time.monotonic() - begun
+        last = drawn[0] >= most or taken * (1 + n / drawn[0]) > seconds
         if progress is not None:
-            progress("acceptance", min(taken / seconds, 1.0), 1.0, {})
-        if taken * (1 + n / drawn[0]) > seconds:
+            share = max(drawn[0] / most, taken / seconds)
+            progress("acceptance", 1.0 if last else min(share, 1.0), 1.0, {})
+        if last:
             break
     mean = max(float(passed.sum()), 0.5) / drawn.sum()
     return ((passed + _SHRINK * mean) / (drawn + _SHRINK)).tolist()

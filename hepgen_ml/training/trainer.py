@@ -272,7 +272,7 @@ class Trainer(Generic[SomeTask]):
             self._consistent = True
             may_stop(signal)
             # Last, because the callback may stop the run: no validation is left out.
-            if now - self._told > 0.5:
+            if now - self._told > 0.5 or self.done >= self.end:
                 self._told = now
                 info = {"step": float(self.step), "loss": loss, "events_per_s": rate}
                 if math.isfinite(self.best_loss):
