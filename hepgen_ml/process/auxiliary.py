@@ -5,7 +5,8 @@ Generators choose the scale by a formula, often one of several by the kinematics
 each exact: a constant, a formula of the momenta, or a table in the scale. Which
 option an event takes is a categorical variable, like its colour flow. Events
 that no option explains take the last choice, *free*: the logarithm of their
-value over a reference is learned as a density. `hepgen_ml.process.scale_rules` finds the rules.
+value over a reference is learned as a density. Where they are very few, their values are options
+of their own, see `hepgen_ml.process.exceptions`. `hepgen_ml.process.scale_rules` finds the rules.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hepgen_ml.process.exceptions import closest
 from hepgen_ml.process.scales import formula
 
 FloatArray = npt.NDArray[np.float64]
@@ -39,8 +41,8 @@ class Auxiliaries:
         For each of `AUXILIARY`: ``options``, a list of ``{"kind": "constant",
         "value"}``, ``{"kind": "formula", "formula", "factor"}`` or ``{"kind":
         "table", "knots", "inverse"}`` (1/value, linear between knots in log
-        scale); ``reference``, (formula, factor) of the free choice, and
-        ``free``, whether that choice occurs.
+        scale); an ``exception`` is true where few events have it; ``reference``, (formula,
+        factor) of the free choice, and ``free``, whether that choice occurs.
     """
 
     def __init__(self, rules: Mapping[str, dict[str, Any]]) -> None:
@@ -85,14 +87,18 @@ class Auxiliaries:
             rule = self.rules[name]
             if name not in values:
                 continue
-            exact = [value_of(o, incoming, final, scale) for o in rule["options"]]
-            off = np.stack([_off(values[name], e) for e in exact] or [np.full(m, np.inf)])
-            choice[:, k] = np.argmin(off, axis=0)
-            unexplained = ~(off.min(axis=0) <= EXACT)
+            unexplained = taken = np.zeros(m, dtype=bool)
+            if rule["options"]:
+                exact = np.stack([value_of(o, incoming, final, scale) for o in rule["options"]])
+                choice[:, k], is_exact, taken = closest(
+                    rule["options"], exact, values[name], scale, EXACT
+                )
+                unexplained = ~is_exact
+            else:
+                unexplained = ~unexplained
             if not rule["free"]:
                 # Rules without a free choice hold to rounding for (almost) all of the sample.
-                unexplained &= off.min(axis=0) > 1e-2
-                choice[unexplained, k] = -1
+                choice[~taken, k] = -1
                 continue
             choice[unexplained, k] = len(rule["options"])
             reference = _reference(rule, incoming, final)
@@ -183,11 +189,6 @@ def _reference(rule: dict[str, Any], incoming: Tensor, final: Tensor) -> FloatAr
 def positive(name: str, incoming: Tensor, final: Tensor) -> FloatArray:
     """A formula, nowhere zero: particles along the beam have no transverse momentum."""
     return np.asarray(np.maximum(formula(name, incoming, final).numpy(), 1e-12))
-
-
-def _off(value: FloatArray, exact: FloatArray) -> FloatArray:
-    """Relative deviation, zero between zeros."""
-    return np.asarray(np.abs(value - exact) / np.maximum(np.abs(exact), 1e-300))
 
 
 def interpolated(x: FloatArray, knots: FloatArray, y: FloatArray) -> FloatArray:

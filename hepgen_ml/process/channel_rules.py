@@ -11,6 +11,7 @@ import torch
 
 from hepgen_ml.phase_space import Chart
 from hepgen_ml.process.auxiliary import AUXILIARY, Auxiliaries
+from hepgen_ml.process.exceptions import is_exception
 from hepgen_ml.process.scale_rules import best_table, learn_coupling, learn_scale, means_of
 from hepgen_ml.process.scale_search import exchanged_masses
 from hepgen_ml.process.seen import Seen
@@ -169,7 +170,7 @@ class ChannelRules:
 
 def _note(options: list[dict[str, Any]], rule: Mapping[str, Any]) -> None:
     """Add those of a rule that are not among the options."""
-    options += [o for o in rule["options"] if o not in options]
+    options += [o for o in rule["options"] if o not in options and not is_exception(o)]
 
 
 def _joined(kept: list[dict[str, npt.NDArray[Any]]]) -> dict[str, npt.NDArray[Any]]:

@@ -42,6 +42,7 @@ class ConstantOption(Document):
 
     kind: Literal["constant"]
     value: Number
+    exception: Truth = False
 
 
 class FormulaOption(Document):
@@ -50,6 +51,7 @@ class FormulaOption(Document):
     kind: Literal["formula"]
     formula: Formula
     factor: Positive
+    exception: Truth = False
 
 
 class TableOption(Document):

@@ -11,6 +11,14 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.process.auxiliary import EXACT, FloatArray, interpolated, positive, value_of
+from hepgen_ml.process.exceptions import (
+    NEARLY,
+    RARE,
+    deviation,
+    exceptional_constants,
+    exceptional_formulas,
+    is_exception,
+)
 from hepgen_ml.process.scale_search import directions, find_mean, stands_out
 from hepgen_ml.process.scales import formula, formula_names
 
@@ -34,6 +42,9 @@ _WIDEST = 30.0
 
 _KNOTS = 512
 _WINDOW = 31
+
+_BENT = 0.3
+"""Relative change of the slope of a table up to which an event at its end may follow it."""
 
 
 def learn_scale(
@@ -100,12 +111,14 @@ def learn_scale(
     rest = left if left.any() else np.ones(len(value), dtype=bool)
     spread = {n: _spread(np.log(value / c)[rest]) for n, c in computed.items()}
     name = min(spread, key=lambda n: spread[n])
-    options_ = [{"kind": "formula", "formula": n, "factor": f} for n, f in found]
-    return {
-        "options": options_ + unknown,
-        "reference": [name, 1.0],
-        "free": bool(left.mean() > 1e-3 or not found),
-    }
+    options_: list[dict[str, Any]] = [
+        {"kind": "formula", "formula": n, "factor": f} for n, f in found
+    ]
+    free = bool(left.mean() > RARE or not found)
+    if not free and (lost := off.min(axis=0) > NEARLY).any():
+        n, f = next(iter(found))
+        options_ += exceptional_formulas((value / (computed[n] * f))[lost], n, f)
+    return {"options": options_ + unknown, "reference": [name, 1.0], "free": free}
 
 
 def _search(
@@ -191,8 +204,13 @@ def learn_coupling(
     rows = torch.from_numpy(known)
     incoming, final, scale, value = incoming[rows], final[rows], scale[known], value[known]
     process_id = None if process_id is None else process_id[known]
+    middle = float(np.median(value))
+    away = deviation(value, np.asarray(middle)) > EXACT
+    if 0 < away.mean() <= RARE:
+        options = [{"kind": "constant", "value": middle}, *exceptional_constants(value[away])]
+        return {"options": options + unknown, "reference": ["constant", middle], "free": False}
     free = {
-        "options": unknown, "reference": ["constant", float(np.median(value))], "free": True,
+        "options": unknown, "reference": ["constant", middle], "free": True,
     }  # fmt: skip
     best, options, share = free, [], 0.0
     for table in tables:
@@ -207,7 +225,11 @@ def learn_coupling(
             if np.mean(off <= EXACT) > share + 1e-3:
                 options, share = own, float(np.mean(off <= EXACT))
     if share > MIN_SHARE and share * len(value) >= 1:
-        best = {**free, "options": options + unknown, "free": bool(share < 1 - 1e-3)}
+        best = {**free, "options": options + unknown, "free": bool(share < 1 - RARE)}
+    if not best["free"]:
+        exact = np.stack([value_of(o, incoming, final, scale) for o in options])
+        lost = deviation(value, exact).min(axis=0) > NEARLY
+        best["options"] = options + exceptional_constants(value[lost]) + unknown
     return best
 
 
@@ -234,7 +256,7 @@ def _own_scale(
     return [
         {**table, "of": [o["formula"], o["factor"]]}
         for o in rule["options"]
-        if o["kind"] == "formula"
+        if o["kind"] == "formula" and not is_exception(o)
     ]
 
 
@@ -302,10 +324,42 @@ def coupling_table(scale: FloatArray, value: FloatArray) -> dict[str, Any] | Non
     starts = np.unique(np.clip(starts, 0, len(x) - _WINDOW))
     windows = starts[:, None] + np.arange(_WINDOW)
     knots, inverse = np.median(x[windows], axis=1), np.median(y[windows], axis=1)
+    knots, inverse = _with_ends(x, y, knots, inverse)
     keep = np.concatenate([[True], np.diff(knots) > 1e-9])
     if keep.sum() < 2:
         return None
     return {"kind": "table", "knots": knots[keep].tolist(), "inverse": inverse[keep].tolist()}
+
+
+def _with_ends(
+    x: FloatArray, y: FloatArray, knots: FloatArray, inverse: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Knots with those of the few events beyond the first and the last, as far as these follow.
+
+    They may be far beyond, across the threshold of a flavour. Medians of three neighbours lie on
+    the curve though one of them does not; the outermost follows if the curve goes on through it.
+    """
+    ends = _upper_end(-x[::-1], y[::-1], -knots[::-1], inverse[::-1])
+    return _upper_end(x, y, -ends[0][::-1], ends[1][::-1])
+
+
+def _upper_end(
+    x: FloatArray, y: FloatArray, knots: FloatArray, inverse: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    least = 1e-3 * (x[-1] - x[0])
+    start = int(np.searchsorted(x, knots[-1], side="right"))
+    three = start + np.arange(max(len(x) - start - 2, 0))[:, None] + np.arange(3)
+    ends_x = np.append(np.median(x[three], axis=1), x[-1])
+    ends_y = np.append(np.median(y[three], axis=1), y[-1])
+    for at, value in zip(ends_x, ends_y, strict=True):
+        before = int(np.searchsorted(knots, knots[-1] - least, side="right")) - 1
+        if at - knots[-1] < least or before < 0:
+            continue
+        slope = (inverse[-1] - inverse[before]) / (knots[-1] - knots[before])
+        rise = slope * (at - knots[-1])
+        if abs(value - inverse[-1] - rise) <= _BENT * abs(rise):
+            knots, inverse = np.append(knots, at), np.append(inverse, value)
+    return knots, inverse
 
 
 def _constant(value: FloatArray) -> dict[str, Any] | None:

@@ -30,6 +30,7 @@ from hepgen_ml.process.auxiliary import AUXILIARY
 from hepgen_ml.process.channels import Channel, Subprocess
 from hepgen_ml.process.conditions import Conditions
 from hepgen_ml.process.encoded import Encoded
+from hepgen_ml.process.exceptions import is_exception
 from hepgen_ml.process.lifetimes import Lifetime
 from hepgen_ml.process.process import Process
 from hepgen_ml.process.scales import in_words
@@ -43,7 +44,7 @@ _NAMES = {"scale": "scale", "alpha_qcd": "α_s", "alpha_qed": "α_em"}
 
 _HOW = {
     "constant": "constant", "formula": "exact by formula", "table": "exact by a table in the scale",
-    "drawn": "drawn from a density",
+    "drawn": "drawn from a density", "exception": "that of a few exceptions",
 }  # fmt: skip
 
 
@@ -54,7 +55,7 @@ def auxiliary_fractions(process: Process, encoded: Encoded) -> dict[str, dict[st
     -------
     dict
         For each of ``scale``, ``alpha_qcd``, ``alpha_qed`` fractions for ``constant``, ``formula``,
-        ``table`` and ``drawn``, as far as they occur.
+        ``table``, ``exception`` and ``drawn``, as far as they occur.
     """
     found: dict[str, dict[str, float]] = {name: {} for name in AUXILIARY}
     if process.is_reconstructed or not len(encoded):
@@ -64,7 +65,7 @@ def auxiliary_fractions(process: Process, encoded: Encoded) -> dict[str, dict[st
         branch = encoded.branch[channel_of == c].numpy()
         choice = channel.auxiliaries.branches[branch]
         for k, name in enumerate(AUXILIARY):
-            kinds = [o["kind"] for o in channel.auxiliaries.rules[name]["options"]] + ["drawn"]
+            kinds = [*map(_kind, channel.auxiliaries.rules[name]["options"]), "drawn"]
             for number, count in zip(*np.unique(choice[:, k], return_counts=True), strict=True):
                 kind = kinds[number]
                 found[name][kind] = found[name].get(kind, 0.0) + float(count) / len(encoded)
@@ -275,9 +276,9 @@ def _scales(process: Process, facts: Mapping[str, Any]) -> str:
         )
         formulas = [
             in_words(o["formula"], o["factor"], largest.chart.made_labels)
-            for o in rule["options"] if o["kind"] == "formula"
+            for o in rule["options"] if _kind(o) == "formula"
         ]  # fmt: skip
-        constants = [o["value"] for o in rule["options"] if o["kind"] == "constant"]
+        constants = [o["value"] for o in rule["options"] if _kind(o) == "constant"]
         if set(kinds) == {"constant"}:
             value = constants[0] if constants else -1.0
             text = f"constant, {value:.6g}" if value > 0 else "not given"
@@ -289,8 +290,12 @@ def _scales(process: Process, facts: Mapping[str, Any]) -> str:
 
 def _kinds(rule: Mapping[str, Any]) -> dict[str, float]:
     """Kinds of options of a rule, if their frequencies are unknown."""
-    kinds = dict.fromkeys((str(o["kind"]) for o in rule["options"]), 1.0)
+    kinds = {kind: 0.1 if kind == "exception" else 1.0 for kind in map(_kind, rule["options"])}
     return kinds | ({"drawn": 0.5} if rule["free"] else {})
+
+
+def _kind(option: Mapping[str, Any]) -> str:
+    return "exception" if is_exception(option) else str(option["kind"])
 
 
 def _largest(process: Process) -> Channel:

@@ -123,7 +123,9 @@ def test_unknown_values_among_others_cost_no_rule() -> None:
     assert (branch >= 0).all()
     is_free = rules.is_free(rules.branches)[branch]
     assert not is_free[:, [0, 2]].any()
-    assert is_free[7, 1]  # the coupling of an event without scale follows from nothing
+    # the coupling of an event without scale follows from nothing: it is an exception
+    chosen = rules.rules["alpha_qcd"]["options"][rules.branches[branch[7], 1]]
+    assert chosen == {"kind": "constant", "value": coupling[7], "exception": True}
     assert is_free[:, 1].mean() < 0.02
     again = rules.decode(incoming, p, branch, free)
     for name, value in values.items():

@@ -11,7 +11,9 @@ import torch
 from hepgen_ml.phase_space import BalancedChart
 from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.phase_space.coordinates import transverse_momentum
-from hepgen_ml.process.scale_rules import learn_scale, means_of
+from hepgen_ml.process.auxiliary import Auxiliaries, value_of
+from hepgen_ml.process.exceptions import is_exception
+from hepgen_ml.process.scale_rules import coupling_table, learn_coupling, learn_scale, means_of
 from hepgen_ml.process.scale_search import exchanged_masses, find_mean
 from hepgen_ml.process.scales import Mean, formula, formula_names
 
@@ -106,3 +108,54 @@ def test_every_name_is_a_formula() -> None:
     incoming, p = events(20)
     for name in formula_names(p):
         assert torch.isfinite(formula(name, incoming, p)).all(), name
+
+
+def test_few_events_with_a_scale_of_their_own_are_kept() -> None:
+    """Three of 4,000 events have another scale, and a coupling at it; no event is lost."""
+    incoming, p = events(4000)
+    value = formula("ht", incoming, p).numpy()
+    ratio = np.array([1.5, 0.7, 2.5])
+    value[:3] *= ratio
+    rule = learn_scale(incoming, p, value)
+    assert not rule["free"]
+    exceptions = [o for o in rule["options"] if is_exception(o)]
+    assert sorted(o["factor"] for o in exceptions) == pytest.approx(sorted(ratio))
+    coupling = np.full(4000, 0.0075)
+    coupling[7] = 0.0081
+    alpha = learn_coupling(incoming, p, value, coupling, [])
+    assert [o["value"] for o in alpha["options"]] == [0.0075, 0.0081]
+    assert not alpha["free"]
+    rules = Auxiliaries({"scale": rule, "alpha_qcd": alpha, "alpha_qed": alpha})
+    value[3] *= 1.7  # one that was not seen before
+    given = {"scale": value, "alpha_qcd": coupling, "alpha_qed": coupling}
+    branch, free = rules.encode(incoming, p, given)
+    assert (branch >= 0).all()
+    made = rules.decode(incoming, p, branch, free)
+    some = np.arange(4000) != 3
+    assert made["scale"][some] == pytest.approx(value[some], rel=1e-4)
+    assert made["scale"][3] / value[3] == pytest.approx(1.5 / 1.7)
+    assert made["alpha_qcd"] == pytest.approx(coupling)
+
+
+def test_tables_reach_the_few_events_at_their_ends() -> None:
+    """One event beyond the threshold of a flavour, and one that does not follow the table."""
+    rng = np.random.default_rng(1)
+    scale = np.append(rng.normal(80, 3, 4000), [150.0, 250.0, 350.0, 475.0, 9.0, 12.0, 20.0])
+    top = 171.0
+
+    def coupling(q: np.ndarray) -> np.ndarray:
+        slope = np.where(q < top, 23, 21) / (6 * np.pi)
+        return 1 / (8.5 + slope * np.log(q / top))
+
+    value = coupling(scale)
+    value[5] *= 1.02
+    table = coupling_table(scale, value)
+    assert table is not None
+    incoming, p = events(len(scale))
+    good = np.arange(len(scale)) != 5
+    off = np.abs(value_of(table, incoming, p, scale) / value - 1)[good]
+    assert off.max() < 2e-3
+    beyond = np.full(len(scale), 1500.0)
+    assert value_of(table, incoming, p, beyond) == pytest.approx(coupling(beyond), rel=2e-3)
+    assert len(table["knots"]) == len(table["inverse"])
+    assert (np.diff(table["knots"]) > 0).all()
