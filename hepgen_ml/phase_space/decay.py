@@ -179,6 +179,10 @@ class DecayChart(Chart):
         self.production = self.production.given(values)
         self._find_least()
 
+    def leaves_of(self, i: int) -> list[int]:
+        """Final particles, by their place, that a node ends in."""
+        return self._below[i]
+
     def continued(self) -> Chart:
         chart = super().continued()
         assert isinstance(chart, DecayChart)

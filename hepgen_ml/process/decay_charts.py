@@ -32,9 +32,7 @@ from hepgen_ml.process.decay_trees import (
     Tree,
     decay_tree,
     in_pairs,
-    lepton_pairs,
     usual_pair,
-    with_pair,
 )
 from hepgen_ml.process.masses import FinalMasses
 from hepgen_ml.process.origins import Origins
@@ -43,6 +41,7 @@ from hepgen_ml.process.recoil import recoiling
 from hepgen_ml.process.resonance_masses import ResonanceMasses, masses_of
 from hepgen_ml.process.seen import Seen, fixed_or_interval, name_of, unique_labels
 from hepgen_ml.process.structure import Structure
+from hepgen_ml.process.unnamed import name_systems
 
 Layout = tuple[Chart, tuple[str, ...], tuple[int, ...]]
 """A chart, the classes and the rows of its particles."""
@@ -94,8 +93,7 @@ class DecayCharts:
         relatives = Relatives(trees.items())
         self._trees = {s: relatives.completed(s, tree) for s, tree in trees.items()}
         self._masses = ResonanceMasses(seen, self._trees, conditions)
-        self._of_leptons: dict[tuple[Structure, frozenset[int]], Peak | MovingPeak] = {}
-        self._pair_leptons()
+        self._unnamed_masses = name_systems(self._trees, self._masses)
         self._pairs: dict[Decay, _Pair] = {}
         self._chosen: dict[tuple[Structure, frozenset[int]], tuple[float, float]] = {}
         self._decays: dict[Decay, list[tuple[Structure, int]]] = {}
@@ -107,32 +105,6 @@ class DecayCharts:
         self._repeated = self._names_that_repeat()
         # Very many structures may differ by flavours that no chart knows.
         self._charts: dict[Any, DecayChart] = {}
-
-    def _pair_leptons(self) -> None:
-        """Pairs of leptons with a peak as decays, where no event names their resonance.
-
-        Some generators write final particles only, as Sherpa does.
-        """
-        pairs: dict[str, list[tuple[Structure, tuple[int, int]]]] = {}
-        for structure, tree in self._trees.items():
-            alone = [n for n in tree.made if n not in tree.children]
-            for kind, pair in lepton_pairs(structure, alone):
-                pairs.setdefault(kind, []).append((structure, pair))
-        for found in pairs.values():
-            masses = np.concatenate([self._masses.together(s, pair) for s, pair in found])
-            moving = self._masses.follow(masses, [s for s, _ in found])
-            if isinstance(moving, MovingPeak):
-                for structure, pair in found:
-                    self._trees[structure] = with_pair(structure, self._trees[structure], pair)
-                    self._of_leptons[structure, frozenset(pair)] = moving
-                continue
-            peak = find_peak(masses[:: max(1, len(masses) // _MASSES)])
-            if peak is None or peak[1] > BROAD * peak[0]:
-                continue
-            top = 2 * float(masses.max())
-            for structure, pair in found:
-                self._trees[structure] = with_pair(structure, self._trees[structure], pair)
-                self._of_leptons[structure, frozenset(pair)] = Peak(0.0, top, *peak)
 
     def layout(self, structure: Structure, production: Production) -> Layout | None:
         """Chart, classes and rows; None for events without decays."""
@@ -199,7 +171,7 @@ class DecayCharts:
         """Names of all nodes; common parts of different flavours and decays share a name."""
         names = [
             name_of(tree.pdg_id(structure, n), classes.get(n, "")) if n not in tree.systems
-            or tree.systems[n] else "".join(kind_of(structure.pdg_id[r]) for r in tree.leaves(n))
+            or tree.systems[n] else _name_of_system(structure, tree.leaves(n))
             for n in order
         ]  # fmt: skip
         labels = dict(zip(order, unique_labels(names), strict=True))
@@ -335,7 +307,8 @@ class DecayCharts:
 
     def _unnamed(self, structure: Structure, tree: Tree, node: int, room: float) -> MassSpec:
         """Mass of a non-resonant system, which may not exceed that of its mother."""
-        if spec := self._of_leptons.get((structure, frozenset(tree.leaves(node)))):
+        spec = self._unnamed_masses.get((structure, frozenset(tree.leaves(node))))
+        if spec is not None:
             return self._within_cuts(structure, tree, node, spec)
         high = room
         if not math.isfinite(room):
@@ -351,6 +324,12 @@ def _least(tree: Tree, specs: Mapping[int, MassSpec], node: int) -> float:
         max(smallest(specs[n]), _least(tree, specs, n) if n in tree.children else 0.0)
         for n in products
     )
+
+
+def _name_of_system(structure: Structure, rows: Sequence[int]) -> str:
+    """Kinds of the final particles of a system, such as ll or 5,5."""
+    kinds = [kind_of(structure.pdg_id[r]) for r in rows]
+    return ("" if all(map(str.isalpha, kinds)) else ",").join(kinds)
 
 
 def _largest_median(momenta: Sequence[npt.NDArray[np.float64]]) -> float:

@@ -292,15 +292,15 @@ def lepton_pairs(structure: Structure, nodes: Iterable[int]) -> list[tuple[str, 
     return found
 
 
-def with_pair(structure: Structure, tree: Tree, pair: tuple[int, int]) -> Tree:
-    """Tree in which two particles of the collision come from a system without a row."""
+def with_system(structure: Structure, tree: Tree, nodes: Sequence[int]) -> Tree:
+    """Tree in which some of what the collision makes comes from a system without a row."""
     system = -1 - len(tree.systems)
     result = Tree(
-        (*(n for n in tree.made if n not in pair), system),
+        (*(n for n in tree.made if n not in nodes), system),
         dict(tree.children),
         {**tree.systems, system: 0},
     )
-    result.children[system] = result.ordered(structure, pair)
+    result.children[system] = result.ordered(structure, nodes)
     return result
 
 

@@ -213,14 +213,24 @@ def _resonances(process: Process) -> str:
                 found.setdefault(resonance.label, _mass(resonance.mass))
         if isinstance(chart, DecayChart):
             ids = {abs(s.structure.pdg_id[r]) for r in s.structure.intermediate}
-            for node in chart.nodes:
-                flavour = _flavour(node.label, ids)
-                if node.children and flavour:
-                    about = _mass(node.mass, process.conditions)
+            for k, node in enumerate(chart.nodes):
+                if not node.children:
+                    continue
+                about, flavour = _mass(node.mass, process.conditions), _flavour(node.label, ids)
+                if flavour:
                     found.setdefault(particle_name(flavour), about)
+                elif _has_peak(node.mass) and about not in found.values():
+                    rows = [s.order[leaf] for leaf in chart.leaves_of(k)]
+                    names = " ".join(particle_name(s.structure.pdg_id[r]) for r in rows)
+                    found.setdefault(f"{names} without a row", about)
     return _some([f"{name} {text}" for name, text in found.items()], _MOST_RESONANCES) or (
         "none with a peak" if process.is_reconstructed else "none in the record"
     )
+
+
+def _has_peak(spec: MassSpec) -> bool:
+    """Whether a mass is fixed or has a peak, at conditions if there are any."""
+    return not isinstance(spec, tuple) or len(spec) > 2
 
 
 def _flavour(label: str, ids: set[int]) -> int | None:

@@ -22,8 +22,10 @@ from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.phase_space.coordinates import invariant_mass_squared
 from hepgen_ml.process.peaks import find_peak
 from hepgen_ml.process.process import Process
+from hepgen_ml.process.understanding import understood
+from hepgen_ml.process.unnamed import is_narrow
 from tests.colored_events import colored
-from tests.phase_space.test_decays import W, hadronic_tops
+from tests.phase_space.test_decays import TOP, W, hadronic_tops
 from tests.samples import learned
 
 WINDOW = 10.0
@@ -167,23 +169,31 @@ def test_a_peak_without_any_row_is_found() -> None:
     check_round_trip(process, sample)
 
 
-def test_what_no_event_names_stays_as_it_is() -> None:
-    """Products of a top quark that no event has a row of are made in the collision."""
+def test_a_top_quark_that_no_event_names() -> None:
+    """It is the bottom quark and the only pair with a peak; of four light quarks none is known."""
     sample = hadronic_tops(1000)
     ids = sample.particles["pdg_id"]
     process = learned(without_rows(sample, (np.abs(ids) == 24) | (ids == 6)))
     (channel,) = process.channels
     assert isinstance(channel.chart, DecayChart)
-    assert channel.chart.n_made == 4
+    made = channel.chart.nodes[: channel.chart.n_made]
+    assert all(isinstance(n.mass, Peak) and abs(n.mass.mass - TOP.mass) < 0.5 for n in made)
+    assert len(made) == 2
+    assert "u d~ b without a row at 17" in dict(understood(process, sample.run, {}))["resonances"]
     everything = learned(without_rows(sample, (np.abs(ids) == 24) | (np.abs(ids) == 6)))
     assert not isinstance(everything.channels[0].chart, DecayChart)
 
 
-def lepton_pairs_and_a_jet(n: int, flavours: tuple[int, int]) -> EventSample:
+def pairs_and_a_jet(n: int, flavours: tuple[int, int]) -> EventSample:
     """Final particles only, as Sherpa writes them: Z or W bosons have no row."""
     z = Peak(40.0, 250.0, 91.2, 2.5)
     nodes = [Node("j", 0.0), Node("z", z, (2, 3)), Node("a", 0.0), Node("b", 0.0)]
     chart = DecayChart(nodes, 2, {"kind": "balanced", "pt_min": [20.0]})
+    return final_particles(chart, n, (1, *flavours))
+
+
+def final_particles(chart: DecayChart, n: int, ids: tuple[int, ...]) -> EventSample:
+    """Events of which the record has final particles only."""
     rng = np.random.default_rng(1)
     x = torch.from_numpy(rng.normal(size=(n, chart.n_coordinates)))
     for i, c in enumerate(chart.coordinates):
@@ -193,19 +203,20 @@ def lepton_pairs_and_a_jet(n: int, flavours: tuple[int, int]) -> EventSample:
             x[:, i] = torch.from_numpy(rng.logistic(size=n))
     final, total = chart.inverse(x)
     p = torch.cat([incoming_momenta(total, 0.0, 0.0), final], 1).numpy()
-    rows = {"pdg_id": (21, 1, 1, *flavours), "status": (-1, -1, 1, 1, 1),
-            "mother1": (0, 0, 1, 1, 1), "mother2": (0, 0, 2, 2, 2)}  # fmt: skip
+    k = 2 + len(ids)
+    rows = {"pdg_id": (21, 1, *ids), "status": (-1, -1, *[1] * len(ids)),
+            "mother1": (0, 0, *[1] * len(ids)), "mother2": (0, 0, *[2] * len(ids))}  # fmt: skip
     columns = {name: np.tile(row, n) for name, row in rows.items()}
     columns |= {k: p[..., i].ravel() for i, k in enumerate(("px", "py", "pz", "energy"))}
-    columns |= {"mass": np.zeros(5 * n), "spin": np.full(5 * n, 9.0)}
-    columns |= {name: np.zeros(5 * n) for name in ("color1", "color2", "lifetime")}
+    columns |= {"mass": np.zeros(k * n), "spin": np.full(k * n, 9.0)}
+    columns |= {name: np.zeros(k * n) for name in ("color1", "color2", "lifetime")}
     run = RunInfo((2212, 2212), (6500.0, 6500.0), processes=(Subrun(1, 10.0, 0.1),))
-    return EventSample(run, 5 * np.arange(n + 1), columns, {"process_id": np.ones(n)})
+    return EventSample(run, k * np.arange(n + 1), columns, {"process_id": np.ones(n)})
 
 
-@pytest.mark.parametrize("flavours", [(13, -13), (-11, 12)])
-def test_leptons_of_a_resonance_that_no_event_names(flavours: tuple[int, int]) -> None:
-    sample = lepton_pairs_and_a_jet(3000, flavours)
+@pytest.mark.parametrize("flavours", [(13, -13), (-11, 12), (5, -5), (22, 22)])
+def test_pairs_of_a_resonance_that_no_event_names(flavours: tuple[int, int]) -> None:
+    sample = pairs_and_a_jet(3000, flavours)
     process = learned(sample)
     (channel,) = process.channels
     assert isinstance(channel.chart, DecayChart)
@@ -215,11 +226,36 @@ def test_leptons_of_a_resonance_that_no_event_names(flavours: tuple[int, int]) -
     check_round_trip(process, sample)
 
 
+def test_collisions_that_make_a_particle_which_no_event_names() -> None:
+    """H -> Z photon: a pair with a peak, and everything together; Z photon alone has none."""
+    h, z = Peak(110.0, 140.0, 125.0, 0.004), Peak(20.0, 140.0, 91.2, 2.5)
+    nodes = [Node("h", h, (1, 2)), Node("z", z, (3, 4))] + 3 * [Node("a", 0.0)]
+    chart = DecayChart(nodes, 1, {"kind": "balanced", "pt_min": []})
+    sample = final_particles(chart, 2000, (22, 13, -13))
+    process = learned(sample)
+    (found,) = (c.chart for c in process.channels)
+    assert isinstance(found, DecayChart)
+    positions = [n.mass.mass for n in found.nodes if isinstance(n.mass, Peak)]
+    assert positions == pytest.approx([125.0, 91.2], rel=2e-3)
+    check_round_trip(process, sample)
+    chart = DecayChart([Node("s", (150.0, 900.0), (1, 2)), *nodes[1:]], 1, chart.made_by)
+    process = learned(final_particles(chart, 2000, (22, 13, -13)))
+    assert [len(n.children) for n in process.channels[0].chart.nodes].count(2) == 1
+
+
+@pytest.mark.parametrize("power", [3, 8, 20])
+def test_an_edge_is_no_resonance(power: int) -> None:
+    """Masses of two photons that fall from a cut on are no particle's."""
+    mass = 100 * np.random.default_rng(2).uniform(size=3000) ** (-1 / power)
+    peak = find_peak(mass)
+    assert peak is None or not is_narrow(mass, *peak)
+
+
 def test_leptons_without_a_peak_stay_apart() -> None:
     """Nor do two of one generation with the same sign of their ids come from one particle."""
-    sample = lepton_pairs_and_a_jet(3000, (13, 14))
+    sample = pairs_and_a_jet(3000, (13, 14))
     assert not isinstance(learned(sample).channels[0].chart, DecayChart)
-    smooth = lepton_pairs_and_a_jet(3000, (13, -13))
+    smooth = pairs_and_a_jet(3000, (13, -13))
     for k in ("px", "py", "pz", "energy"):
         rows = smooth.particles[k].reshape(-1, 5)
         rows[:, 3] = np.roll(rows[:, 3], 1)  # muons of different events
