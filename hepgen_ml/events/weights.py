@@ -230,6 +230,7 @@ def with_weights(
     weight: FloatArray,
     run: RunInfo,
     further: Mapping[str, FloatArray] | None = None,
+    factor: FloatArray | None = None,
 ) -> EventSample:
     """Events with these nominal weights (n,); named weights keep their ratio to the nominal one.
 
@@ -241,8 +242,13 @@ def with_weights(
         Of the events with these weights.
     further : mapping of str to (n,) array, optional
         More named weights.
+    factor : (n,) array, optional
+        By which named weights change where the nominal one is zero and states no ratio; one by
+        default, so that they stay as they are.
     """
-    factor = weight / sample.weight
+    if factor is None:
+        factor = np.ones(len(weight))
+    factor = np.divide(weight, sample.weight, out=factor.copy(), where=sample.weight != 0)
     named = {name: values * factor for name, values in sample.weights.items()}
     return EventSample(
         run, sample.offsets, sample.particles, {**sample.events, "weight": weight},

@@ -8,6 +8,7 @@ unpickled.
 
 from __future__ import annotations
 
+import logging
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ from hepgen_ml.events.formats import DEFAULT_CHUNK, format_of, open_sample, read
 from hepgen_ml.events.objects import Selection
 from hepgen_ml.events.sample import EventSample, FloatArray, RunInfo
 from hepgen_ml.regression.targets import Learned, target_of
+
+log = logging.getLogger(__name__)
 
 NPZ = ".npz"
 _MOST_BYTES = 32 << 30
@@ -73,6 +76,13 @@ def training_sample(
         values = columns[target][:max_events]
         return sample[:max_events], Learned(values, target, "values")
     sample = read(path, selection=selection, max_events=max_events)
+    zero = sample.weight == 0
+    if target in sample.weights and zero.any() and not zero.all():
+        log.warning(
+            "%s: %d events are left out, whose nominal weight is zero: %s has no ratio to it",
+            path, int(zero.sum()), target,
+        )  # fmt: skip
+        sample = sample[~zero]
     column = getattr(format_of(path), "column", None)
     try:
         return sample, target_of(sample, target)

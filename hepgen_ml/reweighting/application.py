@@ -82,24 +82,31 @@ class ClassifierWeights(WeightAccount):
         ModelError
             The weights do not sum to a positive number.
         """
-        nominal, members = self._weights(events, nominal)
-        weight = _scaled(nominal[None], self.unit_weight)[0]
-        return self._with(events, weight, _scaled(members, self.unit_weight))
-
-    def _weights(
-        self, events: EventSample, nominal: FloatArray | None = None
-    ) -> tuple[FloatArray, FloatArray]:
         mean, members = self.reweighter.weights(events)
         nominal = mean if nominal is None else nominal
+        product, members = self._products(events, nominal, members)
+        weight = _scaled(product[None], self.unit_weight)[0]
+        # that of every event, also of those whose nominal weight is zero
+        factor = nominal * (self.unit_weight / (product.mean() * events.weight.mean()))
+        members = _scaled(members, self.unit_weight)
+        return self._with(events, weight, members, factor)
+
+    def _products(
+        self, events: EventSample, nominal: FloatArray, members: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Weights of the classifier times those of the events; the mean of these is one."""
         before = events.weight / events.weight.mean()
         nominal, members = nominal * before, members * before
         self.count(nominal)
         return nominal, members
 
-    def _with(self, events: EventSample, weight: FloatArray, members: FloatArray) -> EventSample:
+    def _with(
+        self, events: EventSample, weight: FloatArray, members: FloatArray,
+        factor: FloatArray | None = None,
+    ) -> EventSample:  # fmt: skip
         """Events with these nominal weights and variations; named weights follow the nominal."""
         further = dict(zip(self.names, members, strict=True))
-        return with_weights(events, weight, self.run, further)
+        return with_weights(events, weight, self.run, further, factor)
 
     def _accepted(
         self, n: int, make: Callable[[int], EventSample], rng: np.random.Generator
@@ -110,7 +117,7 @@ class ClassifierWeights(WeightAccount):
 
         def draw(k: int) -> tuple[tuple[EventSample, FloatArray, FloatArray], FloatArray]:
             events = make(k)
-            nominal, members = self._weights(events)
+            nominal, members = self._products(events, *self.reweighter.weights(events))
             return (events, nominal, members), nominal
 
         for (events, nominal, members), taken in self.accepted(

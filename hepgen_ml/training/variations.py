@@ -244,8 +244,8 @@ class VariationCollector:
         whole = good[:, usable].all(1)
         if lost := int((~whole).sum()):
             log.warning(
-                "%d events lack some of the named weights, or have one beyond 1e38 times the "
-                "nominal weight: weights are learned from the others (leave weights out with "
+                "%d events lack some of the named weights, or have a nominal weight of zero or one "
+                "beyond 1e38 times it: weights are learned from the others (leave weights out with "
                 "--weights or --no-weights)", lost,
             )  # fmt: skip
         names = [name for name, fine in zip(self._names, usable, strict=True) if fine]

@@ -199,12 +199,16 @@ def branches_of(
     weights: Mapping[str, npt.NDArray[np.float64]],
     nominal: npt.NDArray[np.float64],
 ) -> dict[str, Any]:
-    """Branches of lists of ratios; nan where the nominal weight is zero."""
+    """Branches of lists of ratios; one where the nominal weight is zero and states none."""
     import awkward as ak
 
     found: dict[str, Any] = {}
     for branch, names in chosen.items():
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            ratio = np.stack([weights[name] / nominal for name in names], 1).astype(np.float32)
+        ratio = np.ones((len(nominal), len(names)), dtype=np.float32)
+        with np.errstate(over="ignore"):
+            for k, name in enumerate(names):
+                np.divide(weights[name], nominal, out=ratio[:, k], where=nominal != 0,
+                          casting="same_kind")  # fmt: skip
+        np.nan_to_num(ratio, copy=False, nan=np.nan)  # beyond the largest number is the largest
         found[branch] = ak.unflatten(ratio.ravel(), np.full(len(nominal), len(names)))
     return found
