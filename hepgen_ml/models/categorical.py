@@ -109,24 +109,26 @@ class CategoricalHead(nn.Module):
     ) -> None:
         super().__init__()
         number: dict[bytes, int] = {}
-        self.entries = [
-            torch.tensor([number.setdefault(row.tobytes(), len(number)) for row in some])
-            for some in rows
-        ]
-        width = max(len(e) for e in self.entries)
+        counts = [len(some) for some in rows]
+        flat = torch.tensor([number.setdefault(row.tobytes(), len(number))
+                             for some in rows for row in some])  # fmt: skip
+        self.entries = flat.split(counts)
+        width = max(counts)
         self.compact = len(rows) * len(number) > _LARGEST_TABLE
         self.compact &= _LEAST_GAIN * width <= len(number)
         columns = width if self.compact else len(number)
+        # All entries at once, as there may be very many subprocesses: of which, at which place.
+        there = torch.arange(width) < torch.tensor(counts).unsqueeze(-1)
+        of, place = torch.nonzero(there).unbind(-1)
+        at = place if self.compact else flat
         prior = torch.full((len(rows), columns), -torch.inf)
+        log_f = torch.log(torch.from_numpy(np.maximum(np.concatenate(frequency), 1e-6)))
+        prior[of, at] = log_f.float()
         local = torch.zeros((len(rows), 0 if self.compact else columns), dtype=torch.int64)
-        for s, (entries, f) in enumerate(zip(self.entries, frequency, strict=True)):
-            at = torch.arange(len(entries))
-            prior[s, at if self.compact else entries] = torch.log(
-                torch.from_numpy(np.maximum(f, 1e-6))
-            ).float()
-            if not self.compact:
-                local[s, entries] = at
-        shared = torch.stack([F.pad(e, (0, width - len(e))) for e in self.entries])
+        if not self.compact:
+            local[of, at] = place
+        shared = torch.zeros((len(rows), width), dtype=torch.int64)
+        shared[of, place] = flat
         self.prior: Tensor
         self.local: Tensor
         self.shared: Tensor

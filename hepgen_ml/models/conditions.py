@@ -150,14 +150,18 @@ class SubprocessEmbedding(nn.Module):
             keys += [(sub.chart, 0, "channel"), (sub.structure.process_id, 0, "process")]
             rows.append([known.setdefault(key, len(known)) for key in keys])
         self.many = len(rows) * len(known) > _LARGEST_TABLE
+        sizes = torch.tensor(list(map(len, rows)))
+        there = torch.arange(int(sizes.max())) < sizes.unsqueeze(-1)
+        of, place = torch.nonzero(there).unbind(-1)
+        flat = torch.tensor([number for row in rows for number in row])
         counts = torch.zeros(0 if self.many else len(rows), len(known))
-        for i, row in enumerate(rows if not self.many else ()):
-            counts[i, row] = 1.0
         # Numbers from one on; the last rows of shorter events have zeros, which count nothing.
-        longest = max(map(len, rows)) if self.many else 0
-        numbers = torch.zeros(len(rows) if self.many else 0, longest, dtype=torch.int64)
-        for i, row in enumerate(rows if self.many else ()):
-            numbers[i, : len(row)] = torch.tensor(row) + 1
+        shape = there.shape if self.many else (0, 0)
+        numbers = torch.zeros(shape, dtype=torch.int64)
+        if self.many:
+            numbers[of, place] = flat + 1
+        else:
+            counts[of, flat] = 1.0
         self.numbers: Tensor
         self.register_buffer("numbers", numbers, persistent=False)
         self.counts: Tensor

@@ -34,12 +34,14 @@ class FreeHead(nn.Module):
 
     def __init__(self, process: Process) -> None:
         super().__init__()
-        tables = [c.auxiliaries for c in process.channels]
-        n_branches = max(len(a.branches) for a in tables)
-        mask = torch.zeros(len(process.subprocesses), n_branches, len(AUXILIARY), dtype=torch.bool)
-        for s, sub in enumerate(process.subprocesses):
-            rules = tables[sub.chart]
-            mask[s, : len(rules.branches)] = torch.from_numpy(rules.is_free(rules.branches))
+        tables = {id(c.auxiliaries): c.auxiliaries for c in process.channels}
+        n_branches = max(len(a.branches) for a in tables.values())
+        free = torch.zeros(len(tables), n_branches, len(AUXILIARY), dtype=torch.bool)
+        for own, rules in zip(free, tables.values(), strict=True):
+            own[: len(rules.branches)] = torch.from_numpy(rules.is_free(rules.branches))
+        number = {key: i for i, key in enumerate(tables)}
+        of_channel = torch.tensor([number[id(c.auxiliaries)] for c in process.channels])
+        mask = free[of_channel[process.channel_of]]
         self.mask: Tensor
         self.shift: Tensor
         self.stretch: Tensor
@@ -130,14 +132,16 @@ class Heads(nn.Module):
             [s.patterns for s in subprocesses],
             [s.pattern_frequency for s in subprocesses],
         )
-        branches = [process.channels[s.chart].auxiliaries.branches for s in subprocesses]
-        flat = [np.full(len(b), 1.0 / len(b)) for b in branches]
+        branches = [channel.auxiliaries.branches for channel in process.channels]
         # Branches of different channels are unrelated and have separate numbers.
         marked = [
-            np.concatenate([np.full((len(b), 1), s.chart, dtype=np.int32), b], axis=1)
-            for s, b in zip(subprocesses, branches, strict=True)
+            np.concatenate([np.full((len(b), 1), c, dtype=np.int32), b], axis=1)
+            for c, b in enumerate(branches)
         ]
-        self.branches = CategoricalHead(process, marked, flat)
+        flat = [np.full(len(b), 1.0 / len(b)) for b in branches]
+        self.branches = CategoricalHead(
+            process, [marked[s.chart] for s in subprocesses], [flat[s.chart] for s in subprocesses]
+        )
         self.free = FreeHead(process)
 
     def fit_standardization(self, encoded: Encoded) -> None:

@@ -140,14 +140,18 @@ class Extremes:
                 seen.take_in(name, values.numpy().ravel(), at, partial(_others, name, alone))
                 seen.alone &= two
         self._add_leading(p, np.array(names)[codes], sizes, two)
-        for state in states:
-            for place in state.products:
-                for name in {"pt", "energy"}.intersection(of_single(state.labels[place])):
-                    self.seen[name, (state.labels[place],)].direct = False
+        from_decays = {state.labels[place] for state in states for place in state.products}
+        for label in from_decays:
+            for name in {"pt", "energy"}.intersection(of_single(label)):
+                self.seen[name, (label,)].direct = False
         columns = list(combinations(range(p.shape[1]), 2))
-        decays = np.array([[pair in state.decays for pair in columns] for state in states])
-        products = np.array([[not {*s.products}.isdisjoint(pair) for pair in columns]
-                             for s in states])  # fmt: skip
+        decays, products = (
+            _each_once([frozenset(getattr(state, name)) for state in states], row)
+            for name, row in (
+                ("decays", lambda own: [pair in own for pair in columns]),
+                ("products", lambda own: [not own.isdisjoint(pair) for pair in columns]),
+            )
+        )
         masses = invariant_mass(p[np.cumsum(sizes) - sizes]).numpy()
         self._add_pairs(p, names, codes, sizes, columns, of_pairs, masses, decays, products)
 
@@ -225,6 +229,11 @@ class Extremes:
         any_ht = ht.clamp_min(1e-300)
         share = torch.where(jet, pt, 0.0).amax(1) / any_ht
         least = torch.where(jet, pt, math.inf).amin(1) / any_ht
+        contents = {
+            tuple(tuple(sorted(made[i].label for i in some))
+                  for some in (range(len(places)), jets_among(made)))
+            for made in {tuple(state.made) for state in states}
+        }  # fmt: skip
         few, few_jets = len(places) <= 2, int(of_jets.sum(1).max()) <= 1
         for key, values, others, alone in (
             (("mass", (ALL,)), mass, [all_ht, ht, velocity], few),
@@ -237,9 +246,8 @@ class Extremes:
             seen.alone &= alone
             if key[1] == (ALL,):
                 seen.threshold = min(seen.threshold, float(invariant_mass(q).sum(1).min()))
-            for state in states:
-                added = jets_among(state.made) if key[1] == ("j",) else range(len(places))
-                seen.contents.add(tuple(sorted(state.made[i].label for i in added)))
+            for labels in contents:
+                seen.contents.add(labels[key[1] == ("j",)])
 
     def _add_pairs(
         self,
@@ -292,9 +300,18 @@ class Extremes:
 def _coded(states: Sequence[FinalStates]) -> tuple[Tensor, list[str], Indices, Indices]:
     """Momenta of all, names of classes, places (k, n) of those among these, and numbers (k,)."""
     names = sorted({label for state in states for label in state.labels})
-    codes = np.array([[names.index(label) for label in state.labels] for state in states])
+    number = {name: i for i, name in enumerate(names)}
+    codes = np.array([[number[label] for label in state.labels] for state in states])
     sizes = np.array([len(state.p) for state in states])
     return torch.cat([state.p for state in states]), names, codes, sizes
+
+
+def _each_once(
+    keys: Sequence[frozenset[Any]], row: Callable[[frozenset[Any]], list[bool]]
+) -> npt.NDArray[np.bool_]:
+    """Rows for keys, of which there are few different ones."""
+    known = {key: row(key) for key in set(keys)}
+    return np.array([known[key] for key in keys])
 
 
 def _rows_of(table: Sequence[Values], at: Indices) -> list[Values]:

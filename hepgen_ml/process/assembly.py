@@ -6,19 +6,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from hepgen_ml.events.helicities import helicities
 from hepgen_ml.events.objects import rank_of
 from hepgen_ml.events.sample import PARTICLE_COLUMNS, EventSample, RunInfo
-from hepgen_ml.phase_space import Chart
-from hepgen_ml.process.channel_groups import by_value
-from hepgen_ml.process.channels import Subprocess
 from hepgen_ml.process.encoded import Discrete, Kinematics
 from hepgen_ml.process.labels import values_of, which
 from hepgen_ml.process.lifetime_patterns import draw_patterns
 from hepgen_ml.process.lifetimes import draw_lifetimes
 from hepgen_ml.process.process import Process
+from hepgen_ml.process.records import Topology
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -52,19 +51,19 @@ def assemble(
     offsets = np.concatenate([[0], np.cumsum(lengths[numbers])])
     names = _RECONSTRUCTED if process.is_reconstructed else PARTICLE_COLUMNS
     columns = {name: np.zeros(offsets[-1], dtype=PARTICLE_COLUMNS[name]) for name in names}
-    for number, where in by_value(subprocess):
-        sub, chosen = process.subprocesses[number], where.numpy()
-        rows = offsets[:-1][chosen][:, None] + np.arange(len(sub.structure.pdg_id))
+    masses = _masses_at_conditions(process, subprocess, conditions)
+    for topology, chosen, place in process.records.of(numbers):
+        rows = offsets[:-1][chosen][:, None] + np.arange(topology.pdg_id.shape[1])
         table = _table(
-            process,
-            sub,
+            topology,
+            place,
             kinematics.final[chosen].numpy(),
             kinematics.incoming[chosen].numpy(),
             discrete.pattern[chosen].numpy(),
-            process.channels[sub.chart].chart.given(
-                None if conditions is None else conditions[where]
-            ),
+            None if masses is None else masses[chosen],
         )
+        if process.is_reconstructed:
+            table = _as_analyses_do(table)
         for name, values in table.items():
             columns[name][rows] = values
     events: dict[str, npt.NDArray[Any]] = {"weight": np.ones(len(numbers))}
@@ -97,8 +96,7 @@ def scales_and_couplings(
 ) -> dict[str, FloatArray]:
     """Scale and couplings (m,) of events, by the names of their columns."""
     events: dict[str, FloatArray] = {}
-    for c, where in by_value(process.channel_of[subprocess]):
-        channel = process.channels[c]
+    for channel, where in process.groups.of_made(process.channel_of[subprocess]):
         p = channel.chart.made(kinematics.final[where, : len(channel.classes)])
         values_of = channel.auxiliaries.decode(
             kinematics.incoming[where], p, discrete.branch[where], discrete.free[where]
@@ -108,42 +106,69 @@ def scales_and_couplings(
     return events
 
 
+def _masses_at_conditions(
+    process: Process, subprocess: Tensor, conditions: Tensor | None
+) -> FloatArray | None:
+    """Masses (m, n) of final particles that follow the conditions (m, K), nan where none does."""
+    moving = [c for c, channel in enumerate(process.channels) if channel.chart.follows_conditions]
+    if conditions is None or not moving:
+        return None
+    masses = np.full((len(subprocess), process.n_final), np.nan)
+    channel_of = process.channel_of[subprocess]
+    for c in moving:
+        rows = torch.nonzero(channel_of == c).squeeze(-1)
+        chart = process.channels[c].chart.given(conditions[rows])
+        for i in range(len(process.channels[c].classes)):
+            mass = chart.fixed_mass(i)
+            masses[rows.numpy(), i] = np.nan if mass is None else mass
+    return masses
+
+
 def _table(
-    process: Process,
-    sub: Subprocess,
+    topology: Topology,
+    place: IntArray,
     final: FloatArray,
     incoming: FloatArray,
     pattern: IntArray,
-    chart: Chart,
+    moving: FloatArray | None,
 ) -> dict[str, npt.NDArray[Any]]:
-    """Particle columns (m, n) of events of one subprocess."""
-    structure = sub.structure
-    n = len(structure.pdg_id)
-    p = np.zeros((len(final), n, 4))
-    mass = np.zeros((len(final), n))
+    """Particle columns (m, n) of events of one topology, see `Records.of`.
+
+    Masses (m, n) that follow conditions, nan for others, replace those of the subprocesses.
+    """
+    structure, order = topology.structure, topology.order[place]
+    m, n = len(final), topology.pdg_id.shape[1]
+    event = np.arange(m)
+    p = np.zeros((m, n, 4))
+    mass = np.zeros((m, n))
     if structure.incoming:
         p[:, structure.incoming] = incoming
-        mass[:, structure.incoming] = sub.incoming_masses
-    p[:, sub.order] = final[:, : len(sub.order)]
-    for i, row in enumerate(sub.order):
-        spec = chart.fixed_mass(i)
-        mass[:, row] = _mass(p[:, row]) if spec is None else spec
+        mass[:, structure.incoming] = topology.incoming_masses[place]
+    p[event[:, None], order] = final[:, : order.shape[1]]
+    fixed = topology.masses[place]
+    if moving is not None:
+        moving = moving[:, : order.shape[1]]
+        fixed = np.where(np.isnan(moving), fixed, moving)
+    for i, row in enumerate(order.T):
+        own = fixed[:, i]
+        varies = np.isnan(own)
+        mass[event, row] = np.where(varies, _mass(final[:, i]), own) if varies.any() else own
     for row in reversed(structure.intermediate):
         p[:, row] = p[:, structure.leaves(row)].sum(1)
         mass[:, row] = _mass(p[:, row])
-    discrete = sub.patterns[pattern]
-    table: dict[str, npt.NDArray[Any]] = {
-        name: np.broadcast_to(np.array(getattr(structure, name)), (len(final), n))
-        for name in ("pdg_id", "status", "mother1", "mother2")
+    discrete = topology.patterns[topology.first[place] + pattern]
+    table: dict[str, npt.NDArray[Any]] = {"pdg_id": topology.pdg_id[place]}
+    table |= {
+        name: np.broadcast_to(np.array(getattr(structure, name)), (m, n))
+        for name in ("status", "mother1", "mother2")
     }
     table |= {name: p[..., i] for i, name in enumerate(("px", "py", "pz", "energy"))}
-    table |= {
+    return table | {
         "mass": mass,
         "color1": discrete[:, 0 : 2 * n : 2],
         "color2": discrete[:, 1 : 2 * n : 2],
         "spin": helicities(discrete[:, 2 * n :]),
     }
-    return _as_analyses_do(table) if process.is_reconstructed else table
 
 
 def _as_analyses_do(table: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:

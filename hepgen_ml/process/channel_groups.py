@@ -103,6 +103,12 @@ class ChannelGroups:
         for _, rows in by_value(self._rules[channel]):
             yield self._channels[int(channel[rows[0]])], rows
 
+    def of_made(self, channel: Tensor) -> Iterator[tuple[Channel, Tensor]]:
+        """As `of_rules`, of which the momenta of what is made follow in the same way, too."""
+        n_rules = int(self._rules.max()) + 1
+        for _, rows in by_value(self._group[channel] * n_rules + self._rules[channel]):
+            yield self._channels[int(channel[rows[0]])], rows
+
 
 def by_value(number: Tensor) -> list[tuple[int, Tensor]]:
     """Values that occur among whole numbers (m,), rising, each with its rows."""

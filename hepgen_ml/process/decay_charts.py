@@ -28,9 +28,7 @@ from hepgen_ml.phase_space.masses import MovingMass, MovingPeak, above, largest,
 from hepgen_ml.process.conditions import Conditions
 from hepgen_ml.process.decay_kinds import Decay, kind_of, kind_of_decay, kind_of_product
 from hepgen_ml.process.decay_trees import (
-    Relatives,
     Tree,
-    decay_tree,
     in_pairs,
     usual_pair,
 )
@@ -88,9 +86,7 @@ class DecayCharts:
         self.seen, self.acceptance, self._conditions = seen, acceptance, conditions
         self._cuts, self._stated, self._origins = cuts, stated, origins
         self.final_masses = FinalMasses(seen, conditions)
-        recorded = {s: decay_tree(s) for s in seen if s.incoming}
-        trees = {s: tree for s, tree in recorded.items() if tree is not None}
-        relatives = Relatives(trees.items())
+        trees, relatives = origins.relatives(seen)
         self._trees = {s: relatives.completed(s, tree) for s, tree in trees.items()}
         self._masses = ResonanceMasses(seen, self._trees, conditions)
         self._unnamed_masses = name_systems(self._trees, self._masses)

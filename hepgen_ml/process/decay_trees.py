@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from hepgen_ml.process.structure import Structure
 
@@ -72,11 +73,32 @@ def decay_tree(structure: Structure) -> Tree | None:
     Copies of a particle (a resonance with a single product) and resonances without products are
     left out. None if a particle has two decaying mothers, because it belongs to neither.
     """
-    incoming = {r + 1 for r in structure.incoming}
+    found = _recorded(structure.status, structure.mother1, structure.mother2)
+    if found is None:
+        return None
+    made, products = found
+    children = dict(products)
+    tree = Tree(made, children)
+    children.update({n: tree.ordered(structure, c) for n, c in products})
+    return tree
+
+
+_MOST_REMEMBERED = 20_000
+_Products = tuple[tuple[int, tuple[int, ...]], ...]
+
+
+@lru_cache(_MOST_REMEMBERED)
+def _recorded(
+    status: tuple[int, ...], mother1: tuple[int, ...], mother2: tuple[int, ...]
+) -> tuple[tuple[int, ...], _Products] | None:
+    """What is made in the collision and the products of decays, which flavours do not change."""
+    incoming = {row + 1 for row, s in enumerate(status) if s == -1}
+    final = [row for row, s in enumerate(status) if s == 1]
+    intermediate = [row for row, s in enumerate(status) if s not in (-1, 1)]
     products: dict[int, list[int]] = {}
     made = []
-    for row in (*structure.intermediate, *structure.final):
-        mothers = {structure.mother1[row], structure.mother2[row]} - {0}
+    for row in (*intermediate, *final):
+        mothers = {mother1[row], mother2[row]} - {0}
         if not mothers or mothers & incoming:
             made.append(row)
         elif len(mothers) > 1:
@@ -86,7 +108,7 @@ def decay_tree(structure: Structure) -> Tree | None:
 
     def reached(row: int) -> list[int]:
         """Particle that stands for a row: itself, its only product, or none."""
-        if structure.status[row] == 1:
+        if status[row] == 1:
             return [row]
         found = [n for r in products.get(row, ()) for n in reached(r)]
         if len(found) > 1:
@@ -96,10 +118,9 @@ def decay_tree(structure: Structure) -> Tree | None:
 
     children: dict[int, tuple[int, ...]] = {}
     tree = Tree(tuple(sorted(n for row in made for n in reached(row))), children)
-    if sorted(leaf for n in tree.made for leaf in tree.leaves(n)) != structure.final:
+    if sorted(leaf for n in tree.made for leaf in tree.leaves(n)) != final:
         return None
-    children.update({n: tree.ordered(structure, c) for n, c in children.items()})
-    return tree
+    return tree.made, tuple(children.items())
 
 
 class Relatives:
@@ -117,25 +138,33 @@ class Relatives:
         self._known: dict[_Decay, dict[_Place, set[tuple[int, ...]]]] = {}
         self._processes: dict[_Decay, set[int]] = {}
         self._orders: dict[int, list[_Decay]] = {}
+        self._possible: dict[tuple[int, frozenset[int], int], list[_Decay]] = {}
         for structure, tree in trees:
             self.add(structure, tree)
 
     def add(self, structure: Structure, tree: Tree) -> None:
         """Take in the decays of one more structure."""
         self._orders.clear()
+        self._possible.clear()
         for node in tree.made:
             self._note(structure, tree, node, [(0, tree.made)])
 
-    def _candidates(self, process: int) -> list[_Decay]:
-        """Decays, the largest first; of equal products, first those of resonances of a process.
+    def _candidates(self, process: int, ids: frozenset[int], most: int) -> list[_Decay]:
+        """Decays to at most so many of these ids, the largest first.
 
-        Several may have the same products, such as Z and H -> b b~ in processes of one file.
+        Of equal products, those of resonances of a process come first: several may have the same
+        products, such as Z and H -> b b~ in processes of one file.
         """
         if process not in self._orders:
             self._orders[process] = sorted(
                 self._known, key=lambda d: (-len(d[0]), process not in self._processes[d])
             )
-        return self._orders[process]
+        key = process, ids, most
+        if key not in self._possible:
+            self._possible[key] = [
+                d for d in self._orders[process] if len(d[0]) <= most and ids.issuperset(d[0])
+            ]
+        return self._possible[key]
 
     def _note(
         self,
@@ -188,10 +217,10 @@ class Relatives:
         """Products of a particle (the collision: 0), missing resonances put in."""
         most = len(nodes) - (mother != 0)
         identified = [(tree.pdg_id(structure, n), n) for n in nodes]
-        ids = {i for i, _ in identified}
-        for products, resonance in self._candidates(structure.process_id) if most > 1 else ():
-            if len(products) > most or not ids.issuperset(products):
-                continue
+        if most < 2:
+            return nodes
+        ids = frozenset(i for i, _ in identified)
+        for products, resonance in self._candidates(structure.process_id, ids, most):
             chosen = _find(products, identified)
             if chosen is None:
                 continue

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events.conditions import Wanted
@@ -17,7 +18,7 @@ from hepgen_ml.events.sample import UNKNOWN_SPIN, EventSample
 from hepgen_ml.events.summary import particle_name
 from hepgen_ml.phase_space import Chart, Cut
 from hepgen_ml.phase_space.cut_finder import CutFinder
-from hepgen_ml.phase_space.cuts import Acceptance, flavour_class
+from hepgen_ml.phase_space.cuts import Acceptance
 from hepgen_ml.phase_space.extremes import FinalStates
 from hepgen_ml.phase_space.made import Made
 from hepgen_ml.process.auxiliary import AUXILIARY
@@ -26,7 +27,7 @@ from hepgen_ml.process.channels import Channel, Subprocess
 from hepgen_ml.process.chart_choice import ChartLearner
 from hepgen_ml.process.condition_learner import ConditionLearner
 from hepgen_ml.process.conditions import Conditions
-from hepgen_ml.process.encoded import final_momenta
+from hepgen_ml.process.gathered import Gathered
 from hepgen_ml.process.lifetimes import LifetimeLearner
 from hepgen_ml.process.moving_cuts import Found, moving_cuts
 from hepgen_ml.process.origins import Origins
@@ -34,7 +35,7 @@ from hepgen_ml.process.patterns import sums_of_patterns
 from hepgen_ml.process.process import Process
 from hepgen_ml.process.seen import BeamEnergies, Beams, Seen, fixed_or_interval
 from hepgen_ml.process.spectra import Part
-from hepgen_ml.process.structure import PATTERN, Structure, tables
+from hepgen_ml.process.structure import Batch, Structure, batches
 
 log = logging.getLogger(__name__)
 
@@ -97,82 +98,78 @@ class ProcessLearner:
         given = self._conditions.add(sample)
         self._nominal = np.maximum(self._nominal, sample.run.beam_energy)
         found: list[tuple[Structure, FinalStates]] = []
-        for structure, events, table in tables(sample, discrete=True):
-            if not sample.is_reconstructed and (
-                len(structure.incoming) != 2 or not structure.final
-            ):
-                n_incoming, n_final = len(structure.incoming), len(structure.final)
-                decay = "decays of one particle are not supported; " if n_incoming == 1 else ""
-                raise SampleError(
-                    f"{n_incoming} incoming and {n_final} final particles",
-                    event=int(events[0]) + 1 + self.n_events,
-                    remedy=f"{decay}training needs two incoming partons (status -1) and a final "
-                    "state; to train on the objects of showered events, choose them with --objects",
-                )
-            some = {n: v[events] for n, v in sample.events.items()}
-            found.append((structure, self._add(structure, table, some, given[events])))
+        for batch in batches(sample, discrete=True):
+            if not sample.is_reconstructed:
+                self._check(batch)
+            found += self._add(batch, sample, given)
         self._origins.add(structure for structure, _ in found)
         self._cuts.add_all([self._with_origins(*one) for one in found])
         self._note_what_is_not_learned(sample)
         self.n_events += len(sample)
 
+    def _check(self, batch: Batch) -> None:
+        """Refuse events that are not collisions of two partons."""
+        for structure, first in zip(batch.structures, batch.first, strict=False):
+            if len(structure.incoming) == 2 and structure.final:
+                continue
+            n_incoming, n_final = len(structure.incoming), len(structure.final)
+            decay = "decays of one particle are not supported; " if n_incoming == 1 else ""
+            raise SampleError(
+                f"{n_incoming} incoming and {n_final} final particles",
+                event=int(batch.events[first]) + 1 + self.n_events,
+                remedy=f"{decay}training needs two incoming partons (status -1) and a final "
+                "state; to train on the objects of showered events, choose them with --objects",
+            )
+
     def _add(
-        self,
-        structure: Structure,
-        table: dict[str, npt.NDArray[Any]],
-        events: dict[str, npt.NDArray[Any]],
-        given: npt.NDArray[np.str_],
-    ) -> FinalStates:
-        n, weight = len(structure.pdg_id), events["weight"]
-        mass = table["mass"]
-        seen = self._seen.get(structure)
-        if seen is None:
-            seen = self._seen[structure] = Seen(np.full(n, np.inf), np.full(n, -np.inf))
-        seen.weight += float(weight.sum())
-        seen.mass_low = np.minimum(seen.mass_low, mass.min(0))
-        seen.mass_high = np.maximum(seen.mass_high, mass.max(0))
-        for key, w in sums_of_patterns(table[PATTERN], weight).items():
-            seen.patterns[key] = seen.patterns.get(key, 0.0) + w
-        if structure.incoming:
-            energy = table["energy"][:, structure.incoming].astype(np.float64)
-            self._energies.add(structure.beams, energy)
-            seen.at_full.move_to(self._nominal)
-            seen.at_full.add(energy, weight)
-        if "lifetime" in table:
-            self._lifetimes.add(structure, table["lifetime"], given if given.shape[1] else None)
-        final = final_momenta(table, structure.final)
-        classes = [flavour_class(structure.pdg_id[r], float(mass[0, r])) for r in structure.final]
-        kept = {
-            "final": final.numpy(),
-            "incoming": final_momenta(table, structure.incoming).numpy(),
-        }
+        self, batch: Batch, sample: EventSample, given: npt.NDArray[np.str_]
+    ) -> list[tuple[Structure, FinalStates]]:
+        """Take in events of one length; there may be very many structures with few events each."""
+        found = []
+        own = Gathered(batch, sample, self._nominal)
+        events = {k: sample.events[k][batch.events] for k in AUXILIARY if k in sample.events}
         if given.shape[1]:
-            kept["conditions"] = given
-        self._keep(seen, kept | {k: events[k] for k in AUXILIARY if k in events})
-        return FinalStates(
-            final, classes, bool(structure.incoming), structure.pairs_of_decays,
-            structure.products,
-        )  # fmt: skip
+            events["conditions"] = given[batch.events]
+        priority = self._rng.random(len(batch.events))
+        for k, structure in enumerate(batch.structures):
+            rows = own.rows(k)
+            seen = self._seen.get(structure)
+            if seen is None:
+                seen = self._seen[structure] = Seen(own.mass_low[k].copy(), own.mass_high[k].copy())
+            else:
+                seen.mass_low = np.minimum(seen.mass_low, own.mass_low[k])
+                seen.mass_high = np.maximum(seen.mass_high, own.mass_high[k])
+            weight = own.weight[rows]
+            seen.weight += float(weight.sum())
+            for key, w in sums_of_patterns(own.patterns[rows], weight).items():
+                seen.patterns[key] = seen.patterns.get(key, 0.0) + w
+            if structure.incoming:
+                self._energies.add(structure.beams, own.low[k], own.high[k], len(weight))
+                seen.at_full.move_to(self._nominal)
+                if own.is_below[k]:
+                    seen.at_full.add_below(weight.tolist())
+                else:
+                    seen.at_full.add(own.energy[rows], weight)
+            final = own.momenta(structure.final)[rows]
+            incoming = own.momenta(structure.incoming)[rows]
+            kept = {"final": final, "incoming": incoming, **{n: v[rows] for n, v in events.items()}}
+            _keep(seen, priority[rows], kept)
+            state = FinalStates(
+                torch.from_numpy(final), own.classes(k, structure), bool(structure.incoming),
+                structure.pairs_of_decays, structure.products,
+            )  # fmt: skip
+            found.append((structure, state))
+        if "lifetime" in batch.columns:
+            conditions = events.get("conditions")
+            lifetime = batch.columns["lifetime"]
+            self._lifetimes.add(batch.structures, batch.first, lifetime, conditions)
+        return found
 
     def _with_origins(self, structure: Structure, state: FinalStates) -> FinalStates:
         """A final state with classes that tell which particles decays make."""
         labels = self._origins.labels(structure, state.labels)
         made = structure.made(labels) if structure.incoming else ()
         return state._replace(labels=labels, made=made)
-
-    def _keep(self, seen: Seen, new: dict[str, npt.NDArray[Any]]) -> None:
-        """Random subset of fixed size, each event with the same chance (smallest priorities)."""
-        priority = self._rng.random(len(new["final"]))
-        if len(seen.priority):
-            priority = np.concatenate([seen.priority, priority])
-            new = {
-                k: np.concatenate([seen.kept[k], v]) if k in seen.kept else v
-                for k, v in new.items()
-            }
-        if len(priority) > 1:
-            chosen = np.argsort(priority, kind="stable")[:_KEPT]
-            priority, new = priority[chosen], {k: v[chosen] for k, v in new.items()}
-        seen.priority, seen.kept = priority, new
 
     def _leave_out(self) -> None:
         """Remove subprocesses and patterns whose sum of weights is not positive."""
@@ -374,6 +371,18 @@ def _of_angles(beams: Mapping[tuple[int, ...], Beams]) -> tuple[str, ...]:
 
 def _are_leptons(flavours: Iterable[int]) -> bool:
     return all(10 < abs(f) < 20 for f in flavours)
+
+
+def _keep(
+    seen: Seen, priority: npt.NDArray[np.float64], new: dict[str, npt.NDArray[Any]]
+) -> None:
+    """Random subset of fixed size, each event with the same chance (smallest priorities)."""
+    if len(seen.priority):
+        priority = np.concatenate([seen.priority, priority])
+        joined = {k: np.concatenate([seen.kept[k], new[k]]) for k in new if k in seen.kept}
+        new = new | joined
+    chosen = np.argsort(priority, kind="stable")[:_KEPT]
+    seen.priority, seen.kept = priority[chosen], {k: v[chosen] for k, v in new.items()}
 
 
 def _names(ids: set[int]) -> str:

@@ -191,7 +191,9 @@ class PatternLearner:
         states = good.astype(np.int8)
         for row, original in copied(structure).items():
             states[good[:, row] & (lifetime[:, row] == lifetime[:, original]), row] = COPIED
-        some, counts = np.unique(states, axis=0, return_counts=True)
+        some, counts = states, np.ones(1, dtype=np.int64)
+        if len(states) > 1:  # there may be very many structures of single events
+            some, counts = np.unique(states, axis=0, return_counts=True)
         for pattern, count in zip(some.tolist(), counts.tolist(), strict=True):
             if len(seen) < _MOST_PATTERNS or tuple(pattern) in seen:
                 seen[tuple(pattern)] += count

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -190,39 +191,70 @@ class LifetimeLearner:
 
     def add(
         self,
-        structure: Structure,
+        structures: Sequence[Structure],
+        first: npt.NDArray[np.int64],
         lifetime: FloatArray,
         given: npt.NDArray[np.str_] | None = None,
     ) -> None:
-        """Take in the lifetimes (m, n) of events of one structure, with conditions (m, K)."""
-        self._patterns.add(structure, lifetime)
-        stated: npt.NDArray[np.bool_] = np.any(np.isfinite(lifetime) & (lifetime > 0), axis=0)
-        for row, (pdg_id, status) in enumerate(
-            zip(structure.pdg_id, structure.status, strict=True)
-        ):
-            if status == -1:
-                continue
-            processes = self._seen.setdefault((abs(pdg_id), status), {})
-            seen = processes.setdefault(structure.process_id, _Seen())
-            seen.n += len(lifetime)
-            if stated[row]:
-                self._keep(seen, lifetime[:, row], given)
+        """Take in the lifetimes (m, n) of events of structures, with conditions (m, K).
+
+        Events of one structure come after another; `first` (k + 1,) says where those of each begin,
+        and their number.
+        """
+        for structure, (begin, end) in zip(structures, pairwise(first.tolist()), strict=True):
+            self._patterns.add(structure, lifetime[begin:end])
+        sizes = np.diff(first)
+        species, number = _species(structures)
+        counted = np.broadcast_to(sizes[:, None], number.shape)[number >= 0]
+        n_species = np.bincount(number[number >= 0], counted, len(species))
+        good: npt.NDArray[np.bool_] = np.isfinite(lifetime) & (lifetime > 0)
+        of_event = np.repeat(np.arange(len(sizes)), sizes)
+        good &= (number >= 0)[of_event]
+        # structure by structure, row by row
+        event, row = np.nonzero(good)
+        order = np.lexsort((event, row, of_event[event]))
+        event, row = event[order], row[order]
+        priority = self._rng.random(len(event))
+        begins = np.ones(len(event), dtype=bool)
+        begins[1:] = (np.diff(of_event[event]) != 0) | (np.diff(row) != 0)
+        own = number[of_event[event], row]
+        for k, (pdg_id, status, process) in enumerate(species):
+            seen = self._seen.setdefault((pdg_id, status), {}).setdefault(process, _Seen())
+            seen.n += int(n_species[k])
+            mine = np.flatnonzero(own == k)
+            if len(mine):
+                self._keep(
+                    seen, lifetime[event[mine], row[mine]], priority[mine],
+                    np.append(np.flatnonzero(begins[mine]), len(mine)),
+                    None if given is None else given[event[mine]],
+                )  # fmt: skip
 
     def _keep(
-        self, seen: _Seen, values: FloatArray, given: npt.NDArray[np.str_] | None
+        self,
+        seen: _Seen,
+        values: FloatArray,
+        priority: FloatArray,
+        first: npt.NDArray[np.int64],
+        given: npt.NDArray[np.str_] | None,
     ) -> None:
-        """Random subset of bounded size (smallest priorities)."""
-        good = np.isfinite(values) & (values > 0)
-        values = values[good]
-        if given is not None:
-            seen.given.append(given[good])
+        """Random subset of bounded size (smallest priorities).
+
+        It is cut to this size after the events of a structure, whose values begin at `first`.
+        """
+        seen.total = float(np.cumsum([seen.total, *_sums(values, first)])[-1])
         seen.n_positive += len(values)
-        seen.n_kept += len(values)
-        seen.total += float(values.sum())
-        seen.priority.append(self._rng.random(len(values)))
-        seen.kept.append(values)
-        if seen.n_kept > 2 * _KEPT:
-            seen.join(np.argpartition(np.concatenate(seen.priority), _KEPT)[:_KEPT])
+        start = 0
+        while start < len(values):
+            full = np.flatnonzero(seen.n_kept + first - start > 2 * _KEPT)
+            stop = int(first[full[0]]) if len(full) else len(values)
+            if given is not None:
+                seen.given.append(given[start:stop])
+            seen.n_kept += stop - start
+            seen.priority.append(priority[start:stop])
+            seen.kept.append(values[start:stop])
+            if seen.n_kept > 2 * _KEPT:
+                seen.join(np.argpartition(np.concatenate(seen.priority), _KEPT)[:_KEPT])
+            start = stop
 
     def lifetimes(self, conditions: Conditions | None = None) -> tuple[Lifetime, ...]:
         """Lifetimes of all species with lifetimes; their means may follow conditions.
@@ -257,6 +289,29 @@ class LifetimeLearner:
             for process in processes if v.process is None else (v.process,):
                 chances[(v.pdg_id, v.status), process] = 1 - v.prompt
         return self._patterns.tables(structures, chances)
+
+
+def _species(
+    structures: Sequence[Structure],
+) -> tuple[list[tuple[int, int, int]], npt.NDArray[np.int64]]:
+    """Species with status and process in the order of their rows, and those of all rows (k, n).
+
+    Incoming particles have none, -1.
+    """
+    known: dict[tuple[int, int, int], int] = {}
+    rows = [
+        [-1 if status == -1 else known.setdefault((abs(i), status, s.process_id), len(known))
+         for i, status in zip(s.pdg_id, s.status, strict=True)]
+        for s in structures
+    ]  # fmt: skip
+    return list(known), np.array(rows)
+
+
+def _sums(values: FloatArray, first: npt.NDArray[np.int64]) -> list[float]:
+    """Sums of values of groups that begin at `first`, which ends with the number of values."""
+    if len(first) == len(values) + 1:
+        return list(values)
+    return [float(values[a:b].sum()) for a, b in pairwise(first.tolist())]
 
 
 def _lifetime(pdg_id: int, status: int, seen: _Seen, conditions: Conditions | None) -> Lifetime:

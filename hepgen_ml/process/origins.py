@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from hepgen_ml.phase_space.made import OF_COLLISION, OF_DECAYS
 from hepgen_ml.process.decay_trees import Relatives, Tree, decay_tree
@@ -26,6 +26,7 @@ class Origins:
         self.apart: frozenset[str] = frozenset()
         self._relatives = Relatives(())
         self._products: dict[Structure, frozenset[int]] = {}
+        self._trees: dict[Structure, Tree] = {}
 
     def add(self, structures: Iterable[Structure]) -> None:
         """Take in structures, and decide on those that are new by all that are known."""
@@ -37,10 +38,19 @@ class Origins:
             if tree is None:
                 self._products[structure] = structure.products
             else:
-                trees[structure] = tree
+                trees[structure] = self._trees[structure] = tree
                 self._relatives.add(structure, tree)
         for structure, tree in trees.items():
             self._products[structure] = self._decided(structure, tree)
+
+    def relatives(
+        self, structures: Collection[Structure]
+    ) -> tuple[dict[Structure, Tree], Relatives]:
+        """Decays of structures as their records have them, and what is known of these alone."""
+        trees = {s: self._trees[s] for s in structures if s in self._trees}
+        if len(trees) == len(self._trees):
+            return trees, self._relatives
+        return trees, Relatives(trees.items())
 
     def products(self, structure: Structure) -> frozenset[int]:
         """Final particles, by their place in `Structure.final`, that decays make."""

@@ -36,6 +36,7 @@ from hepgen_ml.process.lifetime_patterns import PatternTable, stored_tables
 from hepgen_ml.process.lifetimes import Lifetime
 from hepgen_ml.process.moving_cuts import MovingCut
 from hepgen_ml.process.patterns import pattern_numbers
+from hepgen_ml.process.records import Records
 from hepgen_ml.process.seen import at_full_energy
 from hepgen_ml.process.structure import PATTERN, Structure, Table, tables
 
@@ -107,7 +108,7 @@ class Process:
         return [*map(str, reported(self.acceptance.cuts)), *moving]
 
     @cached_property
-    def _groups(self) -> ChannelGroups:
+    def groups(self) -> ChannelGroups:
         """Channels whose events go through one chart together."""
         moving = (name for cut in self.moving_cuts for name in cut.classes)
         classes = self.acceptance.classes
@@ -116,6 +117,11 @@ class Process:
             of_all = sub.structure.made(self.channels[sub.chart].classes, sub.order)
             made[sub.chart] = self.acceptance.concerned(of_all)
         return ChannelGroups(self.channels, classes.union(moving), made)
+
+    @cached_property
+    def records(self) -> Records:
+        """Records of the events of all subprocesses."""
+        return Records(self.subprocesses, self.channels)
 
     @cached_property
     def channel_of(self) -> Tensor:
@@ -139,7 +145,7 @@ class Process:
             values = torch.from_numpy(self.conditions.of(sample))
         # Subprocesses of one channel, and channels of one shape, go through a chart together.
         found: dict[int, list[_Table]] = {}
-        group_of = self._groups.group_of
+        group_of = self.groups.group_of
         for structure, events, table in tables(sample, discrete=True):
             for number, rows in self._divided(structure, table):
                 sub = self.subprocesses[number]
@@ -197,14 +203,14 @@ class Process:
         subprocess, events, final, incoming, pattern = map(torch.cat, zip(*found, strict=True))
         given = None if values is None else values[events]
         channel_of = self.channel_of[subprocess]
-        ((chart, channel, decaying, _),) = self._groups.of(channel_of, given)
+        ((chart, channel, decaying, _),) = self.groups.of(channel_of, given)
         chart_x = chart.forward(final)
         keep = [i for i in range(chart_x.shape[1]) if i != channel.cyclic]
         x, rows = chart_x[:, keep], events.numpy()
         known = {n: sample.events[n][rows] for n in AUXILIARY if n in sample.events}
         made, branch = chart.made(final), torch.zeros_like(subprocess)
         free = torch.zeros(len(x), len(AUXILIARY), dtype=torch.float64)
-        for own, at in self._groups.of_rules(channel_of):
+        for own, at in self.groups.of_rules(channel_of):
             some = {name: column[at.numpy()] for name, column in known.items()}
             branch[at], free[at] = own.auxiliaries.encode(incoming[at], made[at], some)
         good = torch.isfinite(x).all(1) & torch.isfinite(free).all(1)
@@ -278,7 +284,7 @@ class Process:
         passes = torch.zeros(m, dtype=torch.bool)
         channel_of = self.channel_of[subprocess]
         masses = torch.tensor([s.incoming_masses for s in self.subprocesses], dtype=torch.float64)
-        for chart, channel, made, where in self._groups.of(channel_of, values):
+        for chart, channel, made, where in self.groups.of(channel_of, values):
             p, _ = chart.inverse(channel.join(x[where], phi[where]))
             final[where, : p.shape[1]] = p
             passes[where] = torch.isfinite(p).all(-1).all(-1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,13 @@ class FullEnergies:
         self.move_to(energy.max(0))
         first, second = at_full_energy(energy, self.full).T.astype(np.int64)
         np.add.at(self.weights, (first, second), weight)
+
+    def add_below(self, weights: Sequence[float]) -> None:
+        """Take in the weights of events in which neither has the full energy."""
+        total = float(self.weights[0, 0])
+        for weight in weights:
+            total += weight
+        self.weights[0, 0] = total
 
     def move_to(self, full: npt.NDArray[np.float64]) -> None:
         """Compare with larger energies, which none of the events so far have."""
@@ -120,13 +128,15 @@ class BeamEnergies:
         self._high: dict[tuple[int, int], float] = {}
         self._number: dict[tuple[int, int], int] = {}
 
-    def add(self, flavours: Sequence[int], energy: npt.NDArray[np.float64]) -> None:
-        """Take in energies (events, 2) in GeV of incoming particles of two flavours."""
+    def add(
+        self, flavours: Sequence[int], low: Sequence[float], high: Sequence[float], n: int
+    ) -> None:
+        """Take in the ranges of the energies in GeV of n incoming particles of two flavours."""
         for side, flavour in enumerate(flavours):
-            key, column = (side, flavour), energy[:, side]
-            self._low[key] = min(self._low.get(key, math.inf), float(column.min()))
-            self._high[key] = max(self._high.get(key, 0.0), float(column.max()))
-            self._number[key] = self._number.get(key, 0) + len(column)
+            key = side, flavour
+            self._low[key] = min(self._low.get(key, math.inf), low[side])
+            self._high[key] = max(self._high.get(key, 0.0), high[side])
+            self._number[key] = self._number.get(key, 0) + n
 
     def largest(self, nominal: Sequence[float]) -> tuple[float, float]:
         """Largest energies in GeV of all flavours, those of the beams or above."""
@@ -164,7 +174,11 @@ def mass_bounds(seen: Seen, rows: Iterable[int]) -> list[tuple[float, float]]:
 
 def fixed_or_interval(seen: Seen, row: int) -> MassSpec:
     """Fixed mass, or the interval of one that varies."""
-    low, high = float(seen.mass_low[row]), float(seen.mass_high[row])
+    return _spec_of(float(seen.mass_low[row]), float(seen.mass_high[row]))
+
+
+@lru_cache(100_000)
+def _spec_of(low: float, high: float) -> MassSpec:
     if high < MASSLESS:
         return 0.0
     if high - low <= 1e-4 * high:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -58,14 +58,10 @@ class Structure:
     def _hash(self) -> int:
         return hash((self.process_id, self.pdg_id, self.status, self.mother1, self.mother2))
 
-    def rows(self, status: int) -> list[int]:
-        """Rows of the particles with this status."""
-        return [i for i, s in enumerate(self.status) if s == status]
-
     @cached_property
     def incoming(self) -> list[int]:
         """Rows of the incoming partons."""
-        return self.rows(-1)
+        return _rows_of(self.status)[0]
 
     @cached_property
     def beams(self) -> tuple[int, ...]:
@@ -75,12 +71,12 @@ class Structure:
     @cached_property
     def final(self) -> list[int]:
         """Rows of the final-state particles."""
-        return self.rows(1)
+        return _rows_of(self.status)[1]
 
     @cached_property
     def intermediate(self) -> list[int]:
         """Rows of everything else: resonances."""
-        return [i for i, s in enumerate(self.status) if s not in (-1, 1)]
+        return _rows_of(self.status)[2]
 
     def leaves(self, row: int) -> list[int]:
         """Final-state rows that descend from a particle."""
@@ -132,6 +128,17 @@ _Rows = tuple[int, ...]
 
 # Decays of events that differ by flavours alone are the same: each is followed once.
 _MOST_REMEMBERED = 20_000
+
+
+@lru_cache(_MOST_REMEMBERED)
+def _rows_of(status: _Rows) -> tuple[list[int], list[int], list[int]]:
+    """Rows of incoming partons, of final particles and of all others."""
+    rows = range(len(status))
+    return (
+        [i for i in rows if status[i] == -1],
+        [i for i in rows if status[i] == 1],
+        [i for i in rows if status[i] not in (-1, 1)],
+    )
 
 
 @lru_cache(_MOST_REMEMBERED)
@@ -188,13 +195,30 @@ def _pairs_of_decays(status: _Rows, mother1: _Rows, mother2: _Rows) -> frozenset
     )
 
 
+class Batch(NamedTuple):
+    """Events of the same number of particles n, those of a structure one after another.
+
+    Attributes
+    ----------
+    structures : list of k Structure
+    first : (k + 1,) int array
+        Where the events of each begin, and the number m of all.
+    events : (m,) int array
+        Event numbers in the sample.
+    columns : dict of str to (m, n) array
+        Particle columns in canonical order, mothers renumbered with them.
+    """
+
+    structures: list[Structure]
+    first: npt.NDArray[np.int64]
+    events: npt.NDArray[np.int64]
+    columns: dict[str, Table]
+
+
 def tables(
     sample: EventSample, *, discrete: bool = False
 ) -> Iterator[tuple[Structure, npt.NDArray[np.int64], dict[str, Table]]]:
     """Events of a sample, gathered by structure.
-
-    All that is computed is computed for all events of a length together: samples may have
-    thousands of structures with few events each.
 
     Parameters
     ----------
@@ -208,7 +232,26 @@ def tables(
     events : (m,) int array
         Event numbers in the sample.
     columns : dict of str to (m, n) array
-        Particle columns in canonical order, mothers renumbered with them.
+        As those of a `Batch`.
+    """
+    for batch in batches(sample, discrete=discrete):
+        ends = pairwise(batch.first.tolist())
+        for structure, (first, last) in zip(batch.structures, ends, strict=True):
+            table = {name: values[first:last] for name, values in batch.columns.items()}
+            yield structure, batch.events[first:last], table
+
+
+def batches(sample: EventSample, *, discrete: bool = False) -> Iterator[Batch]:
+    """Events of a sample by their number of particles and structure.
+
+    All that is computed is computed for all events of a length together: samples may have
+    thousands of structures with few events each.
+
+    Parameters
+    ----------
+    sample : EventSample
+    discrete : bool
+        Add the column `PATTERN`, see `patterns`.
     """
     counts = sample.counts
     for n in np.unique(counts):
@@ -224,16 +267,13 @@ def tables(
             columns[PATTERN] = patterns(columns)
         order, ends = _alike(columns, sample.events.get("process_id"), events)
         columns, events = {name: v[order] for name, v in columns.items()}, events[order]
-        for first, last in pairwise([0, *ends, len(events)]):
-            table = {name: values[first:last] for name, values in columns.items()}
-            structure = Structure(
-                int(sample.process_id[events[first]]) if "process_id" in sample.events else 0,
-                *(
-                    tuple(columns[name][first].tolist())
-                    for name in ("pdg_id", "status", "mother1", "mother2")
-                ),
-            )
-            yield structure, events[first:last], table
+        first = np.array([0, *ends, len(events)])
+        one = first[:-1]
+        ids = sample.process_id[events[one]] if "process_id" in sample.events else 0 * one
+        names = ("pdg_id", "status", "mother1", "mother2")
+        rows_of = [map(tuple, columns[name][one].tolist()) for name in names]
+        structures = [Structure(*s) for s in zip(map(int, ids), *rows_of, strict=True)]
+        yield Batch(structures, first, events, columns)
 
 
 def _by_kind(columns: dict[str, Table]) -> dict[str, Table]:

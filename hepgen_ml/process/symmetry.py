@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,8 @@ EXCHANGE, REFLECTION = (1.0, -1.0, -1.0, 1.0), (1.0, -1.0, 1.0, 1.0)
 _MANY_CHANNELS, _FEWEST = 64, 50
 """With more channels than the first number, those with fewer events than the second are not
 mirrored: it would take as long as the training, and their parameters are shared with others."""
+
+_MOST_REMEMBERED = 20_000
 
 CLEAR = 6.0
 """Standard deviations from which a sample is taken to break a symmetry."""
@@ -136,8 +139,9 @@ def exchanged_beams(process: Process, encoded: Encoded) -> tuple[Encoded, Tensor
     parts, possible = [], torch.zeros(len(encoded), dtype=torch.bool)
     turned, is_turned = _all_mirrored(process, encoded, EXCHANGE)
     patterns = _mirrored_patterns(process.subprocesses)
-    for number, rows in by_value(encoded.subprocess):
-        sub = process.subprocesses[number]
+    some = torch.nonzero(is_turned).squeeze(-1)
+    for number, at in by_value(encoded.subprocess[some]):
+        sub, rows = process.subprocesses[number], some[at]
         other = image_of[number]
         if other is None:
             continue
@@ -145,7 +149,7 @@ def exchanged_beams(process: Process, encoded: Encoded) -> tuple[Encoded, Tensor
         channel = process.channels[sub.chart]
         pattern = _pattern_map(patterns[number], target)[encoded.pattern[rows]]
         branch = _branch_map(channel, process.channels[target.chart])[encoded.branch[rows]]
-        good = (pattern >= 0) & (branch >= 0) & is_turned[rows]
+        good = (pattern >= 0) & (branch >= 0)
         rows = rows[good]
         part = encoded[rows]
         columns = list(range(part.invariants.shape[1]))
@@ -270,22 +274,24 @@ def _exchanged(structure: Structure) -> Structure:
     """The structure with its first two particles, the incoming ones, exchanged."""
     if not structure.incoming:
         return structure
+    s = structure
+    mothers = _exchanged_mothers(s.mother1, s.mother2)
+    swapped = ((*v[1::-1], *v[2:]) for v in (s.pdg_id, s.status))
+    return Structure(s.process_id, *swapped, *mothers)
+
+
+@lru_cache(_MOST_REMEMBERED)
+def _exchanged_mothers(
+    mother1: tuple[int, ...], mother2: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Mothers of all particles of a record after the exchange, which few kinds of records have."""
     swapped = {1: 2, 2: 1}
-
-    def mothers(i: int) -> tuple[int, int]:
-        a, b = structure.mother1[i], structure.mother2[i]
-        a, b = swapped.get(a, a), swapped.get(b, b)
-        return (b, a) if b > 0 and a > b else (a, b)
-
-    n = len(structure.pdg_id)
-    order = [1, 0, *range(2, n)]
-    return Structure(
-        structure.process_id,
-        tuple(structure.pdg_id[i] for i in order),
-        tuple(structure.status[i] for i in order),
-        tuple(mothers(i)[0] for i in order),
-        tuple(mothers(i)[1] for i in order),
-    )
+    found = []
+    for i in (1, 0, *range(2, len(mother1))):
+        a, b = (swapped.get(m, m) for m in (mother1[i], mother2[i]))
+        found.append((b, a) if b > 0 and a > b else (a, b))
+    first, second = zip(*found, strict=True)
+    return first, second
 
 
 def _mirrored_patterns(

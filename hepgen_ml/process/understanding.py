@@ -60,10 +60,8 @@ def auxiliary_fractions(process: Process, encoded: Encoded) -> dict[str, dict[st
     found: dict[str, dict[str, float]] = {name: {} for name in AUXILIARY}
     if process.is_reconstructed or not len(encoded):
         return {}
-    channel_of = process.channel_of[encoded.subprocess]
-    for c, channel in enumerate(process.channels):
-        branch = encoded.branch[channel_of == c].numpy()
-        choice = channel.auxiliaries.branches[branch]
+    for channel, rows in process.groups.of_rules(process.channel_of[encoded.subprocess]):
+        choice = channel.auxiliaries.branches[encoded.branch[rows].numpy()]
         for k, name in enumerate(AUXILIARY):
             kinds = [*map(_kind, channel.auxiliaries.rules[name]["options"]), "drawn"]
             for number, count in zip(*np.unique(choice[:, k], return_counts=True), strict=True):

@@ -22,6 +22,7 @@ from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
 from hepgen_ml.events.source import EventSource, Progress
 from hepgen_ml.events.weights import compare_mean, effective_size
 from hepgen_ml.process.auxiliary import AUXILIARY
+from hepgen_ml.process.channel_groups import by_value
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.inside import Cuts, inside_cuts, parsed
 from hepgen_ml.process.learner import ProcessLearner
@@ -344,11 +345,11 @@ def evened(process: Process, subprocess: torch.Tensor, weight: torch.Tensor) -> 
     weights are equal. They average to one over all channels.
     """
     channel_of, weight = process.channel_of[subprocess], weight.clone()
-    for c in torch.unique(channel_of).tolist():
-        w = weight[channel_of == c]
+    for _, rows in by_value(channel_of):
+        w = weight[rows]
         if not w.sum() > 0:
             w = w.abs()  # weights of a channel may cancel after cuts
-        weight[channel_of == c] = w * (w.sum() / (w**2).sum().clamp_min(1e-300))
+        weight[rows] = w * (w.sum() / (w**2).sum().clamp_min(1e-300))
     return weight / weight.mean()
 
 

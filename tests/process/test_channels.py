@@ -32,12 +32,12 @@ def test_channels_of_one_shape_go_through_one_chart(monkeypatch: pytest.MonkeyPa
     separate, joined = learned(sample), learned(sample)
     assert len(separate.channels) == 2
     monkeypatch.setattr("hepgen_ml.process.channel_groups.MANY_CHANNELS", 1)
-    assert joined._groups.group_of == [0, 0]
+    assert joined.groups.group_of == [0, 0]
     found = joined.encode(sample)
     assert len(found) == len(sample)
     monkeypatch.setattr("hepgen_ml.process.channel_groups.MANY_CHANNELS", 2)
     expected = separate.encode(sample)
-    assert separate._groups.group_of == [0, 1]
+    assert separate.groups.group_of == [0, 1]
     for name in ("x", "subprocess", "pattern", "branch", "free", "invariants", "event"):
         one, other = getattr(found, name), getattr(expected, name)
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
@@ -48,7 +48,7 @@ def test_channels_of_one_shape_go_through_one_chart(monkeypatch: pytest.MonkeyPa
     assert made.passes.equal(alone.passes)
     with_cut = replace(separate, acceptance=Acceptance([Cut("pt", ("3",), low=1.0)]))
     monkeypatch.setattr("hepgen_ml.process.channel_groups.MANY_CHANNELS", 1)
-    assert with_cut._groups.group_of == [0, 1]
+    assert with_cut.groups.group_of == [0, 1]
 
 
 @pytest.mark.parametrize(("cuts", "n_channels"), [([], 1), (["pt(3) > 30"], 2)])

@@ -108,7 +108,8 @@ def test_many_events_in_bounded_memory() -> None:
     structure: Structure = next(s for s, _, _ in tables(toy_top_pairs(10, jets=False)))
     rng = np.random.default_rng(0)
     for _ in range(60):
-        learner.add(structure, rng.exponential(2.0, (2000, len(structure.pdg_id))))
+        values = rng.exponential(2.0, (2000, len(structure.pdg_id)))
+        learner.add([structure], np.array([0, 2000]), values)
     parts = [s for processes in learner._seen.values() for s in processes.values()]
     assert all(s.n_kept <= 42_000 for s in parts)
     for lifetime in learner.lifetimes():

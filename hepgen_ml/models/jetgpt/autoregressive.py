@@ -132,17 +132,14 @@ class AutoregressiveDensity(DensityModel):
         """Take mean and width of each coordinate, and the edges of bins, from a sample."""
         super().fit_coordinates(x, subprocess)
         z = self.prepare(x, subprocess)
-        channel_of = self.channel_of[which(subprocess)]
-        counts = torch.bincount(channel_of, minlength=len(self.numbers)).tolist()
-        rows = torch.argsort(channel_of, stable=True).split(counts)
-        places: list[list[tuple[int, int]]] = [[] for _ in self.densities]
-        for c, (numbers, order) in enumerate(zip(self.numbers, self.order, strict=True)):
-            for number, column in zip(numbers, order, strict=True):
-                places[number].append((c, column))
+        # Channels with the same coordinates together: there may be thousands of channels.
+        parts: list[list[Tensor]] = [[] for _ in self.densities]
+        for c, rows in self.by_channel(subprocess):
+            for number, column in zip(self.numbers[c], self.order[c], strict=True):
+                parts[number].append(z[rows, column])
         for number, density in enumerate(self.densities):
             assert isinstance(density, Density1D)
-            parts = [z[rows[c], column] for c, column in places[number]]
-            density.fit(torch.cat(parts))
+            density.fit(torch.cat([z[:0, 0], *parts[number]]))
             with torch.no_grad():
                 without_noise(self.head_bias)[number, : density.n_parameters] = density.bias()
 
