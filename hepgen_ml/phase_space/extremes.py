@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -140,20 +140,14 @@ class Extremes:
                 seen.take_in(name, values.numpy().ravel(), at, partial(_others, name, alone))
                 seen.alone &= two
         self._add_leading(p, np.array(names)[codes], sizes, two)
-        from_decays = {state.labels[place] for state in states for place in state.products}
-        for label in from_decays:
+        for label in {state.labels[place] for state in states for place in state.products}:
             for name in {"pt", "energy"}.intersection(of_single(label)):
                 self.seen[name, (label,)].direct = False
         columns = list(combinations(range(p.shape[1]), 2))
-        decays, products = (
-            _each_once([frozenset(getattr(state, name)) for state in states], row)
-            for name, row in (
-                ("decays", lambda own: [pair in own for pair in columns]),
-                ("products", lambda own: [not own.isdisjoint(pair) for pair in columns]),
-            )
-        )
+        marked = [_marked(frozenset(s.decays), frozenset(s.products), p.shape[1]) for s in states]
         masses = invariant_mass(p[np.cumsum(sizes) - sizes]).numpy()
-        self._add_pairs(p, names, codes, sizes, columns, of_pairs, masses, decays, products)
+        both = map(np.array, zip(*marked, strict=True))
+        self._add_pairs(p, names, codes, sizes, columns, of_pairs, masses, *both)
 
     def _add_leading(
         self, p: Tensor, labels: npt.NDArray[np.str_], sizes: Indices, two: bool
@@ -246,8 +240,7 @@ class Extremes:
             seen.alone &= alone
             if key[1] == (ALL,):
                 seen.threshold = min(seen.threshold, float(invariant_mass(q).sum(1).min()))
-            for labels in contents:
-                seen.contents.add(labels[key[1] == ("j",)])
+            seen.contents |= {labels[key[1] == ("j",)] for labels in contents}
 
     def _add_pairs(
         self,
@@ -300,18 +293,17 @@ class Extremes:
 def _coded(states: Sequence[FinalStates]) -> tuple[Tensor, list[str], Indices, Indices]:
     """Momenta of all, names of classes, places (k, n) of those among these, and numbers (k,)."""
     names = sorted({label for state in states for label in state.labels})
-    number = {name: i for i, name in enumerate(names)}
-    codes = np.array([[number[label] for label in state.labels] for state in states])
+    code = {name: i for i, name in enumerate(names)}
+    codes = np.array([[code[label] for label in state.labels] for state in states])
     sizes = np.array([len(state.p) for state in states])
     return torch.cat([state.p for state in states]), names, codes, sizes
 
 
-def _each_once(
-    keys: Sequence[frozenset[Any]], row: Callable[[frozenset[Any]], list[bool]]
-) -> npt.NDArray[np.bool_]:
-    """Rows for keys, of which there are few different ones."""
-    known = {key: row(key) for key in set(keys)}
-    return np.array([known[key] for key in keys])
+@lru_cache(10_000)
+def _marked(decays: frozenset[Any], products: frozenset[int], n: int) -> tuple[Any, Any]:
+    """Which pairs of n particles a resonance becomes, and which have a product of one."""
+    pairs = list(combinations(range(n), 2))
+    return [pair in decays for pair in pairs], [not products.isdisjoint(pair) for pair in pairs]
 
 
 def _rows_of(table: Sequence[Values], at: Indices) -> list[Values]:

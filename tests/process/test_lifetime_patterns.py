@@ -44,7 +44,7 @@ def learned(sample: EventSample) -> Learned:
     learner, counts = LifetimeLearner(), Counter[Structure]()
     for chunk in sample.chunks(700):
         for structure, events, table in tables(chunk):
-            learner.add(structure, table["lifetime"])
+            learner.add([structure], np.array([0, len(events)]), table["lifetime"])
             counts[structure] += len(events)
     structures = list(counts)
     lifetimes = learner.lifetimes()
@@ -129,7 +129,8 @@ def test_patterns_that_no_pair_of_particles_shows() -> None:
     some = rng.random((n, 3)) < 0.5
     some[:, 2] = some[:, 0] == some[:, 1]
     learner = LifetimeLearner()
-    learner.add(structure, np.concatenate([np.zeros((n, 2)), some * 1.0], axis=1))
+    lifetime = np.concatenate([np.zeros((n, 2)), some * 1.0], axis=1)
+    learner.add([structure], np.array([0, n]), lifetime)
     (table,) = learner.patterns([structure], learner.lifetimes())
     assert set(table.patterns) == {(0, 0, 1), (0, 1, 0), (1, 0, 0), (1, 1, 1)}
 
@@ -143,7 +144,7 @@ def test_copies_have_the_lifetime_of_the_original() -> None:
     lifetime = np.zeros((n, 6))
     lifetime[:, 2:5], lifetime[:, 5] = own[:, :1], own[:, 1]
     learner = LifetimeLearner()
-    learner.add(structure, lifetime)
+    learner.add([structure], np.array([0, n]), lifetime)
     lifetimes = learner.lifetimes()
     found = learner.patterns([structure], lifetimes)
     sample = generated(Learned([structure], np.ones(1), lifetimes, found))
