@@ -37,7 +37,7 @@ class Gathered:
         Of the incoming particles in GeV.
     low, high : lists of k [float, float]
         Ranges of these energies.
-    is_below : (k,) bool array
+    is_below : list of k bool
         Whether no event of a structure has the full energy of a beam.
     """
 
@@ -53,7 +53,8 @@ class Gathered:
         # incoming particles come first, if there are any
         self.energy = columns["energy"][:, :2].astype(np.float64)
         low, high = (f.reduceat(self.energy, begin) for f in (np.minimum, np.maximum))
-        self.is_below = (high <= (1 - AT_FULL) * nominal).all(1)
+        below = np.all(high <= (1 - AT_FULL) * nominal, axis=1)
+        self.is_below: list[bool] = np.asarray(below).tolist()
         self.low: list[list[float]] = low.tolist()
         self.high: list[list[float]] = high.tolist()
         self._momenta = np.stack([columns[name] for name in ("px", "py", "pz", "energy")], axis=-1)

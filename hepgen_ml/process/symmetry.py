@@ -276,8 +276,8 @@ def _exchanged(structure: Structure) -> Structure:
         return structure
     s = structure
     mothers = _exchanged_mothers(s.mother1, s.mother2)
-    swapped = ((*v[1::-1], *v[2:]) for v in (s.pdg_id, s.status))
-    return Structure(s.process_id, *swapped, *mothers)
+    ids, status = ((*values[1::-1], *values[2:]) for values in (s.pdg_id, s.status))
+    return Structure(s.process_id, ids, status, *mothers)
 
 
 @lru_cache(_MOST_REMEMBERED)
