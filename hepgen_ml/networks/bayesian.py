@@ -141,7 +141,9 @@ class Variational(nn.Module):
 
     def set_draw(self, k: int | None) -> None:
         """Use posterior draw k, or the means (None)."""
-        self._drawn = None if k is None else self.draw(k)
+        # Likelihoods of flows differentiate, which tensors of inference mode do not allow.
+        with torch.inference_mode(False):
+            self._drawn = None if k is None else self.draw(k)
 
 
 class BayesianLinear(Variational):

@@ -176,6 +176,22 @@ def test_likelihood_under_inference_mode(cut: FlowMatching, encoded: Encoded) ->
     assert all(p.grad is None for p in cut.parameters())
 
 
+@pytest.mark.parametrize("name", ["mlp-cfm", "transformer-cfm"])
+@pytest.mark.parametrize("bayesian", ["last", "all"])
+def test_likelihood_of_draws_under_inference_mode(name: str, bayesian: str) -> None:
+    """Events are generated in this mode, with the densities of posterior draws as weights."""
+    events = plane_events(300)
+    settings = f"model={name}", f"flow.bayesian={bayesian}"
+    flow = flow_on(Plane(), events, *settings, randomise=False).eval()
+    z, sub = flow.prepare(events.x[:20], events.subprocess[:20]), events.subprocess[:20]
+    with torch.no_grad():
+        outside = flow.log_prob_draws(z, sub, 2)
+    with torch.inference_mode():
+        inside = flow.log_prob_draws(z.clone(), sub, 2)
+    assert not torch.allclose(outside[0], outside[1])
+    torch.testing.assert_close(inside, outside, atol=1e-5, rtol=1e-5)
+
+
 def test_way_back_ends_at_the_start(cut: FlowMatching, encoded: Encoded) -> None:
     sub = encoded.subprocess[:200]
     start = cut.base.sample(sub, torch.Generator().manual_seed(1))
