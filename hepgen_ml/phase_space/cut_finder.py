@@ -251,7 +251,8 @@ def _without_slice(cut: Cut) -> Cut:
     """
     if of_whole(cut.observable, cut.classes):
         return replace(cut, low=-math.inf, high=math.inf, evidence=(None, None))
-    if cut.observable in ("pt", "pt_hat") or (cut.observable == "mass" and math.isinf(cut.low)):
+    without_end = cut.observable == "mass" and math.isinf(cut.low)
+    if cut.observable in ("pt", "pt_hat", "pt_pair") or without_end:
         return replace(cut, high=math.inf, evidence=(cut.evidence[0], None))
     return cut
 
@@ -274,6 +275,8 @@ def _edges(key: Key, seen: Seen, angles: Collection[str], strays: bool = True) -
         return low, high  # ends with what decays, or is the same in all events
     if of_whole(*key):
         return _edges_of_whole(key, seen)
+    if key[0] == "pt_pair":
+        return _edges_of_pair_momenta(seen)
     if key[0] in LEADING:
         return _edge_of_leading(seen), None
 
@@ -321,6 +324,20 @@ def _edges_of_whole(key: Key, seen: Seen) -> Edges:
     high = lower_edge(seen.high.values, seen.entries)
     if low is not None and low.at < _ABOVE_THRESHOLD * natural:
         low = None
+    low, high = (
+        edge if edge is not None and _is_sharp(seen, edge) and is_fixed(some.rows, seen.entries)
+        else None
+        for edge, some in ((low, seen.low), (high, seen.high))
+    )  # fmt: skip
+    return low, high
+
+
+def _edges_of_pair_momenta(seen: Seen) -> Edges:
+    """Edges of the transverse momenta of pairs, beside which are more than one particle."""
+    if seen.alone:
+        return None, None
+    low = lower_edge(seen.low.values, seen.entries, 0.0)
+    high = lower_edge(seen.high.values, seen.entries)
     low, high = (
         edge if edge is not None and _is_sharp(seen, edge) and is_fixed(some.rows, seen.entries)
         else None

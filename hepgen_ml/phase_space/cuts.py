@@ -36,6 +36,7 @@ from hepgen_ml.phase_space.observables import (
     Key,
     base_key,
     made_observables,
+    pairs_of,
     particle_observables,
     whole_observables,
 )
@@ -105,7 +106,8 @@ class Cut:
     ----------
     observable : str
         ``pt``, ``abs_eta``, ``energy`` (of photons), and ``plus`` and ``minus``, the light-cone
-        momenta E + pz and E - pz (of leptons), of a particle, ``delta_r`` or ``mass`` of a pair.
+        momenta E + pz and E - pz (of leptons), of a particle, ``delta_r``, ``mass`` or the
+        transverse momentum ``pt_pair`` of a pair.
         The momentum transfer from a beam of fixed energy E along -z to a particle is
         Q² = 2 E (E' + pz') up to masses.
         ``ht`` of ``j`` is the scalar sum of the transverse momenta of the partons that no decay
@@ -151,9 +153,9 @@ def parse_cut(text: str) -> Cut:
     ----------
     text : str
         An observable of one class (``pt``, ``abs_eta``, ``energy``, ``plus``, ``minus``) or two
-        (``delta_r``, ``mass``, ``pt_hat``), ``ht(j)``, ``ht(all)`` or ``mass(all)``, ``<`` or
-        ``>``, and a number; or as cuts are reported, ``20 <= pt(j) <= 50``. Classes are collections
-        (``Muon``),
+        (``delta_r``, ``mass``, ``pt_pair``, ``pt_hat``), ``ht(j)``, ``ht(all)`` or ``mass(all)``,
+        ``<`` or ``>``, and a number; or as cuts are reported, ``20 <= pt(j) <= 50``. Classes are
+        collections (``Muon``),
         ``j`` for quarks below 1 GeV and gluons, or PDG numbers. The transverse momentum of the
         leading particle of a class is ``pt(j1)`` or ``pt(22:1)``, that of the second ``pt(j2)``;
         ``l`` stands for all charged leptons there. ``j of the collision`` and ``j of decays``
@@ -271,8 +273,7 @@ class Acceptance:
         found = []
         for where in (*at, *combinations(all_places, 2)):
             classes = tuple(sorted(labels[i] for i in where))
-            of_pairs = OF_PAIRS if len(labels) == 2 else OF_PAIRS[:2]
-            for name in SINGLE if len(where) == 1 else of_pairs:
+            for name in SINGLE if len(where) == 1 else pairs_of(len(labels)):
                 if cut := self._by_key.get((name, classes)):
                     found.append((name, where, cut.low, cut.high))
         if cut := self._by_key.get(("ht", ("j",))):

@@ -21,8 +21,8 @@ from hepgen_ml.phase_space.coordinates import (
     wrap,
 )
 from hepgen_ml.phase_space.edges import Values
-from hepgen_ml.phase_space.leading import LEADING, MOST, SEARCHED, members, ordered
-from hepgen_ml.phase_space.made import Made, base_class, momenta_made, pairs_to_cut
+from hepgen_ml.phase_space.group_extremes import add_leading, add_pair_momenta, rows_of
+from hepgen_ml.phase_space.made import Made, momenta_made, pairs_to_cut
 from hepgen_ml.phase_space.observables import (
     ALL,
     OF_PAIRS,
@@ -94,7 +94,7 @@ class Extremes:
                 groups.setdefault((len(state.labels), state.balanced), []).append(state)
         for (n, balanced), some in groups.items():
             two = n == 2 and balanced
-            of_pairs = [name for name in OF_PAIRS if two == (name == "pt_hat") or name == "mass"]
+            of_pairs = ["pt_hat", "mass"] if two else ["delta_r", "mass"]
             for part in _bounded(some, max(1, _VALUES // max(math.comb(n, 2), 1))):
                 self._add_together(part, of_pairs)
         for decays, some in _decaying(states):
@@ -139,49 +139,16 @@ class Extremes:
                 seen = self.seen[name, (names[code],)]
                 seen.take_in(name, values.numpy().ravel(), at, partial(_others, name, alone))
                 seen.alone &= two
-        self._add_leading(p, np.array(names)[codes], sizes, two)
+        add_leading(self.seen, p, np.array(names)[codes], sizes, two)
         for label in {state.labels[place] for state in states for place in state.products}:
             for name in {"pt", "energy"}.intersection(of_single(label)):
                 self.seen[name, (label,)].direct = False
         columns = list(combinations(range(p.shape[1]), 2))
         marked = [_marked(frozenset(s.decays), frozenset(s.products), p.shape[1]) for s in states]
         masses = invariant_mass(p[np.cumsum(sizes) - sizes]).numpy()
-        both = map(np.array, zip(*marked, strict=True))
-        self._add_pairs(p, names, codes, sizes, columns, of_pairs, masses, *both)
-
-    def _add_leading(
-        self, p: Tensor, labels: npt.NDArray[np.str_], sizes: Indices, two: bool
-    ) -> None:
-        """Take in transverse momenta of the leading particles (events, n, 4) of each class.
-
-        `labels` (k, n) are those of k groups of events of these sizes. Two particles that
-        balance have the same, which is a bound and no entry.
-        """
-        pt, each = transverse_momentum(p), np.repeat(np.arange(len(labels)), sizes)
-        flavours = np.array([[base_class(name) for name in row] for row in labels.tolist()])
-        for label in SEARCHED:
-            inside = np.isin(flavours, list(members(label)))
-            counts = inside.sum(1)
-            if not counts.max(initial=0):
-                continue
-            values, where = ordered(pt, inside[each])
-            largest = values.numpy()
-            eta = pseudorapidity(torch.gather(p, 1, where[..., None].expand(*where.shape, 4)))
-            chosen = torch.from_numpy(inside[each])
-            whole = transverse_momentum(torch.where(chosen[..., None], p, 0.0).sum(1)).numpy()
-            least = torch.where(chosen, pt, math.inf).amin(1).numpy()
-            for rank in range(min(int(counts.max()), MOST)):
-                seen = self.seen.setdefault((LEADING[rank], (label,)), Seen())
-                has = np.flatnonzero(counts[each] > rank)
-                seen.contents |= {tuple(sorted(row)) for row in labels[counts > rank].tolist()}
-                seen.threshold = min(seen.threshold, float(least[has].min()))
-                if two:
-                    seen.note_decays(largest[has, rank].min(), largest[has, rank].max())
-                    continue
-                # where momenta balance, a large first one makes an edge of the second
-                table = [eta[:, rank].abs().numpy(), largest[:, rank + 1], whole]
-                table += [largest[:, rank - 1]] if rank else []
-                seen.take_in(LEADING[rank], largest[:, rank], has, partial(_rows_of, table))
+        decays, products = map(np.array, zip(*marked, strict=True))
+        add_pair_momenta(self.seen, p, names, codes, sizes, decays, states[0].balanced)
+        self._add_pairs(p, names, codes, sizes, columns, of_pairs, masses, decays, products)
 
     def _add_made(self, states: Sequence[FinalStates], decays: Sequence[bool]) -> None:
         """Take in particles made in collisions of which these decay, as if they were final."""
@@ -236,7 +203,7 @@ class Extremes:
         ):
             seen = self.seen.setdefault(key, Seen())
             table = [other.numpy() for other in others]
-            seen.take_in(key[0], values.numpy(), np.arange(len(p)), partial(_rows_of, table))
+            seen.take_in(key[0], values.numpy(), np.arange(len(p)), partial(rows_of, table))
             seen.alone &= alone
             if key[1] == (ALL,):
                 seen.threshold = min(seen.threshold, float(invariant_mass(q).sum(1).min()))

@@ -98,6 +98,12 @@ def _by_half_of_a_mass(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
     return cut.high >= _HALF * min(highs, default=math.inf) / 2
 
 
+def _by_half_of_all(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
+    """The transverse momentum of a pair that recoils against all the others."""
+    whole = cuts.get(("mass", (ALL,)))
+    return whole is not None and cut.high >= _HALF * whole.high / 2
+
+
 def _by_own_momenta(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
     own = [cuts["pt", (name,)] for name in cut.classes if ("pt", (name,)) in cuts]
     low, high = max((c.low for c in own), default=0), min((c.high for c in own), default=math.inf)
@@ -200,6 +206,14 @@ def _by_lower_ranks(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
     return not several or cut.low <= _ABOVE_LOWER_RANK * below or by_balance
 
 
+def _by_resonance(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
+    """That of a pair which a resonance always becomes: by the transverse momentum of this."""
+    return seen[cut.observable, cut.classes].named and any(
+        _equal(c.low, cut.low) and _equal(c.high, cut.high)
+        for c in cuts.values() if c.observable == "pt"
+    )  # fmt: skip
+
+
 def _by_own_momentum(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
     """An energy of particles without mass."""
     return cut.low <= _ABOVE_IMPLIED * _low(cuts, "pt", *cut.classes)
@@ -222,6 +236,9 @@ _TABLE: tuple[tuple[str, bool, bool, Callable[[Cut, Cuts, Memory], bool]], ...] 
     ("pt", False, True, _by_half_of_a_mass),
     ("pt_hat", False, True, _by_half_of_a_mass),
     ("pt", False, True, _by_sum),
+    ("pt_pair", False, True, _by_sum),
+    ("pt_pair", False, True, _by_half_of_all),
+    ("pt_pair", True, True, _by_resonance),
     ("pt_hat", True, True, _by_own_momenta),
     ("pt", True, True, _by_momenta_without_masses),
     ("pt", True, True, _by_the_recoil),

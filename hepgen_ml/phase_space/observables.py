@@ -28,7 +28,7 @@ ALL = "all"
 SINGLE = ("pt", "abs_eta", "plus", "minus", "energy")
 """Observables of one particle, see `of_single`."""
 
-OF_PAIRS = ("delta_r", "mass", "pt_hat")
+OF_PAIRS = ("delta_r", "mass", "pt_pair", "pt_hat")
 """Observables of two particles, the last one of all there are."""
 
 Key = tuple[str, tuple[str, ...]]
@@ -46,6 +46,11 @@ def of_single(label: str) -> tuple[str, ...]:
     if label in LEPTONS:
         return SINGLE[:4]
     return (*SINGLE[:2], "energy") if label == "22" else SINGLE[:2]
+
+
+def pairs_of(n: int) -> tuple[str, ...]:
+    """Observables of pairs among n final particles."""
+    return OF_PAIRS if n == 2 else OF_PAIRS[:3]
 
 
 def particle_observables(
@@ -88,7 +93,7 @@ def particle_observables(
             found.setdefault((name, (label,)), []).append(i)
     for i, j in combinations(range(len(labels)), 2) if pairs is None else pairs:
         classes = tuple(sorted((labels[i], labels[j])))
-        for name in OF_PAIRS if len(labels) == 2 else OF_PAIRS[:2]:
+        for name in pairs_of(len(labels)):
             found.setdefault((name, classes), []).append((i, j))
     return {
         key: columns[key[0]](at) if key[0] in SINGLE else pair_observable(key[0], p, at)
@@ -102,6 +107,8 @@ def pair_observable(name: str, p: Tensor, pairs: Sequence[tuple[int, int]]) -> T
     i, j = ([pair[k] for pair in pairs] for k in (0, 1))
     if name == "mass":
         return invariant_mass(p[:, i] + p[:, j])
+    if name == "pt_pair":
+        return transverse_momentum(p[:, i] + p[:, j])
     if name == "pt_hat":
         return massless_pt(p[:, i], p[:, j])
     eta, phi = pseudorapidity(p), azimuth(p)

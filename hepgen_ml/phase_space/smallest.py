@@ -19,7 +19,7 @@ MOST = 4096
 MOST_COMPARED = 256
 """Largest number of these that are kept with the values of other observables."""
 
-BOUNDED_ABOVE = ("pt", "abs_eta", "mass", "pt_hat", "ht")
+BOUNDED_ABOVE = ("pt", "abs_eta", "mass", "pt_pair", "pt_hat", "ht")
 """Observables that have upper bounds; of the others the small values are kept alone."""
 
 
@@ -72,9 +72,13 @@ class Seen:
         Whether no entry is of a particle that comes from a resonance (known of ``pt``, ``mass``).
     alone : bool
         Whether all entries are of two particles that are all of a collision; of sums and masses of
-        whole collisions, whether none is of more.
+        whole collisions, whether none is of more; of transverse momenta of pairs, whether never
+        more than one particle is beside.
     contents : set of tuple of str
-        Of sums and masses of whole collisions: classes of what is added.
+        Of sums and masses of whole collisions: classes of what is added; of leading particles:
+        those of the final state.
+    named : bool
+        Of transverse momenta of pairs: whether all are those of a resonance.
     """
 
     def __init__(self) -> None:
@@ -82,7 +86,7 @@ class Seen:
         self.entries = 0
         self.threshold = math.inf
         self.of_decays = math.inf, -math.inf
-        self.direct = self.alone = True
+        self.direct = self.alone = self.named = True
         self.contents: set[tuple[str, ...]] = set()
 
     @classmethod
@@ -100,6 +104,7 @@ class Seen:
         found.threshold = threshold([part.threshold for part in parts])
         found.direct = all(part.direct for part in parts)
         found.alone = all(part.alone for part in parts)
+        found.named = all(part.named for part in parts)
         found.contents = set().union(*(part.contents for part in parts))
         return found
 

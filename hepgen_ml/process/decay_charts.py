@@ -123,10 +123,8 @@ class DecayCharts:
         tree = in_pairs(structure, tree, partial(self._pair, structure, tree))
         specs = self._specs(structure, tree)
         pt_min = structure.smallest_momenta(self.acceptance.low, classes)
-        pt_min |= {
-            n: self.acceptance.pt_min(str(abs(tree.pdg_id(structure, n))))
-            for n in tree.made if n in tree.children
-        }  # fmt: skip
+        pt_min |= {n: self._pt_min(structure, tree, n, classes) for n in tree.made
+                   if n in tree.children}  # fmt: skip
         last = max(tree.made, key=lambda n: (pt_min[n] == 0.0, largest(specs[n]), n))
         order = sorted(
             (n for n in tree.made if n != last), key=lambda n: (-pt_min[n], largest(specs[n]), n)
@@ -155,6 +153,16 @@ class DecayCharts:
         chart = self._charts[key]
         rows = tuple(queue[i] for i in chart.leaves)
         return chart, tuple(classes[r] for r in rows), rows
+
+    def _pt_min(
+        self, structure: Structure, tree: Tree, node: int, classes: Mapping[int, str]
+    ) -> float:
+        """Smallest transverse momentum of a resonance, or of the pair that it becomes."""
+        own = self.acceptance.pt_min(str(abs(tree.pdg_id(structure, node))))
+        leaves = tree.leaves(node)
+        if len(leaves) != 2:
+            return own
+        return max(own, self.acceptance.low("pt_pair", *(classes[r] for r in leaves)))
 
     def _labels(
         self,

@@ -123,8 +123,8 @@ class CutDocument(Document):
     """Stored form of `hepgen_ml.phase_space.Cut`."""
 
     observable: Literal[
-        "pt", "abs_eta", "plus", "minus", "energy", "delta_r", "mass", "pt_hat", "ht",
-        "pt1", "pt2", "pt3", "pt4", "pt5", "pt6", "pt7", "pt8", "pt9",
+        "pt", "abs_eta", "plus", "minus", "energy", "delta_r", "mass", "pt_pair", "pt_hat",
+        "ht", "pt1", "pt2", "pt3", "pt4", "pt5", "pt6", "pt7", "pt8", "pt9",
     ]  # fmt: skip
     classes: Annotated[list[Label], Field(min_length=1, max_length=2)]
     low: Number | None
@@ -224,7 +224,9 @@ class PatternTableDocument(Document):
 class MovingCutDocument(Document):
     """Stored form of `hepgen_ml.process.moving_cuts.MovingCut`."""
 
-    observable: Literal["pt", "abs_eta", "plus", "minus", "delta_r", "mass", "pt_hat"]
+    observable: Literal[
+        "pt", "abs_eta", "plus", "minus", "energy", "delta_r", "mass", "pt_pair", "pt_hat"
+    ]
     classes: Annotated[list[Label], Field(min_length=1, max_length=2)]
     condition: Index
     nodes: Annotated[list[tuple[Number, Number]], Field(min_length=2, max_length=1000)]
