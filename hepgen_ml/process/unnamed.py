@@ -113,9 +113,14 @@ def _pairs(structure: Structure, tree: Tree) -> _Found:
     """Unambiguous pairs of final particles to which one particle may have decayed."""
     ids, alone = structure.pdg_id, _alone(tree)
     yield from lepton_pairs(structure, alone)
+    for sign in (1, -1):  # of the charge of a W boson
+        up, down = ([n for n in alone if ids[n] in of] for of in ((2 * sign, 4 * sign),
+                                                                  (-sign, -3 * sign)))
+        if len(up) == len(down) == 1:
+            yield "ud", (up[0], down[0])
     for kind, among in (("qq", (1, 2, 3, 4)), ("bb", (5,)), ("gg", (21,)), ("aa", (22,))):
         own = [n for n in alone if abs(ids[n]) in among]
-        if len(own) == 2 and (kind in ("gg", "aa") or ids[own[0]] * ids[own[1]] < 0):
+        if len(own) == 2 and (kind in ("gg", "aa") or ids[own[0]] == -ids[own[1]]):
             yield kind, (own[0], own[1])
 
 
