@@ -4,7 +4,8 @@
 
 Trains JetGPT on 1000, 3000 and 10000 events of the expensive sample, alone and together with the
 cheap one, and prints the AUC of a gradient-boosted classifier on events of the expensive final
-state against the rest of that sample. With --figure the result is drawn.
+state against the rest of that sample, and that of the two halves of this rest. With --figure the
+result is drawn.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ def judge(generator: hepgen_ml.Generator, truth: EventSample, seed: int) -> tupl
     while sum(map(len, made)) < len(truth):
         made.append(with_final(generator.sample(20_000, seed=seed + len(made)), n_final))
     events = hepgen_ml.events.sample.concatenate(made)[: len(truth)]
+    return separation(truth, events, seed)
+
+
+def separation(truth: EventSample, events: EventSample, seed: int) -> tuple[float, float]:
+    """AUC between events of one final state, and its error."""
     true, fake = observables(truth), observables(events)
     signature = next(iter(true))
     auc = classifier_auc(true[signature], fake[signature], n_events=len(truth), seed=seed)
@@ -42,7 +48,7 @@ def judge(generator: hepgen_ml.Generator, truth: EventSample, seed: int) -> tupl
 
 
 def draw(done: dict[str, Any], path: str) -> None:
-    """AUC against the number of expensive events."""
+    """AUC against the number of expensive events, beside that of truth against truth."""
     import matplotlib.pyplot as plt
     import mplhep
 
@@ -50,16 +56,19 @@ def draw(done: dict[str, Any], path: str) -> None:
     plt.rcParams.update({"font.size": 18})
     figure, ax = plt.subplots(figsize=(9, 7), layout="constrained")
     for way, label, color, marker in (
-        ("alone", "expensive sample alone", "#f89c20", "o"),
-        ("together", "together with the cheap sample", "#5790fc", "s"),
+        ("alone", "trained on the expensive sample alone", "#f89c20", "o"),
+        ("together", "trained on it and the cheap sample", "#5790fc", "s"),
     ):
         rows = sorted((int(k.split()[1]), *v) for k, v in done.items() if k.split()[0] == way)
         n, auc, error = np.array(rows).T
         ax.errorbar(n, auc, error, fmt=marker + "-", color=color, label=label, capsize=4, lw=2)
-    ax.axhline(0.5, color="0.5", ls="--")
+    ax.axhline(done["truth against truth"][0], color="0.4", ls="--", label="truth against truth")
     ax.set(xscale="log", xlabel="training events of the expensive sample")
     ax.set_ylabel("AUC, generated against true events", loc="center")
-    ax.legend(title="trained on")
+    values = sorted({int(k.split()[1]) for k in done if k.split()[0] == "alone"})
+    ax.set_xticks(values, [f"{v:,}" for v in values], minor=False)
+    ax.xaxis.set_minor_locator(plt.NullLocator())
+    ax.legend()
     figure.savefig(path, dpi=110)
 
 
@@ -84,6 +93,9 @@ def main() -> None:
     order = np.random.default_rng(options.seed).permutation(len(more))
     truth = more[np.sort(order[max(options.sizes) :])]
     done = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
+    if "truth against truth" not in done:
+        done["truth against truth"] = separation(truth[::2], truth[1::2], options.seed)
+    print("truth against truth: AUC {:.4f} ± {:.4f}".format(*done["truth against truth"]))
     config = load_config(None, ["training.max_epochs=1000", *options.set])
     for size in options.sizes:
         some = directory / f"more-{size}.lhe.gz"
