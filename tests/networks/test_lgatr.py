@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,11 +14,10 @@ from hepgen_ml.networks.lgatr import LGATr, Multivectors
 from hepgen_ml.networks.lgatr.algebra import (
     COMPONENTS,
     METRIC,
+    blade_product,
     embed_vectors,
     from_components,
     geometric_product,
-    inner_metric,
-    product_table,
     to_components,
 )
 from hepgen_ml.networks.lgatr.inference import Inference
@@ -52,6 +52,26 @@ def _seed() -> None:
 
 
 # Algebra
+
+
+def inner_metric(dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Signs of the inner product <~x y>_0 on stored scalars (2,), vectors (4, 2), bivectors (3, 2).
+
+    The first column belongs to s, v, E, the second to p, a, B.
+    """
+    v = torch.tensor(METRIC, dtype=dtype)
+    e = -torch.ones(3, dtype=dtype)
+    return torch.tensor([1, -1], dtype=dtype), torch.stack([v, -v], 1), torch.stack([e, -e], 1)
+
+
+def product_table() -> np.ndarray:
+    """Structure constants (16, 16, 16) in usual components: out, left, right."""
+    table = np.zeros((16, 16, 16))
+    for i, a in enumerate(COMPONENTS):
+        for j, b in enumerate(COMPONENTS):
+            blade, sign = blade_product(a, b)
+            table[COMPONENTS.index(blade), i, j] = sign
+    return table
 
 
 def dirac() -> list[Tensor]:

@@ -23,7 +23,6 @@ from __future__ import annotations
 from itertools import combinations
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -144,26 +143,6 @@ def embed_vectors(p: Tensor, scalars: Tensor) -> Multivectors:
         torch.cat([vectors, zero], dim=-1),
         torch.cat([zero[:3], zero[:3]], dim=-1),
     )
-
-
-def inner_metric(dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Signs of the inner product <~x y>_0 on stored scalars (2,), vectors (4, 2), bivectors (3, 2).
-
-    The first column belongs to s, v, E, the second to p, a, B.
-    """
-    v = torch.tensor(METRIC, dtype=dtype)
-    e = -torch.ones(3, dtype=dtype)
-    return torch.tensor([1, -1], dtype=dtype), torch.stack([v, -v], 1), torch.stack([e, -e], 1)
-
-
-def product_table() -> np.ndarray:
-    """Structure constants (16, 16, 16) in usual components: out, left, right."""
-    table = np.zeros((16, 16, 16))
-    for i, a in enumerate(COMPONENTS):
-        for j, b in enumerate(COMPONENTS):
-            blade, sign = blade_product(a, b)
-            table[COMPONENTS.index(blade), i, j] = sign
-    return table
 
 
 def geometric_product(left: Multivectors, right: Multivectors) -> Multivectors:
