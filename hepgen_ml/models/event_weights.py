@@ -164,7 +164,7 @@ class EventWeights(nn.Module):
         """
         self._choose_formulas(process, training)
         rest = [self._rest(process, part) for part in (training, validation)]
-        self._centre(training.encoded.subprocess, rest[0])
+        self._centre(process, training.encoded.subprocess, rest[0])
         rest = [
             r - self.log_factor[p.encoded.subprocess]
             for r, p in zip(rest, (training, validation), strict=True)
@@ -234,9 +234,16 @@ class EventWeights(nn.Module):
         return some.log_weight - torch.cat(parts).to(some.log_weight.device)
 
     @torch.no_grad()
-    def _centre(self, subprocess: Tensor, rest: Tensor) -> None:
-        """Use the median residual of each subprocess as its factor."""
+    def _centre(self, process: Process, subprocess: Tensor, rest: Tensor) -> None:
+        """Use the median residual of each subprocess as its factor.
+
+        One without events has that of its process (LPRUP), whose cross section it shares.
+        """
         self.log_factor.fill_(float(rest.median()))
+        numbers = [s.structure.process_id for s in process.subprocesses]
+        ids = torch.tensor(numbers, device=subprocess.device)
+        for number, rows in by_value(ids[subprocess]):
+            self.log_factor[ids == number] = rest[rows].median()
         for s, rows in by_value(subprocess):
             self.log_factor[s] = rest[rows].median()
 

@@ -43,7 +43,15 @@ def with_weights(config: Config, process: Process, encoded: Encoded) -> Config:
         return config
     fraction = worth(process, encoded)
     if fraction >= _FEW:
-        return config.with_(training__weights="equal")
+        if (rare := starved(process, encoded)) < _STARVED_SHARE:
+            return config.with_(training__weights="equal")
+        log.warning(
+            "%.1f %% of the events are of subprocesses that equal weights would make less than a "
+            "hundredth as frequent: the density of the events as they are is learned, and "
+            "generated events have weights (training.weights=equal for events of equal weight)",
+            100 * rare,
+        )
+        return config.with_(training__weights="sample")
     log.warning(
         "the effective sample size is only %.1f %% of the number of events: the biased "
         "density of the events as they are is learned, and generated events have weights "
@@ -51,6 +59,10 @@ def with_weights(config: Config, process: Process, encoded: Encoded) -> Config:
     )  # fmt: skip
     return config.with_(training__weights="sample")
 
+
+_STARVED, _STARVED_SHARE = 0.01, 0.01
+"""Ratio of the share of a subprocess in the weights to that in the events below which it is rare,
+as signals beside their background are, and the share of such events above which they matter."""
 
 _STEPS = 2000
 """Number of steps in which weights are learned."""
@@ -67,6 +79,22 @@ def worth(process: Process, encoded: Encoded) -> float:
     size = encoded.weight.abs()
     channels = by_value(process.channel_of[encoded.subprocess])
     return sum(effective_size(size[rows]) for _, rows in channels) / len(encoded)
+
+
+def starved(process: Process, encoded: Encoded) -> float:
+    """Part of the events in subprocesses that would be far rarer in events of equal weight.
+
+    Conditions of the user determine rates of their own: with them there are none.
+    """
+    if process.conditions is not None:
+        return 0.0
+    n, counts = len(process.subprocesses), torch.ones(len(encoded), dtype=torch.float64)
+    events, weights = (
+        torch.zeros(n, dtype=torch.float64).index_add(0, encoded.subprocess, values)
+        for values in (counts, encoded.weight.abs())
+    )
+    rare = weights / weights.sum() < _STARVED * events / events.sum()
+    return float(events[rare].sum() / events.sum())
 
 
 def as_they_are(process: Process, encoded: Encoded) -> tuple[Process, Encoded, Tensor]:

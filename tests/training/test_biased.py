@@ -21,6 +21,7 @@ from hepgen_ml.training.biased import (
     as_they_are,
     learn_weights,
     normalise_weights,
+    starved,
     with_weights,
     worth,
 )
@@ -108,6 +109,45 @@ def test_the_choice_follows_from_the_weights() -> None:
     encoded.weight = 1 + 0.1 * torch.rand(len(encoded), dtype=torch.float64)
     encoded.weight[::7] *= -1
     assert with_weights(Config(), process, encoded).training.weights == "equal"
+
+
+def with_signal(n: int, seed: int = 0) -> EventSample:
+    """Two processes in one file, that with a jet with a cross section far below the other's."""
+    sample = toy_top_pairs(n, seed)
+    signal = sample.counts == sample.counts.max()
+    sample.events["process_id"] = np.where(signal, 2, 1)
+    sample.events["weight"] = np.where(signal, 1e-6, 1.0)
+    return sample
+
+
+def test_rare_processes_of_many_events_are_kept(caplog: pytest.LogCaptureFixture) -> None:
+    """A signal as numerous as its background is not lost for the sake of equal weights."""
+    sample = with_signal(1000)
+    share = float((sample.process_id == 2).mean())
+    process, encoded = learned(sample)
+    assert starved(process, encoded) == pytest.approx(share)
+    assert with_weights(Config(), process, encoded).training.weights == "sample"
+    assert f"{100 * share:.1f} % of the events" in caplog.text
+    for factor, weights in ((0.2, "equal"), (1.0, "equal")):
+        encoded.weight[torch.from_numpy(sample.process_id == 2)] = factor
+        assert with_weights(Config(), process, encoded).training.weights == weights
+    # a handful of such events decides nothing
+    few = sample[np.flatnonzero((sample.process_id == 1) | (np.arange(len(sample)) < 10))]
+    assert with_weights(Config(), *learned(few)).training.weights == "equal"
+
+
+def test_a_subprocess_without_events_has_the_weight_of_its_process() -> None:
+    """Those held out are generated, too, and not with the weight of the background."""
+    process, encoded = learned(with_signal(1000))
+    process, encoded, log_weight = as_they_are(process, encoded)
+    signal = [i for i, s in enumerate(process.subprocesses) if s.structure.process_id == 2]
+    network = EventWeights(process)
+    z = torch.zeros_like(encoded.x)
+    rows = torch.nonzero(encoded.subprocess != signal[0]).squeeze(-1)
+    part = Biased(z[rows], encoded[rows], log_weight[rows])
+    assert learn_weights(network, process, part, part, 30.0, 0)["rule"] == "formula"
+    factors = network.log_factor + network.calibration
+    assert float(factors[signal[0]]) == pytest.approx(float(factors[signal[1]]), abs=1e-6)
 
 
 def test_rates_are_those_of_events_and_signs_stay() -> None:
