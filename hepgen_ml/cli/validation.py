@@ -78,7 +78,8 @@ def validate(
         typer.Option(
             metavar="K",
             min=0,
-            help="Posterior draws for the uncertainty band of a Bayesian model (10); 0 for none.",
+            help="Posterior draws for the uncertainty band of a Bayesian model (10; for flow "
+            "matching and diffusion none); 0 for none.",
         ),
     ] = None,
     seed: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hepgen_ml.errors import NOTE
 from hepgen_ml.events.conditions import Wanted
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.files.provenance import file_hash
@@ -18,6 +20,8 @@ from hepgen_ml.models.storage import store_validation
 from hepgen_ml.process.inside import inside_cuts
 from hepgen_ml.process.unseen import unknown_share, unknown_warning
 from hepgen_ml.training.history import read_history
+
+log = logging.getLogger(__name__)
 
 
 class JudgedModel:
@@ -52,6 +56,16 @@ class JudgedModel:
     def given(self, truth: EventSample, n: int, seed: int) -> dict[str, npt.NDArray[Any]] | None:
         """Conditions of n events, as they occur in the truth."""
         return None if self.conditions is None else self.conditions.as_in(truth, n, seed)
+
+    def draws(self, most: int) -> int:
+        """Number of posterior draws for a band, at most so many; none where it would take long."""
+        density = self.generator.surrogate.density
+        n = int(min(most, density.most_draws))
+        if n and density.costly_likelihood:
+            log.log(NOTE, "no posterior band, because densities of this model take long; "
+                    "--posterior %d makes one", n)  # fmt: skip
+            return 0
+        return n
 
     def unknown(self, truth: EventSample) -> tuple[float, list[str]]:
         """Fraction of the truth whose structure the model lacks, with a warning if there is any."""

@@ -132,6 +132,9 @@ class DensityModel(nn.Module, ABC):
         model learns something that this loss does not measure.
     has_likelihood : bool
         Whether `log_prob_z` gives the density of what `sample_z` draws.
+    costly_likelihood : bool
+        Whether densities take far longer than drawing the events; reports then have a posterior
+        band only if it is asked for.
     conditional : bool
         Whether the density may depend on conditions of the user.
     principal_axes : bool
@@ -147,6 +150,7 @@ class DensityModel(nn.Module, ABC):
     learns_rates = False
     early_stopping = True
     has_likelihood = True
+    costly_likelihood = False
     conditional = False
     principal_axes = False
     progress = 0.0

@@ -35,6 +35,7 @@ class Ensemble(DensityModel, Members):
         first = members[0]
         self.learns_rates, self.has_likelihood = first.learns_rates, first.has_likelihood
         self.early_stopping, self.conditional = first.early_stopping, first.conditional
+        self.costly_likelihood = first.costly_likelihood
 
     def _all(self) -> list[DensityModel]:
         return [member for member in self.members if isinstance(member, DensityModel)]

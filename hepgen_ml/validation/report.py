@@ -97,7 +97,8 @@ def validate(
     seed : int
         Seed of the generated events and of the classifiers.
     posterior : int, optional
-        Draws of a Bayesian model; 0: without its uncertainty. By default `POSTERIOR_DRAWS`.
+        Draws of a Bayesian model; 0: without its uncertainty. By default `POSTERIOR_DRAWS`, but
+        none of a model whose densities take long.
     observables : callable, optional
         ``function(EventSample) -> dict of name to (n,) array``, further observables.
     device : str
@@ -249,8 +250,7 @@ def _generate(
 ) -> tuple[list[Labelled], dict[str, Any]]:
     """Samples of a model at the conditions of the truth, and the rate of generation."""
     generator, given = judged.generator, judged.given(truth, n, seed)
-    density = generator.surrogate.density
-    draws = int(min(POSTERIOR_DRAWS, density.most_draws)) if posterior is None else posterior
+    draws = judged.draws(POSTERIOR_DRAWS) if posterior is None else posterior
     begun, parts, done = time.perf_counter(), [], 0
     for chunk in generator.stream(n, seed=seed, posterior=draws or None, condition=given):
         parts.append(chunk)

@@ -63,6 +63,7 @@ class FlowMatching(DensityModel):
     """
 
     conditional = True
+    costly_likelihood = True
     settings_class = FlowConfig
 
     @classmethod
