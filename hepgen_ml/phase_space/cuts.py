@@ -303,7 +303,8 @@ class Acceptance:
         named = any(one.decays and one.label in classes for one in made)
         if not named and not (sums and any(one.decays for one in made)):
             return ()
-        return tuple(one if one.label in classes else one._replace(label="") for one in made)
+        known = (one if one.label in classes else one._replace(label="") for one in made)
+        return tuple(sorted(known, key=lambda one: one.places))
 
     def passes(self, p: Tensor, labels: Sequence[str], made: Sequence[Made] = ()) -> Tensor:
         """Mask (events,) of final states (events, n, 4) inside every cut.

@@ -12,7 +12,7 @@ from hepgen_ml.events.sample import EventSample
 from hepgen_ml.phase_space.cuts import Acceptance, Cut, flavour_class, parse_cut, tighter
 from hepgen_ml.phase_space.origins import named_apart, of_each_origin
 from hepgen_ml.process.encoded import final_momenta
-from hepgen_ml.process.origins import Origins
+from hepgen_ml.process.origins import origins_for
 from hepgen_ml.process.structure import tables
 
 Cuts = Sequence[Cut | str]
@@ -44,7 +44,8 @@ def inside_cuts(
 def inside(sample: EventSample, acceptance: Acceptance) -> npt.NDArray[np.bool_]:
     """Mask (n,) of the events of a sample whose final state obeys all cuts."""
     passes = np.zeros(len(sample), dtype=bool)
-    origins, found = Origins(), list(tables(sample))
+    found = list(tables(sample))
+    origins = origins_for(acceptance, {structure for structure, _, _ in found})
     origins.apart = named_apart(acceptance.cuts)
     if origins.apart:
         origins.add(structure for structure, _, _ in found)
@@ -56,5 +57,6 @@ def inside(sample: EventSample, acceptance: Acceptance) -> npt.NDArray[np.bool_]
             )
             for r in structure.final
         ]
-        passes[events] = acceptance.passes(final, classes, structure.made(classes)).numpy()
+        made = origins.made(structure, classes)
+        passes[events] = acceptance.passes(final, classes, made).numpy()
     return passes

@@ -30,7 +30,7 @@ from hepgen_ml.process.conditions import Conditions
 from hepgen_ml.process.gathered import Gathered
 from hepgen_ml.process.lifetimes import LifetimeLearner
 from hepgen_ml.process.moving_cuts import Found, moving_cuts
-from hepgen_ml.process.origins import Origins
+from hepgen_ml.process.origins import Origins, origins_for
 from hepgen_ml.process.patterns import sums_of_patterns
 from hepgen_ml.process.process import Process
 from hepgen_ml.process.seen import BeamEnergies, Beams, Seen, fixed_or_interval
@@ -168,7 +168,7 @@ class ProcessLearner:
     def _with_origins(self, structure: Structure, state: FinalStates) -> FinalStates:
         """A final state with classes that tell which particles decays make."""
         labels = self._origins.labels(structure, state.labels)
-        made = structure.made(labels) if structure.incoming else ()
+        made = self._origins.made(structure, labels) if structure.incoming else ()
         return state._replace(labels=labels, made=made)
 
     def _leave_out(self) -> None:
@@ -262,6 +262,7 @@ class ProcessLearner:
             conditions,
         )  # fmt: skip
         limit = self._limit(beams.values(), beam_energy)
+        origins = origins_for(acceptance, self._seen)
         total_weight = sum(s.weight for s in self._seen.values())
         moving = {name for cut in self._moving.cuts for name in cut.classes}
         groups: dict[str, list[Part]] = {}
@@ -271,7 +272,7 @@ class ProcessLearner:
         for structure in sorted(self._seen):
             for part in learner.spectra.parts(structure):
                 chart, classes, order = learner.chart(structure, part.at_full)
-                decaying = acceptance.concerned(structure.made(classes, order))
+                decaying = acceptance.concerned(origins.made(structure, classes, order))
                 if (chart, classes, decaying) not in known:
                     # particles of equal masses share a chart, but no channel if they have other
                     # cuts

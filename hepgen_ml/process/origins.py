@@ -1,10 +1,11 @@
-"""Which final particles collisions make and which decays make, in events of each structure."""
+"""Which particles collisions make and which decays make, in events of each structure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
-from hepgen_ml.phase_space.made import OF_COLLISION, OF_DECAYS
+from hepgen_ml.phase_space.cuts import LIGHT, Acceptance
+from hepgen_ml.phase_space.made import OF_COLLISION, OF_DECAYS, Made
 from hepgen_ml.process.decay_trees import Relatives, Tree, decay_tree
 from hepgen_ml.process.structure import Structure
 
@@ -26,6 +27,7 @@ class Origins:
         self.apart: frozenset[str] = frozenset()
         self._relatives = Relatives(())
         self._products: dict[Structure, frozenset[int]] = {}
+        self._completed: dict[Structure, Tree] = {}
         self._trees: dict[Structure, Tree] = {}
 
     def add(self, structures: Iterable[Structure]) -> None:
@@ -68,13 +70,47 @@ class Origins:
         is_product = structure.final.index(row) in self._products[structure]
         return flavour + (OF_DECAYS if is_product else OF_COLLISION)
 
+    def made(
+        self, structure: Structure, classes: Sequence[str], order: Sequence[int] | None = None
+    ) -> tuple[Made, ...]:
+        """What the collision makes, with resonances whose row is missing, see `Structure.made`.
+
+        Where particles are equal to a product, one of them is taken for it.
+        """
+        tree = self._completed.get(structure)
+        if tree is None:
+            return structure.made(classes, order)
+        place = {row: k for k, row in enumerate(structure.final if order is None else order)}
+        found = []
+        for node in tree.made:
+            places = tuple(sorted(place[leaf] for leaf in tree.leaves(node)))
+            own = abs(tree.pdg_id(structure, node))
+            name = classes[places[0]] if len(places) == 1 else "" if own in LIGHT else str(own)
+            found.append(Made(name, places))
+        return tuple(found)
+
     def _decided(self, structure: Structure, tree: Tree) -> frozenset[int]:
         direct = [n for n in tree.made if n not in tree.children]
         if len(direct) > 0 and len(tree.made) > 1:
             tree = self._relatives.completed_at_top(structure, tree)
+            if tree.systems:
+                self._completed[structure] = tree
             systems = [n for n in tree.made if n < 0]
             ids = {structure.pdg_id[r] for n in systems for r in tree.leaves(n)}
             direct = [
                 n for n in tree.made if n not in tree.children and structure.pdg_id[n] not in ids
             ]
         return frozenset(k for k, row in enumerate(structure.final) if row not in direct)
+
+
+def origins_for(acceptance: Acceptance, structures: Iterable[Structure]) -> Origins:
+    """Origins by which cuts hold for what the collisions of these structures make.
+
+    No structure is looked at if there is no cut on a particle that decays, or on a sum.
+    """
+    some, origins = sorted(structures), Origins()
+    decaying = {str(abs(s.pdg_id[row])) for s in some for row in s.intermediate}
+    sums = any(cut.observable == "ht" for cut in acceptance.cuts)
+    if decaying and (sums or decaying & acceptance.classes):
+        origins.add(some)
+    return origins

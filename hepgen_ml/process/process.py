@@ -35,6 +35,7 @@ from hepgen_ml.process.labels import values_of, which
 from hepgen_ml.process.lifetime_patterns import PatternTable, stored_tables
 from hepgen_ml.process.lifetimes import Lifetime
 from hepgen_ml.process.moving_cuts import MovingCut
+from hepgen_ml.process.origins import origins_for
 from hepgen_ml.process.patterns import pattern_numbers
 from hepgen_ml.process.records import Records
 from hepgen_ml.process.seen import at_full_energy
@@ -113,8 +114,9 @@ class Process:
         moving = (name for cut in self.moving_cuts for name in cut.classes)
         classes = self.acceptance.classes
         made: list[tuple[Made, ...]] = [()] * len(self.channels)
+        origins = origins_for(self.acceptance, {sub.structure for sub in self.subprocesses})
         for sub in self.subprocesses if classes else ():
-            of_all = sub.structure.made(self.channels[sub.chart].classes, sub.order)
+            of_all = origins.made(sub.structure, self.channels[sub.chart].classes, sub.order)
             made[sub.chart] = self.acceptance.concerned(of_all)
         return ChannelGroups(self.channels, classes.union(moving), made)
 

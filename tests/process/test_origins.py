@@ -169,6 +169,40 @@ def test_stated_cuts_of_one_origin(find: bool, missing: bool) -> None:
     assert inside(sample, process.acceptance).sum() == good.sum()
 
 
+def test_cuts_on_a_resonance_hold_where_its_row_is_missing() -> None:
+    sample = without_some(boson_and_jet(6000, 1))
+    stated = parse_cut("40 <= pt(23) <= 200")
+    mask = inside_cuts([stated])
+    assert mask is not None
+    good = mask(sample)
+    jet = transverse(sample) * ((sample.pdg_id == 21) & (sample.particles["status"] == 1))
+    jet = np.add.reduceat(jet, sample.offsets[:-1])
+    assert (good == ((jet >= 40) & (jet <= 200))).all()
+    learner = ProcessLearner(cuts=[stated])
+    learner.add(sample[np.flatnonzero(good)])
+    process = learner.process(sample.run.beam_energy)
+    assert str(stated) in process.cuts_in_words
+    encoded = process.encode(sample)
+    assert len(encoded) == good.sum()
+    x = encoded.x.clone()
+    for k in range(x.shape[1]):
+        x[:, k] = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(k)), k]
+    without = torch.tensor([not s.structure.intermediate for s in process.subprocesses])
+    for some in (process, Process.from_config(process.to_config())):
+        made = some.kinematics(x, encoded.subprocess, torch.zeros(len(x)))
+        final = made.final[made.passes][:, :3]
+        subprocess = encoded.subprocess[made.passes]
+        assert bool(without[subprocess].any())
+        ids = [[s.structure.pdg_id[r] for r in s.order] for s in some.subprocesses]
+        gluon = torch.tensor([own.index(21) for own in ids])[subprocess]
+        pt = final[torch.arange(len(final)), gluon, :2].norm(dim=1)
+        assert 40 <= float(pt.min()) < float(pt.max()) <= 200
+    # found without being stated, it holds for all events
+    found = learned(sample[np.flatnonzero(good)]).acceptance
+    assert "40 <= pt(j)" in map(str, found.cuts)
+    assert inside(sample[np.flatnonzero(good)], found).all()
+
+
 def test_sums_do_not_hide_other_cuts_on_jets() -> None:
     sample = jets(500, 1)
     masks = [inside_cuts(some) for some in (["ht(j) > 30", "pt(j) > 25"], ["ht(j) > 30"],
