@@ -51,7 +51,7 @@ BATCHES = ("training.batch_size=512", "training.batch_size=1024", "training.batc
 CHOICES: dict[str, tuple[tuple[str, ...], ...]] = {
     "jetgpt": (RATES, BATCHES, ("network.width=64", "network.width=96", "network.width=128")),
     "cfm": (RATES, BATCHES, ("network.width=64", "network.width=128", "network.width=256")),
-    "lgatr-cfm": (RATES, BATCHES, ("lgatr.channels=4", "lgatr.channels=8", "lgatr.channels=16")),
+    "lgatr-cfm": (RATES, BATCHES, ("lgatr.channels=4", "lgatr.channels=8", "lgatr.blocks=4")),
     "ddpm": (RATES, BATCHES, ("network.width=64", "network.width=128", "network.width=256")),
     "spline-flow": (RATES, BATCHES, ("spline_flow.couplings=8", "spline_flow.couplings=12",
                                      "spline_flow.couplings=18")),

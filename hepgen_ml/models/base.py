@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -110,8 +110,8 @@ class DensityModel(nn.Module, ABC):
     to be in buffers.
 
     *What a model may have*, with defaults that suit most: the class attributes below, and
-    `adapt`, `fit_standardization`, `before_training`, `after_training`. A model that draws the
-    subprocess itself sets ``learns_rates`` and has `sample_events` and `acceptance` too.
+    `suggested`, `adapt`, `fit_standardization`, `before_training`, `after_training`. A model that
+    draws the subprocess itself sets ``learns_rates`` and has `sample_events` and `acceptance` too.
 
     Networks to build it from: `hepgen_ml.models.flow.velocities` has them as
     ``net(t, z, condition)``, `hepgen_ml.networks` without any notion of events. Those with the
@@ -173,6 +173,14 @@ class DensityModel(nn.Module, ABC):
             The model cannot learn such a process.
         """
         return process
+
+    @classmethod
+    def suggested(cls, config: Config) -> Mapping[str, Any]:
+        """Settings of the training that suit the model, for samples of many events.
+
+        They are taken where the user gives none.
+        """
+        return {}
 
     def __init__(self, process: Space) -> None:
         super().__init__()

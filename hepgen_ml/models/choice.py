@@ -16,6 +16,7 @@ import torch
 from hepgen_ml.config import AUTOMATIC, Config
 from hepgen_ml.errors import NOTE, SampleError
 from hepgen_ml.events.objects import JET
+from hepgen_ml.models.registry import density_class
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.process import Process
 from hepgen_ml.process.symmetry import check_reflection
@@ -49,6 +50,9 @@ learns no more from it before it has seen far more events."""
 _BATCHES = (128, 256, 512, 1024)
 """Sizes of batches."""
 
+_BATCHES_OF_A_PASS = 50
+"""Least number of batches in a pass over the events for what a model suggests."""
+
 _LEAST = 1000.0
 """Number of coordinates in a batch below which a step is mostly overhead. Batches of jets have 512
 events or more: their objects are gathered by kind and place, and half of that would cost a third of
@@ -68,6 +72,9 @@ def chosen(
     - If there is time for more than one pass over the events, reflected events are learned too,
       provided that the sample does not contradict this symmetry.
 
+    A model that is given may suggest settings of its training, which are taken if a pass over the
+    events has at least fifty of its batches.
+
     Parameters
     ----------
     config : Config
@@ -78,7 +85,7 @@ def chosen(
         Time of the training in seconds; by default that of the configuration.
     """
     if config.model != AUTOMATIC:
-        return config
+        return _as_suggested(config, len(encoded))
     jets = _number_of_jets_varies(process)
     seconds = config.training.max_time if seconds is None else seconds
     given = {
@@ -102,6 +109,21 @@ def chosen(
     )  # fmt: skip
     log.log(NOTE, "chosen: %s, %s%s", model, why, said)
     return config.with_(model=model, **values)
+
+
+def _as_suggested(config: Config, n_events: int) -> Config:
+    """The configuration with what its model suggests in place of defaults."""
+    suggested = density_class(config).suggested(config)
+    size = suggested.get("batch_size", config.training.batch_size)
+    values = {
+        name: value for name, value in suggested.items()
+        if name not in config.training.model_fields_set
+    }  # fmt: skip
+    if not values or n_events < _BATCHES_OF_A_PASS * size:
+        return config
+    said = ", ".join(f"training.{name}={value}" for name, value in values.items())
+    log.log(NOTE, "chosen: %s, which suits %s", said, config.model)
+    return config.with_(**{f"training__{name}": value for name, value in values.items()})
 
 
 Rule = tuple[Any, str] | None

@@ -109,6 +109,22 @@ def test_what_is_given_stays() -> None:
     assert chosen(named, *learned(object_sample(1500))) == named
 
 
+def test_models_suggest_settings_for_many_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equivariant networks have large batches and a high rate, where nothing else is given."""
+    process, encoded = learned(toy_top_pairs(1200))
+
+    def settings(*given: str) -> tuple[int, float]:
+        config = chosen(load_config(None, list(given)), process, encoded).training
+        return config.batch_size, config.learning_rate
+
+    assert settings("model=lgatr-cfm") == settings("model=mlp-cfm") == (1024, 3e-3)  # few events
+    monkeypatch.setattr("hepgen_ml.models.choice._BATCHES_OF_A_PASS", 0.25)
+    assert settings("model=lgatr-cfm") == settings("model=ddpm-gatr") == (2048, 6e-3)
+    assert settings("model=lgatr-cfm", "training.learning_rate=1e-3") == (2048, 1e-3)
+    assert settings("model=lgatr-cfm", "training.batch_size=100") == (100, 6e-3)
+    assert settings("model=mlp-cfm") == (1024, 3e-3)
+
+
 @pytest.mark.parametrize(
     "sample", [toy_top_pairs(1200), object_sample(1500)], ids=["partons", "jets"]
 )

@@ -12,6 +12,9 @@ divergence of v (instantaneous change of variables, arXiv:1806.07366).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -70,6 +73,11 @@ class FlowMatching(DensityModel):
     def network_of(cls, model: str) -> str:
         """Name of the velocity network of a model."""
         return model.removesuffix(SUFFIX)
+
+    @classmethod
+    def suggested(cls, config: Config) -> Mapping[str, Any]:
+        """What suits the velocity network."""
+        return VELOCITIES[cls.network_of(config.model)].suggested
 
     def __init__(self, process: Process, config: Config) -> None:
         super().__init__(process)

@@ -14,6 +14,9 @@ bound. The code does not depend on the chart of the coordinates.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -61,6 +64,7 @@ class GeometricVelocity(Velocity):
 
     symmetry = "lorentz"
     within_cuts = True  # where momenta are those of events
+    suggested: ClassVar[Mapping[str, Any]] = {"batch_size": 2048, "learning_rate": 6e-3}
 
     def __init__(self, process: Process, layouts: Layouts, config: Config) -> None:
         super().__init__(process, layouts, config)
@@ -86,8 +90,10 @@ class GeometricVelocity(Velocity):
         self.references: Tensor
         if self.as_tokens:
             self.reference_scalars = nn.Parameter(torch.randn(len(references), net.scalars))
-        # One slot for every kind of logarithmic coordinate that a particle can have.
-        self.slots = sorted({_kind(v) for layout in layouts for v in layout if v.logarithmic})
+        only_rotations = net.reference == "beams" or (net.reference == "plane" and net.time)
+        self.every = net.coordinates and only_rotations
+        # One slot for every kind of coordinate that a particle can have and the network is given.
+        self.slots = sorted({_kind(v) for layout in layouts for v in layout if self._scalar(v)})
         self.head = NamedHead(layouts, _OUTPUT_SCALARS)
         self.network = LGATr(
             blocks=net.blocks,
@@ -137,6 +143,14 @@ class GeometricVelocity(Velocity):
             p, _ = chart.inverse(join(x, x.new_zeros(len(x))))
         return p
 
+    def _scalar(self, coordinate: Coordinate) -> bool:
+        """Whether a coordinate is an input and moved by an output without direction.
+
+        Logarithmic ones are invariant whatever the references are; rotations about the beam change
+        none but azimuths.
+        """
+        return coordinate.logarithmic or (self.every and not coordinate.periodic)
+
     def chart(self, channel: int, values: Tensor | None) -> Chart:
         """The channel's chart at conditions (m, K), continued beyond phase space."""
         chart = self.channels[channel].chart
@@ -149,7 +163,7 @@ class GeometricVelocity(Velocity):
         scalars = condition + self.particle.weight[self.names[c]]
         extra = z.new_zeros(m, n, len(self.slots))
         for i, coordinate in enumerate(self.layouts[c]):
-            if coordinate.logarithmic:
+            if self._scalar(coordinate):
                 extra[:, coordinate.particle, self.slots.index(_kind(coordinate))] = z[:, i]
         scalars = torch.cat([scalars, extra], dim=-1)
         vectors = embed_momenta(p, scalars, self.symmetry)
@@ -192,7 +206,8 @@ class GeometricVelocity(Velocity):
         owner = [v.particle for v in layout]
         logarithmic = torch.tensor([v.logarithmic for v in layout], device=z.device)
         usable = torch.isfinite(pushed) & ~logarithmic
-        direct = self.head(hidden[:, owner] * (~usable).to(z.dtype).unsqueeze(-1), channel)
+        by_scalars = torch.tensor([self._scalar(v) for v in layout], device=z.device) | ~usable
+        direct = self.head(hidden[:, owner] * by_scalars.to(z.dtype).unsqueeze(-1), channel)
         return direct + torch.where(usable, bounded, 0.0)
 
 

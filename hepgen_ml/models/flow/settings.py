@@ -78,9 +78,11 @@ class LGATrConfig(Section):
     6 blocks and 8 heads (arXiv:2405.14806).
     """
 
-    channels: int = Field(8, ge=1, le=1024, description="Multivector channels.")
+    earlier: ClassVar[dict[str, Any]] = {"coordinates": False}
+
+    channels: int = Field(4, ge=1, le=1024, description="Multivector channels.")
     scalars: int = Field(32, ge=1, le=4096, description="Scalar channels.")
-    blocks: int = Field(4, ge=1, le=64, description="Transformer blocks.")
+    blocks: int = Field(2, ge=1, le=64, description="Transformer blocks.")
     heads: int = Field(4, ge=1, le=64, description="Attention heads of each block.")
     reference: Literal["plane", "beams", "none"] = Field(
         "plane",
@@ -94,4 +96,10 @@ class LGATrConfig(Section):
     reference_tokens: bool = Field(
         False,
         description="References are separate tokens instead of channels of every token.",
+    )
+    coordinates: bool = Field(
+        True,
+        description="All coordinates but azimuths are scalars of the network, which moves them by "
+        "scalar outputs too, where the references leave no more than rotations about the beam; "
+        "otherwise logarithmic coordinates alone.",
     )

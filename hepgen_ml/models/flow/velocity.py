@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -41,10 +42,13 @@ class Velocity(nn.Module, ABC):
         output. Networks without any have no posterior.
     within_cuts : bool
         Whether a flow starts within the cuts by default.
+    suggested : dict
+        Settings of the training of many events, where none are given.
     """
 
     linear: ClassVar[tuple[str, ...]] = ()
     within_cuts: ClassVar[bool] = False
+    suggested: ClassVar[Mapping[str, Any]] = {}
     head: NamedHead
 
     def __init__(self, process: Process, layouts: Layouts, config: Config) -> None:

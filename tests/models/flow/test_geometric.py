@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from hepgen_ml.config import load_config
+from hepgen_ml.config import Config, load_config
 from hepgen_ml.models.conditions import Condition
 from hepgen_ml.models.flow.flow_matching import FlowMatching, divergence
 from hepgen_ml.models.flow.geometric import GeometricVelocity
+from hepgen_ml.models.flow.settings import LGATrConfig
 from hepgen_ml.networks.lgatr.embedding import reference_components, vector_part
 from hepgen_ml.phase_space import BalancedChart, BeamsChart, Chart, FixedEnergyChart, PairChart
 from hepgen_ml.phase_space.coordinates import boost, logit_between, rotate_about_beam, wrap
@@ -129,11 +130,14 @@ def test_references_are_what_they_are_called() -> None:
     assert len(reference_components("none", False)) == 0
 
 
+@pytest.mark.parametrize("every", [False, True])
 @pytest.mark.parametrize("model", ["lgatr-cfm", "gatr-cfm"])
-def test_coordinates_move_with_the_momenta(model: str, process: Process, encoded: Encoded) -> None:
-    """A small step of the momenta along v_p changes all but the logarithmic coordinates
-    as the velocity of the coordinates says."""
-    net = velocity(process, encoded, model)
+def test_coordinates_move_with_the_momenta(
+    model: str, every: bool, process: Process, encoded: Encoded
+) -> None:
+    """A small step of the momenta along v_p changes coordinates as their velocity says: azimuths,
+    or all but the logarithmic ones if scalars do not move the others too."""
+    net = velocity(process, encoded, model, f"lgatr.coordinates={str(every).lower()}")
     for c, channel in enumerate(process.channels):
         z, s = event(process, encoded, c)
         t = torch.full((len(z),), 0.3, dtype=torch.float64)
@@ -151,7 +155,22 @@ def test_coordinates_move_with_the_momenta(model: str, process: Process, encoded
             if coordinate.logarithmic:
                 continue
             found = wrap(change[:, keep[i]]) / (2 * step) / net.std[c, i] + bias[i]
-            assert torch.allclose(found, velocity_z[:, i], rtol=1e-4, atol=1e-5)
+            same = torch.allclose(found, velocity_z[:, i], rtol=1e-4, atol=1e-5)
+            assert same == (coordinate.periodic or not every), coordinate.name
+
+
+def test_scalars_of_stored_models_are_logarithmic_coordinates(
+    process: Process, encoded: Encoded
+) -> None:
+    """As they were before all coordinates could be inputs."""
+    stored = Config.of_stored({"model": "lgatr-cfm", "lgatr": {"channels": 8, "blocks": 4}})
+    section = stored.section(LGATrConfig)
+    assert (section.channels, section.blocks, section.coordinates) == (8, 4, False)
+    every = velocity(process, encoded, "lgatr-cfm")
+    some = velocity(process, encoded, "lgatr-cfm", "lgatr.coordinates=false")
+    without = velocity(process, encoded, "lgatr-cfm", "lgatr.time=false")
+    assert set(some.slots) < set(every.slots)
+    assert without.slots == some.slots  # boosts along the beam remain, which change rapidities
 
 
 def test_prepared_weights_follow_training(process: Process, encoded: Encoded) -> None:
