@@ -199,7 +199,7 @@ def test_cuts_on_a_resonance_hold_where_its_row_is_missing() -> None:
         assert 40 <= float(pt.min()) < float(pt.max()) <= 200
     # found without being stated, it holds for all events
     found = learned(sample[np.flatnonzero(good)]).acceptance
-    assert "40 <= pt(j)" in map(str, found.cuts)
+    assert "40 <= pt(j of the collision)" in map(str, found.cuts)
     assert inside(sample[np.flatnonzero(good)], found).all()
 
 
