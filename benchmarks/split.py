@@ -8,10 +8,12 @@ Any readable and writable format; both parts keep the cross section of the sampl
 from __future__ import annotations
 
 import argparse
+import sys
 
 import numpy as np
 
 import hepgen_ml
+from hepgen_ml.errors import HepgenError
 
 
 def divide(n: int, fraction: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -31,11 +33,16 @@ def main() -> None:
     parser.add_argument("--fraction", type=float, default=0.5, help="of events to train on")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    sample = hepgen_ml.read(options.sample)
-    learned, truth = divide(len(sample), options.fraction, options.seed)
-    for path, rows in ((options.train, learned), (options.truth, truth)):
-        hepgen_ml.write(sample[rows], path)
-        print(f"{path}: {len(rows)} events")
+    if not 0 < options.fraction < 1:
+        parser.error("--fraction is between 0 and 1")
+    try:
+        sample = hepgen_ml.read(options.sample)
+        learned, truth = divide(len(sample), options.fraction, options.seed)
+        for path, rows in ((options.train, learned), (options.truth, truth)):
+            hepgen_ml.write(sample[rows], path)
+            print(f"{path}: {len(rows):,} events")
+    except HepgenError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -63,8 +63,9 @@ def format_of(path: str | Path) -> Format:
     name = Path(path).name.lower()
     matches = [(len(s), f) for f in formats.values() for s in f.suffixes if name.endswith(s)]
     if not matches:
-        known = ", ".join(s for f in formats.values() for s in f.suffixes) or "none installed"
-        raise UsageError("unknown file type", path=path, remedy=f"use one of: {known}")
+        known = ", ".join(s for f in formats.values() for s in f.suffixes)
+        remedy = f"use one of: {known}" if known else "none is installed: pip install hepgen-ml"
+        raise UsageError("unknown file type", path=path, remedy=remedy)
     return max(matches, key=lambda match: match[0])[1]
 
 
