@@ -122,8 +122,8 @@ class Progress:
             self._end()
             self._now = stage
         if stage not in self._stages:
-            # A resumed job starts with something done; a short one is complete at once.
-            first = done if total is not None and done < total else 0.0
+            # What is done at the first call took time before; a short job is complete at once.
+            first = 0.0 if total is not None and done >= total else done
             self._stages[stage] = _Stage(begun=now, first=first, at=now, shown_at=now)
         state = self._stages[stage]
         state.at, state.done, state.total, state.info = now, done, total, info or {}

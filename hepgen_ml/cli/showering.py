@@ -89,6 +89,7 @@ def shower(
         count = workers or len(os.sched_getaffinity(0))
         begun = time.monotonic()
         with Progress() as progress:
+            progress("shower", 0, n)
             done = run(
                 generator, out, n, seed=seed, settings=lines, workers=count, force=force,
                 format=stream_format, progress=progress, condition=given,
