@@ -2,10 +2,11 @@
 
     python benchmarks/uncertainty.py --sample zjets.root --out DIR --minutes 15 --figure FILE.png
 
-Trains with a variational last layer on a random half of the sample, generates events with posterior
-weights, and compares histograms with the other half: per bin the pull (generated minus truth over
-posterior spread and the statistical errors of generated and held-out events in quadrature), and the
-posterior spread over the statistical error of the training events.
+Trains with a posterior of the last layer (of any model that has this setting; `--set
+network.ensemble=5` for several networks) on a random half of the sample, generates events with
+posterior weights, and compares histograms with the other half: per bin the pull (generated minus
+truth over posterior spread and the statistical errors of generated and held-out events in
+quadrature), and the posterior spread over the statistical error of the training events.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from zjets import events, halves, jets, pair_mass
 
 import hepgen_ml
-from hepgen_ml.config import load_config
+from hepgen_ml.config import load_config, sections
 from hepgen_ml.events.objects import JET
 from hepgen_ml.events.sample import EventSample
 
@@ -76,6 +77,14 @@ def judge(made: EventSample, truth: EventSample, n_train: int) -> dict[str, Any]
     return result
 
 
+def posterior_of(model: str) -> list[str]:
+    """Setting that gives the last layers of a model a posterior, if it has such a setting."""
+    return [
+        f"{key}.bayesian=last" for key, kind in sections(model).items()
+        if "bayesian" in kind.model_fields
+    ]  # fmt: skip
+
+
 def draw(result: dict[str, Any], path: str) -> None:
     """Ratio to truth with the posterior band, observable by observable."""
     import matplotlib.pyplot as plt
@@ -129,13 +138,16 @@ def main() -> None:
         generator = hepgen_ml.Generator.load(options.out)
     else:
         config = load_config(
-            None, ["training.max_epochs=1000", "jetgpt.bayesian=last", *options.set]
+            None, ["training.max_epochs=1000", *posterior_of(options.model), *options.set]
         )
+        if not config.network.ensemble > 1 and not posterior_of(options.model):
+            parser.error(f"{options.model} has no posterior: add --set network.ensemble=5")
         generator = hepgen_ml.Generator.train(
             train, model=options.model, out=options.out, config=config, force=True,
             max_time=60 * options.minutes,
         )  # fmt: skip
-    made = generator.sample(options.n, seed=1, posterior=options.draws)
+    draws = int(min(options.draws, generator.surrogate.density.most_draws))
+    made = generator.sample(options.n, seed=1, posterior=draws)
     result = judge(made, truth, len(train))
     for key, r in result.items():
         print(
