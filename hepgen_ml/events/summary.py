@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ MAX_SUBPROCESSES = 1000
 Flavors = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 
+@lru_cache(10_000)
 def particle_name(pdg_id: int) -> str:
     """Name in the Particle Data Group's notation; the number itself if it has no name.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,9 @@ UNUSABLE = (
 )  # fmt: skip
 """Exceptions from values that are valid one by one but do not fit together."""
 
+_MAYBE_INFINITE = re.compile(rb"NaN|Infinity|[eE][+]?[0-9]{3,}\s*[],}]|[0-9]{309}")
+"""What a document with a number that is not finite contains: a name, or too large a number."""
+
 
 class Document(BaseModel):
     """Base of the descriptions of documents; entries that are not described are ignored."""
@@ -75,7 +79,7 @@ def parse(text: str | bytes, *, infinite: bool = False) -> dict[str, Any]:
         raise ValueError("nested too deeply") from None
     if not isinstance(found, dict):
         raise ValueError("no JSON object")
-    if not infinite:
+    if not infinite and _MAYBE_INFINITE.search(text if isinstance(text, bytes) else text.encode()):
         _require_finite(found)
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -120,12 +121,8 @@ class DecayChart(Chart):
             else Node(str(n["label"]), mass_spec(n["mass"]), tuple(int(c) for c in n["children"]))
             for n in nodes
         )  # fmt: skip
-        seen = [c for i, n in enumerate(self.nodes) for c in n.children if c > i]
-        if sorted(seen) != list(range(n_made, len(self.nodes))) or any(
-            len(n.children) not in (0, 2) for n in self.nodes
-        ):
-            raise ValueError("decays need two products each, every one of a single mother")
-        self.leaves = tuple(i for i, n in enumerate(self.nodes) if not n.children)
+        children = tuple(tuple(n.children) for n in self.nodes)
+        self.leaves = _leaves(children, n_made)
         super().__init__([self.nodes[i].label for i in self.leaves],
                          [self.nodes[i].mass for i in self.leaves])  # fmt: skip
         self.n_made, self.made_by = n_made, dict(production)
@@ -134,20 +131,9 @@ class DecayChart(Chart):
         self.production = PRODUCTIONS[rest.pop("kind")](
             [n.label for n in made], [n.mass for n in made], **rest
         )
-        # The decay whose azimuth a decay's own is added to.
-        self._other: dict[int, int] = {}
-        for node in self.nodes:
-            if planes and node.children and all(self.nodes[c].children for c in node.children):
-                first, second = node.children
-                self._other[second] = first
-        self._below: list[list[int]] = [[] for _ in self.nodes]
-        for i in reversed(range(len(self.nodes))):  # children come after their mother
-            children = self.nodes[i].children
-            self._below[i] = (
-                [leaf for c in children for leaf in self._below[c]]
-                if children else [self.leaves.index(i)]
-            )  # fmt: skip
-        self.coordinates = (*self._production_names(), *self._decay_names())
+        parts = tuple((n.label, isinstance(n.mass, tuple)) for n in self.nodes)
+        arranged = _arranged(parts, children, n_made, planes, self.production.coordinates)
+        self._other, self._below, self.coordinates = arranged
         if not self.follows_conditions:
             self._find_least()
 
@@ -188,39 +174,6 @@ class DecayChart(Chart):
         assert isinstance(chart, DecayChart)
         chart.production = self.production.continued()
         return chart
-
-    def _production_names(self) -> list[Coordinate]:
-        # Coordinates of a resonance count as its first product's.
-        owner = [self._below[i][0] for i in range(self.n_made)]
-        return [
-            Coordinate(c.name, c.periodic, c.cyclic, owner[c.particle], c.logarithmic)
-            for c in self.production.coordinates
-        ]
-
-    def _decay_names(self) -> list[Coordinate]:
-        names: list[Coordinate] = []
-        cyclic = any(c.cyclic for c in self.production.coordinates)
-        for i, node in enumerate(self.nodes):
-            for child in node.children:
-                if self._varies(child):
-                    leaf, label = self._below[child][0], self.nodes[child].label
-                    names.append(Coordinate(f"logit_mass:{label}", particle=leaf, logarithmic=True))
-            if node.children:
-                first = node.children[0]
-                label, leaf = self.nodes[first].label, self._below[first][0]
-                angle = "decay_plane" if i in self._other else "decay_phi"
-                names += [
-                    Coordinate(f"artanh_cos_theta:{label}", particle=leaf),
-                    # The azimuth of an event that nothing balances is that of its first decay.
-                    Coordinate(
-                        f"{angle}:{label}", periodic=True, cyclic=not cyclic, particle=leaf
-                    ),
-                ]
-                cyclic = True
-        return names
-
-    def _varies(self, i: int) -> bool:
-        return isinstance(self.nodes[i].mass, tuple)
 
     def to_config(self) -> dict[str, Any]:
         return {
@@ -363,3 +316,80 @@ def _larger(a: Any, b: Any) -> Any:
         return max(a, b)
     like = a if isinstance(a, Tensor) else b
     return torch.maximum(filled(like, a), filled(like, b))
+
+
+_Children = tuple[tuple[int, ...], ...]
+
+
+@lru_cache(10_000)
+def _leaves(children: _Children, n_made: int) -> tuple[int, ...]:
+    """Nodes that do not decay; ValueError unless decays are into two each, of a tree."""
+    seen = [c for i, products in enumerate(children) for c in products if c > i]
+    if sorted(seen) != list(range(n_made, len(children))) or any(
+        len(products) not in (0, 2) for products in children
+    ):
+        raise ValueError("decays need two products each, every one of a single mother")
+    return tuple(i for i, products in enumerate(children) if not products)
+
+
+@lru_cache(10_000)
+def _arranged(
+    parts: tuple[tuple[str, bool], ...],
+    children: _Children,
+    n_made: int,
+    planes: bool,
+    production: tuple[Coordinate, ...],
+) -> tuple[dict[int, int], list[list[int]], tuple[Coordinate, ...]]:
+    """What charts of the same decays share, whatever the masses are.
+
+    Parameters
+    ----------
+    parts : tuple of (str, bool)
+        Label of each node, and whether its mass varies.
+    children : tuple of tuple of int
+        Products of each node.
+    n_made, planes
+        As of a `DecayChart`.
+    production : tuple of Coordinate
+        Of the chart of the production.
+
+    Returns
+    -------
+    other : dict of int to int
+        The decay whose azimuth a decay's own is added to.
+    below : list of list of int
+        Places of the leaves below each node.
+    coordinates : tuple of Coordinate
+    """
+    other: dict[int, int] = {}
+    for products in children:
+        if planes and products and all(children[c] for c in products):
+            first, second = products
+            other[second] = first
+    below: list[list[int]] = [[] for _ in children]
+    leaves = _leaves(children, n_made)
+    for i in reversed(range(len(children))):  # children come after their mother
+        products = children[i]
+        below[i] = [leaf for c in products for leaf in below[c]] or [leaves.index(i)]
+    # Coordinates of a resonance count as its first product's.
+    names = [
+        Coordinate(c.name, c.periodic, c.cyclic, below[c.particle][0], c.logarithmic)
+        for c in production
+    ]
+    cyclic = any(c.cyclic for c in production)
+    for i, products in enumerate(children):
+        for child in products:
+            label, varies = parts[child]
+            if varies:
+                name, leaf = f"logit_mass:{label}", below[child][0]
+                names.append(Coordinate(name, particle=leaf, logarithmic=True))
+        if products:
+            label, leaf = parts[products[0]][0], below[products[0]][0]
+            angle = "decay_plane" if i in other else "decay_phi"
+            names += [
+                Coordinate(f"artanh_cos_theta:{label}", particle=leaf),
+                # The azimuth of an event that nothing balances is that of its first decay.
+                Coordinate(f"{angle}:{label}", periodic=True, cyclic=not cyclic, particle=leaf),
+            ]
+            cyclic = True
+    return other, below, tuple(names)

@@ -108,12 +108,11 @@ class Extremes:
         if labels in self._known:
             return
         self._known.add(labels)
-        for label in labels:
-            for name in of_single(label):
-                self.seen.setdefault((name, (label,)), Seen())
-        for pair in combinations(labels, 2):
-            for name in OF_PAIRS:
-                self.seen.setdefault((name, tuple(sorted(pair))), Seen())
+        keys: list[Key] = [(name, (label,)) for label in labels for name in of_single(label)]
+        pairs = dict.fromkeys(tuple(sorted(pair)) for pair in combinations(labels, 2))
+        for key in (*keys, *((name, pair) for pair in pairs for name in OF_PAIRS)):
+            if key not in self.seen:
+                self.seen[key] = Seen()
 
     def _add_together(self, states: Sequence[FinalStates], of_pairs: Sequence[str]) -> None:
         """Take in final states of one length."""

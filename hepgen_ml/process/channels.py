@@ -114,13 +114,20 @@ class Channel:
         """Column of the chart's cyclic coordinate."""
         return next((i for i, c in enumerate(self.chart.coordinates) if c.cyclic), None)
 
-    def check(self) -> None:
-        """Raise ValueError or IndexError unless its parts belong together."""
+    def check(self, checked: set[Any]) -> None:
+        """Raise ValueError or IndexError unless its parts belong together.
+
+        Rules with what is made, once they are checked, are added to `checked`; there they need no
+        further check.
+        """
         n = len(self.classes)
         if len(self.chart.labels) != n:
             raise ValueError(f"{n} classes of {len(self.chart.labels)} particles")
         made = self.chart.made(torch.ones(1, n, 4, dtype=torch.float64))
-        self.auxiliaries.check(torch.ones(1, 2, 4, dtype=torch.float64), made)
+        key = id(self.auxiliaries), made.numpy().tobytes()
+        if key not in checked:
+            self.auxiliaries.check(torch.ones(1, 2, 4, dtype=torch.float64), made)
+            checked.add(key)
 
     def join(self, x: Tensor, phi: Tensor) -> Tensor:
         """Coordinates of the chart (m, D) from learned ones and the cyclic angle (m,)."""

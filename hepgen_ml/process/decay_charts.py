@@ -36,7 +36,7 @@ from hepgen_ml.process.masses import FinalMasses
 from hepgen_ml.process.origins import Origins
 from hepgen_ml.process.peaks import BROAD, find_peak
 from hepgen_ml.process.recoil import recoiling
-from hepgen_ml.process.resonance_masses import ResonanceMasses, masses_of
+from hepgen_ml.process.resonance_masses import Place, ResonanceMasses, masses_of
 from hepgen_ml.process.seen import Seen, fixed_or_interval, name_of, unique_labels
 from hepgen_ml.process.structure import Structure
 from hepgen_ml.process.unnamed import name_systems
@@ -91,6 +91,7 @@ class DecayCharts:
         self._masses = ResonanceMasses(seen, self._trees, conditions)
         self._unnamed_masses = name_systems(self._trees, self._masses)
         self._pairs: dict[Decay, _Pair] = {}
+        self._kinds: dict[tuple[int, ...], Decay] = {}
         self._chosen: dict[tuple[Structure, frozenset[int]], tuple[float, float]] = {}
         self._decays: dict[Decay, list[tuple[Structure, int]]] = {}
         for structure, tree in self._trees.items():
@@ -292,21 +293,28 @@ class DecayCharts:
             n < 0 and not tree.systems.get(n) for n in products
         ):
             return None, None
-        key = kind_of_decay(structure, tree, node, products)
+        ids = tuple(tree.pdg_id(structure, n) for n in (node, *products))
+        if ids not in self._kinds:
+            self._kinds[ids] = kind_of_decay(structure, tree, node, products)
+        key = self._kinds[ids]
         if key not in self._pairs:
-            momenta: dict[tuple[str, str], list[npt.NDArray[np.float64]]] = {}
-            whole = []
+            places: dict[tuple[str, str], list[Place]] = {}
+            whole: list[Place] = []
             for other, n in self._decays.get(key, ()):
                 its = self._trees[other]
                 children = its.children[n]
                 found = [kind_of_product(other, its, c, n) for c in children]
-                whole.append(self._masses.sums(other, its.leaves(n)))
+                whole.append((other, its.leaves(n)))
                 for i, j in combinations(range(len(children)), 2):
                     rows = its.leaves(children[i]) + its.leaves(children[j])
                     a, b = sorted((found[i], found[j]))
-                    momenta.setdefault((a, b), []).append(self._masses.sums(other, rows))
-            masses = {kinds: masses_of(np.concatenate(p)) for kinds, p in momenta.items()}
-            self._pairs[key] = _narrowest(masses, _largest_median(whole))
+                    places.setdefault((a, b), []).append((other, rows))
+            masses = {
+                kinds: masses_of(self._masses.sums_of_all(p)) for kinds, p in places.items()
+            }
+            ends = np.cumsum([len(self.seen[other].kept["final"]) for other, _ in whole])
+            of_whole = masses_of(self._masses.sums_of_all(whole))
+            self._pairs[key] = _narrowest(masses, _largest_median(of_whole, ends))
         return self._pairs[key]
 
     def _unnamed(self, structure: Structure, tree: Tree, node: int, room: float) -> MassSpec:
@@ -336,12 +344,11 @@ def _name_of_system(structure: Structure, rows: Sequence[int]) -> str:
     return ("" if all(map(str.isalpha, kinds)) else ",").join(kinds)
 
 
-def _largest_median(momenta: Sequence[npt.NDArray[np.float64]]) -> float:
-    """Largest of the median masses of several arrays of momenta (m, 4), 0 without any."""
-    if not momenta:
+def _largest_median(masses: npt.NDArray[np.float64], ends: npt.NDArray[np.int64]) -> float:
+    """Largest of the medians of several groups of masses (m,) that end there, 0 without any."""
+    if not len(masses):
         return 0.0
-    ends = np.cumsum([len(p) for p in momenta])
-    parts = np.split(masses_of(np.concatenate(momenta)), ends[:-1])
+    parts = np.split(masses, ends[:-1])
     return max(float(part[0] if len(part) == 1 else np.median(part)) for part in parts)
 
 

@@ -1,4 +1,4 @@
-"""Patterns of colours and helicities, the discrete part of events, counted and numbered.
+"""Patterns of colours and helicities, the discrete part of events, counted.
 
 A pattern is a row of integers, as `hepgen_ml.process.structure.patterns` makes it. Samples may have
 very many subprocesses of a few events each; those are handled row by row, which is quicker.
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 _FEW_ROWS = 32
 
@@ -28,17 +26,3 @@ def sums_of_patterns(
     if len(sums) > 1 and len(rows) <= _FEW_ROWS:
         sums = dict(sorted(sums.items(), key=lambda item: np.frombuffer(item[0], "i4").tolist()))
     return sums
-
-
-def pattern_numbers(found: npt.NDArray[np.int32], known: npt.NDArray[np.int32]) -> Tensor:
-    """Row of `known` that each row of `found` equals, −1 if none."""
-    if len(found) <= _FEW_ROWS:
-        place = {row.tobytes(): i for i, row in enumerate(known.astype(np.int32))}
-        numbers = [place.get(row.tobytes(), -1) for row in found.astype(np.int32)]
-        return torch.tensor(numbers, dtype=torch.int64)
-    both = np.concatenate([known, found])
-    _, inverse = np.unique(both, axis=0, return_inverse=True)
-    inverse = inverse.ravel()  # two-dimensional in NumPy 2.0
-    number = np.full(len(both), -1)
-    number[inverse[: len(known)]] = np.arange(len(known))
-    return torch.from_numpy(number[inverse[len(known) :]])

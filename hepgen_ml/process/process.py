@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -26,20 +26,18 @@ from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.phase_space.cuts import reported
 from hepgen_ml.phase_space.made import Made
 from hepgen_ml.process.auxiliary import AUXILIARY, Auxiliaries
-from hepgen_ml.process.channel_groups import ChannelGroups
+from hepgen_ml.process.channel_groups import ChannelGroups, by_value
 from hepgen_ml.process.channels import Channel, Subprocess
 from hepgen_ml.process.conditions import Conditions
 from hepgen_ml.process.document import ProcessDocument
-from hepgen_ml.process.encoded import Encoded, Kinematics, final_momenta, pair_invariants
+from hepgen_ml.process.encoded import Encoded, Kinematics, pair_invariants
 from hepgen_ml.process.labels import values_of, which
 from hepgen_ml.process.lifetime_patterns import PatternTable, stored_tables
 from hepgen_ml.process.lifetimes import Lifetime
 from hepgen_ml.process.moving_cuts import MovingCut
 from hepgen_ml.process.origins import origins_for
-from hepgen_ml.process.patterns import pattern_numbers
 from hepgen_ml.process.records import Records
-from hepgen_ml.process.seen import at_full_energy
-from hepgen_ml.process.structure import PATTERN, Structure, Table, tables
+from hepgen_ml.process.structure import Batch, batches
 
 IntArray = npt.NDArray[np.int64]
 
@@ -73,12 +71,6 @@ class Process:
     conditions: Conditions | None = None
     moving_cuts: tuple[MovingCut, ...] = ()
     lifetime_patterns: tuple[PatternTable, ...] = ()
-    _index: dict[Structure, list[int]] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self._index = {}
-        for i, s in enumerate(self.subprocesses):
-            self._index.setdefault(s.structure, []).append(i)
 
     @cached_property
     def n_coordinates(self) -> int:
@@ -147,55 +139,39 @@ class Process:
             values = torch.from_numpy(self.conditions.of(sample))
         # Subprocesses of one channel, and channels of one shape, go through a chart together.
         found: dict[int, list[_Table]] = {}
-        group_of = self.groups.group_of
-        for structure, events, table in tables(sample, discrete=True):
-            for number, rows in self._divided(structure, table):
-                sub = self.subprocesses[number]
-                own = {name: values[rows] for name, values in table.items()}
-                found.setdefault(group_of[sub.chart], []).append(
-                    _Table(
-                        torch.full((len(own[PATTERN]),), number),
-                        torch.from_numpy(events[rows]),
-                        final_momenta(own, sub.order),
-                        final_momenta(own, structure.incoming),
-                        pattern_numbers(own[PATTERN], sub.patterns),
-                    )
-                )
+        for batch in batches(sample, discrete=True):
+            for group, table in self._by_group(batch):
+                found.setdefault(group, []).append(table)
         if not found:
             return self._nothing()
         encoded = Encoded.join([self._encode_group(sample, t, values) for t in found.values()])
         return encoded[torch.argsort(encoded.event)]
 
-    def _divided(
-        self, structure: Structure, table: dict[str, Table]
-    ) -> Iterator[tuple[int, npt.NDArray[np.bool_] | slice]]:
-        """Subprocesses of a structure, each with its rows of a table of events.
-
-        There are several where a part of the events has the full energy of a beam.
-        """
-        numbers = self._index.get(structure, [])
-        subs = [self.subprocesses[number] for number in numbers]
-        if not any(any(sub.at_full) for sub in subs):
-            if numbers:
-                yield numbers[-1], slice(None)
-            return
-        energy = table["energy"][:, structure.incoming]
-        some = [[sub.full_energy[side] for sub in subs] for side in range(2)]
-        full = [next((e for e in energies if e is not None), math.inf) for energies in some]
-        has = at_full_energy(energy, np.array(full))
-        for number, sub in zip(numbers, subs, strict=True):
-            rows = (has == sub.at_full).all(1)
-            if rows.any():
-                yield number, rows
+    def _by_group(self, batch: Batch) -> Iterator[tuple[int, _Table]]:
+        """Known events of one length by the group of their channels."""
+        number, pattern = self.records.recognised(batch)
+        columns = [batch.columns[name] for name in ("px", "py", "pz", "energy")]
+        momenta = torch.from_numpy(np.stack(columns, axis=-1))
+        known = np.flatnonzero(number >= 0)
+        group_of = torch.tensor(self.groups.group_of)
+        for topology, at, place in self.records.of(number[known]):
+            rows, incoming = known[at], topology.structure.incoming
+            subprocess = torch.from_numpy(number[rows])
+            for group, own in by_value(group_of[self.channel_of[subprocess]]):
+                mine, order = rows[own.numpy()], topology.order[place[own.numpy()]]
+                yield group, _Table(
+                    subprocess[own],
+                    torch.from_numpy(batch.events[mine]),
+                    momenta[mine[:, None], order],
+                    momenta[mine][:, incoming],
+                    torch.from_numpy(pattern[mine]),
+                )
 
     def knows(self, sample: EventSample) -> npt.NDArray[np.bool_]:
         """Mask (n,) of events whose structure, colours and helicities are part of the process."""
         known = np.zeros(len(sample), dtype=bool)
-        for structure, events, table in tables(sample, discrete=True):
-            for number, rows in self._divided(structure, table):
-                patterns = self.subprocesses[number].patterns
-                numbers = pattern_numbers(table[PATTERN][rows], patterns)
-                known[events[rows]] = (numbers >= 0).numpy()
+        for batch in batches(sample, discrete=True):
+            known[batch.events] = self.records.recognised(batch)[1] >= 0
         return known
 
     def _encode_group(
@@ -371,9 +347,10 @@ class Process:
         subprocesses = [Subprocess.from_config(s) for s in config["subprocesses"]]
         if not all(0 <= s.chart < len(channels) for s in subprocesses):
             raise ValueError("a subprocess names a channel that does not exist")
+        checked: set[Any] = set()
         for c, channel in enumerate(channels):
             try:
-                channel.check()
+                channel.check(checked)
             except (ValueError, IndexError) as error:
                 raise ValueError(f"channels.{c}: {error}") from None
         low, high = config["beam_energy"]

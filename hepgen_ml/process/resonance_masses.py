@@ -17,6 +17,9 @@ from hepgen_ml.process.peaks import apart, find_peak, nearest
 from hepgen_ml.process.seen import Seen
 from hepgen_ml.process.structure import Structure
 
+Place = tuple[Structure, Sequence[int]]
+"""A structure, and the rows of some of its final particles."""
+
 _MOST_AMBIGUOUS = 0.2
 """Part of the events without a row up to which those near the peak are an ambiguity of few."""
 
@@ -60,25 +63,25 @@ class ResonanceMasses:
 
         A process whose events all lack its row has the one that the system in its place shows.
         """
-        recorded: dict[int, list[npt.NDArray[np.float64]]] = {}
+        recorded: dict[int, list[Place]] = {}
         for structure, row in self._rows[flavour]:
             if leaves := structure.leaves(row):
-                recorded.setdefault(structure.process_id, []).append(self.sums(structure, leaves))
-        masses = {p: masses_of(np.concatenate(m)) for p, m in recorded.items()}
+                recorded.setdefault(structure.process_id, []).append((structure, leaves))
+        masses = {p: masses_of(self.sums_of_all(places)) for p, places in recorded.items()}
         if len(masses) < 2:
             return {}
         found = apart(masses)
         if max(found.values()) == 0:
             return found
-        systems: dict[int, list[npt.NDArray[np.float64]]] = {}
+        systems: dict[int, list[Place]] = {}
         for structure, leaves in self._systems(flavour):
             if structure.process_id not in masses:
-                systems.setdefault(structure.process_id, []).append(self.sums(structure, leaves))
+                systems.setdefault(structure.process_id, []).append((structure, leaves))
         values = np.concatenate(list(masses.values()))
         number = np.concatenate([np.full(len(m), found[p]) for p, m in masses.items()])
         middle = [float(np.median(values[number == k])) for k in range(int(number.max()) + 1)]
-        for process, momenta in systems.items():
-            found[process] = nearest(masses_of(np.concatenate(momenta)), middle)
+        for process, places in systems.items():
+            found[process] = nearest(masses_of(self.sums_of_all(places)), middle)
         return found
 
     def _systems(self, flavour: int) -> list[tuple[Structure, list[int]]]:
@@ -97,16 +100,16 @@ class ResonanceMasses:
         """
         key = self._key(flavour, process)
         if key not in self._resonances:
-            found, stated, owners = [], [], []
+            found: list[Place] = []
+            stated = []
             for structure, row in self._rows[flavour]:
                 mine = self._key(flavour, structure.process_id) == key
                 if mine and (leaves := structure.leaves(row)):
                     seen = self._seen[structure]
-                    found.append(self.sums(structure, leaves))
-                    owners.append(structure)
+                    found.append((structure, leaves))
                     stated += [float(seen.mass_low[row]), float(seen.mass_high[row])]
-            mass = masses_of(np.concatenate(found))
-            moving = self.follow(mass, owners)
+            mass = masses_of(self.sums_of_all(found))
+            moving = self.follow(mass, [structure for structure, _ in found])
             if moving is not None:
                 self._resonances[key] = moving
                 return moving
@@ -176,19 +179,32 @@ class ResonanceMasses:
         self, key: tuple[int, int], but: Collection[Structure] = ()
     ) -> npt.NDArray[np.float64]:
         """Sorted masses of systems in the place of a resonance, but those of some structures."""
-        found = [np.zeros((0, 4))]
-        found += [
-            self.sums(structure, leaves)
+        found = [
+            (structure, leaves)
             for structure, leaves in self._systems(key[0])
             if structure not in but and self._key(key[0], structure.process_id) == key
         ]
-        return np.sort(masses_of(np.concatenate(found)))
+        return np.sort(masses_of(self.sums_of_all(found)))
 
     def sums(self, structure: Structure, rows: Sequence[int]) -> npt.NDArray[np.float64]:
         """Momenta (events, 4) in GeV of some final particles together, in the events kept."""
         # Arrays rather than tensors: there may be very many structures.
         columns = [structure.final.index(r) for r in rows]
         return np.add.reduce(self._seen[structure].kept["final"][:, columns], axis=1)
+
+    def sums_of_all(self, places: Sequence[Place]) -> npt.NDArray[np.float64]:
+        """As `sums`, of final particles of many structures one after another."""
+        kept = [self._seen[structure].kept["final"] for structure, _ in places]
+        owner = np.repeat(np.arange(len(kept)), [len(p) for p in kept])
+        alike: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+        for i, (structure, rows) in enumerate(places):
+            columns = tuple(structure.final.index(r) for r in rows)
+            alike.setdefault((len(structure.final), columns), []).append(i)
+        found = np.zeros((len(owner), 4))
+        for (_, columns), some in alike.items():
+            momenta = np.concatenate([kept[i] for i in some])[:, list(columns)]
+            found[np.isin(owner, some)] = np.add.reduce(momenta, axis=1)
+        return found
 
     def together(self, structure: Structure, rows: Sequence[int]) -> npt.NDArray[np.float64]:
         """Masses in GeV of some final particles together, in the events kept."""

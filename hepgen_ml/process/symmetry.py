@@ -226,22 +226,17 @@ def check_reflection(process: Process, encoded: Encoded, clear: float = CLEAR) -
     SampleError
         One of these means is not zero.
     """
+    odd_of: dict[tuple[str, ...], list[int]] = {}  # of names, as in `looks_symmetric`
     for c, rows in by_value(process.channel_of[encoded.subprocess]):
         if len(rows) < clear**2:  # no mean is further from zero than the root of their number
             continue
         channel = process.channels[c]
         x, weight = encoded.x[rows], encoded.weight[rows].unsqueeze(1)
-        some = x[:100]
-        given = encoded.conditions[rows][: len(some)]
-        turned = _mirrored(channel, some, REFLECTION, given) if len(x) else some
-        odd = [
-            i
-            for i, k in enumerate(channel.coordinates)
-            if k.periodic and torch.allclose(torch.sin(turned[:, i]), -torch.sin(some[:, i]),
-                                             rtol=1e-5, atol=1e-5)
-        ]  # fmt: skip
+        names = tuple(k.name for k in channel.coordinates)
+        if names not in odd_of:
+            odd_of[names] = _odd_angles(channel, x[:100], encoded.conditions[rows][:100])
         even = [i for i, k in enumerate(channel.coordinates) if not k.periodic]
-        for i in odd:
+        for i in odd_of[names]:
             y = torch.sin(x[:, [i]]) * torch.cat([torch.ones_like(x[:, :1]), x[:, even]], dim=1)
             pull = largest_pull(y, weight)
             if pull > clear:
@@ -251,6 +246,17 @@ def check_reflection(process: Process, encoded: Encoded, clear: float = CLEAR) -
                     f"is {pull:.1f} standard deviations from zero",
                     remedy="train with training.reflect=false",
                 )
+
+
+def _odd_angles(channel: Channel, x: Tensor, conditions: Tensor) -> list[int]:
+    """Angles of events (n, D) whose sines change sign in a reflection."""
+    turned = _mirrored(channel, x, REFLECTION, conditions) if len(x) else x
+    return [
+        i
+        for i, k in enumerate(channel.coordinates)
+        if k.periodic and torch.allclose(torch.sin(turned[:, i]), -torch.sin(x[:, i]),
+                                         rtol=1e-5, atol=1e-5)
+    ]  # fmt: skip
 
 
 def _mirrored(

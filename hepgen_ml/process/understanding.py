@@ -8,6 +8,7 @@ about the training; facts that a model lacks are left out.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -181,12 +182,13 @@ def _species(ids: set[int]) -> str:
 def _subprocesses(process: Process) -> str:
     ranked = sorted(process.subprocesses, key=lambda s: -s.frequency)
     sizes = [len(c.coordinates) for c in process.channels]
-    names = [f"{subprocess_name(s)} {100 * s.frequency:.3g} %" for s in ranked]
+    names = [f"{subprocess_name(s)} {100 * s.frequency:.3g} %" for s in ranked[:_MOST_NAMED]]
+    more = len(ranked) - len(names)
     spread = f"{min(sizes)} to {max(sizes)}" if min(sizes) < max(sizes) else f"{sizes[0]}"
     return (
-        f"{_number(len(names), 'subprocess', 'subprocesses')} in "
+        f"{_number(len(ranked), 'subprocess', 'subprocesses')} in "
         f"{_number(len(sizes), 'channel', 'channels')} of {spread} coordinates: "
-        + _some(names, _MOST_NAMED)
+        + "; ".join(names) + (f" and {more} more" if more else "")
     )
 
 
@@ -210,14 +212,16 @@ def _resonances(process: Process) -> str:
             for resonance in chart.resonances:
                 found.setdefault(resonance.label, _mass(resonance.mass))
         if isinstance(chart, DecayChart):
-            ids = {abs(s.structure.pdg_id[r]) for r in s.structure.intermediate}
+            ids = frozenset(abs(s.structure.pdg_id[r]) for r in s.structure.intermediate)
             for k, node in enumerate(chart.nodes):
                 if not node.children:
                     continue
-                about, flavour = _mass(node.mass, process.conditions), _flavour(node.label, ids)
-                if flavour:
-                    found.setdefault(particle_name(flavour), about)
-                elif _has_peak(node.mass) and about not in found.values():
+                if flavour := _flavour(node.label, ids):
+                    if (name := particle_name(flavour)) not in found:
+                        found[name] = _mass(node.mass, process.conditions)
+                    continue
+                about = _mass(node.mass, process.conditions)
+                if _has_peak(node.mass) and about not in found.values():
                     rows = [s.order[leaf] for leaf in chart.leaves_of(k)]
                     names = " ".join(particle_name(s.structure.pdg_id[r]) for r in rows)
                     found.setdefault(f"{names} without a row", about)
@@ -231,7 +235,8 @@ def _has_peak(spec: MassSpec) -> bool:
     return not isinstance(spec, tuple) or len(spec) > 2
 
 
-def _flavour(label: str, ids: set[int]) -> int | None:
+@lru_cache(10_000)
+def _flavour(label: str, ids: frozenset[int]) -> int | None:
     """Flavour, of some, that a label of a chart names, behind its mother's or with a rank."""
     text = label.split(">")[-1].split(":")[0].lstrip("-")
     named = [i for i in ids if text == str(i)] or [

@@ -80,7 +80,12 @@ class AutoregressiveDensity(DensityModel):
         net, settings = config.network, config.section(JetGPTConfig)
         names, numbers = coordinate_numbers(self.layouts)
         check_order(list(names), settings.order)
-        self.order = [order_of([c.name for c in x], settings.order) for x in self.layouts]
+        # There may be thousands of channels, most of which have the coordinates of another one.
+        orders = {
+            c: order_of([k.name for k in self.layouts[c]], settings.order)
+            for c in set(self.alike.tolist())
+        }
+        self.order = [orders[c] for c in self.alike.tolist()]
         self.numbers = [[n[i] for i in o] for n, o in zip(numbers, self.order, strict=True)]
         # Coordinates and parameters of densities need more digits than bfloat16 has; only the
         # transformer between them may run in it.
@@ -123,7 +128,10 @@ class AutoregressiveDensity(DensityModel):
             last = self.pointers.outputs if settings.bayesian == "last" else (self.pointers,)
             for module in last:
                 make_bayesian(module, settings.prior_std)
-        self._groups = [_groups([densities[i] for i in row]) for row in self.numbers]
+        groups = {
+            c: _groups([densities[i] for i in self.numbers[c]]) for c in set(self.alike.tolist())
+        }
+        self._groups = [groups[c] for c in self.alike.tolist()]
         self.mixed: MixedLayouts | None = None
         if len(torch.unique(self.alike)) > _FEW and settings.bayesian == "off":
             self.mixed = MixedLayouts(self.order, self.numbers, densities)
