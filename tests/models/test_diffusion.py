@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hepgen_ml.config import load_config
+from hepgen_ml.config import Config, load_config
 from hepgen_ml.models.conditions import Condition
 from hepgen_ml.models.diffusion import chain
 from hepgen_ml.models.diffusion.ddpm import Diffusion
+from hepgen_ml.models.diffusion.settings import DiffusionConfig
 from tests.models.flow.flows import SMALL, Plane, encoded_from
 
 WIDTH, CENTRE, POINT = 0.3, 1.5, 0.05
@@ -177,6 +178,21 @@ def test_evaluation_loss_is_a_number_of_the_network_alone() -> None:
 def test_wrong_settings_are_named() -> None:
     from hepgen_ml.errors import UsageError
 
-    for text in ("ddpm.timesteps=1", "ddpm.schedule=square", "ddpm.solver=magic", "ddpm.steps=0"):
+    for text in (
+        "ddpm.timesteps=1", "ddpm.schedule=square", "ddpm.solver=magic", "ddpm.steps=0",
+    ):  # fmt: skip
         with pytest.raises(UsageError, match=text.split("=")[0]):
             load_config(None, ["model=ddpm", text])
+    with pytest.raises(UsageError, match="ddpm: explicit_adams needs equal steps"):
+        load_config(None, ["model=ddpm", "ddpm.likelihood_solver=explicit_adams", "ddpm.warp=2"])
+
+
+@pytest.mark.parametrize(
+    ("given", "steps"),
+    [([], 4), (["ddpm.solver=ddim"], 24), (["ddpm.solver=dpm2m", "ddpm.steps=8"], 8)],
+)
+def test_samplers_by_levels_have_enough_of_them(given: list[str], steps: int) -> None:
+    config = load_config(None, ["model=ddpm", *given])
+    assert config.section(DiffusionConfig).steps == steps
+    stored = Config.of_stored(config.model_dump() | {"ddpm": {"solver": "ddim", "steps": 4}})
+    assert stored.section(DiffusionConfig).steps == 4

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hepgen_ml.models.flow.settings import Solver, SolverSection
 
@@ -27,5 +27,13 @@ class DiffusionConfig(SolverSection):
     solver: Sampler = Field(  # type: ignore[assignment]
         "rk4",
         description="Method of sampling: ancestral uses all noise levels, dpm2m and ddim use "
-        "ddpm.steps of them; the others integrate the probability flow.",
+        "ddpm.steps of them (24 unless given); the others integrate the probability flow.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _levels(cls, data: Any) -> Any:
+        """Four steps are for solvers that evaluate the network several times in each."""
+        if isinstance(data, dict) and data.get("solver") in ("dpm2m", "ddim"):
+            return {"steps": 24, **data}
+        return data

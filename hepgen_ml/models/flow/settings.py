@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hepgen_ml.config import BayesianSection, Section
 
@@ -49,8 +49,14 @@ class SolverSection(BayesianSection):
         "rk4", description="Solver for the likelihood; the choices are those for sampling."
     )
     likelihood_steps: int = Field(
-        10, ge=1, le=10_000, description="Number of equal steps for the likelihood."
+        10, ge=1, le=10_000, description="Number of steps for the likelihood."
     )
+
+    @model_validator(mode="after")
+    def _equal_steps(self) -> Self:
+        if self.warp != 1 and "explicit_adams" in (self.solver, self.likelihood_solver):
+            raise ValueError("explicit_adams needs equal steps, warp=1")
+        return self
 
 
 class FlowConfig(SolverSection):
