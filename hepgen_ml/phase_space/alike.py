@@ -13,6 +13,7 @@ from hepgen_ml.phase_space.chart import Chart
 from hepgen_ml.phase_space.charts import BalancedChart
 from hepgen_ml.phase_space.decay import DecayChart
 from hepgen_ml.phase_space.masses import MassSpec
+from hepgen_ml.phase_space.spectrum import Peaks
 
 
 def shape_of(chart: Chart) -> Hashable:
@@ -69,5 +70,5 @@ def _specs(chart: Chart) -> list[MassSpec]:
 
 
 def _kind(spec: MassSpec) -> str:
-    """Kind of a specification: fixed, in a range, or with a peak."""
-    return type(spec).__name__
+    """Kind of a specification: fixed, in a range, or with a peak; each with several is its own."""
+    return repr(spec) if isinstance(spec, Peaks) else type(spec).__name__

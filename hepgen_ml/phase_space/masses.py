@@ -12,6 +12,7 @@ from torch.nn.functional import logsigmoid
 
 from hepgen_ml.phase_space.coordinates import expit_between, logit_between
 from hepgen_ml.phase_space.laws import Law
+from hepgen_ml.phase_space.spectrum import Peaks, density, distribution, mass_at
 
 Bound = Tensor | float
 
@@ -102,8 +103,8 @@ class MovingMass:
     largest: float
 
 
-MassSpec = float | tuple[float, float] | Peak | Beside | MovingPeak | MovingMass
-"""Mass of a particle in GeV, or the open interval in which it varies, with a peak if it has one;
+MassSpec = float | tuple[float, float] | Peak | Beside | Peaks | MovingPeak | MovingMass
+"""Mass of a particle in GeV, or the open interval in which it varies, with the peaks that it has;
 or how these follow the conditions of the user."""
 
 
@@ -150,7 +151,9 @@ def above(spec: MassSpec, least: float) -> MassSpec:
     if not isinstance(spec, tuple) or not spec[0] < least < spec[1]:
         return spec
     if not isinstance(spec, Beside):
-        return spec._replace(low=least) if isinstance(spec, Peak | MovingPeak) else (least, spec[1])
+        if isinstance(spec, Peak | Peaks | MovingPeak):
+            return spec._replace(low=least)
+        return least, spec[1]
     if least < spec.first:
         return spec._replace(low=least)
     return Peak(max(least, spec.last), *spec[1:4]) if max(least, spec.last) < spec.high else spec
@@ -158,6 +161,9 @@ def above(spec: MassSpec, least: float) -> MassSpec:
 
 def encode_mass(mass: Tensor, spec: tuple[Any, ...], low: Bound, high: Bound) -> Tensor:
     """Coordinate of a mass (...) in GeV between two bounds in GeV."""
+    if isinstance(spec, Peaks):
+        ends = (distribution(_tensor(m, mass), spec) for m in (low, high))
+        return logit_between(distribution(mass, spec), *ends)
     if not isinstance(spec, Peak | Beside):
         return logit_between(mass, low, high)
     return logit_between(_angle(mass, spec), _angle(low, spec), _angle(high, spec))
@@ -168,8 +174,13 @@ def decode_mass(
 ) -> tuple[Tensor, Tensor]:
     """Mass in GeV and log |dm/dt| of a coordinate."""
     slope = logsigmoid(t) + logsigmoid(-t)
-    if not isinstance(spec, Peak | Beside):
+    if not isinstance(spec, Peak | Beside | Peaks):
         return expit_between(t, low, high), torch.log(_tensor(high - low, t)) + slope
+    if isinstance(spec, Peaks):
+        ends = _tensor(low, t), _tensor(high, t)
+        below, above = (distribution(m, spec) for m in ends)
+        mass = mass_at(expit_between(t, below, above), spec, *ends)
+        return mass, slope + torch.log(above - below) - torch.log(density(mass, spec))
     first, last = _angle(low, spec), _angle(high, spec)
     angle = _opened(expit_between(t, first, last), spec)
     m2 = spec.mass**2 + spec.mass * spec.width * torch.tan(angle)
@@ -182,6 +193,9 @@ def decode_mass(
 def mass_slope(mass: Tensor, spec: tuple[Any, ...]) -> Tensor:
     """dt/dm of the coordinate between the specification's own bounds."""
     low, high = spec[0], spec[1]
+    if isinstance(spec, Peaks):
+        first, last, here = (distribution(_tensor(m, mass), spec) for m in (low, high, mass))
+        return density(mass, spec) * (last - first) / ((here - first) * (last - here))
     if not isinstance(spec, Peak | Beside):
         return (high - low) / ((mass - low) * (high - mass))
     first, last, here = (_angle(m, spec) for m in (low, high, mass))
@@ -191,10 +205,12 @@ def mass_slope(mass: Tensor, spec: tuple[Any, ...]) -> Tensor:
 
 
 def mass_spec(config: Any) -> MassSpec:
-    """Specification from plain JSON values: a number, two, four or six in a list, or laws."""
-    if isinstance(config, MovingPeak | MovingMass):
+    """Specification from plain JSON values: a number, two, four or six in a list, or a mapping."""
+    if isinstance(config, MovingPeak | MovingMass | Peaks):
         return config
     if isinstance(config, dict):
+        if "peaks" in config:
+            return _peaks(config)
         if "law" in config:
             return MovingMass(Law.from_config(config["law"]), float(config["largest"]))
         low, first, last = (float(config[name]) for name in ("low", "first", "last"))
@@ -219,9 +235,21 @@ def mass_config(spec: MassSpec) -> Any:
     if isinstance(spec, MovingPeak):
         found = spec._asdict() | {"high": None if math.isinf(spec.high) else spec.high}
         return found | {name: found[name].to_config() for name in ("position", "width")}
+    if isinstance(spec, Peaks):
+        lists = {n: [list(v) for v in getattr(spec, n)] for n in ("peaks", "gaps")}
+        high = None if math.isinf(spec.high) else spec.high
+        return {"low": spec.low, "high": high, "continuum": list(spec.continuum), **lists}
     if isinstance(spec, tuple):
         return [None if math.isinf(v) else v for v in spec]
     return spec
+
+
+def _peaks(config: dict[str, Any]) -> Peaks:
+    share, middle, spread = (float(v) for v in config["continuum"])
+    peaks = tuple((float(w), float(m), float(g)) for w, m, g in config["peaks"])
+    gaps = tuple((float(a), float(b)) for a, b in config["gaps"])
+    high = math.inf if config["high"] is None else float(config["high"])
+    return Peaks(float(config["low"]), high, (share, middle, spread), peaks, gaps)
 
 
 def _angle(mass: Bound, spec: Peak | Beside) -> Any:

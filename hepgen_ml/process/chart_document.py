@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sized
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, Strict, model_validator
@@ -94,9 +95,27 @@ class MovingPeakDocument(_Strict):
         return self
 
 
+class PeaksDocument(_Strict):
+    """Stored form of `Peaks`."""
+
+    low: Amount
+    high: Positive | None
+    continuum: tuple[Positive, Positive, Positive]
+    peaks: Annotated[list[tuple[Positive, Positive, Positive]], Field(max_length=100)]
+    gaps: Annotated[list[tuple[Amount, Positive]], Field(max_length=100)]
+
+    @model_validator(mode="after")
+    def _check(self) -> PeaksDocument:
+        ends = [v for gap in self.gaps for v in gap]
+        if not self.low < (self.high or math.inf) or any(a >= b for a, b in pairwise(ends)):
+            raise ValueError("a range of masses ends where it begins")
+        return self
+
+
 Mass = (
     Amount
     | Annotated[list[Number | None], Field(min_length=2, max_length=6)]
+    | PeaksDocument
     | MovingMassDocument
     | MovingPeakDocument
 )
@@ -206,7 +225,7 @@ class FormationDocument(_Strict):
 
     @model_validator(mode="after")
     def _check(self) -> FormationDocument:
-        if not isinstance(_check_mass(self.masses[0]), list | MovingPeakDocument):
+        if not isinstance(_check_mass(self.masses[0]), list | PeaksDocument | MovingPeakDocument):
             raise ValueError("the mass of a particle that is formed varies")
         if self.energies.count(None) != 1:
             raise ValueError("one of the two incoming particles has a fixed energy")

@@ -25,6 +25,7 @@ from hepgen_ml.phase_space import (
 from hepgen_ml.phase_space.cut_finder import CutFinder
 from hepgen_ml.phase_space.cuts import flavour_class
 from hepgen_ml.phase_space.masses import MovingMass, MovingPeak, above, largest, smallest
+from hepgen_ml.phase_space.spectrum import Peaks
 from hepgen_ml.process.conditions import Conditions
 from hepgen_ml.process.decay_kinds import Decay, kind_of, kind_of_decay, kind_of_product
 from hepgen_ml.process.decay_trees import (
@@ -240,7 +241,7 @@ class DecayCharts:
             return self._unnamed(structure, tree, node, math.inf)
         if node >= 0:
             return self._masses.of(flavour, structure.process_id)
-        without = self._masses.without_row(flavour, structure)
+        without = self._masses.without_row(flavour, structure, tree.leaves(node))
         return self._within_cuts(structure, tree, node, without)
 
     def _within_cuts(
@@ -260,7 +261,10 @@ class DecayCharts:
             if not isinstance(spec, Beside):
                 first = low if spec[0] < low < spec[1] and spec[0] < high else spec[0]
                 last = high if first < high < spec[1] else spec[1]
-                spec = Peak(first, last, *spec[2:]) if isinstance(spec, Peak) else (first, last)
+                if isinstance(spec, Peak | Peaks):
+                    spec = spec._replace(low=first, high=last)
+                else:
+                    spec = (first, last)
             elif low < spec.first:
                 spec = spec._replace(low=max(low, spec.low))
         return spec

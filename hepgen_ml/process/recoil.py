@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hepgen_ml.phase_space import Beside, MassSpec, Peak
+from hepgen_ml.phase_space.spectrum import Peaks
 
 _HEAVY = 20.0
 """Mass in GeV above which two particles carry away a recoil in proportion to their masses. Light
@@ -40,4 +41,6 @@ def _middle(mass: MassSpec) -> float:
     """Fixed mass or the position of its peak in GeV, 0 without one."""
     if isinstance(mass, Peak | Beside):
         return mass.mass
+    if isinstance(mass, Peaks):
+        return max(mass.peaks)[1]
     return mass if isinstance(mass, float) else 0.0

@@ -10,15 +10,20 @@ import numpy.typing as npt
 
 from hepgen_ml.phase_space import Beside, MassSpec, Peak
 from hepgen_ml.phase_space.masses import MovingMass, MovingPeak, largest
+from hepgen_ml.phase_space.spectrum import Peaks
 from hepgen_ml.process.conditions import Conditions
 from hepgen_ml.process.decay_trees import Tree
 from hepgen_ml.process.following import NEARLY_RIGHT, follows
 from hepgen_ml.process.peaks import apart, find_peak, nearest
 from hepgen_ml.process.seen import Seen
+from hepgen_ml.process.spikes import with_spikes
 from hepgen_ml.process.structure import Structure
 
 Place = tuple[Structure, Sequence[int]]
 """A structure, and the rows of some of its final particles."""
+
+_Group = tuple[tuple[int, int], tuple[int, ...]]
+"""A resonance with the number of its mass, see `ResonanceMasses`, and others in its place."""
 
 _MOST_AMBIGUOUS = 0.2
 """Part of the events without a row up to which those near the peak are an ambiguity of few."""
@@ -48,8 +53,13 @@ class ResonanceMasses:
             for row in structure.intermediate:
                 self._rows.setdefault(abs(structure.pdg_id[row]), []).append((structure, row))
         self._resonances: dict[tuple[int, int], MassSpec] = {}
-        self._beside: dict[tuple[int, int], MassSpec] = {}
-        self._ambiguous: dict[tuple[int, int], frozenset[Structure]] = {}
+        self._beside: dict[_Group, MassSpec] = {}
+        self._ambiguous: dict[_Group, frozenset[Structure]] = {}
+        self._decaying: dict[tuple[int, tuple[int, ...]], set[int]] = {}
+        for flavour, rows in self._rows.items():
+            for structure, row in rows:
+                products = structure.process_id, _ids(structure, structure.leaves(row))
+                self._decaying.setdefault(products, set()).add(flavour)
         self._hypotheses: dict[int, dict[int, int]] = {}
 
     def _key(self, flavour: int, process: int) -> tuple[int, int]:
@@ -131,7 +141,8 @@ class ResonanceMasses:
                     max(low - min([margin, *(low - below[-1:]) / 2]), 0.0),
                     high + min([margin, *(above[:1] - high) / 2]),
                 )
-                self._resonances[key] = Peak(*ends, *peak) if peak else ends
+                spec: MassSpec = Peak(*ends, *peak) if peak else ends
+                self._resonances[key] = spec if self._conditions else with_spikes(spec, mass)
         return self._resonances[key]
 
     def follow(
@@ -143,31 +154,43 @@ class ResonanceMasses:
         values = np.concatenate([self._seen[s].kept["conditions"] for s in structures])
         return follows(mass, values, self._conditions)
 
-    def without_row(self, flavour: int, structure: Structure) -> MassSpec:
-        """Mass of the system in the place of a resonance, in events without its row.
+    def without_row(
+        self, flavour: int, structure: Structure, leaves: Sequence[int]
+    ) -> MassSpec:
+        """Mass of the system of some particles in the place of a resonance, without its row.
 
-        Generators leave out rows far from the peak. Where identical particles make it ambiguous
-        which of them the system is, as with four b quarks, some structures have other masses, too.
+        Generators leave out rows far from the peak. Such a system may be another resonance that
+        decays to the same particles, as Z and H to b quarks: it has the peaks of all of them.
+        Where identical particles make it ambiguous which of them the system is, as with four b
+        quarks, some structures have other masses, too.
         """
-        key = self._key(flavour, structure.process_id)
-        if key not in self._beside:
-            recorded = self.of(flavour, structure.process_id)
-            self._ambiguous[key] = self._near(key, recorded)
-            mass = self._without(key, self._ambiguous[key])
-            self._beside[key] = _beside(recorded, mass)
-        if structure in self._ambiguous[key]:
-            recorded = self.of(flavour, structure.process_id)
-            assert isinstance(recorded, Peak)
+        group = self._group(flavour, structure, leaves)
+        recorded = self.of(flavour, structure.process_id)
+        if group not in self._beside:
+            others = [self.of(other, structure.process_id) for other in group[1]]
+            peaks = [other for other in others if isinstance(other, Peak)]
+            self._ambiguous[group] = self._near(group, recorded) if not peaks else frozenset()
+            mass = self._without(*group, self._ambiguous[group])
+            spec = _beside(recorded, mass, others=bool(peaks))
+            self._beside[group] = spec if self._conditions else with_spikes(spec, mass, peaks)
+        if structure in self._ambiguous[group]:
+            assert isinstance(recorded, Peak | Peaks)
             return recorded._replace(low=0.0, high=math.inf)
-        return self._beside[key]
+        return self._beside[group]
 
-    def _near(self, key: tuple[int, int], recorded: MassSpec) -> frozenset[Structure]:
+    def _group(self, flavour: int, structure: Structure, leaves: Sequence[int]) -> _Group:
+        """Key of a resonance, and the others that decay to the same particles in its process."""
+        found = self._decaying.get((structure.process_id, _ids(structure, leaves)), set())
+        return self._key(flavour, structure.process_id), tuple(sorted(found - {flavour}))
+
+    def _near(self, group: _Group, recorded: MassSpec) -> frozenset[Structure]:
         """Structures with masses of such systems among those recorded, if few events have them."""
-        if not isinstance(recorded, Peak):
+        if not isinstance(recorded, Peak | Peaks):
             return frozenset()
         near, n_near, n = set(), 0, 0
-        for structure, leaves in self._systems(key[0]):
-            if self._key(key[0], structure.process_id) == key:
+        flavour = group[0][0]
+        for structure, leaves in self._systems(flavour):
+            if self._group(flavour, structure, leaves) == group:
                 mass = self.together(structure, leaves)
                 n += len(mass)
                 if ((mass > recorded.low) & (mass < recorded.high)).any():
@@ -176,14 +199,20 @@ class ResonanceMasses:
         return frozenset(near if n_near <= _MOST_AMBIGUOUS * n else ())
 
     def _without(
-        self, key: tuple[int, int], but: Collection[Structure] = ()
+        self,
+        key: tuple[int, int],
+        others: tuple[int, ...] | None = None,
+        but: Collection[Structure] = (),
     ) -> npt.NDArray[np.float64]:
-        """Sorted masses of systems in the place of a resonance, but those of some structures."""
-        found = [
-            (structure, leaves)
-            for structure, leaves in self._systems(key[0])
-            if structure not in but and self._key(key[0], structure.process_id) == key
-        ]
+        """Sorted masses of systems in the place of a resonance, but those of some structures.
+
+        Those that may be some other resonances as well, or all.
+        """
+        found: list[Place] = []
+        for structure, leaves in self._systems(key[0]):
+            group = self._group(key[0], structure, leaves)
+            if structure not in but and group == (key, group[1] if others is None else others):
+                found.append((structure, leaves))
         return np.sort(masses_of(self.sums_of_all(found)))
 
     def sums(self, structure: Structure, rows: Sequence[int]) -> npt.NDArray[np.float64]:
@@ -211,21 +240,50 @@ class ResonanceMasses:
         return masses_of(self.sums(structure, rows))
 
 
-def _beside(recorded: MassSpec, mass: npt.NDArray[np.float64]) -> MassSpec:
-    """Range in GeV of the masses (m,) of events without the row of a resonance, sorted."""
+def _beside(
+    recorded: MassSpec, mass: npt.NDArray[np.float64], *, others: bool = False
+) -> MassSpec:
+    """Range in GeV of the masses (m,) of events without the row of a resonance, sorted.
+
+    Some of them may be those of other resonances.
+    """
     if isinstance(recorded, MovingPeak):
         return recorded._replace(first=-NEARLY_RIGHT, last=NEARLY_RIGHT)
-    if not isinstance(recorded, Peak):
+    if not isinstance(recorded, Peak | Peaks):
         return 0.0, 2 * max(largest(recorded), float(mass[-1]))
     around = recorded._replace(low=0.0, high=math.inf)
-    if ((mass > recorded.low) & (mass < recorded.high)).any():
+    first, last = recorded.low, recorded.high
+    inside = mass[(mass > first) & (mass < last)]
+    if len(inside) and others and isinstance(recorded, Peak):
+        first, last = _empty(first, last, inside)
+        low, high, position, width = recorded._replace(low=0.0, high=math.inf)
+        if first < position - width and position + width < last:
+            return Beside(low, high, position, width, first, last)
+        return around
+    if len(inside):
         # Events without the row are not those far from the peak.
         return around
-    if mass[0] > recorded.high:
-        return around._replace(low=recorded.high)
-    if mass[-1] < recorded.low:
-        return around._replace(high=recorded.low)
-    return Beside(*around, recorded.low, recorded.high)
+    if mass[0] > last:
+        return around._replace(low=last)
+    if mass[-1] < first:
+        return around._replace(high=first)
+    if isinstance(around, Peaks):
+        return around._replace(gaps=((first, last),))
+    return Beside(around.low, around.high, around.mass, around.width, first, last)
+
+
+def _empty(first: float, last: float, inside: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Largest part of a range without the masses that are in it, and without their surroundings."""
+    ends = np.array([first, *inside, last])
+    i = int(np.argmax(np.diff(ends)))
+    low, high = float(ends[i]), float(ends[i + 1])
+    margin = 0.2 * (high - low)
+    return low + margin * (i > 0), high - margin * (i + 1 < len(ends) - 1)
+
+
+def _ids(structure: Structure, rows: Sequence[int]) -> tuple[int, ...]:
+    """Flavours of some particles, sorted."""
+    return tuple(sorted(structure.pdg_id[r] for r in rows))
 
 
 def masses_of(momenta: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -27,6 +27,7 @@ from hepgen_ml.phase_space import (
 )
 from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.phase_space.masses import MovingMass, MovingPeak
+from hepgen_ml.phase_space.spectrum import Peaks
 from hepgen_ml.process.auxiliary import AUXILIARY
 from hepgen_ml.process.channels import Channel, Subprocess
 from hepgen_ml.process.conditions import Conditions
@@ -259,6 +260,9 @@ def _mass(spec: MassSpec, conditions: Conditions | None = None) -> str:
         return f"{_range(peak)} GeV with the conditions, width {_range(full)} GeV"
     if isinstance(spec, float | int):
         return f"at {spec:.6g} GeV, fixed"
+    if isinstance(spec, Peaks):
+        peaks = " and ".join(f"at {m:.6g} GeV with width {w:.3g} GeV" for _, m, w in spec.peaks)
+        return f"{peaks}, from {spec.low:.4g} GeV on"
     if len(spec) > 2:
         low, high, mass, width = spec[:4]
         ends = f"from {low:.4g}" + (f" to {high:.4g} GeV" if np.isfinite(high) else " GeV on")

@@ -14,13 +14,15 @@ import numpy.typing as npt
 
 from hepgen_ml.phase_space import Peak
 from hepgen_ml.phase_space.masses import MovingPeak
+from hepgen_ml.phase_space.spectrum import Peaks
 from hepgen_ml.process.decay_trees import Tree, lepton_pairs, with_system
 from hepgen_ml.process.peaks import BROAD, find_peak
 from hepgen_ml.process.resonance_masses import ResonanceMasses
+from hepgen_ml.process.spikes import with_spikes
 from hepgen_ml.process.structure import Structure
 
-Spec = Peak | MovingPeak | float
-"""Mass of a system in GeV: with a peak, or fixed."""
+Spec = Peak | Peaks | MovingPeak | float
+"""Mass of a system in GeV: with one peak or several, or fixed."""
 
 System = tuple[Structure, frozenset[int]]
 """A structure, and the rows of the final particles of a system."""
@@ -31,6 +33,9 @@ _MASSES, _FEWEST = 5000, 50
 _NARROW, _TWO_SIDED = 0.05, 0.02
 """Ratio of width and position up to which systems other than of leptons have a peak, and number of
 masses on each side of it relative to those in it: an edge has some on one side only."""
+
+_LEPTONS, _PARTONS = ("ll", "lv"), ("ud", "qq", "bb", "gg", "aa")
+"""Kinds of pairs whose mass may have several peaks."""
 
 _FIXED = 1e-4
 """Relative range of masses that are the same in all events."""
@@ -83,16 +88,18 @@ def _spec(
     if isinstance(moving, MovingPeak):
         return moving
     top = 2 * float(mass.max(initial=0.0))
-    mass = mass[:: max(1, len(mass) // _MASSES)]
+    every, mass = mass, mass[:: max(1, len(mass) // _MASSES)]
     if len(mass) < _FEWEST:
         return None
     middle = float(np.median(mass))
     if float(np.ptp(mass)) <= _FIXED * middle:
         return float(f"{middle:.10g}")
     peak = find_peak(mass)
-    if peak is None or peak[1] > BROAD * peak[0]:
-        return None
-    return Peak(0.0, top, *peak) if kind in ("ll", "lv") or is_narrow(mass, *peak) else None
+    one: tuple[float, float] | Peak = (0.0, top)
+    if peak is not None and peak[1] <= BROAD * peak[0]:
+        one = Peak(0.0, top, *peak) if kind in _LEPTONS or is_narrow(mass, *peak) else one
+    spec = with_spikes(one, every) if kind in (*_LEPTONS, *_PARTONS) else one
+    return spec if isinstance(spec, Peak | Peaks) else None
 
 
 def is_narrow(mass: npt.NDArray[np.float64], position: float, width: float) -> bool:
