@@ -43,6 +43,7 @@ WRONG = {
     "flow.max_time=3": "flow.max_time: no such setting; did you mean training.max_time?",
     "flow=3": "flow: expected a section with settings, such as flow.",
     "network=3": "network: expected a section with settings, such as network.width, found 3",
+    "seed=true": "seed: expected an integer, at least 0, found true",
     "seed.x=1": "seed: expected an integer, at least 0, found a section",
     "model=jetgp": "there is no model 'jetgp' (did you mean jetgpt?",
     "network.width": "'network.width' sets nothing",

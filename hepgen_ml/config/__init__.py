@@ -8,10 +8,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hepgen_ml.config.problems import first_problem, no_such_setting, section_in_words
-from hepgen_ml.config.sections import BayesianSection, NetworkConfig, Section, TrainingConfig
+from hepgen_ml.config.sections import (
+    BayesianSection,
+    NetworkConfig,
+    Section,
+    TrainingConfig,
+    refuse_flag,
+)
 from hepgen_ml.errors import UsageError
 
 __all__ = [
@@ -64,6 +70,11 @@ class Config(BaseModel):
         "parameters of the runs, such as mass:32.",
     )
     seed: int = Field(0, ge=0, lt=2**62, description="Seed of all random numbers of the training.")
+
+    @field_validator("seed", mode="before")
+    @classmethod
+    def _no_flag_as_seed(cls, value: Any) -> Any:
+        return refuse_flag(value, int)
 
     @model_validator(mode="before")
     @classmethod

@@ -8,6 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic_core import PydanticCustomError
 
 
+def refuse_flag(value: Any, kind: Any) -> Any:
+    """Refuse true and false where a number is meant, which pydantic takes as 1 and 0."""
+    if isinstance(value, bool) and kind in (int, float):
+        raise PydanticCustomError("number_type", "is not a number")
+    return value
+
+
 class Section(BaseModel):
     """Base of the settings of one section.
 
@@ -27,11 +34,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_flag_as_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse true and false where a number is meant, which pydantic takes as 1 and 0."""
-        kind = cls.model_fields[str(info.field_name)].annotation
-        if isinstance(value, bool) and kind in (int, float):
-            raise PydanticCustomError("number_type", "is not a number")
-        return value
+        return refuse_flag(value, cls.model_fields[str(info.field_name)].annotation)
 
 
 class BayesianSection(Section):
