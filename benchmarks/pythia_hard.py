@@ -79,6 +79,24 @@ _STOP = _masses(_1000006=600.0) + "BLOCK RVLAMUDDIN\n  3 1 2 1.0E-01\n" + _decay
     1000006, 1.0, [(1.0, (-1, -3))]
 )  # fmt: skip
 
+_MIXINGS = "".join(
+    f"BLOCK {name}\n" + "".join(f"  {i} {i} 1.0\n" for i in range(1, n + 1))
+    for name, n in (("NMIX", 4), ("UMIX", 2), ("VMIX", 2), ("STOPMIX", 2), ("SBOTMIX", 2),
+                    ("STAUMIX", 2))
+)  # fmt: skip
+
+_CHARGINOS = _MIXINGS + (
+    "BLOCK HMIX Q= 1000\n  1 500.\n  2 10.\n  3 245.\n  4 1e6\nBLOCK ALPHA\n  -0.1\n"
+    "BLOCK GAUGE Q= 1000\n  1 0.357\n  2 0.652\n  3 1.2\n"
+) + _masses(
+    _1000022=100.0, _1000023=150.0, _1000024=150.0, _1000025=900.0, _1000035=910.0, _1000037=905.0,
+    **{f"_{1000000 * k + q}": 2000.0 for k in (1, 2) for q in range(1, 7)},
+) + _decay(
+    1000024, 1e-5, [(0.5, (1000022, -11, 12)), (0.5, (1000022, 2, -1))]
+) + _decay(
+    1000023, 1e-5, [(0.5, (1000022, 13, -13)), (0.5, (1000022, 1, -1))]
+) + _decay(1000022, 0.0, [])  # fmt: skip
+
 _PP, _EE = "Beams:eCM = 13000", ("Beams:idA = 11", "Beams:idB = -11")
 _BARE = "PDF:lepton = off"
 
@@ -195,6 +213,28 @@ PROCESSES: dict[str, HardProcess] = {
         "pp → stop pairs (600 GeV) → d̄s̄ ds",
         (_PP, "SUSY:gg2squarkantisquark = on", "SUSY:qqbar2squarkantisquark = on",
          "SUSY:idA = 1000006", "SUSY:idB = 1000006"), _STOP,
+    ),
+    "charginos": HardProcess(
+        "pp → χ̃± χ̃⁰₂ (150 GeV) → f f̄′ f f̄ χ̃⁰ χ̃⁰, three-body decays",
+        (_PP, "SUSY:qqbar2chi+-chi0 = on", "SUSY:idA = 1000024", "SUSY:idB = 1000023"), _CHARGINOS,
+    ),
+    "heavy_neutrinos": HardProcess(
+        "pp → W_R (3 TeV) → ℓN → ℓℓ jj, N of 0.8 and 1.5 TeV",
+        (_PP, "LeftRightSymmmetry:ffbar2WR = on", "9900024:m0 = 3000", "9900012:m0 = 800",
+         "9900014:m0 = 1500", *_only(9900024, "9900012 9900014")),
+    ),
+    "doubly_charged": HardProcess(
+        "pp → H⁺⁺H⁻⁻ (500 GeV) → four leptons",
+        (_PP, "LeftRightSymmmetry:ffbar2HLHL = on", "9900041:m0 = 500", *_only(9900041, "11 13")),
+    ),
+    "charmonium": HardProcess(
+        "pp → charmonium above 10 GeV, singlets and colour octets",
+        (_PP, "Charmonium:all = on", "PhaseSpace:pTHatMin = 10"),
+    ),
+    "muon_collider": HardProcess(
+        "μ⁺μ⁻ → νν̄ H at 10 TeV with radiation",
+        ("Beams:idA = -13", "Beams:idB = 13", "Beams:eCM = 10000", "HiggsSM:ff2Hff(t:WW) = on",
+         "25:mayDecay = off"),
     ),
     "alp": HardProcess(
         "pp → H → aa → four photons, a of 1 GeV with a lifetime",

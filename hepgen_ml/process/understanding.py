@@ -222,7 +222,8 @@ def _resonances(process: Process) -> str:
                         found[name] = _mass(node.mass, process.conditions)
                     continue
                 about = _mass(node.mass, process.conditions)
-                if _has_peak(node.mass) and about not in found.values():
+                known = any(about.split(", from")[0] in text for text in found.values())
+                if _has_peak(node.mass) and not known:
                     rows = [s.order[leaf] for leaf in chart.leaves_of(k)]
                     names = " ".join(particle_name(s.structure.pdg_id[r]) for r in rows)
                     found.setdefault(f"{names} without a row", about)
