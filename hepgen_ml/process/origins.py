@@ -95,12 +95,21 @@ class Origins:
             tree = self._relatives.completed_at_top(structure, tree)
             if tree.systems:
                 self._completed[structure] = tree
-            systems = [n for n in tree.made if n < 0]
-            ids = {structure.pdg_id[r] for n in systems for r in tree.leaves(n)}
+            ids = {structure.pdg_id[r] for r in _chosen(tree, tree.made)}
             direct = [
                 n for n in tree.made if n not in tree.children and structure.pdg_id[n] not in ids
             ]
         return frozenset(k for k, row in enumerate(structure.final) if row not in direct)
+
+
+def _chosen(tree: Tree, nodes: Iterable[int]) -> list[int]:
+    """Final particles that were chosen, among equal ones, as products of systems without a row."""
+    found: list[int] = []
+    for node in nodes:
+        if node < 0:
+            found += [n for n in tree.children[node] if n >= 0 and n not in tree.children]
+            found += _chosen(tree, tree.children[node])
+    return found
 
 
 def origins_for(acceptance: Acceptance, structures: Iterable[Structure]) -> Origins:
