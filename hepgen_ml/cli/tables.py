@@ -120,6 +120,11 @@ def _rates(counts: Mapping[str, int], n: int) -> Sequence[tuple[str, ...]]:
     return rows
 
 
+def _fraction(value: float) -> str:
+    """With four decimals, or two digits where these say nothing."""
+    return f"{value:.4f}" if value >= 1e-3 else f"{value:.2g}"
+
+
 def _show_model(console: Console, path: Path, found: Mapping[str, Any]) -> None:
     facts = two_columns(str(path))
     facts.add_row("model", f"{found['model']}, {found['parameters']:,} parameters")
@@ -135,11 +140,15 @@ def _show_model(console: Console, path: Path, found: Mapping[str, Any]) -> None:
         elif key not in _UNDERSTOOD | _SHOWN:
             facts.add_row(key.replace("_", " "), Text(_plain(value)))
     console.print(facts)
+    subprocesses = sorted(found["subprocesses"], key=lambda s: -s["frequency"])
+    columns = ["subprocess", "fraction", "colour and helicity patterns"]
+    if all(s["patterns"] == 1 for s in subprocesses):  # as of reconstructed objects
+        del columns[2:]
     rows = [
-        (s["name"], f"{s['frequency']:.4f}", str(s["patterns"]))
-        for s in sorted(found["subprocesses"], key=lambda s: -s["frequency"])
+        (s["name"], _fraction(s["frequency"]), str(s["patterns"]))[: len(columns)]
+        for s in subprocesses
     ]
-    _print_table(console, ("subprocess", "fraction", "colour and helicity patterns"), rows)
+    _print_table(console, columns, rows)
     variations = found["weight_variations"]
     shown = sorted(variations, key=lambda w: -w.get("median_error", 0.0))[:MAX_ROWS]
     errors = ("median_error", "largest_error")
@@ -192,7 +201,7 @@ def two_columns(title: str) -> Table:
 
 
 def _print_table(
-    console: Console, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]
+    console: Console, header: Sequence[str], rows: Sequence[tuple[str, ...]]
 ) -> None:
     if not rows:
         return
