@@ -10,7 +10,7 @@ from hepgen_ml.phase_space.cuts import Cut
 from hepgen_ml.phase_space.edges import is_fixed
 from hepgen_ml.phase_space.leading import LEADING, LEPTON, places
 from hepgen_ml.phase_space.made import OF_DECAYS, base_class
-from hepgen_ml.phase_space.observables import ALL, Key, of_whole
+from hepgen_ml.phase_space.observables import ALL, JETS, Key, of_whole
 from hepgen_ml.phase_space.smallest import Seen
 
 _ABOVE_IMPLIED = 1.25
@@ -164,6 +164,14 @@ def _by_sum_of_jets(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
     return cut.classes == (ALL,) and same
 
 
+def _by_what_jets_balance(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
+    """The sum of jets that recoil against a particle or a pair with the same cut."""
+    return cut.classes == ("j",) and any(
+        _equal(c.low, cut.low) for c in cuts.values()
+        if c.observable in ("pt", "pt_pair") and not JETS.intersection(map(base_class, c.classes))
+    )  # fmt: skip
+
+
 def _by_sum(cut: Cut, cuts: Cuts, seen: Memory) -> bool:
     """What is as large as the sum, or as half of it."""
     highs = [c.high for c in cuts.values() if c.observable == "ht"]
@@ -232,6 +240,7 @@ _TABLE: tuple[tuple[str, bool, bool, Callable[[Cut, Cuts, Memory], bool]], ...] 
     ("mass", True, False, _by_momenta_and_distance),
     ("mass", True, False, _by_all_momenta),
     ("ht", True, False, _by_all_momenta),
+    ("ht", True, False, _by_what_jets_balance),
     ("ht", True, True, _by_sum_of_jets),
     ("pt", False, True, _by_half_of_a_mass),
     ("pt_hat", False, True, _by_half_of_a_mass),

@@ -72,6 +72,7 @@ def test_slices_are_found(seed: int) -> None:
     found = found_in(some)
     texts = [str(c) for c in found.cuts if c.observable == "pt_pair"]
     assert texts == ["60 <= pt_pair(11, 11) <= 150", "60 <= pt_pair(13, 13) <= 150"]
+    assert not [c for c in found.cuts if c.observable == "ht" and c.low > 0]  # that follows
     assert all(found.passes(s.p, s.labels, s.made).all()
                for s in states((11, 13), 60.0, 150.0, 10 * seed + 5))  # fmt: skip
 
