@@ -184,8 +184,10 @@ def bin_edges(
     if high - low <= 1e-6 * max(abs(low), abs(high), 1e-30):
         margin = max(1e-5 * abs(middle), 1e-12)
         return np.array([middle - margin, middle + margin])
-    if uniform and high - low > 16 * (upper - lower) and not observable.log:
-        low, high = max(low, middle - 6 * (upper - lower)), min(high, middle + 6 * (upper - lower))
+    # half of the values may be the same, such as energies of beams that rarely radiate
+    core = upper - lower if upper - lower > 1e-9 * max(abs(middle), high - low) else high - low
+    if uniform and high - low > 16 * core and not observable.log:
+        low, high = max(low, middle - 6 * core), min(high, middle + 6 * core)
     scale = np.geomspace if observable.log and low > 0 else np.linspace
     if uniform:
         return scale(low, high, n_bins + 1)

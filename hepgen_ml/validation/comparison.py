@@ -18,8 +18,9 @@ from hepgen_ml.errors import SampleError
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.validation.user_observables import ObservableFunction, extended
 
-MIN_GROUP = 1000
-"""Groups with fewer events in either sample are only counted, not compared."""
+MIN_GROUP, FEWEST = 1000, 200
+"""Groups with fewer events in either sample are only counted, not compared; where all have fewer,
+as in long decay chains, the largest ones are, down to the latter."""
 
 
 @dataclass(frozen=True)
@@ -225,10 +226,12 @@ def compare(
     known = {g.signature: g for g in floor.groups} if floor else {}
     rng = np.random.default_rng(seed)
     groups, compared = [], 0
+    common = {s: min(len(t), len(tables[1][s])) for s, t in tables[0].items() if s in tables[1]}
+    fewest = max(min(MIN_GROUP, max(common.values(), default=0)), FEWEST)
     for signature, full in tables[0].items():
-        other = tables[1].get(signature)
-        if other is None or min(len(full), len(other)) < MIN_GROUP:
+        if common.get(signature, 0) < fewest:
             continue
+        other = tables[1][signature]
         progress(str(signature))
         compared += len(full)
         order = rng.permutation(len(full))
@@ -254,7 +257,7 @@ def compare(
         )  # fmt: skip
     if not groups:
         raise SampleError(
-            f"no final state has {MIN_GROUP} events in both samples",
+            f"no final state has {FEWEST} events in both samples",
             remedy="compare more events, or events of the same process",
         )
     progress("frequencies")

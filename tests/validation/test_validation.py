@@ -26,6 +26,7 @@ from hepgen_ml.analysis.observables import Observable, observables
 from hepgen_ml.errors import SampleError, UsageError
 from hepgen_ml.events.sample import EventSample, RunInfo
 from hepgen_ml.validation import comparison, figures
+from tests.samples import toy_top_pairs
 
 ONE_JET = "t t~ j"
 
@@ -232,6 +233,11 @@ def test_bins_resolve_a_peak_and_keep_the_tails():
     assert np.histogram(values, edges)[0].max() < 0.1 * len(values)
     constant = bin_edges([np.ones(100)], Observable("dphi", "d"))
     assert histogram_chi2(np.ones(100), np.ones(100), constant).ndf == 0
+    for most in (0.0, 800.0):  # a mass or an energy that is the same in most events
+        mixed = np.append(np.full(60, most), np.linspace(most, most + 50, 40))
+        uniform = bin_edges([mixed], Observable("mass(N)", "m"), uniform=True)
+        assert (np.diff(uniform) > 0).all()
+        assert uniform[0] <= most < uniform[-1]
 
 
 def test_too_few_events(sample):
@@ -240,6 +246,16 @@ def test_too_few_events(sample):
         classifier_auc(table, table)
     with pytest.raises(SampleError, match="no final state"):
         comparison.compare(sample[:100], sample[:100])
+
+
+def test_long_decay_chains_have_no_large_final_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest of many small ones is compared, instead of none."""
+    judged = []
+    monkeypatch.setattr(comparison, "judge", lambda a, b, **_: judged.append(len(a)))
+    sample = toy_top_pairs(500, jets=False)
+    found = comparison.compare(sample, sample)
+    assert [len(g.truth) for g in found.groups] == [500]
+    assert judged[0] == 500
 
 
 def test_missing_scikit_learn_is_named(sample, monkeypatch):
