@@ -92,7 +92,11 @@ def text_of(document: dict[str, Any]) -> str:
     ValueError
         It has a number that is not finite, or is too large.
     """
-    text = json.dumps(document, allow_nan=False, separators=(",", ":"))
+    return within_limits(json.dumps(document, allow_nan=False, separators=(",", ":")))
+
+
+def within_limits(text: str) -> str:
+    """A document that `parse` does not find too large; ValueError if it does."""
     if len(text) > MAX_BYTES:
         raise ValueError(
             f"larger than {MAX_BYTES >> 20} MB; does the sample have a great many subprocesses?"

@@ -99,7 +99,7 @@ def save_model(directory: Path, model: TrainedModel, *, half: bool = False) -> N
         directory.mkdir(parents=True, exist_ok=True)
     process = model.process.to_config()
     try:
-        documents.text_of(process)
+        text_of_process = documents.text_of(process)
     except ValueError as error:
         raise OutputError(
             f"the process cannot be stored: {error}", path=directory,
@@ -110,7 +110,7 @@ def save_model(directory: Path, model: TrainedModel, *, half: bool = False) -> N
     if half:
         tensors |= _halved(model.surrogate)
     save_tensors(directory / WEIGHTS, tensors, {})
-    document = {
+    before = {
         "format": "hepgen-ml model",
         "version": FORMAT_VERSION,
         "precision": "float16" if half else "float32",
@@ -118,12 +118,14 @@ def save_model(directory: Path, model: TrainedModel, *, half: bool = False) -> N
         "weights_sha256": file_hash(directory / WEIGHTS),
         "config": model.config.model_dump(),
         "run": run_to_config(model.run),
-        "process": process,
-        "training": model.facts,
-        "packages": packages(),
     }
+    after = {"training": model.facts, "packages": packages()}
+    # that of the process may be long, and is there already
+    parts = [documents.text_of(before)[1:-1], f'"process":{text_of_process}',
+             documents.text_of(after)[1:-1]]  # fmt: skip
+    text = documents.within_limits("{" + ",".join(parts) + "}")
     write_text(directory / CARD, model_card(model.process, model.config, model.run, model.facts))
-    write_text(directory / CONFIG, documents.text_of(document) + "\n")
+    write_text(directory / CONFIG, text + "\n")
 
 
 def _halved(surrogate: Surrogate) -> dict[str, Tensor]:

@@ -268,6 +268,8 @@ class Acceptance:
 
     def bounds(self, labels: Sequence[str]) -> list[tuple[str, tuple[int, ...], float, float]]:
         """Bounds on particles of these classes by their places: equal where cuts are the same."""
+        if not self._by_key:
+            return []
         all_places = range(len(labels))
         at: list[tuple[int, ...]] = [(i,) for i in all_places]
         found = []

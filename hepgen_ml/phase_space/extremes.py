@@ -357,11 +357,12 @@ def _bounded(states: Sequence[FinalStates], most: int) -> Iterator[list[FinalSta
     group: list[FinalStates] = []
     n = 0
     for state in states:
-        for part in state.p.split(most):
-            if n + len(part) > most and group:
+        whole = len(state.p) <= most
+        for part in [state] if whole else [state._replace(p=p) for p in state.p.split(most)]:
+            if n + len(part.p) > most and group:
                 yield group
                 group, n = [], 0
-            group.append(state._replace(p=part))
-            n += len(part)
+            group.append(part)
+            n += len(part.p)
     if group:
         yield group

@@ -33,11 +33,12 @@ from hepgen_ml.process.decay_trees import (
     in_pairs,
     usual_pair,
 )
+from hepgen_ml.process.kept_masses import Place
 from hepgen_ml.process.masses import FinalMasses
 from hepgen_ml.process.origins import Origins
 from hepgen_ml.process.peaks import BROAD, find_peak
 from hepgen_ml.process.recoil import recoiling
-from hepgen_ml.process.resonance_masses import Place, ResonanceMasses, masses_of
+from hepgen_ml.process.resonance_masses import ResonanceMasses
 from hepgen_ml.process.seen import Seen, fixed_or_interval, name_of, unique_labels
 from hepgen_ml.process.structure import Structure
 from hepgen_ml.process.unnamed import name_systems
@@ -314,10 +315,10 @@ class DecayCharts:
                     a, b = sorted((found[i], found[j]))
                     places.setdefault((a, b), []).append((other, rows))
             masses = {
-                kinds: masses_of(self._masses.sums_of_all(p)) for kinds, p in places.items()
+                kinds: self._masses.kept.of_all(some) for kinds, some in places.items()
             }
             ends = np.cumsum([len(self.seen[other].kept["final"]) for other, _ in whole])
-            of_whole = masses_of(self._masses.sums_of_all(whole))
+            of_whole = self._masses.kept.of_all(whole)
             self._pairs[key] = _narrowest(masses, _largest_median(of_whole, ends))
         return self._pairs[key]
 
@@ -328,7 +329,7 @@ class DecayCharts:
             return self._within_cuts(structure, tree, node, spec)
         high = room
         if not math.isfinite(room):
-            high = 2 * float(self._masses.together(structure, tree.leaves(node)).max())
+            high = 2 * float(self._masses.kept.of(structure, tree.leaves(node)).max())
         peak = self._chosen.get((structure, frozenset(tree.leaves(node))))
         return Peak(0.0, high, *peak) if peak else (0.0, high)
 

@@ -42,9 +42,6 @@ log = logging.getLogger(__name__)
 _NAMED = 8
 """Subprocesses that a warning names."""
 
-_KEPT = 5_000
-"""Events per subprocess kept for fitting the rules of scale and couplings."""
-
 
 class ProcessLearner:
     """Collects what a process needs from chunks of events, in bounded memory.
@@ -78,6 +75,7 @@ class ProcessLearner:
         self._seen: dict[Structure, Seen] = {}
         self._cuts, self._find_cuts = CutFinder(find_cuts), find_cuts
         self._origins = Origins()
+        self._labelled: dict[tuple[Structure, tuple[str, ...]], tuple[list[str], Any]] = {}
         self._energies = BeamEnergies()
         self._nominal = np.zeros(2)
         self._lifetimes = LifetimeLearner(seed)
@@ -153,7 +151,7 @@ class ProcessLearner:
             final = own.momenta(structure.final)[rows]
             incoming = own.momenta(structure.incoming)[rows]
             kept = {"final": final, "incoming": incoming, **{n: v[rows] for n, v in events.items()}}
-            _keep(seen, priority[rows], kept)
+            seen.keep(priority[rows], kept)
             state = FinalStates(
                 torch.from_numpy(final), own.classes(k, structure), bool(structure.incoming),
                 structure.pairs_of_decays, structure.products,
@@ -167,8 +165,12 @@ class ProcessLearner:
 
     def _with_origins(self, structure: Structure, state: FinalStates) -> FinalStates:
         """A final state with classes that tell which particles decays make."""
-        labels = self._origins.labels(structure, state.labels)
-        made = self._origins.made(structure, labels) if structure.incoming else ()
+        key = structure, tuple(state.labels)
+        if key not in self._labelled:
+            labels = self._origins.labels(structure, state.labels)
+            made = self._origins.made(structure, labels) if structure.incoming else ()
+            self._labelled[key] = labels, made
+        labels, made = self._labelled[key]
         return state._replace(labels=labels, made=made)
 
     def _leave_out(self) -> None:
@@ -372,18 +374,6 @@ def _of_angles(beams: Mapping[tuple[int, ...], Beams]) -> tuple[str, ...]:
 
 def _are_leptons(flavours: Iterable[int]) -> bool:
     return all(10 < abs(f) < 20 for f in flavours)
-
-
-def _keep(
-    seen: Seen, priority: npt.NDArray[np.float64], new: dict[str, npt.NDArray[Any]]
-) -> None:
-    """Random subset of fixed size, each event with the same chance (smallest priorities)."""
-    if len(seen.priority):
-        priority = np.concatenate([seen.priority, priority])
-        joined = {k: np.concatenate([seen.kept[k], new[k]]) for k in new if k in seen.kept}
-        new = new | joined
-    chosen = np.argsort(priority, kind="stable")[:_KEPT]
-    seen.priority, seen.kept = priority[chosen], {k: v[chosen] for k, v in new.items()}
 
 
 def _names(ids: set[int]) -> str:

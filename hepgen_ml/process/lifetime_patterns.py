@@ -35,6 +35,9 @@ _FEWEST, _CLEAR = 20, 4.0
 """Number of events from which patterns are judged by themselves, and standard deviations from which
 they are others than those of independent particles or of other events."""
 
+_FEW_ROWS = 32
+"""Events of a structure that are counted one by one."""
+
 _MOST_PATTERNS, _MOST_TABLES, _MOST_COMBINED = 1000, 1000, 10
 """Largest numbers of patterns of a table, of tables, and of particles all of whose patterns are
 compared with those seen."""
@@ -191,12 +194,9 @@ class PatternLearner:
         states = good.astype(np.int8)
         for row, original in copied(structure).items():
             states[good[:, row] & (lifetime[:, row] == lifetime[:, original]), row] = COPIED
-        some, counts = states, np.ones(1, dtype=np.int64)
-        if len(states) > 1:  # there may be very many structures of single events
-            some, counts = np.unique(states, axis=0, return_counts=True)
-        for pattern, count in zip(some.tolist(), counts.tolist(), strict=True):
-            if len(seen) < _MOST_PATTERNS or tuple(pattern) in seen:
-                seen[tuple(pattern)] += count
+        for pattern, count in _counted(states):
+            if len(seen) < _MOST_PATTERNS or pattern in seen:
+                seen[pattern] += count
             else:
                 self._too_many.add(structure)
 
@@ -228,6 +228,14 @@ class PatternLearner:
             PatternTable(tuple(p for p, _ in key), tuple(c for _, c in key), tuple(numbers))
             for key, numbers in list(found.items())[:_MOST_TABLES]
         )
+
+
+def _counted(states: npt.NDArray[np.int8]) -> Iterable[tuple[Pattern, int]]:
+    """Different rows of a table, sorted, with how often each occurs."""
+    if len(states) <= _FEW_ROWS:  # there may be very many structures of a few events
+        return sorted(Counter(map(tuple, states.tolist())).items())
+    rows, counts = np.unique(states, axis=0, return_counts=True)
+    return zip(map(tuple, rows.tolist()), counts.tolist(), strict=True)
 
 
 Counts = Mapping[Pattern, int]

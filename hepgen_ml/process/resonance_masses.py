@@ -14,13 +14,11 @@ from hepgen_ml.phase_space.spectrum import Peaks
 from hepgen_ml.process.conditions import Conditions
 from hepgen_ml.process.decay_trees import Tree
 from hepgen_ml.process.following import NEARLY_RIGHT, follows
+from hepgen_ml.process.kept_masses import KeptMasses, Place
 from hepgen_ml.process.peaks import apart, find_peak, nearest
 from hepgen_ml.process.seen import Seen
 from hepgen_ml.process.spikes import with_spikes
 from hepgen_ml.process.structure import Structure
-
-Place = tuple[Structure, Sequence[int]]
-"""A structure, and the rows of some of its final particles."""
 
 _Group = tuple[tuple[int, int], tuple[int, ...]]
 """A resonance with the number of its mass, see `ResonanceMasses`, and others in its place."""
@@ -39,6 +37,11 @@ class ResonanceMasses:
         Decays of each structure.
     conditions : Conditions, optional
         Which masses may follow.
+
+    Attributes
+    ----------
+    kept : KeptMasses
+        Of the events of each structure.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class ResonanceMasses:
         conditions: Conditions | None = None,
     ) -> None:
         self._seen, self._trees, self._conditions = seen, trees, conditions
+        self.kept = KeptMasses(seen)
         self._rows: dict[int, list[tuple[Structure, int]]] = {}
         for structure in seen:
             for row in structure.intermediate:
@@ -77,7 +81,7 @@ class ResonanceMasses:
         for structure, row in self._rows[flavour]:
             if leaves := structure.leaves(row):
                 recorded.setdefault(structure.process_id, []).append((structure, leaves))
-        masses = {p: masses_of(self.sums_of_all(places)) for p, places in recorded.items()}
+        masses = {p: self.kept.of_all(places) for p, places in recorded.items()}
         if len(masses) < 2:
             return {}
         found = apart(masses)
@@ -91,7 +95,7 @@ class ResonanceMasses:
         number = np.concatenate([np.full(len(m), found[p]) for p, m in masses.items()])
         middle = [float(np.median(values[number == k])) for k in range(int(number.max()) + 1)]
         for process, places in systems.items():
-            found[process] = nearest(masses_of(self.sums_of_all(places)), middle)
+            found[process] = nearest(self.kept.of_all(places), middle)
         return found
 
     def _systems(self, flavour: int) -> list[tuple[Structure, list[int]]]:
@@ -118,7 +122,7 @@ class ResonanceMasses:
                     seen = self._seen[structure]
                     found.append((structure, leaves))
                     stated += [float(seen.mass_low[row]), float(seen.mass_high[row])]
-            mass = masses_of(self.sums_of_all(found))
+            mass = self.kept.of_all(found)
             moving = self.follow(mass, [structure for structure, _ in found])
             if moving is not None:
                 self._resonances[key] = moving
@@ -191,7 +195,7 @@ class ResonanceMasses:
         flavour = group[0][0]
         for structure, leaves in self._systems(flavour):
             if self._group(flavour, structure, leaves) == group:
-                mass = self.together(structure, leaves)
+                mass = self.kept.of(structure, leaves)
                 n += len(mass)
                 if ((mass > recorded.low) & (mass < recorded.high)).any():
                     near.add(structure)
@@ -213,31 +217,7 @@ class ResonanceMasses:
             group = self._group(key[0], structure, leaves)
             if structure not in but and group == (key, group[1] if others is None else others):
                 found.append((structure, leaves))
-        return np.sort(masses_of(self.sums_of_all(found)))
-
-    def sums(self, structure: Structure, rows: Sequence[int]) -> npt.NDArray[np.float64]:
-        """Momenta (events, 4) in GeV of some final particles together, in the events kept."""
-        # Arrays rather than tensors: there may be very many structures.
-        columns = [structure.final.index(r) for r in rows]
-        return np.add.reduce(self._seen[structure].kept["final"][:, columns], axis=1)
-
-    def sums_of_all(self, places: Sequence[Place]) -> npt.NDArray[np.float64]:
-        """As `sums`, of final particles of many structures one after another."""
-        kept = [self._seen[structure].kept["final"] for structure, _ in places]
-        owner = np.repeat(np.arange(len(kept)), [len(p) for p in kept])
-        alike: dict[tuple[int, tuple[int, ...]], list[int]] = {}
-        for i, (structure, rows) in enumerate(places):
-            columns = tuple(structure.final.index(r) for r in rows)
-            alike.setdefault((len(structure.final), columns), []).append(i)
-        found = np.zeros((len(owner), 4))
-        for (_, columns), some in alike.items():
-            momenta = np.concatenate([kept[i] for i in some])[:, list(columns)]
-            found[np.isin(owner, some)] = np.add.reduce(momenta, axis=1)
-        return found
-
-    def together(self, structure: Structure, rows: Sequence[int]) -> npt.NDArray[np.float64]:
-        """Masses in GeV of some final particles together, in the events kept."""
-        return masses_of(self.sums(structure, rows))
+        return np.sort(self.kept.of_all(found))
 
 
 def _beside(
@@ -284,10 +264,3 @@ def _empty(first: float, last: float, inside: npt.NDArray[np.float64]) -> tuple[
 def _ids(structure: Structure, rows: Sequence[int]) -> tuple[int, ...]:
     """Flavours of some particles, sorted."""
     return tuple(sorted(structure.pdg_id[r] for r in rows))
-
-
-def masses_of(momenta: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Masses (m,) of momenta (m, 4) in GeV; of those of many structures at once."""
-    x, y, z, energy = momenta.T
-    size = np.sqrt(x * x + y * y + z * z)
-    return np.sqrt(np.maximum((energy - size) * (energy + size), 0.0))

@@ -14,6 +14,9 @@ import numpy.typing as npt
 from hepgen_ml.phase_space import AT_FULL, MARGIN, MassSpec
 from hepgen_ml.phase_space.masses import MASSLESS
 
+_KEPT = 5_000
+"""Events per subprocess kept for fitting the rules of scale and couplings."""
+
 _SAME_ENERGY = 1e-6
 """Relative spread of energies that do not vary."""
 
@@ -76,6 +79,15 @@ class Seen:
     priority: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     kept: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     at_full: FullEnergies = field(default_factory=FullEnergies)
+
+    def keep(self, priority: npt.NDArray[np.float64], new: dict[str, npt.NDArray[Any]]) -> None:
+        """Random subset of fixed size, each event with the same chance (smallest priorities)."""
+        if len(self.priority):
+            priority = np.concatenate([self.priority, priority])
+            joined = {k: np.concatenate([self.kept[k], new[k]]) for k in new if k in self.kept}
+            new = new | joined
+        chosen = np.argsort(priority, kind="stable")[:_KEPT]
+        self.priority, self.kept = priority[chosen], {k: v[chosen] for k, v in new.items()}
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from hepgen_ml.errors import SampleError
 from hepgen_ml.events.sample import RunInfo
-from hepgen_ml.phase_space import DecayChart, FixedEnergyChart, FormationChart, PairChart
+from hepgen_ml.phase_space import Chart, DecayChart, FixedEnergyChart, FormationChart, PairChart
 from hepgen_ml.process.channel_groups import by_value
 from hepgen_ml.process.channels import Channel, Subprocess
 from hepgen_ml.process.encoded import Encoded, without_pattern
@@ -38,7 +38,9 @@ _MANY_CHANNELS, _FEWEST = 64, 50
 """With more channels than the first number, those with fewer events than the second are not
 mirrored: it would take as long as the training, and their parameters are shared with others."""
 
-_MOST_REMEMBERED = 20_000
+_MOST_REMEMBERED, _TOGETHER = 20_000, 20_000
+"""Kinds of records whose images are remembered, and events that are mirrored together, which bounds
+the memory."""
 
 CLEAR = 6.0
 """Standard deviations from which a sample is taken to break a symmetry."""
@@ -197,15 +199,14 @@ def _all_mirrored(
 
     The second tensor (m,) says of which events these were computed.
     """
-    x, done = torch.zeros_like(encoded.x), torch.zeros(len(encoded), dtype=torch.bool)
+    channel_of = process.channel_of[encoded.subprocess]
     fewest = _FEWEST if len(process.channels) > _MANY_CHANNELS else 0
-    for c, rows in by_value(process.channel_of[encoded.subprocess]):
-        if len(rows) < fewest:
-            continue
-        channel = process.channels[c]
-        given = encoded.conditions[rows]
-        x[rows, : len(channel.coordinates)] = _mirrored(channel, encoded.x[rows], signs, given)
-        done[rows] = True
+    x, done = torch.zeros_like(encoded.x), torch.bincount(channel_of)[channel_of] >= fewest
+    for some in torch.nonzero(done).squeeze(-1).split(_TOGETHER):
+        values = None if process.conditions is None else encoded.conditions[some]
+        for chart, channel, _, at in process.groups.of(channel_of[some], values):
+            rows = some[at]
+            x[rows, : len(channel.coordinates)] = _turned(chart, channel, encoded.x[rows], signs)
     return x, done
 
 
@@ -263,7 +264,11 @@ def _mirrored(
     channel: Channel, x: Tensor, signs: tuple[float, ...], conditions: Tensor
 ) -> Tensor:
     """Learned coordinates of events whose momenta are multiplied by signs."""
-    chart = channel.chart.given(conditions)
+    return _turned(channel.chart.given(conditions), channel, x, signs)
+
+
+def _turned(chart: Chart, channel: Channel, x: Tensor, signs: tuple[float, ...]) -> Tensor:
+    """The same with the chart of these events."""
     p, _ = chart.inverse(channel.join(x, torch.zeros(len(x), dtype=x.dtype)))
     turned = chart.forward(p * p.new_tensor(signs))
     keep = [i for i in range(turned.shape[1]) if i != channel.cyclic]

@@ -83,7 +83,7 @@ def _spec(
     kind: str, rows: list[tuple[Structure, list[int]]], masses: ResonanceMasses
 ) -> Spec | None:
     """Mass of all systems of a kind, None without a peak."""
-    mass = np.concatenate([masses.together(structure, leaves) for structure, leaves in rows])
+    mass = masses.kept.of_all(rows)
     moving = masses.follow(mass, [structure for structure, _ in rows])
     if isinstance(moving, MovingPeak):
         return moving

@@ -23,7 +23,7 @@ _FEWEST = 100
 FEW_CHANNELS = 64
 """Number of channels up to which the acceptance of each is measured separately."""
 
-_LONGEST = 25.0
+_LONGEST = 15.0
 """Largest time in seconds for very many channels."""
 
 _SHRINK = 20.0

@@ -33,7 +33,7 @@ from hepgen_ml.training.variations import VariationCollector
 
 log = logging.getLogger(__name__)
 
-_PER_CHANNEL, _TOGETHER = 100, 100_000
+_PER_CHANNEL, _TOGETHER = 100, 25_000
 """Number of events of each channel that are encoded together, and largest number in total."""
 
 MIN_EVENTS = 1000
