@@ -8,6 +8,7 @@ import pytest
 
 from hepgen_ml.config import Config, load_config
 from hepgen_ml.errors import UsageError
+from hepgen_ml.models.registry import density_class
 
 
 def test_file_and_overrides(tmp_path: Path) -> None:
@@ -87,6 +88,18 @@ def test_settings_of_other_models_are_named() -> None:
     assert config.without_effect() == ["jetgpt.bayesian", "flow.steps"]
     assert load_config(None, ["model=ddpm-lgatr", "lgatr.blocks=2"]).without_effect() == []
     assert load_config(None, ["jetgpt.bayesian=last"]).without_effect() == []  # auto
+
+
+@pytest.mark.parametrize(
+    ("model", "lost"),
+    [("spline-flow", ["width", "dropout"]), ("lgatr-cfm", ["width", "dropout"]),
+     ("gan", ["dropout"]), ("ddpm", ["dropout"]), ("ddpm-transformer", []), ("jetgpt", [])],
+)  # fmt: skip
+def test_settings_of_other_networks_are_named(model: str, lost: list[str]) -> None:
+    given = ["network.dropout=0.1", "network.width=64", "network.ensemble=2"]
+    config = load_config(None, [f"model={model}", *given])
+    found = config.without_effect(density_class(config).network_settings(config))
+    assert found == [f"network.{name}" for name in lost]
 
 
 def test_changes_are_validated() -> None:

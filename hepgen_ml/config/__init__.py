@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
@@ -119,13 +119,21 @@ class Config(BaseModel):
                 found[key] = {name: v for name, v in values.items() if name not in free}
         return found
 
-    def without_effect(self) -> list[str]:
-        """Settings that were given, of sections that the model does not have."""
+    def without_effect(self, of_network: Collection[str] | None = None) -> list[str]:
+        """Settings that were given, of sections that the model does not have.
+
+        Also those of ``network`` apart from the ones that it uses, if these are told.
+        """
         own = sections(self.model)
-        return [
+        found = [
             f"{key}.{name}" for key, value in (self.__pydantic_extra__ or {}).items()
             if key not in own for name in type(value).model_fields if name in value.model_fields_set
         ]  # fmt: skip
+        if of_network is None:
+            return found
+        others = set(NetworkConfig.model_fields) - {*of_network, "ensemble"}
+        given = self.network.model_fields_set & others
+        return [*found, *(f"network.{n}" for n in NetworkConfig.model_fields if n in given)]
 
     def with_(self, **changes: Any) -> Config:
         """Copy with top-level or dotted (``training__max_time``) values replaced."""

@@ -14,6 +14,7 @@ There is no likelihood.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal
 
 import torch
@@ -119,6 +120,10 @@ class GAN(DensityModel):
     has_likelihood = False
     conditional = True
     early_stopping = False
+
+    @classmethod
+    def network_settings(cls, config: Config) -> Collection[str] | None:
+        return MLPVelocity.settings
 
     def __init__(self, process: Process, config: Config) -> None:
         super().__init__(process)

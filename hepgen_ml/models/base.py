@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -181,6 +181,11 @@ class DensityModel(nn.Module, ABC):
         They are taken where the user gives none.
         """
         return {}
+
+    @classmethod
+    def network_settings(cls, config: Config) -> Collection[str] | None:
+        """Settings of the section ``network`` that the model uses; None: not told, or all."""
+        return None
 
     def __init__(self, process: Space) -> None:
         super().__init__()

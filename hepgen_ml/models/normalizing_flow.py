@@ -14,6 +14,7 @@ directions take one evaluation of each network, so that density and sampling are
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import numpy as np
 import torch
@@ -187,6 +188,10 @@ class SplineFlow(DensityModel):
 
     conditional = True
     principal_axes = True
+
+    @classmethod
+    def network_settings(cls, config: Config) -> Collection[str] | None:
+        return ()
 
     def __init__(self, process: Process, config: Config) -> None:
         super().__init__(process)

@@ -39,6 +39,9 @@ from hepgen_ml.training.surrogate_task import SurrogateTask
 
 log = logging.getLogger(__name__)
 
+_NAMED = 4
+"""Settings without effect that a warning names."""
+
 
 @dataclass
 class Prepared:
@@ -110,9 +113,10 @@ def prepare(sample: EncodedSample, config: Config, seconds: float) -> Prepared:
     if config.training.weights == "sample":
         process, encoded, log_weight = as_they_are(process, encoded)
     config = chosen(config, process, encoded, seconds)  # by the density that is learned
-    if unused := config.without_effect():
-        log.warning("%s has no effect on the model %s", ", ".join(unused), config.model)
     kind = registry.density_class(config)
+    if unused := config.without_effect(kind.network_settings(config)):
+        more = f" and {len(unused) - _NAMED} more" if len(unused) > _NAMED else ""
+        log.warning("no effect on a %s: %s%s", config.model, ", ".join(unused[:_NAMED]), more)
     if process.conditions is not None and not kind.conditional:
         raise UsageError(
             f"{config.model} cannot depend on conditions",

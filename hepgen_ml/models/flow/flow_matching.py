@@ -12,7 +12,7 @@ divergence of v (instantaneous change of variables, arXiv:1806.07366).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -78,6 +78,10 @@ class FlowMatching(DensityModel):
     def suggested(cls, config: Config) -> Mapping[str, Any]:
         """What suits the velocity network."""
         return VELOCITIES[cls.network_of(config.model)].suggested
+
+    @classmethod
+    def network_settings(cls, config: Config) -> Collection[str] | None:
+        return VELOCITIES[cls.network_of(config.model)].settings
 
     def __init__(self, process: Process, config: Config) -> None:
         super().__init__(process)

@@ -63,6 +63,7 @@ class GeometricVelocity(Velocity):
     """
 
     symmetry = "lorentz"
+    settings = ()
     within_cuts = True  # where momenta are those of events
     suggested: ClassVar[Mapping[str, Any]] = {"batch_size": 2048, "learning_rate": 6e-3}
 

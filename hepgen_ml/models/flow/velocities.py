@@ -30,6 +30,7 @@ class MLPVelocity(Velocity):
     """
 
     compiles = True
+    settings = ("width", "blocks", "mlp_ratio")
     linear = ("modulation", "up", "down")
 
     def __init__(self, process: Process, layouts: Layouts, config: Config) -> None:
@@ -64,6 +65,7 @@ class TransformerVelocity(Velocity):
         See `Velocity`.
     """
 
+    settings = ("width", "blocks", "heads", "mlp_ratio", "dropout")
     linear = ("modulation", "transformer")
 
     def __init__(self, process: Process, layouts: Layouts, config: Config) -> None:

@@ -37,6 +37,8 @@ class Velocity(nn.Module, ABC):
 
     Attributes
     ----------
+    settings : tuple of str or None
+        Settings of the section ``network`` that it uses; None: not told, or all.
     linear : tuple of str
         Modules whose linear maps may have a posterior, beside `head`, which gives all of the
         output. Networks without any have no posterior.
@@ -46,6 +48,7 @@ class Velocity(nn.Module, ABC):
         Settings of the training of many events, where none are given.
     """
 
+    settings: ClassVar[tuple[str, ...] | None] = None
     linear: ClassVar[tuple[str, ...]] = ()
     within_cuts: ClassVar[bool] = False
     suggested: ClassVar[Mapping[str, Any]] = {}
