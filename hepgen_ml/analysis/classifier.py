@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,9 +152,7 @@ def judge(
         return score / n_bags, n_trees
 
     # one thread for each half: on a busy machine the trees' own threads wait for each other
-    with ThreadPoolExecutor(2) as pool, warnings.catch_warnings():
-        # scikit-learn's threads replace the list of filters under each other's hands
-        warnings.filterwarnings("ignore", message="`sklearn.utils.parallel.delayed` should be")
+    with ThreadPoolExecutor(2) as pool, quiet_threads():
         halves = list(pool.map(scores, (first_half, ~first_half)))
     areas, curves, log_odds = [], [], np.empty(2 * n)
     for train, (score, _) in zip((first_half, ~first_half), halves, strict=True):
@@ -168,6 +168,25 @@ def judge(
     return Judgement(
         auc, np.mean(curves, axis=0), (-log_odds[:n], -log_odds[n:]), (weight[:n], weight[n:])
     )
+
+
+@contextmanager
+def quiet_threads() -> Iterator[None]:
+    """Without scikit-learn's warnings about its threads, in which it empties the list of filters.
+
+    Those of other threads are then shown whatever the filters were.
+    """
+    noise = "`sklearn.utils.parallel.delayed` should be"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=noise)
+        show = warnings.showwarning
+
+        def show_others(message: Warning | str, *about: Any, **more: Any) -> None:
+            if not str(message).startswith(noise):
+                show(message, *about, **more)
+
+        warnings.showwarning = show_others
+        yield
 
 
 def roc_curve(

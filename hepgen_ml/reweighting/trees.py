@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hepgen_ml.analysis.classifier import quiet_threads
 from hepgen_ml.errors import SampleError, UsageError
 from hepgen_ml.events.sample import FloatArray
 from hepgen_ml.networks.compiled import compiled
@@ -246,9 +246,7 @@ def grow(
                 return model
             model.max_iter += _AT_ONCE
 
-    with ThreadPoolExecutor(workers) as pool, warnings.catch_warnings():
-        # scikit-learn's threads replace the list of filters under each other's hands
-        warnings.filterwarnings("ignore", message="`sklearn.utils.parallel.delayed` should be")
+    with ThreadPoolExecutor(workers) as pool, quiet_threads():
         models = list(pool.map(one, range(_SETS)))
     progress(1.0)
     facts = {

@@ -18,9 +18,10 @@ from hepgen_ml.errors import SampleError
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.validation.user_observables import ObservableFunction, extended
 
-MIN_GROUP, FEWEST = 1000, 200
+MIN_GROUP, FEWEST = 1000, 400
 """Groups with fewer events in either sample are only counted, not compared; where all have fewer,
-as in long decay chains, the largest ones are, down to the latter."""
+as in long decay chains, the largest ones are, down to the latter: a classifier needs 200 events of
+each half of the truth."""
 
 
 @dataclass(frozen=True)

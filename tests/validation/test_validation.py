@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import runpy
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import hepgen_ml
-from hepgen_ml.analysis.classifier import classifier_auc, weighted_auc
+from hepgen_ml.analysis.classifier import classifier_auc, quiet_threads, weighted_auc
 from hepgen_ml.analysis.final_states import color_partners, layouts
 from hepgen_ml.analysis.frequencies import categories, frequencies
 from hepgen_ml.analysis.metrics import (
@@ -256,6 +257,17 @@ def test_long_decay_chains_have_no_large_final_state(monkeypatch: pytest.MonkeyP
     found = comparison.compare(sample, sample)
     assert [len(g.truth) for g in found.groups] == [500]
     assert judged[0] == 500
+
+
+def test_threads_of_scikit_learn_are_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They empty the list of filters, so that one that ignores a warning may be gone."""
+    shown: list[str] = []
+    monkeypatch.setattr(warnings, "showwarning", lambda m, *_, **__: shown.append(str(m)))
+    with quiet_threads():
+        warnings.resetwarnings()
+        warnings.warn("`sklearn.utils.parallel.delayed` should be used otherwise", stacklevel=1)
+        warnings.warn("something else", stacklevel=1)
+    assert shown == ["something else"]
 
 
 def test_missing_scikit_learn_is_named(sample, monkeypatch):
