@@ -233,11 +233,17 @@ class Acceptance:
     Parameters
     ----------
     cuts : sequence of Cut
+
+    Attributes
+    ----------
+    of_ranks : bool
+        Whether some are on the leading particles of a class.
     """
 
     def __init__(self, cuts: Sequence[Cut] = ()) -> None:
         self.cuts = tuple(cuts)
         self._by_key = {(c.observable, c.classes): c for c in self.cuts}
+        self.of_ranks = any(c.observable in LEADING for c in self.cuts)
 
     def pt_min(self, label: str) -> float:
         """Smallest transverse momentum of a flavour class, 0 without a cut."""

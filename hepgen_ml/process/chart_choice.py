@@ -125,7 +125,7 @@ class ChartLearner:
             pt = self.acceptance.pt_of_pair([*classes.values()], [*sizes.values()])
             pt_min = dict.fromkeys(structure.final, pt)
         else:
-            pt_min = structure.smallest_momenta(self.acceptance.low, classes)
+            pt_min = structure.smallest_momenta(self.acceptance, classes)
         # The balancing particle should have no cut and, if there is a choice, a large mass:
         # then the region where it goes soft holds no structure.
         last = max(structure.final, key=lambda r: (pt_min[r] == 0.0, sizes[r], r))

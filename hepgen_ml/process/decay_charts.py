@@ -125,7 +125,7 @@ class DecayCharts:
             return None
         tree = in_pairs(structure, tree, partial(self._pair, structure, tree))
         specs = self._specs(structure, tree)
-        pt_min = structure.smallest_momenta(self.acceptance.low, classes)
+        pt_min = structure.smallest_momenta(self.acceptance, classes)
         pt_min |= {n: self._pt_min(structure, tree, n, classes) for n in tree.made
                    if n in tree.children}  # fmt: skip
         last = max(tree.made, key=lambda n: (pt_min[n] == 0.0, largest(specs[n]), n))

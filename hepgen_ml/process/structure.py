@@ -9,7 +9,7 @@ final particles without mothers, ordered by kind.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from hepgen_ml.events.helicities import helicity_codes
 from hepgen_ml.events.objects import rank_of
 from hepgen_ml.events.sample import UNKNOWN_SPIN, EventSample
-from hepgen_ml.phase_space.cuts import LIGHT
+from hepgen_ml.phase_space.cuts import LIGHT, Acceptance
 from hepgen_ml.phase_space.leading import smallest_by_rank
 from hepgen_ml.phase_space.made import Made
 
@@ -93,16 +93,17 @@ class Structure:
         return _pairs_of_decays(self.status, self.mother1, self.mother2)
 
     def smallest_momenta(
-        self, low: Callable[..., float], classes: Mapping[int, str]
+        self, acceptance: Acceptance, classes: Mapping[int, str]
     ) -> dict[int, float]:
         """Smallest transverse momenta of the final particles of these classes, by row.
 
         Identical ones have those of their rank, see `smallest_by_rank`.
         """
-        rows = list(classes)
-        kinds = [(self.pdg_id[r], self.mother1[r], self.mother2[r]) for r in rows]
-        values = smallest_by_rank(low, [classes[r] for r in rows], kinds)
-        return dict(zip(rows, values, strict=True))
+        if not acceptance.of_ranks:
+            return {r: acceptance.pt_min(label) for r, label in classes.items()}
+        kinds = [(self.pdg_id[r], self.mother1[r], self.mother2[r]) for r in classes]
+        values = smallest_by_rank(acceptance.low, [*classes.values()], kinds)
+        return dict(zip(classes, values, strict=True))
 
     def made(self, classes: Sequence[str], order: Sequence[int] | None = None) -> tuple[Made, ...]:
         """What the collision makes, none if final particles do not come from one of these each.
