@@ -14,6 +14,7 @@ n_wanted = int(sys.argv[2]) if len(sys.argv) > 2 else 2000
 pythia = pythia8mc.Pythia("", False)
 for command in (
     "Print:quiet = on",
+    "SLHA:verbose = 0",
     "Beams:frameType = 4",
     f"Beams:LHEF = {path}",
     "PartonLevel:MPI = off",  # many times faster

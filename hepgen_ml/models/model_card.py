@@ -70,7 +70,7 @@ def _validation_section(found: Mapping[str, Any]) -> str:
         rows.append(f"| {s['final_state']}, {s['sample']} | {cells} | {largest} |")
     broken = found["laws"]["broken"]
     rates = "".join(
-        f"- {kind}: largest pull {r['worst_pull']:+.1f} of {r['categories']} ({r['worst']})\n"
+        f"- {kind}: largest pull {r['worst_pull']:+z.1f} of {r['categories']} ({r['worst']})\n"
         for kind, r in found["rates"].items()
     )
     made = found["generated"]

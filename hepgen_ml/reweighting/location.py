@@ -262,7 +262,7 @@ def summary(locations: list[Location], most: int = 5) -> str:
         lines += [
             f"  {d.observable.name:<22}{d.before:>9.2f}{d.after:>9.2f}  "
             f"{d.worst_bin[0]:.4g} to {d.worst_bin[1]:.4g} {d.observable.unit}".rstrip()
-            + f": generated/truth {d.worst_ratio:.3f} ({d.worst_pull:+.1f} sigma)"
+            + f": generated/truth {d.worst_ratio:.3f} ({d.worst_pull:+z.1f} sigma)"
             for d in x.deviations[:most]
         ]
         for t in x.tails:

@@ -126,7 +126,7 @@ def _rate_lines(rates: Mapping[str, Any]) -> list[list[str]]:
     return [
         [
             f"rates: {counted(r['categories'], kind)}",
-            f"largest pull {_number(r['worst_pull'], '+.1f')} "
+            f"largest pull {_number(r['worst_pull'], '+z.1f')} "
             f'<span class="soft">({p_text(r["worst_p_value"])})</span>',
             f"{particles(r['worst'])}; χ²/ndf {_number(r['chi2_per_ndf'])}",
         ]
@@ -170,7 +170,7 @@ def _correlations(metrics: Metrics) -> str:
     for sample in metrics["samples"]:
         for name, c in sample["correlations"].items():
             pair = ", ".join(f"<code>{escape(o)}</code>" for o in c["worst_pair"])
-            pulls = _number(c["rms_pull"]), _number(c["worst_pull"], "+.1f")
+            pulls = _number(c["rms_pull"]), _number(c["worst_pull"], "+z.1f")
             rows.append(
                 [particles(name), sample["label"], str(len(c["observables"])), *pulls, pair]
             )
@@ -212,7 +212,7 @@ def _rates(metrics: Metrics) -> str:
                 f"{r['truth']:.5f} ± {r['truth_error']:.5f}",
                 f"{r['generated']:.5f} ± {r['generated_error']:.5f}",
                 _number(r["model_error"], ".5f"),
-                _number(r["pull"], "+.2f"),
+                _number(r["pull"], "+z.2f"),
             ]
             for r in rows
         ]
@@ -229,7 +229,7 @@ def _weights(metrics: Metrics) -> str:
             escape(w["name"]),
             f"{w['truth']:.5f} ± {w['truth_error']:.5f}",
             f"{w['generated']:.5f} ± {w['generated_error']:.5f}",
-            _number(w["pull"], "+.2f"),
+            _number(w["pull"], "+z.2f"),
             _number(w["chi2_per_ndf"]),
             f'<span class="soft">{_number(w["chi2_per_ndf_nominal"])}</span>',
             particles(w["observable"] or ""),

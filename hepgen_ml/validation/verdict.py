@@ -130,7 +130,7 @@ def plain_words(summary: Mapping[str, Any]) -> list[str]:
         expected = "expected" if (r["worst_p_value"] or 0) > 0.01 else "not expected"
         sentences.append(
             f"Frequencies of {counted(r['categories'], kind)}: the largest pull is "
-            f"{r['worst_pull']:+.1f} ({r['worst']}), {expected} among so many "
+            f"{r['worst_pull']:+z.1f} ({r['worst']}), {expected} among so many "
             f"({p_text(r['worst_p_value'])})."
         )
     return sentences
