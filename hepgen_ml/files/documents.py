@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError
 
 from hepgen_ml.errors import HepgenError, ModelError
+from hepgen_ml.files.garbage import uncollected
 
 MAX_BYTES = 64 << 20
 """Largest size of a document; a process of hundreds of subprocesses takes less than 1 MiB."""
@@ -56,6 +57,7 @@ class Document(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+@uncollected()
 def parse(text: str | bytes, *, infinite: bool = False) -> dict[str, Any]:
     """Contents of a JSON document.
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from hepgen_ml.events.run import finite_or_none
+from hepgen_ml.files.garbage import uncollected
 from hepgen_ml.models.storage import TrainedModel
 from hepgen_ml.process.understanding import subprocess_name, understood
 from hepgen_ml.reweighting.named_weights.ratios import WeightRatios
 
 
+@uncollected()
 def describe(model: TrainedModel, ratios: WeightRatios | None = None) -> dict[str, Any]:
     """Facts about a model, as plain values for `hepgen-ml info`."""
     process, run = model.process, model.run

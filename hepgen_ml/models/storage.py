@@ -24,6 +24,7 @@ from hepgen_ml.errors import ModelError, OutputError, UsageError
 from hepgen_ml.events.run import RunInfo, processes_from_json
 from hepgen_ml.files import documents
 from hepgen_ml.files.directories import DirectoryLock
+from hepgen_ml.files.garbage import uncollected
 from hepgen_ml.files.model_files import CARD, CLASSIFIER, CONFIG, VALIDATION, WEIGHTS
 from hepgen_ml.files.outputs import naming, remove, write_json, write_text
 from hepgen_ml.files.provenance import file_hash, packages
@@ -67,6 +68,7 @@ class TrainedModel:
     device: torch.device
 
 
+@uncollected()
 def save_model(directory: Path, model: TrainedModel, *, half: bool = False) -> None:
     """Write a model directory; ``config.json`` appears last, so that it refers to complete weights.
 
@@ -134,6 +136,7 @@ def _halved(surrogate: Surrogate) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in found.items() if bool(tensor.isfinite().all())}
 
 
+@uncollected()
 def load_model(directory: Path, device: torch.device) -> TrainedModel:
     """Read a model directory.
 

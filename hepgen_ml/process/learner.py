@@ -16,6 +16,7 @@ from hepgen_ml.events.helicities import helicity_codes
 from hepgen_ml.events.objects import NamedResonance
 from hepgen_ml.events.sample import UNKNOWN_SPIN, EventSample
 from hepgen_ml.events.summary import particle_name
+from hepgen_ml.files.garbage import uncollected
 from hepgen_ml.phase_space import Chart, Cut
 from hepgen_ml.phase_space.cut_finder import CutFinder
 from hepgen_ml.phase_space.cuts import Acceptance
@@ -83,6 +84,7 @@ class ProcessLearner:
         self._moving = Found()
         self.n_events = 0
 
+    @uncollected()
     def add(self, sample: EventSample) -> None:
         """Take in a chunk of parton-level or of reconstructed events."""
         needed = ["pdg_id"] + ([] if sample.is_reconstructed else ["mother1"])
@@ -229,6 +231,7 @@ class ProcessLearner:
             )
         return found
 
+    @uncollected()
     def process(
         self,
         beam_energy: tuple[float, float],

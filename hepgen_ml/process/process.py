@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from hepgen_ml.events.sample import EventSample
+from hepgen_ml.files.garbage import uncollected
 from hepgen_ml.phase_space import Acceptance, chart_from_config
 from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.phase_space.cuts import reported
@@ -128,6 +129,7 @@ class Process:
         f = np.array([s.frequency for s in self.subprocesses])
         return np.asarray(f / f.sum())
 
+    @uncollected()
     def encode(self, sample: EventSample) -> Encoded:
         """Translate events into tensors.
 
@@ -286,6 +288,7 @@ class Process:
         passes &= (backwards <= 1e-10 * limit.max()).all(-1)
         return Kinematics(final, incoming, passes)
 
+    @uncollected()
     def to_config(self) -> dict[str, Any]:
         """Plain JSON values."""
         # optional, as in models of earlier versions
@@ -325,6 +328,7 @@ class Process:
         return found
 
     @classmethod
+    @uncollected()
     def from_config(cls, config: dict[str, Any]) -> Process:
         """Inverse of `to_config`.
 

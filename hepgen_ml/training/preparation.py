@@ -15,6 +15,7 @@ from hepgen_ml.config import Config, TrainingConfig
 from hepgen_ml.errors import SampleError, UsageError
 from hepgen_ml.events.sample import RunInfo
 from hepgen_ml.events.weights import effective_size
+from hepgen_ml.files.garbage import uncollected
 from hepgen_ml.models import registry
 from hepgen_ml.models.choice import chosen
 from hepgen_ml.models.surrogate import Surrogate
@@ -87,6 +88,7 @@ class Prepared:
         )  # fmt: skip
 
 
+@uncollected()
 def prepare(sample: EncodedSample, config: Config, seconds: float) -> Prepared:
     """Choose a model, if it is automatic, and its training and validation events.
 
