@@ -42,7 +42,7 @@ _WIDEST = 0.5
 _ITERATIONS, _ROUNDS = 30, 12
 """Steps of the fits of shares, and of positions and widths."""
 
-_TRIED, _LOOKED_AT = 4, 2000
+_TRIED, _LOOKED_AT = 4, 5000
 """Largest numbers of spikes that are tried at a time, and of masses in the fit of one."""
 
 _NARROWEST = 1e-9
@@ -91,12 +91,22 @@ def with_spikes(
             if within - without > _RESOLVED:
                 peaks, gaps = [*peaks, peak], some
     found: Any = spec
+    spikes: list[tuple[float, float]] = []
     if len(peaks) > len(own):
         found, _ = fitted(spec[0], spec[1], mass, peaks, gaps)
     while len(peaks) < _MOST and (spike := _spike(mass, found)) is not None:
         if any(abs(spike[0] - m) < max(spike[1], w) / 2 for m, w in peaks):
             break  # one whose shape is another
         peaks.append(spike)
+        spikes.append(spike)
+        found, _ = fitted(spec[0], spec[1], mass, peaks, gaps)
+    for spike in spikes if len(peaks) > 1 else ():
+        # once more, on a map with all the others
+        others, _ = fitted(spec[0], spec[1], mass, [p for p in peaks if p != spike], gaps)
+        first, last = np.searchsorted(mass, spike[0] + np.array([-2.0, 2.0]) * spike[1]).tolist()
+        if (again := _refined(mass, others, first, min(last, len(mass) - 1))) is not None:
+            peaks[peaks.index(spike)] = again
+    if spikes and len(peaks) > 1:
         found, _ = fitted(spec[0], spec[1], mass, peaks, gaps)
     result: MassSpec = found
     return result
@@ -163,7 +173,7 @@ def _joined(gaps: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return found
 
 
-def _spike(mass: FloatArray, spec: tuple[float, ...]) -> tuple[float, float] | None:
+def _spike(mass: FloatArray, spec: tuple[Any, ...]) -> tuple[float, float] | None:
     """Position and width of the clearest spike in the coordinate of rising masses (m,)."""
     t = encode_mass(torch.from_numpy(mass), spec, spec[0], spec[1]).numpy()
     t = np.maximum.accumulate(t)
@@ -195,7 +205,7 @@ def _spike(mass: FloatArray, spec: tuple[float, ...]) -> tuple[float, float] | N
 
 
 def _refined(
-    mass: FloatArray, spec: tuple[float, ...], first: int, last: int
+    mass: FloatArray, spec: tuple[Any, ...], first: int, last: int
 ) -> tuple[float, float] | None:
     """Position and width of the peak of some neighbouring masses, on what the map makes flat."""
     reach = 3 * (last - first + 1)
@@ -206,7 +216,7 @@ def _refined(
     x = x[:: max(1, len(x) // _LOOKED_AT)]
     flat = np.abs(mass_slope(torch.from_numpy(x), spec).numpy())
     t = encode_mass(torch.from_numpy(x[[0, -1]]), spec, spec[0], spec[1]).numpy()
-    flat = flat / max(float(t[1] - t[0]), 1e-300)
+    flat = np.clip(flat / max(float(t[1] - t[0]), 1e-300), 1e-300, 1e300)
     low, position, high = (float(v) for v in np.quantile(mass[first : last + 1], (0.25, 0.5, 0.75)))
     width = max(high - low, _NARROWEST * position)
     step, factor = width / 2, 2.0
@@ -229,7 +239,7 @@ def _likelihood(x: FloatArray, flat: FloatArray, position: float, width: float) 
     """Log likelihood of a peak on a density (m,), its share fitted, between the first and last."""
     half = width / 2
     ends = np.arctan((x[[0, -1]] - position) / half)
-    peak = half / ((x - position) ** 2 + half**2) / max(float(ends[1] - ends[0]), 1e-300)
+    peak = half / ((x - position) ** 2 + half**2) / max(float(ends[1] - ends[0]), 1e-9)
     share = 0.5
     for _ in range(8):
         both = share * peak + (1 - share) * flat

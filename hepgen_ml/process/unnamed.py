@@ -144,8 +144,9 @@ def _top_quarks(structure: Structure, tree: Tree) -> _Found:
 
 
 def _wholes(structure: Structure, tree: Tree) -> _Found:
-    """All that the collision makes, where the record names no resonance."""
-    if len(tree.made) > 1 and not structure.intermediate:
+    """All that the collision makes, where neither the record nor others name a resonance."""
+    named = bool(structure.intermediate) or any(tree.systems.values())
+    if len(tree.made) > 1 and not named:
         ids = [abs(structure.pdg_id[r]) for r in structure.final]
         yield " ".join(sorted("j" if i <= 5 or i == 21 else str(i) for i in ids)), tree.made
 

@@ -187,3 +187,15 @@ def test_leptons_of_several_resonances_that_no_event_names() -> None:
             node["mass"]["gaps"] = [[5.0, 4.0]]
     with pytest.raises(ValueError, match="ends where it begins"):
         Process.from_config(broken)
+
+
+def test_masses_that_are_the_same_are_a_spike_of_no_width() -> None:
+    """On-shell particles beside a continuum: finite coordinates, and no more than that."""
+    for scatter in (0.0, 1e-12, 1e-7):
+        exact = 125.0 * (1 + scatter * np.random.default_rng(1).normal(size=400))
+        mass = np.concatenate([falling(3000, 20, 240, -2, 2), exact])
+        spec = with_spikes((0.0, 480.0), mass)
+        t = encode_mass(torch.from_numpy(mass), spec, 0.0, 480.0)
+        assert torch.isfinite(t).all()
+        again, _ = decode_mass(t, spec, 0.0, 480.0)
+        assert torch.allclose(again, torch.from_numpy(mass), rtol=1e-9)
