@@ -178,7 +178,10 @@ def value_of(
         name, factor = option["of"]
         scale = factor * positive(name, incoming, final)
     knots, inverse = np.asarray(option["knots"]), np.asarray(option["inverse"])
-    return 1.0 / interpolated(np.log(np.maximum(scale, 1e-300)), knots, inverse)
+    found = interpolated(np.log(np.maximum(scale, 1e-300)), knots, inverse)
+    # Continued to small scales, the strong coupling has a pole, and is negative beyond it.
+    least = float(inverse.min()) / 2
+    return 1.0 / (np.maximum(found, least) if least > 0 else found)
 
 
 def _reference(rule: dict[str, Any], incoming: Tensor, final: Tensor) -> FloatArray:

@@ -88,6 +88,20 @@ def test_random_scale_is_free() -> None:
     assert rule["free"]
 
 
+def test_couplings_beyond_a_table_have_no_pole() -> None:
+    """Down to a scale of zero, which a formula may have, and up to that of any collider."""
+    scale = np.geomspace(0.7, 20.0, 500)
+    coupling = 1 / (1.2 * np.log(scale / 0.25))
+    table = coupling_table(scale, coupling)
+    assert table is not None
+    beyond = value_of(
+        table, torch.empty(0), torch.empty(0), np.array([0.0, 0.01, 0.2, 0.25, 0.6, 1e5])
+    )
+    assert (beyond > 0).all()
+    assert beyond.max() <= 2.01 * coupling.max()
+    assert (np.diff(beyond) <= 0).all()
+
+
 def test_table_is_accurate_between_its_knots() -> None:
     rng = np.random.default_rng(3)
     scale = np.exp(rng.normal(5.3, 0.4, 30_000))
