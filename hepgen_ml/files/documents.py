@@ -229,7 +229,7 @@ class TrainingFacts(Document):
     reflection: Text = ""
     auxiliary_fractions: dict[
         Literal["scale", "alpha_qcd", "alpha_qed"],
-        dict[Literal["constant", "formula", "table", "drawn"], Fraction],
+        dict[Literal["constant", "formula", "table", "exception", "drawn"], Fraction],
     ] = {}
 
 

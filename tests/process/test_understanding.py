@@ -12,6 +12,7 @@ import torch
 
 from hepgen_ml.config import load_config
 from hepgen_ml.events.sample import EventSample, RunInfo, Subrun
+from hepgen_ml.files.documents import TrainingFacts
 from hepgen_ml.generation.generator import Generator
 from hepgen_ml.phase_space import BalancedChart, BeamsChart
 from hepgen_ml.phase_space.chart import incoming_momenta
@@ -60,6 +61,16 @@ def test_fractions_add_up_to_the_events() -> None:
     for kinds in fractions.values():
         assert sum(kinds.values()) == pytest.approx(1, abs=1e-5)
     assert fractions["scale"]["drawn"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_exceptions_are_stored() -> None:
+    sample = toy_top_pairs(3000)
+    sample.events["alpha_qed"][5] = 0.0078  # of one event only
+    encoded = encode_sample(sample)
+    fractions = auxiliary_fractions(encoded.process, encoded.encoded)
+    assert fractions["alpha_qed"]["exception"] == pytest.approx(1 / 3000, abs=1e-5)
+    facts = json.loads(json.dumps({"auxiliary_fractions": fractions}))
+    assert TrainingFacts.model_validate(facts).auxiliary_fractions == fractions
 
 
 def test_reconstructed_objects() -> None:
