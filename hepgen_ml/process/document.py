@@ -244,7 +244,7 @@ class ProcessDocument(Document):
 
     beam_energy: Annotated[list[Amount], Field(min_length=2, max_length=2)]
     acceptance: Annotated[list[CutDocument], Field(max_length=10_000)]
-    channels: Annotated[list[ChannelDocument], Field(min_length=1, max_length=10_000)]
+    channels: Annotated[list[ChannelDocument], Field(min_length=1, max_length=100_000)]
     subprocesses: Annotated[list[SubprocessDocument], Field(min_length=1, max_length=100_000)]
     lifetimes: Annotated[list[LifetimeDocument], Field(max_length=1000)] = Field(
         default_factory=list
