@@ -34,7 +34,7 @@ from hepgen_ml.process.moving_cuts import Found, moving_cuts
 from hepgen_ml.process.origins import Origins, origins_for
 from hepgen_ml.process.patterns import sums_of_patterns
 from hepgen_ml.process.process import Process
-from hepgen_ml.process.seen import BeamEnergies, Beams, Seen, fixed_or_interval
+from hepgen_ml.process.seen import BeamEnergies, Beams, Seen, fixed_or_interval, keep_light_masses
 from hepgen_ml.process.spectra import Part
 from hepgen_ml.process.structure import Batch, Structure, batches
 
@@ -253,6 +253,7 @@ class ProcessLearner:
         if not self._seen:
             raise SampleError("there are no events", remedy="check how the sample was made")
         self._leave_out()
+        keep_light_masses(self._seen)
         conditions = self._conditions.found(cross_sections or {})
         if conditions is not None:
             for seen in self._seen.values():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hepgen_ml.phase_space import AT_FULL, MARGIN, MassSpec
+from hepgen_ml.phase_space.cuts import LIGHT
 from hepgen_ml.phase_space.masses import MASSLESS
+from hepgen_ml.process.structure import Structure
 
 _KEPT = 5_000
 """Events per subprocess kept for fitting the rules of scale and couplings."""
@@ -79,6 +81,8 @@ class Seen:
     priority: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     kept: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     at_full: FullEnergies = field(default_factory=FullEnergies)
+    # final rows whose masses below `MASSLESS` are no rounding, see `keep_light_masses`
+    light: frozenset[int] = frozenset()
 
     def keep(self, priority: npt.NDArray[np.float64], new: dict[str, npt.NDArray[Any]]) -> None:
         """Random subset of fixed size, each event with the same chance (smallest priorities)."""
@@ -88,6 +92,24 @@ class Seen:
             new = new | joined
         chosen = np.argsort(priority, kind="stable")[:_KEPT]
         self.priority, self.kept = priority[chosen], {k: v[chosen] for k, v in new.items()}
+
+
+def keep_light_masses(every: Mapping[Structure, Seen]) -> None:
+    """Keep masses that would count as zero, of particles that have the same in all events.
+
+    Gravitinos and axions may be as light. Masses of partons and photons are zero, and those that
+    follow from rounded momenta vary.
+    """
+    low: dict[int, float] = {}
+    high: dict[int, float] = {}
+    for structure, seen in every.items():
+        for row in structure.final if structure.incoming else ():
+            own = abs(structure.pdg_id[row])
+            low[own] = min(low.get(own, math.inf), float(seen.mass_low[row]))
+            high[own] = max(high.get(own, 0.0), float(seen.mass_high[row]))
+    light = {i for i in low if 0 < low[i] == high[i] < MASSLESS} - {*LIGHT, 22}
+    for structure, seen in every.items() if light else ():
+        seen.light = frozenset(r for r in structure.final if abs(structure.pdg_id[r]) in light)
 
 
 @dataclass(frozen=True)
@@ -186,6 +208,8 @@ def mass_bounds(seen: Seen, rows: Iterable[int]) -> list[tuple[float, float]]:
 
 def fixed_or_interval(seen: Seen, row: int) -> MassSpec:
     """Fixed mass, or the interval of one that varies."""
+    if row in seen.light:
+        return float(seen.mass_high[row])
     return _spec_of(float(seen.mass_low[row]), float(seen.mass_high[row]))
 
 

@@ -248,6 +248,20 @@ def test_collisions_that_make_a_particle_which_no_event_names() -> None:
     assert [len(n.children) for n in process.channels[0].chart.nodes].count(2) == 1
 
 
+def test_masses_that_are_no_rounding_stay() -> None:
+    """A gravitino of 1 keV; a photon's mass from rounded momenta is zero."""
+    chart = DecayChart([Node("N", 100.0, (1, 2)), Node("a", 0.0), Node("G", 0.0)], 1,
+                       {"kind": "balanced", "pt_min": []})  # fmt: skip
+    sample = final_particles(chart, 500, (22, 1000039))
+    sample.particles["mass"].reshape(-1, 4)[:, 2:] = 1e-6
+    (channel,) = learned(sample).channels
+    masses = [channel.chart.fixed_mass(k) for k in range(2)]
+    assert dict(zip(channel.classes, masses, strict=True)) == {"22": 0.0, "1000039": 1e-6}
+    sample.particles["mass"].reshape(-1, 4)[::2, 3] = 2e-6
+    (channel,) = learned(sample).channels
+    assert [channel.chart.fixed_mass(k) for k in range(2)] == [0.0, 0.0]
+
+
 @pytest.mark.parametrize("power", [3, 8, 20])
 def test_an_edge_is_no_resonance(power: int) -> None:
     """Masses of two photons that fall from a cut on are no particle's."""
