@@ -214,9 +214,9 @@ class PatternLearner:
         """
         species = frozenset(s for s, _ in chances)
         own = {
-            s: _restricted(self._seen[s], unstable(s, species))
+            s: _restricted(self._seen[s], rows)
             for s in dict.fromkeys(structures)
-            if s in self._seen and s not in self._too_many and unstable(s, species)
+            if s in self._seen and s not in self._too_many and (rows := unstable(s, species))
         }
         chosen = _chosen(own, _Pools(own, species), species, chances)
         found: dict[tuple[tuple[Pattern, float], ...], list[int]] = {}
@@ -283,6 +283,7 @@ def _chosen(
 ) -> dict[Structure, Counts]:
     """Patterns of each structure that has such."""
     found: dict[Structure, Counts] = {}
+    judged: dict[tuple[int, tuple[float, ...]], bool] = {}
     few = []
     for structure, counts in own.items():
         pooled = pools.of(structure)
@@ -293,7 +294,11 @@ def _chosen(
             continue
         rows = unstable(structure, species)
         kinds = [(abs(structure.pdg_id[r]), structure.status[r]) for r in rows]
-        if _dependent(pooled, [chances.get((k, structure.process_id), 0.0) for k in kinds]):
+        own_chances = tuple(chances.get((k, structure.process_id), 0.0) for k in kinds)
+        key = id(pooled), own_chances  # very many structures may have the patterns of one pool
+        if key not in judged:
+            judged[key] = _dependent(pooled, own_chances)
+        if judged[key]:
             found[structure] = pooled
     # Rare events are like the others.
     together = all(_together(p) for counts in own.values() for p in counts)
