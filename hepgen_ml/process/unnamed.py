@@ -120,6 +120,11 @@ def _pairs(structure: Structure, tree: Tree) -> _Found:
     """Unambiguous pairs of final particles to which one particle may have decayed."""
     ids, alone = structure.pdg_id, _alone(tree)
     yield from lepton_pairs(structure, alone)
+    for charged in (11, 13, 15):  # two W bosons that decay alike
+        row = {ids[n]: n for n in alone if abs(ids[n]) in (charged, charged + 1)}
+        if len(row) == 4 == sum(abs(ids[n]) in (charged, charged + 1) for n in alone):
+            yield "lv", (row[-charged], row[charged + 1])
+            yield "lv", (row[charged], row[-charged - 1])
     for sign in (1, -1):  # of the charge of a W boson
         up, down = ([n for n in alone if ids[n] in of] for of in ((2 * sign, 4 * sign),
                                                                   (-sign, -3 * sign)))

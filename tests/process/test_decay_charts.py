@@ -248,6 +248,20 @@ def test_collisions_that_make_a_particle_which_no_event_names() -> None:
     assert [len(n.children) for n in process.channels[0].chart.nodes].count(2) == 1
 
 
+def test_two_bosons_that_decay_alike() -> None:
+    """WW -> mu nu mu nu: leptons of one generation, of which each has one partner."""
+    w = Peak(20.0, 300.0, 80.4, 2.1)
+    nodes = [Node("w", w, (2, 3)), Node("v", w, (4, 5))] + 4 * [Node("a", 0.0)]
+    chart = DecayChart(nodes, 2, {"kind": "balanced", "pt_min": [0.0]})
+    sample = final_particles(chart, 1000, (-13, 14, 13, -14))
+    process = learned(sample)
+    (found,) = (c.chart for c in process.channels)
+    assert isinstance(found, DecayChart)
+    positions = [n.mass.mass for n in found.nodes if isinstance(n.mass, Peak)]
+    assert positions == pytest.approx([80.4, 80.4], rel=5e-3)
+    check_round_trip(process, sample)
+
+
 def test_masses_that_are_no_rounding_stay() -> None:
     """A gravitino of 1 keV; a photon's mass from rounded momenta is zero."""
     chart = DecayChart([Node("N", 100.0, (1, 2)), Node("a", 0.0), Node("G", 0.0)], 1,
