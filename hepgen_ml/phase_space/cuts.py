@@ -213,7 +213,8 @@ def right_classes(observable: str, classes: Sequence[str]) -> bool:
     if observable == "mass" and list(classes) == [ALL]:
         return True
     if observable in LEADING:
-        return len(classes) == 1 and classes[0] != ALL
+        # of any origin, see `places`
+        return len(classes) == 1 and classes[0] != ALL and classes[0] == base_class(classes[0])
     return not {ALL, LEPTON} & {*classes} and len(classes) == (1 if observable in SINGLE else 2)
 
 
@@ -297,11 +298,11 @@ class Acceptance:
     def classes(self) -> set[str]:
         """Flavour classes that have cuts."""
         own = {name for cut in self.cuts for name in cut.classes}
-        own |= {name for cut in self.cuts if cut.observable in LEADING
-                for name in members(cut.classes[0])}  # fmt: skip
+        of_any = {name for cut in self.cuts if cut.observable in LEADING
+                  for name in members(cut.classes[0])}  # fmt: skip
         if ("ht", ("j",)) in self._by_key:
-            origins = "", OF_COLLISION, OF_DECAYS
-            own.update(name + origin for name in JETS for origin in origins)
+            of_any |= JETS
+        own.update(name + origin for name in of_any for origin in ("", OF_COLLISION, OF_DECAYS))
         return own
 
     def concerned(self, made: Sequence[Made]) -> tuple[Made, ...]:

@@ -19,8 +19,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from hepgen_ml.events.sample import EventSample
+from hepgen_ml.process.channel_groups import by_value
 from hepgen_ml.process.structure import Structure
 
 FloatArray = npt.NDArray[np.float64]
@@ -85,20 +87,24 @@ def stored_tables(
     Raises
     ------
     ValueError
-        Some subprocess has other particles.
+        Some subprocess has other particles, or several tables.
     """
     known, tables = frozenset(species), tuple(map(PatternTable.from_config, config))
+    numbers = [number for table in tables for number in table.subprocesses]
+    if len({*numbers}) < len(numbers):
+        raise ValueError("lifetime_patterns: several tables of a subprocess")
     for table in tables:
+        lengths = {len(pattern) for pattern in table.patterns}
+        columns = zip(*table.patterns, strict=False)
+        copies = [i for i, states in enumerate(columns) if COPIED in states]
         for number in table.subprocesses:
             if number >= len(structures):
                 raise ValueError("lifetime_patterns: a subprocess that does not exist")
             rows, originals = unstable(structures[number], known), copied(structures[number])
-            for pattern in table.patterns:
-                if len(pattern) != len(rows):
-                    raise ValueError("lifetime_patterns: not one number of every particle")
-                copies = [r for r, state in zip(rows, pattern, strict=True) if state == COPIED]
-                if any(originals.get(r) not in rows for r in copies):
-                    raise ValueError("lifetime_patterns: a copy of no particle")
+            if lengths != {len(rows)}:
+                raise ValueError("lifetime_patterns: not one number of every particle")
+            if any(originals.get(rows[i]) not in rows for i in copies):
+                raise ValueError("lifetime_patterns: a copy of no particle")
     return tables
 
 
@@ -128,13 +134,13 @@ def draw_patterns(
     """Patterns for events of some subprocesses (events,)."""
     n, known = len(events.pdg_id), frozenset(species)
     state, source = np.full(n, -1, dtype=np.int8), np.arange(n)
-    present = set(np.unique(subprocess).tolist())
+    events_of = dict(by_value(torch.from_numpy(subprocess)))
     for table in tables:
         frequency, patterns = np.array(table.frequency), np.array(table.patterns, dtype=np.int8)
         for number in table.subprocesses:
-            if number not in present:
+            if number not in events_of:
                 continue
-            first = events.offsets[:-1][subprocess == number]
+            first = events.offsets[:-1][events_of[number].numpy()]
             structure = structures[number]
             rows, originals = unstable(structure, known), copied(structure)
             drawn = rng.choice(len(patterns), len(first), p=frequency / frequency.sum())

@@ -119,10 +119,14 @@ def test_classes_of_other_places_have_channels_of_their_own() -> None:
     assert acceptance.bounds(["11", "13", "j"]) != acceptance.bounds(["12", "13", "j"])
     assert {"11", "13"} <= acceptance.classes
     assert acceptance.bounds(["22", "22"]) == acceptance.bounds(["22", "22"])
+    # a rank is among particles of any origin, which may have no other cut
+    apart = Acceptance([parse_cut("pt(j of the collision) > 20"), parse_cut("pt(j1) > 100")])
+    assert {"j", "j of the collision", "j of decays"} <= apart.classes
 
 
 @pytest.mark.parametrize("text", ["pt(l) > 20", "mass(l, l) > 20", "pt(all1) > 20", "pt(j0) > 20",
-                                  "mass(j1, j) > 20", "pt1(j) > 20"])  # fmt: skip
+                                  "mass(j1, j) > 20", "pt1(j) > 20", "pt(13 of decays:2) > 20",
+                                  "pt(j of the collision1) > 20"])  # fmt: skip
 def test_other_ranks_are_no_cuts(text: str) -> None:
     with pytest.raises(UsageError, match="is not a cut"):
         parse_cut(text)

@@ -165,6 +165,7 @@ def test_damaged_tables_are_refused() -> None:
     for name, values, words in (
         ("patterns", [[0, 0], [1, 2]], "copy"), ("patterns", [[0], [1]], "every particle"),
         ("frequency", [1.0], "every pattern"), ("subprocesses", [99], "does not exist"),
+        ("subprocesses", [0, 0], "several tables"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):
             Process.from_config(config | {"lifetime_patterns": [table | {name: values}]})
