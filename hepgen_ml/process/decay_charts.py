@@ -41,7 +41,7 @@ from hepgen_ml.process.recoil import recoiling
 from hepgen_ml.process.resonance_masses import ResonanceMasses
 from hepgen_ml.process.seen import Seen, fixed_or_interval, name_of, unique_labels
 from hepgen_ml.process.structure import Structure
-from hepgen_ml.process.unnamed import name_systems
+from hepgen_ml.process.unnamed import System, bounded_systems, name_systems
 
 Layout = tuple[Chart, tuple[str, ...], tuple[int, ...]]
 """A chart, the classes and the rows of its particles."""
@@ -91,7 +91,10 @@ class DecayCharts:
         trees, relatives = origins.relatives(seen)
         self._trees = {s: relatives.completed(s, tree) for s, tree in trees.items()}
         self._masses = ResonanceMasses(seen, self._trees, conditions)
-        self._unnamed_masses = name_systems(self._trees, self._masses)
+        self._unnamed_masses: dict[System, MassSpec] = {
+            **name_systems(self._trees, self._masses),
+            **bounded_systems(self._trees, self._masses, acceptance, self._class_of),
+        }
         self._pairs: dict[Decay, _Pair] = {}
         self._kinds: dict[tuple[int, ...], Decay] = {}
         self._chosen: dict[tuple[Structure, frozenset[int]], tuple[float, float]] = {}
@@ -110,11 +113,7 @@ class DecayCharts:
         tree = self._trees.get(structure)
         if tree is None or not tree.children:
             return None
-        seen = self.seen[structure]
-        flavours = {
-            r: flavour_class(structure.pdg_id[r], largest(fixed_or_interval(seen, r)))
-            for r in structure.final
-        }
+        flavours = {r: self._flavour(structure, r) for r in structure.final}
         classes = {r: self._origins.label(structure, r, c) for r, c in flavours.items()}
         while len(tree.made) == 1:
             spec = self._named(structure, tree, tree.made[0])
@@ -156,6 +155,14 @@ class DecayCharts:
         chart = self._charts[key]
         rows = tuple(queue[i] for i in chart.leaves)
         return chart, tuple(classes[r] for r in rows), rows
+
+    def _flavour(self, structure: Structure, row: int) -> str:
+        mass = largest(fixed_or_interval(self.seen[structure], row))
+        return flavour_class(structure.pdg_id[row], mass)
+
+    def _class_of(self, structure: Structure, row: int) -> str:
+        """Flavour class of a final particle, with its origin where cuts depend on it."""
+        return self._origins.label(structure, row, self._flavour(structure, row))
 
     def _pt_min(
         self, structure: Structure, tree: Tree, node: int, classes: Mapping[int, str]

@@ -7,13 +7,15 @@ boson, and all particles of a collision together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
-from hepgen_ml.phase_space import Peak
+from hepgen_ml.phase_space import Acceptance, Cut, Peak
 from hepgen_ml.phase_space.masses import MovingPeak
+from hepgen_ml.phase_space.observables import ALL
 from hepgen_ml.phase_space.spectrum import Peaks
 from hepgen_ml.process.decay_trees import Tree, lepton_pairs, with_system
 from hepgen_ml.process.peaks import BROAD, find_peak
@@ -77,6 +79,58 @@ def name_systems(
                 trees[structure] = with_system(structure, trees[structure], nodes)
                 found[structure, frozenset(leaves)] = spec
     return found
+
+
+def bounded_systems(
+    trees: dict[Structure, Tree],
+    masses: ResonanceMasses,
+    acceptance: Acceptance,
+    class_of: Callable[[Structure, int], str],
+) -> dict[System, tuple[float, float]]:
+    """Masses in GeV, of pairs and of whole collisions, that cuts bound; they become nodes of trees.
+
+    A density smears an edge that no coordinate ends at. Particles that have cuts of their own stay
+    as they are, with charts that begin at these.
+
+    Parameters
+    ----------
+    trees : dict of Structure to Tree
+        Changed where such systems are found.
+    masses : ResonanceMasses
+    acceptance : Acceptance
+    class_of : callable
+        Flavour class of a final particle of a structure, by its row.
+    """
+    cuts = [c for c in acceptance.cuts if c.observable == "mass"]
+    found: dict[System, tuple[float, float]] = {}
+    for structure, tree in trees.items() if cuts else ():
+        labels = {
+            n: str(abs(tree.pdg_id(structure, n))) if n in tree.children else class_of(structure, n)
+            for n in tree.made
+        }
+        for cut in cuts:
+            nodes = _bounded_by(cut, tree, labels)
+            own = {labels[n] for n in nodes}
+            if not nodes or any(own & {*c.classes} for c in acceptance.cuts if c != cut):
+                continue
+            leaves = [r for n in nodes for r in tree.leaves(n)]
+            high = cut.high
+            if math.isinf(high):
+                high = 2 * float(masses.kept.of(structure, leaves).max())
+            trees[structure] = with_system(structure, tree, nodes)
+            found[structure, frozenset(leaves)] = max(cut.low, 0.0), high
+            break
+    return found
+
+
+def _bounded_by(cut: Cut, tree: Tree, labels: Mapping[int, str]) -> tuple[int, ...]:
+    """Particles of a collision, by their classes, with a mass within a cut, if unambiguous."""
+    nodes = tuple(n for n in tree.made if cut.classes == (ALL,) or labels[n] in cut.classes)
+    if cut.classes != (ALL,) and sorted(labels[n] for n in nodes) != sorted(cut.classes):
+        return ()
+    # charts of two final particles know smallest masses
+    known = math.isinf(cut.high) and not any(n in tree.children for n in nodes)
+    return () if len(nodes) < 2 or known else nodes
 
 
 def _spec(
