@@ -11,8 +11,9 @@ import torch
 
 from hepgen_ml.phase_space import Chart
 from hepgen_ml.process.auxiliary import AUXILIARY, Auxiliaries
+from hepgen_ml.process.coupling_tables import best_table
 from hepgen_ml.process.exceptions import is_exception
-from hepgen_ml.process.scale_rules import best_table, learn_coupling, learn_scale, means_of
+from hepgen_ml.process.scale_rules import learn_coupling, learn_scale, means_of
 from hepgen_ml.process.scale_search import exchanged_masses
 from hepgen_ml.process.seen import Seen
 from hepgen_ml.process.structure import Structure

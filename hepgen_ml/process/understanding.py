@@ -28,49 +28,13 @@ from hepgen_ml.phase_space import (
 from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.phase_space.masses import MovingMass, MovingPeak
 from hepgen_ml.phase_space.spectrum import Peaks
-from hepgen_ml.process.auxiliary import AUXILIARY
-from hepgen_ml.process.channels import Channel, Subprocess
+from hepgen_ml.process.channels import Subprocess
 from hepgen_ml.process.conditions import Conditions
-from hepgen_ml.process.encoded import Encoded
-from hepgen_ml.process.exceptions import is_exception
 from hepgen_ml.process.lifetimes import Lifetime
 from hepgen_ml.process.process import Process
-from hepgen_ml.process.scales import in_words
-
-_MOST_NAMED = 3
-"""Largest number of subprocesses and formulas in a sentence."""
+from hepgen_ml.process.scales_in_words import MOST_NAMED, scales_in_words, some
 
 _MOST_RESONANCES, _MOST_CUTS = 8, 12
-
-_NAMES = {"scale": "scale", "alpha_qcd": "α_s", "alpha_qed": "α_em"}
-
-_HOW = {
-    "constant": "constant", "formula": "exact by formula", "table": "exact by a table in the scale",
-    "drawn": "drawn from a density", "exception": "that of a few exceptions",
-}  # fmt: skip
-
-
-def auxiliary_fractions(process: Process, encoded: Encoded) -> dict[str, dict[str, float]]:
-    """Rules of scale and couplings: fractions of the events by the kind of rule.
-
-    Returns
-    -------
-    dict
-        For each of ``scale``, ``alpha_qcd``, ``alpha_qed`` fractions for ``constant``, ``formula``,
-        ``table``, ``exception`` and ``drawn``, as far as they occur.
-    """
-    found: dict[str, dict[str, float]] = {name: {} for name in AUXILIARY}
-    if process.is_reconstructed or not len(encoded):
-        return {}
-    for channel, rows in process.groups.of_rules(process.channel_of[encoded.subprocess]):
-        choice = channel.auxiliaries.branches[encoded.branch[rows].numpy()]
-        for k, name in enumerate(AUXILIARY):
-            kinds = [*map(_kind, channel.auxiliaries.rules[name]["options"]), "drawn"]
-            for number, count in zip(*np.unique(choice[:, k], return_counts=True), strict=True):
-                kind = kinds[number]
-                found[name][kind] = found[name].get(kind, 0.0) + float(count) / len(encoded)
-    return {n: {k: round(v, 6) for k, v in kinds.items()} for n, kinds in found.items()}
-
 
 def understood(process: Process, run: RunInfo, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Sentences about a process, each with its subject.
@@ -92,11 +56,11 @@ def understood(process: Process, run: RunInfo, facts: Mapping[str, Any]) -> list
     if process.conditions is not None:
         lines.insert(1, ("conditions", _conditions(process.conditions)))
     if not process.is_reconstructed:
-        lines.append(("scale, couplings", _scales(process, facts)))
+        lines.append(("scale, couplings", scales_in_words(process, facts)))
     if process.lifetimes:
         named = [_lifetime(v) for v in process.lifetimes]
         together = "; zero or not together as in the sample" if process.lifetime_patterns else ""
-        lines.append(("lifetimes", _some(named, _MOST_RESONANCES) + together))
+        lines.append(("lifetimes", some(named, _MOST_RESONANCES) + together))
     if weights := _weights(facts):
         lines.append(("weights", weights))
     if symmetry := _symmetry(facts):
@@ -177,13 +141,13 @@ def _species(ids: set[int]) -> str:
         return "partons"
     if partons and len(ids - partons) == 1:
         return f"partons and {particle_name(*(ids - partons))}"
-    return _some([particle_name(i) for i in sorted(ids)], _MOST_NAMED)
+    return some([particle_name(i) for i in sorted(ids)], MOST_NAMED)
 
 
 def _subprocesses(process: Process) -> str:
     ranked = sorted(process.subprocesses, key=lambda s: -s.frequency)
     sizes = [len(c.coordinates) for c in process.channels]
-    names = [f"{subprocess_name(s)} {100 * s.frequency:.3g} %" for s in ranked[:_MOST_NAMED]]
+    names = [f"{subprocess_name(s)} {100 * s.frequency:.3g} %" for s in ranked[:MOST_NAMED]]
     more = len(ranked) - len(names)
     spread = f"{min(sizes)} to {max(sizes)}" if min(sizes) < max(sizes) else f"{sizes[0]}"
     return (
@@ -227,7 +191,7 @@ def _resonances(process: Process) -> str:
                     rows = [s.order[leaf] for leaf in chart.leaves_of(k)]
                     names = " ".join(particle_name(s.structure.pdg_id[r]) for r in rows)
                     found.setdefault(f"{names} without a row", about)
-    return _some([f"{name} {text}" for name, text in found.items()], _MOST_RESONANCES) or (
+    return some([f"{name} {text}" for name, text in found.items()], _MOST_RESONANCES) or (
         "none with a peak" if process.is_reconstructed else "none in the record"
     )
 
@@ -279,49 +243,6 @@ def _lifetime(lifetime: Lifetime) -> str:
     of += "" if lifetime.process is None else f" in process {lifetime.process}"
     text = f"{particle_name(lifetime.pdg_id)}{of} {kind} cτ = {lifetime.mean:.4g} mm{prompt}"
     return text if lifetime.law is None else f"{text}, following the conditions"
-
-
-def _scales(process: Process, facts: Mapping[str, Any]) -> str:
-    fractions: Mapping[str, Mapping[str, float]] = facts.get("auxiliary_fractions") or {}
-    largest = _largest(process)
-    parts = []
-    for name in AUXILIARY:
-        rule, known = largest.auxiliaries.rules[name], fractions.get(name)
-        kinds = dict(known) if known else _kinds(rule)
-        text = ", ".join(
-            (f"{100 * value:.3g} % " if known else "") + _HOW[kind]
-            for kind, value in sorted(kinds.items(), key=lambda pair: -pair[1])
-        )
-        formulas = [
-            in_words(o["formula"], o["factor"], largest.chart.made_labels)
-            for o in rule["options"] if _kind(o) == "formula"
-        ]  # fmt: skip
-        constants = [o["value"] for o in rule["options"] if _kind(o) == "constant"]
-        if set(kinds) == {"constant"}:
-            value = constants[0] if constants else -1.0
-            text = f"constant, {value:.6g}" if value > 0 else "not given"
-        elif name == "scale" and formulas:
-            text += f" ({_some(formulas, _MOST_NAMED)})"
-        parts.append(f"{_NAMES[name]}: {text}")
-    return "; ".join(parts)
-
-
-def _kinds(rule: Mapping[str, Any]) -> dict[str, float]:
-    """Kinds of options of a rule, if their frequencies are unknown."""
-    kinds = {kind: 0.1 if kind == "exception" else 1.0 for kind in map(_kind, rule["options"])}
-    return kinds | ({"drawn": 0.5} if rule["free"] else {})
-
-
-def _kind(option: Mapping[str, Any]) -> str:
-    return "exception" if is_exception(option) else str(option["kind"])
-
-
-def _largest(process: Process) -> Channel:
-    """The channel with most events."""
-    rates = np.bincount(
-        process.channel_of.numpy(), process.frequencies, minlength=len(process.channels)
-    )
-    return process.channels[int(rates.argmax())]
 
 
 def _weights(facts: Mapping[str, Any]) -> str:
@@ -412,12 +333,6 @@ def _cuts(process: Process) -> str:
         lines = [c.described(process.conditions) for c in process.moving_cuts] + lines
     more = len(lines) - _MOST_CUTS
     return "\n".join([*lines[:_MOST_CUTS], *([f"and {more} more"] if more > 0 else [])]) or "none"
-
-
-def _some(names: Sequence[str], most: int) -> str:
-    """The first of some names, and how many there are beyond them."""
-    more = len(names) - most
-    return "; ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _number(n: int, one: str, several: str) -> str:

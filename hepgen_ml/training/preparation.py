@@ -21,6 +21,7 @@ from hepgen_ml.models.choice import chosen
 from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.process.process import Process
+from hepgen_ml.process.scales_in_words import auxiliary_fractions
 from hepgen_ml.process.symmetry import (
     check_reflection,
     exchanged_beams,
@@ -30,10 +31,9 @@ from hepgen_ml.process.symmetry import (
     reflected,
     symmetrize_frequencies,
 )
-from hepgen_ml.process.understanding import auxiliary_fractions
 from hepgen_ml.process.unseen import MOST_UNSEEN, unseen_share, unseen_warning
 from hepgen_ml.training.biased import as_they_are, with_weights
-from hepgen_ml.training.data import draw_rates, evened, split
+from hepgen_ml.training.drawing import draw_rates, evened, split
 from hepgen_ml.training.encoded import EncodedSample
 from hepgen_ml.training.output_run import output_run
 from hepgen_ml.training.surrogate_task import SurrogateTask

@@ -27,7 +27,7 @@ class SurrogateTask(Task[Batches]):
         Independent events in `train`, which Bayesian models weigh against their prior; by
         default all of them.
     rate : (m,) tensor, optional
-        How often training events are drawn, see `hepgen_ml.training.data.draw_rates`.
+        How often training events are drawn, see `hepgen_ml.training.drawing.draw_rates`.
 
     Attributes
     ----------

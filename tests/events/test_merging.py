@@ -15,7 +15,8 @@ from hepgen_ml.events.merging import FirstEvents, merge_runs
 from hepgen_ml.events.objects import Selection, parse_objects
 from hepgen_ml.events.sample import EventSample, RunInfo, Subrun, concatenate
 from hepgen_ml.events.source import EventSource
-from hepgen_ml.training.data import SampleSource, encode_all, learn_process, split
+from hepgen_ml.training.data import SampleSource, encode_all, learn_process
+from hepgen_ml.training.drawing import split
 from tests.parton_events import parton_sample
 from tests.samples import toy_top_pairs, toy_z_jets
 

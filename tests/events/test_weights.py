@@ -23,12 +23,10 @@ from hepgen_ml.models.jetgpt.autoregressive import AutoregressiveDensity
 from hepgen_ml.phase_space import Coordinate
 from hepgen_ml.training.data import (
     SampleSource,
-    draw_rates,
     encode_all,
-    evened,
     learn_process,
-    split,
 )
+from hepgen_ml.training.drawing import draw_rates, evened, split
 from hepgen_ml.training.preparation import thinned
 from tests.samples import toy_top_pairs, toy_z_jets
 

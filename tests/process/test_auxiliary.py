@@ -8,7 +8,8 @@ import torch
 from hepgen_ml.phase_space import BalancedChart
 from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.process.auxiliary import Auxiliaries, value_of
-from hepgen_ml.process.scale_rules import best_table, coupling_table, learn_coupling, learn_scale
+from hepgen_ml.process.coupling_tables import best_table, coupling_table
+from hepgen_ml.process.scale_rules import learn_coupling, learn_scale
 from hepgen_ml.process.scales import formula, formula_names
 
 CHART = BalancedChart(["j1", "6", "-6"], [0.0, 173.0, 173.0], [20.0, 0.0])

@@ -12,8 +12,9 @@ from hepgen_ml.phase_space import BalancedChart
 from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.phase_space.coordinates import transverse_momentum
 from hepgen_ml.process.auxiliary import Auxiliaries, value_of
+from hepgen_ml.process.coupling_tables import coupling_table
 from hepgen_ml.process.exceptions import is_exception
-from hepgen_ml.process.scale_rules import coupling_table, learn_coupling, learn_scale, means_of
+from hepgen_ml.process.scale_rules import learn_coupling, learn_scale, means_of
 from hepgen_ml.process.scale_search import exchanged_masses, find_mean
 from hepgen_ml.process.scales import Mean, formula, formula_names
 

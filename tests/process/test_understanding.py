@@ -18,7 +18,8 @@ from hepgen_ml.phase_space import BalancedChart, BeamsChart
 from hepgen_ml.phase_space.chart import incoming_momenta
 from hepgen_ml.process.process import Process
 from hepgen_ml.process.scales import in_words
-from hepgen_ml.process.understanding import auxiliary_fractions, understood
+from hepgen_ml.process.scales_in_words import auxiliary_fractions
+from hepgen_ml.process.understanding import understood
 from hepgen_ml.training.encoded import EncodedSample, encode_sample
 from tests.models.test_choice import FAST
 from tests.object_files import object_sample

@@ -22,7 +22,7 @@ from hepgen_ml.process.learner import ProcessLearner
 from hepgen_ml.process.multiplicity import families, with_more_jets
 from hepgen_ml.process.process import Process
 from hepgen_ml.training.batches import Batches, Order
-from hepgen_ml.training.data import draw_rates
+from hepgen_ml.training.drawing import draw_rates
 from hepgen_ml.training.preparation import thinned
 from tests.models.jetgpt.splitting_models import CONFIG, build, encode
 from tests.samples import learned, toy_top_pairs, toy_z_jets
