@@ -7,7 +7,8 @@ from hepgen_ml.phase_space.beams import AT_FULL, MARGIN, BeamsChart
 from hepgen_ml.phase_space.chart import Chart
 from hepgen_ml.phase_space.charts import BalancedChart, FixedEnergyChart
 from hepgen_ml.phase_space.coordinates import Coordinate
-from hepgen_ml.phase_space.cuts import Acceptance, Cut, parse_cut
+from hepgen_ml.phase_space.cut_text import parse_cut
+from hepgen_ml.phase_space.cuts import Acceptance, Cut
 from hepgen_ml.phase_space.decay import PRODUCTIONS, DecayChart, Node
 from hepgen_ml.phase_space.formation import FormationChart
 from hepgen_ml.phase_space.masses import Beside, MassSpec, Peak

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hepgen_ml.events.sample import EventSample
-from hepgen_ml.phase_space.cuts import Acceptance, Cut, flavour_class, parse_cut, tighter
+from hepgen_ml.phase_space.cut_text import parse_cut
+from hepgen_ml.phase_space.cuts import Acceptance, Cut, flavour_class, tighter
 from hepgen_ml.phase_space.origins import named_apart, of_each_origin
 from hepgen_ml.process.encoded import final_momenta
 from hepgen_ml.process.origins import origins_for

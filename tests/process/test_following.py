@@ -11,7 +11,7 @@ import torch
 from hepgen_ml.events.conditions import Wanted
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.phase_space import DecayChart
-from hepgen_ml.phase_space.cuts import parse_cut
+from hepgen_ml.phase_space.cut_text import parse_cut
 from hepgen_ml.phase_space.laws import Law, fit_law
 from hepgen_ml.phase_space.masses import MovingMass, MovingPeak
 from hepgen_ml.process.conditions import Condition, Conditions
