@@ -24,16 +24,26 @@ Energies = Annotated[list[Positive | None], Field(min_length=2, max_length=2)]
 """Energies of the two incoming particles; None if the energy varies."""
 
 
+_SMALLEST, _LARGEST = 1e-30, 1e20
+"""Smallest position and width of a peak and largest mass, in GeV; squares of numbers far beyond
+these are zero or infinite."""
+
+_OfPeak = Annotated[float, Strict(), Field(ge=_SMALLEST, le=_LARGEST, allow_inf_nan=False)]
+_Mass = Annotated[float, Strict(), Field(ge=0, le=_LARGEST, allow_inf_nan=False)]
+
+
 def _check_mass(mass: Any) -> Any:
     """Range of a mass; four numbers include a peak, six exclude the region around the peak."""
     if isinstance(mass, list):
+        if any(v is not None and v > _LARGEST for v in mass):
+            raise ValueError(f"a mass above {_LARGEST:g} GeV")
         if len(mass) not in (2, 4, 6) or mass[0] is None or mass[0] < 0:
             raise ValueError("a range of masses is two numbers, four with a peak, or six beside it")
         if mass[1] is not None and mass[1] <= mass[0]:
             raise ValueError("a range of masses ends where it begins")
         if len(mass) == 2 and mass[1] is None:
             raise ValueError("a range of masses without peak needs an end")
-        if not all(v is not None and v > 0 for v in mass[2:]):
+        if not all(v is not None and v >= _SMALLEST for v in mass[2:]):
             raise ValueError("a peak needs a positive mass and width")
         if len(mass) == 6 and not mass[0] < mass[4] < mass[5] < (mass[1] or math.inf):
             raise ValueError("what is cut out of a range of masses lies inside it")
@@ -75,14 +85,14 @@ class MovingMassDocument(_Strict):
     """Stored form of a `MovingMass`."""
 
     law: LawDocument
-    largest: Amount
+    largest: _Mass
 
 
 class MovingPeakDocument(_Strict):
     """Stored form of a `MovingPeak`."""
 
-    low: Amount
-    high: Positive | None
+    low: _Mass
+    high: _OfPeak | None
     position: LawDocument
     width: LawDocument
     first: Annotated[Number, Field(gt=-math.pi / 2, lt=math.pi / 2)]
@@ -98,11 +108,11 @@ class MovingPeakDocument(_Strict):
 class PeaksDocument(_Strict):
     """Stored form of `Peaks`."""
 
-    low: Amount
-    high: Positive | None
-    continuum: tuple[Positive, Positive, Positive]
-    peaks: Annotated[list[tuple[Positive, Positive, Positive]], Field(max_length=100)]
-    gaps: Annotated[list[tuple[Amount, Positive]], Field(max_length=100)]
+    low: _Mass
+    high: _OfPeak | None
+    continuum: tuple[Positive, _OfPeak, Positive]
+    peaks: Annotated[list[tuple[Positive, _OfPeak, _OfPeak]], Field(max_length=100)]
+    gaps: Annotated[list[tuple[_Mass, _OfPeak]], Field(max_length=100)]
 
     @model_validator(mode="after")
     def _check(self) -> PeaksDocument:
@@ -113,7 +123,7 @@ class PeaksDocument(_Strict):
 
 
 Mass = (
-    Amount
+    _Mass
     | Annotated[list[Number | None], Field(min_length=2, max_length=6)]
     | PeaksDocument
     | MovingMassDocument

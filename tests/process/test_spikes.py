@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from hepgen_ml.events.sample import concatenate
 from hepgen_ml.phase_space import Beside, Peak
@@ -21,6 +22,7 @@ from hepgen_ml.phase_space.masses import (
     mass_spec,
 )
 from hepgen_ml.phase_space.spectrum import Peaks
+from hepgen_ml.process.chart_document import NodeDocument
 from hepgen_ml.process.process import Process
 from hepgen_ml.process.spikes import with_spikes
 from tests.process.test_decay_charts import check_round_trip, resonance_and_a_jet, without_rows
@@ -187,6 +189,19 @@ def test_leptons_of_several_resonances_that_no_event_names() -> None:
             node["mass"]["gaps"] = [[5.0, 4.0]]
     with pytest.raises(ValueError, match="ends where it begins"):
         Process.from_config(broken)
+
+
+@pytest.mark.parametrize("mass", [
+    1e21, [0.0, 1e21], [0.0, 200.0, 1e200, 2.5], [0.0, 200.0, 1e-200, 1e-200],
+    [0.0, None, 91.0, 2.5, 1e20, 1e21],
+    mass_config(SPECTRUM._replace(peaks=((1.0, 1e200, 1.0),))),
+    mass_config(SPECTRUM._replace(peaks=((1.0, 91.0, 1e-300),))),
+    mass_config(SPECTRUM._replace(gaps=((1.0, 1e200),))),
+])  # fmt: skip
+def test_stored_masses_whose_squares_are_no_numbers_are_refused(mass: object) -> None:
+    NodeDocument.model_validate({"label": "Z", "mass": mass_config(SPECTRUM)})
+    with pytest.raises(ValidationError):
+        NodeDocument.model_validate({"label": "Z", "mass": mass})
 
 
 def test_masses_that_are_the_same_are_a_spike_of_no_width() -> None:
