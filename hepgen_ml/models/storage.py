@@ -39,6 +39,9 @@ from hepgen_ml.process.process import Process
 
 _HALF = (torch.float16, torch.bfloat16)
 
+_MANY_SUBPROCESSES = 30_000
+"""Number of subprocesses above which a model may be too large to be stored."""
+
 _SPARE_ELEMENTS = 10_000_000
 """Number of tensor elements that a network may allocate beyond a multiple of its weights."""
 
@@ -69,6 +72,22 @@ class TrainedModel:
 
 
 @uncollected()
+def require_storable(process: Process, directory: Path) -> None:
+    """Raise OutputError, before it is trained, for a model that is too large to be stored."""
+    if len(process.subprocesses) > _MANY_SUBPROCESSES:
+        _text_of_process(process.to_config(), directory)
+
+
+def _text_of_process(document: dict[str, Any], directory: Path) -> str:
+    try:
+        return documents.text_of(document)
+    except ValueError as error:
+        raise OutputError(
+            f"the process cannot be stored: {error}", path=directory,
+            remedy="train on a part of the events or of the subprocesses",
+        ) from None  # fmt: skip
+
+
 def save_model(directory: Path, model: TrainedModel, *, half: bool = False) -> None:
     """Write a model directory; ``config.json`` appears last, so that it refers to complete weights.
 
@@ -100,13 +119,7 @@ def save_model(directory: Path, model: TrainedModel, *, half: bool = False) -> N
     with naming(directory):
         directory.mkdir(parents=True, exist_ok=True)
     process = model.process.to_config()
-    try:
-        text_of_process = documents.text_of(process)
-    except ValueError as error:
-        raise OutputError(
-            f"the process cannot be stored: {error}", path=directory,
-            remedy="train on a part of the subprocesses",
-        ) from None  # fmt: skip
+    text_of_process = _text_of_process(process, directory)
     remove(directory, VALIDATION, CLASSIFIER)  # they were about other weights
     tensors = dict(model.surrogate.state_dict())
     if half:

@@ -13,7 +13,7 @@ import torch
 
 from hepgen_ml.config import Config
 from hepgen_ml.events.source import Progress
-from hepgen_ml.models.storage import TrainedModel, load_model, save_model
+from hepgen_ml.models.storage import TrainedModel, load_model, require_storable, save_model
 from hepgen_ml.training.clock import Clock
 from hepgen_ml.training.closing import complete
 from hepgen_ml.training.directory import begin, claimed, finish, wait_for
@@ -94,6 +94,8 @@ def fit(
         if not ranks.first:
             wait_for(out)
         ready = prepare(sample, config, seconds)
+        if ranks.first:
+            require_storable(ready.process, out)
         if sample.variations is not None:
             share = ready.config.training.variations_share * clock.seconds
             ready.facts |= regress(ready, sample, out, resume, share, device, progress)

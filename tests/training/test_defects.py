@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hepgen_ml.errors import SampleError
+from hepgen_ml.errors import OutputError, SampleError
 from hepgen_ml.events.formats import write
 from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
+from hepgen_ml.generation.generator import Generator
 from hepgen_ml.training.data import SampleSource, learn_process
 from hepgen_ml.training.defects import find_defects
+from hepgen_ml.training.trainer import Trainer
 from tests.colored_events import colored
 from tests.events.laws.test_color_lines import ALL
 from tests.parton_events import changed
@@ -126,3 +128,16 @@ def test_parts_of_a_file_that_no_event_passes(tmp_path: Path) -> None:
     assert sum(map(len, source.chunks())) == 0
     assert source.n_unselected == len(TOPS)
     assert find_defects(TOPS[:0]) == {}
+
+
+def test_models_that_are_too_large_are_told_before_they_are_trained(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def trained(*_: object) -> None:
+        pytest.fail("was trained")
+
+    monkeypatch.setattr(Trainer, "run", trained)
+    monkeypatch.setattr("hepgen_ml.models.storage._MANY_SUBPROCESSES", 1)
+    monkeypatch.setattr("hepgen_ml.files.documents.MAX_BYTES", 1000)
+    with pytest.raises(OutputError, match="great many subprocesses"):
+        Generator.train(TOPS, out=tmp_path / "m", device="cpu")
