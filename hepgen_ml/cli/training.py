@@ -202,7 +202,9 @@ def train(
         )
         if learn.weights or learn.no_weights:
             settings = settings.with_(training__variations=learn.variations())
-        stages = dict.fromkeys(("formulas", "weights", "train", "calibrate", "acceptance"), "%")
+        stages = dict.fromkeys(
+            ("formulas", "weights", "train", "calibrate", "measure acceptance"), "%"
+        )
         with Progress(stages) if first else nullcontext() as progress:
             generator = Generator.train(
                 paths,

@@ -7,6 +7,7 @@ about the training; facts that a model lacks are left out.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -143,7 +144,12 @@ def _species(ids: set[int]) -> str:
 def _subprocesses(process: Process) -> str:
     ranked = sorted(process.subprocesses, key=lambda s: -s.frequency)
     sizes = [len(c.coordinates) for c in process.channels]
-    names = [f"{subprocess_name(s)} {100 * s.frequency:.3g} %" for s in ranked[:MOST_NAMED]]
+    reactions = Counter(map(_reaction, ranked))
+    names = [
+        f"{subprocess_name(s)}{_rows(s) if reactions[_reaction(s)] > 1 else ''} "
+        f"{100 * s.frequency:.3g} %"
+        for s in ranked[:MOST_NAMED]
+    ]
     more = len(ranked) - len(names)
     spread = f"{min(sizes)} to {max(sizes)}" if min(sizes) < max(sizes) else f"{sizes[0]}"
     return (
@@ -151,6 +157,19 @@ def _subprocesses(process: Process) -> str:
         f"{_number(len(sizes), 'channel', 'channels')} of {spread} coordinates: "
         + "; ".join(names) + (f" and {more} more" if more else "")
     )
+
+
+def _reaction(s: Subprocess) -> tuple[Any, ...]:
+    """What `subprocess_name` says of a subprocess."""
+    ids = s.structure.pdg_id
+    incoming, final = ([ids[r] for r in rows] for rows in (s.structure.incoming, s.structure.final))
+    return tuple(incoming), tuple(sorted(final)), s.at_full
+
+
+def _rows(s: Subprocess) -> str:
+    """Resonances of a subprocess, which tell it from others of the same reaction."""
+    names = [particle_name(s.structure.pdg_id[r]) for r in s.structure.intermediate]
+    return f" (record with {' '.join(sorted(names))})" if names else " (record without resonances)"
 
 
 def subprocess_name(s: Subprocess) -> str:
@@ -169,7 +188,7 @@ def _lifetime(lifetime: Lifetime) -> str:
     """A species and its distribution."""
     kind = "as in the sample, mean" if lifetime.quantiles else "exponential with"
     prompt = f", {100 * lifetime.prompt:.3g} % prompt" if lifetime.prompt > 0 else ""
-    of = "" if lifetime.status == 1 else " of resonances"
+    of = "" if lifetime.status == 1 else " that decays in the record,"
     of += "" if lifetime.process is None else f" in process {lifetime.process}"
     text = f"{particle_name(lifetime.pdg_id)}{of} {kind} cτ = {lifetime.mean:.4g} mm{prompt}"
     return text if lifetime.law is None else f"{text}, following the conditions"

@@ -64,7 +64,7 @@ def measure_acceptance(
     channel_of, fractions = process.channel_of.numpy(), []
     begun, n_channels, n, n_drawn = time.monotonic(), len(process.channels), EVENTS, 0
     tell = progress or (lambda *_: None)
-    tell("acceptance", 0, n_channels, {})
+    tell("measure acceptance", 0, n_channels, {})
     for c in range(n_channels):
         if n_drawn:
             taken = time.monotonic() - begun
@@ -81,7 +81,7 @@ def measure_acceptance(
         passes = process.kinematics(x, subprocess, torch.zeros(len(x))).passes
         # Half an event instead of none, so that the logarithm is finite.
         fractions.append(max(float(passes.sum()), 0.5) / len(x))
-        tell("acceptance", c + 1, n_channels, {})
+        tell("measure acceptance", c + 1, n_channels, {})
     return fractions
 
 
@@ -132,7 +132,7 @@ def _together(
         last = drawn[0] >= most or taken * (1 + n / drawn[0]) > seconds
         if progress is not None:
             share = max(drawn[0] / most, taken / seconds)
-            progress("acceptance", 1.0 if last else min(share, 1.0), 1.0, {})
+            progress("measure acceptance", 1.0 if last else min(share, 1.0), 1.0, {})
         if last:
             break
     mean = max(float(passed.sum()), 0.5) / drawn.sum()

@@ -24,6 +24,7 @@ from hepgen_ml.training.encoded import EncodedSample, encode_sample
 from tests.models.test_choice import FAST
 from tests.object_files import object_sample
 from tests.phase_space.test_decays import hadronic_tops
+from tests.process.test_decay_charts import without_rows
 from tests.samples import toy_top_pairs
 
 TOYS = load_config(None, [*FAST, "network.width=16", "jetgpt.bins=8", "training.batch_size=64"])
@@ -120,6 +121,15 @@ def test_decays() -> None:
         assert name in said["resonances"]
     assert "with width" in said["resonances"]
     assert said["not learned"] == "helicities are not given"
+
+
+def test_subprocesses_of_one_reaction_are_told_apart() -> None:
+    sample = hadronic_tops(1200)
+    event = np.repeat(np.arange(len(sample)), np.diff(sample.offsets))
+    gone = (np.abs(sample.pdg_id) == 24) & (event % 3 == 0)
+    said = sentences(encode_sample(without_rows(sample, gone), skip_bad=True))["subprocesses"]
+    assert "(record with W+ W- t t~) 66." in said
+    assert "(record with t t~) 33." in said
 
 
 def test_records_that_are_no_chain_of_decays() -> None:
