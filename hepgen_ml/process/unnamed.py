@@ -36,6 +36,10 @@ _NARROW, _TWO_SIDED = 0.05, 0.02
 """Ratio of width and position up to which systems other than of leptons have a peak, and number of
 masses on each side of it relative to those in it: an edge has some on one side only."""
 
+_AS_MANY = 0.5
+"""Number of masses below a broad peak relative to those above: a steep spectrum that cuts on
+transverse momenta begin has a third, a resonance more below, where parton densities are larger."""
+
 _LEPTONS, _PARTONS = ("ll", "lv"), ("ud", "qq", "bb", "gg", "aa")
 """Kinds of pairs whose mass may have several peaks."""
 
@@ -150,8 +154,9 @@ def _spec(
         return float(f"{middle:.10g}")
     peak = find_peak(mass)
     one: tuple[float, float] | Peak = (0.0, top)
-    if peak is not None and peak[1] <= BROAD * peak[0]:
-        one = Peak(0.0, top, *peak) if kind in _LEPTONS or is_narrow(mass, *peak) else one
+    if peak is not None:
+        known = is_of_leptons(mass, *peak) if kind in _LEPTONS else is_narrow(mass, *peak)
+        one = Peak(0.0, top, *peak) if known else one
     spec = with_spikes(one, every) if kind in (*_LEPTONS, *_PARTONS) else one
     return spec if isinstance(spec, Peak | Peaks) else None
 
@@ -160,9 +165,25 @@ def is_narrow(mass: npt.NDArray[np.float64], position: float, width: float) -> b
     """Whether a peak is that of a particle, with masses on both sides: no edge."""
     if width > _NARROW * position:
         return False
+    below, core, above = _around(mass, position, width)
+    return min(below, above) >= _TWO_SIDED * core
+
+
+def is_of_leptons(mass: npt.NDArray[np.float64], position: float, width: float) -> bool:
+    """Whether a peak of two leptons is that of a particle, which may be broad."""
+    if width <= _NARROW * position:
+        return True
+    below, _, above = _around(mass, position, width)
+    return width <= BROAD * position and below >= _AS_MANY * above
+
+
+def _around(
+    mass: npt.NDArray[np.float64], position: float, width: float
+) -> tuple[int, int, int]:
+    """Numbers of masses below, in and above a peak."""
     edges = position + width * np.array([-2.5, -0.75, -0.5, 0.5, 0.75, 2.5])
-    below, _, core, _, above = np.histogram(mass, edges)[0]
-    return bool(min(below, above) >= _TWO_SIDED * core)
+    below, _, core, _, above = np.histogram(mass, edges)[0].tolist()
+    return below, core, above
 
 
 def _alone(tree: Tree) -> list[int]:

@@ -23,7 +23,7 @@ from hepgen_ml.phase_space.coordinates import invariant_mass_squared
 from hepgen_ml.process.peaks import find_peak
 from hepgen_ml.process.process import Process
 from hepgen_ml.process.understanding import understood
-from hepgen_ml.process.unnamed import is_narrow
+from hepgen_ml.process.unnamed import is_narrow, is_of_leptons
 from tests.colored_events import colored
 from tests.phase_space.test_decays import TOP, W, hadronic_tops
 from tests.samples import learned
@@ -282,6 +282,22 @@ def test_an_edge_is_no_resonance(power: int) -> None:
     mass = 100 * np.random.default_rng(2).uniform(size=3000) ** (-1 / power)
     peak = find_peak(mass)
     assert peak is None or not is_narrow(mass, *peak)
+
+
+def test_broad_humps_of_two_leptons() -> None:
+    """A steep spectrum that cuts begin is no particle's; a broad Z' on falling densities is."""
+    rng = np.random.default_rng(3)
+    pt = 50 * rng.uniform(size=3000) ** (-1 / 5)
+    gap = rng.uniform(-0.5, 0.5, (2, 3000))
+    edge = pt * np.sqrt(2 * (np.cosh(gap[0] - gap[1]) + 1))
+    m = rng.uniform(300, 3000, 200_000)
+    shape = (200 / m) ** 3 / ((m**2 - 1e6) ** 2 + 80**2 * 1e6)
+    particle = m[rng.uniform(size=len(m)) * shape.max() < shape]
+    for mass, known in ((edge, False), (particle, True)):
+        peak = find_peak(mass)
+        assert peak is not None
+        assert 0.05 < peak[1] / peak[0] < 0.1
+        assert is_of_leptons(mass, *peak) == known
 
 
 def test_leptons_without_a_peak_stay_apart() -> None:
