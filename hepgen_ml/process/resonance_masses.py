@@ -26,6 +26,9 @@ _Group = tuple[tuple[int, int], tuple[int, ...]]
 _MOST_AMBIGUOUS = 0.2
 """Part of the events without a row up to which those near the peak are an ambiguity of few."""
 
+_ALIKE = 1e-4
+"""Relative differences up to which masses of rounded momenta are the same."""
+
 
 class ResonanceMasses:
     """Masses of resonances in GeV: fixed, or with a range, and a peak if they have one.
@@ -128,7 +131,7 @@ class ResonanceMasses:
                 self._resonances[key] = moving
                 return moving
             low, high = min(*stated, float(mass.min())), max(*stated, float(mass.max()))
-            alike = high - low <= 1e-4 * high
+            alike = high - low <= _ALIKE * high
             # Rounded momenta scatter about a mass that is always the same.
             constant = alike and max(stated) - min(stated) <= 1e-9 * high
             peak = None if constant else find_peak(mass)
@@ -164,9 +167,10 @@ class ResonanceMasses:
         """Mass of the system of some particles in the place of a resonance, without its row.
 
         Generators leave out rows far from the peak. Such a system may be another resonance that
-        decays to the same particles, as Z and H to b quarks: it has the peaks of all of them.
-        Where identical particles make it ambiguous which of them the system is, as with four b
-        quarks, some structures have other masses, too.
+        decays to the same particles, as Z and H to b quarks: it has the peaks of all of them. A
+        mass that is fixed, and the same in these events, is fixed in them, too. Where identical
+        particles make it ambiguous which of them the system is, as with four b quarks, some
+        structures have other masses, too.
         """
         group = self._group(flavour, structure, leaves)
         recorded = self.of(flavour, structure.process_id)
@@ -229,6 +233,8 @@ def _beside(
     """
     if isinstance(recorded, MovingPeak):
         return recorded._replace(first=-NEARLY_RIGHT, last=NEARLY_RIGHT)
+    if isinstance(recorded, float | int) and np.abs(mass - recorded).max() <= _ALIKE * recorded:
+        return recorded
     if not isinstance(recorded, Peak | Peaks):
         return 0.0, 2 * max(largest(recorded), float(mass[-1]))
     around = recorded._replace(low=0.0, high=math.inf)

@@ -25,7 +25,7 @@ from hepgen_ml.process.process import Process
 from hepgen_ml.process.understanding import understood
 from hepgen_ml.process.unnamed import is_narrow, is_of_leptons
 from tests.colored_events import colored
-from tests.phase_space.test_decays import TOP, W, hadronic_tops
+from tests.phase_space.test_decays import CHART, TOP, W, hadronic_tops
 from tests.samples import learned
 
 WINDOW = 10.0
@@ -110,6 +110,22 @@ def test_events_without_a_row_have_the_coordinates_of_those_with() -> None:
     assert (beside.first, beside.last) == (recorded.low, recorded.high)
     assert W.mass - beside.first == pytest.approx(WINDOW, abs=0.3)
     assert beside.last - W.mass == pytest.approx(WINDOW, abs=0.3)
+    check_round_trip(process, sample)
+
+
+def test_a_fixed_mass_is_fixed_without_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [Node(n.label, W.mass, n.children) if "24" in n.label else n for n in CHART.nodes]
+    chart = DecayChart(nodes, 2, {"kind": "balanced", "pt_min": [0.0]})
+    monkeypatch.setattr("tests.phase_space.test_decays.CHART", chart)
+    sample = hadronic_tops(1200)
+    event = np.repeat(np.arange(len(sample)), np.diff(sample.offsets))
+    sample = without_rows(sample, (np.abs(sample.pdg_id) == 24) & (event % 5 == 0))
+    process = learned(sample)
+    assert len(process.subprocesses) == 2
+    for channel in process.channels:
+        assert isinstance(channel.chart, DecayChart)
+        masses = [n.mass for n in channel.chart.nodes if n.label in ("24", "-24")]
+        assert masses == pytest.approx(2 * [W.mass], abs=1e-3)
     check_round_trip(process, sample)
 
 
