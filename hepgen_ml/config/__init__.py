@@ -97,8 +97,8 @@ class Config(BaseModel):
         if isinstance(data, Mapping):
             kinds = {key: _registry().section(key) for key in data if key not in cls.model_fields}
             data = dict(data) | {
-                key: getattr(kind, "earlier", {}) | data[key]
-                for key, kind in kinds.items() if isinstance(data[key], dict)
+                key: kind.of_earlier(data[key]) for key, kind in kinds.items()
+                if isinstance(data[key], dict) and kind is not None and issubclass(kind, Section)
             }  # fmt: skip
         return cls.model_validate(data)
 

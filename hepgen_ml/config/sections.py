@@ -31,6 +31,11 @@ class Section(BaseModel):
     changeable: ClassVar[frozenset[str]] = frozenset()
     earlier: ClassVar[dict[str, Any]] = {}
 
+    @classmethod
+    def of_earlier(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Settings of a stored model, which may be older than some of them or than their limits."""
+        return cls.earlier | values
+
     @field_validator("*", mode="before")
     @classmethod
     def _no_flag_as_number(cls, value: Any, info: ValidationInfo) -> Any:

@@ -272,10 +272,6 @@ def _marked(decays: frozenset[Any], products: frozenset[int], n: int) -> tuple[A
     return [pair in decays for pair in pairs], [not products.isdisjoint(pair) for pair in pairs]
 
 
-def _rows_of(table: Sequence[Values], at: Indices) -> list[Values]:
-    return [values[at] for values in table]
-
-
 def _of_places(
     states: Sequence[FinalStates],
 ) -> dict[tuple[tuple[int, ...], ...], list[FinalStates]]:

@@ -278,7 +278,6 @@ class LifetimeLearner:
             ]  # fmt: skip
         return tuple(found[:_MOST])
 
-
     def patterns(
         self, structures: Sequence[Structure], lifetimes: Sequence[Lifetime]
     ) -> tuple[PatternTable, ...]:

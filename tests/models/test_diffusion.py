@@ -185,6 +185,9 @@ def test_wrong_settings_are_named() -> None:
             load_config(None, ["model=ddpm", text])
     with pytest.raises(UsageError, match="ddpm: explicit_adams needs equal steps"):
         load_config(None, ["model=ddpm", "ddpm.likelihood_solver=explicit_adams", "ddpm.warp=2"])
+    unequal = {"likelihood_solver": "explicit_adams", "warp": 2.0}  # of an older model
+    stored = Config.of_stored({"model": "ddpm", "ddpm": unequal}).section(DiffusionConfig)
+    assert (stored.warp, stored.likelihood_solver) == (1.0, "explicit_adams")
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,12 @@ class SolverSection(BayesianSection):
         10, ge=1, le=10_000, description="Number of steps for the likelihood."
     )
 
+    @classmethod
+    def of_earlier(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """As of a section; unequal steps, which explicit_adams once took, become equal."""
+        solvers = values.get("solver"), values.get("likelihood_solver")
+        return super().of_earlier(values) | ({"warp": 1.0} if "explicit_adams" in solvers else {})
+
     @model_validator(mode="after")
     def _equal_steps(self) -> Self:
         if self.warp != 1 and "explicit_adams" in (self.solver, self.likelihood_solver):
