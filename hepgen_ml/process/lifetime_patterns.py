@@ -298,9 +298,7 @@ def _chosen(
         if sum(pooled.values()) < _FEWEST:
             few.append((structure, pooled))
             continue
-        rows = unstable(structure, species)
-        kinds = [(abs(structure.pdg_id[r]), structure.status[r]) for r in rows]
-        own_chances = tuple(chances.get((k, structure.process_id), 0.0) for k in kinds)
+        own_chances = _chances_of(structure, species, chances)
         key = id(pooled), own_chances  # very many structures may have the patterns of one pool
         if key not in judged:
             judged[key] = _dependent(pooled, own_chances)
@@ -308,13 +306,39 @@ def _chosen(
             found[structure] = pooled
     # Rare events are like the others.
     together = all(_together(p) for counts in own.values() for p in counts)
-    if found and together:
+    if together and (found or _never_mixed(own, species, chances)):
         rates = _rates(own)
         for structure, pooled in few:
             found[structure] = _all_or_none(pooled, *rates[structure.process_id])
     elif found:
         found |= dict(few)
     return found
+
+
+def _chances_of(
+    structure: Structure,
+    species: frozenset[Species],
+    chances: Mapping[tuple[Species, int], float],
+) -> tuple[float, ...]:
+    """Chance of each unstable particle of a structure to have a lifetime."""
+    kinds = [(abs(structure.pdg_id[r]), structure.status[r]) for r in unstable(structure, species)]
+    return tuple(chances.get((kind, structure.process_id), 0.0) for kind in kinds)
+
+
+def _never_mixed(
+    own: Mapping[Structure, Counts],
+    species: frozenset[Species],
+    chances: Mapping[tuple[Species, int], float],
+) -> bool:
+    """Whether many events of independent particles would have lifetimes of some of these only.
+
+    There may be very many structures, each with too few events to be judged by itself.
+    """
+    expected = 0.0
+    for structure, counts in own.items():
+        p = _chances_of(structure, species, chances)
+        expected += sum(counts.values()) * (1 - math.prod(p) - math.prod(1 - v for v in p))
+    return expected > _CLEAR**2
 
 
 def _restricted(counts: Counts, rows: Sequence[int]) -> Counter[Pattern]:

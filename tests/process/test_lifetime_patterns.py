@@ -156,6 +156,26 @@ def test_copies_have_the_lifetime_of_the_original() -> None:
         assert (made[:, column] > 0).mean() == pytest.approx(0.6, abs=0.06)
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_structures_of_one_event_each(together: bool) -> None:
+    """None can be judged by itself, but no event of any has lifetimes of some particles only."""
+    rng = np.random.default_rng(5)
+    learner, structures = LifetimeLearner(), []
+    for _ in range(300):
+        ids = (21, 21, *rng.choice([511, 521, -511, -521, 15, -15, 13, -13], 6).tolist())
+        structure = Structure(0, ids, (-1, -1, *[1] * 6), (0, 0, *[1] * 6), (0, 0, *[2] * 6))
+        has = np.full(8, rng.random() < 0.5) if together else rng.random(8) < 0.5
+        lifetime = np.where(has, rng.exponential(1.0, 8), 0.0)
+        lifetime[:2] = 0
+        learner.add([structure], np.array([0, 1]), lifetime[None])
+        structures.append(structure)
+    found = learner.patterns(structures, learner.lifetimes())
+    assert bool(found) == together
+    assert len(found) <= 1
+    assert {len(set(p)) for table in found for p in table.patterns} <= {1}
+    assert sum(len(table.subprocesses) for table in found) == (300 if together else 0)
+
+
 def test_damaged_tables_are_refused() -> None:
     sample = with_lifetimes(np.repeat(np.arange(300) % 2, 2), 300)
     process = process_of(sample)
