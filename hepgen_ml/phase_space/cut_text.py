@@ -60,7 +60,8 @@ def parse_cut(text: str) -> Cut:
         raise UsageError(
             f"{text!r} is not a cut",
             remedy="write pt(Jet) > 25, pt(Jet1) > 40 for the leading one, abs_eta(Jet) < 4.5, "
-            "delta_r(Jet,Muon) > 0.4 or mass(Muon,Muon) > 60",
+            "delta_r(Jet,Muon) > 0.4 or mass(Muon,Muon) > 60; energy is of photons (22), plus and "
+            "minus are of leptons",
         ) from None
     return Cut(observable, classes, low, high)
 

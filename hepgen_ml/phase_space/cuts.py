@@ -32,6 +32,7 @@ from hepgen_ml.phase_space.observables import (
     Key,
     base_key,
     made_observables,
+    of_single,
     pairs_of,
     particle_observables,
     whole_observables,
@@ -145,7 +146,11 @@ def right_classes(observable: str, classes: Sequence[str]) -> bool:
     if observable in LEADING:
         # of any origin, see `places`
         return len(classes) == 1 and classes[0] != ALL and classes[0] == base_class(classes[0])
-    return not {ALL, LEPTON} & {*classes} and len(classes) == (1 if observable in SINGLE else 2)
+    if {ALL, LEPTON} & {*classes}:
+        return False
+    if observable in SINGLE:
+        return len(classes) == 1 and observable in of_single(classes[0])
+    return len(classes) == 2
 
 
 class Acceptance:

@@ -191,7 +191,12 @@ def learn_process(
             progress("read", learner.n_events, None, {})
     if learner.n_events < MIN_EVENTS:
         raise SampleError(
-            f"{learner.n_events} events are too few to learn a density from",
+            f"{learner.n_events} events are too few to learn a density from"
+            + (
+                f" ({source.n_unselected} others were left out by their objects or by cuts)"
+                if source.n_unselected
+                else ""
+            ),
             path=source.paths[0] if source.paths else None,
             remedy=f"use at least {MIN_EVENTS}",
         )

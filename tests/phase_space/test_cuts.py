@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hepgen_ml.errors import UsageError
+from hepgen_ml.errors import SampleError, UsageError
 from hepgen_ml.events.sample import EventSample
 from hepgen_ml.phase_space import Acceptance, Cut, parse_cut
 from hepgen_ml.phase_space.coordinates import pseudorapidity, transverse_momentum
@@ -23,6 +23,7 @@ from tests.samples import toy_top_pairs, toy_z_jets
         ("pt(Jet)>25", Cut("pt", ("Jet",), low=25.0)),
         (" delta_r( Jet , Muon ) >= 0.4 ", Cut("delta_r", ("13", "Jet"), low=0.4)),
         ("abs_eta(j) < 4.5", Cut("abs_eta", ("j",), high=4.5)),
+        ("energy(22 of the collision) > 5", Cut("energy", ("22 of the collision",), low=5.0)),
         ("mass(-6,6) > 400", Cut("mass", ("6", "6"), low=400.0)),
     ],
 )
@@ -30,7 +31,10 @@ def test_cuts_are_parsed(text: str, expected: Cut) -> None:
     assert parse_cut(text) == expected
 
 
-@pytest.mark.parametrize("text", ["pt>25", "pt(Jet)", "pt(Jet,Jet)>1", "pt(Foo)>1", "pt(Jet)>nan"])
+@pytest.mark.parametrize(
+    "text",
+    ["pt>25", "pt(Jet)", "pt(Jet,Jet)>1", "pt(Foo)>1", "pt(Jet)>nan", "energy(j)>20", "plus(j)>30"],
+)
 def test_what_is_no_cut(text: str) -> None:
     with pytest.raises(UsageError, match="is not a cut"):
         parse_cut(text)
@@ -118,6 +122,12 @@ def test_stated_cuts_reach_everything_they_name() -> None:
         assert len(process.encode(sample)) == len(sample) - source.n_unselected
     with pytest.raises(UsageError, match="no particle is of class '11'"):
         learn_process(SampleSource(sample, cuts=[parse_cut("pt(Electron) > 5")]), seed=0)
+
+
+def test_cuts_that_leave_no_events_are_named() -> None:
+    source = SampleSource(toy_top_pairs(1200), cuts=[parse_cut("pt(6) > 6000")])
+    with pytest.raises(SampleError, match=r"0 events .*\(1200 others were left out .* by cuts\)"):
+        learn_process(source, seed=0)
 
 
 def test_no_cuts_are_looked_for() -> None:
