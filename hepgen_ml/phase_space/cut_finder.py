@@ -61,6 +61,10 @@ Edges = tuple[Edge | None, Edge | None]
 """Below and above, the latter of the negative values."""
 
 
+_OF_FINAL = ("abs_eta", "delta_r", "pt_pair", "pt_hat")
+"""Observables of final particles alone."""
+
+
 class CutFinder:
     """Finds cuts in a stream of events from extreme values, in bounded memory.
 
@@ -170,6 +174,13 @@ class CutFinder:
                 raise UsageError(
                     f"no particle is of class {missing[0]!r}, so {str(cut)!r} cuts nothing",
                     remedy=f"the classes are {', '.join(sorted(self.classes))}",
+                )
+            only_made = self.classes - {*map(base_class, self._final)}
+            decaying = [c for c in cut.classes if c in only_made]
+            if decaying and cut.observable in _OF_FINAL:
+                raise UsageError(
+                    f"particles of class {decaying[0]!r} decay, so {str(cut)!r} cuts nothing",
+                    remedy="cuts on these are on their pt, or on the mass of two",
                 )
         left_out = (*(() if light_cone else _LIGHT_CONE), *(() if energies else ("energy",)))
 

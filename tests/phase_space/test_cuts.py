@@ -14,6 +14,7 @@ from hepgen_ml.phase_space.cuts import Evidence, flavour_class, overridden
 from hepgen_ml.process.encoded import Encoded
 from hepgen_ml.training.data import SampleSource, learn_process
 from hepgen_ml.training.encoded import encode_sample
+from tests.phase_space.test_decays import hadronic_tops
 from tests.samples import toy_top_pairs, toy_z_jets
 
 
@@ -128,6 +129,13 @@ def test_cuts_that_leave_no_events_are_named() -> None:
     source = SampleSource(toy_top_pairs(1200), cuts=[parse_cut("pt(6) > 6000")])
     with pytest.raises(SampleError, match=r"0 events .*\(1200 others were left out .* by cuts\)"):
         learn_process(source, seed=0)
+
+
+def test_cuts_that_particles_which_decay_do_not_have_are_refused() -> None:
+    sample = hadronic_tops(1100)
+    encode_sample(sample, cuts=[parse_cut("abs_eta(5) < 10")], skip_bad=True)
+    with pytest.raises(UsageError, match="particles of class '6' decay"):
+        encode_sample(sample, cuts=[parse_cut("abs_eta(6) < 2")], skip_bad=True)
 
 
 def test_no_cuts_are_looked_for() -> None:
