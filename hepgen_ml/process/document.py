@@ -104,7 +104,7 @@ class ChannelDocument(Document):
     """
 
     chart: ChartDocument
-    auxiliaries: AuxiliariesDocument | Index
+    auxiliaries: AuxiliariesDocument | Count
     classes: Labels
 
 

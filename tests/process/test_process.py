@@ -25,7 +25,7 @@ from hepgen_ml.process.seen import FullEnergies
 from hepgen_ml.process.structure import color_flow, tables
 from hepgen_ml.training.data import SampleSource, encode_all, learn_process
 from hepgen_ml.training.encoded import encode_sample
-from tests.samples import TOP, toy_top_pairs
+from tests.samples import TOP, learned, toy_top_pairs
 
 
 def learn(sample: EventSample) -> Process:
@@ -322,3 +322,16 @@ def test_energies_move_when_a_larger_one_is_found() -> None:
     seen.move_to(np.array([200.0, 60.0]))
     assert seen.weights.tolist() == [[7.0, 8.0], [0.0, 0.0]]
     assert seen.full.tolist() == [200.0, 60.0]
+
+
+def test_rules_of_any_channel_can_be_shared() -> None:
+    """Channels refer to the rules of an earlier one, however many have rules of their own."""
+    config = learned(toy_top_pairs(600, jets=False)).to_config()
+    own = config["channels"][0]
+    config["channels"] = [own] * 70 + [own | {"auxiliaries": 69}]
+    process = Process.from_config(json.loads(json.dumps(config)))
+    assert process.channels[70].auxiliaries is process.channels[69].auxiliaries
+    assert process.channels[69].auxiliaries is not process.channels[0].auxiliaries
+    config["channels"] = [own | {"auxiliaries": 1}, own]
+    with pytest.raises(ValueError, match="not before it"):
+        Process.from_config(config)
