@@ -23,7 +23,8 @@ from hepgen_ml.events.sample import EventSample
 from hepgen_ml.phase_space.laws import Law
 from hepgen_ml.process.conditions import Conditions
 from hepgen_ml.process.following import mean_follows
-from hepgen_ml.process.lifetime_patterns import Drawn, PatternLearner, PatternTable
+from hepgen_ml.process.lifetime_patterns import Drawn, PatternTable
+from hepgen_ml.process.pattern_learner import PatternLearner
 from hepgen_ml.process.structure import Structure
 
 FloatArray = npt.NDArray[np.float64]
