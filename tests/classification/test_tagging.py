@@ -347,7 +347,7 @@ def test_command_line(tmp_path: Path) -> None:
         ),
         (("--class", "a=FILE", "--set", "network.depth=3"), "more than 1 class of jets"),
         (("--class", "a=FILE", "--set", "training.depth=3"), "training.depth: no such setting"),
-        (("--class", "a=FILE", "--set", "flow.depth=3"), "no such section"),
+        (("--class", "a=FILE", "--set", "flow.depth=3"), "flow: no such setting"),
         (("--class", "a=FILE", "--background", "q"), "'q' is not one of the classes"),
         (("--class", "a=FILE", "--inputs", "q"), "inputs 'q' are not known"),
     ],
