@@ -15,24 +15,15 @@ from hepgen_ml.phase_space.extremes import FinalStates
 from hepgen_ml.phase_space.implied import without_implied
 from hepgen_ml.phase_space.made import Made
 from hepgen_ml.phase_space.smallest import Seen
+from tests.phase_space.recoils import jets_and_boson
 
 Z = 91.2
 
 
 def z_with_jets(n: int, n_jets: int, seed: int) -> FinalStates:
     """Jets above 20 GeV and a Z boson that recoils, which becomes two equal parts."""
-    rng = torch.Generator().manual_seed(seed)
-
-    def uniform(*size: int) -> Tensor:
-        return torch.rand(*size, generator=rng, dtype=torch.float64)
-
-    pt = 20 * uniform(n, n_jets) ** -0.7
-    y = torch.randn(n, n_jets + 1, generator=rng, dtype=torch.float64) * 1.2
-    jets = from_pt_rapidity_phi(pt, y[:, :-1], 2 * math.pi * uniform(n, n_jets), 0 * pt)
-    recoil = -jets[..., :2].sum(1)
-    pt_z = torch.hypot(recoil[:, 0], recoil[:, 1])
-    phi = torch.atan2(recoil[:, 1], recoil[:, 0])
-    z = from_pt_rapidity_phi(pt_z, y[:, -1], phi, torch.full_like(pt_z, Z))
+    jets, pt, y, phi = jets_and_boson(n, n_jets, torch.Generator().manual_seed(seed))
+    z = from_pt_rapidity_phi(pt, y, phi, torch.full_like(pt, Z))
     p = torch.cat([jets, z[:, None] / 2, z[:, None] / 2], dim=1)
     classes = ["j"] * (n_jets - 1) + ["4", "11", "11"]
     made = [*(Made(c, (k,)) for k, c in enumerate(classes[:-2])), Made("23", (n_jets, n_jets + 1))]

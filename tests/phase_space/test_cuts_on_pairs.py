@@ -13,6 +13,7 @@ from hepgen_ml.phase_space.coordinates import boost, from_pt_rapidity_phi, trans
 from hepgen_ml.phase_space.cut_finder import CutFinder
 from hepgen_ml.phase_space.extremes import FinalStates
 from hepgen_ml.phase_space.made import Made
+from tests.phase_space.recoils import jets_and_boson
 
 
 def pair_and_jets(n: int, n_jets: int, seed: int) -> Tensor:
@@ -22,13 +23,9 @@ def pair_and_jets(n: int, n_jets: int, seed: int) -> Tensor:
     def uniform(*size: int) -> Tensor:
         return torch.rand(*size, generator=rng, dtype=torch.float64)
 
-    pt = 20 * uniform(n, n_jets) ** -0.7
-    y = torch.randn(n, n_jets + 1, generator=rng, dtype=torch.float64) * 1.2
-    jets = from_pt_rapidity_phi(pt, y[:, :-1], 2 * math.pi * uniform(n, n_jets), 0 * pt)
-    recoil = -jets[..., :2].sum(1)
+    jets, pt, y, phi = jets_and_boson(n, n_jets, rng)
     mass = 91.2 + 2.5 * torch.tan((uniform(n) - 0.5) * 2.8)
-    phi = torch.atan2(recoil[:, 1], recoil[:, 0])
-    boson = from_pt_rapidity_phi(recoil.norm(dim=1), y[:, -1], phi, mass)
+    boson = from_pt_rapidity_phi(pt, y, phi, mass)
     cosine, angle = 2 * uniform(n) - 1, 2 * math.pi * uniform(n)
     sine = torch.sqrt(1 - cosine**2)
     unit = torch.stack([sine * torch.cos(angle), sine * torch.sin(angle), cosine], dim=1)
