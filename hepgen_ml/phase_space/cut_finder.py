@@ -287,7 +287,7 @@ def _edges(key: Key, seen: Seen, angles: Collection[str], strays: bool = True) -
     if of_whole(*key):
         return _edges_of_whole(key, seen)
     if key[0] == "pt_pair":
-        return _edges_of_pair_momenta(seen)
+        return _evident_edges(seen)
     if key[0] in LEADING:
         return _edge_of_leading(seen), None
 
@@ -328,26 +328,18 @@ def _edges(key: Key, seen: Seen, angles: Collection[str], strays: bool = True) -
 
 def _edges_of_whole(key: Key, seen: Seen) -> Edges:
     """Edges of an observable of whole collisions, some of which make more than two particles."""
-    if seen.alone:
-        return None, None
     natural = seen.threshold if key[1] == (ALL,) else 0.0
-    low = lower_edge(seen.low.values, seen.entries, natural)
-    high = lower_edge(seen.high.values, seen.entries)
+    low, high = _evident_edges(seen, natural)
     if low is not None and low.at < _ABOVE_THRESHOLD * natural:
         low = None
-    low, high = (
-        edge if edge is not None and _is_sharp(seen, edge) and is_fixed(some.rows, seen.entries)
-        else None
-        for edge, some in ((low, seen.low), (high, seen.high))
-    )  # fmt: skip
     return low, high
 
 
-def _edges_of_pair_momenta(seen: Seen) -> Edges:
-    """Edges of the transverse momenta of pairs, beside which are more than one particle."""
+def _evident_edges(seen: Seen, natural: float = 0.0) -> Edges:
+    """Sharp edges that other observables do not make, if collisions make more than two parts."""
     if seen.alone:
         return None, None
-    low = lower_edge(seen.low.values, seen.entries, 0.0)
+    low = lower_edge(seen.low.values, seen.entries, natural)
     high = lower_edge(seen.high.values, seen.entries)
     low, high = (
         edge if edge is not None and _is_sharp(seen, edge) and is_fixed(some.rows, seen.entries)
