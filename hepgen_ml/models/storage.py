@@ -35,6 +35,7 @@ from hepgen_ml.models.model_card import model_card
 from hepgen_ml.models.surrogate import Surrogate
 from hepgen_ml.networks.bayesian import LEAST_STORED, check_axes, expect_axes
 from hepgen_ml.networks.principal_axes import LOG_VARIANCE
+from hepgen_ml.process.document import ProcessDocument
 from hepgen_ml.process.process import Process
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -73,9 +74,17 @@ class TrainedModel:
 
 @uncollected()
 def require_storable(process: Process, directory: Path) -> None:
-    """Raise OutputError, before it is trained, for a model that is too large to be stored."""
+    """Raise OutputError, before it is trained, for a model that could not be loaded again."""
+    document = process.to_config()
     if len(process.subprocesses) > _MANY_SUBPROCESSES:
-        _text_of_process(process.to_config(), directory)
+        _text_of_process(document, directory)
+    try:
+        ProcessDocument.model_validate(document)
+    except ValueError as error:
+        raise OutputError(
+            f"the process cannot be stored: {documents.problem(error)}", path=directory,
+            remedy="this is a fault of hepgen-ml: please report it with this line",
+        ) from None  # fmt: skip
 
 
 def _text_of_process(document: dict[str, Any], directory: Path) -> str:

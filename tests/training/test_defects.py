@@ -12,6 +12,7 @@ from hepgen_ml.errors import OutputError, SampleError
 from hepgen_ml.events.formats import write
 from hepgen_ml.events.sample import EventSample, RunInfo, concatenate
 from hepgen_ml.generation.generator import Generator
+from hepgen_ml.process.process import Process
 from hepgen_ml.training.data import SampleSource, learn_process
 from hepgen_ml.training.defects import find_defects
 from hepgen_ml.training.trainer import Trainer
@@ -140,4 +141,14 @@ def test_models_that_are_too_large_are_told_before_they_are_trained(
     monkeypatch.setattr("hepgen_ml.models.storage._MANY_SUBPROCESSES", 1)
     monkeypatch.setattr("hepgen_ml.files.documents.MAX_BYTES", 1000)
     with pytest.raises(OutputError, match="great many subprocesses"):
+        Generator.train(TOPS, out=tmp_path / "m", device="cpu")
+
+
+def test_models_that_could_not_be_loaded_are_told_before_they_are_trained(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Trainer, "run", lambda *_: pytest.fail("was trained"))
+    stored = Process.to_config
+    monkeypatch.setattr(Process, "to_config", lambda self: stored(self) | {"channels": []})
+    with pytest.raises(OutputError, match="cannot be stored: channels"):
         Generator.train(TOPS, out=tmp_path / "m", device="cpu")
